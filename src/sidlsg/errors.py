@@ -1,0 +1,28 @@
+"""The errors that a user can cause or mend; the command line prints them as one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SidlsgError(Exception):
+    """Something went wrong that the message explains. The command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(SidlsgError):
+    """What was given cannot be used: the message says what was given, what is allowed and what to do."""
+
+    exit_code = 2
+
+
+class VerdictError(SidlsgError):
+    """The gate said no: the challenger was evaluated and not promoted."""
+
+    exit_code = 3
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """` (did you mean 'tiny'?)` where one of the names is near, else nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,1 @@
+"""Scores of generated images, each under a named protocol."""

@@ -1,0 +1,87 @@
+"""The scores as torchmetrics metrics, so that ranks sync and shards merge by that library's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.judge import Judge
+from sidlsg.shapes.captions import ATTRIBUTES, Caption
+
+
+class FrechetDistance(Metric):
+    """Fréchet distance of generated images' features to fixed reference statistics."""
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+    count: Tensor
+    sum: Tensor
+    outer: Tensor
+
+    def __init__(self, features: Callable[[Tensor], Tensor], reference: FeatureStatistics) -> None:
+        """Args:
+        features: [N, 3, H, W] pixels in [-1, 1] to [N, dim].
+        reference: statistics of the reference images under the same features.
+        """
+        super().__init__()
+        self.features = features
+        self.reference = reference
+        dim = reference.dim
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("sum", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("outer", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, pixels: Tensor) -> None:
+        """Add images."""
+        part = FeatureStatistics(self.reference.dim).update(self.features(pixels))
+        self.count += part.count
+        self.sum += part.sum.to(self.sum)
+        self.outer += part.outer.to(self.outer)
+
+    def compute(self) -> float:
+        """The distance."""
+        seen = FeatureStatistics(self.reference.dim)
+        seen.count, seen.sum, seen.outer = int(self.count), self.sum.cpu(), self.outer.cpu()
+        return frechet_distance(seen, self.reference)
+
+
+class AttributeAccuracy(Metric):
+    """How often the judge reads from an image what its caption says."""
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    count: Tensor
+    correct: Tensor
+    all_correct: Tensor
+
+    def __init__(self, judge: Judge) -> None:
+        """Args:
+        judge: reads [N, 3, 32, 32] pixels in [-1, 1].
+        """
+        super().__init__()
+        self.judge = judge
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros(len(ATTRIBUTES), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("all_correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, pixels: Tensor, captions: Sequence[Caption]) -> None:
+        """Add images with the captions that they were drawn for."""
+        logits = self.judge(pixels)
+        read = torch.stack([logits[name].argmax(1) for name in ATTRIBUTES], 1)
+        right = read == torch.tensor([c.labels for c in captions], device=read.device)
+        self.count += len(captions)
+        self.correct += right.sum(0)
+        self.all_correct += right.all(1).sum()
+
+    def compute(self) -> dict[str, float]:
+        """`attributes`: the mean of the four; `all_attributes`: the share with all four right; and each by name."""
+        count = int(self.count)
+        each = {name: int(n) / count for name, n in zip(ATTRIBUTES, self.correct, strict=True)}
+        mean = sum(each.values()) / len(each)
+        return {"attributes": mean, "all_attributes": int(self.all_correct) / count} | each

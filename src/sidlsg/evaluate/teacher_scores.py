@@ -1,0 +1,42 @@
+"""A teacher's own scores, kept beside its files so that they need not be computed at each evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sidlsg.evaluate.protocols import ShapesProtocols
+from sidlsg.records import Record, SubjectScores
+
+CFG = 3.0
+"""The guidance scale of the settings "with CFG"."""
+TEACHER_SETTINGS: dict[str, tuple[int, float]] = {
+    "teacher 20 steps, CFG": (20, CFG),
+    "teacher 20 steps": (20, 1.0),
+    "teacher 4 steps, CFG": (4, CFG),
+    "teacher 4 steps": (4, 1.0),
+    "teacher 1 step, CFG": (1, CFG),
+    "teacher 1 step": (1, 1.0),
+}
+"""Steps and guidance scale by subject; at scale 1 only the conditional pass runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherScores(Record):
+    """Scores of a teacher's folder."""
+
+    FILE: ClassVar[str] = "teacher_scores.json"
+    teacher_sha256: str
+    """Digest of the model files that were scored."""
+    subjects: tuple[SubjectScores, ...]
+
+
+def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ShapesProtocols) -> dict[str, SubjectScores]:
+    """The stored scores that hold: for these files, and each under this very protocol, count and reference."""
+    if not (teacher / TeacherScores.FILE).is_file():
+        return {}
+    stored = TeacherScores.load(teacher)
+    if stored.teacher_sha256 != teacher_sha256:
+        return {}
+    return {s.subject: s for s in stored.subjects if s.scores and all(protocols.is_comparable(x) for x in s.scores)}

@@ -1,0 +1,63 @@
+"""Writes a student as a diffusers folder that the stock pipeline samples in one step with no custom code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+
+from sidlsg.teacher.folder import COMPONENTS, DATA_SUFFIXES, INDEX, is_present
+from sidlsg.teacher.load import Teacher
+
+
+def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteScheduler:
+    """The scheduler whose single step is the student's sampler.
+
+    With the teacher's first t_init + 1 betas and trailing spacing, one step starts at t_init from noise of scale
+    s/a, feeds the network s z, and returns the x0-prediction. It is exact for one step only.
+    """
+    betas = [float(beta) for beta in teacher_scheduler.betas[: t_init + 1]]
+    return EulerDiscreteScheduler(
+        num_train_timesteps=t_init + 1,
+        trained_betas=betas,
+        timestep_spacing="trailing",
+        prediction_type=teacher_scheduler.config.prediction_type,
+    )
+
+
+def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtype: str, folder: Path) -> list[Path]:
+    """Write the student's `StableDiffusionPipeline` folder, safetensors only.
+
+    Text encoder, tokenizer and VAE are the teacher's files, byte for byte, and so is its safety checker where it
+    has one.
+
+    Args:
+        teacher: whose other components the student uses.
+        unet: the student.
+        t_init: the timestep of its one step.
+        dtype: `float16` or `float32`: of the UNet's file.
+        folder: an existing, empty folder.
+
+    Returns:
+        The written files.
+    """
+    index = json.loads((teacher.folder / INDEX).read_text())
+    kept = [name for name in COMPONENTS if name not in ("unet", "scheduler")]
+    kept += [name for name in ("safety_checker", "feature_extractor") if is_present(index, name)]
+    for name in kept:
+        (folder / name).mkdir()
+        for path in sorted((teacher.folder / name).iterdir()):
+            if path.suffix in DATA_SUFFIXES:
+                shutil.copyfile(path, folder / name / path.name)
+    # A copy, so that the caller's network keeps its precision.
+    exported = UNet2DConditionModel.from_config(unet.config)
+    exported.load_state_dict(unet.state_dict())
+    exported.to(getattr(torch, dtype)).save_pretrained(folder / "unet", safe_serialization=True)
+    one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
+    index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return sorted(path for path in folder.rglob("*") if path.is_file())

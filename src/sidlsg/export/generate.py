@@ -1,0 +1,59 @@
+"""Pictures from a student's folder, in one step or a few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sidlsg.distil.sampler import generate_latents
+from sidlsg.errors import InputError
+from sidlsg.records import Student
+from sidlsg.teacher.images import Images, decode
+from sidlsg.teacher.load import load_teacher
+
+
+def seeded_noise(seeds: Sequence[int], shape: tuple[int, int, int], steps: int = 1) -> Tensor:
+    """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
+
+    The first is what the stock pipeline draws for `torch.Generator().manual_seed(seed)` on the CPU, so each
+    picture can be had again with diffusers alone.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.stack([torch.randn(shape, generator=g) for g in generators]) for _ in range(steps)])
+
+
+@torch.no_grad()
+def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int = 1, batch: int = 64) -> Images:
+    """Draw one image a prompt.
+
+    Args:
+        folder: a student's diffusers folder, with its student.json.
+        prompts: N prompts.
+        seeds: N seeds, one an image: the result does not depend on the batch.
+        steps: how many steps the sampler takes; the student is made for one.
+        batch: images at once.
+
+    Returns:
+        [N, H, W, 3] uint8.
+
+    Raises:
+        InputError: the folder is not a student's, or `steps` is out of range.
+    """
+    record = Student.load(folder)
+    if not 1 <= steps <= record.t_init:
+        raise InputError(f"steps is {steps}; allowed: 1 to t_init = {record.t_init}")
+    # A student's folder has a teacher's parts; its scheduler holds the schedule up to t_init, which is all that runs.
+    student = load_teacher(folder)
+    parts = []
+    for start in range(0, len(prompts), batch):
+        noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps)
+        cond = student.encode(prompts[start : start + batch])
+        parts.append(
+            generate_latents(
+                student.unet, student.schedule, noise[0], cond, record.t_init, steps, noise[1:] if steps > 1 else None
+            )
+        )
+    return decode(student.vae, torch.cat(parts))

@@ -1,0 +1,43 @@
+"""The machine: how many threads to use, which device, and its name for records."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+
+def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """CPUs that this process may really use: its affinity, cut by the container's quota."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cgroup.read_text().split()
+        if quota != "max":
+            cpus = min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no such control group: the affinity counts
+    return cpus
+
+
+def set_threads() -> int:
+    """Let torch use as many threads as there are CPUs to use, unless `OMP_NUM_THREADS` says otherwise.
+
+    More threads than CPUs spin at each other's barriers and slow training many times.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cpu_quota())
+    return torch.get_num_threads()
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, for records and reports."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

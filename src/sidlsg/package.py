@@ -1,0 +1,45 @@
+"""Digests of this package's own code, so that results of other code are never taken for results of this."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+TRAINING_CODE = ("distil", "teacher", "prompts", "recipes/recipe.py", "randomness.py")
+"""The parts that decide what a training run computes."""
+
+
+@cache
+def code_digest(parts: tuple[str, ...] = ()) -> str:
+    """SHA-256 over the Python files of the installed package, or of some parts of it.
+
+    Args:
+        parts: folders or files relative to the package; default all, components and pipelines included.
+    """
+    digest = hashlib.sha256()
+    for name, content in sorted(_sources(parts).items()):
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources(parts: tuple[str, ...]) -> dict[str, bytes]:
+    # In a checkout, components and pipelines lie outside src/; as packages they are always found.
+    roots = {"": files("sidlsg"), "components/": files("sidlsg.components"), "pipelines/": files("sidlsg.pipelines")}
+    found: dict[str, bytes] = {}
+    for prefix, root in roots.items():
+        found |= {f"{prefix}{name}": content for name, content in _python_files(root, "").items()}
+    if not parts:
+        return found
+    return {n: c for n, c in found.items() if any(n == part or n.startswith(f"{part}/") for part in parts)}
+
+
+def _python_files(folder: Traversable, prefix: str) -> dict[str, bytes]:
+    result: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != "__pycache__":
+            result |= _python_files(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".py"):
+            result[f"{prefix}{entry.name}"] = entry.read_bytes()
+    return result

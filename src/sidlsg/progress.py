@@ -1,0 +1,77 @@
+"""Progress on the terminal: a bar where there is one, a line now and then where there is not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+LINE_EVERY = 5.0
+"""Seconds between lines where output is not a terminal."""
+PREFIX = "progress: "
+"""Starts each such line, so that a parent process can draw a bar from it."""
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Meter:
+    """Counts one kind of work up to a total.
+
+    Use as a context manager; `update` as often as there is news.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        """Args:
+        label: what is going on.
+        total: how much there is to do.
+        unit: of what, in the plural.
+        done: how much an earlier run did.
+        """
+        self.label, self.total, self.unit, self.first = label, total, unit, done
+        self._began = time.monotonic()
+        self._last_line = 0.0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> Self:
+        if sys.stdout.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=Console()
+            )
+            self._task = self._bar.add_task(self.label, total=self.total, completed=self.first, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that `done` of the total is done.
+
+        Args:
+            done: the count so far, earlier runs' included.
+            note: more numbers for the line, such as losses.
+        """
+        now = time.monotonic()
+        rate = (done - self.first) / max(now - self._began, 1e-9)
+        left = clock((self.total - done) / rate) if rate > 0 else "?"
+        text = f"{done:,}/{self.total:,} {self.unit}, {rate:.1f} {self.unit}/s"
+        text += f", {note}" if note else ""
+        text += f", ETA {left}" if done < self.total else f", took {clock(now - self._began)}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=text)
+        elif now - self._last_line >= LINE_EVERY or done >= self.total:
+            self._last_line = now
+            print(f"{PREFIX}{self.label} {100 * done // max(self.total, 1)}%: {text}", flush=True)  # noqa: T201

@@ -1,0 +1,1 @@
+"""Prompts: a table of web captions in, a clean, stable and decontaminated set out."""

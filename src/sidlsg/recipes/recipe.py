@@ -1,0 +1,144 @@
+"""What a recipe says, how one is found by name, and how its guidance becomes four κ."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sidlsg.distil.strategies import Guidance, make_guidance
+from sidlsg.errors import InputError, nearest
+from sidlsg.registry.rules import GateRules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A result that others published for these values; never compared with scores of another protocol."""
+
+    source: str
+    images_seen: float
+    fid: float
+    clip: float
+    protocol: str = "fid/coco2014-30k-clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All values of one distillation; the digest of these decides whether a checkpoint may be continued."""
+
+    name: str
+    strategy: str = "lsg"
+    """A name in `sidlsg.distil.strategies.STRATEGIES`, or `custom` for four free scales."""
+    scales: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The strategy's arguments, such as {"kappa": 1.5}."""
+    alpha: float = 1.0
+    t_init: int = 625
+    batch: int = 512
+    """Images in one update, over all micro-batches."""
+    micro_batch: int = 64
+    """Images in memory at once; does not change what is computed."""
+    iterations: int
+    lr: float = 1e-6
+    """Of the generator."""
+    fake_score_lr: float = 1e-6
+    lr_schedule: str = "constant"
+    """`constant`, or `cosine` to `lr_floor` of the peak at the last iteration."""
+    lr_floor: float = 0.0
+    warmup: int = 0
+    """Iterations of linear warm-up."""
+    adam_eps: float = 1e-8
+    ema_half_life: float = 50_000
+    """In images."""
+    prompt_dropout: float = 0.1
+    """For the fake score's update, where κ1, κ2 or κ3 differs from 1."""
+    log_every: int = 10
+    """Iterations."""
+    checkpoint_every: int = 100
+    """Iterations."""
+    grids: int = 8
+    """How many sample grids to keep along the way, besides the one before training."""
+    export_dtype: str = "float16"
+    """`float16` or `float32`: of the exported UNet."""
+    published: tuple[Published, ...] = ()
+    gate: GateRules | None = None
+    """What a student must reach to become the champion; None where no protocol for its domain can run yet."""
+
+    def __post_init__(self) -> None:
+        make_guidance(self.strategy, self.scales)
+        for name in ("batch", "micro_batch", "iterations", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("lr", "fake_score_lr", "ema_half_life", "adam_eps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.prompt_dropout < 1:
+            raise InputError(f"prompt_dropout is {self.prompt_dropout}; allowed: 0 up to, not including, 1")
+        if self.lr_schedule not in ("constant", "cosine"):
+            raise InputError(f"lr_schedule is {self.lr_schedule!r}; allowed: constant, cosine")
+        if self.export_dtype not in ("float16", "float32"):
+            raise InputError(f"export_dtype is {self.export_dtype!r}; allowed: float16, float32")
+
+    def with_changes(self, changes: dict[str, Any]) -> Recipe:
+        """The same recipe with some values replaced.
+
+        Raises:
+            InputError: a name is not a recipe's value, or a value is of another kind.
+        """
+        current = self.values()
+        del current["name"]
+        for name, value in changes.items():
+            if name not in current:
+                raise InputError(
+                    f"a recipe has no value {name!r}{nearest(name, current)}; it has: {', '.join(sorted(current))}"
+                )
+            kind = type(current[name])
+            fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+            if not fits or isinstance(value, bool):
+                raise InputError(f"{name} is {value!r}; it must be of kind {kind.__name__}, like {current[name]!r}")
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def guidance(self) -> Guidance:
+        """The strategy's four κ."""
+        return make_guidance(self.strategy, self.scales)
+
+    def values(self) -> dict[str, Any]:
+        """Every value that decides what is computed, fit for JSON: all but the published results and the gate."""
+        plain = dataclasses.asdict(self)
+        del plain["published"], plain["gate"]
+        return plain
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `values`."""
+        return hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()
+
+
+def recipe_with_changes(name: str, changes: str) -> Recipe:
+    """A recipe by name, some values replaced by a JSON object such as `{"iterations": 400}`.
+
+    Raises:
+        InputError: the name, the JSON or a value in it cannot be used.
+    """
+    try:
+        parsed = json.loads(changes)
+    except ValueError as error:
+        raise InputError(f"changes {changes!r} are not JSON ({error}); give an object such as {{}}") from error
+    if not isinstance(parsed, dict):
+        raise InputError(f"changes {changes!r} are not a JSON object; give one such as {{}}")
+    return get_recipe(name).with_changes(parsed)
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        InputError: there is none; the nearest name is suggested.
+    """
+    from sidlsg.recipes.table import RECIPES
+
+    if name not in RECIPES:
+        raise InputError(f"recipe {name!r} is unknown{nearest(name, RECIPES)}; allowed: {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]

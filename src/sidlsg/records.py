@@ -1,0 +1,299 @@
+"""The stages' contracts: each stage reads one record and writes one, as JSON beside the files it speaks of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from sidlsg.errors import InputError
+from sidlsg.storage import atomic_write, sha256_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRef:
+    """A file by place and content."""
+
+    path: str
+    """Relative to the record's own folder, or a full `s3://` URI."""
+    sha256: str
+
+
+def file_ref(path: Path, folder: Path) -> FileRef:
+    """Refer to a file inside a record's folder."""
+    return FileRef(path=path.relative_to(folder).as_posix(), sha256=sha256_file(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What every record can do."""
+
+    FILE: ClassVar[str]
+    """The name of the JSON file that holds a record of this kind."""
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, so that equal records have equal text."""
+        plain = TypeAdapter(type(self)).dump_python(self, mode="json")
+        return json.dumps(plain, sort_keys=True, indent=2) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: the record's identity."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def save(self, folder: Path) -> Path:
+        """Write the record to its file in `folder` and return that file."""
+        path = folder / self.FILE
+        atomic_write(path, self.to_json())
+        return path
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "the given text") -> Self:
+        """Read a record.
+
+        Raises:
+            InputError: the text is not a record of this kind.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(text, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise InputError(f"{source} is not a {cls.__name__} record: {where}: {first['msg']}") from error
+
+    @classmethod
+    def load(cls, place: Path) -> Self:
+        """Read a record from its folder or its file.
+
+        Raises:
+            InputError: there is none, or it is of another kind.
+        """
+        path = place / cls.FILE if place.is_dir() else place
+        if not path.is_file():
+            raise InputError(f"no {cls.__name__} record at {path}; give the folder that the earlier stage wrote")
+        return cls.from_json(path.read_text(), str(path))
+
+    def verify(self, folder: Path) -> None:
+        """Check every file that the record speaks of against its digest.
+
+        Raises:
+            InputError: a file is missing or differs.
+        """
+        for ref in file_refs(self):
+            if "://" in ref.path:
+                continue
+            path = folder / ref.path
+            if not path.is_file():
+                raise InputError(f"{path} is missing, though {self.FILE} names it; run the stage that wrote it again")
+            found = sha256_file(path)
+            if found != ref.sha256:
+                raise InputError(
+                    f"{path} has SHA-256 {found[:16]}…, but {self.FILE} says {ref.sha256[:16]}…: "
+                    "it was changed or damaged; run the stage that wrote it again"
+                )
+
+
+def file_refs(value: Any) -> list[FileRef]:
+    """Every `FileRef` inside a record, in order."""
+    if isinstance(value, FileRef):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [ref for item in value for ref in file_refs(item)]
+    if is_dataclass(value):
+        return [ref for field in fields(value) for ref in file_refs(getattr(value, field.name))]
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunnelStep:
+    """How many rows one curation step let through."""
+
+    name: str
+    rows_in: int
+    rows_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSet(Record):
+    """Curated prompts: parquet shards with the columns `id` (int64) and `text` (string), in a stable order."""
+
+    FILE: ClassVar[str] = "prompt_set.json"
+    source_sha256: str
+    """Digest of the file that the prompts came from."""
+    rules_sha256: str
+    """Digest of the rules that selected them."""
+    held_out_sha256: str
+    """Digest of the list of evaluation prompts that were removed."""
+    count: int
+    shards: tuple[FileRef, ...]
+    funnel: tuple[FunnelStep, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student(Record):
+    """A distilled one-step generator: a diffusers folder with this record in it."""
+
+    FILE: ClassVar[str] = "student.json"
+    recipe: str
+    """Name of the recipe."""
+    recipe_values: dict[str, Any]
+    """Every value of the recipe as it ran, overrides included."""
+    strategy: str
+    kappas: tuple[float, float, float, float]
+    teacher_sha256: str
+    """Digest of the teacher's model files."""
+    prompts_sha256: str
+    """Digest of the PromptSet record."""
+    package_sha256: str
+    """Digest of the code that ran."""
+    seed: int
+    t_init: int
+    iterations: int
+    images_seen: int
+    nan_samples: int
+    """How many samples were left out of a loss because they held NaN."""
+    seconds: float
+    """Wall-clock seconds of training, restarts added up."""
+    hardware: str
+    model: tuple[FileRef, ...]
+    """The files that `StableDiffusionPipeline.from_pretrained` reads."""
+    training_log: FileRef
+    """JSON lines: one row a logged iteration."""
+    grids: tuple[FileRef, ...]
+    """Sample grids of the EMA from fixed noises, `grids/<images seen>.png`, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion(Record):
+    """A student in the model registry."""
+
+    FILE: ClassVar[str] = "model_version.json"
+    name: str
+    version: int
+    run_id: str
+    student_sha256: str
+    """Digest of the Student record that it was registered from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number with everything that makes it comparable."""
+
+    name: str
+    value: float
+    protocol: str
+    n: int
+    """How many images it was computed on."""
+    reference_digest: str
+    """Digest of the reference images' or prompts' definition."""
+    higher_is_better: bool
+    interval: tuple[float, float] | None = None
+    """A 95 % interval where the protocol gives one."""
+
+    def require_comparable(self, other: Score) -> None:
+        """Refuse a comparison that would mean nothing.
+
+        Raises:
+            InputError: protocol, count or reference differ.
+        """
+        for field in ("name", "protocol", "n", "reference_digest"):
+            ours, theirs = getattr(self, field), getattr(other, field)
+            if ours != theirs:
+                raise InputError(f"scores of unlike {field} do not compare: {ours} and {theirs}; evaluate both alike")
+
+    def better_by(self, other: Score) -> float:
+        """How much better this score is than `other`: positive is better, whichever way the score runs."""
+        self.require_comparable(other)
+        return self.value - other.value if self.higher_is_better else other.value - self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectScores:
+    """All scores of one generator under one way of sampling it."""
+
+    subject: str
+    """`student 1 step`, `teacher 20 steps`, `real images`, …"""
+    steps: int
+    guidance_scale: float
+    scores: tuple[Score, ...]
+
+    def score(self, name: str) -> Score:
+        """The score of that name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for score in self.scores:
+            if score.name == name:
+                return score
+        raise InputError(f"{self.subject} has no score {name!r}; it has: {', '.join(s.name for s in self.scores)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorecard(Record):
+    """What evaluation found for a student, and for its teacher under the same protocols."""
+
+    FILE: ClassVar[str] = "scorecard.json"
+    student_sha256: str
+    teacher_sha256: str
+    package_sha256: str
+    subjects: tuple[SubjectScores, ...]
+    grids: tuple[FileRef, ...]
+    """One grid a subject, of the same prompts and noises: `grids/<subject>.png`."""
+    grid_prompts: tuple[str, ...]
+    reused: tuple[str, ...]
+    """Subjects whose scores came from the teacher's own scorecard."""
+    seconds: float
+
+    def subject(self, name: str) -> SubjectScores:
+        """The scores of that subject.
+
+        Raises:
+            InputError: there is none.
+        """
+        for subject in self.subjects:
+            if subject.subject == name:
+                return subject
+        raise InputError(f"no subject {name!r} on the scorecard; it has: {', '.join(s.subject for s in self.subjects)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleResult:
+    """One rule of the gate, applied."""
+
+    rule: str
+    """What is demanded, in words with the number in it."""
+    found: str
+    """What was found, in words with the number in it."""
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Record):
+    """Whether a model version may become the champion, and why."""
+
+    FILE: ClassVar[str] = "verdict.json"
+    name: str
+    version: int
+    champion_version: int | None
+    """The champion that it was compared with."""
+    scorecard_sha256: str
+    rules_sha256: str
+    passed: bool
+    rules: tuple[RuleResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion(Record):
+    """Which version the champion's alias points to after a run."""
+
+    FILE: ClassVar[str] = "promotion.json"
+    name: str
+    champion_version: int | None
+    previous_version: int | None
+    changed: bool
+    """Whether this run moved the alias."""

@@ -1,0 +1,129 @@
+"""Opens an MLflow store or server, and says plainly when that does not work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import ssl
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from sidlsg.errors import InputError
+
+ALLOWED = "give sqlite:///<file> or the http(s):// address of an MLflow server"
+PROBE_SECONDS = 10
+"""How long a server may take to answer at all."""
+
+
+def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
+    """A client for the experiments and the model registry at one place.
+
+    Args:
+        tracking_uri: `sqlite:///<file>` for a store of one machine, `http(s)://…` for a server.
+        create: make a SQLite store that does not exist yet; without it that is an error.
+
+    Raises:
+        InputError: the address is of another kind, or nothing answers there.
+    """
+    _be_quiet()
+    if tracking_uri.startswith(("http://", "https://")):
+        _probe(tracking_uri)
+    else:
+        file = sqlite_file(tracking_uri)
+        if not file.exists() and not create:
+            raise InputError(f"no MLflow store at {file}; register a student there first, or {ALLOWED}")
+        if not file.parent.is_dir():
+            if not create or file.parent.exists():
+                raise InputError(
+                    f"{file.parent} is not a folder, so {_shown(tracking_uri)} cannot be opened; {ALLOWED}"
+                )
+            file.parent.mkdir(parents=True)
+    try:
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        client.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"MLflow cannot open {_shown(tracking_uri)} ({first_line}); {ALLOWED}") from error
+    return client
+
+
+def sqlite_file(tracking_uri: str) -> Path:
+    """The database file of a `sqlite:///` address.
+
+    Raises:
+        InputError: the address is of another kind.
+    """
+    try:
+        url = make_url(tracking_uri)
+    except SQLAlchemyError as error:
+        raise InputError(f"tracking URI {_shown(tracking_uri)!r} is not an address; {ALLOWED}") from error
+    if url.get_backend_name() != "sqlite":
+        # A bare database would leave MLflow to put artifacts in the current directory.
+        raise InputError(f"tracking URI {_shown(tracking_uri)!r} is not of an allowed kind; {ALLOWED}")
+    if not url.database or url.database == ":memory:":
+        raise InputError(f"tracking URI {tracking_uri!r} names no file; {ALLOWED}")
+    return Path(url.database).resolve()
+
+
+def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
+    """The experiment of that name, made if there is none.
+
+    A SQLite store keeps its artifacts in `artifacts/` beside the database file; a server knows its own place.
+
+    Raises:
+        InputError: the experiment was deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = tracking_uri.startswith("sqlite:")
+        place = (sqlite_file(tracking_uri).parent / "artifacts").as_uri() if local else None
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)  # someone else made it just now
+    if found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}) or register under another name"
+        )
+    return str(found.experiment_id)
+
+
+def _probe(address: str) -> None:
+    # MLflow's own client would retry an address where nothing listens for two minutes.
+    try:
+        with urllib.request.urlopen(f"{_without_user(address).rstrip('/')}/health", timeout=PROBE_SECONDS):
+            pass
+    except HTTPError:
+        pass  # an answer; what it means is MLflow's to say
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        # MLflow has certificate settings of its own, so a refused certificate is not the last word.
+        if not isinstance(reason, ssl.SSLError):
+            raise InputError(f"no answer from the MLflow server at {_shown(address)} ({reason}); {ALLOWED}") from error
+
+
+def _without_user(address: str, instead: str = "") -> str:
+    return re.sub(r"//[^/]*@", f"//{instead}", address)
+
+
+def _shown(address: str) -> str:
+    # An address may hold a password, and messages end in logs.
+    return _without_user(address, "…@")
+
+
+def _be_quiet() -> None:
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)

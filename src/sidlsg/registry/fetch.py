@@ -1,0 +1,54 @@
+"""Brings a registered student's diffusers folder back from MLflow."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from sidlsg.errors import InputError
+from sidlsg.records import ModelVersion, Student
+from sidlsg.registry.connect import connect
+from sidlsg.registry.package import PATH_IN_MODEL
+from sidlsg.registry.register import MODEL_PATH
+from sidlsg.registry.versions import require_same_student
+from sidlsg.storage import atomic_folder, refuse_foreign
+
+
+def fetch_student(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:
+    """Download a registered student to `folder` and check it.
+
+    Returns:
+        `folder`, complete and equal to what was registered.
+
+    Raises:
+        InputError: there is no such version, its files are missing or differ from its record, or `folder` holds
+            something else.
+    """
+    refuse_foreign(folder, Student.FILE)
+    client = connect(tracking_uri)
+    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        try:
+            place = client.download_artifacts(registered.run_id, f"{MODEL_PATH}/{PATH_IN_MODEL}", scratch)
+        except (MlflowException, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"the files of {version.name!r} version {version.version} cannot be downloaded ({reason}); "
+                "delete that version and register the student again"
+            ) from error
+        downloaded = Path(place)
+        student = Student.load(downloaded)
+        if student.digest != version.student_sha256:
+            raise InputError(
+                f"the files of {version.name!r} version {version.version} are of student {student.digest[:16]}, not of "
+                f"{version.student_sha256[:16]}; delete that version and register the student again"
+            )
+        student.verify(downloaded)
+        with atomic_folder(folder, Student.FILE) as new:
+            for child in downloaded.iterdir():
+                os.replace(child, new / child.name)
+    return folder

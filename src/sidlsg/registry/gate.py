@@ -1,0 +1,115 @@
+"""The gate stage: a scorecard against the rules and the champion, with the verdict on the version."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from sidlsg.errors import InputError
+from sidlsg.records import ModelVersion, Scorecard, Verdict
+from sidlsg.registry.connect import connect
+from sidlsg.registry.rules import Champion, GateRules
+from sidlsg.registry.run_log import log_entries
+from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
+
+FOLDER = "evaluation"
+"""Where scorecard, grids and verdict are among the run's artifacts."""
+SCORECARD_TAG = "scorecard_sha256"
+
+
+def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
+    """Judge a version by its scorecard, and record scorecard and verdict on it.
+
+    A rejection is a verdict that did not pass, not an error.
+
+    Raises:
+        InputError: the scorecard is damaged or another student's, a rule does not fit it, or there is no such
+            version.
+    """
+    card = Scorecard.load(scorecard_folder)
+    card.verify(scorecard_folder)
+    if card.student_sha256 != version.student_sha256:
+        raise InputError(
+            f"the scorecard at {scorecard_folder} is of student {card.student_sha256[:16]}, but version "
+            f"{version.version} of {version.name!r} is {version.student_sha256[:16]}; evaluate this version"
+        )
+    client = connect(tracking_uri)
+    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    champion = _champion(client, version)
+    results = rules.apply(card, champion)
+    verdict = Verdict(
+        name=version.name,
+        version=version.version,
+        champion_version=None if champion is None or champion.is_challenger else champion.version,
+        scorecard_sha256=card.digest,
+        rules_sha256=rules.digest,
+        passed=all(result.passed for result in results),
+        rules=results,
+    )
+    _log_scorecard(client, registered.run_id, card, scorecard_folder)
+    client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
+    client.log_text(registered.run_id, verdict.to_json(), f"{FOLDER}/{Verdict.FILE}")
+    tags = {
+        SCORECARD_TAG: card.digest,
+        "verdict_rules_sha256": rules.digest,
+        "verdict_sha256": verdict.digest,
+        "verdict": "passed" if verdict.passed else "rejected",
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.version), key, value)
+    return verdict
+
+
+def _champion(client: MlflowClient, version: ModelVersion) -> Champion | None:
+    number = alias_version(client, version.name, CHAMPION)
+    if number is None:
+        return None
+    if number == version.version:
+        return Champion(version=number, scorecard=None, is_challenger=True)
+    registered = require_version(client, version.name, number)
+    try:
+        card = _logged_scorecard(client, registered)
+    except InputError as error:
+        return Champion(version=number, scorecard=None, note=f"{error}; evaluate and gate version {number} first")
+    return Champion(version=number, scorecard=card)
+
+
+def _logged_scorecard(client: MlflowClient, registered: Any) -> Scorecard:
+    """The scorecard that the gate logged for a version earlier."""
+    path = f"{FOLDER}/{Scorecard.FILE}"
+    if not registered.run_id or path not in [file.path for file in client.list_artifacts(registered.run_id, FOLDER)]:
+        raise InputError("has no scorecard")
+    with tempfile.TemporaryDirectory() as scratch:
+        text = Path(client.download_artifacts(registered.run_id, path, scratch)).read_text()
+    card = Scorecard.from_json(text, "has a scorecard that cannot be read: it")
+    if card.student_sha256 != registered.tags.get(STUDENT_TAG):
+        raise InputError("has the scorecard of another student")
+    return card
+
+
+def _log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Path) -> None:
+    """Log scores as metrics whose names hold their protocol, with all that makes them comparable as tags."""
+    if client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest:
+        return  # logged already, by an earlier call
+    now = int(time.time() * 1000)
+    metrics, tags = [], {}
+    for subject in card.subjects:
+        for score in subject.scores:
+            key = re.sub(r"[^\w\-. :/]", "_", f"{subject.subject}/{score.name}/{score.protocol}")
+            metrics.append(Metric(key, score.value, now, 0))
+            terms = {"steps": subject.steps, "guidance_scale": subject.guidance_scale, "protocol": score.protocol}
+            terms |= {"n": score.n, "reference_digest": score.reference_digest, "interval": score.interval}
+            tags[key] = json.dumps({**terms, "higher_is_better": score.higher_is_better})
+    client.log_batch(run_id, metrics=metrics)
+    log_entries(client, run_id, tags=tags)
+    for grid in card.grids:
+        client.log_artifact(run_id, str(folder / grid.path), f"{FOLDER}/{Path(grid.path).parent.as_posix()}")
+    client.log_text(run_id, card.to_json(), f"{FOLDER}/{Scorecard.FILE}")
+    client.set_tag(run_id, SCORECARD_TAG, card.digest)

@@ -1,0 +1,115 @@
+"""The register stage: a student becomes one run and one model version in MLflow, however often it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sidlsg.errors import InputError
+from sidlsg.records import ModelVersion, Student
+from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.package import save_model, student_files
+from sidlsg.registry.run_log import grid_steps, log_student, run_tags, training_rows
+from sidlsg.registry.versions import STUDENT_TAG, versions_of
+
+MODEL_PATH = "model"
+"""Where the MLflow model folder is among the run's artifacts."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion:
+    """Register a student as a version of model `name`, in the experiment of that name.
+
+    The Student record's digest is the key: registering the same student again gives the version that is there, and
+    a call that died half-way is continued by the next. When several callers race, the oldest run and the lowest
+    version stay.
+
+    Args:
+        student_folder: what the distil stage wrote: a diffusers folder with record, log, grids and model card.
+        tracking_uri: where MLflow is, see `connect`.
+        name: the registered model's name, made if there is none.
+
+    Raises:
+        InputError: the student is incomplete or damaged, the name is not allowed, or MLflow cannot be reached.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"model name {name!r} is not allowed; use letters, digits, '.', '_' and '-'")
+    student = Student.load(student_folder)
+    # Everything is checked before anything is written.
+    student.verify(student_folder)
+    student_files(student, student_folder)
+    training_rows(student, student_folder)
+    grid_steps(student, student_folder)
+
+    client = connect(tracking_uri, create=True)
+    found = versions_of(client, name, student.digest)
+    if found:
+        version = found[0]
+    else:
+        run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder)
+        version = _create_version(client, name, run, student)
+    return ModelVersion(name=name, version=int(version.version), run_id=version.run_id, student_sha256=student.digest)
+
+
+def _logged_run(client: MlflowClient, experiment: str, student: Student, folder: Path) -> Any:
+    """The student's run, complete: a finished one, an unfinished one continued, or a new one."""
+    run = _oldest_run(client, experiment, student)
+    if run is None:
+        new = client.create_run(experiment, tags=run_tags(student), run_name=f"{student.recipe}-{student.digest[:8]}")
+        run = _oldest_run(client, experiment, student) or new
+        if run.info.run_id != new.info.run_id:
+            client.delete_run(new.info.run_id)
+    run_id = run.info.run_id
+    if run.info.status == "FINISHED":
+        return run
+    client.update_run(run_id, status="RUNNING")
+    try:
+        log_student(client, run, student, folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            packed = Path(scratch) / MODEL_PATH
+            save_model(student, folder, packed)
+            client.log_artifacts(run_id, str(packed), MODEL_PATH)
+    except BaseException:
+        with contextlib.suppress(MlflowException):
+            client.set_terminated(run_id, "FAILED")
+        raise
+    # Finished means complete: the next call that finds this run only makes the version.
+    client.set_terminated(run_id, "FINISHED")
+    return run
+
+
+def _oldest_run(client: MlflowClient, experiment: str, student: Student) -> Any:
+    runs = client.search_runs([experiment], f"tags.{STUDENT_TAG} = '{student.digest}'")
+    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+
+def _create_version(client: MlflowClient, name: str, run: Any, student: Student) -> Any:
+    """Make the version; MLflow has no "create unless it exists", so of several equal ones the lowest stays."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    run_id = run.info.run_id
+    created = client.create_model_version(
+        name,
+        source=f"{run.info.artifact_uri}/{MODEL_PATH}",
+        run_id=run_id,
+        tags=run_tags(student),
+        description=(
+            f"One-step student of recipe {student.recipe}, strategy {student.strategy}, "
+            f"{student.images_seen} images seen. The model card is README.md among the run's artifacts."
+        ),
+    )
+    kept = versions_of(client, name, student.digest)[0]
+    if kept.version != created.version:
+        client.delete_model_version(name, created.version)
+        if kept.run_id != run_id:
+            client.delete_run(run_id)
+    return kept

@@ -1,0 +1,154 @@
+"""The gate's rules: limits, ratios between generators of one scorecard, and no step back from the champion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sidlsg.errors import InputError
+from sidlsg.records import Record, RuleResult, Score, Scorecard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The version that the challenger is compared with."""
+
+    version: int
+    scorecard: Scorecard | None
+    """None where there is nothing to compare with."""
+    note: str = ""
+    """Why there is no scorecard, and what to do."""
+    is_challenger: bool = False
+    """The challenger is the champion already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """A score must reach a limit: at least it where higher is better, at most it where lower is."""
+
+    subject: str
+    score: str
+    limit: float
+
+    def __post_init__(self) -> None:
+        _require_finite("limit", self.limit)
+
+    def apply(self, card: Scorecard) -> RuleResult:
+        """Judge the scorecard's subject."""
+        score = card.subject(self.subject).score(self.score)
+        return RuleResult(
+            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.limit:g}",
+            found=_told(score),
+            passed=_reaches(score, self.limit),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A score must reach `factor` times the same score of another subject on the same scorecard."""
+
+    subject: str
+    score: str
+    against_subject: str
+    factor: float
+
+    def __post_init__(self) -> None:
+        _require_finite("factor", self.factor)
+        if self.factor <= 0:
+            raise InputError(f"factor {self.factor} given for a ratio of {self.score}; it must be above 0")
+
+    def apply(self, card: Scorecard) -> RuleResult:
+        """Judge the scorecard's subject against the other.
+
+        Raises:
+            InputError: the two scores do not compare.
+        """
+        score = card.subject(self.subject).score(self.score)
+        other = card.subject(self.against_subject).score(self.score)
+        score.require_comparable(other)
+        limit = self.factor * other.value
+        return RuleResult(
+            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.factor:g} × that of {self.against_subject}",
+            found=f"{_told(score)}; {self.factor:g} × {other.value:.6g} is {limit:.6g}",
+            passed=_reaches(score, limit),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRegression:
+    """A score may be worse than the champion's by at most `tolerance`, in the score's own units."""
+
+    subject: str
+    score: str
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        _require_finite("tolerance", self.tolerance)
+        if self.tolerance < 0:
+            raise InputError(f"tolerance {self.tolerance} given for {self.score}; it must be 0 or more")
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
+        """Judge the scorecard's subject against the champion's; a champion that cannot be compared fails the rule."""
+        score = card.subject(self.subject).score(self.score)
+        rule = f"{self.score} of {self.subject} is worse than the champion's by at most {self.tolerance:g}"
+        if champion is None:
+            return RuleResult(rule=rule, found="no champion yet: nothing to compare with", passed=True)
+        who = f"champion version {champion.version}"
+        if champion.is_challenger:
+            return RuleResult(rule=rule, found=f"{who} is this version: nothing to compare with", passed=True)
+        if champion.scorecard is None:
+            return RuleResult(rule=rule, found=f"{who} {champion.note}", passed=False)
+        try:
+            other = champion.scorecard.subject(self.subject).score(self.score)
+            better = score.better_by(other)
+        except InputError as error:
+            found = f"{who} does not compare: {error}; evaluate and gate {who} again under this protocol"
+            return RuleResult(rule=rule, found=found, passed=False)
+        change = f"better by {better:.6g}" if better >= 0 else f"worse by {-better:.6g}"
+        found = f"{_told(score)}; {who} has {other.value:.6g}: {change}"
+        return RuleResult(rule=rule, found=found, passed=better >= -self.tolerance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRules(Record):
+    """All rules of a gate; every one must pass."""
+
+    FILE: ClassVar[str] = "gate_rules.json"
+    floors: tuple[Floor, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    no_regression: tuple[NoRegression, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.floors or self.ratios or self.no_regression):
+            raise InputError("a gate without rules would let everything through; give at least one rule")
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> tuple[RuleResult, ...]:
+        """Apply every rule, in order.
+
+        Raises:
+            InputError: a rule names a subject or score that the scorecard lacks.
+        """
+        return (
+            *(floor.apply(card) for floor in self.floors),
+            *(ratio.apply(card) for ratio in self.ratios),
+            *(rule.apply(card, champion) for rule in self.no_regression),
+        )
+
+
+def _bound(score: Score) -> str:
+    return "at least" if score.higher_is_better else "at most"
+
+
+def _reaches(score: Score, limit: float) -> bool:
+    # A NaN reaches nothing, whichever way the score runs.
+    return score.value >= limit if score.higher_is_better else score.value <= limit
+
+
+def _told(score: Score) -> str:
+    return f"{score.value:.6g} ({score.protocol}, {score.n} images)"
+
+
+def _require_finite(what: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InputError(f"{what} {value} given for a gate rule; it must be a finite number")

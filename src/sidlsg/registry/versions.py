@@ -1,0 +1,57 @@
+"""Model versions in the registry: found by their student's digest, and by alias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sidlsg.errors import InputError
+
+STUDENT_TAG = "student_sha256"
+"""The tag on run and version that makes registering idempotent: the Student record's digest."""
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+
+def versions_of(client: MlflowClient, name: str, student_sha256: str) -> list[Any]:
+    """Every MLflow version of model `name` that was made of that student, the lowest first."""
+    found = client.search_model_versions(f"name = '{name}' and tags.{STUDENT_TAG} = '{student_sha256}'")
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def require_version(client: MlflowClient, name: str, version: int) -> Any:
+    """The MLflow version of that number.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return client.get_model_version(name, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(f"no version {version} of model {name!r} in this registry; register the student") from error
+
+
+def require_same_student(client: MlflowClient, name: str, version: int, student_sha256: str) -> Any:
+    """The MLflow version of that number, made of that student.
+
+    Raises:
+        InputError: there is none, or it was made of another student.
+    """
+    found = require_version(client, name, version)
+    registered = found.tags.get(STUDENT_TAG, "nothing known")
+    if registered != student_sha256:
+        raise InputError(
+            f"version {version} of {name!r} was made of student {registered[:16]}, not of {student_sha256[:16]}; "
+            "give the record that register wrote for this registry"
+        )
+    return found
+
+
+def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:
+    """The number of the version that an alias of an existing model points to."""
+    number = client.get_registered_model(name).aliases.get(alias)
+    return None if number is None else int(number)

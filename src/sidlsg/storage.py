@@ -1,0 +1,103 @@
+"""Files and folders: digests, and writes that are complete or do not happen."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sidlsg.errors import InputError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(folder: Path) -> str:
+    """Hex SHA-256 over a folder: each file's relative name and content digest, in sorted order."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a file so that readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a result is as readable as any other file of this user.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
+    """Fill a new folder that replaces `target` when the block ends well, and vanishes when it does not.
+
+    Args:
+        target: where the folder goes.
+        marker: a file name that our own earlier output at `target` holds; anything else there is not replaced.
+
+    Raises:
+        InputError: `target` exists and holds something else.
+    """
+    refuse_foreign(target, marker)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        os.chmod(temporary, 0o777 & ~_umask())
+        yield temporary
+        if target.exists():
+            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+            os.replace(target, old / "old")
+            os.replace(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_foreign(target: Path, marker: str) -> None:
+    """Check that an output folder is free, empty, or an earlier output of the same kind.
+
+    Raises:
+        InputError: it is a file, or holds other things.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"output {target} is a file; give a folder that is new, empty or an earlier output")
+    if any(target.iterdir()) and not (target / marker).exists():
+        raise InputError(
+            f"output folder {target} holds something else (no {marker} in it); "
+            "give a folder that is new, empty or an earlier output"
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

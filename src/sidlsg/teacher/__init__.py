@@ -1,0 +1,1 @@
+"""The pretrained Stable Diffusion that is distilled: its folder, noise schedule and text encoding."""

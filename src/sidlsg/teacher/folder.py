@@ -1,0 +1,79 @@
+"""A diffusers folder on disk: what it must hold, which of its files count, and their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sidlsg.errors import InputError
+from sidlsg.storage import sha256_file
+
+COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+WITH_WEIGHTS = ("unet", "vae", "text_encoder")
+INDEX = "model_index.json"
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is a `StableDiffusionPipeline` with safetensors weights.
+
+    Raises:
+        InputError: something is missing, of another kind, or a pickle.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
+    index = folder / INDEX
+    if not index.is_file():
+        raise InputError(f"{folder} has no {INDEX}; give the folder of a saved StableDiffusionPipeline")
+    try:
+        named = json.loads(index.read_text())
+    except ValueError as error:
+        raise InputError(f"{index} is not JSON ({error}); save the pipeline again") from error
+    for name in COMPONENTS:
+        if name not in named or not (folder / name).is_dir():
+            raise InputError(
+                f"{folder} has no {name}; a teacher needs {', '.join(COMPONENTS)}: save the whole pipeline"
+            )
+    for name in WITH_WEIGHTS:
+        _check_weights(folder / name)
+    if is_present(named, "safety_checker"):
+        # A student carries its teacher's safety checker: it must be readable before training starts, not after.
+        _check_weights(folder / "safety_checker")
+
+
+def is_present(index: dict[str, Any], name: str) -> bool:
+    """Whether a pipeline's index names a class for an optional component."""
+    return (index.get(name) or [None])[0] is not None
+
+
+def _check_weights(component: Path) -> None:
+    if not (component / "config.json").is_file():
+        raise InputError(f"{component} has no config.json; save the pipeline again")
+    if any(component.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for p in component.iterdir() if p.suffix in _PICKLES)
+    if pickles:
+        raise InputError(
+            f"{component / pickles[0]} is a pickle, which can run code when it is loaded; only safetensors are read: "
+            "save the pipeline with safe_serialization=True"
+        )
+    raise InputError(f"{component} has no weights (*.safetensors); save the whole pipeline")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that make the model, sorted: the index and each component's data; pickles and cards do not count."""
+    files = [folder / INDEX]
+    for name in COMPONENTS:
+        files += [p for p in sorted((folder / name).iterdir()) if p.is_file() and p.suffix in DATA_SUFFIXES]
+    return files
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the relative names and contents of the model's files."""
+    digest = hashlib.sha256()
+    for path in model_files(folder):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,40 @@
+"""Latents to pictures, and pictures to grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+Images = NDArray[np.uint8]
+
+
+@torch.no_grad()
+def decode(vae: Any, latents: Tensor, batch: int = 64) -> Images:
+    """[N, C, h, w] latents to [N, H, W, 3] uint8 sRGB, rounded as diffusers rounds."""
+    parts = [vae.decode(part / vae.config.scaling_factor).sample for part in torch.split(latents.float(), batch)]
+    pixels = (torch.cat(parts) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    return np.asarray((pixels * 255).round().to(torch.uint8).cpu().numpy())
+
+
+def grid(images: Images, columns: int, enlarge: int = 1) -> Image.Image:
+    """Lay [N, H, W, 3] images out row by row, a thin gap between them."""
+    n, height, width, _ = images.shape
+    rows, gap = -(-n // columns), 1
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    picture = Image.fromarray(canvas)
+    return picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, format="PNG", optimize=True)

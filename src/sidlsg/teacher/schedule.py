@@ -1,0 +1,82 @@
+"""The teacher's noise schedule: how latents are diffused, and x0 from a network's output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sidlsg.errors import InputError
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """`x_t = a_t x + s_t ε` with `a_t = sqrt(ᾱ_t)` and `s_t = sqrt(1 - ᾱ_t)`.
+
+    Arithmetic is float32 at least, whatever dtype comes in, and each sample has a timestep of its own.
+    Shapes: x, noise, output, x_t: [B, C, H, W]; t: [B] long.
+    """
+
+    alphas_cumprod: Tensor
+    """[T] float64: ᾱ_t."""
+    prediction_type: str
+    """What the network predicts: `epsilon` (ε) or `v_prediction` (v = a_t ε - s_t x)."""
+
+    def __post_init__(self) -> None:
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise InputError(
+                f"prediction type {self.prediction_type!r} is not supported; allowed: {', '.join(PREDICTION_TYPES)}"
+            )
+
+    @classmethod
+    def from_scheduler(cls, scheduler: Any) -> NoiseSchedule:
+        """Read ᾱ and the prediction type from a diffusers scheduler."""
+        alphas_cumprod = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")
+        return cls(alphas_cumprod, scheduler.config.prediction_type)
+
+    def to(self, device: torch.device | str) -> NoiseSchedule:
+        """The same schedule with its table on another device."""
+        return NoiseSchedule(self.alphas_cumprod.to(device), self.prediction_type)
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = a_t x + s_t ε."""
+        a_t, s_t = self._coefficients(x, t)
+        return a_t * _wide(x) + s_t * _wide(noise)
+
+    def x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The x0-prediction: (x_t - s_t ε̂)/a_t, or a_t x_t - s_t v̂."""
+        a_t, s_t = self._coefficients(x_t, t)
+        output, x_t = _wide(output), _wide(x_t)
+        if self.prediction_type == "epsilon":
+            return (x_t - s_t * output) / a_t
+        return a_t * x_t - s_t * output
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network's output should be: ε, or v = a_t ε - s_t x."""
+        if self.prediction_type == "epsilon":
+            return _wide(noise)
+        a_t, s_t = self._coefficients(x, t)
+        return a_t * _wide(noise) - s_t * _wide(x)
+
+    def weight(self, t: Tensor) -> Tensor:
+        """[B] weight of each sample in the fake score's loss: 1 for ε, snr/(snr + 1) = ᾱ_t for v."""
+        if self.prediction_type == "epsilon":
+            return torch.ones(t.shape, dtype=torch.float32, device=t.device)
+        return self.alphas_cumprod[t].float()
+
+    def _coefficients(self, like: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha_bar = self.alphas_cumprod[t].view(-1, *([1] * (like.dim() - 1)))
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return alpha_bar.sqrt().to(dtype), (1 - alpha_bar).sqrt().to(dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

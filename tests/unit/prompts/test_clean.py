@@ -1,0 +1,122 @@
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sidlsg.prompts import clean as rules
+from sidlsg.prompts.clean import clean, same_text_key, same_words_key
+
+
+@pytest.mark.parametrize(
+    ("rule", "given_", "expected"),
+    [
+        (rules.unescape_entities, "salt &amp; pepper &#39;n&#x27; oil", "salt & pepper 'n' oil"),
+        (rules.unescape_entities, "R&D", "R&D"),
+        (rules.straighten_quotes, "‘it’s’ “so” «fine» 5′ 6″", '\'it\'s\' "so" "fine" 5\' 6"'),
+        (rules.normalise_unicode, "ﬁne ＣＡＦＥ\u0301 ①", "fine CAFÉ 1"),
+        (rules.drop_tags, "a <b>red</b><br/>dog<!-- not seen -->", "a  red  dog "),
+        (rules.drop_tags, "3 < 5 > 4, I <3 you", "3 < 5 > 4, I <3 you"),
+        (rules.drop_urls, "see HTTPS://example.invalid/a?b=c now www.example.invalid", "see   now  "),
+        (rules.drop_urls, "awww.cute http and ftp", "awww.cute http and ftp"),
+        (rules.drop_controls, "a\x00b\u200bc\u202ed\ue000e\ufefff", "a bcdef"),
+        (rules.drop_controls, "an emoji 🐈 and 漢字", "an emoji 🐈 and 漢字"),
+        (rules.squeeze_whitespace, "\t a\u00a0 b\r\n\u3000c ", "a b c"),
+        (rules.unwrap_quotes, '"a red dog"', "a red dog"),
+        (rules.unwrap_quotes, '"a" or "b"', '"a" or "b"'),
+        (rules.unwrap_quotes, '"', '"'),
+    ],
+)
+def test_each_rule_does_its_one_thing(rule, given_, expected):
+    assert rule(given_) == expected
+
+
+def test_every_rule_is_listed():
+    public = {f for name, f in vars(rules).items() if callable(f) and getattr(f, "__module__", "") == rules.__name__}
+    assert public - {clean, same_text_key, same_words_key} == set(rules.RULES)
+
+
+@pytest.mark.parametrize(
+    ("dirty", "expected"),
+    [
+        ("&amp;lt;b&amp;gt;bold&amp;lt;/b&amp;gt;", "bold"),
+        ("＆ｌｔ;i＆ｇｔ; x", "x"),
+        ('  &quot; <p>A  “nice” day</p> " ', '" A "nice" day "'),
+        ("“A nice day”", "A nice day"),
+        ("\"'nested'\"", "nested"),
+        ("https://example.invalid/a.jpg", ""),
+        ("<br/>&nbsp;\t", ""),
+        ("a\u200b\u0301", "á"),
+        ("a <!-- not <i>seen</i> --> dog", "a dog"),
+    ],
+)
+def test_rules_work_together(dirty, expected):
+    assert clean(dirty) == expected
+
+
+# Halves of entities, tags and addresses, and characters that change under NFKC or case folding.
+PIECES = st.sampled_from(
+    [
+        *(
+            "&amp;",
+            "&",
+            "amp;",
+            "lt;",
+            "&lt;",
+            "&quot;",
+            "&#",
+            "&#xfdfa;",
+            "#",
+            "38;",
+            "x26;",
+            "<",
+            ">",
+            "b",
+            "/",
+            "<b>",
+        ),
+        *("http", "://", "www.", "'", '"', "“", "″", "´", "ﷺ", "＆", "＜", "İ", "ß", "\u200b", "\u0301", "\x00", " "),
+    ]
+)
+DIRTY = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
+
+
+@given(DIRTY)
+@example("&amp;amp;amp;lt;br&amp;gt;")
+def test_cleaning_twice_is_cleaning_once(text):
+    assert clean(clean(text)) == clean(text)
+
+
+@given(DIRTY)
+def test_clean_text_is_one_trimmed_line_without_controls(text):
+    cleaned = clean(text)
+    assert cleaned == cleaned.strip()
+    assert not any(character in cleaned for character in "\n\r\t\x00\u200b“”")
+    assert "  " not in cleaned
+    assert "http://" not in cleaned.lower()
+
+
+@given(DIRTY)
+def test_keys_ignore_what_they_should(text):
+    key = same_text_key(clean(text))
+    assert same_text_key(key) == key
+    assert same_words_key(clean(text)) == same_words_key(text)
+
+
+def test_same_text_key_ignores_case_only():
+    assert same_text_key("STRASSE") == same_text_key("straße")
+    assert same_text_key("a dog") != same_text_key("a dog.")
+
+
+@pytest.mark.parametrize(
+    "other", ["A RED  dog!", "a-red-dog", "“a red, dog”", "a&nbsp;red dog", "a $red| dog…", "areddog"]
+)
+def test_same_words_key_ignores_case_punctuation_and_whitespace(other):
+    assert same_words_key(other) == same_words_key("a red dog")
+
+
+@pytest.mark.parametrize("other", ["a red dogs", "a réd dog", "a red dog 2", "🐕"])
+def test_same_words_key_tells_words_apart(other):
+    assert same_words_key(other) != same_words_key("a red dog")
+
+
+def test_texts_without_words_are_equal_to_themselves_only():
+    assert same_words_key("🐈") == same_words_key(" 🐈 ") != same_words_key("🐕")

@@ -1,0 +1,181 @@
+import hashlib
+import json
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sidlsg.errors import InputError
+from sidlsg.prompts.curate import curate
+from sidlsg.prompts.read import read_prompts
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.records import PromptSet
+
+RULES = CurationRules()
+TEXTS = [f"a photo of dog number {i}" for i in range(50)]
+
+
+def test_the_order_is_that_of_the_texts_digests(write_table, tmp_path):
+    record = curate(write_table(TEXTS), tmp_path / "out", RULES, [])
+    expected = sorted(TEXTS, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
+    assert read_prompts(tmp_path / "out") == expected
+    assert record.count == 50
+
+
+def test_the_record_is_saved_and_its_digests_hold(write_table, tmp_path):
+    source = write_table(TEXTS)
+    record = curate(source, tmp_path / "out", RULES, ["a dog", "a cat"])
+    assert PromptSet.load(tmp_path / "out") == record
+    record.verify(tmp_path / "out")
+    assert record.source_sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert record.held_out_sha256 == hashlib.sha256(b"a dog\na cat\n").hexdigest()
+    assert record.rules_sha256 == RULES.digest
+    assert [shard.path for shard in record.shards] == ["shards/00000.parquet"]
+
+
+def test_stats_hold_the_funnel_and_the_lengths(write_table, tmp_path):
+    curate(write_table(["a red dog", "one blue cat", "two very old cats", "x"]), tmp_path / "out", RULES, ["a red dog"])
+    stats = json.loads((tmp_path / "out/stats.json").read_text())
+    assert stats["prompts_by_words"] == {"3": 1, "4": 1}
+    assert [(s["name"], s["rows_in"], s["rows_out"]) for s in stats["funnel"]] == [
+        ("read", 4, 4),
+        ("score", 4, 4),
+        ("clean", 4, 4),
+        ("length", 4, 3),
+        ("duplicates", 3, 3),
+        ("held_out", 3, 2),
+    ]
+
+
+def test_the_lowest_of_equal_rows_stays_with_its_own_text_and_score(write_table, tmp_path):
+    source = write_table(["A  Red Dog", "a red dog", "A RED DOG"], [6.25, 7.0, 8.0])
+    curate(source, tmp_path / "out", RULES, [])
+    assert pq.read_table(tmp_path / "out/shards/00000.parquet").to_pylist() == [
+        {"id": 0, "text": "A Red Dog", "source_row": 0, "score": 6.25}
+    ]
+
+
+def test_a_duplicate_below_the_score_cut_does_not_take_the_place_of_a_good_row(write_table, tmp_path):
+    curate(write_table(["a red dog", "a red dog"], [1.0, 7.0]), tmp_path / "out", RULES, [])
+    assert pq.read_table(tmp_path / "out/shards/00000.parquet")["source_row"].to_pylist() == [1]
+
+
+def test_same_input_gives_same_bytes(write_table, tmp_path):
+    source = write_table(TEXTS)
+    for name in ("one", "two"):
+        curate(source, tmp_path / name, RULES, ["a dog"], rows_per_shard=20)
+    files = [
+        {p.relative_to(tmp_path / name).as_posix(): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("one", "two")
+    ]
+    assert files[0] == files[1]
+    assert sorted(files[0]) == [
+        "prompt_set.json",
+        "shards/00000.parquet",
+        "shards/00001.parquet",
+        "shards/00002.parquet",
+        "stats.json",
+    ]
+
+
+def test_shards_split_the_same_order(write_table, tmp_path):
+    source = write_table(TEXTS)
+    curate(source, tmp_path / "one", RULES, [])
+    record = curate(source, tmp_path / "many", RULES, [], rows_per_shard=7)
+    assert len(record.shards) == 8
+    assert read_prompts(tmp_path / "many") == read_prompts(tmp_path / "one")
+
+
+WORDS = st.lists(st.sampled_from(["red", "Red", "RED", "dog", "dog.", "&amp;", "ß", "SS", "“dog”"]), max_size=5)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(st.lists(WORDS.map(" ".join), max_size=25), st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_neither_the_set_nor_its_order(write_table, tmp_path, texts, chance):
+    texts = ["always one prompt", *texts]
+    shuffled = random.Random(chance.random()).sample(texts, len(texts))
+    for name, rows in (("one", texts), ("two", shuffled)):
+        curate(write_table(rows, name=f"{name}.parquet"), tmp_path / name, RULES, ["red red red"])
+    # Which of two texts that differ in case stays is the row order's choice, so that is folded away here.
+    one, two = ([text.casefold() for text in read_prompts(tmp_path / name)] for name in ("one", "two"))
+    assert one == two
+    assert len(set(one)) == len(one)
+
+
+def test_an_earlier_output_is_replaced(write_table, tmp_path):
+    curate(write_table(TEXTS), tmp_path / "out", RULES, [], rows_per_shard=10)
+    curate(write_table(TEXTS[:3]), tmp_path / "out", RULES, [])
+    assert len(read_prompts(tmp_path / "out")) == 3
+    assert [p.name for p in (tmp_path / "out/shards").iterdir()] == ["00000.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "scores", "message"),
+    [
+        ([], [], "has no rows"),
+        (["a red dog"], [5.0], "rule 'score': none of the 1 .* AESTHETIC_SCORE of at least 6.0"),
+        (["a red dog"], [None], "rule 'score'"),
+        (["www.example.invalid", None], None, "rule 'clean': none of the 2"),
+        (["dog", "red dog"], None, "rule 'length': none of the 2 .* 3 to 60 words"),
+        (["A held-out caption!", "a HELD out caption"], None, "rule 'held_out': none of the 2"),
+    ],
+)
+def test_nothing_left_names_the_rule_and_writes_nothing(write_table, tmp_path, texts, scores, message):
+    source = write_table(texts, scores)
+    with pytest.raises(InputError, match=message) as caught:
+        curate(source, tmp_path / "new/out", RULES, ["a held out caption"])
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_bad_source_writes_nothing_and_leaves_an_earlier_output(write_table, tmp_path):
+    curate(write_table(TEXTS), tmp_path / "out", RULES, [])
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes((tmp_path / "in.parquet").read_bytes()[:-9])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="truncated or damaged"):
+        curate(broken, tmp_path / "out", RULES, [])
+    assert sorted(tmp_path.rglob("*")) == before
+    assert len(read_prompts(tmp_path / "out")) == 50
+
+
+def test_a_foreign_folder_is_left_alone(write_table, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds something else"):
+        curate(write_table(TEXTS), tmp_path / "out", RULES, [])
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_the_output_is_checked_before_the_source_is_read(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds something else"):
+        curate(tmp_path / "none.parquet", tmp_path / "out", RULES, [])
+
+
+def test_a_source_inside_the_output_is_not_destroyed(write_table, tmp_path):
+    curate(write_table(TEXTS), tmp_path / "out", RULES, [])
+    shard = tmp_path / "out/shards/00000.parquet"
+    with pytest.raises(InputError, match="lies inside the output folder"):
+        curate(shard, tmp_path / "out", CurationRules(text_column="text", score_column="score"), [])
+    assert shard.is_file()
+
+
+def test_rows_per_shard_is_checked(write_table, tmp_path):
+    with pytest.raises(InputError, match="rows_per_shard is 0"):
+        curate(write_table(TEXTS), tmp_path / "out", RULES, [], rows_per_shard=0)
+
+
+def test_a_large_table_streams_over_batches(tmp_path):
+    path = tmp_path / "in.parquet"
+    # More rows than one record batch, every text twice.
+    texts = [f"a photo of thing {i % 40000}" for i in range(80000)]
+    pq.write_table(pa.table({"TEXT": texts, "AESTHETIC_SCORE": pa.array([6.0] * 80000)}), path)
+    record = curate(path, tmp_path / "out", RULES, [])
+    assert record.count == 40000
+    rows = pq.read_table(tmp_path / "out/shards/00000.parquet", columns=["text", "source_row"]).to_pylist()
+    assert all(row["source_row"] < 40000 and row["text"] == texts[row["source_row"]] for row in rows)

@@ -1,0 +1,56 @@
+import dataclasses
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.prompts.curate import curate
+from sidlsg.prompts.read import read_prompts
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.records import FileRef
+
+
+@pytest.fixture
+def prompt_set(write_table, tmp_path):
+    record = curate(write_table(["a red dog", "a blue cat"]), tmp_path / "out", CurationRules(), [])
+    return tmp_path / "out", record
+
+
+def test_texts_come_in_order_of_their_ids(prompt_set):
+    folder, _ = prompt_set
+    # SHA-256 of "a red dog" begins with 0f, that of "a blue cat" with 45.
+    assert read_prompts(folder) == ["a red dog", "a blue cat"]
+
+
+def test_a_changed_shard_is_refused(prompt_set):
+    folder, _ = prompt_set
+    shard = folder / "shards/00000.parquet"
+    shard.write_bytes(shard.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="changed or damaged"):
+        read_prompts(folder)
+
+
+def test_a_missing_shard_is_refused(prompt_set):
+    folder, _ = prompt_set
+    (folder / "shards/00000.parquet").unlink()
+    with pytest.raises(InputError, match="is missing"):
+        read_prompts(folder)
+
+
+def test_a_wrong_count_is_refused(prompt_set):
+    folder, record = prompt_set
+    dataclasses.replace(record, count=3).save(folder)
+    with pytest.raises(InputError, match=r"hold 2 prompts, but prompt_set\.json says 3"):
+        read_prompts(folder)
+
+
+def test_a_shard_elsewhere_is_refused(prompt_set):
+    folder, record = prompt_set
+    remote = FileRef(path="s3://bucket/00000.parquet", sha256="0" * 64)
+    dataclasses.replace(record, shards=(remote,)).save(folder)
+    with pytest.raises(InputError, match=r"s3://bucket/00000\.parquet"):
+        read_prompts(folder)
+
+
+def test_no_record(tmp_path):
+    with pytest.raises(InputError, match="no PromptSet record"):
+        read_prompts(tmp_path)

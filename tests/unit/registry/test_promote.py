@@ -1,0 +1,97 @@
+"""Promotion: two aliases move together, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient
+
+from sidlsg.errors import InputError
+from sidlsg.records import Promotion, Verdict
+from sidlsg.registry.connect import connect
+from sidlsg.registry.promote import promote
+
+
+@pytest.fixture
+def name(tracking_uri, request) -> str:
+    """A model with three versions; promotion reads nothing of their files."""
+    name = f"promoted-{request.node.name}"
+    client = connect(tracking_uri, create=True)
+    client.create_registered_model(name)
+    for _ in range(3):
+        client.create_model_version(name, source="file:///nowhere")
+    return name
+
+
+def aliases(tracking_uri: str, name: str) -> dict[str, int]:
+    found = connect(tracking_uri).get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in found.items()}
+
+
+def verdict(name: str, version: int, champion: int | None, passed: bool = True) -> Verdict:
+    return Verdict(
+        name=name,
+        version=version,
+        champion_version=champion,
+        scorecard_sha256="s",
+        rules_sha256="r",
+        passed=passed,
+        rules=(),
+    )
+
+
+def test_aliases_move_and_previous_is_kept(tracking_uri, name):
+    first = promote(verdict(name, 1, None), tracking_uri)
+    assert first == Promotion(name=name, champion_version=1, previous_version=None, changed=True)
+    assert aliases(tracking_uri, name) == {"champion": 1}
+
+    second = promote(verdict(name, 2, 1), tracking_uri)
+    assert second == Promotion(name=name, champion_version=2, previous_version=1, changed=True)
+    assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
+
+    again = promote(verdict(name, 2, 1), tracking_uri)
+    assert again == Promotion(name=name, champion_version=2, previous_version=1, changed=False)
+    assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
+
+    tags = connect(tracking_uri).get_model_version(name, "2").tags
+    assert tags["promoted_by_verdict_sha256"] == verdict(name, 2, 1).digest
+    assert "promoted_at" in tags
+
+
+def test_a_failed_verdict_moves_nothing(tracking_uri, name):
+    promote(verdict(name, 1, None), tracking_uri)
+    outcome = promote(verdict(name, 2, 1, passed=False), tracking_uri)
+    assert outcome == Promotion(name=name, champion_version=1, previous_version=None, changed=False)
+    assert aliases(tracking_uri, name) == {"champion": 1}
+    assert connect(tracking_uri).get_model_version(name, "2").tags == {}
+
+
+def test_a_verdict_against_an_earlier_champion_is_refused(tracking_uri, name):
+    promote(verdict(name, 1, None), tracking_uri)
+    promote(verdict(name, 2, 1), tracking_uri)
+    with pytest.raises(InputError, match="compared with champion version 1, but the champion is version 2 now"):
+        promote(verdict(name, 3, 1), tracking_uri)
+    assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
+
+
+def test_a_promotion_killed_half_way_is_repeated(tracking_uri, name, monkeypatch):
+    promote(verdict(name, 1, None), tracking_uri)
+    original = MlflowClient.set_registered_model_alias
+
+    def killed(self, model, alias, version):
+        if alias == "champion":
+            raise KeyboardInterrupt
+        original(self, model, alias, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promote(verdict(name, 2, 1), tracking_uri)
+    assert aliases(tracking_uri, name)["champion"] == 1  # the champion's alias is the last to move
+
+    assert promote(verdict(name, 2, 1), tracking_uri).changed
+    assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
+
+
+def test_a_version_that_is_not_there_is_refused(tracking_uri, name):
+    with pytest.raises(InputError, match="no version 9"):
+        promote(verdict(name, 9, None), tracking_uri)

@@ -1,0 +1,165 @@
+"""Registering: one run and one version a student, whatever happens in between."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from sidlsg.errors import InputError
+from sidlsg.records import Student
+from sidlsg.registry import register as stage
+from sidlsg.registry.connect import connect
+from sidlsg.registry.register import register
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    return connect(tracking_uri, create=True)
+
+
+def runs_and_versions(client: MlflowClient, name: str) -> tuple[int, int]:
+    experiment = client.get_experiment_by_name(name)
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
+    return len(runs), len(client.search_model_versions(f"name = '{name}'"))
+
+
+def test_a_student_becomes_one_run_and_one_version(client, tracking_uri, make_student):
+    folder = make_student()
+    (folder / "stray.bin").write_bytes(b"not part of the student")
+    digest = Student.load(folder).digest
+    first = register(folder, tracking_uri, "once")
+    assert (first.name, first.version, first.student_sha256) == ("once", 1, digest)
+
+    run = client.get_run(first.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {
+        "lr": "0.0001",
+        "optimizer.betas": "[0.0, 0.999]",
+        "note": "plain text",
+        "recipe": "tiny",
+        "strategy": "lsg",
+        "seed": "0",
+        "t_init": "625",
+        "kappa1": "2.0",
+        "kappa2": "2.0",
+        "kappa3": "2.0",
+        "kappa4": "1.5",
+    }
+    assert run.data.tags["student_sha256"] == digest
+    assert [run.data.tags[f"{what}_sha256"] for what in ("teacher", "prompts", "package")] == [
+        letter * 64 for letter in "abc"
+    ]
+    losses = client.get_metric_history(first.run_id, "fake_score_loss")
+    assert [(m.step, m.value) for m in losses] == [(32, 3.0), (64, 2.5)]
+    assert math.isnan(client.get_metric_history(first.run_id, "generator_loss")[1].value)
+    assert set(run.data.metrics) == {"fake_score_loss", "generator_loss"}
+    images = [f.path for f in client.list_artifacts(first.run_id, "images") if f.path.endswith(".png")]
+    assert sorted(path.split("+")[2] for path in images) == ["32", "64"]
+    assert "README.md" in [f.path for f in client.list_artifacts(first.run_id)]
+    packed = [f.path.rpartition("/")[2] for f in client.list_artifacts(first.run_id, "model/artifacts/student")]
+    assert "model_index.json" in packed
+    assert "stray.bin" not in packed
+
+    version = client.get_model_version("once", "1")
+    assert version.tags["student_sha256"] == digest
+    assert version.run_id == first.run_id
+
+    assert register(folder, tracking_uri, "once") == first
+    assert runs_and_versions(client, "once") == (1, 1)
+
+
+def test_artifacts_lie_beside_the_database(client, tracking_uri):
+    place = client.get_experiment_by_name("once").artifact_location
+    database = Path(tracking_uri.removeprefix("sqlite:///"))
+    assert place == f"file://{database.parent}/artifacts"
+
+
+def test_another_student_becomes_another_version(client, tracking_uri, make_student):
+    versions = [register(make_student(seed), tracking_uri, "two").version for seed in (1, 2)]
+    assert versions == [1, 2]
+    assert runs_and_versions(client, "two") == (2, 2)
+
+
+@pytest.mark.parametrize("place", ["log_student", "save_model", "_create_version"])
+def test_a_killed_call_is_continued(client, tracking_uri, make_student, monkeypatch, place):
+    """A kill leaves the run as it is: the patch also keeps the stage from marking the run as failed."""
+    name, folder = f"killed-in-{place.strip('_')}", make_student()
+    original = getattr(stage, place)
+
+    def killed_after(*args):
+        if place != "_create_version":
+            original(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, place, killed_after)
+        patch.setattr(MlflowClient, "set_terminated", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            register(folder, tracking_uri, name)
+    assert runs_and_versions(client, name) == (1, 0)
+
+    version = register(folder, tracking_uri, name)
+    assert runs_and_versions(client, name) == (1, 1)
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+    assert len(client.get_metric_history(version.run_id, "fake_score_loss")) == 2
+    assert len([f for f in client.list_artifacts(version.run_id, "images") if f.path.endswith(".png")]) == 2
+
+
+def test_an_error_marks_the_run_and_the_next_call_mends_it(client, tracking_uri, make_student, monkeypatch):
+    folder = make_student()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "save_model", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            register(folder, tracking_uri, "failing")
+    experiment = client.get_experiment_by_name("failing").experiment_id
+    assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
+    version = register(folder, tracking_uri, "failing")
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+    assert runs_and_versions(client, "failing") == (1, 1)
+
+
+def test_a_version_made_by_a_racing_caller_wins(client, tracking_uri, make_student, monkeypatch):
+    """Both callers found no version; the other one was quicker to create it."""
+    folder = make_student()
+    first = register(folder, tracking_uri, "raced")
+    original, calls = stage.versions_of, []
+
+    def blind_once(*args):
+        calls.append(args)
+        return [] if len(calls) == 1 else original(*args)
+
+    monkeypatch.setattr(stage, "versions_of", blind_once)
+    assert register(folder, tracking_uri, "raced") == first
+    assert runs_and_versions(client, "raced") == (1, 1)
+
+
+def replaced(path: Path, content: str) -> None:
+    path.unlink()  # the fixture's files are hard links
+    path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: replaced(folder / "unet" / "config.json", "{}"), "changed or damaged"),
+        (lambda folder: (folder / "README.md").unlink(), "model card"),
+        (lambda folder: (folder / "student.json").unlink(), "no Student record"),
+        (lambda folder: shutil.rmtree(folder / "grids"), "missing"),
+    ],
+)
+def test_a_damaged_student_is_refused(client, tracking_uri, make_student, damage, message):
+    folder = make_student()
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        register(folder, tracking_uri, "damaged")
+    assert runs_and_versions(client, "damaged") == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "it's", "a:b", "-x"])
+def test_a_name_that_mlflow_cannot_hold_is_refused(tracking_uri, make_student, name):
+    with pytest.raises(InputError, match="model name"):
+        register(make_student(), tracking_uri, name)

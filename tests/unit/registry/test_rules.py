@@ -1,0 +1,156 @@
+"""The gate's rules, each judged by hand-made scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.records import Score, Scorecard, SubjectScores
+from sidlsg.registry.rules import Champion, Floor, GateRules, NoRegression, Ratio
+
+STUDENT, TEACHER = "student 1 step", "teacher 1 step"
+
+
+def card(fid: float = 2.0, accuracy: float = 0.9, n: int = 2000, teacher_n: int = 2000) -> Scorecard:
+    def scores(fid: float, accuracy: float, n: int) -> tuple[Score, ...]:
+        return (
+            Score(name="fid", value=fid, protocol="fid/p", n=n, reference_digest="r", higher_is_better=False),
+            Score(name="accuracy", value=accuracy, protocol="judge", n=n, reference_digest="r", higher_is_better=True),
+        )
+
+    return Scorecard(
+        student_sha256="s",
+        teacher_sha256="t",
+        package_sha256="p",
+        subjects=(
+            SubjectScores(subject=STUDENT, steps=1, guidance_scale=0.0, scores=scores(fid, accuracy, n)),
+            SubjectScores(subject=TEACHER, steps=1, guidance_scale=0.0, scores=scores(20.0, 0.4, teacher_n)),
+        ),
+        grids=(),
+        grid_prompts=(),
+        reused=(),
+        seconds=0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("score", "value", "limit", "passed"),
+    [
+        ("fid", 2.0, 2.0, True),
+        ("fid", 2.1, 2.0, False),
+        ("accuracy", 0.9, 0.9, True),
+        ("accuracy", 0.89, 0.9, False),
+        ("fid", math.nan, 2.0, False),
+        ("accuracy", math.nan, 0.9, False),
+    ],
+)
+def test_a_floor_follows_the_scores_direction(score, value, limit, passed):
+    result = Floor(subject=STUDENT, score=score, limit=limit).apply(card(**{score: value}))
+    assert result.passed is passed
+
+
+def test_a_result_says_the_numbers():
+    result = Floor(subject=STUDENT, score="fid", limit=3).apply(card(fid=2.5))
+    assert result.rule == "fid of student 1 step is at most 3"
+    assert result.found == "2.5 (fid/p, 2000 images)"
+    assert "at least" in Floor(subject=STUDENT, score="accuracy", limit=0.5).apply(card()).rule
+
+
+@pytest.mark.parametrize(
+    ("score", "value", "factor", "passed"),
+    [
+        ("fid", 5.0, 0.25, True),  # the teacher has 20
+        ("fid", 5.1, 0.25, False),
+        ("accuracy", 0.8, 2.0, True),  # the teacher has 0.4
+        ("accuracy", 0.79, 2.0, False),
+    ],
+)
+def test_a_ratio_compares_two_subjects(score, value, factor, passed):
+    rule = Ratio(subject=STUDENT, score=score, against_subject=TEACHER, factor=factor)
+    assert rule.apply(card(**{score: value})).passed is passed
+
+
+def test_a_ratio_of_unlike_counts_is_an_error():
+    with pytest.raises(InputError, match="unlike n"):
+        Ratio(subject=STUDENT, score="fid", against_subject=TEACHER, factor=1).apply(card(teacher_n=100))
+
+
+@pytest.mark.parametrize(
+    ("score", "value", "tolerance", "passed"),
+    [
+        ("fid", 2.25, 0.25, True),  # the champion has 2.0
+        ("fid", 2.5, 0.25, False),
+        ("fid", 1.0, 0.0, True),
+        ("accuracy", 0.75, 0.25, True),  # the champion has 1.0
+        ("accuracy", 0.5, 0.25, False),
+        ("fid", math.nan, 0.25, False),
+    ],
+)
+def test_no_regression_allows_its_tolerance(score, value, tolerance, passed):
+    champion = Champion(version=3, scorecard=card(fid=2.0, accuracy=1.0))
+    result = NoRegression(subject=STUDENT, score=score, tolerance=tolerance).apply(card(**{score: value}), champion)
+    assert result.passed is passed
+    assert "champion version 3" in result.found
+
+
+@pytest.mark.parametrize(
+    ("champion", "passed", "words"),
+    [
+        (None, True, "no champion yet"),
+        (Champion(version=1, scorecard=None, is_challenger=True), True, "is this version"),
+        (Champion(version=1, scorecard=None, note="has no scorecard"), False, "version 1 has no scorecard"),
+        (Champion(version=1, scorecard=card(n=100)), False, "unlike n .* evaluate and gate champion version 1 again"),
+        (
+            Champion(version=1, scorecard=dataclasses.replace(card(), subjects=())),
+            False,
+            "no subject .* evaluate and gate champion version 1 again",
+        ),
+    ],
+)
+def test_a_champion_without_comparable_scores(champion, passed, words):
+    result = NoRegression(subject=STUDENT, score="fid", tolerance=0).apply(card(), champion)
+    assert result.passed is passed
+    assert re.search(words, result.found)
+
+
+def test_all_rules_apply_in_order():
+    rules = GateRules(
+        floors=(Floor(subject=STUDENT, score="fid", limit=1),),
+        ratios=(Ratio(subject=STUDENT, score="fid", against_subject=TEACHER, factor=0.5),),
+        no_regression=(NoRegression(subject=STUDENT, score="accuracy", tolerance=0.01),),
+    )
+    assert [result.passed for result in rules.apply(card(), None)] == [False, True, True]
+
+
+def test_a_rule_that_does_not_fit_the_scorecard_is_an_error():
+    with pytest.raises(InputError, match="no subject 'nobody'"):
+        Floor(subject="nobody", score="fid", limit=1).apply(card())
+    with pytest.raises(InputError, match="no score 'kid'"):
+        Floor(subject=STUDENT, score="kid", limit=1).apply(card())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GateRules(), "at least one rule"),
+        (lambda: Floor(subject="s", score="fid", limit=math.nan), "finite"),
+        (lambda: Ratio(subject="s", score="fid", against_subject="t", factor=0), "above 0"),
+        (lambda: NoRegression(subject="s", score="fid", tolerance=-1), "0 or more"),
+    ],
+)
+def test_rules_that_mean_nothing_are_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_the_digest_follows_the_rules_and_json_brings_them_back(tmp_path):
+    loose = GateRules(floors=(Floor(subject=STUDENT, score="fid", limit=3),))
+    tight = GateRules(floors=(Floor(subject=STUDENT, score="fid", limit=2),))
+    assert loose.digest != tight.digest
+    loose.save(tmp_path)
+    assert GateRules.load(tmp_path) == loose
+    assert GateRules.load(tmp_path).digest == loose.digest
