@@ -1,1 +1,1 @@
-"""Shim."""
+"""The curate component."""

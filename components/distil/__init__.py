@@ -1,1 +1,1 @@
-"""Shim."""
+"""The distil component."""

@@ -1,1 +1,1 @@
-"""Shim."""
+"""The evaluate component."""

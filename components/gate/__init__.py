@@ -1,1 +1,1 @@
-"""Shim."""
+"""The gate component."""

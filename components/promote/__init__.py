@@ -1,1 +1,1 @@
-"""Shim."""
+"""The promote component."""

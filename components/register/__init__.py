@@ -1,1 +1,1 @@
-"""Shim."""
+"""The register component."""

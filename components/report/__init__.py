@@ -1,1 +1,1 @@
-"""Shim."""
+"""The report component."""

@@ -122,7 +122,7 @@ def accumulate(
     """
     total, left_out = 0.0, 0
     for draws in plan.micro_batches(state.iteration, update, micro_batch):
-        draws = _to_device(draws, state.device)
+        draws = _to_network(draws, state.generator)
         cond, uncond = encode(draws.prompts, draws.replaced)
         loss, finite = _loss(state, method, update, draws, cond, uncond, plan.batch)
         if not bool(finite.all()):
@@ -164,9 +164,12 @@ def _only_trainable(network: nn.Module, *networks: nn.Module) -> Iterator[None]:
             other.requires_grad_(True)
 
 
-def _to_device(draws: Draws, device: torch.device) -> Draws:
-    moved = (x.to(device, non_blocking=True) for x in (draws.z, draws.noise, draws.t))
-    return Draws(draws.prompts, draws.replaced, *moved)
+def _to_network(draws: Draws, network: nn.Module) -> Draws:
+    """Move draws to the network's device; noise stays float32, or becomes float64 with the network."""
+    parameter = next(network.parameters())
+    dtype = torch.promote_types(parameter.dtype, torch.float32)
+    z, noise = (x.to(parameter.device, dtype, non_blocking=True) for x in (draws.z, draws.noise))
+    return Draws(draws.prompts, draws.replaced, z, noise, draws.t.to(parameter.device, non_blocking=True))
 
 
 def _select(draws: Draws, keep: Tensor) -> Draws:

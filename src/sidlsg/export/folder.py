@@ -29,11 +29,25 @@ def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteSche
     )
 
 
+def load_in_float32(config: Path) -> None:
+    """Let stock loading give float32 whatever precision a transformers model's file has.
+
+    diffusers loads its own networks in float32 by default, transformers loads in the precision that the
+    configuration names: a half-precision text encoder beside a float32 UNet could not run.
+    """
+    if config.is_file():
+        values = json.loads(config.read_text())
+        for name in ("dtype", "torch_dtype"):
+            if name in values:
+                values[name] = "float32"
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
 def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtype: str, folder: Path) -> list[Path]:
     """Write the student's `StableDiffusionPipeline` folder, safetensors only.
 
-    Text encoder, tokenizer and VAE are the teacher's files, byte for byte, and so is its safety checker where it
-    has one.
+    The weights of the text encoder and the VAE, and the tokenizer, are the teacher's files, byte for byte, and so is
+    its safety checker where it has one.
 
     Args:
         teacher: whose other components the student uses.
@@ -53,6 +67,7 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
         for path in sorted((teacher.folder / name).iterdir()):
             if path.suffix in DATA_SUFFIXES:
                 shutil.copyfile(path, folder / name / path.name)
+        load_in_float32(folder / name / "config.json")
     # A copy, so that the caller's network keeps its precision.
     exported = UNet2DConditionModel.from_config(unet.config)
     exported.load_state_dict(unet.state_dict())

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from sidlsg.changes import parse_changes, with_changes
 from sidlsg.distil.strategies import Guidance, make_guidance
 from sidlsg.errors import InputError, nearest
 from sidlsg.registry.rules import GateRules
@@ -80,29 +81,22 @@ class Recipe:
         if self.export_dtype not in ("float16", "float32"):
             raise InputError(f"export_dtype is {self.export_dtype!r}; allowed: float16, float32")
 
-    def with_changes(self, changes: dict[str, Any]) -> Recipe:
-        """The same recipe with some values replaced.
-
-        Raises:
-            InputError: a name is not a recipe's value, or a value is of another kind.
-        """
-        current = self.values()
-        del current["name"]
-        for name, value in changes.items():
-            if name not in current:
-                raise InputError(
-                    f"a recipe has no value {name!r}{nearest(name, current)}; it has: {', '.join(sorted(current))}"
-                )
-            kind = type(current[name])
-            fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
-            if not fits or isinstance(value, bool):
-                raise InputError(f"{name} is {value!r}; it must be of kind {kind.__name__}, like {current[name]!r}")
-        return dataclasses.replace(self, **changes)
-
     @property
     def guidance(self) -> Guidance:
         """The strategy's four κ."""
         return make_guidance(self.strategy, self.scales)
+
+    def require_gate(self) -> GateRules:
+        """The gate's rules.
+
+        Raises:
+            InputError: the recipe has none.
+        """
+        if self.gate is None:
+            raise InputError(
+                f"recipe {self.name!r} has no gate: only the shapes domain (recipe 'tiny') has protocols that run here"
+            )
+        return self.gate
 
     def values(self) -> dict[str, Any]:
         """Every value that decides what is computed, fit for JSON: all but the published results and the gate."""
@@ -122,13 +116,7 @@ def recipe_with_changes(name: str, changes: str) -> Recipe:
     Raises:
         InputError: the name, the JSON or a value in it cannot be used.
     """
-    try:
-        parsed = json.loads(changes)
-    except ValueError as error:
-        raise InputError(f"changes {changes!r} are not JSON ({error}); give an object such as {{}}") from error
-    if not isinstance(parsed, dict):
-        raise InputError(f"changes {changes!r} are not a JSON object; give one such as {{}}")
-    return get_recipe(name).with_changes(parsed)
+    return with_changes(get_recipe(name), parse_changes(changes), fixed=("name", "published", "gate"))
 
 
 def get_recipe(name: str) -> Recipe:

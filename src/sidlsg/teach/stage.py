@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sidlsg.evaluate.protocols import load_shapes_protocols
 from sidlsg.evaluate.stage import score_teacher
 from sidlsg.evaluate.teacher_scores import TeacherScores
+from sidlsg.export.folder import load_in_float32
 from sidlsg.hardware import set_threads
 from sidlsg.shapes.captions import held_out_captions
 from sidlsg.storage import atomic_folder, atomic_write
@@ -82,6 +83,7 @@ def write_teacher(
     )
     with atomic_folder(folder, INDEX) as fresh:
         pipeline.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
+        load_in_float32(fresh / "text_encoder" / "config.json")
 
 
 def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) -> TeacherScores:

@@ -45,13 +45,14 @@ def load_pipeline(folder: Path) -> Any:
     """
     check_folder(folder)
     diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             folder,
             use_safetensors=True,
             local_files_only=True,
-            torch_dtype=torch.float32,
+            dtype=torch.float32,
             safety_checker=None,
             requires_safety_checker=False,
         )

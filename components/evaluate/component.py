@@ -1,0 +1,68 @@
+"""The evaluate component: a registered student and its teacher become a scorecard."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Artifact, Metrics, Output
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    version: str,
+    tracking_uri: str,
+    teacher: str,
+    teacher_sha256: str,
+    held_out: str,
+    held_out_sha256: str,
+    judge: str,
+    judge_sha256: str,
+    package_sha256: str,
+    scorecard: Output[Artifact],
+    metrics: Output[Metrics],
+) -> NamedTuple("Outputs", [("seconds", float)]):
+    """Score a registered student beside its teacher and real images, all under the same protocols.
+
+    Args:
+        version: The ModelVersion record of the student, as JSON.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        teacher: Folder of the teacher that the student came from. A local path, or bundled:NAME.
+        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        held_out: Text file of evaluation captions. A local path, or bundled:NAME.
+        held_out_sha256: SHA-256 that the list must have. Empty for no check.
+        judge: Safetensors file of the judge network. A local path, or bundled:NAME.
+        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        package_sha256: Digest of the code that runs, a part of the cache key.
+        scorecard: All scores, with their protocols, and the image grids.
+        metrics: The student's scores, each under its protocol.
+
+    Returns:
+        seconds: How long it took.
+    """
+    import tempfile
+    import time
+    from pathlib import Path
+
+    from sidlsg.evaluate.stage import STUDENT
+    from sidlsg.evaluate.stage import evaluate as run_stage
+    from sidlsg.places import resolve
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.records import ModelVersion
+    from sidlsg.registry.fetch import fetch_student
+    from sidlsg.run.lines import say
+
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        record = run_stage(
+            student=fetch_student(ModelVersion.from_json(version), tracking_uri, Path(scratch) / "student"),
+            teacher=resolve(teacher, teacher_sha256),
+            output=Path(scorecard.path),
+            held_out=read_held_out(resolve(held_out, held_out_sha256)),
+            judge=resolve(judge, judge_sha256),
+            report=say,
+        )
+    for score in record.subject(STUDENT).scores:
+        metrics.log_metric(f"{score.name} ({score.protocol})", score.value)
+    scorecard.metadata.update(sha256=record.digest, package_sha256=package_sha256)
+    return (round(time.monotonic() - began, 1),)

@@ -1,0 +1,45 @@
+"""The gate component: a scorecard becomes a verdict on the version."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Artifact, Input
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def gate(
+    version: str,
+    scorecard: Input[Artifact],
+    tracking_uri: str,
+    recipe: str,
+) -> NamedTuple("Outputs", [("verdict", str), ("passed", bool), ("seconds", float)]):
+    """Judge a version by its scorecard, against the recipe's rules and the champion. A rejection is no failure.
+
+    Args:
+        version: The ModelVersion record, as JSON.
+        scorecard: All scores of this version.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        recipe: Name of the recipe that holds the rules.
+
+    Returns:
+        verdict: The Verdict record, as JSON.
+        passed: Whether the version may become the champion.
+        seconds: How long it took.
+    """
+    import time
+    from pathlib import Path
+
+    from sidlsg.records import ModelVersion
+    from sidlsg.registry.gate import gate as run_stage
+    from sidlsg.run.parameters import gate_rules
+
+    began = time.monotonic()
+    record = run_stage(
+        version=ModelVersion.from_json(version),
+        scorecard_folder=Path(scorecard.path),
+        tracking_uri=tracking_uri,
+        rules=gate_rules(recipe),
+    )
+    return record.to_json(), record.passed, round(time.monotonic() - began, 1)

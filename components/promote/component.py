@@ -1,0 +1,32 @@
+"""The promote component: a verdict that passed makes its version the champion."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def promote(
+    verdict: str,
+    tracking_uri: str,
+) -> NamedTuple("Outputs", [("promotion", str), ("seconds", float)]):
+    """Move the champion's alias to the judged version, if the verdict passed.
+
+    Args:
+        verdict: The Verdict record, as JSON.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+
+    Returns:
+        promotion: The Promotion record, as JSON.
+        seconds: How long it took.
+    """
+    import time
+
+    from sidlsg.records import Verdict
+    from sidlsg.registry.promote import promote as run_stage
+
+    began = time.monotonic()
+    record = run_stage(verdict=Verdict.from_json(verdict), tracking_uri=tracking_uri)
+    return record.to_json(), round(time.monotonic() - began, 1)

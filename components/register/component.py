@@ -1,0 +1,35 @@
+"""The register component: a student becomes a version in the model registry."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Input, Model
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def register(
+    student: Input[Model],
+    tracking_uri: str,
+    name: str,
+) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
+    """Register a student in MLflow. The same student gives the same version, however often it is registered.
+
+    Args:
+        student: The student, a diffusers folder with its Student record.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        name: Name of the registered model.
+
+    Returns:
+        version: The ModelVersion record, as JSON.
+        seconds: How long it took.
+    """
+    import time
+    from pathlib import Path
+
+    from sidlsg.registry.register import register as run_stage
+
+    began = time.monotonic()
+    record = run_stage(student_folder=Path(student.path), tracking_uri=tracking_uri, name=name)
+    return record.to_json(), round(time.monotonic() - began, 1)

@@ -1,0 +1,66 @@
+"""The report component: everything that a run found, on one HTML page."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    prompt_set: Input[Dataset],
+    student: Input[Model],
+    scorecard: Input[Artifact],
+    version: str,
+    verdict: str,
+    promotion: str,
+    curate_seconds: float,
+    distil_seconds: float,
+    register_seconds: float,
+    evaluate_seconds: float,
+    gate_seconds: float,
+    promote_seconds: float,
+    hourly_price: float,
+    html: Output[HTML],
+):
+    """Write one page with the image grids, the scores, the verdict, the time and the cost of a run.
+
+    Args:
+        prompt_set: The curated prompts.
+        student: The student.
+        scorecard: All scores, and the image grids.
+        version: The ModelVersion record, as JSON.
+        verdict: The Verdict record, as JSON.
+        promotion: The Promotion record, as JSON.
+        curate_seconds: How long curate took.
+        distil_seconds: How long distil took.
+        register_seconds: How long register took.
+        evaluate_seconds: How long evaluate took.
+        gate_seconds: How long gate took.
+        promote_seconds: How long promote took.
+        hourly_price: Price of the machine an hour. 0 for a page without costs.
+        html: The page, one file.
+    """
+    from pathlib import Path
+
+    from sidlsg.records import ModelVersion, Promotion, Verdict
+    from sidlsg.report.write import write_report
+
+    write_report(
+        prompts=Path(prompt_set.path),
+        student=Path(student.path),
+        scorecard=Path(scorecard.path),
+        version=ModelVersion.from_json(version),
+        verdict=Verdict.from_json(verdict),
+        promotion=Promotion.from_json(promotion),
+        seconds={
+            "curate": curate_seconds,
+            "distil": distil_seconds,
+            "register": register_seconds,
+            "evaluate": evaluate_seconds,
+            "gate": gate_seconds,
+            "promote": promote_seconds,
+        },
+        hourly_price=hourly_price,
+        output=Path(html.path),
+    )

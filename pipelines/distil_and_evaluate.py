@@ -1,0 +1,149 @@
+"""The whole way: prompts, a student, a registered version, its scores, a verdict and perhaps a new champion."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Model
+
+from sidlsg.components.curate.component import curate
+from sidlsg.components.distil.component import distil
+from sidlsg.components.evaluate.component import evaluate
+from sidlsg.components.gate.component import gate
+from sidlsg.components.promote.component import promote
+from sidlsg.components.register.component import register
+from sidlsg.components.report.component import report
+from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
+
+
+class Outputs(NamedTuple):
+    """What a run of the pipeline leaves: artifacts, and records as JSON."""
+
+    prompt_set: Dataset
+    student: Model
+    scorecard: Artifact
+    html: HTML
+    version: str
+    verdict: str
+    passed: bool
+    promotion: str
+
+
+@dsl.pipeline(name="distil-and-evaluate")
+def distil_and_evaluate(
+    recipe: str = "tiny",
+    changes: str = "{}",
+    seed: int = 0,
+    prompts: str = PROMPTS,
+    prompts_sha256: str = "",
+    rules: str = "{}",
+    held_out: str = HELD_OUT,
+    held_out_sha256: str = "",
+    teacher: str = TEACHER,
+    teacher_sha256: str = "",
+    judge: str = JUDGE,
+    judge_sha256: str = "",
+    model_name: str = "sidlsg-tiny",
+    tracking_uri: str = "http://mlflow:5000",
+    checkpoints: str = "/tmp/sidlsg-checkpoints",
+    package_sha256: str = "",
+    hourly_price: float = 0.0,
+) -> Outputs:
+    """Distil a Stable Diffusion into a one-step generator, evaluate it, and promote it if it is good enough.
+
+    What curate, distil and evaluate found is kept and used again while nothing that they depend on changes. The
+    digests are a part of that decision: give them for inputs whose content can change under the same name.
+
+    Args:
+        recipe: Name of the recipe, which also holds the gate's rules.
+        changes: JSON object of the recipe's values to replace, such as {"iterations": 400}. {} for none.
+        seed: Seed of every random draw in training.
+        prompts: Parquet file of captions. A path that the steps can read, or bundled:NAME.
+        prompts_sha256: SHA-256 that the file must have. Empty for no check.
+        rules: JSON object of curation rules to replace, such as {"minimum_score": 5.5}. {} for the defaults.
+        held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
+        held_out_sha256: SHA-256 that the list must have. Empty for no check.
+        teacher: Folder of a StableDiffusionPipeline with safetensors weights. A path, or bundled:NAME.
+        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        judge: Safetensors file of the network that reads generated images. A path, or bundled:NAME.
+        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        model_name: Name of the registered model.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE that every step can open.
+        checkpoints: Folder for checkpoints. One on a mounted volume lets a retried step go on where it stopped.
+        package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
+        hourly_price: Price of the machine an hour, for the costs in the report. 0 for none.
+
+    Returns:
+        prompt_set: The curated prompts.
+        student: The student, a diffusers folder.
+        scorecard: All scores and the image grids.
+        html: The report.
+        version: The ModelVersion record, as JSON.
+        verdict: The Verdict record, as JSON.
+        passed: Whether the version may be the champion.
+        promotion: The Promotion record, as JSON.
+    """
+    curated = curate(
+        source=prompts,
+        source_sha256=prompts_sha256,
+        held_out=held_out,
+        held_out_sha256=held_out_sha256,
+        rules=rules,
+        package_sha256=package_sha256,
+    ).set_caching_options(True)
+    distilled = distil(
+        prompt_set=curated.outputs["prompt_set"],
+        teacher=teacher,
+        teacher_sha256=teacher_sha256,
+        recipe=recipe,
+        changes=changes,
+        seed=seed,
+        checkpoints=checkpoints,
+        package_sha256=package_sha256,
+    ).set_caching_options(True)
+    # These four read or change the registry, or speak of what it holds now: never from a cache.
+    registered = register(
+        student=distilled.outputs["student"], tracking_uri=tracking_uri, name=model_name
+    ).set_caching_options(False)
+    evaluated = evaluate(
+        version=registered.outputs["version"],
+        tracking_uri=tracking_uri,
+        teacher=teacher,
+        teacher_sha256=teacher_sha256,
+        held_out=held_out,
+        held_out_sha256=held_out_sha256,
+        judge=judge,
+        judge_sha256=judge_sha256,
+        package_sha256=package_sha256,
+    ).set_caching_options(True)
+    judged = gate(
+        version=registered.outputs["version"],
+        scorecard=evaluated.outputs["scorecard"],
+        tracking_uri=tracking_uri,
+        recipe=recipe,
+    ).set_caching_options(False)
+    promoted = promote(verdict=judged.outputs["verdict"], tracking_uri=tracking_uri).set_caching_options(False)
+    written = report(
+        prompt_set=curated.outputs["prompt_set"],
+        student=distilled.outputs["student"],
+        scorecard=evaluated.outputs["scorecard"],
+        version=registered.outputs["version"],
+        verdict=judged.outputs["verdict"],
+        promotion=promoted.outputs["promotion"],
+        curate_seconds=curated.outputs["seconds"],
+        distil_seconds=distilled.outputs["seconds"],
+        register_seconds=registered.outputs["seconds"],
+        evaluate_seconds=evaluated.outputs["seconds"],
+        gate_seconds=judged.outputs["seconds"],
+        promote_seconds=promoted.outputs["seconds"],
+        hourly_price=hourly_price,
+    ).set_caching_options(False)
+    return Outputs(
+        prompt_set=curated.outputs["prompt_set"],
+        student=distilled.outputs["student"],
+        scorecard=evaluated.outputs["scorecard"],
+        html=written.outputs["html"],
+        version=registered.outputs["version"],
+        verdict=judged.outputs["verdict"],
+        passed=judged.outputs["passed"],
+        promotion=promoted.outputs["promotion"],
+    )

@@ -1,0 +1,55 @@
+"""Replaces values of frozen dataclasses by name, as the command line and pipeline parameters do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, TypeVar
+
+from sidlsg.errors import InputError, nearest
+
+T = TypeVar("T")
+
+
+def parse_changes(text: str) -> dict[str, Any]:
+    """Read a JSON object of values to replace, such as `{"iterations": 400}`.
+
+    Raises:
+        InputError: the text is something else.
+    """
+    try:
+        changes = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"changes {text!r} are not JSON ({error}); give an object such as {{}}") from error
+    if not isinstance(changes, dict):
+        raise InputError(f"changes {text!r} are not a JSON object; give one such as {{}}")
+    return changes
+
+
+def with_changes(instance: T, changes: dict[str, Any], fixed: tuple[str, ...] = ()) -> T:
+    """A copy of a dataclass instance with some values replaced.
+
+    Args:
+        instance: the defaults.
+        changes: new values by name.
+        fixed: names that may not be replaced.
+
+    Raises:
+        InputError: a name is unknown, or a value is of another kind than the one it replaces.
+    """
+    what = type(instance).__name__
+    current = {
+        field.name: getattr(instance, field.name)
+        for field in dataclasses.fields(instance)  # type: ignore[arg-type]
+        if field.name not in fixed
+    }
+    for name, value in changes.items():
+        if name not in current:
+            raise InputError(
+                f"{what} has no value {name!r}{nearest(name, current)}; it has: {', '.join(sorted(current))}"
+            )
+        kind = type(current[name])
+        fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+        if not fits or isinstance(value, bool) is not (kind is bool):
+            raise InputError(f"{name} is {value!r}; it must be of kind {kind.__name__}, like {current[name]!r}")
+    return dataclasses.replace(instance, **changes)  # type: ignore[type-var]

@@ -1,0 +1,361 @@
+"""The command line: one command a stage, `run` for all of them, and a few beside. Heavy imports wait for a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sidlsg import __version__
+from sidlsg.changes import with_changes
+from sidlsg.errors import InputError, SidlsgError, VerdictError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turn a pretrained Stable Diffusion into a one-step generator (SiD-LSG), evaluated, registered and promoted.",
+)
+
+Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` lists them.")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Replace a value of the recipe; repeat for more.", show_default=False
+    ),
+]
+Kappa = Annotated[
+    float | None, typer.Option(help="The strategy's κ where it takes one (lsg, anti_cfg); the recipe's by default.")
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
+]
+Scale = Annotated[
+    list[str],
+    typer.Option(
+        "--scale",
+        metavar="NAME=NUMBER",
+        help="A guidance scale, such as kappa4=3; repeat for more.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Every random number follows from it.")]
+TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
+HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
+JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
+TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
+
+BUNDLED_TEACHER = "bundled:tiny-sd"
+BUNDLED_PROMPTS = "bundled:prompts/prompts.parquet"
+BUNDLED_HELD_OUT = "bundled:prompts/held_out.txt"
+BUNDLED_JUDGE = "bundled:judge/judge.safetensors"
+
+
+def main() -> None:
+    """Run the command line: errors become one line on standard error, and an exit code."""
+    # The libraries' import-time advice is not for users of this program.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app(standalone_mode=False)
+    except SidlsgError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command again goes on from the last checkpoint", 130)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
+    except Exception as error:  # the parser's own errors have no stable import path
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message(), getattr(error, "exit_code", 2))
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _changes(strategy: str | None, kappa: float | None, scales: list[str], values: list[str]) -> dict[str, Any]:
+    """The recipe's values that the options replace."""
+    changes: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} is not NAME=VALUE, such as iterations=400")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    given: dict[str, float] = {}
+    for text in scales:
+        name, _, number = text.partition("=")
+        try:
+            given[name] = float(number)
+        except ValueError as error:
+            raise InputError(f"--scale {text!r} is not NAME=NUMBER, such as kappa4=3") from error
+    if kappa is not None:
+        given["kappa"] = kappa
+    if strategy is not None:
+        changes["strategy"] = strategy
+        changes["scales"] = given
+    elif given:
+        changes["scales"] = given
+    return changes
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(f"sidlsg {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again continues or reuses it.")] = Path(
+        "runs/demo"
+    ),
+    recipe: Recipe = "tiny",
+    strategy: Strategy = None,
+    kappa: Kappa = None,
+    scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
+    set_: Set = [],  # noqa: B006
+    seed: Seed = 0,
+    prompts: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = BUNDLED_PROMPTS,
+    held_out: HeldOut = BUNDLED_HELD_OUT,
+    teacher: TeacherPlace = BUNDLED_TEACHER,
+    judge: JudgeFile = BUNDLED_JUDGE,
+    model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow; by default SQLite and a folder inside the run's folder.")
+    ] = "",
+    hourly_price: Annotated[float, typer.Option(min=0, help="Of the machine, for the report's cost column.")] = 0.0,
+) -> None:
+    """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
+
+    Exit code 0: promoted, or already the champion. 3: the gate said no.
+    """
+    from sidlsg.recipes.recipe import recipe_with_changes
+    from sidlsg.run import RunRequest, run_local
+    from sidlsg.summary import print_summary
+
+    changes = json.dumps(_changes(strategy, kappa, scale, set_))
+    recipe_with_changes(recipe, changes)
+    request = RunRequest(
+        run_dir=output,
+        recipe=recipe,
+        changes=changes,
+        seed=seed,
+        prompts=prompts,
+        held_out=held_out,
+        teacher=teacher,
+        judge=judge,
+        model_name=model_name,
+        tracking_uri=tracking_uri,
+        hourly_price=hourly_price,
+    )
+    result = run_local(request)
+    print_summary(result)
+    if not result.verdict.passed:
+        raise VerdictError(_rejection(result.verdict))
+
+
+@app.command()
+def curate(
+    output: Annotated[Path, typer.Option(help="Folder of the prompt set.")],
+    source: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = BUNDLED_PROMPTS,
+    held_out: HeldOut = BUNDLED_HELD_OUT,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Replace a rule's value.", show_default=False)
+    ] = [],  # noqa: B006
+) -> None:
+    """Select, clean and deduplicate prompts, without those that evaluation uses."""
+    from sidlsg.places import resolve
+    from sidlsg.prompts.curate import curate as stage
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.prompts.rules import CurationRules
+
+    rules = with_changes(CurationRules(), _changes(None, None, [], set_))
+    record = stage(resolve(source), output, rules, read_held_out(resolve(held_out)))
+    for step in record.funnel:
+        print(f"{step.name:<28} {step.rows_in:>12,} -> {step.rows_out:>12,}")
+    print(f"{record.count:,} prompts in {output}")
+
+
+@app.command()
+def distil(
+    prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
+    output: Annotated[Path, typer.Option(help="Folder of the student.")],
+    checkpoints: Annotated[Path, typer.Option(help="Folder where training state is kept.")],
+    teacher: TeacherPlace = BUNDLED_TEACHER,
+    recipe: Recipe = "tiny",
+    strategy: Strategy = None,
+    kappa: Kappa = None,
+    scale: Scale = [],  # noqa: B006
+    set_: Set = [],  # noqa: B006
+    seed: Seed = 0,
+) -> None:
+    """Distil a teacher into a one-step student; the same command again continues a run that was stopped."""
+    from sidlsg.recipes.recipe import recipe_with_changes
+
+    values = recipe_with_changes(recipe, json.dumps(_changes(strategy, kappa, scale, set_)))
+    from sidlsg.distil.stage import distil as stage
+    from sidlsg.places import resolve
+
+    student = stage(prompts, resolve(teacher), output, values, seed, checkpoints, print)
+    print(f"student of {student.images_seen:,} images in {output}")
+
+
+@app.command()
+def register(
+    student: Annotated[Path, typer.Option(help="Folder of a student.")],
+    tracking_uri: TrackingUri,
+    name: Annotated[str, typer.Option(help="Registered model's name.")],
+    output: Annotated[Path | None, typer.Option(help="Also write the ModelVersion record to this folder.")] = None,
+) -> None:
+    """Register a student in MLflow; the same student again makes no second version."""
+    from sidlsg.registry.register import register as stage
+
+    version = stage(student, tracking_uri, name)
+    _say(version, output)
+
+
+@app.command()
+def evaluate(
+    student: Annotated[Path, typer.Option(help="Folder of a student.")],
+    output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
+    teacher: TeacherPlace = BUNDLED_TEACHER,
+    held_out: HeldOut = BUNDLED_HELD_OUT,
+    judge: JudgeFile = BUNDLED_JUDGE,
+) -> None:
+    """Score a student and its teacher under the embedded protocols."""
+    from sidlsg.evaluate.stage import evaluate as stage
+    from sidlsg.places import resolve
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.summary import print_scores
+
+    card = stage(student, resolve(teacher), output, read_held_out(resolve(held_out)), resolve(judge), print)
+    print_scores(card)
+
+
+@app.command()
+def gate(
+    version: Annotated[Path, typer.Option(help="Folder or file of a ModelVersion record.")],
+    scorecard: Annotated[Path, typer.Option(help="Folder of a scorecard.")],
+    tracking_uri: TrackingUri,
+    recipe: Recipe = "tiny",
+    output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
+) -> None:
+    """Judge a version by its scorecard. Exit code 3: it did not pass."""
+    from sidlsg.recipes.recipe import get_recipe
+    from sidlsg.records import ModelVersion
+    from sidlsg.registry.gate import gate as stage
+    from sidlsg.summary import print_verdict
+
+    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, get_recipe(recipe).require_gate())
+    print_verdict(verdict)
+    if output is not None:
+        verdict.save(output)
+    if not verdict.passed:
+        raise VerdictError(_rejection(verdict))
+
+
+@app.command()
+def promote(
+    verdict: Annotated[Path, typer.Option(help="Folder or file of a Verdict record.")],
+    tracking_uri: TrackingUri,
+    output: Annotated[Path | None, typer.Option(help="Also write the Promotion record to this folder.")] = None,
+) -> None:
+    """Move the alias `champion` to a version that passed. Exit code 3: it did not pass, and nothing moved."""
+    from sidlsg.records import Verdict
+    from sidlsg.registry.promote import promote as stage
+
+    judged = Verdict.load(verdict)
+    promotion = stage(judged, tracking_uri)
+    _say(promotion, output)
+    if not judged.passed:
+        raise VerdictError(_rejection(judged))
+
+
+@app.command()
+def generate(
+    student: Annotated[Path, typer.Argument(help="Folder of a student.")],
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    output: Annotated[Path, typer.Option(help="Folder that receives the PNGs.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler; the student is made for one.")] = 1,
+) -> None:
+    """Draw pictures with a student: picture i has seed SEED + i, whatever COUNT is."""
+    from PIL import Image
+
+    from sidlsg.export.generate import generate as draw
+    from sidlsg.hardware import set_threads
+    from sidlsg.teacher.images import save_png
+
+    set_threads()
+    seeds = range(seed, seed + count)
+    images = draw(student, [prompt] * count, seeds, steps)
+    for image, number in zip(images, seeds, strict=True):
+        path = output / f"{number:06d}.png"
+        save_png(Image.fromarray(image), path)
+        print(path)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes, with the results that others published for their values."""
+    from sidlsg.recipes.table import RECIPES
+
+    for recipe in RECIPES.values():
+        kappas = ", ".join(f"{kappa:g}" for kappa in recipe.guidance.scales)
+        print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {recipe.iterations * recipe.batch:,} images")
+        for row in recipe.published:
+            print(f"{'':<18} published: FID {row.fid} CLIP {row.clip} at {row.images_seen:,.0f} images ({row.source})")
+
+
+@app.command("compile")
+def compile_(
+    output: Annotated[Path, typer.Option(help="The pipeline's YAML file.")] = Path("distil_and_evaluate.yaml"),
+) -> None:
+    """Compile the pipeline for Kubeflow Pipelines."""
+    from sidlsg.run import compile_pipeline
+
+    compile_pipeline(output)
+    print(output)
+
+
+@app.command()
+def teach(
+    output: Annotated[Path, typer.Option(help="Receives tiny-sd/, judge/ and prompts/, as assets/ holds them.")],
+    work: Annotated[Path, typer.Option(help="Training state; the same command again continues from it.")] = Path(
+        ".cache/teach"
+    ),
+) -> None:
+    """Make the bundled teacher, its judge and the bundled prompts from their recipe (an hour on two cores)."""
+    from sidlsg.teach.recipe import TINY
+    from sidlsg.teach.stage import teach as make
+
+    began = time.monotonic()
+    make(output, work, TINY, print)
+    print(f"made {output} in {(time.monotonic() - began) / 60:.0f} minutes")
+
+
+def _rejection(verdict: Any) -> str:
+    failed = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
+    return f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
+
+
+def _say(record: Any, output: Path | None) -> None:
+    print(record.to_json(), end="")
+    if output is not None:
+        record.save(output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Image grids of an artifact, carried inside the page as data URIs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidlsg.records import FileRef, Scorecard
+from sidlsg.report.text import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture with its caption."""
+
+    caption: str
+    source: str
+    """A data URI; empty where the file is not in the artifact's folder."""
+    path: str
+    """Where the file is, as the record has it."""
+
+
+def picture(ref: FileRef, folder: Path, caption: str) -> Picture:
+    """Embed a PNG of an artifact; a file in remote storage is only named."""
+    if "://" in ref.path:
+        return Picture(caption=caption, source="", path=ref.path)
+    encoded = base64.b64encode((folder / ref.path).read_bytes()).decode()
+    return Picture(caption=caption, source=f"data:image/png;base64,{encoded}", path=ref.path)
+
+
+def subject_grids(scorecard: Scorecard, folder: Path) -> tuple[list[Picture], list[Picture]]:
+    """The grids of a scorecard, in its order: those of the generators, and those of real images."""
+    real = {subject.subject for subject in scorecard.subjects if subject.steps == 0}
+    generated: list[Picture] = []
+    reference: list[Picture] = []
+    for ref in scorecard.grids:
+        # A grid's file is named after its subject, blanks as underscores.
+        name = ref.path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
+        (reference if name in real else generated).append(picture(ref, folder, name))
+    return generated, reference
+
+
+def sample_strip(grids: Sequence[FileRef], folder: Path) -> list[Picture]:
+    """The student's sample grids, each named by the images seen until then."""
+    strip = []
+    for ref in grids:
+        stem = ref.path.rpartition("/")[2].removesuffix(".png")
+        strip.append(picture(ref, folder, counted(int(stem), "image", "images") if stem.isdecimal() else stem))
+    return strip

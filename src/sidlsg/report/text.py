@@ -1,0 +1,50 @@
+"""Numbers as a reader wants them: digits that matter, units that fit."""
+
+from __future__ import annotations
+
+import math
+
+DIGEST_SHOWN = 16
+"""How many of a digest's 64 characters stand in running text; the whole stands in the list of digests."""
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals."""
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
+    return _minus(f"{value:,.{decimals}f}")
+
+
+def plain(value: object) -> str:
+    """A recipe's value: floats without trailing zeros, everything else as it is written."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return _minus(f"{value:,}")
+    if isinstance(value, float):
+        return _minus(f"{value:g}")
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {plain(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or "none"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `3.4 s`, `5 min 12 s` or `2 h 4 min`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """`1 image`, `2,016 images`."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−") if text.startswith("-") else text

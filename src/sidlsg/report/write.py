@@ -1,0 +1,91 @@
+"""Writes the report of a run: one HTML file that loads nothing, from the records and files of its stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.report import cost, lineage, pictures, scores, text, training
+from sidlsg.report.outcome import RunRecords, outcome
+from sidlsg.storage import atomic_write
+
+TEMPLATE = "report.html"
+
+
+def write_report(
+    prompts: Path,
+    student: Path,
+    scorecard: Path,
+    version: ModelVersion,
+    verdict: Verdict,
+    promotion: Promotion,
+    seconds: dict[str, float],
+    hourly_price: float,
+    output: Path,
+) -> None:
+    """Write the report of a run.
+
+    Equal inputs give equal bytes.
+
+    Args:
+        prompts: folder of a PromptSet.
+        student: folder of a Student.
+        scorecard: folder of a Scorecard.
+        version: the student in the registry.
+        verdict: the gate's.
+        promotion: what followed from it.
+        seconds: what each stage took, in the order of the stages.
+        hourly_price: of the machine, in any currency; 0 where it is not known.
+        output: the HTML file.
+
+    Raises:
+        InputError: a record is missing, its files differ from it, the records are not of one run, or a number is
+            negative. Nothing is written then.
+    """
+    records = RunRecords(
+        prompts=PromptSet.load(prompts),
+        student=Student.load(student),
+        version=version,
+        scorecard=Scorecard.load(scorecard),
+        verdict=verdict,
+        promotion=promotion,
+    )
+    records.prompts.verify(prompts)
+    records.student.verify(student)
+    records.scorecard.verify(scorecard)
+    records.check()
+    generated, reference = pictures.subject_grids(records.scorecard, scorecard)
+    log = records.student.training_log.path
+    page = _environment().get_template(TEMPLATE)
+    html = page.render(
+        records=records,
+        outcome=outcome(records),
+        generated=generated,
+        reference=reference,
+        scores=scores.score_table(records.scorecard),
+        training=None if "://" in log else training.training(training.read_training_log(student / log)),
+        strip=pictures.sample_strip(records.student.grids, student),
+        chain=lineage.chain(records),
+        digests=lineage.digests(records),
+        made_with=lineage.made_with(records.student),
+        recipe_values=lineage.recipe_values(records.student),
+        funnel=lineage.funnel_rows(records.prompts.funnel),
+        cost=cost.cost(seconds, hourly_price),
+    )
+    atomic_write(output, html)
+
+
+def _environment() -> Environment:
+    # Whatever a record holds is text: every value is escaped, and a name that the template misspells is an error.
+    environment = Environment(
+        loader=PackageLoader("sidlsg.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = text.duration
+    environment.filters["short"] = lambda digest: digest[: text.DIGEST_SHOWN]
+    return environment

@@ -1,0 +1,79 @@
+"""What the user sees of a run: one line a stage, the stages' own notes, and one live bar on a terminal."""
+
+from __future__ import annotations
+
+import re
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from sidlsg.progress import PREFIX
+
+_PROGRESS = re.compile(re.escape(PREFIX) + r"(?P<label>.+) (?P<percent>\d+)%: (?P<text>.+)")
+
+
+class Screen:
+    """Writes to a terminal or a plain file."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._console = Console(file=file, highlight=False, markup=False, soft_wrap=True)
+        self._live = file.isatty()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def stage_started(self, name: str) -> None:
+        """A stage runs now."""
+        if self._live:
+            self._show(name, None, "running")
+        else:
+            self._console.print(f"{name} ...")
+
+    def stage_done(self, name: str, outcome: str) -> None:
+        """A stage ended; `outcome` says how, as in `done in 3.1 s`."""
+        self._hide()
+        self._console.print(f"{name} ... {outcome}")
+
+    def note(self, text: str) -> None:
+        """A stage has something to say."""
+        self._console.print(f"  {text}")
+
+    def progress(self, line: str) -> None:
+        """A stage printed a progress line, which starts with `sidlsg.progress.PREFIX`."""
+        match = _PROGRESS.fullmatch(line)
+        if match is None or not self._live:
+            self._console.print(f"  {line.removeprefix(PREFIX)}")
+        else:
+            self._show(match["label"], int(match["percent"]), match["text"])
+
+    def close(self) -> None:
+        """Nothing comes any more, perhaps because of an error."""
+        self._hide()
+
+    def _show(self, label: str, percent: int | None, text: str) -> None:
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}", markup=False),
+                console=self._console,
+                transient=True,
+                # Whoever uses a screen has redirected these already.
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._bar.add_task(label, total=None, text=text)
+            self._bar.start()
+        self._bar.update(
+            self._task,
+            description=label,
+            total=None if percent is None else 100,
+            completed=percent or 0,
+            text=text,
+            refresh=True,
+        )
+
+    def _hide(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,26 @@
+import pytest
+
+from sidlsg import __version__
+from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
+from sidlsg.errors import InputError
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def test_without_the_variable_the_image_is_of_this_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert image() == LOCAL_IMAGE
+    assert __version__ in LOCAL_IMAGE
+
+
+@pytest.mark.parametrize("given", [f"ghcr.io/me/sidlsg@{DIGEST}", DIGEST])
+def test_an_image_by_digest_is_taken(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, given)
+    assert image() == given
+
+
+@pytest.mark.parametrize("given", ["sidlsg:latest", "sidlsg", f"sidlsg@{DIGEST[:-1]}", f"a b@{DIGEST}"])
+def test_a_name_that_can_move_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, given)
+    with pytest.raises(InputError, match="by digest"):
+        image()

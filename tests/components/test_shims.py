@@ -1,0 +1,87 @@
+"""The components' bodies, called in this process where that is cheap; the pipeline's test runs all of them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kfp.dsl import Artifact, Dataset, Metrics
+
+from sidlsg.components.curate.component import curate
+from sidlsg.components.evaluate.component import evaluate
+from sidlsg.components.gate.component import gate
+from sidlsg.components.promote.component import promote
+from sidlsg.errors import InputError
+from sidlsg.records import PromptSet, Verdict
+from sidlsg.storage import sha256_file
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    texts = ["a small red circle", "a large blue ring", "too short", "held out of all"]
+    path = tmp_path / "source.parquet"
+    pq.write_table(pa.table({"caption": texts, "AESTHETIC_SCORE": [5.0, 6.5, 9.0, 9.0]}), path)
+    return path
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    path = tmp_path / "held_out.txt"
+    path.write_text("Held out of all\n")
+    return path
+
+
+def run_curate(source: Path, held_out: Path, target: Path, source_sha256: str = "") -> tuple[Dataset, float]:
+    prompt_set = Dataset(name="prompt_set", uri=str(target), metadata={})
+    (seconds,) = curate.python_func(
+        source=str(source),
+        source_sha256=source_sha256,
+        held_out=str(held_out),
+        held_out_sha256="",
+        rules='{"text_column": "caption", "minimum_score": 4}',
+        package_sha256="code",
+        prompt_set=prompt_set,
+    )
+    return prompt_set, seconds
+
+
+def test_curate_applies_the_given_rules_and_tells_what_it_wrote(source: Path, held_out: Path, tmp_path: Path) -> None:
+    prompt_set, seconds = run_curate(source, held_out, tmp_path / "out", sha256_file(source))
+    record = PromptSet.load(tmp_path / "out")
+    record.verify(tmp_path / "out")
+    texts = pq.read_table(tmp_path / "out" / record.shards[0].path)["text"].to_pylist()
+    assert sorted(texts) == ["a large blue ring", "a small red circle"]
+    assert prompt_set.metadata == {"sha256": record.digest, "count": 2, "package_sha256": "code"}
+    assert isinstance(seconds, float)
+
+
+def test_curate_refuses_a_source_that_is_not_the_promised_one(source: Path, held_out: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has SHA-256"):
+        run_curate(source, held_out, tmp_path / "out", "0" * 64)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
+    card = Artifact(name="scorecard", uri=str(tmp_path / "card"), metadata={})
+    with pytest.raises(InputError, match="not a ModelVersion record"):
+        gate.python_func(version="{}", scorecard=card, tracking_uri="", recipe="tiny")
+    with pytest.raises(InputError, match="not a Verdict record"):
+        promote.python_func(verdict="{}", tracking_uri="")
+    places = {f"{name}{end}": "" for name in ("teacher", "held_out", "judge") for end in ("", "_sha256")}
+    with pytest.raises(InputError, match="not a ModelVersion record"):
+        evaluate.python_func(
+            version="{}",
+            tracking_uri="",
+            **places,
+            package_sha256="",
+            scorecard=card,
+            metrics=Metrics(name="metrics", uri=str(tmp_path / "metrics"), metadata={}),
+        )
+
+
+def test_promote_asks_the_registry_that_it_is_given(tmp_path: Path) -> None:
+    verdict = Verdict(
+        name="m", version=1, champion_version=None, scorecard_sha256="", rules_sha256="", passed=True, rules=()
+    )
+    with pytest.raises(InputError, match=r"no MLflow store at .*elsewhere\.db"):
+        promote.python_func(verdict=verdict.to_json(), tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db")

@@ -1,0 +1,65 @@
+"""What all tests share: quiet libraries, one thread, and small real networks."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+# Results that must be bit-identical are so for one thread count only.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_unet() -> Callable[..., UNet2DConditionModel]:
+    """A real UNet of a few thousand parameters on 4×4 latents, text width 8, weights by seed."""
+
+    def make(seed: int = 0, dtype: torch.dtype = torch.float64) -> UNet2DConditionModel:
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=4,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(8,),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D",),
+            up_block_types=("CrossAttnUpBlock2D",),
+            cross_attention_dim=8,
+            attention_head_dim=2,
+            norm_num_groups=4,
+        )
+        return unet.to(dtype).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The bundled assets: the tiny teacher, its judge and the prompts."""
+    return Path(__file__).parents[1] / "assets"
+
+
+@pytest.fixture(scope="session")
+def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real student of the tiny teacher, after two short iterations."""
+    from sidlsg.distil.stage import distil
+    from sidlsg.prompts.curate import curate
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.prompts.rules import CurationRules
+    from sidlsg.recipes.recipe import recipe_with_changes
+
+    folder = tmp_path_factory.mktemp("student")
+    held_out = read_held_out(assets / "prompts" / "held_out.txt")
+    curate(assets / "prompts" / "prompts.parquet", folder / "prompts", CurationRules(), held_out)
+    recipe = recipe_with_changes("tiny", '{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}')
+    distil(folder / "prompts", assets / "tiny-sd", folder / "student", recipe, 0, folder / "checkpoints", print)
+    torch.set_num_threads(1)
+    return folder / "student"

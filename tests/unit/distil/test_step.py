@@ -1,0 +1,283 @@
+"""One iteration against a reference written from the formulas, one sample at a time, in float64."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from sidlsg.distil.draws import DrawPlan, Draws, Update
+from sidlsg.distil.guidance import Guidance
+from sidlsg.distil.state import TrainingState
+from sidlsg.distil.step import Method, accumulate, train_step
+from sidlsg.distil.strategies import anti_cfg, lsg, none, short, zero_cfg
+from sidlsg.teacher.schedule import NoiseSchedule
+
+PROMPTS = torch.randn(10, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+EMPTY = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    return torch.stack([EMPTY[0] if r else PROMPTS[i] for i, r in zip(indices, replaced, strict=True)]), EMPTY
+
+
+def plan(batch: int = 4, dropout: float = 0.5) -> DrawPlan:
+    return DrawPlan(seed=0, batch=batch, prompt_count=10, latent_shape=(4, 4, 4), prompt_dropout=dropout)
+
+
+def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
+    scheduler = DDPMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type
+    )
+    return NoiseSchedule.from_scheduler(scheduler)
+
+
+@pytest.fixture
+def make_state(make_unet: Callable[..., Any]) -> Callable[..., TrainingState]:
+    def make(generator_seed: int = 1, fake_score_seed: int = 2, dtype: torch.dtype = torch.float64) -> TrainingState:
+        state = TrainingState.start(make_unet(0, dtype), 1e-3, 1e-3)
+        state.generator.load_state_dict(make_unet(generator_seed, dtype).state_dict())
+        state.fake_score.load_state_dict(make_unet(fake_score_seed, dtype).state_dict())
+        return state
+
+    return make
+
+
+def gradients(network: torch.nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def reference_loss(
+    state: TrainingState, method: Method, update: Update, draws: Draws, keep: Sequence[int], divisor: int
+) -> Tensor:
+    """The update's loss from algorithm's formulas alone: sample by sample, each network call on its own."""
+    k1, k2, k3, k4 = method.guidance.scales
+    epsilon = method.schedule.prediction_type == "epsilon"
+
+    def coefficients(t: int) -> tuple[float, float]:
+        alpha_bar = method.schedule.alphas_cumprod[t].item()
+        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+
+    def x0(out: Tensor, x_t: Tensor, t: int) -> Tensor:
+        a_t, s_t = coefficients(t)
+        return (x_t - s_t * out) / a_t if epsilon else a_t * x_t - s_t * out
+
+    def out(unet: Any, x: Tensor, t: int, text: Tensor) -> Tensor:
+        result: Tensor = unet(x, torch.tensor([t]), text).sample
+        return result
+
+    def guided(unet: Any, x_t: Tensor, t: int, text: Tensor, kappa: float) -> Tensor:
+        unconditional = out(unet, x_t, t, EMPTY)
+        return unconditional + kappa * (out(unet, x_t, t, text) - unconditional)
+
+    total = torch.zeros((), dtype=torch.float64)
+    for b in keep:
+        text = EMPTY if draws.replaced[b] else PROMPTS[draws.prompts[b]][None]
+        z, noise, t = draws.z[b : b + 1].double(), draws.noise[b : b + 1].double(), int(draws.t[b])
+        x_init = coefficients(625)[1] * z
+        x_g = x0(out(state.generator, x_init, 625, text), x_init, 625)
+        a_t, s_t = coefficients(t)
+        if update == "fake_score":
+            x_g = x_g.detach()
+            target = noise if epsilon else a_t * noise - s_t * x_g
+            weight = 1.0 if epsilon else a_t**2
+            total = total + weight * (
+                guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1) - target
+            ).square().sum()
+            continue
+        x_t = a_t * x_g + s_t * noise
+        y_real = x0(guided(method.teacher, x_t, t, text, k4), x_t, t)
+        y_fake_2 = x0(guided(state.fake_score, x_t, t, text, k2), x_t, t)
+        y_fake_3 = x0(guided(state.fake_score, x_t, t, text, k3), x_t, t)
+        omega = max(float((x_g - y_real).detach().abs().mean()), 1e-5)
+        first, second = y_real - y_fake_2, y_real - x_g - method.alpha * (y_real - y_fake_3)
+        total = total + (first * second).sum() / omega
+    return total / divisor
+
+
+@pytest.mark.parametrize("update", ["fake_score", "generator"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("alpha", [1.0, 1.2])
+@pytest.mark.parametrize(
+    "guidance",
+    [none(), lsg(1.5), lsg(4.5), short(0.5), zero_cfg(), anti_cfg(-1), Guidance(1.5, 0.0, 4.5, -1.0)],
+    ids=lambda g: "/".join(f"{k:g}" for k in g.scales),
+)
+def test_loss_and_gradient_are_the_formulas(
+    make_state: Callable[..., TrainingState],
+    make_unet: Callable[..., Any],
+    update: Update,
+    prediction_type: str,
+    alpha: float,
+    guidance: Guidance,
+) -> None:
+    state = make_state()
+    teacher = make_unet(0).requires_grad_(False)
+    method = Method(teacher=teacher, schedule=schedule(prediction_type), guidance=guidance, alpha=alpha)
+    draws = plan().draw(0, update, 0, 4)
+    network = state.fake_score if update == "fake_score" else state.generator
+
+    expected = reference_loss(state, method, update, draws, range(4), 4)
+    expected_gradient = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
+    found, left_out = accumulate(state, method, plan(), encode, 4, update)
+
+    assert left_out == 0
+    assert found == pytest.approx(expected.item(), rel=1e-6)  # timesteps' coefficients come from float32 tables
+    for parameter, wanted in zip(network.parameters(), expected_gradient, strict=True):
+        assert (parameter.grad is None) == (wanted is None)
+        if wanted is not None:
+            torch.testing.assert_close(parameter.grad, wanted, rtol=1e-5, atol=1e-7 * float(wanted.abs().max() + 1))
+
+
+@pytest.mark.parametrize("update", ["fake_score", "generator"])
+def test_the_gradient_reaches_the_weights_by_finite_differences(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], update: Update
+) -> None:
+    """Along random directions; ω is held by differentiating the reference with the fixed ω of the centre."""
+    state = make_state()
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5), alpha=1.2)
+    network = state.fake_score if update == "fake_score" else state.generator
+    accumulate(state, method, plan(), encode, 4, update)
+    gradient = gradients(network)
+    weights = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+    # Only parameters that collected a gradient have a place in `gradient`.
+    places = torch.cat([torch.full((p.numel(),), p.grad is not None) for p in network.parameters()])
+    draws = plan().draw(0, update, 0, 4)
+
+    def loss_at(shift: Tensor, omegas: list[float]) -> float:
+        moved = weights.clone()
+        moved[places] += shift
+        torch.nn.utils.vector_to_parameters(moved, network.parameters())
+        with torch.no_grad():
+            if update == "fake_score":
+                value = reference_loss(state, method, update, draws, range(4), 4)
+            else:
+                value = sum(
+                    reference_loss(state, method, update, draws, [b], 4) * omega_of(b) / omegas[b] for b in range(4)
+                )
+        torch.nn.utils.vector_to_parameters(weights.clone(), network.parameters())
+        return float(value)
+
+    def omega_of(b: int) -> float:
+        text = (EMPTY if draws.replaced[b] else PROMPTS[draws.prompts[b]][None]).expand(1, -1, -1)
+        part = Draws((0,), (False,), draws.z[b : b + 1].double(), draws.noise[b : b + 1].double(), draws.t[b : b + 1])
+        with torch.no_grad():
+            x_g, y_real, _, _ = method.generator_forward(state.generator, state.fake_score, part, text, EMPTY)
+        return float((x_g - y_real).abs().mean())
+
+    omegas = [omega_of(b) for b in range(4)]
+    for seed in range(3):
+        direction = torch.randn(len(gradient), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        direction /= direction.norm()
+        step = 1e-5
+        slope = (loss_at(step * direction, omegas) - loss_at(-step * direction, omegas)) / (2 * step)
+        assert slope == pytest.approx(float(gradient @ direction), rel=1e-4, abs=1e-4 * float(gradient.norm()))
+
+
+@pytest.mark.parametrize("update", ["fake_score", "generator"])
+def test_accumulation_equals_the_large_batch(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], update: Update
+) -> None:
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    found = []
+    for micro_batch in (32, 8):
+        state = make_state()
+        loss, _ = accumulate(state, method, plan(32), encode, micro_batch, update)
+        found.append((loss, gradients(state.fake_score if update == "fake_score" else state.generator)))
+    (whole, large), (parts, accumulated) = found
+    assert parts == pytest.approx(whole, rel=1e-12)
+    assert float((large - accumulated).norm() / large.norm()) < 1e-9
+
+
+@pytest.mark.parametrize("update", ["fake_score", "generator"])
+@pytest.mark.parametrize("micro_batch", [4, 2])
+def test_three_good_samples_and_a_nan_give_the_gradient_of_three_at_divisor_four(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], update: Update, micro_batch: int
+) -> None:
+    state = make_state()
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    draws = plan(dropout=0).draw(0, update, 0, 4)
+    bad = draws.prompts[2]
+
+    def with_nan(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        cond, uncond = encode(indices, replaced)
+        cond[[i for i, p in enumerate(indices) if p == bad]] = math.nan
+        return cond, uncond
+
+    network = state.fake_score if update == "fake_score" else state.generator
+    expected = reference_loss(state, method, update, draws, [0, 1, 3], 4)
+    wanted = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
+    found, left_out = accumulate(state, method, plan(dropout=0), with_nan, micro_batch, update)
+    assert left_out == 1
+    assert found == pytest.approx(expected.item(), rel=1e-6)
+    flat = torch.cat([g.flatten() for g in wanted if g is not None])
+    assert float((gradients(network) - flat).norm() / flat.norm()) < 1e-6
+
+
+def test_a_batch_of_nothing_but_nan_moves_no_weight(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
+) -> None:
+    state = make_state()
+    before = copy.deepcopy(state.generator.state_dict())
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+
+    def all_nan(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        cond, uncond = encode(indices, replaced)
+        return cond * math.nan, uncond
+
+    result = train_step(state, method, plan(), all_nan, 2, 1000)
+    assert result.nan_samples == state.nan_samples == 8
+    assert all(torch.equal(before[k], v) for k, v in state.generator.state_dict().items())
+
+
+def test_the_fake_score_moves_first_and_the_ema_last(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
+) -> None:
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    stepped = make_state()
+    result = train_step(stepped, method, plan(), encode, 4, 1000)
+
+    # By hand: the fake score's step, then the generator's loss with the fake score that has moved.
+    state = make_state()
+    accumulate(state, method, plan(), encode, 4, "fake_score")
+    state.fake_score_optimizer.step()
+    after = reference_loss(state, method, "generator", plan().draw(0, "generator", 0, 4), range(4), 4)
+    assert result.generator_loss == pytest.approx(after.item(), rel=1e-6)
+    # The first EMA update copies the generator that has moved.
+    for ema, generator in zip(stepped.ema.parameters(), stepped.generator.parameters(), strict=True):
+        assert torch.equal(ema, generator)
+    assert (stepped.iteration, stepped.images_seen) == (1, 4)
+
+
+def test_adam_without_momentum_steps_by_the_gradients_own_scale(make_state: Callable[..., TrainingState]) -> None:
+    """With β = (0, 0.999) and bias correction the first step is lr · g/|g|, sign by sign."""
+    state = make_state()
+    parameter = next(state.generator.parameters())
+    before = parameter.detach().clone()
+    parameter.grad = torch.linspace(-2, 3, parameter.numel(), dtype=torch.float64).view_as(parameter)
+    state.generator_optimizer.step()
+    torch.testing.assert_close(parameter.detach() - before, -1e-3 * parameter.grad.sign(), rtol=1e-5, atol=1e-10)
+
+
+def test_prompt_dropout_reaches_the_fake_score_alone(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
+) -> None:
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    seen: list[tuple[bool, ...]] = []
+
+    def spy(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        seen.append(tuple(replaced))
+        return encode(indices, replaced)
+
+    train_step(make_state(), method, dataclasses.replace(plan(), batch=16), spy, 16, 1000)
+    fake_score, generator = seen
+    assert any(fake_score)
+    assert not all(fake_score)
+    assert not any(generator)

@@ -1,0 +1,66 @@
+"""The student's folder, sampled by stock diffusers alone, against the native sampler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+
+from sidlsg.distil.sampler import generate_latents
+from sidlsg.export.folder import one_step_scheduler
+from sidlsg.export.generate import seeded_noise
+from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.schedule import NoiseSchedule
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_one_stock_step_is_the_native_sampler(make_unet: Callable[..., Any], prediction_type: str) -> None:
+    scheduler = DDPMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type
+    )
+    unet = make_unet(3, torch.float32)
+    z, cond = torch.randn(5, 4, 4, 4), torch.randn(5, 3, 8)
+    with torch.no_grad():
+        native = generate_latents(unet, NoiseSchedule.from_scheduler(scheduler), z, cond)
+        euler = one_step_scheduler(scheduler, 625)
+        euler.set_timesteps(1)
+        assert euler.timesteps.tolist() == [625]
+        sample = z * euler.init_noise_sigma
+        output = unet(euler.scale_model_input(sample, euler.timesteps[0]), euler.timesteps[0], cond).sample
+        stock = euler.step(output, euler.timesteps[0], sample).prev_sample
+    assert (native - stock).abs().max() < 1e-4 * native.abs().max()
+
+
+def test_the_stock_pipeline_draws_what_the_native_sampler_draws(tiny_student: Path) -> None:
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(tiny_student, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    prompts = ["a small red circle on a blue background", "a large white ring on a black background"]
+    stock = pipeline(
+        prompts,
+        num_inference_steps=1,
+        guidance_scale=0,
+        generator=[torch.Generator().manual_seed(seed) for seed in (7, 8)],
+        output_type="latent",
+    ).images
+    student = load_teacher(tiny_student)
+    noise = seeded_noise([7, 8], student.latent_shape)[0]
+    with torch.no_grad():
+        native = generate_latents(student.unet, student.schedule, noise, student.encode(prompts))
+    assert (native - stock).abs().max() < 1e-4
+
+
+def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_student: Path, assets: Path) -> None:
+    suffixes = {path.suffix for path in tiny_student.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".jsonl", ".md", ".png", ".txt"}
+    for name in ("vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/tokenizer.json"):
+        assert (tiny_student / name).read_bytes() == (assets / "tiny-sd" / name).read_bytes()
+    index = json.loads((tiny_student / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "EulerDiscreteScheduler"]
+    card = (tiny_student / "README.md").read_text()
+    for part in ("κ1 = 1.5", "8 in 2 iterations of 4", "num_inference_steps=1", "seed | 0"):
+        assert part in card

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.export.generate import generate, seeded_noise
+
+PROMPT = "a small red circle on a blue background"
+
+
+def test_pictures_do_not_depend_on_the_batch(tiny_student: Path) -> None:
+    together = generate(tiny_student, [PROMPT] * 3, [5, 6, 7], batch=3)
+    apart = generate(tiny_student, [PROMPT] * 3, [5, 6, 7], batch=1)
+    assert together.shape == (3, 32, 32, 3)
+    # Rounding to 8 bits may differ by one where float32 sums run in another order.
+    assert np.abs(together.astype(int) - apart.astype(int)).max() <= 1
+    assert np.abs(together[0].astype(int) - together[1].astype(int)).max() > 1
+
+
+def test_more_steps_draw_another_picture(tiny_student: Path) -> None:
+    one, two = (generate(tiny_student, [PROMPT], [5], steps=steps) for steps in (1, 2))
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("steps", [0, 626])
+def test_steps_out_of_range_are_refused(tiny_student: Path, steps: int) -> None:
+    with pytest.raises(InputError, match=f"steps is {steps}; allowed: 1 to t_init = 625"):
+        generate(tiny_student, [PROMPT], [0], steps=steps)
+
+
+def test_a_folder_without_a_students_record_is_refused(assets: Path) -> None:
+    with pytest.raises(InputError, match="no Student record"):
+        generate(assets / "tiny-sd", [PROMPT], [0])
+
+
+def test_each_image_has_the_noise_of_its_own_seed() -> None:
+    several = seeded_noise([3, 4], (4, 8, 8), steps=2)
+    assert several.shape == (2, 2, 4, 8, 8)
+    assert (several[:, 1] == seeded_noise([4], (4, 8, 8), steps=2)[:, 0]).all()

@@ -1,0 +1,99 @@
+import math
+from dataclasses import replace
+
+from sidlsg.records import Score, Scorecard, SubjectScores
+from sidlsg.report.scores import score_table
+
+
+def score(value, name="fid", protocol="p", n=100, higher=False, interval=None):
+    return Score(
+        name=name,
+        value=value,
+        protocol=protocol,
+        n=n,
+        reference_digest="r",
+        higher_is_better=higher,
+        interval=interval,
+    )
+
+
+def card(*subjects, reused=()):
+    return Scorecard(
+        student_sha256="s",
+        teacher_sha256="t",
+        package_sha256="p",
+        subjects=tuple(
+            SubjectScores(subject=name, steps=steps, guidance_scale=1.0, scores=tuple(scores))
+            for name, steps, scores in subjects
+        ),
+        grids=(),
+        grid_prompts=(),
+        reused=reused,
+        seconds=1.0,
+    )
+
+
+def cells(table):
+    return {row.subject: [cell and (cell.value, cell.best) for cell in row.cells] for row in table.rows}
+
+
+def test_best_of_the_generated_ones_is_marked_whichever_way_a_score_runs():
+    table = score_table(
+        card(
+            ("teacher", 20, [score(2.5), score(0.9, "accuracy", higher=True)]),
+            ("student", 1, [score(3.25), score(0.95, "accuracy", higher=True)]),
+            ("real images", 0, [score(1.5), score(0.99, "accuracy", higher=True)]),
+        )
+    )
+    assert cells(table) == {
+        "teacher": [("2.50", True), ("0.900", False)],
+        "student": [("3.25", False), ("0.950", True)],
+        "real images": [("1.50", False), ("0.990", False)],
+    }
+    assert [(column.name, column.higher_is_better) for column in table.columns] == [("fid", False), ("accuracy", True)]
+    assert [row.real for row in table.rows] == [False, False, True]
+
+
+def test_unlike_protocols_never_share_a_column():
+    table = score_table(
+        card(("a", 1, [score(2.0)]), ("b", 1, [score(1.0, n=50)]), ("c", 1, [score(0.5, protocol="q")]))
+    )
+    assert len(table.columns) == 3
+    # Alone in its column, none is the best of anything.
+    assert cells(table) == {
+        "a": [("2.00", False), None, None],
+        "b": [None, ("1.000", False), None],
+        "c": [None, None, ("0.500", False)],
+    }
+
+
+def test_nan_is_never_the_best():
+    table = score_table(card(("a", 1, [score(math.nan)]), ("b", 1, [score(2.0)]), ("c", 1, [score(1.5)])))
+    assert cells(table) == {"a": [("not a number", False)], "b": [("2.00", False)], "c": [("1.50", True)]}
+
+
+def test_nothing_but_nan():
+    table = score_table(card(("a", 1, [score(math.nan)]), ("b", 1, [score(math.nan)])))
+    assert cells(table) == {"a": [("not a number", False)], "b": [("not a number", False)]}
+
+
+def test_a_column_has_decimals_enough_for_its_smallest_number():
+    table = score_table(card(("a", 1, [score(151.25)]), ("b", 0, [score(0.0625)])))
+    assert [row.cells[0].value for row in table.rows] == ["151.250", "0.062"]
+
+
+def test_reused_rows_and_intervals():
+    table = score_table(
+        card(("a", 1, [score(2.0, interval=(1.75, 2.5))]), ("b", 1, [score(3.0)]), reused=("b",)),
+    )
+    assert [row.reused for row in table.rows] == [False, True]
+    assert table.has_reused
+    assert not table.has_real
+    assert table.rows[0].cells[0].interval == "1.75 to 2.50"
+
+
+def test_only_real_guidance_is_told():
+    one = card(("a", 20, [score(2.0)]))
+    guided = replace(one, subjects=(replace(one.subjects[0], guidance_scale=3.0),))
+    assert score_table(one).rows[0].note == ""
+    assert score_table(guided).rows[0].note == "guidance scale 3"

@@ -1,0 +1,63 @@
+import json
+import math
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.report.training import read_training_log, training
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_reads_numbers_and_takes_everything_else_for_nan(tmp_path):
+    log = write(
+        tmp_path / "log", {"images_seen": 64, "generator_loss": math.nan, "note": "x", "flag": True, "none": None}
+    )
+    (row,) = read_training_log(log)
+    assert row["images_seen"] == 64
+    assert all(math.isnan(row[name]) for name in ("generator_loss", "note", "flag", "none"))
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"iteration": 1}', '{"images_seen": "64"}', ""])
+def test_refuses_a_damaged_line(tmp_path, line):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"images_seen": 1}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"line 2 of .*log\.jsonl.*images_seen"):
+        read_training_log(log)
+
+
+def test_one_chart_a_quantity_with_its_values():
+    rows = [
+        {"images_seen": 0.0, "fake_score_loss": 10.0, "images_per_second": 20.0},
+        {"images_seen": 100.0, "fake_score_loss": 20.0, "images_per_second": 40.0},
+    ]
+    found = training(rows)
+    titles = [chart.title for chart in found.charts]
+    assert titles == ["Fake-score loss", "Generator loss", "Gradient norms", "Speed"]
+    assert found.charts[2].lines == ("fake score", "generator")
+    # 10..20 in steps of 5 fills the plot's height; the speed begins at 0 and ends at 40.
+    assert 'points="56.0,180.0 428.0,28.0"' in found.charts[0].svg
+    assert 'points="56.0,104.0 428.0,28.0"' in found.charts[3].svg
+    assert "No finite value" in found.charts[1].svg
+    # The generator's loss and both norms are missing from both rows.
+    assert (found.rows, found.gaps) == (2, 6)
+
+
+def test_counts_every_gap():
+    row = dict.fromkeys(
+        (
+            "fake_score_loss",
+            "generator_loss",
+            "fake_score_gradient_norm",
+            "generator_gradient_norm",
+            "images_per_second",
+        ),
+        1.0,
+    )
+    rows = [{"images_seen": 1.0, **row}, {"images_seen": 2.0, **row, "generator_loss": math.nan}]
+    assert training(rows).gaps == 1
+    rows[0]["images_per_second"] = math.inf
+    assert training(rows).gaps == 2

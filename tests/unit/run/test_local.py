@@ -1,0 +1,144 @@
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.package import code_digest
+from sidlsg.run.failure import StageError
+from sidlsg.run.kubeflow import LocalExecutionConfig
+from sidlsg.run.local import pipeline_arguments, run_local
+from sidlsg.run.request import RunRequest
+
+BUNDLED = Path(str(files("sidlsg.assets")))
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> RunRequest:
+    """A request with a teacher that has the look of one: enough for what comes before its stage."""
+    teacher = tmp_path / "teacher"
+    index = {name: ["x", "Y"] for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
+    for name in index:
+        (teacher / name).mkdir(parents=True)
+        (teacher / name / "config.json").write_text("{}")
+        (teacher / name / "model.safetensors").write_text("")
+    (teacher / "model_index.json").write_text(json.dumps(index))
+    return RunRequest(run_dir=tmp_path / "run", teacher=str(teacher))
+
+
+def test_digests_of_all_inputs_and_of_the_code_are_parameters(request_: RunRequest, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("a small red circle on a blue background\n")
+    arguments = pipeline_arguments(replace(request_, held_out=str(mine)), tmp_path / "run")
+    assert arguments["held_out"] == str(mine)
+    assert arguments["held_out_sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
+    assert arguments["prompts"] == "bundled:prompts/prompts.parquet"
+    assert (
+        arguments["prompts_sha256"]
+        == hashlib.sha256((BUNDLED / "prompts" / "prompts.parquet").read_bytes()).hexdigest()
+    )
+    assert len(arguments["teacher_sha256"]) == len(arguments["judge_sha256"]) == 64
+    assert arguments["package_sha256"] == code_digest()
+
+
+def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(
+    request_: RunRequest, tmp_path: Path
+) -> None:
+    arguments = pipeline_arguments(request_, tmp_path / "run")
+    assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/run/mlflow/mlflow.db"
+    assert arguments["checkpoints"] == f"{tmp_path}/run/checkpoints"
+    other = pipeline_arguments(replace(request_, tracking_uri="http://localhost:5000"), tmp_path / "run")
+    assert other["tracking_uri"] == "http://localhost:5000"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
+        ({"recipe": "sd15_fid"}, "has no gate"),
+        ({"changes": '{"lr": "fast"}'}, "lr is 'fast'"),
+        ({"rules": '{"x": 1}'}, "no rule 'x'"),
+        ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),
+        ({"hourly_price": float("nan")}, "is not a price"),
+        ({"hourly_price": -1.0}, "is not a price"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_written(
+    request_: RunRequest, changed: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        run_local(replace(request_, **changed))
+    assert not request_.run_dir.exists()
+
+
+def test_a_teacher_without_a_unet_is_told_before_anything_is_written(request_: RunRequest) -> None:
+    for file in (Path(request_.teacher) / "unet").iterdir():
+        file.unlink()
+    (Path(request_.teacher) / "unet").rmdir()
+    with pytest.raises(InputError, match="has no unet") as caught:
+        run_local(request_)
+    assert caught.value.exit_code == 2
+    assert not request_.run_dir.exists()
+
+
+def test_a_folder_name_that_mlflow_cannot_take_is_refused(request_: RunRequest, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rename it"):
+        run_local(replace(request_, run_dir=tmp_path / "run #1"))
+
+
+def test_a_folder_with_something_else_is_left_alone(request_: RunRequest) -> None:
+    request_.run_dir.mkdir()
+    (request_.run_dir / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds something else"):
+        run_local(request_)
+    assert [p.name for p in request_.run_dir.iterdir()] == ["thesis.txt"]
+
+
+def test_two_runs_in_one_folder_are_refused(request_: RunRequest) -> None:
+    request_.run_dir.mkdir()
+    handle = os.open(request_.run_dir, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(InputError, match="another run is going on"):
+            run_local(request_)
+    finally:
+        os.close(handle)
+
+
+def test_a_failing_stage_ends_the_run_with_its_own_message(
+    request_: RunRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "held_out.txt"
+    empty.write_text("\n")
+    environment, handlers = dict(os.environ), logging.getLogger().handlers[:]
+    with pytest.raises(StageError) as caught:
+        run_local(replace(request_, held_out=str(empty)))
+
+    assert str(caught.value) == f"held-out list {empty} has no caption; give a text file with one caption a line"
+    assert (caught.value.stage, caught.value.exit_code) == ("curate", 2)
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == "curate ..."
+    assert last.startswith("curate ... failed after ")
+    assert "Traceback" in (request_.run_dir / "run.log").read_text()
+    assert json.loads((request_.run_dir / "run.json").read_text())["state"].startswith("ended by StageError: held-out")
+    assert not (request_.run_dir / ".kfp" / "tmp").exists()
+    assert dict(os.environ) == environment
+    assert logging.getLogger().handlers == handlers
+    assert LocalExecutionConfig.instance is None
+    # The same folder takes the next try.
+    with pytest.raises(StageError):
+        run_local(replace(request_, held_out=str(empty)))
+
+
+def test_the_command_line_s_help_needs_no_kfp() -> None:
+    code = "import sys, sidlsg.run, sidlsg.run.request; sys.exit('kfp' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

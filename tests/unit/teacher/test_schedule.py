@@ -1,0 +1,75 @@
+"""The noise schedule against formulas evaluated one sample at a time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from sidlsg.errors import InputError
+from sidlsg.teacher.schedule import NoiseSchedule
+
+T = torch.tensor([20, 625, 979])
+
+
+def schedule(prediction_type: str) -> NoiseSchedule:
+    return NoiseSchedule.from_scheduler(
+        DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type)
+    )
+
+
+def alpha_bar(t: int) -> float:
+    """ᾱ_t from the definition of the scaled linear schedule."""
+    product = 1.0
+    for i in range(t + 1):
+        root = 0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * i / 999
+        product *= 1 - root**2
+    return product
+
+
+def normal(seed: int) -> torch.Tensor:
+    return torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_each_sample_has_its_own_timestep(prediction_type: str) -> None:
+    noise_schedule = schedule(prediction_type)
+    x, noise, output = normal(1), normal(2), normal(3)
+    x_t = noise_schedule.add_noise(x, noise, T)
+    x0 = noise_schedule.x0(output, x_t, T)
+    target = noise_schedule.target(x, noise, T)
+    for b, t in enumerate(T.tolist()):
+        a_t, s_t = math.sqrt(alpha_bar(t)), math.sqrt(1 - alpha_bar(t))
+        torch.testing.assert_close(x_t[b], a_t * x[b] + s_t * noise[b], rtol=1e-5, atol=1e-6)
+        if prediction_type == "epsilon":
+            torch.testing.assert_close(x0[b], (x_t[b] - s_t * output[b]) / a_t, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(target[b], noise[b])
+            assert noise_schedule.weight(T)[b] == 1
+        else:
+            torch.testing.assert_close(x0[b], a_t * x_t[b] - s_t * output[b], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(target[b], a_t * noise[b] - s_t * x[b], rtol=1e-5, atol=1e-5)
+            snr = alpha_bar(t) / (1 - alpha_bar(t))
+            assert noise_schedule.weight(T)[b].item() == pytest.approx(snr / (snr + 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_target_predicts_x0_exactly(prediction_type: str) -> None:
+    noise_schedule = schedule(prediction_type)
+    x, noise = normal(1), normal(2)
+    x_t = noise_schedule.add_noise(x, noise, T)
+    found = noise_schedule.x0(noise_schedule.target(x, noise, T), x_t, T)
+    torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9)
+
+
+def test_half_precision_comes_out_as_float32() -> None:
+    noise_schedule = schedule("epsilon")
+    x = normal(1).to(torch.bfloat16)
+    assert noise_schedule.add_noise(x, x, T).dtype == torch.float32
+    assert noise_schedule.x0(x, x, T).dtype == torch.float32
+
+
+def test_other_prediction_types_are_refused() -> None:
+    with pytest.raises(InputError, match="'sample' is not supported; allowed: epsilon, v_prediction"):
+        schedule("sample")

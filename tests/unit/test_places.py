@@ -1,0 +1,90 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from sidlsg import places
+from sidlsg.errors import InputError
+from sidlsg.places import place_digest, resolve
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def make_teacher(folder: Path) -> str:
+    """A folder with the look of a pipeline, and its digest by the documented rule."""
+    contents = {"model_index.json": json.dumps({n: ["x", "Y"] for n in ("unet", "vae", "text_encoder", "tokenizer")})}
+    index = json.loads(contents["model_index.json"]) | {"scheduler": ["x", "Y"]}
+    contents = {"model_index.json": json.dumps(index)}
+    for name in ("unet", "vae", "text_encoder"):
+        contents |= {f"{name}/config.json": "{}", f"{name}/model.safetensors": name}
+    contents |= {"tokenizer/vocab.txt": "a", "scheduler/scheduler_config.json": "{}"}
+    for name, text in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    # The index comes first, then the components in the order of the pipeline.
+    order = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+    names = sorted(contents, key=lambda n: (order.index(n.split("/")[0]) if "/" in n else -1, n))
+    return sha256("".join(f"{n}\0{sha256(contents[n].encode())}\n" for n in names).encode())
+
+
+def test_a_local_file_is_found_and_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_bytes(b"abc")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve("a.txt") == resolve("~/a.txt") == tmp_path / "a.txt"
+    assert place_digest("a.txt") == sha256(b"abc")
+    assert resolve("a.txt", sha256(b"abc")) == tmp_path / "a.txt"
+
+
+def test_another_content_is_refused_with_both_digests(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"abc")
+    with pytest.raises(InputError) as caught:
+        resolve(str(tmp_path / "a.txt"), sha256(b"abd"))
+    assert sha256(b"abc") in str(caught.value)
+    assert sha256(b"abd") in str(caught.value)
+
+
+def test_a_teacher_is_digested_by_its_model_files(tmp_path: Path) -> None:
+    expected = make_teacher(tmp_path / "teacher")
+    (tmp_path / "teacher" / "README.md").write_text("does not count")
+    assert place_digest(str(tmp_path / "teacher")) == expected
+    (tmp_path / "teacher/unet/model.safetensors").write_text("other")
+    assert place_digest(str(tmp_path / "teacher")) != expected
+
+
+def test_a_teacher_without_a_unet_is_refused(tmp_path: Path) -> None:
+    make_teacher(tmp_path)
+    for file in (tmp_path / "unet").iterdir():
+        file.unlink()
+    (tmp_path / "unet").rmdir()
+    with pytest.raises(InputError, match="has no unet"):
+        place_digest(str(tmp_path))
+
+
+@pytest.mark.parametrize("place", [places.PROMPTS, places.HELD_OUT, places.JUDGE])
+def test_the_bundled_files_are_there(place: str) -> None:
+    path = resolve(place)
+    assert path.is_file()
+    assert place_digest(place) == sha256(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("bundled:nothing", "nothing bundled is named 'nothing'"),
+        ("bundled:", "nothing bundled is named ''"),
+        ("bundled:../pyproject.toml", "nothing bundled is named"),
+        ("bundled:/etc/hostname", "nothing bundled is named"),
+        ("s3://data/teacher", "copy the files and give the local path"),
+        ("https://example.invalid/a", "is an address"),
+        ("", "place is empty"),
+        ("/nowhere/at/all", "nothing at /nowhere/at/all"),
+    ],
+)
+def test_what_is_not_there_is_refused(place: str, told: str) -> None:
+    with pytest.raises(InputError, match=told) as caught:
+        resolve(place)
+    assert "\n" not in str(caught.value)
