@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from kfp import dsl
-
 from sidlsg.components.images import IMAGE
 
 

@@ -14,6 +14,7 @@ import typer
 from sidlsg import __version__
 from sidlsg.changes import with_changes
 from sidlsg.errors import InputError, SidlsgError, VerdictError
+from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 app = typer.Typer(
     add_completion=False,
@@ -50,11 +51,6 @@ TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipe
 HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
 JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
 TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
-
-BUNDLED_TEACHER = "bundled:tiny-sd"
-BUNDLED_PROMPTS = "bundled:prompts/prompts.parquet"
-BUNDLED_HELD_OUT = "bundled:prompts/held_out.txt"
-BUNDLED_JUDGE = "bundled:judge/judge.safetensors"
 
 
 def main() -> None:
@@ -126,10 +122,10 @@ def run(
     scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
     set_: Set = [],  # noqa: B006
     seed: Seed = 0,
-    prompts: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = BUNDLED_PROMPTS,
-    held_out: HeldOut = BUNDLED_HELD_OUT,
-    teacher: TeacherPlace = BUNDLED_TEACHER,
-    judge: JudgeFile = BUNDLED_JUDGE,
+    prompts: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = PROMPTS,
+    held_out: HeldOut = HELD_OUT,
+    teacher: TeacherPlace = TEACHER,
+    judge: JudgeFile = JUDGE,
     model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
     tracking_uri: Annotated[
         str, typer.Option(help="MLflow; by default SQLite and a folder inside the run's folder.")
@@ -141,7 +137,8 @@ def run(
     Exit code 0: promoted, or already the champion. 3: the gate said no.
     """
     from sidlsg.recipes.recipe import recipe_with_changes
-    from sidlsg.run import RunRequest, run_local
+    from sidlsg.run.local import run_local
+    from sidlsg.run.request import RunRequest
     from sidlsg.summary import print_summary
 
     changes = json.dumps(_changes(strategy, kappa, scale, set_))
@@ -168,8 +165,8 @@ def run(
 @app.command()
 def curate(
     output: Annotated[Path, typer.Option(help="Folder of the prompt set.")],
-    source: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = BUNDLED_PROMPTS,
-    held_out: HeldOut = BUNDLED_HELD_OUT,
+    source: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = PROMPTS,
+    held_out: HeldOut = HELD_OUT,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="Replace a rule's value.", show_default=False)
     ] = [],  # noqa: B006
@@ -192,7 +189,7 @@ def distil(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
     output: Annotated[Path, typer.Option(help="Folder of the student.")],
     checkpoints: Annotated[Path, typer.Option(help="Folder where training state is kept.")],
-    teacher: TeacherPlace = BUNDLED_TEACHER,
+    teacher: TeacherPlace = TEACHER,
     recipe: Recipe = "tiny",
     strategy: Strategy = None,
     kappa: Kappa = None,
@@ -229,9 +226,9 @@ def register(
 def evaluate(
     student: Annotated[Path, typer.Option(help="Folder of a student.")],
     output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
-    teacher: TeacherPlace = BUNDLED_TEACHER,
-    held_out: HeldOut = BUNDLED_HELD_OUT,
-    judge: JudgeFile = BUNDLED_JUDGE,
+    teacher: TeacherPlace = TEACHER,
+    held_out: HeldOut = HELD_OUT,
+    judge: JudgeFile = JUDGE,
 ) -> None:
     """Score a student and its teacher under the embedded protocols."""
     from sidlsg.evaluate.stage import evaluate as stage
@@ -324,7 +321,7 @@ def compile_(
     output: Annotated[Path, typer.Option(help="The pipeline's YAML file.")] = Path("distil_and_evaluate.yaml"),
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines."""
-    from sidlsg.run import compile_pipeline
+    from sidlsg.run.compile import compile_pipeline
 
     compile_pipeline(output)
     print(output)

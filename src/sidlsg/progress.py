@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-LINE_EVERY = 5.0
+LINE_EVERY = 2.0
 """Seconds between lines where output is not a terminal."""
 PREFIX = "progress: "
 """Starts each such line, so that a parent process can draw a bar from it."""

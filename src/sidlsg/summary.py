@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from sidlsg.records import Scorecard, Verdict
+from sidlsg.records import Promotion, Scorecard, Verdict
+from sidlsg.run.request import RunResult
 
 
 def print_scores(card: Scorecard) -> None:
@@ -35,3 +36,32 @@ def print_verdict(verdict: Verdict) -> None:
         console.print(f"  {mark}  {rule.rule}: {rule.found}", highlight=False)
     word = "passed the gate" if verdict.passed else "did not pass the gate"
     console.print(f"Version {verdict.version} of {verdict.name} {word}.", highlight=False)
+
+
+def print_summary(result: RunResult) -> None:
+    """What a run found and where it is: scores, the gate, the champion, places."""
+    console = Console()
+    console.print()
+    print_scores(result.scorecard)
+    console.print("\nGate", style="italic")
+    print_verdict(result.verdict)
+    console.print(_champion(result.promotion), highlight=False, style="bold")
+    console.print()
+    places = {
+        "report": result.report,
+        "student": result.student,
+        "scores": result.scorecard_folder / Scorecard.FILE,
+        "registry": result.tracking_uri,
+        "log": result.log,
+    }
+    for name, place in places.items():
+        console.print(f"  {name:<9} {place}", highlight=False, soft_wrap=True)
+
+
+def _champion(promotion: Promotion) -> str:
+    if promotion.changed:
+        before = f"version {promotion.previous_version} before" if promotion.previous_version else "the first"
+        return f"Champion of {promotion.name} is now version {promotion.champion_version} ({before})."
+    if promotion.champion_version is None:
+        return f"{promotion.name} has no champion."
+    return f"Champion of {promotion.name} stays version {promotion.champion_version}."

@@ -82,9 +82,7 @@ def test_combine_works_in_float32() -> None:
         ("custom", {"kappa1": 1, "kappa2": 2, "kappa3": 3, "kappa4": 4}, (1, 2, 3, 4)),
     ],
 )
-def test_strategies_are_the_rows_of_the_table(
-    name: str, scales: dict[str, float], expected: tuple[float, ...]
-) -> None:
+def test_strategies_are_the_rows_of_the_table(name: str, scales: dict[str, float], expected: tuple[float, ...]) -> None:
     assert make_guidance(name, scales).scales == expected
 
 
@@ -101,7 +99,7 @@ def test_prompts_are_dropped_where_the_fake_score_is_guided(scales: tuple[float,
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "1.5", None, True])
 def test_a_scale_that_is_not_a_number_is_refused(value: Any) -> None:
-    with pytest.raises(InputError, match="kappa4 is .*finite number"):
+    with pytest.raises(InputError, match=r"kappa4 is .*finite number"):
         Guidance(1, 1, 1, value)
 
 

@@ -40,7 +40,9 @@ class Encode:
     uncond = torch.zeros(1, 3, 8)
 
     def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
-        rows = [torch.randn(3, 8, generator=torch.Generator().manual_seed(len(p))) if p else self.uncond[0] for p in prompts]
+        rows = [
+            torch.randn(3, 8, generator=torch.Generator().manual_seed(len(p))) if p else self.uncond[0] for p in prompts
+        ]
         return torch.stack(rows)
 
 

@@ -13,7 +13,9 @@ from sidlsg.distil.sampler import generate_latents
 from sidlsg.errors import InputError
 from sidlsg.teacher.schedule import NoiseSchedule
 
-SCHEDULE = NoiseSchedule.from_scheduler(DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012))
+SCHEDULE = NoiseSchedule.from_scheduler(
+    DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
@@ -72,4 +74,6 @@ def test_what_does_not_fit_is_refused(t_init: int, steps: int, noises: int, mess
     z = torch.zeros(1, 1, 1, 1)
     given = torch.zeros(noises, 1, 1, 1, 1) if noises else None
     with pytest.raises(InputError, match=message):
-        generate_latents(lambda x, *_: SimpleNamespace(sample=x), SCHEDULE, z, torch.zeros(1, 1, 1), t_init, steps, given)
+        generate_latents(
+            lambda x, *_: SimpleNamespace(sample=x), SCHEDULE, z, torch.zeros(1, 1, 1), t_init, steps, given
+        )

@@ -88,9 +88,10 @@ def reference_loss(
             x_g = x_g.detach()
             target = noise if epsilon else a_t * noise - s_t * x_g
             weight = 1.0 if epsilon else a_t**2
-            total = total + weight * (
-                guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1) - target
-            ).square().sum()
+            total = (
+                total
+                + weight * (guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1) - target).square().sum()
+            )
             continue
         x_t = a_t * x_g + s_t * noise
         y_real = x0(guided(method.teacher, x_t, t, text, k4), x_t, t)

@@ -57,7 +57,11 @@ def test_the_stock_pipeline_draws_what_the_native_sampler_draws(tiny_student: Pa
 def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_student: Path, assets: Path) -> None:
     suffixes = {path.suffix for path in tiny_student.rglob("*") if path.is_file()}
     assert suffixes <= {".safetensors", ".json", ".jsonl", ".md", ".png", ".txt"}
-    for name in ("vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "tokenizer/tokenizer.json"):
+    for name in (
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+    ):
         assert (tiny_student / name).read_bytes() == (assets / "tiny-sd" / name).read_bytes()
     index = json.loads((tiny_student / "model_index.json").read_text())
     assert index["scheduler"] == ["diffusers", "EulerDiscreteScheduler"]

@@ -16,7 +16,9 @@ T = torch.tensor([20, 625, 979])
 
 def schedule(prediction_type: str) -> NoiseSchedule:
     return NoiseSchedule.from_scheduler(
-        DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type)
+        DDPMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type
+        )
     )
 
 

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each sets up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## What can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make .venv with everything in it, the same versions each time
+
+# torch comes first and alone: a CPU build that is there must satisfy what follows, else pip takes a build with CUDA.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Python 3.11 is needed; give it with PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "no venv module: apt-get install --no-install-recommends python3-venv"; exit 1; }
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,dev]'
+	@touch $@
+
+demo: $(READY)  ## Distil, register, evaluate, gate and promote the bundled teacher's student
+	$(BIN)/sidlsg run --output $(RUN)
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+
+format: $(READY)  ## Put code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Delete the environment, caches and the demo's run
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN)
