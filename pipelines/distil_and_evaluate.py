@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Model
+
 from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
 from sidlsg.components.evaluate.component import evaluate
@@ -11,7 +12,6 @@ from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
 from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
-
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 

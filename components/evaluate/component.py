@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import Artifact, Metrics, Output
+
 from sidlsg.components.images import IMAGE
 
 

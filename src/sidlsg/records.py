@@ -75,7 +75,11 @@ class Record:
         path = place / cls.FILE if place.is_dir() else place
         if not path.is_file():
             raise InputError(f"no {cls.__name__} record at {path}; give the folder that the earlier stage wrote")
-        return cls.from_json(path.read_text(), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not a {cls.__name__} record: it is not UTF-8 text") from error
+        return cls.from_json(text, str(path))
 
     def verify(self, folder: Path) -> None:
         """Check every file that the record speaks of against its digest.

@@ -33,7 +33,14 @@ def sha256_tree(folder: Path) -> str:
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Raises:
+        InputError: the path is a folder, or a part of it is a file.
+    """
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder; give the name of a file")
+    _require_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = data.encode() if isinstance(data, str) else data
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -71,7 +78,12 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
         if target.exists():
             old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
             os.replace(target, old / "old")
-            os.replace(temporary, target)
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                os.replace(old / "old", target)
+                old.rmdir()
+                raise
             shutil.rmtree(old)
         else:
             os.replace(temporary, target)
@@ -84,8 +96,9 @@ def refuse_foreign(target: Path, marker: str) -> None:
     """Check that an output folder is free, empty, or an earlier output of the same kind.
 
     Raises:
-        InputError: it is a file, or holds other things.
+        InputError: it is a file, lies under a file, or holds other things.
     """
+    _require_folders(target)
     if not target.exists():
         return
     if not target.is_dir():
@@ -95,6 +108,14 @@ def refuse_foreign(target: Path, marker: str) -> None:
             f"output folder {target} holds something else (no {marker} in it); "
             "give a folder that is new, empty or an earlier output"
         )
+
+
+def _require_folders(path: Path) -> None:
+    for parent in path.parents:
+        if parent.is_dir():
+            return
+        if parent.exists():
+            raise InputError(f"output {path} cannot be made: {parent} is a file; give a path through folders alone")
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import docstring_parser
 import pytest
 import yaml
+
 from sidlsg.components.images import VARIABLE
 
 ROOT = Path(__file__).parents[2] / "components"

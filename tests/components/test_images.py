@@ -1,7 +1,7 @@
 import pytest
-from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
 
 from sidlsg import __version__
+from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
 from sidlsg.errors import InputError
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4

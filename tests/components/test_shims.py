@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kfp.dsl import Artifact, Dataset, Metrics
+
 from sidlsg.components.curate.component import curate
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
-
 from sidlsg.errors import InputError
 from sidlsg.records import PromptSet, Verdict
 from sidlsg.storage import sha256_file

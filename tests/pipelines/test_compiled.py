@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+
 from sidlsg.components.images import IMAGE
 from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
-
 from sidlsg.places import resolve
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.run.compile import compile_pipeline

@@ -42,7 +42,11 @@ class FeatureStatistics:
         return self
 
     def merge(self, other: FeatureStatistics) -> Self:
-        """Add what another one saw."""
+        """Add what another one saw.
+
+        Raises:
+            InputError: the widths differ.
+        """
         if other.dim != self.dim:
             raise InputError(f"statistics of width {other.dim} do not merge into width {self.dim}")
         self.count += other.count
@@ -78,7 +82,12 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
     The trace of the root is Σ sqrt(eigvalsh(S1^½ S2 S1^½)): symmetric matrices alone, so it is fast and never
     complex; eigenvalues that rounding made negative count as 0.
+
+    Raises:
+        InputError: the widths differ, or one of them saw fewer than two images.
     """
+    if a.dim != b.dim:
+        raise InputError(f"features of widths {a.dim} and {b.dim} have no distance; use the same network for both")
     s1, s2 = a.cov(), b.cov()
     values, vectors = torch.linalg.eigh(s1)
     root1 = (vectors * values.clamp_min(0).sqrt()) @ vectors.T

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sidlsg.errors import InputError
 from sidlsg.shapes.captions import ATTRIBUTES
 from sidlsg.tensors import load_tensors
 
@@ -54,9 +55,12 @@ def load_judge(path: Path) -> Judge:
     """The judge in a safetensors file, ready to score.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing, damaged, or holds another network.
     """
     tensors, _ = load_tensors(path)
     judge = Judge()
-    judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    try:
+        judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path} holds another network than the judge; give a file made by `sidlsg teach`") from error
     return judge.eval().requires_grad_(False)

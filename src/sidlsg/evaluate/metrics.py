@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.judge import Judge
 from sidlsg.shapes.captions import ATTRIBUTES, Caption
@@ -71,7 +72,13 @@ class AttributeAccuracy(Metric):
         self.add_state("all_correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, pixels: Tensor, captions: Sequence[Caption]) -> None:
-        """Add images with the captions that they were drawn for."""
+        """Add images with the captions that they were drawn for.
+
+        Raises:
+            InputError: there is not one caption an image.
+        """
+        if len(pixels) != len(captions):
+            raise InputError(f"{len(pixels)} images and {len(captions)} captions given; give one caption an image")
         logits = self.judge(pixels)
         read = torch.stack([logits[name].argmax(1) for name in ATTRIBUTES], 1)
         right = read == torch.tensor([c.labels for c in captions], device=read.device)
@@ -80,8 +87,14 @@ class AttributeAccuracy(Metric):
         self.all_correct += right.all(1).sum()
 
     def compute(self) -> dict[str, float]:
-        """`attributes`: the mean of the four; `all_attributes`: the share with all four right; and each by name."""
+        """`attributes`: the mean of the four; `all_attributes`: the share with all four right; and each by name.
+
+        Raises:
+            InputError: no image was added.
+        """
         count = int(self.count)
+        if count == 0:
+            raise InputError("no image at all was judged, so there is no accuracy; add images first")
         each = {name: int(n) / count for name, n in zip(ATTRIBUTES, self.correct, strict=True)}
         mean = sum(each.values()) / len(each)
         return {"attributes": mean, "all_attributes": int(self.all_correct) / count} | each

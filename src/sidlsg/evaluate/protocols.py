@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sidlsg.errors import InputError
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics
 from sidlsg.evaluate.judge import FEATURE_WIDTH, Judge, load_judge
@@ -60,7 +61,13 @@ class ShapesProtocols:
         return [caption.text for caption in self.captions]
 
     def score(self, images: Images) -> tuple[Score, ...]:
-        """All scores of one image a caption."""
+        """All scores of one image a caption.
+
+        Raises:
+            InputError: there are more or fewer images than captions.
+        """
+        if len(images) != len(self.captions):
+            raise InputError(f"{len(images)} images given for {len(self.captions)} captions; draw one image a caption")
         fid_judge = FrechetDistance(self.judge.features, self.judge_reference)
         fid_efficientnet = FrechetDistance(self.efficientnet, self.efficientnet_reference)
         accuracy = AttributeAccuracy(self.judge)
@@ -107,8 +114,10 @@ def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int 
         count: how many images.
 
     Raises:
-        InputError: a caption is not of the shapes domain, or a network is missing.
+        InputError: there is no caption, one is not of the shapes domain, or a network is missing.
     """
+    if not held_out:
+        raise InputError("the list of evaluation captions is empty; give captions of the shapes domain")
     domain = [Caption.parse(text) for text in held_out]
     captions = tuple(domain[i % len(domain)] for i in range(count))
     reference = real_images(captions, REFERENCE_SEED)

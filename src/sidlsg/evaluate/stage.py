@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sidlsg.errors import InputError
 from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, load_shapes_protocols, real_images
 from sidlsg.evaluate.sample import StockSampler
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores
@@ -50,6 +51,12 @@ def evaluate(
     record.verify(student)
     check_folder(teacher)
     set_threads()
+    teacher_sha256 = folder_digest(teacher)
+    if record.teacher_sha256 != teacher_sha256:
+        raise InputError(
+            f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
+            f"{teacher_sha256[:16]}…; give the teacher that the student came from"
+        )
     protocols = load_shapes_protocols(held_out, judge)
     places = sorted(counted(0, "evaluate/grid").choice(len(protocols.captions), GRID_IMAGES, replace=False).tolist())
     pictures: dict[str, Images] = {}
@@ -61,7 +68,6 @@ def evaluate(
         )
         pictures[name] = images[places]
 
-    teacher_sha256 = folder_digest(teacher)
     stored = read_teacher_scores(teacher, teacher_sha256, protocols)
     sampler = StockSampler(teacher)
     prompts = protocols.prompts

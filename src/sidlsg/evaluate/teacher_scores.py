@@ -33,10 +33,20 @@ class TeacherScores(Record):
 
 
 def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ShapesProtocols) -> dict[str, SubjectScores]:
-    """The stored scores that hold: for these files, and each under this very protocol, count and reference."""
+    """The stored scores that hold for these files: all protocols, each with this very count and reference.
+
+    Raises:
+        InputError: the file of scores is damaged.
+    """
     if not (teacher / TeacherScores.FILE).is_file():
         return {}
     stored = TeacherScores.load(teacher)
     if stored.teacher_sha256 != teacher_sha256:
         return {}
-    return {s.subject: s for s in stored.subjects if s.scores and all(protocols.is_comparable(x) for x in s.scores)}
+    return {subject.subject: subject for subject in stored.subjects if _holds(subject, protocols)}
+
+
+def _holds(subject: SubjectScores, protocols: ShapesProtocols) -> bool:
+    as_now = TEACHER_SETTINGS.get(subject.subject) == (subject.steps, subject.guidance_scale)
+    complete = {score.protocol for score in subject.scores} == set(protocols.digests)
+    return as_now and complete and all(protocols.is_comparable(score) for score in subject.scores)

@@ -25,6 +25,7 @@ def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteSche
         num_train_timesteps=t_init + 1,
         trained_betas=betas,
         timestep_spacing="trailing",
+        steps_offset=1,  # without effect under trailing spacing; the stock pipeline warns at any other value
         prediction_type=teacher_scheduler.config.prediction_type,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,15 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("lr", "fake_score_lr", "ema_half_life", "adam_eps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
+        if not math.isfinite(self.alpha):
+            raise InputError(f"alpha is {self.alpha}; it must be a finite number")
+        for name in ("warmup", "grids"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 <= self.lr_floor <= 1:
+            raise InputError(f"lr_floor is {self.lr_floor}; allowed: 0 to 1, a share of the peak")
         if not 0 <= self.prompt_dropout < 1:
             raise InputError(f"prompt_dropout is {self.prompt_dropout}; allowed: 0 up to, not including, 1")
         if self.lr_schedule not in ("constant", "cosine"):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
-import logging
 import math
-import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +16,14 @@ from sidlsg.package import code_digest
 from sidlsg.places import BUNDLED, place_digest, resolve
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.run.children import end_stages, ending_with_this
 from sidlsg.run.failure import stage_error
-from sidlsg.run.kubeflow import LocalExecutionConfig, distil_and_evaluate, local
+from sidlsg.run.kubeflow import distil_and_evaluate
 from sidlsg.run.parameters import curation_rules, gate_rules
 from sidlsg.run.publish import prune, publish_folder
 from sidlsg.run.request import RunRequest, RunResult
 from sidlsg.run.screen import Screen
+from sidlsg.run.surroundings import alone_in, environment, kfp_local, logging_to
 from sidlsg.run.watch import LineSink, Watcher
 from sidlsg.storage import atomic_write, refuse_foreign
 
@@ -35,6 +32,7 @@ MARKER = "run.json"
 LOG = "run.log"
 WORK = ".kfp"
 """The stages' own outputs and their cache; without it the next run computes everything again."""
+OUTPUTS, CACHE, SCRATCH = "outputs", "cache", "tmp"
 
 
 def run_local(request: RunRequest) -> RunResult:
@@ -53,14 +51,14 @@ def run_local(request: RunRequest) -> RunResult:
     arguments = pipeline_arguments(request, run_dir)
     refuse_foreign(run_dir, MARKER)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with _alone_in(run_dir):
+    with alone_in(run_dir):
         _mark(request, run_dir, "running")
         try:
             watcher, outputs = _run_pipeline(arguments, run_dir)
             places = _publish(outputs, run_dir)
-            prune(run_dir / WORK / "outputs", run_dir / WORK / "cache")
+            prune(run_dir / WORK / OUTPUTS, run_dir / WORK / CACHE)
         except BaseException as error:
-            _mark(request, run_dir, f"ended by {type(error).__name__}: {error}")
+            _mark(request, run_dir, f"ended by {type(error).__name__}: {error}".rstrip(": "))
             raise
         _mark(request, run_dir, "finished")
     return RunResult(
@@ -107,16 +105,23 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 def _run_pipeline(arguments: dict[str, Any], run_dir: Path) -> tuple[Watcher, dict[str, Any]]:
     work = run_dir / WORK
-    scratch = work / "tmp"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-    for folder in (work / "outputs", work / "cache", scratch / "workspace"):
+    scratch = work / SCRATCH
+    # A run that was killed leaves these behind.
+    end_stages(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+    for folder in (work / OUTPUTS, work / CACHE, scratch):
         folder.mkdir(parents=True, exist_ok=True)
     screen = Screen(sys.stdout)
     with (run_dir / LOG).open("w", buffering=1) as log:
         watcher = Watcher(screen, log)
         sink = LineSink(watcher.feed)
         try:
-            with _kfp(work), _environment(scratch), _logging_to(sink):
+            with (
+                kfp_local(work / OUTPUTS, work / CACHE, scratch),
+                environment(scratch),
+                logging_to(sink),
+                ending_with_this(scratch),
+            ):
                 task = distil_and_evaluate(**arguments)
         except RuntimeError as error:
             if not watcher.failed:
@@ -139,6 +144,8 @@ def _publish(outputs: dict[str, Any], run_dir: Path) -> dict[str, Path]:
         publish_folder(Path(outputs[output].path), run_dir / name, marker)
     for output, record in (("version", ModelVersion), ("verdict", Verdict), ("promotion", Promotion)):
         atomic_write(run_dir / record.FILE, outputs[output])
+    # The same file again, where people look first; its grids stay in the folder.
+    atomic_write(run_dir / Scorecard.FILE, (run_dir / "scorecard" / Scorecard.FILE).read_bytes())
     report = run_dir / "report.html"
     atomic_write(report, Path(outputs["html"].path).read_bytes())
     return {
@@ -152,74 +159,3 @@ def _publish(outputs: dict[str, Any], run_dir: Path) -> dict[str, Path]:
 def _mark(request: RunRequest, run_dir: Path, state: str) -> None:
     asked = {name: value for name, value in dataclasses.asdict(request).items() if name != "run_dir"}
     atomic_write(run_dir / MARKER, json.dumps({"state": state, "request": asked}, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _alone_in(run_dir: Path) -> Iterator[None]:
-    # A lock on the folder itself: it leaves no file behind, and ends with the process however that ends.
-    handle = os.open(run_dir, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another run is going on in {run_dir}; wait for it, or give another folder") from error
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _kfp(work: Path) -> Iterator[None]:
-    earlier = LocalExecutionConfig.instance
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(work / "outputs"),
-        workspace_root=str(work / "tmp" / "workspace"),
-        enable_caching=True,
-        cache_root=str(work / "cache"),
-    )
-    try:
-        yield
-    finally:
-        LocalExecutionConfig.instance = earlier
-
-
-@contextlib.contextmanager
-def _environment(scratch: Path) -> Iterator[None]:
-    """What the stages' processes inherit."""
-    given = {
-        # Their lines must come while they run.
-        "PYTHONUNBUFFERED": "1",
-        # kfp leaves a temporary folder behind for every task.
-        "TMPDIR": str(scratch),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        # For the programs that a library may call by name.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-    }
-    earlier = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in earlier.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _logging_to(sink: LineSink) -> Iterator[None]:
-    """Send what kfp prints and logs to the sink; it logs by the root logger, and would set that up for good."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    handler = logging.StreamHandler(sink)
-    handler.setFormatter(logging.Formatter("%(levelname)s - %(message)s"))
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    try:
-        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)

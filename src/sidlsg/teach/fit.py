@@ -61,16 +61,16 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema = copy.deepcopy(model)
     start, log = 0, Log()
+    losses: list[float] = []  # since the last row of the log
     if checkpoint.exists():
         tensors, counters = load_tensors(checkpoint)
         model.load_state_dict(without_prefix("model", tensors))
         ema.load_state_dict(without_prefix("ema", tensors))
         load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
-        start, log = counters["iteration"], counters["log"]
+        start, log, losses = counters["iteration"], counters["log"], counters.get("losses", [])
         report(f"{name}: continues at iteration {start} from {checkpoint}")
 
     model.train()
-    losses: list[float] = []
     began = time.monotonic()
     for iteration in range(start, schedule.iterations):
         for group in optimizer.param_groups:
@@ -103,7 +103,7 @@ def fit(
             state: dict[str, Any] = with_prefix("model", model.state_dict())
             state |= with_prefix("ema", ema.state_dict())
             state |= with_prefix("optimizer", optimizer_tensors(optimizer))
-            save_tensors(checkpoint, state, {"iteration": done, "log": log})
+            save_tensors(checkpoint, state, {"iteration": done, "log": log, "losses": losses})
     model.load_state_dict(ema.state_dict())
     model.eval()
     return log

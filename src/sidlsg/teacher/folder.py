@@ -13,6 +13,7 @@ from sidlsg.storage import sha256_file
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
 INDEX = "model_index.json"
+PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
 
@@ -28,15 +29,21 @@ def check_folder(folder: Path) -> None:
     index = folder / INDEX
     if not index.is_file():
         raise InputError(f"{folder} has no {INDEX}; give the folder of a saved StableDiffusionPipeline")
-    try:
-        named = json.loads(index.read_text())
-    except ValueError as error:
-        raise InputError(f"{index} is not JSON ({error}); save the pipeline again") from error
+    named = _read_object(index)
+    kind = named.get("_class_name", PIPELINE)
+    if kind != PIPELINE:
+        raise InputError(f"{folder} is a {kind}; a teacher must be a {PIPELINE}: give another folder")
     for name in COMPONENTS:
         if name not in named or not (folder / name).is_dir():
             raise InputError(
                 f"{folder} has no {name}; a teacher needs {', '.join(COMPONENTS)}: save the whole pipeline"
             )
+        files = [path for path in (folder / name).iterdir() if path.suffix in DATA_SUFFIXES | _PICKLES]
+        if not files:
+            raise InputError(f"{folder / name} is empty; save the whole pipeline")
+        for path in files:
+            if path.suffix == ".json":
+                _read_object(path)
     for name in WITH_WEIGHTS:
         _check_weights(folder / name)
     if is_present(named, "safety_checker"):
@@ -47,6 +54,16 @@ def check_folder(folder: Path) -> None:
 def is_present(index: dict[str, Any], name: str) -> bool:
     """Whether a pipeline's index names a class for an optional component."""
     return (index.get(name) or [None])[0] is not None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); save the pipeline again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object; save the pipeline again")
+    return value
 
 
 def _check_weights(component: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from sidlsg.storage import atomic_write
 
 Images = NDArray[np.uint8]
 
@@ -36,5 +39,6 @@ def grid(images: Images, columns: int, enlarge: int = 1) -> Image.Image:
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG", optimize=True)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    atomic_write(path, buffer.getvalue())

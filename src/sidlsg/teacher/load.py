@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,16 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from sidlsg.errors import InputError
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.schedule import NoiseSchedule
 from sidlsg.teacher.text import PromptEncoder
+
+NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+"""The networks of a pipeline and their classes."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +53,45 @@ def load_pipeline(folder: Path) -> Any:
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    try:
+    transformers_logging.set_verbosity_error()
+    networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items()}
+    with _as_input_error(folder):
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            safety_checker=None,
-            requires_safety_checker=False,
+            folder, local_files_only=True, safety_checker=None, requires_safety_checker=False, **networks
         )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder} does not load as a StableDiffusionPipeline: {reason}") from error
+    _check_tokenizer(pipeline, folder / "tokenizer")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _load_network(kind: Any, folder: Path) -> Any:
+    with _as_input_error(folder):
+        network, found = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    # The libraries would train on with random weights in their place.
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; save the whole pipeline")
+    return network
+
+
+def _check_tokenizer(pipeline: Any, folder: Path) -> None:
+    # Without its vocabulary a tokenizer loads all the same, and reads every prompt as the same one.
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InputError(f"{folder} has no vocabulary (tokenizer.json or vocab.json); save the whole pipeline")
+    entries, known = len(pipeline.tokenizer), pipeline.text_encoder.config.vocab_size
+    if entries > known:
+        raise InputError(f"{folder} has {entries} entries, but the text encoder knows {known}; save both together")
+
+
+@contextlib.contextmanager
+def _as_input_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a damaged folder makes the libraries raise nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder} cannot be loaded: {reason}; save the whole pipeline again") from error
 
 
 def load_teacher(folder: Path, device: torch.device | str = "cpu") -> Teacher:

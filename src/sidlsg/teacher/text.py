@@ -36,7 +36,9 @@ class PromptEncoder:
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """[B, L, D] states of prompts."""
         missing = sorted({p for p in prompts if p and p not in self._states})
-        fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
+        # Clones: a slice would keep its whole batch in memory for as long as one prompt of it is kept.
+        encoded = [state.clone() for state in self._encode(missing)] if missing else []
+        fresh = dict(zip(missing, encoded, strict=True))
         states = []
         for prompt in prompts:
             state = self.uncond[0] if not prompt else fresh.get(prompt)

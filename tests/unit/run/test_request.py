@@ -3,7 +3,6 @@ from dataclasses import fields
 from pathlib import Path
 
 from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
-
 from sidlsg.run.request import RunRequest
 
 ONLY_LOCAL = {"run_dir", "tracking_uri"}

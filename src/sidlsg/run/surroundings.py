@@ -1,0 +1,92 @@
+"""What a local run sets up around itself and puts back: the folder's lock, kfp, the environment, logging."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sidlsg.errors import InputError
+from sidlsg.run.kubeflow import LocalExecutionConfig, local
+from sidlsg.run.watch import LineSink
+
+
+@contextlib.contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Keep other runs out of a folder.
+
+    Raises:
+        InputError: one is in there.
+    """
+    # A lock on the folder itself: it leaves no file behind, and ends with the process however that ends.
+    handle = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another run is going on in {run_dir}; wait for it, or give another folder") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
+    """Let pipelines that are called run here, each task in a process of its own."""
+    earlier = LocalExecutionConfig.instance
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(outputs),
+        workspace_root=str(scratch / "workspace"),
+        enable_caching=True,
+        cache_root=str(cache),
+    )
+    try:
+        yield
+    finally:
+        LocalExecutionConfig.instance = earlier
+
+
+@contextlib.contextmanager
+def environment(scratch: Path) -> Iterator[None]:
+    """Set what the stages' processes inherit."""
+    given = {
+        # Their lines must come while they run.
+        "PYTHONUNBUFFERED": "1",
+        # kfp leaves a temporary folder behind for every task; and by this the processes are known.
+        "TMPDIR": str(scratch),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # For the programs that a library may call by name.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+    earlier = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in earlier.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def logging_to(sink: LineSink) -> Iterator[None]:
+    """Send what kfp prints and logs to the sink; it logs by the root logger, and would set that up for good."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    handler = logging.StreamHandler(sink)
+    handler.setFormatter(logging.Formatter("%(levelname)s - %(message)s"))
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    try:
+        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -1,0 +1,137 @@
+"""Feature statistics and the Fréchet distance against numpy, scipy and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import sqrtm
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+
+
+def features(seed: int, count: int, dim: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
+    """Correlated features of a random covariance."""
+    draws = np.random.default_rng(seed)
+    return shift + scale * draws.standard_normal((count, dim)) @ draws.standard_normal((dim, dim))
+
+
+def statistics(values: np.ndarray) -> FeatureStatistics:
+    return FeatureStatistics(values.shape[1]).update(torch.from_numpy(values))
+
+
+def by_scipy(a: np.ndarray, b: np.ndarray) -> float:
+    """The formula as published, with scipy's matrix root."""
+    s1, s2 = np.cov(a.T), np.cov(b.T)
+    root = sqrtm(s1 @ s2)
+    difference = a.mean(0) - b.mean(0)
+    return float(difference @ difference + np.trace(s1 + s2 - 2 * root.real))
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_mean_and_covariance_are_numpys(ddof: int) -> None:
+    values = features(0, 50, 6, shift=3.0)
+    found = statistics(values)
+    assert found.count == 50
+    assert np.allclose(found.mean, values.mean(0), rtol=1e-12)
+    assert np.allclose(found.cov(ddof), np.cov(values.T, ddof=ddof), rtol=1e-10)
+    assert np.allclose(found.cov(), np.cov(values.T))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 40), max_size=6))
+def test_parts_merge_to_the_whole(seed: int, cuts: list[int]) -> None:
+    values = features(seed, 40, 5, shift=1.0)
+    parts = np.split(values, sorted(cuts))
+    merged = FeatureStatistics(5)
+    for part in parts:
+        merged.merge(statistics(part))
+    whole = statistics(values)
+    assert merged.count == whole.count == 40
+    assert torch.allclose(merged.sum, whole.sum, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(merged.outer, whole.outer, rtol=1e-12, atol=1e-12)
+    other = statistics(features(seed + 1, 40, 5))
+    assert frechet_distance(merged, other) == pytest.approx(frechet_distance(whole, other), rel=1e-9)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 16, 64])
+def test_the_distance_is_that_of_scipys_matrix_root(dim: int) -> None:
+    a, b = features(1, 400, dim), features(2, 300, dim, scale=1.5, shift=0.5)
+    found = frechet_distance(statistics(a), statistics(b))
+    assert found == pytest.approx(by_scipy(a, b), rel=1e-6)
+    assert frechet_distance(statistics(b), statistics(a)) == pytest.approx(found, rel=1e-9)
+
+
+def test_the_distance_of_diagonal_gaussians_has_a_closed_form() -> None:
+    # Four points ± σ along each axis in turn: independent axes, of known mean and variance.
+    def corners(mean: list[float], sigma: list[float]) -> np.ndarray:
+        signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], float)
+        return np.array(mean) + signs * np.array(sigma)
+
+    a, b = corners([0, 0], [1, 3]), corners([2, -1], [2, 0.5])
+    # ddof = 1 makes each variance 4/3 σ².
+    expected = (2**2 + 1**2) + 4 / 3 * ((1 - 2) ** 2 + (3 - 0.5) ** 2)
+    assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(2, 8))
+def test_too_few_images_for_the_width_still_have_a_finite_distance(seed: int, n: int, m: int) -> None:
+    a, b = statistics(features(seed, n, 12)), statistics(features(seed + 1, m, 12))
+    found = frechet_distance(a, b)
+    assert np.isfinite(found)
+    assert found >= 0
+    # The means alone are a lower bound; eigenvalues of 0 cost some digits.
+    assert found >= float((a.mean - b.mean).square().sum()) * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("count", [4, 300])
+def test_a_set_has_no_distance_to_itself(count: int) -> None:
+    same = statistics(features(3, count, 12, shift=2.0))
+    assert frechet_distance(same, same) <= 1e-6 * float(same.cov().trace())
+
+
+def test_constant_features_have_only_the_distance_of_their_means() -> None:
+    zeros, ones = statistics(np.zeros((5, 3))), statistics(np.ones((5, 3)))
+    assert frechet_distance(zeros, ones) == pytest.approx(3.0)
+
+
+def test_half_precision_features_are_summed_in_double() -> None:
+    # 4,096 ones in float16 would stop growing at 2,048.
+    found = FeatureStatistics(1).update(torch.ones(4096, 1, dtype=torch.float16))
+    assert found.sum.dtype == torch.float64
+    assert float(found.mean) == 1.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_features_that_are_not_finite_are_refused_and_nothing_is_added(bad: float) -> None:
+    found = statistics(np.ones((3, 2)))
+    with pytest.raises(InputError, match="NaN or infinity"):
+        found.update(torch.tensor([[1.0, 2.0], [bad, 0.0]]))
+    assert found.count == 3
+    assert found.sum.tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2,), (2, 2, 2)])
+def test_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"expected \[N, 2\]"):
+        FeatureStatistics(2).update(torch.zeros(shape))
+
+
+def test_unlike_widths_neither_merge_nor_compare() -> None:
+    narrow, wide = statistics(features(0, 9, 2)), statistics(features(0, 9, 3))
+    with pytest.raises(InputError, match="width 3 do not merge into width 2"):
+        narrow.merge(wide)
+    with pytest.raises(InputError, match="widths 2 and 3"):
+        frechet_distance(narrow, wide)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(InputError, match="no image at all"):
+        _ = FeatureStatistics(2).mean
+    with pytest.raises(InputError, match="more than 1 images; there are 1"):
+        statistics(np.zeros((1, 2))).cov()
+    with pytest.raises(InputError, match="there are 0"):
+        frechet_distance(FeatureStatistics(2), statistics(np.ones((3, 2))))

@@ -1,0 +1,71 @@
+"""The bundled judge on drawn pictures, and on what is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.judge import Judge, load_judge
+from sidlsg.shapes.captions import ATTRIBUTES, all_captions
+from sidlsg.shapes.draw import draw
+from sidlsg.tensors import save_tensors
+
+# Neither a training stream nor a reference set is drawn from this seed.
+FRESH = 77_000_001
+
+
+def read(judge: Judge, images: np.ndarray) -> np.ndarray:
+    """[N, 4] labels, by pixel values computed here."""
+    pixels = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+    logits = judge(pixels)
+    return np.stack([logits[name].argmax(1).numpy() for name in ATTRIBUTES], 1)
+
+
+def test_the_bundled_judge_reads_fresh_pictures_of_every_caption(judge: Judge) -> None:
+    captions = [caption for caption in all_captions() for _ in range(2)]
+    right = read(judge, draw(captions, FRESH, range(len(captions)))) == [caption.labels for caption in captions]
+    assert (right.mean(0) >= 0.999).all()
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_a_blank_picture_is_not_read_as_everything_right(judge: Judge, grey: int) -> None:
+    captions = all_captions()
+    right = read(judge, np.full((len(captions), 32, 32, 3), grey, np.uint8)) == [c.labels for c in captions]
+    # One answer for all pictures is right as often as chance has it.
+    assert right.all(1).sum() <= 1
+    assert right.mean() < 0.25
+
+
+def test_features_are_64_wide_and_carry_the_logits(judge: Judge) -> None:
+    pixels = torch.rand(3, 3, 32, 32) * 2 - 1
+    features = judge.features(pixels)
+    assert features.shape == (3, 64)
+    logits, direct = judge.logits(features), judge(pixels)
+    assert {name: tuple(value.shape) for name, value in logits.items()} == {
+        name: (3, len(values)) for name, values in ATTRIBUTES.items()
+    }
+    assert all(torch.equal(logits[name], direct[name]) for name in ATTRIBUTES)
+
+
+def test_a_loaded_judge_is_frozen_in_float32(judge: Judge) -> None:
+    assert not judge.training
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in judge.parameters())
+
+
+def test_a_file_that_is_no_judge_is_refused_with_one_line(tmp_path: Path, judge_file: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_tensors(other, {"weight": torch.zeros(2)}, {})
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(judge_file.read_bytes()[:1000])
+    for path, said in (
+        (other, "holds another network"),
+        (damaged, "not a readable safetensors file"),
+        (tmp_path / "none.safetensors", "no such file"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            load_judge(path)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,225 @@
+"""What the pages say exists: links, names of code, paths, commands with their options, and the worked examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import torch
+import typer
+
+from sidlsg.cli import app
+from sidlsg.distil import strategies
+from sidlsg.evaluate.protocols import pixels_of
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.shapes.captions import Caption
+from sidlsg.shapes.draw import draw
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP_FOLDERS = ("src", "tests", "components", "pipelines", "assets", "docs", ".github", ".ci")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in FENCE.findall(page.read_text()) if kind == language]
+
+
+def prose(page: Path) -> str:
+    """The page without its code blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+def spans(page: Path) -> list[str]:
+    return SPAN.findall(prose(page))
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    wrong = []
+    for link in LINK.findall(SPAN.sub("", prose(page))):
+        place, _, anchor = unquote(link).partition("#")
+        if re.match(r"[a-z]+:", place):
+            continue
+        target = (page.parent / place).resolve() if place else page
+        if not target.exists() or not target.is_relative_to(ROOT):
+            wrong.append(link)
+        elif anchor and (target.suffix != ".md" or anchor not in slugs(target)):
+            wrong.append(link)
+    assert not wrong
+
+
+def test_every_page_of_docs_is_linked() -> None:
+    linked = {
+        (page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in LINK.findall(prose(page)) if link
+    }
+    assert {page for page in PAGES if page.parent.name == "docs"} <= linked
+
+
+@every_page
+def test_names_of_code_resolve(page: Path) -> None:
+    names = set(re.findall(r"(?<![\w./-])sidlsg(?:\.[A-Za-z_]\w*)+", page.read_text()))
+    assert not [name for name in sorted(names) if not resolves(name)]
+
+
+@cache
+def resolves(name: str) -> bool:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@every_page
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    wrong = []
+    for span in spans(page):
+        path = re.sub(r"<[^>]*>", "*", span)
+        if path.split("/")[0] in TOP_FOLDERS and "/" in path and " " not in path and not list(ROOT.glob(path)):
+            wrong.append(span)
+    assert not wrong
+
+
+@cache
+def commands() -> dict[str, Any]:
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+
+
+def written_commands(page: Path) -> list[list[str]]:
+    """The words of every `sidlsg …` line in the page's shell blocks."""
+    lines = [line for text in blocks(page, "bash") for line in text.replace("\\\n", " ").splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line and Path(line[0]).name == "sidlsg"]
+
+
+@every_page
+def test_commands_in_code_blocks_would_be_taken(page: Path) -> None:
+    for _, name, *arguments in written_commands(page):
+        if name.startswith("--"):
+            assert name in ("--help", "--version")
+            continue
+        # Parses the line as the program would: unknown options, missing ones and values of a wrong kind are errors.
+        context = commands()[name].make_context(name, list(arguments))
+        check_values(name, context.params)
+
+
+def check_values(command: str, given: dict[str, Any]) -> None:
+    """What the command would make of --recipe, --strategy, --kappa, --scale and --set."""
+    values = dict(text.split("=", 1) for text in given.get("set_") or ())
+    if command == "curate":
+        assert set(values) <= {field.name for field in dataclasses.fields(CurationRules)}
+        return
+    if "strategy" in given:
+        changes: dict[str, Any] = {name: json.loads(value) for name, value in values.items()}
+        scales = {name: float(value) for name, value in (text.split("=", 1) for text in given["scale"] or ())}
+        scales |= {} if given["kappa"] is None else {"kappa": given["kappa"]}
+        changes |= {} if given["strategy"] is None else {"strategy": given["strategy"]}
+        changes |= {"scales": scales} if scales or given["strategy"] is not None else {}
+        recipe_with_changes(given["recipe"], json.dumps(changes))
+
+
+@every_page
+def test_commands_and_options_in_the_text_exist(page: Path) -> None:
+    options = {option for command in commands().values() for p in command.params for option in p.opts}
+    wrong = []
+    for span in spans(page):
+        words = span.split()
+        if words[0] == "sidlsg" and len(words) > 1 and words[1] not in {*commands(), "--help", "--version"}:
+            wrong.append(span)
+        elif words[0].startswith("--") and words[0].partition("=")[0] not in options:
+            wrong.append(span)
+    assert not wrong
+
+
+@every_page
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {span.split()[1] for span in spans(page) if re.fullmatch(r"make [a-z]+( .*)?", span)}
+    named |= {name for text in blocks(page, "bash") for name in re.findall(r"^make ([a-z]+)", text, re.MULTILINE)}
+    assert named <= targets
+
+
+def test_the_published_numbers_are_those_of_the_recipes() -> None:
+    from sidlsg.recipes.table import RECIPES
+
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",
+        (ROOT / "docs" / "method.md").read_text(),
+        re.MULTILINE,
+    )
+    told = {(name, *map(float, numbers)) for name, *numbers in rows}
+    assert told == {
+        (recipe.name, recipe.scales["kappa"], round(row.images_seen / 1e6, 1), row.fid, row.clip)
+        for recipe in RECIPES.values()
+        for row in recipe.published
+    }
+
+
+def test_the_strategies_page_shows_the_table_as_it_is_with_one_row_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    function, table = blocks(ROOT / "docs" / "add-a-guidance-strategy.md", "python")[:2]
+    space = dict(vars(strategies))
+    exec(function + table, space)
+    assert set(space["STRATEGIES"]) - set(strategies.STRATEGIES) == {"split"}
+    assert set(strategies.STRATEGIES) < set(space["STRATEGIES"])
+    monkeypatch.setattr(strategies, "STRATEGIES", space["STRATEGIES"])
+    scales = {"kappa_fake": 1.5, "kappa_real": 3}
+    assert strategies.make_guidance("split", scales).scales == (1.5, 1.5, 1.5, 3)
+
+
+def test_the_methods_page_lists_every_strategy_with_its_scales() -> None:
+    text = (ROOT / "docs" / "method.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|(?:[^|]*\|){4}$", text, re.MULTILINE))
+    for name, maker in strategies.STRATEGIES.items():
+        told = re.findall(r"`(\w+)`(?: \((-?\d+)\))?", rows[name])
+        parameters = inspect.signature(maker).parameters.values()
+        assert [(p.name, "" if p.default is p.empty else f"{p.default:g}") for p in parameters] == told
+    assert set(rows) == {*strategies.STRATEGIES, "custom"}
+
+
+def test_the_metrics_page_shows_a_metric_that_works() -> None:
+    space: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs" / "add-a-metric.md", "python")[0], space)
+    captions = [Caption("small", "red", "circle", "black"), Caption("large", "white", "ring", "green")]
+    exact = torch.tensor([[20.0, 20, 20], [40, 170, 60]])[:, :, None, None].expand(2, 3, 32, 32) / 127.5 - 1
+    assert space["background_error"](exact, captions).tolist() == pytest.approx([0, 0], abs=1e-4)
+    # |20 - 40|, |20 - 170|, |20 - 60| on average, and the same the other way round.
+    assert space["background_error"](exact.flip(0), captions).tolist() == pytest.approx([70, 70], abs=1e-4)
+
+    pixels = pixels_of(draw(captions * 8, 5, range(16)))
+    whole, *parts = (space["BackgroundError"]() for _ in range(3))
+    whole.update(pixels, captions * 8)
+    parts[0].update(pixels[:4], captions * 2)
+    parts[1].update(pixels[4:], captions * 6)
+    parts[0].merge_state(parts[1])
+    assert parts[0].compute() == pytest.approx(whole.compute(), rel=1e-6)
+    # Real backgrounds vary by at most 3 % of 255.
+    assert 0 < whole.compute() < 7.65 + 0.5
