@@ -77,11 +77,12 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
         yield temporary
         if target.exists():
             old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-            os.replace(target, old / "old")
             try:
+                os.replace(target, old / "old")
                 os.replace(temporary, target)
             except BaseException:
-                os.replace(old / "old", target)
+                if (old / "old").exists():
+                    os.replace(old / "old", target)
                 old.rmdir()
                 raise
             shutil.rmtree(old)

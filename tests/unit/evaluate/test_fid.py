@@ -25,7 +25,7 @@ def statistics(values: np.ndarray) -> FeatureStatistics:
 
 def by_scipy(a: np.ndarray, b: np.ndarray) -> float:
     """The formula as published, with scipy's matrix root."""
-    s1, s2 = np.cov(a.T), np.cov(b.T)
+    s1, s2 = np.atleast_2d(np.cov(a.T), np.cov(b.T))
     root = sqrtm(s1 @ s2)
     difference = a.mean(0) - b.mean(0)
     return float(difference @ difference + np.trace(s1 + s2 - 2 * root.real))

@@ -78,7 +78,7 @@ def test_the_metric_is_the_plain_distance(
     plain = FeatureStatistics(3).update(channel_means(pixels))
     assert metric.compute() == pytest.approx(frechet_distance(plain, reference), rel=1e-9)
     metric.reset()
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="more than 1 images; there are 0"), pytest.warns(UserWarning, match="before"):
         metric.compute()
 
 
@@ -153,5 +153,5 @@ def test_accuracy_needs_one_caption_an_image(accuracy: Callable[[], AttributeAcc
     labels = CAPTIONS[0].labels
     with pytest.raises(InputError, match="2 images and 1 captions"):
         metric.update(spelled(labels, labels), CAPTIONS[:1])
-    with pytest.raises(InputError, match="no image at all"):
+    with pytest.raises(InputError, match="no image at all"), pytest.warns(UserWarning, match="before"):
         metric.compute()

@@ -1,0 +1,151 @@
+"""The embedded protocols: what their digests stand for, and that real pictures score as real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.judge import load_judge
+from sidlsg.evaluate.protocols import (
+    ATTRIBUTES_ALL,
+    ATTRIBUTES_MEAN,
+    FID_EFFICIENTNET,
+    FID_JUDGE,
+    FLOOR_SEED,
+    IMAGES,
+    REFERENCE_SEED,
+    ShapesProtocols,
+    load_shapes_protocols,
+    pixels_of,
+    real_images,
+)
+from sidlsg.records import Score
+from sidlsg.shapes.captions import held_out_captions
+from sidlsg.shapes.draw import draw
+from sidlsg.tensors import save_tensors
+
+Load = Callable[[Sequence[str], int], ShapesProtocols]
+FEW = 48
+
+
+def by_name(scores: Sequence[Score]) -> dict[str, Score]:
+    return {score.name: score for score in scores}
+
+
+@pytest.fixture(scope="module")
+def few(held_out: list[str], judge_file: Path) -> ShapesProtocols:
+    return load_shapes_protocols(held_out, judge_file, FEW)
+
+
+def test_pixels_run_from_minus_one_to_one() -> None:
+    images = np.zeros((2, 4, 5, 3), np.uint8)
+    images[1, 2, 3] = (255, 51, 0)
+    pixels = pixels_of(images)
+    assert pixels.shape == (2, 3, 4, 5)
+    assert pixels.dtype == torch.float32
+    assert pixels[0].unique().tolist() == [-1.0]
+    assert torch.allclose(pixels[1, :, 2, 3], torch.tensor([1.0, -0.6, -1.0]))
+
+
+def test_captions_repeat_in_order(load: Load) -> None:
+    texts = ["a small red circle on a blue background", "a large white ring on a black background"]
+    assert load(texts, 5).prompts == [texts[0], texts[1], texts[0], texts[1], texts[0]]
+    assert len(held_out_captions()) * 21 == IMAGES
+
+
+def test_digests_are_stable(few: ShapesProtocols, load: Load, held_out: list[str]) -> None:
+    assert load(held_out, FEW).digests == few.digests
+    assert set(few.digests) == {FID_JUDGE, FID_EFFICIENTNET, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
+    # The two distances and the accuracy stand for different references.
+    assert len(set(few.digests.values())) == 3
+
+
+def test_digests_tell_other_captions_and_counts(few: ShapesProtocols, load: Load, held_out: list[str]) -> None:
+    for changed in (load(held_out[::-1], FEW), load(held_out, FEW + 1)):
+        assert all(changed.digests[name] != few.digests[name] for name in few.digests)
+
+
+def test_digests_tell_another_judge_but_efficientnets_does_not(
+    few: ShapesProtocols, held_out: list[str], judge_file: Path, tmp_path: Path
+) -> None:
+    weights = load_judge(judge_file).state_dict()
+    weights["heads.size.bias"] += 0.25
+    save_tensors(tmp_path / "judge.safetensors", weights, {})
+    other = load_shapes_protocols(held_out, tmp_path / "judge.safetensors", FEW)
+    changed = {name for name in few.digests if other.digests[name] != few.digests[name]}
+    assert changed == {FID_JUDGE, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
+
+
+def test_digests_tell_other_reference_pictures(
+    few: ShapesProtocols, load: Load, held_out: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidlsg.evaluate.protocols.REFERENCE_SEED", REFERENCE_SEED + 5)
+    other = load(held_out, FEW)
+    changed = {name for name in few.digests if other.digests[name] != few.digests[name]}
+    assert changed == {FID_JUDGE, FID_EFFICIENTNET}
+
+
+def test_the_reference_itself_has_no_distance(protocols: ShapesProtocols) -> None:
+    scores = by_name(protocols.score(real_images(protocols.captions, REFERENCE_SEED)))
+    assert scores["fid_judge"].value < 1e-3
+    assert scores["fid_efficientnet"].value < 1e-3
+
+
+def test_real_pictures_score_far_better_than_those_of_other_captions(protocols: ShapesProtocols) -> None:
+    real = by_name(protocols.score(real_images(protocols.captions, FLOOR_SEED)))
+    assert real["attributes"].value > 0.99
+    assert real["all_attributes"].value > 0.99
+    # The same pictures under shuffled captions: the distances do not care, the accuracies do.
+    order = np.random.default_rng(0).permutation(len(protocols.captions))
+    shuffled = by_name(protocols.score(real_images(protocols.captions, FLOOR_SEED)[order]))
+    assert shuffled["attributes"].value < 0.5
+    assert shuffled["all_attributes"].value < 0.1
+    for name in ("fid_judge", "fid_efficientnet"):
+        assert shuffled[name].value == pytest.approx(real[name].value, rel=1e-3)
+
+
+def test_pictures_of_another_world_are_far_away(protocols: ShapesProtocols) -> None:
+    real = by_name(protocols.score(real_images(protocols.captions, FLOOR_SEED)))
+    noise = np.random.default_rng(1).integers(0, 256, (len(protocols.captions), 32, 32, 3), dtype=np.uint8)
+    red = draw([protocols.captions[0]] * len(protocols.captions), 3, range(len(protocols.captions)))
+    for images in (noise, red):
+        far = by_name(protocols.score(images))
+        for name in ("fid_judge", "fid_efficientnet"):
+            assert far[name].value > 2 * real[name].value
+
+
+def test_scores_carry_their_protocol(protocols: ShapesProtocols) -> None:
+    scores = protocols.score(real_images(protocols.captions, FLOOR_SEED))
+    assert [(s.name, s.protocol, s.higher_is_better) for s in scores] == [
+        ("fid_judge", FID_JUDGE, False),
+        ("fid_efficientnet", FID_EFFICIENTNET, False),
+        ("attributes", ATTRIBUTES_MEAN, True),
+        ("all_attributes", ATTRIBUTES_ALL, True),
+    ]
+    assert {score.n for score in scores} == {len(protocols.captions)}
+    assert all(score.reference_digest == protocols.digests[score.protocol] for score in scores)
+    assert all(protocols.is_comparable(score) for score in scores)
+
+
+@pytest.mark.parametrize("change", [{"n": 7}, {"reference_digest": "other"}, {"protocol": "fid/other"}])
+def test_a_score_of_another_protocol_does_not_compare(protocols: ShapesProtocols, change: dict[str, object]) -> None:
+    score = protocols.score(real_images(protocols.captions, FLOOR_SEED))[0]
+    assert not protocols.is_comparable(replace(score, **change))  # type: ignore[arg-type]
+
+
+def test_unlike_counts_of_pictures_and_captions_are_refused(few: ShapesProtocols) -> None:
+    with pytest.raises(InputError, match="47 images given for 48 captions"):
+        few.score(real_images(few.captions, FLOOR_SEED)[:-1])
+
+
+def test_captions_of_another_domain_are_refused_with_one_line(load: Load) -> None:
+    for texts, said in ((["a photo of a cat"], "'a photo of a cat' is not a caption like"), ([], "captions is empty")):
+        with pytest.raises(InputError, match=said) as caught:
+            load(texts, FEW)
+        assert "\n" not in str(caught.value)

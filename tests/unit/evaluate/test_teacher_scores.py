@@ -1,0 +1,88 @@
+"""A teacher's stored scores count only for the same files under the same protocols."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, real_images
+from sidlsg.evaluate.teacher_scores import CFG, TEACHER_SETTINGS, TeacherScores, read_teacher_scores
+from sidlsg.records import SubjectScores
+
+GOOD, OTHER = "teacher 20 steps", "teacher 1 step"
+
+
+@pytest.fixture(scope="module")
+def subjects(protocols: ShapesProtocols) -> tuple[SubjectScores, ...]:
+    scores = protocols.score(real_images(protocols.captions, FLOOR_SEED))
+    return (
+        SubjectScores(subject=GOOD, steps=20, guidance_scale=1.0, scores=scores),
+        SubjectScores(subject=OTHER, steps=1, guidance_scale=1.0, scores=scores),
+    )
+
+
+def stored(folder: Path, *subjects: SubjectScores, sha256: str = "abc") -> Path:
+    TeacherScores(teacher_sha256=sha256, subjects=subjects).save(folder)
+    return folder
+
+
+def test_scores_come_back(tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols) -> None:
+    found = read_teacher_scores(stored(tmp_path, *subjects), "abc", protocols)
+    assert found == {GOOD: subjects[0], OTHER: subjects[1]}
+
+
+def test_a_teacher_without_stored_scores_has_none(tmp_path: Path, protocols: ShapesProtocols) -> None:
+    assert read_teacher_scores(tmp_path, "abc", protocols) == {}
+
+
+def test_scores_of_other_files_do_not_count(
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
+) -> None:
+    assert read_teacher_scores(stored(tmp_path, *subjects), "abd", protocols) == {}
+
+
+@pytest.mark.parametrize("change", [{"protocol": "fid/other"}, {"n": 2016}, {"reference_digest": "other"}])
+@pytest.mark.parametrize("place", [0, 3])
+def test_one_unlike_score_leaves_its_subject_out(
+    tmp_path: Path,
+    subjects: tuple[SubjectScores, ...],
+    protocols: ShapesProtocols,
+    change: dict[str, Any],
+    place: int,
+) -> None:
+    scores = list(subjects[0].scores)
+    scores[place] = replace(scores[place], **change)
+    changed = replace(subjects[0], scores=tuple(scores))
+    assert read_teacher_scores(stored(tmp_path, changed, subjects[1]), "abc", protocols) == {OTHER: subjects[1]}
+
+
+@pytest.mark.parametrize("change", [{"steps": 10}, {"guidance_scale": 7.5}, {"subject": "teacher 20 steps, CFG"}])
+def test_a_subject_sampled_in_another_way_is_left_out(
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols, change: dict[str, Any]
+) -> None:
+    changed = replace(subjects[0], **change)
+    assert read_teacher_scores(stored(tmp_path, changed), "abc", protocols) == {}
+
+
+def test_a_subject_that_lacks_a_score_is_left_out(
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
+) -> None:
+    for scores in ((), subjects[0].scores[:3]):
+        changed = replace(subjects[0], scores=scores)
+        assert read_teacher_scores(stored(tmp_path, changed), "abc", protocols) == {}
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path, protocols: ShapesProtocols) -> None:
+    (tmp_path / TeacherScores.FILE).write_text('{"teacher_sha256": "abc"')
+    with pytest.raises(InputError, match="is not a TeacherScores record"):
+        read_teacher_scores(tmp_path, "abc", protocols)
+
+
+def test_the_settings_names_say_what_they_are() -> None:
+    for name, (steps, scale) in TEACHER_SETTINGS.items():
+        assert name == f"teacher {steps} step{'s' if steps > 1 else ''}{', CFG' if scale == CFG else ''}"
+        assert scale in (1.0, CFG)

@@ -1,0 +1,47 @@
+"""The recipes' values and the results published for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidlsg.recipes.table import RECIPES
+
+# arXiv 2406.01561, table 1: κ, images seen, FID and CLIP on 30,000 prompts of COCO-2014.
+PUBLISHED = {
+    "sd15_fid": [(8.8e6, 8.71, 0.302), (18.8e6, 8.15, 0.304)],
+    "sd15_kappa2": [(4.8e6, 9.56, 0.313)],
+    "sd15_kappa3": [(6.3e6, 13.21, 0.314)],
+    "sd15_clip": [(8.4e6, 16.59, 0.317)],
+    "sd21_base_fid": [(9.7e6, 9.52, 0.308)],
+    "sd21_base_kappa2": [(8.5e6, 10.97, 0.318)],
+    "sd21_base_kappa3": [(6.1e6, 13.50, 0.321)],
+    "sd21_base_clip": [(7.2e6, 16.54, 0.322)],
+}
+KAPPAS = {"fid": 1.5, "kappa2": 2, "kappa3": 3, "clip": 4.5}
+
+
+def test_every_recipe_is_found_under_its_own_name() -> None:
+    assert all(recipe.name == name for name, recipe in RECIPES.items())
+    assert set(RECIPES) == {"tiny", *PUBLISHED}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_papers_recipe_has_its_values_and_results(name: str) -> None:
+    recipe = RECIPES[name]
+    kappa = KAPPAS[name.rsplit("_", 1)[1]]
+    assert recipe.strategy == "lsg"
+    assert recipe.guidance.scales == (kappa,) * 4
+    assert (recipe.alpha, recipe.t_init, recipe.batch) == (1.0, 625, 512)
+    assert (recipe.lr, recipe.fake_score_lr, recipe.ema_half_life) == (1e-6, 1e-6, 50_000)
+    rows = [(row.images_seen, row.fid, row.clip) for row in recipe.published]
+    assert rows == [pytest.approx(row) for row in PUBLISHED[name]]
+    # It runs for as many images as the last row saw, to a batch.
+    assert abs(recipe.iterations * recipe.batch - PUBLISHED[name][-1][0]) <= recipe.batch / 2
+    for row in recipe.published:
+        assert "2406.01561" in row.source
+        assert row.protocol == "fid/coco2014-30k-clean"
+
+
+def test_only_the_shapes_recipe_has_a_gate() -> None:
+    assert [name for name, recipe in RECIPES.items() if recipe.gate is not None] == ["tiny"]
+    assert RECIPES["tiny"].published == ()

@@ -1,0 +1,147 @@
+"""What a teacher's folder must hold, what its digest covers, and the one line about what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.teacher.folder import check_folder, folder_digest, is_present, model_files
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def teacher(assets: Path, tmp_path: Path) -> Path:
+    """A copy of the bundled teacher."""
+    return Path(shutil.copytree(assets / "tiny-sd", tmp_path / "teacher"))
+
+
+def with_index(folder: Path, **changes: object) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | changes))
+
+
+def as_pickle(folder: Path) -> None:
+    """The UNet's weights as older pipelines keep them."""
+    (folder / UNET).unlink()
+    (folder / UNET).with_suffix(".bin").write_bytes(pickle.dumps({"weight": [1.0]}))
+
+
+def safety_checker_as_pickle(folder: Path) -> None:
+    with_index(folder, safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"])
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "config.json").write_text("{}")
+    (folder / "safety_checker" / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+
+
+def emptied(name: str) -> Callable[[Path], None]:
+    def empty(folder: Path) -> None:
+        for path in (folder / name).iterdir():
+            path.unlink()
+
+    return empty
+
+
+def written(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no folder": (shutil.rmtree, "no such folder: .*; give the folder of a StableDiffusionPipeline"),
+    "no UNet folder": (lambda folder: shutil.rmtree(folder / "unet"), "has no unet; a teacher needs unet, vae"),
+    "no VAE in the index": (
+        lambda folder: written(
+            "model_index.json", '{"unet": [], "text_encoder": [], "tokenizer": [], "scheduler": []}'
+        )(folder),
+        "has no vae; a teacher needs",
+    ),
+    "a pickle": (as_pickle, r"diffusion_pytorch_model.bin is a pickle, .*; only safetensors are read"),
+    "no weights": (lambda folder: (folder / UNET).unlink(), r"unet has no weights \(\*.safetensors\)"),
+    "no config": (lambda folder: (folder / "vae" / "config.json").unlink(), "vae has no config.json"),
+    "no index": (lambda folder: (folder / "model_index.json").unlink(), "has no model_index.json"),
+    "broken index": (written("model_index.json", "{"), "model_index.json is not JSON"),
+    "an index of another kind": (written("model_index.json", "[]"), "model_index.json holds no JSON object"),
+    "a number for an index": (written("model_index.json", "3"), "model_index.json holds no JSON object"),
+    "broken config": (written("unet/config.json", "{"), "unet/config.json is not JSON"),
+    "broken tokenizer": (written("tokenizer/tokenizer.json", "["), "tokenizer/tokenizer.json is not JSON"),
+    "another pipeline": (
+        lambda folder: with_index(folder, _class_name="StableDiffusionXLPipeline"),
+        "is a StableDiffusionXLPipeline; a teacher must be a StableDiffusionPipeline",
+    ),
+    "empty tokenizer": (emptied("tokenizer"), "tokenizer is empty"),
+    "empty scheduler": (emptied("scheduler"), "scheduler is empty"),
+    "a safety checker in a pickle": (safety_checker_as_pickle, "safety_checker/pytorch_model.bin is a pickle"),
+    "a safety checker that is not there": (
+        lambda folder: with_index(folder, safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"]),
+        "safety_checker has no config.json",
+    ),
+}
+
+
+def test_the_bundled_teacher_is_accepted(teacher: Path) -> None:
+    check_folder(teacher)
+    # The libraries write this for a pipeline without one.
+    with_index(teacher, safety_checker=[None, None])
+    check_folder(teacher)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_folder_is_refused_with_one_line(teacher: Path, name: str) -> None:
+    spoil, said = WRONG[name]
+    spoil(teacher)
+    with pytest.raises(InputError, match=said) as caught:
+        check_folder(teacher)
+    assert "\n" not in str(caught.value)
+    assert str(teacher) in str(caught.value)
+
+
+def test_a_file_is_no_teacher(teacher: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        check_folder(teacher / "model_index.json")
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [({}, False), ({"x": None}, False), ({"x": [None, None]}, False), ({"x": ["library", "Class"]}, True)],
+)
+def test_an_optional_part_is_present_where_a_class_is_named(index: dict[str, object], expected: bool) -> None:
+    assert is_present(index, "x") is expected
+
+
+def test_the_model_is_its_index_and_its_components_data(teacher: Path) -> None:
+    (teacher / "unet" / "notes.md").write_text("does not count")
+    (teacher / "unet" / "old.bin").write_bytes(b"does not count")
+    names = [path.relative_to(teacher).as_posix() for path in model_files(teacher)]
+    assert names[0] == "model_index.json"
+    assert set(names) == {
+        path.relative_to(teacher).as_posix()
+        for path in teacher.rglob("*")
+        if path.suffix in {".json", ".safetensors", ".txt"} and (path.parent != teacher or path.name == names[0])
+    }
+    lines = "".join(f"{name}\0{hashlib.sha256((teacher / name).read_bytes()).hexdigest()}\n" for name in names)
+    assert folder_digest(teacher) == hashlib.sha256(lines.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["README.md", "teacher_scores.json", "unet/README.md", "training_log.jsonl"])
+def test_cards_and_scores_do_not_change_the_digest(teacher: Path, name: str) -> None:
+    before = folder_digest(teacher)
+    (teacher / name).write_text("other")
+    assert folder_digest(teacher) == before
+
+
+@pytest.mark.parametrize("name", [UNET, "scheduler/scheduler_config.json", "model_index.json"])
+def test_every_model_file_changes_the_digest(teacher: Path, name: str) -> None:
+    before = folder_digest(teacher)
+    with (teacher / name).open("ab") as file:
+        file.write(b" ")
+    changed = folder_digest(teacher)
+    assert changed != before
+    (teacher / UNET).rename(teacher / "unet" / "model.safetensors")
+    assert folder_digest(teacher) not in (before, changed)

@@ -1,0 +1,314 @@
+"""The command line: quick to start, and wrong input is one line, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sidlsg import __version__, cli
+from sidlsg.errors import SidlsgError
+from sidlsg.recipes.table import RECIPES
+from sidlsg.records import ModelVersion, PromptSet, Student, Verdict
+
+HEAVY = ("torch", "mlflow", "diffusers", "transformers", "kfp", "pyarrow", "pydantic", "numpy", "torchmetrics")
+CAPTION = "a small red circle on a blue background"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def sidlsg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in this process, in a folder of its own: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder with its content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def refused(sidlsg: Run, tmp_path: Path) -> Callable[..., None]:
+    """Run a command that must be refused with one line, having written nothing."""
+
+    def check(said: str, *arguments: str) -> None:
+        before = tree(tmp_path)
+        code, _, errors = sidlsg(*arguments)
+        (line,) = errors.splitlines()
+        assert line.startswith("error: ")
+        assert said in line
+        assert code == 2
+        assert tree(tmp_path) == before
+
+    return check
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """A small table of prompts."""
+    path = tmp_path / "prompts.parquet"
+    texts = [f"a {size} {colour} ring on a grey background" for size in ("small", "large") for colour in RECIPES]
+    pq.write_table(pa.table({"TEXT": texts, "AESTHETIC_SCORE": [6.0] * len(texts)}), path)
+    return path
+
+
+@pytest.fixture
+def teacher(assets: Path, tmp_path: Path) -> Path:
+    """A copy of the bundled teacher, to be spoiled."""
+    return Path(shutil.copytree(assets / "tiny-sd", tmp_path / "teacher"))
+
+
+def with_teacher(command: str, teacher: Path) -> list[str]:
+    """The arguments of a command that reads a teacher."""
+    given = {
+        "run": ["run", "--output", "out"],
+        "distil": ["distil", "--prompts", "prompts", "--output", "out", "--checkpoints", "state"],
+        "evaluate": ["evaluate", "--student", "student", "--output", "out"],
+    }
+    return [*given[command], "--teacher", str(teacher)]
+
+
+def test_the_program_starts_without_the_heavy_libraries() -> None:
+    code = f"import sys, sidlsg.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_installed_programs_help_lists_every_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "sidlsg.cli", "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    for command in ("run", "curate", "distil", "register", "evaluate", "gate", "promote", "generate", "recipes"):
+        assert f" {command} " in done.stdout
+
+
+def test_version_and_help_succeed(sidlsg: Run) -> None:
+    assert sidlsg("--version") == (0, f"sidlsg {__version__}\n", "")
+    code, out, errors = sidlsg("distil", "--help")
+    assert (code, errors) == (0, "")
+    assert "--teacher" in out
+
+
+def test_recipes_are_listed_with_published_results(sidlsg: Run) -> None:
+    code, out, errors = sidlsg("recipes")
+    assert (code, errors) == (0, "")
+    assert all(name in out for name in RECIPES)
+    assert "FID 8.15 CLIP 0.304 at 18,800,000 images" in out
+
+
+@pytest.mark.parametrize("command", ["run", "distil", "evaluate"])
+def test_a_teacher_without_a_unet_is_refused(
+    command: str, refused: Callable[..., None], teacher: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "student").symlink_to(tiny_student)
+    shutil.rmtree(teacher / "unet")
+    refused(f"{teacher} has no unet", *with_teacher(command, teacher))
+
+
+@pytest.mark.parametrize("command", ["run", "distil"])
+def test_a_teacher_in_a_pickle_is_refused(command: str, refused: Callable[..., None], teacher: Path) -> None:
+    weights = teacher / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.with_suffix(".bin").write_bytes(pickle.dumps({"weight": [0.0]}))
+    weights.unlink()
+    refused("is a pickle, which can run code", *with_teacher(command, teacher))
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("nowhere", "there is nothing at"), ("s3://bucket/teacher", "is on S3"), ("bundled:nothing", "nothing bundled")],
+)
+def test_a_teacher_that_is_not_there_is_refused(place: str, said: str, refused: Callable[..., None]) -> None:
+    refused(said, "run", "--output", "out", "--teacher", place)
+    refused(said, "distil", "--prompts", "p", "--output", "out", "--checkpoints", "state", "--teacher", place)
+
+
+def test_a_table_without_the_text_column_is_refused(refused: Callable[..., None], tmp_path: Path) -> None:
+    pq.write_table(pa.table({"caption": ["a"], "AESTHETIC_SCORE": [1.0]}), tmp_path / "x.parquet")
+    refused(
+        "has no column 'TEXT'; it has: caption, AESTHETIC_SCORE",
+        "curate",
+        "--output",
+        "out",
+        "--source",
+        str(tmp_path / "x.parquet"),
+    )
+
+
+def test_a_truncated_table_is_refused(refused: Callable[..., None], prompts: Path) -> None:
+    prompts.write_bytes(prompts.read_bytes()[:-20])
+    refused("truncated or damaged", "curate", "--output", "out", "--source", str(prompts))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--kappa", "abc"), "Invalid value for '--kappa'"),
+        (("--kappa", "nan"), "kappa1 is nan; a guidance scale is a finite number"),
+        (("--kappa", "inf"), "kappa1 is inf; a guidance scale is a finite number"),
+        (("--strategy", "long", "--scale", "kappa4=abc"), "--scale 'kappa4=abc' is not NAME=NUMBER"),
+        (("--strategy", "long"), "strategy 'long' needs kappa4"),
+        (("--strategy", "lgs", "--kappa", "2"), "'lgs' is unknown (did you mean 'lsg'?)"),
+        (("--recipe", "tinny"), "recipe 'tinny' is unknown (did you mean 'tiny'?)"),
+        (("--set", "iterations"), "--set 'iterations' is not NAME=VALUE"),
+        (("--set", "iteration=4"), "no value 'iteration' (did you mean 'iterations'?)"),
+        (("--set", "iterations=four"), "iterations is 'four'; it must be of kind int"),
+        (("--set", "lr=NaN"), "lr is nan; it must be a finite number above 0"),
+        (("--seed", "-1"), "Invalid value for '--seed'"),
+        (("--bogus",), "No such option"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "distil"])
+def test_a_value_that_cannot_be_used_is_refused(
+    command: str, arguments: tuple[str, ...], said: str, refused: Callable[..., None]
+) -> None:
+    places = {"run": (), "distil": ("--prompts", "p", "--checkpoints", "state")}[command]
+    refused(said, command, "--output", "out", *places, *arguments)
+
+
+@pytest.mark.parametrize("command", ["run", "curate", "distil", "evaluate"])
+@pytest.mark.parametrize("place", ["taken", "file", "file/below"])
+def test_an_output_that_is_taken_is_refused(
+    command: str, place: str, refused: Callable[..., None], prompts: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    arguments = {
+        "run": (),
+        "curate": ("--source", str(prompts)),
+        "distil": ("--prompts", "p", "--checkpoints", "state"),
+        "evaluate": ("--student", str(tiny_student)),
+    }[command]
+    said = "holds something else" if place == "taken" else "is a file"
+    refused(said, command, "--output", place, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("distil", "--prompts", "none", "--output", "out", "--checkpoints", "state"), PromptSet),
+        (("evaluate", "--student", "none", "--output", "out"), Student),
+        (("generate", "none", CAPTION), Student),
+        (("register", "--student", "none", "--tracking-uri", "sqlite:///x.db", "--name", "m"), Student),
+        (("gate", "--version", "none", "--scorecard", "none", "--tracking-uri", "sqlite:///x.db"), ModelVersion),
+        (("promote", "--verdict", "none", "--tracking-uri", "sqlite:///x.db"), Verdict),
+    ],
+)
+def test_an_earlier_stages_output_that_is_not_there_is_refused(
+    arguments: tuple[str, ...], kind: type, refused: Callable[..., None]
+) -> None:
+    refused(f"no {kind.__name__} record", *arguments)
+
+
+def test_a_pipeline_file_must_be_yaml(refused: Callable[..., None]) -> None:
+    refused("is not a YAML file", "compile", "--output", "pipeline.json")
+
+
+def test_unknown_commands_suggest_the_nearest(refused: Callable[..., None]) -> None:
+    refused("No such command 'runn'. Did you mean 'run'?", "runn")
+
+
+def test_prompts_are_curated_from_the_command_line(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:
+    code, out, errors = sidlsg("curate", "--source", str(prompts), "--output", "out", "--set", "minimum_score=5.5")
+    assert (code, errors) == (0, "")
+    record = PromptSet.load(tmp_path / "out")
+    assert out.splitlines()[-1] == f"{record.count:,} prompts in out"
+    assert record.count == record.funnel[-1].rows_out > 0
+
+
+def test_pictures_are_drawn_from_the_command_line(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
+    code, out, errors = sidlsg(
+        "generate", str(tiny_student), CAPTION, "--output", "pictures", "--count", "2", "--seed", "5"
+    )
+    assert (code, errors) == (0, "")
+    assert out.split() == ["pictures/000005.png", "pictures/000006.png"]
+    first = (tmp_path / "pictures" / "000005.png").read_bytes()
+    sidlsg("generate", str(tiny_student), CAPTION, "--output", "alone", "--seed", "5")
+    assert (tmp_path / "alone" / "000005.png").read_bytes() == first
+
+
+def test_an_output_under_a_file_is_refused_for_pictures_too(
+    refused: Callable[..., None], tiny_student: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    refused("is a file", "generate", str(tiny_student), CAPTION, "--output", "file/pictures")
+
+
+def test_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+    given: list[tuple[str, dict[str, object]]] = []
+
+    class SeenError(SidlsgError):
+        pass
+
+    def seen(name: str, changes: str) -> None:
+        given.append((name, json.loads(changes)))
+        raise SeenError("seen")
+
+    monkeypatch.setattr("sidlsg.recipes.recipe.recipe_with_changes", seen)
+    options = ["--recipe", "sd15_fid", "--set", "iterations=4", "--set", "lr_schedule=cosine"]
+    assert sidlsg("run", *options, "--kappa", "2")[::2] == (1, "error: seen\n")
+    sidlsg("run", "--strategy", "custom", "--scale", "kappa1=1", "--scale", "kappa4=3")
+    sidlsg("run", "--strategy", "none")
+    assert given == [
+        ("sd15_fid", {"iterations": 4, "lr_schedule": "cosine", "scales": {"kappa": 2.0}}),
+        ("tiny", {"strategy": "custom", "scales": {"kappa1": 1.0, "kappa4": 3.0}}),
+        ("tiny", {"strategy": "none", "scales": {}}),
+    ]
+
+
+def test_a_file_of_the_system_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "out/x")
+
+    monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", full)
+    assert sidlsg("compile") == (1, "", "error: No space left on device: out/x\n")
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", interrupted)
+    code, _, errors = sidlsg("compile")
+    assert code == 130
+    assert errors == "error: interrupted; the same command again goes on from the last checkpoint\n"
+
+
+def test_no_command_at_all_shows_the_help(sidlsg: Run) -> None:
+    code, out, errors = sidlsg()
+    assert "Usage: " in out + errors
+    assert "error:" not in errors
+    assert code == 2
+
+
+@pytest.mark.parametrize("seed", [2**53, 2**64])
+def test_a_seed_that_a_pipeline_cannot_carry_exactly_is_refused(seed: int, refused: Callable[..., None]) -> None:
+    # Kubeflow's parameters are doubles.
+    refused("Invalid value for '--seed'", "run", "--output", "out", "--seed", str(seed), "--recipe", "tinny")
+
+
+def test_a_record_of_another_kind_is_refused(refused: Callable[..., None], tmp_path: Path) -> None:
+    path = ModelVersion(name="m", version=1, run_id="r", student_sha256="0").save(tmp_path)
+    refused("is not a Verdict record", "promote", "--verdict", str(path), "--tracking-uri", "sqlite:///x.db")

@@ -1,0 +1,30 @@
+"""Exit codes, and the name that was probably meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidlsg.errors import InputError, SidlsgError, VerdictError, nearest
+
+
+def test_each_kind_of_error_has_its_exit_code() -> None:
+    assert (SidlsgError.exit_code, InputError.exit_code, VerdictError.exit_code) == (1, 2, 3)
+    assert issubclass(InputError, SidlsgError)
+    assert issubclass(VerdictError, SidlsgError)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("tinny", " (did you mean 'tiny'?)"),
+        ("sd15-fid", " (did you mean 'sd15_fid'?)"),
+        ("xyzzy", ""),
+        ("", ""),
+    ],
+)
+def test_a_near_name_is_suggested_and_a_far_one_is_not(given: str, expected: str) -> None:
+    assert nearest(given, ["tiny", "sd15_fid", "sd21_base"]) == expected
+
+
+def test_no_names_have_no_nearest() -> None:
+    assert nearest("tiny", []) == ""

@@ -1,0 +1,70 @@
+"""The code's digest: over every Python file, and over the parts that training depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from sidlsg.package import TRAINING_CODE, code_digest
+
+ROOT = Path(__file__).parents[2]
+PLACES = {"": ROOT / "src" / "sidlsg", "components/": ROOT / "components", "pipelines/": ROOT / "pipelines"}
+
+
+def sources() -> dict[str, str]:
+    """SHA-256 by name of every Python file, found by walking the checkout."""
+    return {
+        f"{prefix}{path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for prefix, root in PLACES.items()
+        for path in root.rglob("*.py")
+    }
+
+
+def digest_of(files: dict[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name}\0{files[name]}\n" for name in sorted(files)).encode()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    code_digest.cache_clear()
+
+
+def test_the_digest_covers_the_whole_package() -> None:
+    files = sources()
+    assert {"cli.py", "distil/step.py", "components/distil/component.py"} <= files.keys()
+    assert code_digest() == digest_of(files)
+
+
+def test_the_training_codes_digest_covers_its_parts_alone() -> None:
+    files = {
+        name: value for name, value in sources().items() if name.split("/")[0] in TRAINING_CODE or name in TRAINING_CODE
+    }
+    assert {"distil/step.py", "recipes/recipe.py", "randomness.py"} <= files.keys()
+    assert "recipes/table.py" not in files
+    assert code_digest(TRAINING_CODE) == digest_of(files)
+
+
+def test_each_part_of_the_training_code_exists() -> None:
+    # A part that matched nothing would be left out in silence.
+    names = sources()
+    for part in TRAINING_CODE:
+        assert any(name == part or name.startswith(f"{part}/") for name in names), part
+
+
+def test_a_changed_file_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sidlsg import package
+
+    before, before_training = code_digest(), code_digest(TRAINING_CODE)
+    real = package._python_files
+
+    def changed(folder: object, prefix: str) -> dict[str, bytes]:
+        found = real(folder, prefix)  # type: ignore[arg-type]
+        return {n: c + b"#" if n == "cli.py" else c for n, c in found.items()}
+
+    monkeypatch.setattr(package, "_python_files", changed)
+    code_digest.cache_clear()
+    assert code_digest() != before
+    assert code_digest(TRAINING_CODE) == before_training
+    code_digest.cache_clear()

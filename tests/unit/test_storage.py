@@ -1,0 +1,183 @@
+"""Writes that are complete or do not happen, and digests by the documented rule."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sidlsg.errors import InputError
+from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, sha256_bytes, sha256_file, sha256_tree
+
+MARKER = "record.json"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int = 1) -> None:
+    """Let the n-th call of a function of `os` fail as on a full disk."""
+    real, calls = getattr(os, function), iter(range(1, 1000))
+
+    def failing(*args: object, **options: object) -> object:
+        if next(calls) == call:
+            raise OSError(28, "No space left on device")
+        return real(*args, **options)
+
+    monkeypatch.setattr(f"sidlsg.storage.os.{function}", failing)
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_digests_are_sha256(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert sha256_bytes(data) == sha256_file(tmp_path / "x") == sha256(data)
+
+
+def test_a_trees_digest_is_over_names_and_contents(tmp_path: Path) -> None:
+    files = {"b.txt": b"2", "a/c.txt": b"1"}
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    lines = "".join(f"{name}\0{sha256(files[name])}\n" for name in ("a/c.txt", "b.txt"))
+    before = sha256_tree(tmp_path)
+    assert before == sha256(lines.encode())
+    (tmp_path / "b.txt").rename(tmp_path / "d.txt")
+    assert sha256_tree(tmp_path) != before
+
+
+@pytest.mark.parametrize("data", [b"\x00\xff", "κ and α"])
+def test_a_file_is_written_with_its_folders(tmp_path: Path, data: bytes | str) -> None:
+    path = tmp_path / "a" / "b" / "x"
+    atomic_write(path, data)
+    assert path.read_bytes() == (data if isinstance(data, bytes) else data.encode())
+    atomic_write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["x"]
+
+
+def test_others_may_read_what_was_written_as_far_as_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "x", b"")
+        with atomic_folder(tmp_path / "f", MARKER):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace", "chmod"])
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    path = tmp_path / "x"
+    atomic_write(path, b"old")
+    fail_at(monkeypatch, function)
+    with pytest.raises(OSError, match="No space left"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_at(monkeypatch, "fsync")
+    with pytest.raises(OSError, match="No space left"):
+        atomic_write(tmp_path / "x", b"new")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_appears_whole_and_replaces_the_earlier_one(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "out"
+    with atomic_folder(target, MARKER) as folder:
+        (folder / MARKER).write_text("1")
+        (folder / "old.txt").write_text("old")
+        assert not target.exists()
+    with atomic_folder(target, MARKER) as folder:
+        (folder / MARKER).write_text("2")
+        assert (target / MARKER).read_text() == "1"
+    assert names(target) == [MARKER]
+    assert (target / MARKER).read_text() == "2"
+    assert names(target.parent) == ["out"]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("failure", [ValueError("no"), KeyboardInterrupt()])
+def test_a_block_that_fails_changes_nothing(tmp_path: Path, earlier: bool, failure: BaseException) -> None:
+    target = tmp_path / "out"
+    if earlier:
+        target.mkdir()
+        (target / MARKER).write_text("1")
+    with pytest.raises(type(failure)), atomic_folder(target, MARKER) as folder:
+        (folder / MARKER).write_text("2")
+        raise failure
+    assert names(tmp_path) == (["out"] if earlier else [])
+    if earlier:
+        assert (target / MARKER).read_text() == "1"
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_folder_that_cannot_take_its_place_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / MARKER).write_text("1")
+    fail_at(monkeypatch, "replace", call)
+    with pytest.raises(OSError, match="No space left"), atomic_folder(target, MARKER) as folder:
+        (folder / MARKER).write_text("2")
+    assert (target / MARKER).read_text() == "1"
+    assert names(target) == [MARKER]
+    assert names(tmp_path) == ["out"]
+
+
+def test_foreign_content_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds something else"), atomic_folder(tmp_path, MARKER):
+        pytest.fail("the block must not run")
+    with pytest.raises(InputError, match="is a file"), atomic_folder(tmp_path / "mine.txt", MARKER):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["mine.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_free_place_is_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / MARKER).write_text("")
+    for name in ("empty", "earlier", "new", "new/below"):
+        refuse_foreign(tmp_path / name, MARKER)
+    assert names(tmp_path) == ["earlier", "empty"]
+
+
+@pytest.mark.parametrize("place", ["file/out", "file/out/further"])
+def test_a_place_under_a_file_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    for attempt in (
+        lambda: refuse_foreign(tmp_path / place, MARKER),
+        lambda: atomic_write(tmp_path / place, b""),
+        lambda: atomic_folder(tmp_path / place, MARKER).__enter__(),
+    ):
+        with pytest.raises(InputError, match="file is a file") as caught:
+            attempt()
+        assert "\n" not in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="is a folder; give the name of a file"):
+        atomic_write(tmp_path / "out", b"")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == []
