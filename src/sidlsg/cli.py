@@ -46,11 +46,14 @@ Scale = Annotated[
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Every random number follows from it.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
 TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
 HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
 JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
 TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
+
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended."""
 
 
 def main() -> None:
@@ -58,17 +61,23 @@ def main() -> None:
     # The libraries' import-time advice is not for users of this program.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except SidlsgError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command again goes on from the last checkpoint", 130)
+        code = INTERRUPTED
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
     except Exception as error:  # the parser's own errors have no stable import path
         if not hasattr(error, "format_message"):
             raise
+        # Without a command the parser has printed the help, and has nothing more to say.
+        if not error.format_message():
+            sys.exit(2)
         _fail(error.format_message(), getattr(error, "exit_code", 2))
+    # The parser itself turns an interrupt into this return value.
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command again goes on from the last checkpoint", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:
@@ -334,7 +343,7 @@ def teach(
         ".cache/teach"
     ),
 ) -> None:
-    """Make the bundled teacher, its judge and the bundled prompts from their recipe (an hour on two cores)."""
+    """Make the bundled teacher, its judge and the bundled prompts from their recipe."""
     from sidlsg.teach.recipe import TINY
     from sidlsg.teach.stage import teach as make
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
@@ -85,6 +85,7 @@ def example(kind: type[Record]) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_record_comes_back_with_its_digest(kind: type[Record]) -> None:
+    @settings(deadline=None)
     @given(values_of(kind))
     def comes_back(record: Record) -> None:
         text = record.to_json()
@@ -202,6 +203,7 @@ def test_unlike_scores_do_not_compare(change: dict[str, Any]) -> None:
             compare(other)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
 def test_better_is_lower_or_higher_as_the_score_runs(a: float, b: float) -> None:
     lower = replace(SCORE, value=a), replace(SCORE, value=b)

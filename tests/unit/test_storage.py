@@ -38,7 +38,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int = 1) -> No
 
 
 @given(st.binary(max_size=200))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_digests_are_sha256(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x").write_bytes(data)
     assert sha256_bytes(data) == sha256_file(tmp_path / "x") == sha256(data)

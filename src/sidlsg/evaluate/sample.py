@@ -30,6 +30,11 @@ class StockSampler:
         self.pipeline = load_pipeline(folder).to(best_device())
         self.pipeline.unet.to(memory_format=torch.channels_last)
 
+    @property
+    def image_size(self) -> int:
+        """Pixels on each side of its images."""
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+
     def __call__(self, prompts: Sequence[str], steps: int, guidance_scale: float, label: str) -> Images:
         """Draw one image a prompt; the seed of each is its index.
 

@@ -14,6 +14,7 @@ from sidlsg.hardware import set_threads
 from sidlsg.package import code_digest
 from sidlsg.randomness import counted
 from sidlsg.records import FileRef, Scorecard, Student, SubjectScores, file_ref
+from sidlsg.shapes.draw import IMAGE_SIZE
 from sidlsg.storage import atomic_folder, refuse_foreign
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.images import Images, grid, save_png
@@ -70,6 +71,11 @@ def evaluate(
 
     stored = read_teacher_scores(teacher, teacher_sha256, protocols)
     sampler = StockSampler(teacher)
+    if sampler.image_size != IMAGE_SIZE:
+        raise InputError(
+            f"{teacher} draws {sampler.image_size} pixels a side, and the shapes protocols read {IMAGE_SIZE}; "
+            "protocols for other domains are not there yet"
+        )
     prompts = protocols.prompts
     reused: list[str] = []
     for name in COMPARED:

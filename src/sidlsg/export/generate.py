@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.errors import InputError
+from sidlsg.hardware import best_device
 from sidlsg.records import Student
 from sidlsg.teacher.images import Images, decode
 from sidlsg.teacher.load import load_teacher
@@ -46,10 +47,11 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
     if not 1 <= steps <= record.t_init:
         raise InputError(f"steps is {steps}; allowed: 1 to t_init = {record.t_init}")
     # A student's folder has a teacher's parts; its scheduler holds the schedule up to t_init, which is all that runs.
-    student = load_teacher(folder)
+    device = best_device()
+    student = load_teacher(folder, device)
     parts = []
     for start in range(0, len(prompts), batch):
-        noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps)
+        noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps).to(device)
         cond = student.encode(prompts[start : start + batch])
         parts.append(
             generate_latents(

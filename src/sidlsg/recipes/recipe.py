@@ -101,8 +101,11 @@ class Recipe:
             InputError: the recipe has none.
         """
         if self.gate is None:
+            from sidlsg.recipes.table import RECIPES
+
+            gated = ", ".join(sorted(name for name, entry in RECIPES.items() if entry.gate is not None))
             raise InputError(
-                f"recipe {self.name!r} has no gate: only the shapes domain (recipe 'tiny') has protocols that run here"
+                f"recipe {self.name!r} has no gate: its domain has no protocol that runs here yet; with one: {gated}"
             )
         return self.gate
 

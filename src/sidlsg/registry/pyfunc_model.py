@@ -1,8 +1,8 @@
 """The registered model's code: prompts in, PNG images out, by the stock one-step pipeline.
 
 MLflow stores this file beside the student's diffusers folder and runs it when the model is loaded, so it imports
-nothing of this package. There is no safety checker: the teacher's folder has none, and none is added here. Whoever
-serves the model to the public filters prompts and images themselves.
+nothing of this package. A student has its teacher's safety checker, and none where the teacher has none, as the
+bundled one: whoever serves such a model to the public filters prompts and images themselves.
 """
 
 import base64

@@ -41,7 +41,7 @@ def test_mean_and_covariance_are_numpys(ddof: int) -> None:
     assert np.allclose(found.cov(), np.cov(values.T))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 40), max_size=6))
 def test_parts_merge_to_the_whole(seed: int, cuts: list[int]) -> None:
     values = features(seed, 40, 5, shift=1.0)
@@ -77,6 +77,7 @@ def test_the_distance_of_diagonal_gaussians_has_a_closed_form() -> None:
     assert frechet_distance(statistics(a), statistics(b)) == pytest.approx(expected, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 8), st.integers(2, 8))
 def test_too_few_images_for_the_width_still_have_a_finite_distance(seed: int, n: int, m: int) -> None:
     a, b = statistics(features(seed, n, 12)), statistics(features(seed + 1, m, 12))

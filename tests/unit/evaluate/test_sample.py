@@ -32,6 +32,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
 def test_places_of_the_full_set_are_drawn_as_they_are_there(sampler: StockSampler) -> None:
     whole = sampler(PROMPTS, 2, 1.0, "test")
     assert whole.shape == (3, 32, 32, 3)
+    assert sampler.image_size == 32
     assert whole.dtype == np.uint8
     assert close(sampler.at(PROMPTS, [2, 0], 2, 1.0, "test"), whole[[2, 0]])
 

@@ -132,3 +132,18 @@ def test_another_teacher_than_the_students_is_refused(
     with pytest.raises(InputError, match="give the teacher that the student came from"):
         evaluate(tiny_student, other, tmp_path / "card", held_out, judge_file, print)
     assert not (tmp_path / "card").exists()
+
+
+@pytest.mark.usefixtures("few")
+def test_a_teacher_of_another_size_is_refused(
+    tiny_student: Path,
+    assets: Path,
+    held_out: list[str],
+    judge_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stage.StockSampler, "image_size", 512)
+    with pytest.raises(InputError, match="draws 512 pixels a side, and the shapes protocols read 32"):
+        evaluate(tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print)
+    assert not (tmp_path / "card").exists()

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
@@ -57,12 +57,14 @@ def test_training_still_has_every_value_and_every_pair_of_colours() -> None:
     assert drawn == set(itertools.product(SIZES, SHAPES))
 
 
+@settings(deadline=None)
 @given(captions, st.sampled_from([str, str.upper, str.title]), st.sampled_from([" ", "  ", "\t", "\n "]))
 def test_a_caption_comes_back_from_its_text(caption: Caption, case: object, gap: str) -> None:
     text = case(caption.text)  # type: ignore[operator]
     assert Caption.parse(gap + gap.join(text.split()) + gap) == caption
 
 
+@settings(deadline=None)
 @given(captions)
 def test_labels_point_at_the_captions_words(caption: Caption) -> None:
     values = [values[label] for values, label in zip(ATTRIBUTES.values(), caption.labels, strict=True)]
@@ -71,6 +73,7 @@ def test_labels_point_at_the_captions_words(caption: Caption) -> None:
     assert [words[i] for i in (1, 2, 3, 6)] == values
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_other_text_is_refused_with_one_line(text: str) -> None:
     if " ".join(text.lower().split()) in {caption.text for caption in all_captions()}:

@@ -36,6 +36,7 @@ def shown(image: np.ndarray, background: str) -> np.ndarray:
     return distance / distance.max()
 
 
+@settings(deadline=None)
 @given(captions, seeds, indices)
 def test_a_picture_depends_on_its_seed_and_index_alone(caption: Caption, seed: int, index: int) -> None:
     alone = draw([caption], seed, [index])[0]
@@ -45,7 +46,7 @@ def test_a_picture_depends_on_its_seed_and_index_alone(caption: Caption, seed: i
     assert alone.dtype == np.uint8
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(captions, seeds)
 def test_pictures_of_other_indices_and_seeds_differ(caption: Caption, seed: int) -> None:
     images = draw([caption] * 3, seed, [0, 1, 2])
@@ -53,6 +54,7 @@ def test_pictures_of_other_indices_and_seeds_differ(caption: Caption, seed: int)
     assert not np.array_equal(draw([caption], seed ^ 1, [0])[0], images[0])
 
 
+@settings(deadline=None)
 @given(captions, seeds)
 def test_the_corners_show_the_background(caption: Caption, seed: int) -> None:
     image = draw([caption], seed, [0])[0].astype(float)
@@ -61,6 +63,7 @@ def test_the_corners_show_the_background(caption: Caption, seed: int) -> None:
     assert (corners == corners[0]).all()
 
 
+@settings(deadline=None)
 @given(captions, seeds)
 def test_the_shape_has_its_colour(caption: Caption, seed: int) -> None:
     image = draw([caption], seed, [0])[0].astype(float)
