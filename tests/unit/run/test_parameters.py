@@ -20,7 +20,7 @@ def test_given_rules_replace_the_defaults() -> None:
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"minimum_scor": 5}', r"no rule 'minimum_scor' \(did you mean 'minimum_score'\?\)"),
+        ('{"minimum_scor": 5}', r"no value 'minimum_scor' \(did you mean 'minimum_score'\?\)"),
         ('{"minimum_words": 2.5}', "must be of kind int"),
         ('{"minimum_words": true}', "must be of kind int"),
         ('{"minimum_score": "6"}', "must be of kind float"),
