@@ -42,12 +42,12 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             name="tiny",
-            scales={"kappa": 1.5},
+            scales={"kappa": 1.2},
             batch=64,
             micro_batch=64,
-            iterations=200,
-            lr=1e-4,
-            fake_score_lr=1e-4,
+            iterations=260,
+            lr=5e-4,
+            fake_score_lr=5e-4,
             lr_schedule="cosine",
             ema_half_life=1000,
             log_every=2,

@@ -66,5 +66,5 @@ def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_stud
     index = json.loads((tiny_student / "model_index.json").read_text())
     assert index["scheduler"] == ["diffusers", "EulerDiscreteScheduler"]
     card = (tiny_student / "README.md").read_text()
-    for part in ("κ1 = 1.5", "8 in 2 iterations of 4", "num_inference_steps=1", "seed | 0"):
+    for part in ("κ1 = 1.2", "8 in 2 iterations of 4", "num_inference_steps=1", "seed | 0"):
         assert part in card
