@@ -12,10 +12,11 @@ from sidlsg.run.request import RunResult
 def print_scores(card: Scorecard) -> None:
     """One row a subject, one column a score, the protocols below."""
     protocols = {score.name: score for subject in card.subjects for score in subject.scores}
-    table = Table(title="Scores", title_justify="left")
-    table.add_column("")
+    # Plain and narrow: four scores fit 80 columns.
+    table = Table(title="Scores", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     for name, score in protocols.items():
-        table.add_column(f"{name} {'↑' if score.higher_is_better else '↓'}", justify="right")
+        table.add_column(f"{name} {'↑' if score.higher_is_better else '↓'}", justify="right", no_wrap=True)
     for subject in card.subjects:
         values = {score.name: f"{score.value:.4g}" for score in subject.scores}
         own = " *" if subject.subject in card.reused else ""
@@ -33,7 +34,7 @@ def print_verdict(verdict: Verdict) -> None:
     console = Console()
     for rule in verdict.rules:
         mark = "passed" if rule.passed else "FAILED"
-        console.print(f"  {mark}  {rule.rule}: {rule.found}", highlight=False)
+        console.print(f"  {mark}  {rule.rule}: {rule.found}", highlight=False, soft_wrap=True)
     word = "passed the gate" if verdict.passed else "did not pass the gate"
     console.print(f"Version {verdict.version} of {verdict.name} {word}.", highlight=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TextIO
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from sidlsg.progress import PREFIX
 
+LINE_EVERY = 15.0
+"""Seconds between progress lines where output is not a terminal."""
 _PROGRESS = re.compile(re.escape(PREFIX) + r"(?P<label>.+) (?P<percent>\d+)%: (?P<text>.+)")
 
 
@@ -21,6 +24,7 @@ class Screen:
         self._live = file.isatty()
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._last_line = -LINE_EVERY
 
     def stage_started(self, name: str) -> None:
         """A stage runs now."""
@@ -41,10 +45,14 @@ class Screen:
     def progress(self, line: str) -> None:
         """A stage printed a progress line, which starts with `sidlsg.progress.PREFIX`."""
         match = _PROGRESS.fullmatch(line)
-        if match is None or not self._live:
-            self._console.print(f"  {line.removeprefix(PREFIX)}")
-        else:
+        if match is not None and self._live:
             self._show(match["label"], int(match["percent"]), match["text"])
+            return
+        # A bar moves with every line; a log file needs one now and then, and the last.
+        now = time.monotonic()
+        if match is None or match["percent"] == "100" or now - self._last_line >= LINE_EVERY:
+            self._last_line = now
+            self._console.print(f"  {line.removeprefix(PREFIX)}")
 
     def close(self) -> None:
         """Nothing comes any more, perhaps because of an error."""

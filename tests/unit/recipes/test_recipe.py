@@ -35,10 +35,9 @@ def test_an_unknown_recipe_suggests_the_nearest_and_lists_all(name: str, near: s
 def test_values_are_replaced_by_json() -> None:
     changed = recipe_with_changes("tiny", '{"iterations": 7, "strategy": "long", "scales": {"kappa4": 3}}')
     assert (changed.iterations, changed.guidance.scales) == (7, (1, 1, 1, 3))
-    assert (
-        dataclasses.replace(changed, iterations=RECIPES["tiny"].iterations, strategy="lsg", scales={"kappa": 1.5})
-        == (RECIPES["tiny"])
-    )
+    tiny = RECIPES["tiny"]
+    back = dataclasses.replace(changed, iterations=tiny.iterations, strategy=tiny.strategy, scales=tiny.scales)
+    assert back == tiny
 
 
 @pytest.mark.parametrize(

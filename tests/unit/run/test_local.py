@@ -66,7 +66,7 @@ def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(
         ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
         ({"recipe": "sd15_fid"}, "has no gate"),
         ({"changes": '{"lr": "fast"}'}, "lr is 'fast'"),
-        ({"rules": '{"x": 1}'}, "no rule 'x'"),
+        ({"rules": '{"x": 1}'}, "no value 'x'"),
         ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),
         ({"hourly_price": float("nan")}, "is not a price"),
         ({"hourly_price": -1.0}, "is not a price"),
