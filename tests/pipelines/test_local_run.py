@@ -86,7 +86,7 @@ def assert_complete(result: RunResult, run_dir: Path) -> None:
         "run.log",
         "run.json",
     }
-    expected |= {ModelVersion.FILE, Verdict.FILE, Promotion.FILE}
+    expected |= {ModelVersion.FILE, Scorecard.FILE, Verdict.FILE, Promotion.FILE}
     assert {path.name for path in run_dir.iterdir()} == expected
     prompts, student = PromptSet.load(result.prompts), Student.load(result.student)
     scorecard = Scorecard.load(result.scorecard_folder)
