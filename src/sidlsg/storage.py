@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sidlsg.errors import InputError
@@ -24,10 +24,10 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_tree(folder: Path) -> str:
-    """Hex SHA-256 over a folder: each file's relative name and content digest, in sorted order."""
+def sha256_files(folder: Path, paths: Iterable[Path]) -> str:
+    """Hex SHA-256 over some files of a folder: each one's relative name and content digest, in the given order."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in paths:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
     return digest.hexdigest()
 

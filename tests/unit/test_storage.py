@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
-from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, sha256_bytes, sha256_file, sha256_tree
+from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, sha256_bytes, sha256_file, sha256_files
 
 MARKER = "record.json"
 
@@ -50,10 +50,10 @@ def test_a_trees_digest_is_over_names_and_contents(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
     lines = "".join(f"{name}\0{sha256(files[name])}\n" for name in ("a/c.txt", "b.txt"))
-    before = sha256_tree(tmp_path)
+    before = sha256_files(tmp_path, sorted(p for p in tmp_path.rglob("*") if p.is_file()))
     assert before == sha256(lines.encode())
     (tmp_path / "b.txt").rename(tmp_path / "d.txt")
-    assert sha256_tree(tmp_path) != before
+    assert sha256_files(tmp_path, sorted(p for p in tmp_path.rglob("*") if p.is_file())) != before
 
 
 @pytest.mark.parametrize("data", [b"\x00\xff", "κ and α"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError
-from sidlsg.storage import sha256_file
+from sidlsg.storage import sha256_files
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
@@ -90,7 +89,4 @@ def model_files(folder: Path) -> list[Path]:
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the relative names and contents of the model's files."""
-    digest = hashlib.sha256()
-    for path in model_files(folder):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
-    return digest.hexdigest()
+    return sha256_files(folder, model_files(folder))
