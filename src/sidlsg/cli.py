@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -52,6 +53,7 @@ HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one
 JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
 TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
 
+DISK_FULL = "no space left on the device of {}; free some, or give another folder, and run the same command again"
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended."""
 
@@ -67,8 +69,12 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(DISK_FULL.format(f"{error.filename or 'the output'}"), 1)
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
     except Exception as error:  # the parser's own errors have no stable import path
+        if os.strerror(errno.ENOSPC) in str(error):  # safetensors has an error type of its own for it
+            _fail(DISK_FULL.format("the output"), 1)
         if not hasattr(error, "format_message"):
             raise
         # Without a command the parser has printed the help, and has nothing more to say.

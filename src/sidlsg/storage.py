@@ -119,6 +119,18 @@ def _require_folders(path: Path) -> None:
             raise InputError(f"output {path} cannot be made: {parent} is a file; give a path through folders alone")
 
 
+def refuse_inside(target: Path, **places: Path) -> None:
+    """Check that nothing that is needed lies inside an output folder, which is replaced as a whole.
+
+    Raises:
+        InputError: one of the places, named as the caller names it, is the target or lies in it.
+    """
+    whole = target.resolve()
+    for name, place in places.items():
+        if place.resolve().is_relative_to(whole):
+            raise InputError(f"{name} {place} lies inside the output folder {target}, which is replaced; give another")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

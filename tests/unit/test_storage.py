@@ -12,7 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
-from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, sha256_bytes, sha256_file, sha256_files
+from sidlsg.storage import (
+    atomic_folder,
+    atomic_write,
+    refuse_foreign,
+    refuse_inside,
+    sha256_bytes,
+    sha256_file,
+    sha256_files,
+)
 
 MARKER = "record.json"
 
@@ -181,3 +189,11 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         atomic_write(tmp_path / "out", b"")
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("inside", [".", "checkpoints", "a/b"])
+def test_what_lies_inside_an_output_folder_is_not_replaced_with_it(tmp_path: Path, inside: str) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(InputError, match=r"checkpoints .* lies inside the output folder"):
+        refuse_inside(target, checkpoints=target / inside)
+    refuse_inside(target, checkpoints=tmp_path / "output", source=tmp_path)

@@ -20,7 +20,7 @@ from sidlsg.package import TRAINING_CODE, code_digest
 from sidlsg.prompts.read import read_prompts
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
-from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign
+from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.load import load_teacher
 
@@ -59,6 +59,7 @@ def distil(
         InputError: an input or the output folder cannot be used.
     """
     refuse_foreign(output, Student.FILE)
+    refuse_inside(output, prompts=prompts, teacher=teacher, checkpoints=checkpoints)
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     texts = read_prompts(prompts)

@@ -15,7 +15,7 @@ from sidlsg.package import code_digest
 from sidlsg.randomness import counted
 from sidlsg.records import FileRef, Scorecard, Student, SubjectScores, file_ref
 from sidlsg.shapes.draw import IMAGE_SIZE
-from sidlsg.storage import atomic_folder, refuse_foreign
+from sidlsg.storage import atomic_folder, refuse_foreign, refuse_inside
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.images import Images, grid, save_png
 
@@ -48,6 +48,7 @@ def evaluate(
     """
     began = time.monotonic()
     refuse_foreign(output, Scorecard.FILE)
+    refuse_inside(output, student=student, teacher=teacher, judge=judge)
     record = Student.load(student)
     record.verify(student)
     check_folder(teacher)

@@ -14,7 +14,7 @@ from sidlsg.prompts.shards import write_shards
 from sidlsg.prompts.source import Prompt, read_source
 from sidlsg.prompts.steps import Step, curation_steps, select
 from sidlsg.records import FunnelStep, PromptSet, file_ref
-from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, sha256_bytes, sha256_file
+from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_bytes, sha256_file
 
 STATS_FILE = "stats.json"
 """Beside the record: the funnel, and how many prompts have how many words."""
@@ -43,10 +43,7 @@ def curate(
         raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
     # Before the source is read, which can take long.
     refuse_foreign(output, PromptSet.FILE)
-    if output.resolve() in source.resolve().parents:
-        raise InputError(
-            f"prompt file {source} lies inside the output folder {output}, which is replaced; give another"
-        )
+    refuse_inside(output, **{"prompt file": source})
 
     steps = curation_steps(rules, held_out)
     prompts, funnel = select(read_source(source, rules), steps)

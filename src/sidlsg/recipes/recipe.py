@@ -69,7 +69,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         make_guidance(self.strategy, self.scales)
-        for name in ("batch", "micro_batch", "iterations", "log_every", "checkpoint_every"):
+        for name in ("batch", "micro_batch", "iterations", "log_every", "checkpoint_every", "t_init"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("lr", "fake_score_lr", "ema_half_life", "adam_eps"):

@@ -55,6 +55,16 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
     return client
 
 
+def check_address(tracking_uri: str) -> None:
+    """Check what can be said of an address without opening it.
+
+    Raises:
+        InputError: it is of another kind than `connect` takes.
+    """
+    if not tracking_uri.startswith(("http://", "https://")):
+        sqlite_file(tracking_uri)
+
+
 def sqlite_file(tracking_uri: str) -> Path:
     """The database file of a `sqlite:///` address.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,15 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.names import check_name
 from sidlsg.registry.package import save_model, student_files
 from sidlsg.registry.run_log import grid_steps, log_student, run_tags, training_rows
 from sidlsg.registry.versions import STUDENT_TAG, versions_of
 
 MODEL_PATH = "model"
 """Where the MLflow model folder is among the run's artifacts."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion:
@@ -38,8 +36,7 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
     Raises:
         InputError: the student is incomplete or damaged, the name is not allowed, or MLflow cannot be reached.
     """
-    if not _NAME.fullmatch(name):
-        raise InputError(f"model name {name!r} is not allowed; use letters, digits, '.', '_' and '-'")
+    check_name(name)
     student = Student.load(student_folder)
     # Everything is checked before anything is written.
     student.verify(student_folder)

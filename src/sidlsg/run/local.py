@@ -14,8 +14,10 @@ from typing import Any
 from sidlsg.errors import InputError
 from sidlsg.package import code_digest
 from sidlsg.places import BUNDLED, place_digest, resolve
+from sidlsg.prompts.source import read_source
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.registry.names import check_name
 from sidlsg.run.children import end_stages, ending_with_this
 from sidlsg.run.failure import stage_error
 from sidlsg.run.kubeflow import distil_and_evaluate
@@ -82,11 +84,21 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """
     recipe_with_changes(request.recipe, request.changes)
     gate_rules(request.recipe)
-    curation_rules(request.rules)
+    rules = curation_rules(request.rules)
+    check_name(request.model_name)
     if not (math.isfinite(request.hourly_price) and request.hourly_price >= 0):
         raise InputError(f"hourly price {request.hourly_price} is not a price; give 0 or more")
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
+    # Imported here: MLflow and torch take seconds.
+    if request.tracking_uri:
+        from sidlsg.registry.connect import check_address
+
+        check_address(request.tracking_uri)
+    from sidlsg.evaluate.judge import load_judge
+
+    next(read_source(resolve(request.prompts), rules), None)
+    load_judge(resolve(request.judge))
     places = {name: getattr(request, name) for name in ("prompts", "held_out", "teacher", "judge")}
     return {
         "recipe": request.recipe,

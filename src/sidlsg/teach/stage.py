@@ -17,13 +17,13 @@ from sidlsg.evaluate.teacher_scores import TeacherScores
 from sidlsg.export.folder import load_in_float32
 from sidlsg.hardware import set_threads
 from sidlsg.shapes.captions import held_out_captions
-from sidlsg.storage import atomic_folder, atomic_write
+from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign
 from sidlsg.teach.card import judge_card, teacher_card
 from sidlsg.teach.diffusion import train_diffusion
 from sidlsg.teach.fit import Log
 from sidlsg.teach.judge import train_judge
 from sidlsg.teach.networks import new_scheduler
-from sidlsg.teach.prompts import write_bundled_prompts
+from sidlsg.teach.prompts import TABLE_FILE, write_bundled_prompts
 from sidlsg.teach.recipe import TeachRecipe
 from sidlsg.teach.tokenizer import new_tokenizer
 from sidlsg.teach.vae import train_vae
@@ -44,7 +44,13 @@ def teach(output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str],
         work: holds the training state; the same call again continues from it.
         recipe: sizes and lengths.
         report: receives progress lines.
+
+    Raises:
+        InputError: a folder in `output` holds something else.
     """
+    # Checked before the training, not after.
+    for name, marker in ((TEACHER, INDEX), (JUDGE, JUDGE_FILE), (PROMPTS, TABLE_FILE)):
+        refuse_foreign(output / name, marker)
     set_threads()
     logs: dict[str, Log] = {}
     judge, logs["judge"] = train_judge(recipe, work, report)

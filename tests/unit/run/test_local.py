@@ -142,3 +142,21 @@ def test_a_failing_stage_ends_the_run_with_its_own_message(
 def test_the_command_line_s_help_needs_no_kfp() -> None:
     code = "import sys, sidlsg.run, sidlsg.run.request; sys.exit('kfp' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"model_name": "a/b"}, "model name 'a/b' is not allowed"),
+        ({"tracking_uri": "nonsense"}, "is not an address"),
+        ({"judge": "JUDGE"}, "is not a readable safetensors file"),
+        ({"prompts": "PROMPTS"}, "is not a parquet file"),
+    ],
+)
+def test_later_stages_inputs_are_checked_first(tmp_path: Path, changed: dict[str, str], told: str) -> None:
+    bad = tmp_path / "bad"
+    bad.write_text("not what it should be")
+    given = {name: str(bad) if value.isupper() else value for name, value in changed.items()}
+    with pytest.raises(InputError, match=told):
+        run_local(RunRequest(run_dir=tmp_path / "run", **given))
+    assert not (tmp_path / "run").exists()

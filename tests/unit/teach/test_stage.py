@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.teach.recipe import TINY
+from sidlsg.teach.stage import teach
+
+
+@pytest.mark.parametrize("name", ["tiny-sd", "judge", "prompts"])
+def test_a_folder_that_holds_something_else_is_refused_before_training(tmp_path: Path, name: str) -> None:
+    foreign = tmp_path / "output" / name / "letter.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    with pytest.raises(InputError, match=f"{name} holds something else"):
+        teach(tmp_path / "output", tmp_path / "work", TINY, print)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [foreign]
+
+
+def test_an_output_that_is_a_file_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "output").write_text("mine")
+    with pytest.raises(InputError):
+        teach(tmp_path / "output", tmp_path / "work", TINY, print)
+    assert not (tmp_path / "work").exists()
