@@ -279,11 +279,29 @@ def test_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) 
 
 
 def test_a_file_of_the_system_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+    def unusable(*_: object) -> None:
+        raise OSError(40, "Too many levels of symbolic links", "out/x")
+
+    monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", unusable)
+    assert sidlsg("compile") == (1, "", "error: Too many levels of symbolic links: out/x\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(28, "No space left on device", "out/x"), "out/x"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the output"),
+    ],
+)
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, sidlsg: Run, error: Exception, place: str) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "out/x")
+        raise error
 
     monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", full)
-    assert sidlsg("compile") == (1, "", "error: No space left on device: out/x\n")
+    code, shown, told = sidlsg("compile")
+    assert (code, shown) == (1, "")
+    assert told.startswith(f"error: no space left on the device of {place}; free some")
+    assert told.count("\n") == 1
 
 
 def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
