@@ -19,11 +19,11 @@ import typer
 
 from sidlsg.cli import app
 from sidlsg.distil import strategies
-from sidlsg.evaluate.protocols import pixels_of
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.shapes.captions import Caption
 from sidlsg.shapes.draw import draw
+from sidlsg.teacher.images import pixels_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
@@ -23,7 +21,7 @@ from sidlsg.records import Score
 from sidlsg.shapes.captions import Caption
 from sidlsg.shapes.draw import draw
 from sidlsg.storage import sha256_bytes, sha256_file
-from sidlsg.teacher.images import Images
+from sidlsg.teacher.images import Images, pixels_of
 
 IMAGES = 2016
 """Generated images, and reference images: 21 of each of the 96 held-out captions."""
@@ -35,11 +33,6 @@ FID_JUDGE = "fid/shapes-judge64-2016"
 FID_EFFICIENTNET = "fid/shapes-efficientnet-lite0-64-2016"
 ATTRIBUTES_MEAN = "attributes/shapes-judge-mean-2016"
 ATTRIBUTES_ALL = "attributes/shapes-judge-all-2016"
-
-
-def pixels_of(images: Images) -> Tensor:
-    """[N, H, W, 3] uint8 to [N, 3, H, W] float32 in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)

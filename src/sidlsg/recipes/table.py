@@ -24,7 +24,7 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
 
 
 _STUDENT = "student 1 step"
-# Room for what seeds and machines change: three seeds in README.md differ by a few tenths of a percent in accuracy.
+# Room for what seeds and machines change; README.md has the scores of three seeds.
 _TINY_GATE = GateRules(
     floors=(Floor(subject=_STUDENT, score="attributes", limit=0.95),),
     ratios=(

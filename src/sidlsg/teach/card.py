@@ -9,13 +9,14 @@ import torch
 
 from sidlsg.evaluate.judge import load_judge
 from sidlsg.evaluate.metrics import AttributeAccuracy
-from sidlsg.evaluate.protocols import pixels_of, real_images
+from sidlsg.evaluate.protocols import real_images
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
 from sidlsg.export.card import score_table
 from sidlsg.shapes.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
 from sidlsg.storage import sha256_file
 from sidlsg.teach.fit import Log
 from sidlsg.teach.recipe import TeachRecipe
+from sidlsg.teacher.images import pixels_of
 
 _CHECK_SEED = 2_000_001
 

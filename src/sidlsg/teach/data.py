@@ -10,12 +10,12 @@ import torch
 from sidlsg.randomness import counted
 from sidlsg.shapes.captions import Caption
 from sidlsg.shapes.draw import draw
+from sidlsg.teacher.images import pixels_of
 
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
     """[N, H, W, 3] uint8 to [N, 3, H, W] float32 in [-1, 1], channels last."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return pixels.contiguous(memory_format=torch.channels_last)
+    return pixels_of(images).contiguous(memory_format=torch.channels_last)
 
 
 def batch_of(

@@ -25,6 +25,11 @@ def decode(vae: Any, latents: Tensor, batch: int = 64) -> Images:
     return np.asarray((pixels * 255).round().to(torch.uint8).cpu().numpy())
 
 
+def pixels_of(images: Images) -> Tensor:
+    """[N, H, W, 3] uint8 to [N, 3, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def grid(images: Images, columns: int, enlarge: int = 1) -> Image.Image:
     """Lay [N, H, W, 3] images out row by row, a thin gap between them."""
     n, height, width, _ = images.shape
