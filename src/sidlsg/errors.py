@@ -16,6 +16,14 @@ class InputError(SidlsgError):
     exit_code = 2
 
 
+class ContentError(InputError):
+    """Something stored is missing, or its content is not what its digest says; another copy may be good."""
+
+
+class StorageError(SidlsgError):
+    """Storage did not do what it was asked, and may do it later: the same command again is worth trying."""
+
+
 class VerdictError(SidlsgError):
     """The gate said no: the challenger was evaluated and not promoted."""
 

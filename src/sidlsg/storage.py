@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from sidlsg.errors import InputError
+from sidlsg.errors import ContentError, InputError
+
+_BLOCK = 1 << 20
+"""Bytes that a copy reads at once."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -38,24 +44,86 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     Raises:
         InputError: the path is a folder, or a part of it is a file.
     """
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Fill a new file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Yields:
+        The open file; until the block ends, its `name` is that of a temporary file in the same folder.
+
+    Raises:
+        InputError: the path is a folder, or a part of it is a file.
+    """
     if path.is_dir():
         raise InputError(f"output {path} is a folder; give the name of a file")
     _require_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = data.encode() if isinstance(data, str) else data
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with Path(temporary).open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; a result is as readable as any other file of this user.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            # A full disk's error names no file, and the message should.
+            error.filename = str(path)
         raise
+
+
+def copy_verified(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file; the copy takes its place only if what was read has the digest.
+
+    Args:
+        source: the file.
+        target: the copy, which appears whole.
+        sha256: of the content; empty for no check.
+
+    Raises:
+        ContentError: the content is another; nothing was written.
+    """
+    digest = hashlib.sha256()
+    with source.open("rb") as read, atomic_file(target) as file:
+        while block := read.read(_BLOCK):
+            digest.update(block)
+            file.write(block)
+        require_digest(str(source), digest.hexdigest(), sha256)
+
+
+def require_digest(place: str, found: str, sha256: str) -> None:
+    """Check a content's digest.
+
+    Args:
+        place: where the content came from, for the message.
+        found: its SHA-256.
+        sha256: what it must be; empty for no check.
+
+    Raises:
+        ContentError: it is another.
+    """
+    if sha256 and found != sha256:
+        raise ContentError(
+            f"{place} has SHA-256 {found}, but {sha256} is expected: it was changed or damaged; "
+            "use an earlier or another copy, or write it again"
+        )
+
+
+def remove_remains(path: Path) -> None:
+    """Delete what writers of this very file that were killed left beside it."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    for remains in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if form.fullmatch(remains.name):
+            remains.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
