@@ -3,9 +3,11 @@ import dataclasses
 import pytest
 
 from sidlsg.errors import InputError
+from sidlsg.prompts import read
 from sidlsg.prompts.curate import curate
-from sidlsg.prompts.read import read_prompts
+from sidlsg.prompts.read import iter_prompts, read_prompts
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.shards import read_texts
 from sidlsg.records import FileRef
 
 
@@ -27,6 +29,24 @@ def test_a_changed_shard_is_refused(prompt_set):
     shard.write_bytes(shard.read_bytes() + b"\0")
     with pytest.raises(InputError, match="changed or damaged"):
         read_prompts(folder)
+
+
+def test_a_changed_shard_is_refused_before_the_first_text(prompt_set):
+    folder, _ = prompt_set
+    shard = folder / "shards/00000.parquet"
+    shard.write_bytes(shard.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="changed or damaged"):
+        next(iter_prompts(folder))
+
+
+def test_one_shard_is_read_at_a_time(write_table, tmp_path, monkeypatch):
+    curate(write_table([f"a red dog {i}" for i in range(6)]), tmp_path / "out", CurationRules(), [], rows_per_shard=2)
+    opened = []
+    monkeypatch.setattr(read, "read_texts", lambda shard: opened.append(shard.name) or read_texts(shard))
+    texts = iter_prompts(tmp_path / "out")
+    first = [next(texts), next(texts)]
+    assert opened == ["00000.parquet"]
+    assert [*first, *texts] == read_prompts(tmp_path / "out")
 
 
 def test_a_missing_shard_is_refused(prompt_set):
