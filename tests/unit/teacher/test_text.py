@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sidlsg.teacher.load import load_pipeline
-from sidlsg.teacher.text import PromptEncoder
+from sidlsg.teacher.text import ROWS, PromptEncoder
 
 RED, BLUE, RING = (
     "a small red circle on a blue background",
@@ -44,7 +44,9 @@ def tokenizer(pipeline: Any) -> CountingTokenizer:
 
 @pytest.fixture
 def encode(pipeline: Any, tokenizer: CountingTokenizer) -> PromptEncoder:
-    return PromptEncoder(tokenizer, pipeline.text_encoder, cache=2)
+    """Keeps the states of two prompts."""
+    size = 4 * pipeline.tokenizer.model_max_length * pipeline.text_encoder.config.hidden_size
+    return PromptEncoder(tokenizer, pipeline.text_encoder, cache_bytes=3 * size - 1)
 
 
 def test_states_are_those_of_the_stock_pipeline(encode: PromptEncoder, pipeline: Any) -> None:
@@ -52,6 +54,45 @@ def test_states_are_those_of_the_stock_pipeline(encode: PromptEncoder, pipeline:
     assert torch.allclose(encode([RED, BLUE]), cond, atol=1e-6)
     assert torch.allclose(encode.uncond, uncond[:1], atol=1e-6)
     assert encode.uncond.shape == (1, pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.hidden_size)
+
+
+def test_a_state_does_not_depend_on_the_prompts_beside_it(encode: PromptEncoder) -> None:
+    many = [f"a small {word} circle" for word in ("red", "blue", "black", "white", "green", "grey", "large")] * 3
+    together = encode.encode(many)
+    for place in (0, 15, 16, 20):
+        assert torch.equal(encode.encode(many[place : place + 1])[0], together[place])
+        assert torch.equal(encode.encode([RING, many[place]])[1], together[place])
+
+
+def test_the_text_encoder_always_sees_as_many_prompts(
+    encode: PromptEncoder, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    real = pipeline.text_encoder.forward
+
+    def forward(ids: torch.Tensor, **options: Any) -> Any:
+        seen.append(len(ids))
+        return real(ids, **options)
+
+    monkeypatch.setattr(pipeline.text_encoder, "forward", forward)
+    assert len(encode.encode([RED])) == 1
+    assert len(encode.encode([RED] * (2 * ROWS))) == 2 * ROWS
+    assert len(encode.encode([RED] * (ROWS + 1))) == ROWS + 1
+    assert seen == [ROWS] * 5
+
+
+def test_states_are_exact_inside_autocast(encode: PromptEncoder) -> None:
+    exact = encode.encode([RED])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encode.encode([RED]), exact)
+
+
+def test_states_are_delivered_where_they_are_wanted_wherever_the_encoder_is(pipeline: Any) -> None:
+    # The only other device that every machine has.
+    encode = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device="meta")
+    encode.offload()
+    assert encode.text_encoder.device.type == "cpu"
+    assert encode([RED, ""]).device.type == encode.uncond.device.type == "meta"
 
 
 def test_the_order_is_that_of_the_prompts(encode: PromptEncoder) -> None:
@@ -97,7 +138,7 @@ def test_more_prompts_than_fit_are_encoded_all_the_same(encode: PromptEncoder, t
     again = encode([RED, BLUE, RING])
     assert len(tokenizer.asked) == 1
     assert len(tokenizer.asked[0]) == 1
-    assert torch.allclose(again, states[:3], atol=1e-6)
+    assert torch.equal(again, states[:3])
 
 
 def test_a_remembered_state_keeps_no_others_memory(encode: PromptEncoder) -> None:
@@ -126,4 +167,4 @@ def test_a_text_model_that_wants_a_mask_gets_one(
     monkeypatch.setattr(pipeline.text_encoder.config, "use_attention_mask", True, raising=False)
     PromptEncoder(tokenizer, pipeline.text_encoder)([RED])
     # Start and end marker; each word between them is one token.
-    assert [int(mask.sum()) for mask in given[1:]] == [2, 2 + len(RED.split())]
+    assert [mask.sum(1).tolist() for mask in given[1:]] == [[2] * ROWS, [2 + len(RED.split())] * ROWS]
