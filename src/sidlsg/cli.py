@@ -320,6 +320,16 @@ def generate(
 
 
 @app.command()
+def digest(
+    place: Annotated[str, typer.Argument(help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")],
+) -> None:
+    """Print the SHA-256 that pins an input: every option that takes a place also takes PLACE@sha256:DIGEST."""
+    from sidlsg.places import place_digest
+
+    print(place_digest(place))
+
+
+@app.command()
 def recipes() -> None:
     """List the recipes, with the results that others published for their values."""
     from sidlsg.recipes.table import RECIPES

@@ -1,13 +1,16 @@
-"""Where a stage's outside inputs lie: a bundled name or a local path, and whether it holds what was promised."""
+"""Where a stage's outside inputs lie: a bundled name, a local path or S3, and whether it holds what was promised."""
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
-from sidlsg.errors import InputError
+from sidlsg.cache import fetched
+from sidlsg.errors import ContentError, InputError
 from sidlsg.storage import sha256_file
-from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.store import S3, Store, open_store
+from sidlsg.teacher.folder import DATA_SUFFIXES, INDEX, check_folder, folder_digest
 
 BUNDLED = "bundled:"
 """Starts the name of something inside the package."""
@@ -17,22 +20,41 @@ TEACHER = f"{BUNDLED}tiny-sd"
 JUDGE = f"{BUNDLED}judge/judge.safetensors"
 
 
+PIN = "@sha256:"
+"""Stands between a place and the digest that its content must have."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
 def resolve(place: str, sha256: str = "") -> Path:
     """Find a file or a diffusers folder, and check its content where a digest is given.
 
+    What lies on S3 is fetched into the cache, once for each digest, and needs one: a run's records name its inputs
+    by content, and what lies behind a shared address may be replaced at any time.
+
     Args:
-        place: `bundled:NAME` for what the package brings, else a local path.
-        sha256: what `place_digest` must be; empty for no check.
+        place: `bundled:NAME` for what the package brings, `s3://BUCKET/KEY` for a file or a folder on S3, else a local
+            path; each may end in `@sha256:DIGEST`.
+        sha256: what `place_digest` must be; empty for no check but that of the place itself.
 
     Raises:
-        InputError: there is nothing there, the place is of another kind, or its content is another.
+        ContentError: its content is another.
+        InputError: there is nothing there, the place is of another kind, or one on S3 comes without a digest.
+        StorageError: the S3 server did not give it.
     """
-    path = _bundled(place.removeprefix(BUNDLED)) if place.startswith(BUNDLED) else _local(place)
+    bare, sha256 = _unpinned(place, sha256)
+    if bare.startswith(S3):
+        if not sha256:
+            raise InputError(
+                f"{bare} is on S3 and comes without a digest, so that nobody could say what a run used; "
+                f"`sidlsg digest {bare}` prints it: give {bare}{PIN}DIGEST"
+            )
+        return _from_s3(bare, sha256)[0]
+    path = _bundled(bare.removeprefix(BUNDLED)) if bare.startswith(BUNDLED) else _local(bare)
     if sha256:
         found = _digest(path)
         if found != sha256:
-            raise InputError(
-                f"{place} has SHA-256 {found}, but {sha256} was given: it was changed, or it is another; "
+            raise ContentError(
+                f"{bare} has SHA-256 {found}, but {sha256} was given: it was changed, or it is another; "
                 "give the digest of this content, or give nothing to take it as it is"
             )
     return path
@@ -43,8 +65,24 @@ def place_digest(place: str) -> str:
 
     Raises:
         InputError: there is nothing there, or it is a folder of another kind.
+        StorageError: the S3 server did not give it.
     """
+    bare, sha256 = _unpinned(place, "")
+    if bare.startswith(S3):
+        return _from_s3(bare, sha256)[1]
     return _digest(resolve(place))
+
+
+def _unpinned(place: str, sha256: str) -> tuple[str, str]:
+    """The place alone, and the digest that it or the caller gives."""
+    bare, pin, pinned = place.rpartition(PIN)
+    if not pin:
+        return place, sha256
+    if not _SHA256.fullmatch(pinned):
+        raise InputError(f"{place} ends in a digest that is none; give {PIN} and 64 digits of 0-9a-f")
+    if sha256 not in ("", pinned):
+        raise InputError(f"{bare} is given with two digests, {pinned} and {sha256}; give one")
+    return bare, pinned
 
 
 def _digest(path: Path) -> str:
@@ -55,6 +93,42 @@ def _digest(path: Path) -> str:
         return sha256_file(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _from_s3(place: str, sha256: str) -> tuple[Path, str]:
+    """The cache's copy of a file or folder on S3, and its digest."""
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise InputError(f"{sha256!r} is no SHA-256; give 64 digits of 0-9a-f: `sidlsg digest {place}` prints them")
+    parent, _, name = place.removesuffix("/").rpartition("/")
+    if parent in ("", "s3:", S3):
+        raise InputError(f"{place} is a whole bucket; give {S3}BUCKET/KEY of a file or folder in it")
+
+    def fetch(target: Path) -> None:
+        store = open_store(parent)
+        if not place.endswith("/") and name in store.names(name):
+            store.get(name, target)
+        else:
+            _fetch_folder(store, f"{name}/", place, target)
+
+    def digest(path: Path) -> str:
+        try:
+            return _digest(path)
+        except InputError as error:
+            # A user knows the place, not the folder that its copy is made in.
+            raise InputError(str(error).replace(str(path), place.removesuffix("/"))) from error
+
+    return fetched(place, name, sha256, fetch, digest)
+
+
+def _fetch_folder(store: Store, prefix: str, place: str, target: Path) -> None:
+    """Fetch what a diffusers folder is made of; checkpoints and pickles of the same model may lie beside it."""
+    names = store.names(prefix)
+    if not names:
+        raise InputError(f"there is nothing at {place}; give {S3}BUCKET/KEY of a file or folder that is there")
+    for name in names:
+        inner = name.removeprefix(prefix)
+        if inner == INDEX or (inner.count("/") == 1 and Path(inner).suffix in DATA_SUFFIXES):
+            store.get(name, target / inner)
 
 
 def _bundled(name: str) -> Path:
@@ -71,11 +145,9 @@ def _bundled(name: str) -> Path:
 
 def _local(place: str) -> Path:
     if not place:
-        raise InputError(f"an input's place is empty; give a local path or {BUNDLED}NAME")
-    if place.startswith("s3://"):
-        raise InputError(f"{place} is on S3, which stages do not read yet; copy the files and give the local path")
+        raise InputError(f"an input's place is empty; give a local path, {S3}BUCKET/KEY or {BUNDLED}NAME")
     if "://" in place:
-        raise InputError(f"{place} is an address; give a local path or {BUNDLED}NAME")
+        raise InputError(f"{place} is an address; give a local path, {S3}BUCKET/KEY or {BUNDLED}NAME")
     path = Path(place).expanduser().absolute()
     if not path.exists():
         raise InputError(f"there is nothing at {path}; give a local path that exists, or {BUNDLED}NAME")

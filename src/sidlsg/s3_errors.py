@@ -89,7 +89,7 @@ def meaning(error: Exception, place: str, endpoint: str) -> SidlsgError:
 def server_of(endpoint: str) -> str:
     """An address without credentials and path, for messages."""
     parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else endpoint
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else endpoint.rpartition("@")[2]
 
 
 def _refusal(error: ClientError, place: str, server: str) -> SidlsgError:
