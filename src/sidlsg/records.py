@@ -138,6 +138,27 @@ class PromptSet(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingSet(Record):
+    """The text states of a prompt set in safetensors shards, or the decision to make them during training."""
+
+    FILE: ClassVar[str] = "embedding_set.json"
+    prompts_sha256: str
+    """Digest of the PromptSet record."""
+    text_encoder_sha256: str
+    """Digest of the teacher's text encoder and tokenizer."""
+    dtype: str
+    """`float16` or `float32`: of the states."""
+    count: int
+    """How many prompts."""
+    shape: tuple[int, int]
+    """(L, D): tokens and width of one prompt's states."""
+    shards: tuple[FileRef, ...]
+    """One a block of prompts, in their order; none where states are made during training."""
+    uncond: FileRef | None
+    """The empty prompt's states; None where there are no shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Student(Record):
     """A distilled one-step generator: a diffusers folder with this record in it."""
 
@@ -167,6 +188,8 @@ class Student(Record):
     """The files that `StableDiffusionPipeline.from_pretrained` reads."""
     training_log: FileRef
     """JSON lines: one row a logged iteration."""
+    evaluations: FileRef | None = None
+    """JSON lines: scores of the EMA along the way, one row an evaluation; None where there were none."""
     grids: tuple[FileRef, ...]
     """Sample grids of the EMA from fixed noises, `grids/<images seen>.png`, in order."""
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
 from sidlsg.records import (
+    EmbeddingSet,
     FileRef,
     FunnelStep,
     ModelVersion,
@@ -30,7 +31,7 @@ from sidlsg.records import (
     file_refs,
 )
 
-KINDS: tuple[type[Record], ...] = (PromptSet, Student, ModelVersion, Scorecard, Verdict, Promotion)
+KINDS: tuple[type[Record], ...] = (PromptSet, EmbeddingSet, Student, ModelVersion, Scorecard, Verdict, Promotion)
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=8), st.lists, max_leaves=4)
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=8),
@@ -66,6 +67,8 @@ def example(kind: type[Record]) -> Any:
         "funnel": (FunnelStep(name="read", rows_in=3, rows_out=2),),
         "recipe_values": {"batch": 64, "scales": {"kappa": 1.5}},
         "kappas": (1.5, 1.5, 1.5, 1.5),
+        "shape": (16, 96),
+        "uncond": ref,
         "model": (ref, replace(ref, path="unet/b.safetensors")),
         "training_log": ref,
         "grids": (ref,),

@@ -1,0 +1,1 @@
+"""The `encode` stage, and where training gets its text states from."""

@@ -1,0 +1,65 @@
+"""Chooses where a training run gets its text states from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sidlsg.encode.reader import EmbeddingReader, OnTheFly, TextStates
+from sidlsg.encode.text_model import text_model_digest
+from sidlsg.errors import InputError
+from sidlsg.prompts.read import read_prompts
+from sidlsg.records import EmbeddingSet, PromptSet
+from sidlsg.teacher.load import Teacher
+
+
+def choose_source(
+    embeddings: Path | None, prompts: Path, teacher: Teacher, dtype: str, device: torch.device | str
+) -> TextStates:
+    """Shards where there are any, else the teacher's text encoder; both give the same states.
+
+    With shards the text encoder leaves the device.
+
+    Args:
+        embeddings: folder of an EmbeddingSet; None, or a set without shards, to encode during training.
+        prompts: folder of the PromptSet.
+        teacher: whose text encoder it is.
+        dtype: `float16` or `float32`, the recipe's `text_states`.
+        device: where states are delivered.
+
+    Raises:
+        InputError: the states are of another prompt set, text encoder or type, or cannot be read.
+    """
+    if embeddings is not None:
+        record = EmbeddingSet.load(embeddings)
+        _check(record, embeddings, PromptSet.load(prompts), teacher, dtype)
+        if record.shards:
+            reader = EmbeddingReader(embeddings, device)
+            teacher.encode.offload()
+            return reader
+    return OnTheFly(teacher.encode, read_prompts(prompts), dtype)
+
+
+def _check(record: EmbeddingSet, embeddings: Path, prompts: PromptSet, teacher: Teacher, dtype: str) -> None:
+    text_encoder = text_model_digest(teacher.folder)
+    for what, found, wanted in (
+        ("prompt set", record.prompts_sha256, prompts.digest),
+        ("text encoder", record.text_encoder_sha256, text_encoder),
+    ):
+        if found != wanted:
+            raise InputError(
+                f"{embeddings} was encoded from {what} {found[:16]}…, but {wanted[:16]}… was given; "
+                "give the one that it was made from, or run the encode stage again"
+            )
+    if record.count != prompts.count:
+        raise InputError(
+            f"{embeddings} is of {record.count:,} prompts, but the prompt set has {prompts.count:,}; "
+            "run the encode stage again"
+        )
+    # Without shards there is nothing in another type.
+    if record.shards and record.dtype != dtype:
+        raise InputError(
+            f"{embeddings} holds states in {record.dtype}, but the recipe's text_states is {dtype}; "
+            f"encode with dtype {dtype}, or set text_states to {record.dtype}"
+        )

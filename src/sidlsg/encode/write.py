@@ -1,0 +1,78 @@
+"""Writes the text states of a prompt set, one block in memory at a time, and goes on where an earlier try stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sidlsg.encode.shards import DTYPES, shard_path, uncond_path, write_states
+from sidlsg.errors import InputError
+from sidlsg.hardware import best_device, set_threads
+from sidlsg.progress import Meter
+from sidlsg.prompts.blocks import BLOCK, blocks
+from sidlsg.prompts.read import iter_prompts
+from sidlsg.records import EmbeddingSet, file_ref
+from sidlsg.teacher.load import load_pipeline
+from sidlsg.teacher.text import PromptEncoder
+
+CHUNK = 256
+"""Prompts whose states leave the device together."""
+
+
+def write_shards(
+    record: EmbeddingSet, prompts: Path, teacher: Path, folder: Path, report: Callable[[str], None]
+) -> EmbeddingSet:
+    """Encode every block that `folder` has no shard of.
+
+    Args:
+        record: what is to be written, without its files.
+        prompts: folder of the PromptSet.
+        teacher: folder of a `StableDiffusionPipeline`.
+        folder: receives `shards/00000.safetensors`, … and `uncond.safetensors`.
+        report: receives a line about resuming.
+
+    Returns:
+        The record with its files.
+
+    Raises:
+        InputError: prompts or teacher cannot be used.
+    """
+    set_threads()
+    encoder = _load_encoder(teacher, best_device())
+    dtype = DTYPES[record.dtype]
+    if tuple(encoder.uncond.shape[1:]) != record.shape:
+        raise InputError(
+            f"{teacher} encodes a prompt as {tuple(encoder.uncond.shape[1:])}, but its configurations say "
+            f"{record.shape}; save the whole pipeline again"
+        )
+    write_states(uncond_path(folder), encoder.uncond.to("cpu", dtype))
+    shards = []
+    done = sum(1 for _ in (folder / "shards").glob("*.safetensors")) * BLOCK
+    if done:
+        report(f"continues after {min(done, record.count):,} of {record.count:,} prompts")
+    with Meter("encode", record.count, "prompts", done=min(done, record.count)) as meter:
+        for number, texts in enumerate(blocks(iter_prompts(prompts))):
+            path = shard_path(folder, number)
+            if not path.is_file():
+                write_states(path, _states(encoder, texts, dtype))
+                meter.update(number * BLOCK + len(texts))
+            shards.append(file_ref(path, folder))
+    return dataclasses.replace(record, shards=tuple(shards), uncond=file_ref(uncond_path(folder), folder))
+
+
+def _load_encoder(teacher: Path, device: torch.device) -> PromptEncoder:
+    pipeline = load_pipeline(teacher)
+    pipeline.text_encoder.requires_grad_(False).eval().to(device)
+    return PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device)
+
+
+def _states(encoder: PromptEncoder, texts: Sequence[str], dtype: torch.dtype) -> Tensor:
+    states = torch.empty((len(texts), *encoder.uncond.shape[1:]), dtype=dtype)
+    for start in range(0, len(texts), CHUNK):
+        part = texts[start : start + CHUNK]
+        states[start : start + len(part)] = encoder.encode(part)
+    return states
