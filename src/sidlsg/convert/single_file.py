@@ -1,0 +1,231 @@
+"""A Stable Diffusion in one safetensors file, written out as a diffusers folder.
+
+Such a file holds weights alone. What is not in it (configurations, tokenizer, scheduler) comes from a *layout*: a
+folder with a `StableDiffusionPipeline`'s small files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError, safe_open
+from transformers.utils import logging as transformers_logging
+
+from sidlsg.errors import InputError
+from sidlsg.records import Record
+from sidlsg.storage import atomic_folder, refuse_foreign, refuse_inside, sha256_file, sha256_files
+from sidlsg.teacher.folder import COMPONENTS, DATA_SUFFIXES, INDEX, PIPELINE, WITH_WEIGHTS, folder_digest, is_present
+
+SUFFIX = ".safetensors"
+UNET_PREFIX = "model.diffusion_model."
+"""Starts the names of the UNet's weights in the file."""
+_PREFIXES = (UNET_PREFIX, "first_stage_model.", "cond_stage_model.")
+_OPTIONAL = ("feature_extractor", "safety_checker")
+_NAMES = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
+_SAME_KIND = "give the layout of the model that the file is of, such as the folder of SD 1.5 for weights of SD 1.5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion(Record):
+    """What a converted folder was made from, and what it holds."""
+
+    FILE: ClassVar[str] = "conversion.json"
+    file_sha256: str
+    layout_sha256: str
+    """Digest of the layout's files that were used."""
+    diffusers: str
+    transformers: str
+    folder_sha256: str
+    """Digest of the model files that were written."""
+
+
+def check_single_file(file: Path) -> None:
+    """Check that a file is safetensors and holds a Stable Diffusion's UNet under its original names.
+
+    Raises:
+        InputError: it is a pickle, or something else.
+    """
+    if file.suffix in (".ckpt", ".bin", ".pt", ".pth", ".pkl"):
+        raise InputError(f"{file} is a pickle, which can run code when it is loaded; give the same model as {SUFFIX}")
+    if file.suffix != SUFFIX:
+        raise InputError(f"{file} is not a {SUFFIX} file; give a folder of a {PIPELINE}, or one {SUFFIX} file")
+    if not any(name.startswith(UNET_PREFIX) for name in _shapes(file)):
+        raise InputError(
+            f"{file} holds no weight named {UNET_PREFIX}…, so it is not a whole Stable Diffusion in one file; "
+            "a part of one (a UNet, a LoRA) is no teacher: give the whole model"
+        )
+
+
+def layout_files(layout: Path) -> list[Path]:
+    """The files of a layout that a conversion uses, sorted by component.
+
+    A safety checker belongs to them where its weights are there.
+
+    Raises:
+        InputError: the folder does not describe a `StableDiffusionPipeline`.
+    """
+    index = _read_index(layout)
+    files = [layout / INDEX]
+    for name in (*COMPONENTS, *_kept(layout, index)):
+        if not (layout / name).is_dir():
+            raise InputError(
+                f"the layout {layout} has no {name}; it needs {', '.join(COMPONENTS)}, without weights: {_SAME_KIND}"
+            )
+        suffixes = DATA_SUFFIXES - {SUFFIX} if name in WITH_WEIGHTS else DATA_SUFFIXES
+        # An index of shards belongs to weights that are not taken.
+        found = [p for p in sorted((layout / name).iterdir()) if p.suffix in suffixes and ".index." not in p.name]
+        if name in WITH_WEIGHTS and layout / name / "config.json" not in found:
+            raise InputError(f"{layout / name} has no config.json; {_SAME_KIND}")
+        files += found
+    if not any((layout / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InputError(f"{layout / 'tokenizer'} has no vocabulary (tokenizer.json or vocab.json); {_SAME_KIND}")
+    if not (layout / "scheduler" / "scheduler_config.json").is_file():
+        raise InputError(f"{layout / 'scheduler'} has no scheduler_config.json; {_SAME_KIND}")
+    return files
+
+
+def conversion_of(file: Path, layout: Path, folder_sha256: str = "") -> Conversion:
+    """What a conversion of these inputs with the installed libraries is.
+
+    Raises:
+        InputError: the file or the layout cannot be used.
+    """
+    check_single_file(file)
+    return Conversion(
+        file_sha256=sha256_file(file),
+        layout_sha256=sha256_files(layout, layout_files(layout)),
+        diffusers=version("diffusers"),
+        transformers=version("transformers"),
+        folder_sha256=folder_sha256,
+    )
+
+
+def convert_single_file(file: Path, layout: Path, output: Path) -> Conversion:
+    """Write the diffusers folder of a single-file Stable Diffusion; nothing is downloaded.
+
+    Weights are diffusers' own conversion; every other file is the layout's, byte for byte. Where the file holds an
+    EMA of the UNet beside the UNet, the EMA is taken. Half precision stays half precision.
+
+    Args:
+        file: safetensors with weights under their original names (`model.diffusion_model.…`).
+        layout: a folder with `model_index.json` and each component's small files; weights in it are not read.
+        output: becomes a `StableDiffusionPipeline`'s folder.
+
+    Returns:
+        The record that was saved in `output`.
+
+    Raises:
+        InputError: an input or the output folder cannot be used, or the file does not fit the layout.
+    """
+    refuse_foreign(output, Conversion.FILE)
+    refuse_inside(output, file=file, layout=layout)
+    made_from = conversion_of(file, layout)
+    shapes = _shapes(file)
+    kinds = {kind for name, (_, kind) in shapes.items() if name.startswith(_PREFIXES) and "F" in kind}
+    with atomic_folder(output, Conversion.FILE) as folder:
+        for source in layout_files(layout):
+            target = folder / source.relative_to(layout)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target)
+        _write_index(layout, folder)
+        for name in WITH_WEIGHTS:
+            network = _network(name, file, layout, torch.float16 if kinds == {"F16"} else torch.float32)
+            if name == "unet":
+                _require_all_used(network, shapes, file, layout)
+            network.save_pretrained(folder / name, safe_serialization=True)
+            # The libraries write a configuration of their own version; the digest should not depend on it.
+            shutil.copyfile(layout / name / "config.json", folder / name / "config.json")
+        record = Conversion(**{**vars(made_from), "folder_sha256": folder_digest(folder)})
+        record.save(folder)
+    return record
+
+
+def _read_index(layout: Path) -> dict[str, Any]:
+    path = layout / INDEX
+    if not path.is_file():
+        raise InputError(f"the layout {layout} has no {INDEX}; {_SAME_KIND}")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); save the pipeline again") from error
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if kind != PIPELINE:
+        raise InputError(f"the layout {layout} is of a {kind}; a teacher must be a {PIPELINE}: {_SAME_KIND}")
+    return dict(index)
+
+
+def _kept(layout: Path, index: dict[str, Any]) -> list[str]:
+    """The optional components that go into the folder: with a safety checker that has weights, or none of them."""
+    if is_present(index, "safety_checker") and any((layout / "safety_checker").glob(f"*{SUFFIX}")):
+        return [name for name in _OPTIONAL if is_present(index, name)]
+    return []
+
+
+def _write_index(layout: Path, folder: Path) -> None:
+    index = _read_index(layout)
+    kept = _kept(layout, index)
+    for name in (*_OPTIONAL, "image_encoder"):
+        if name not in kept:
+            index[name] = [None, None]
+    if "safety_checker" not in kept:
+        index["requires_safety_checker"] = False
+    (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def _shapes(file: Path) -> dict[str, tuple[list[int], str]]:
+    """Shape and kind (`F16`, `F32`, `I64`, …) of each tensor of the file."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
+            return {name: (part.get_shape(), part.get_dtype()) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is not a readable safetensors file ({error}); get it again") from error
+
+
+def _network(name: str, file: Path, layout: Path, dtype: torch.dtype) -> Any:
+    """One network by diffusers' own conversion. The others are None, so that an error is about this one."""
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    others: dict[str, None] = dict.fromkeys((*COMPONENTS, *_OPTIONAL, "image_encoder"))
+    del others[name]
+    try:
+        pipeline = StableDiffusionPipeline.from_single_file(
+            str(file), config=str(layout), local_files_only=True, dtype=dtype, extract_ema=True, **others
+        )
+    except NotImplementedError as error:  # what was not in the file has no data
+        raise _lacks(name, file, layout) from error
+    except Exception as error:  # sizes that differ are a ValueError, a missing part is a type of the library's own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the {_NAMES[name]} of {file} does not fit the layout {layout}: {reason}; {_SAME_KIND}"
+        ) from error
+    network = getattr(pipeline, name)
+    if any(tensor.is_meta for tensor in network.state_dict().values()):
+        raise _lacks(name, file, layout)
+    return network
+
+
+def _lacks(name: str, file: Path, layout: Path) -> InputError:
+    return InputError(
+        f"{file} lacks weights of the {_NAMES[name]} that the layout {layout} describes: "
+        f"the file is not whole, or of another model; {_SAME_KIND}"
+    )
+
+
+def _require_all_used(unet: Any, shapes: dict[str, tuple[list[int], str]], file: Path, layout: Path) -> None:
+    # A layout with fewer blocks than the file has would load, and draw something else.
+    given = sum(torch.Size(shape).numel() for name, (shape, _) in shapes.items() if name.startswith(UNET_PREFIX))
+    used = sum(tensor.numel() for tensor in unet.state_dict().values())
+    if given != used:
+        raise InputError(
+            f"the UNet of {file} has {given:,} numbers, and the layout {layout} describes {used:,}; {_SAME_KIND}"
+        )
