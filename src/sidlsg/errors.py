@@ -24,6 +24,19 @@ class StorageError(SidlsgError):
     """Storage did not do what it was asked, and may do it later: the same command again is worth trying."""
 
 
+class AlarmError(SidlsgError):
+    """Training went wrong in a way that the message names, and was stopped."""
+
+    exit_code = 4
+
+
+class StoppedError(SidlsgError):
+    """The process was asked to end, and saved its state first: the same command goes on from there."""
+
+    exit_code = 75
+    """What sysexits.h calls a temporary failure: try again."""
+
+
 class VerdictError(SidlsgError):
     """The gate said no: the challenger was evaluated and not promoted."""
 

@@ -1,75 +1,382 @@
-"""Checkpoints of a training state: written whole, verified on load, the newest good one wins."""
+"""Checkpoints of a training state: sharded, written whole behind training's back, verified when they are read.
+
+One folder a checkpoint, `<iteration>/`, on disk or on S3: safetensors files, and `checkpoint.json` with their digests,
+which comes last. Without it a checkpoint was cut off and does not count. Tensors go through
+`torch.distributed.checkpoint`, which puts the parts together again for another number of processes.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from collections.abc import Callable
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
+
+from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.state import TrainingState
-from sidlsg.errors import InputError
+from sidlsg.distil.world import World
+from sidlsg.errors import ContentError, InputError, SidlsgError
 from sidlsg.storage import atomic_write, sha256_file
-from sidlsg.tensors import load_tensors, save_tensors
+from sidlsg.store import Store, open_store
 
-KEEP = 2
-"""How many checkpoints stay: the newest, and one to fall back on."""
+MANIFEST = "checkpoint.json"
+FILE_BYTES = 2**30
+"""About how large a file gets: writing one needs its size in memory once more."""
+_NAME = re.compile(rf"(\d{{9}})/{re.escape(MANIFEST)}")
+_UNFINISHED = ".unfinished-"
 
 
-class Checkpoints:
-    """The checkpoints of one run in a folder.
+@dataclass(frozen=True)
+class Manifest:
+    """What `checkpoint.json` says."""
 
-    Each is a safetensors file and a JSON file with its digest; the JSON is written last, so that a checkpoint
-    without one was cut off and does not count.
-    """
+    iteration: int
+    run: RunIdentity
+    counters: dict[str, Any]
+    files: dict[str, str]
+    """SHA-256 by name."""
+    score: float | None = None
+    """Of the EMA, where it was evaluated at this point; lower is better."""
 
-    def __init__(self, folder: Path, run_key: str, report: Callable[[str], None]) -> None:
-        """Args:
-        folder: where the checkpoints are.
-        run_key: digest of what the run is; a folder of another run is refused.
-        report: receives a line for each damaged checkpoint that is passed over.
+    def to_json(self) -> str:
+        """JSON text."""
+        return json.dumps({**vars(self), "run": self.run.parts}, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read it.
+
+        Raises:
+            ValueError: it is damaged.
         """
-        self.folder = folder
-        self.run_key = run_key
-        self.report = report
+        try:
+            values = json.loads(text)
+            return cls(**{**values, "run": RunIdentity(values["run"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"its {MANIFEST} is damaged") from error
 
-    def save(self, state: TrainingState) -> Path:
-        """Write the state, then drop all but the newest `KEEP`."""
-        path = self.folder / f"{state.iteration:09d}.safetensors"
-        save_tensors(path, state.tensors(), state.counters())
-        atomic_write(
-            path.with_suffix(".json"), json.dumps({"run_key": self.run_key, "sha256": sha256_file(path)}) + "\n"
-        )
-        for old in self._newest_first()[KEEP:]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
-        return path
 
-    def load_latest(self, state: TrainingState) -> Path | None:
+@dataclass
+class _Writing:
+    """A checkpoint on its way."""
+
+    thread: threading.Thread
+    iteration: int
+    error: BaseException | None = None
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run at one place."""
+
+    place: str
+    """A folder, or `s3://bucket/prefix`."""
+    run: RunIdentity
+    report: Callable[[str], None]
+    """Receives a line for each damaged checkpoint that is passed over, and each that could not be written."""
+    world: World = field(default_factory=World)
+    keep: int = 2
+    """How many stay, newest first; the one with the best score stays besides."""
+    accept_changes: bool = False
+    """Whether to continue a run whose recipe, teacher, prompts, seed or code was another."""
+    _writing: _Writing | None = None
+
+    def __post_init__(self) -> None:
+        # On disk; None on S3.
+        self.folder = None if "://" in self.place else Path(self.place)
+        self._store: Store = open_store(self.place)
+        if self.folder is not None and self.world.leads and self.folder.is_dir():
+            # A run that was killed leaves these; nobody else writes here.
+            for unfinished in self.folder.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+
+    def save(self, state: TrainingState, score: float | None = None, wait: bool = False) -> None:
+        """Write the state as it is now; training may go on at once.
+
+        A checkpoint that cannot be written is reported, and the earlier ones stay.
+
+        Args:
+            state: what to save.
+            score: of the EMA at this point, lower is better; None where it was not evaluated.
+            wait: return only when it is written.
+
+        Raises:
+            SidlsgError: with `wait`, it could not be written.
+        """
+        self.wait()
+        staged = {name: _on_host(tensor) for name, tensor in state.tensors().items()}
+        counters = json.loads(json.dumps(state.counters()))
+        writing = _Writing(threading.Thread(target=lambda: None), state.iteration)
+
+        def write() -> None:
+            try:
+                self._write(staged, Manifest(state_iteration, self.run, counters, {}, score))
+            except BaseException as error:  # a thread's errors would be lost
+                writing.error = error
+
+        state_iteration = state.iteration
+        # Not a daemon: a process that ends waits until its checkpoint is written.
+        writing.thread = threading.Thread(target=write, name="checkpoint")
+        self._writing = writing
+        writing.thread.start()
+        if wait:
+            self.wait(raising=True)
+
+    def wait(self, raising: bool = False) -> None:
+        """Wait for the checkpoint that is being written, if one is.
+
+        Args:
+            raising: raise its error rather than report it.
+
+        Raises:
+            SidlsgError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        writing.thread.join()
+        if writing.error is None:
+            return
+        if not isinstance(writing.error, SidlsgError | OSError):
+            raise writing.error
+        reason = " ".join(str(writing.error).split())
+        message = f"checkpoint {writing.iteration} could not be written to {self.place}: {reason}"
+        if raising:
+            raise SidlsgError(f"{message}; {self._fallback()}") from writing.error
+        self.report(f"{message}; training goes on, and {self._fallback()}")
+
+    def load_latest(self, state: TrainingState) -> str | None:
         """Restore the newest good checkpoint into `state`.
 
         Returns:
-            The file it came from; None where there is none and the run starts anew.
+            Where it came from; None where there is none and the run starts anew.
 
         Raises:
-            InputError: the checkpoints belong to another run.
+            InputError: the checkpoints belong to another run, and changes are not accepted.
         """
-        for marker in self._newest_first():
-            path = marker.with_suffix(".safetensors")
-            try:
-                expected = json.loads(marker.read_text())
-                if expected["run_key"] != self.run_key:
-                    raise InputError(
-                        f"{self.folder} holds checkpoints of another recipe, teacher, prompt set or code; "
-                        "give another folder, or delete it to start anew"
-                    )
-                if not path.is_file() or sha256_file(path) != expected["sha256"]:
-                    raise ValueError("its content does not match its digest")
-                state.restore(*load_tensors(path))
-            except (ValueError, KeyError) as error:
-                self.report(f"checkpoint {path} is damaged ({error}): passed over")
-                continue
-            return path
+        for iteration in reversed(self._agreed(self.iterations)):
+            name = f"{self.place.rstrip('/')}/{iteration:09d}"
+            problem = self._load(iteration, state)
+            if problem is None:
+                return name
+            if self.world.leads:
+                self.report(f"checkpoint {name} is damaged ({problem}): passed over")
         return None
 
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json"), reverse=True)
+    def iterations(self) -> list[int]:
+        """The iterations of all complete checkpoints, in order."""
+        found = (_NAME.fullmatch(name) for name in self._store.names())
+        return sorted(int(match[1]) for match in found if match)
+
+    def manifest(self, iteration: int) -> Manifest:
+        """What a checkpoint says of itself.
+
+        Raises:
+            ValueError: it is damaged.
+            SidlsgError: it cannot be read.
+        """
+        return Manifest.from_json(self._store.read(f"{iteration:09d}/{MANIFEST}"))
+
+    def best(self) -> int | None:
+        """The iteration of the checkpoint with the best score; None where none has one."""
+        scores = {}
+        for iteration in self.iterations():
+            with contextlib.suppress(ValueError):
+                scores[iteration] = self.manifest(iteration).score
+        scored = {iteration: score for iteration, score in scores.items() if score is not None}
+        return min(scored, key=lambda iteration: (scored[iteration], -iteration), default=None)
+
+    def _write(self, staged: dict[str, Tensor], manifest: Manifest) -> None:
+        """What the background does; every process, each with its own parts."""
+        name = f"{manifest.iteration:09d}"
+        with self._scratch(name) as folder:
+            self._save_tensors(staged, folder)
+            mine = sorted(folder.glob(f"shard-{self.world.rank + 1:05d}-*.safetensors"))
+            problem: BaseException | None = None
+            files: dict[str, str] = {}
+            try:
+                files = {path.name: sha256_file(path) for path in mine}
+                if self.folder is None:
+                    for file, digest in files.items():
+                        self._store.put(f"{name}/{file}", folder / file, digest)
+            except (OSError, SidlsgError) as error:
+                problem = error
+            everyone = self.world.gather((files, None if problem is None else str(problem)))
+            problems = [text for _, text in everyone if text is not None]
+            if problem is not None:
+                raise problem
+            if problems:
+                raise SidlsgError(problems[0])
+            if self.world.leads:
+                complete = Manifest(
+                    **{**vars(manifest), "files": {k: v for part, _ in everyone for k, v in part.items()}}
+                )
+                self._publish(name, folder, complete)
+                self._drop_old()
+
+    @contextlib.contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        """Where files are made: beside the target for a folder, so that they need only be renamed."""
+        if self.folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="sidlsg-checkpoint-"))
+        else:
+            folder = self.folder / f"{_UNFINISHED}{name}"
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield folder
+        finally:
+            if self.folder is None or self.world.leads:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _save_tensors(self, staged: dict[str, Tensor], folder: Path) -> None:
+        numbers, number, size = {}, 1, 0
+        for name, tensor in staged.items():
+            if size and size + tensor.nbytes > FILE_BYTES:
+                number, size = number + 1, 0
+            numbers[name] = number
+            size += tensor.nbytes
+        writer = HuggingFaceStorageWriter(str(folder), fqn_to_index_mapping=numbers, save_distributed=True)
+        alone = self.world.size == 1
+        try:
+            with _quiet():
+                dcp.save(staged, storage_writer=writer, process_group=self.world.background, no_dist=alone)
+        except CheckpointException as error:
+            raise _cause(error) from error
+
+    def _publish(self, name: str, folder: Path, manifest: Manifest) -> None:
+        if self.folder is None:
+            self._store.write(f"{name}/{MANIFEST}", manifest.to_json().encode())
+            return
+        atomic_write(folder / MANIFEST, manifest.to_json())
+        target = self.folder / name
+        aside = self.folder / f"{_UNFINISHED}{name}-before"
+        if target.exists():  # a damaged one of the same iteration, or half an iteration earlier
+            os.replace(target, aside)
+        os.replace(folder, target)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _drop_old(self) -> None:
+        stay = set(self.iterations()[-self.keep :]) | {self.best()}
+        for iteration in set(self.iterations()) - stay:
+            name = f"{iteration:09d}"
+            # The manifest first: a checkpoint that is half deleted must not count.
+            self._store.delete([f"{name}/{MANIFEST}"])
+            self._store.delete(self._store.names(f"{name}/"))
+
+    def _load(self, iteration: int, state: TrainingState) -> str | None:
+        """Restore one checkpoint; returns what is wrong with it, if something is, before anything was restored."""
+        problem, manifest = None, None
+        try:
+            manifest = self.manifest(iteration)
+        except (ValueError, ContentError) as error:
+            problem = str(error)
+        problem = self._first_problem(problem)
+        if manifest is None or problem is not None:
+            return problem
+        changed = self.run.differences(manifest.run)
+        if changed and not self.accept_changes:
+            raise InputError(
+                f"{self.place} holds checkpoints of another run: {'; '.join(changed)}. Give another folder, or delete "
+                "it to start anew, or give --accept-changes to go on from it all the same"
+            )
+        with self._files(iteration, manifest) as (folder, problem):
+            problem = self._first_problem(problem)
+            if problem is None:
+                tensors = state.tensors()
+                with _quiet():
+                    try:
+                        dcp.load(
+                            tensors,
+                            storage_reader=HuggingFaceStorageReader(str(folder)),
+                            process_group=self.world.background,
+                            no_dist=self.world.size == 1,
+                        )
+                    except CheckpointException as error:
+                        raise InputError(
+                            f"{self.place} holds checkpoints of networks or optimizers of another kind "
+                            f"({_cause(error)}); give another folder"
+                        ) from error
+                state.set_counters(manifest.counters)
+        return problem
+
+    @contextlib.contextmanager
+    def _files(self, iteration: int, manifest: Manifest) -> Iterator[tuple[Path, str | None]]:
+        """The checkpoint's files on this machine, and what is wrong with those that this process looked at."""
+        name = f"{iteration:09d}"
+        files = sorted(manifest.files.items())
+        if self.folder is not None:
+            folder = self.folder / name
+            # Each process reads a part of the files, and they tell each other.
+            yield folder, _damage(folder, files[self.world.rank :: self.world.size])
+            return
+        with tempfile.TemporaryDirectory(prefix="sidlsg-checkpoint-") as scratch:
+            problem = None
+            try:
+                for file, digest in files:
+                    self._store.get(f"{name}/{file}", Path(scratch) / file, digest)
+            except SidlsgError as error:
+                problem = str(error)
+            yield Path(scratch), problem
+
+    def _first_problem(self, mine: str | None) -> str | None:
+        return next((text for text in self.world.gather(mine) if text), None)
+
+    def _agreed(self, look: Callable[[], list[int]]) -> list[int]:
+        """What the leading process sees: others may see a shared folder a moment earlier or later."""
+        found: list[int] = self.world.gather(look() if self.world.leads else [])[0]
+        return found
+
+    def _fallback(self) -> str:
+        try:
+            there = self.iterations()
+        except SidlsgError:
+            return "what was written before could not be looked up now"
+        return f"the newest complete one is {there[-1]}" if there else "there is no complete one yet"
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy in the host's memory that training does not change, laid out as files need it."""
+    return tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def _damage(folder: Path, files: list[tuple[str, str]]) -> str | None:
+    for file, digest in files:
+        path = folder / file
+        if not path.is_file():
+            return f"{file} is missing"
+        if sha256_file(path) != digest:
+            return f"the content of {file} does not match its digest"
+    return None
+
+
+def _cause(error: CheckpointException) -> Exception:
+    """The library wraps what went wrong, by process; the first that speaks of a full disk, else the first."""
+    failures = [failure[0] for failure in error.failures.values()]
+    for failure in failures:
+        if isinstance(failure, OSError) and failure.errno == errno.ENOSPC:
+            return OSError(errno.ENOSPC, "no space left on the device; free some, and the next checkpoint is written")
+    first = failures[0]
+    return first if isinstance(first, Exception) else SidlsgError(str(first))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's advice that it runs in one process, which is meant."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield

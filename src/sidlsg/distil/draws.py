@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sidlsg.prompts.blocks import BLOCK
 from sidlsg.randomness import counted
 
 Update = Literal["fake_score", "generator"]
@@ -63,18 +64,38 @@ class DrawPlan:
         prompts = tuple(self._prompt_at(iteration, update, index) for index in range(start, stop))
         return Draws(prompts, replaced, torch.from_numpy(z), torch.from_numpy(noise), torch.from_numpy(t))
 
-    def micro_batches(self, iteration: int, update: Update, size: int) -> Iterator[Draws]:
-        """The whole batch in parts of at most `size` samples."""
-        for start in range(0, self.batch, size):
-            yield self.draw(iteration, update, start, min(start + size, self.batch))
+    def parts(self, share: range, size: int) -> Iterator[range]:
+        """A share of the batch in parts of at most `size` samples."""
+        for start in range(share.start, share.stop, size):
+            yield range(start, min(start + size, share.stop))
 
     def _prompt_at(self, iteration: int, update: Update, index: int) -> int:
         """Prompts pass in shuffled epochs; both updates take from the same pass, so none sees a prompt twice."""
         position = (iteration * len(UPDATES) + UPDATES.index(update)) * self.batch + index
         epoch, place = divmod(position, self.prompt_count)
-        return int(_epoch_order(self.seed, epoch, self.prompt_count)[place])
+        # Blocks in shuffled order, and shuffled within: only one block's prompts are needed at a time.
+        order, short = _block_order(self.seed, epoch, -(-self.prompt_count // BLOCK))
+        before = short * BLOCK
+        size_of_short = self.prompt_count - (len(order) - 1) * BLOCK
+        if before <= place < before + size_of_short:
+            turn, place = short, place - before
+        elif place < before:
+            turn, place = divmod(place, BLOCK)
+        else:
+            turn, place = divmod(place - size_of_short, BLOCK)
+            turn += 1
+        block = int(order[turn])
+        size = size_of_short if turn == short else BLOCK
+        return block * BLOCK + int(_order_in_block(self.seed, epoch, block, size)[place])
 
 
-@lru_cache(maxsize=2)  # a batch touches two epochs at most, unless there are fewer prompts than samples
-def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return counted(seed, "distil/prompts", epoch).permutation(count)
+@lru_cache(maxsize=4)
+def _block_order(seed: int, epoch: int, count: int) -> tuple[np.ndarray, int]:
+    """The order of an epoch's blocks, and at which turn the last block comes, which may be shorter."""
+    order = counted(seed, "distil/blocks", epoch).permutation(count)
+    return order, int(np.flatnonzero(order == count - 1)[0])
+
+
+@lru_cache(maxsize=4)  # a batch touches two blocks at most, unless there are fewer prompts than samples
+def _order_in_block(seed: int, epoch: int, block: int, size: int) -> np.ndarray:
+    return counted(seed, "distil/prompts", epoch, block).permutation(size)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.draws import DrawPlan
-from sidlsg.distil.sampler import generate_latents
+from sidlsg.distil.draws import UPDATES, DrawPlan
+from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.observe import Observer, Row
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, train_step
+from sidlsg.distil.step import Encode, Method, StepResult, train_step
+from sidlsg.distil.stopping import StopRequest
+from sidlsg.errors import AlarmError, StoppedError
 from sidlsg.progress import Meter
-from sidlsg.randomness import counted
 from sidlsg.recipes.recipe import Recipe
-from sidlsg.teacher.images import decode, grid, save_png
-from sidlsg.teacher.load import Teacher
-
-GRID_IMAGES = 36
-GRID_COLUMNS = 6
+from sidlsg.teacher.schedule import NoiseSchedule
 
 
 def learning_rate_factor(recipe: Recipe, iteration: int) -> float:
@@ -42,101 +42,220 @@ def grid_marks(recipe: Recipe) -> set[int]:
     )
 
 
-def train(
-    recipe: Recipe,
-    teacher: Teacher,
-    prompts: Sequence[str],
-    seed: int,
-    work: Path,
-    checkpoints: Checkpoints,
-    report: Callable[[str], None],
-) -> TrainingState:
+class Evaluation(Protocol):
+    """Scores the EMA along the way."""
+
+    best_by: str
+    """The score that says which checkpoint is the best; lower is better."""
+
+    def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
+        """Scores by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a training run works with; everything but the recipe and the state."""
+
+    teacher: Any
+    """The frozen teacher's `UNet2DConditionModel`, as `TrainingState.frozen` gives it."""
+    schedule: NoiseSchedule
+    """On the networks' device."""
+    latent_shape: tuple[int, int, int]
+    prompt_count: int
+    encode: Encode
+    seed: int
+    checkpoints: Checkpoints
+    report: Callable[[str], None]
+    grids: GridDrawer | None = None
+    evaluation: Evaluation | None = None
+    alarms: Callable[[Row], str | None] | None = None
+    """Looks at a row of the log; what it says ends the run."""
+    observers: Sequence[Observer] = ()
+    stop: StopRequest = field(default_factory=StopRequest)
+
+
+def train(recipe: Recipe, state: TrainingState, run: Run) -> TrainingState:
     """Distil, from the newest checkpoint where there is one.
 
     Args:
         recipe: all values.
-        teacher: the frozen teacher.
-        prompts: the prompt set, in its order.
-        seed: of every draw.
-        work: receives `grids/<images seen>.png`.
-        checkpoints: where the state is kept.
-        report: receives a line about resuming.
+        state: where to start; changed in place.
+        run: what to work with.
 
     Returns:
         The final state; its EMA is the student.
+
+    Raises:
+        InputError: the checkpoints are another run's.
+        StoppedError: the process was asked to end; the state is saved.
+        AlarmError: an alarm that may stop the run went off.
     """
-    state = TrainingState.start(teacher.unet, recipe.lr, recipe.fake_score_lr, recipe.adam_eps)
-    found = checkpoints.load_latest(state)
-    if found is not None:
-        report(
+    found = run.checkpoints.load_latest(state)
+    if found is not None and state.world.leads:
+        run.report(
             f"continues from {found}: iteration {state.iteration} of {recipe.iterations}, "
             f"{state.images_seen:,} images seen"
         )
-    method = Method(
-        teacher=teacher.unet,
-        schedule=teacher.schedule,
-        guidance=recipe.guidance,
-        alpha=recipe.alpha,
-        t_init=recipe.t_init,
-    )
-    plan = DrawPlan(
-        seed=seed,
-        batch=recipe.batch,
-        prompt_count=len(prompts),
-        latent_shape=teacher.latent_shape,
-        prompt_dropout=recipe.prompt_dropout if recipe.guidance.drops_prompts else 0.0,
-    )
-
-    def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        texts = ["" if r else prompts[i] for i, r in zip(indices, replaced, strict=True)]
-        return teacher.encode(texts), teacher.encode.uncond
-
-    marks = grid_marks(recipe)
-    if state.iteration == 0 and 0 in marks:
-        draw_grid(state, teacher, prompts, recipe.t_init, seed, work)
-    total = recipe.iterations * recipe.batch
-    clock = time.monotonic()
-    with Meter("distil", total, "images", done=state.images_seen) as meter:
-        while state.iteration < recipe.iterations:
-            factor = learning_rate_factor(recipe, state.iteration)
-            state.set_learning_rates(factor * recipe.lr, factor * recipe.fake_score_lr)
-            result = train_step(state, method, plan, encode, recipe.micro_batch, recipe.ema_half_life)
-            now = time.monotonic()
-            seconds, clock = now - clock, now
-            state.seconds += seconds
-            if state.iteration % recipe.log_every == 0 or state.iteration == recipe.iterations:
-                state.log.append(
-                    {
-                        "iteration": state.iteration,
-                        "images_seen": state.images_seen,
-                        "fake_score_loss": result.fake_score_loss,
-                        "generator_loss": result.generator_loss,
-                        "fake_score_gradient_norm": result.gradient_norms["fake_score"],
-                        "generator_gradient_norm": result.gradient_norms["generator"],
-                        "learning_rate": factor * recipe.lr,
-                        "nan_samples": state.nan_samples,
-                        "images_per_second": recipe.batch / seconds,
-                        "seconds": state.seconds,
-                    }
-                )
-            meter.update(
-                state.images_seen,
-                f"losses: fake score {result.fake_score_loss:.2f}, generator {result.generator_loss:.2f}",
-            )
-            if state.iteration in marks:
-                draw_grid(state, teacher, prompts, recipe.t_init, seed, work)
-            if state.iteration % recipe.checkpoint_every == 0 or state.iteration == recipe.iterations:
-                checkpoints.save(state)
+    loop = _Loop(recipe, state, run)
+    with run.stop.listening(), _quiet_unless(state.world.leads, recipe, state) as meter:
+        try:
+            loop.until_the_end(meter)
+        finally:
+            run.checkpoints.wait()
     return state
 
 
-@torch.no_grad()
-def draw_grid(
-    state: TrainingState, teacher: Teacher, prompts: Sequence[str], t_init: int, seed: int, work: Path
-) -> None:
-    """Draw the EMA's samples of the same prompts and noises each time."""
-    places = counted(seed, "distil/grid/prompts").choice(len(prompts), GRID_IMAGES, replace=len(prompts) < GRID_IMAGES)
-    z = counted(seed, "distil/grid/z").standard_normal((GRID_IMAGES, *teacher.latent_shape), dtype="float32")
-    cond = teacher.encode([prompts[i] for i in places])
-    latents = generate_latents(state.ema, teacher.schedule, torch.from_numpy(z).to(state.device), cond, t_init)
-    save_png(grid(decode(teacher.vae, latents), GRID_COLUMNS), work / "grids" / f"{state.images_seen:09d}.png")
+class _Loop:
+    """One pass through the iterations that are left."""
+
+    def __init__(self, recipe: Recipe, state: TrainingState, run: Run) -> None:
+        self.recipe, self.state, self.run = recipe, state, run
+        self.method = Method(
+            teacher=state.call(run.teacher),
+            schedule=run.schedule,
+            guidance=recipe.guidance,
+            alpha=recipe.alpha,
+            t_init=recipe.t_init,
+        )
+        self.plan = DrawPlan(
+            seed=run.seed,
+            batch=recipe.batch,
+            prompt_count=run.prompt_count,
+            latent_shape=run.latent_shape,
+            prompt_dropout=recipe.prompt_dropout if recipe.guidance.drops_prompts else 0.0,
+        )
+        self.marks = grid_marks(recipe)
+        self.clock = time.monotonic()
+        self.logged_at = (state.images_seen, self.clock)
+        self.nan_samples_then = state.nan_samples
+
+    def until_the_end(self, meter: Meter | None) -> None:
+        """Iterate, and do what is due after each iteration."""
+        recipe, state = self.recipe, self.state
+        if state.iteration == 0 and not state.fake_score_done and 0 in self.marks:
+            self._draw()
+        note = ""
+        while state.iteration < recipe.iterations:
+            done = state.iteration + 1
+            final = done == recipe.iterations
+            observe = done % recipe.log_every == 0 or final
+            factor = learning_rate_factor(recipe, state.iteration)
+            state.set_learning_rates(factor * recipe.lr, factor * recipe.fake_score_lr)
+            result = train_step(
+                state,
+                self.method,
+                self.plan,
+                self.run.encode,
+                recipe.micro_batch,
+                recipe.ema_half_life,
+                observe,
+                self.run.stop,
+            )
+            if state.fake_score_done:  # stopped between the two updates
+                state.carried = self._numbers(result) if observe else {}
+                self._end_early()
+            if observe:
+                row = self._row(result, factor * recipe.lr)
+                state.log.append(row)
+                self._tell(lambda observer, row=row: observer.logged(row))  # type: ignore[misc]
+                self._look_for_alarms(row)
+                note = f"losses: fake score {row['fake_score_loss']:.2f}, generator {row['generator_loss']:.2f}"
+            state.carried = {}
+            self._count_time()
+            if meter is not None:
+                meter.update(state.images_seen, note)
+            if state.iteration in self.marks:
+                self._draw()
+            score = self._evaluate(final)
+            if score is not None or final or state.iteration % recipe.checkpoint_every == 0:
+                # The last one must be there before the student is made of it.
+                self.run.checkpoints.save(state, score, wait=final)
+            if result.stopped and not final:
+                self._end_early()
+
+    def _end_early(self) -> None:
+        self._count_time()
+        self.run.checkpoints.save(self.state, wait=True)
+        raise StoppedError(
+            f"asked to end at iteration {self.state.iteration} of {self.recipe.iterations}; "
+            f"the state is saved in {self.run.checkpoints.place}, and the same command goes on from there"
+        )
+
+    def _row(self, result: StepResult, rate: float) -> Row:
+        state = self.state
+        numbers = self._numbers(result)  # reading waits for the device: the time below is that of finished work
+        now = time.monotonic()
+        images, then = self.logged_at
+        self.logged_at = (state.images_seen, now)
+        seen = state.images_seen - images
+        nan_samples = state.nan_samples - self.nan_samples_then
+        self.nan_samples_then = state.nan_samples
+        return {
+            "iteration": state.iteration,
+            "images_seen": state.images_seen,
+            **state.carried,
+            **numbers,
+            "learning_rate": rate,
+            "nan_samples": state.nan_samples,
+            "nan_share": nan_samples / max(1, seen * len(UPDATES)),
+            "images_per_second": seen / max(now - then, 1e-9),
+            "seconds": state.seconds + now - self.clock,
+        }
+
+    def _numbers(self, result: StepResult) -> Row:
+        """What the iteration reported, read from the device at once."""
+        names = [f"{update}_loss" for update in result.losses]
+        losses = self.state.world.total(torch.stack(list(result.losses.values())).double())
+        values: list[Tensor] = [*losses]
+        for update, norm in result.gradient_norms.items():
+            names.append(f"{update}_gradient_norm")
+            values.append(norm)
+        names += result.signs
+        values += result.signs.values()
+        read = torch.stack([value.double() for value in values]).tolist()
+        return dict(zip(names, read, strict=True))
+
+    def _draw(self) -> None:
+        if self.run.grids is not None:
+            with self.state.drawing() as unet:
+                picture = self.run.grids.draw(unet, self.state.images_seen)
+            self._tell(lambda observer: observer.drawn(self.state.images_seen, picture))
+
+    def _evaluate(self, final: bool) -> float | None:
+        """Score the EMA where it is due; the score that names the best checkpoint."""
+        evaluation, every = self.run.evaluation, self.recipe.evaluate_every
+        seen, batch = self.state.images_seen, self.recipe.batch
+        if evaluation is None or not every or (seen // every == (seen - batch) // every and not final):
+            return None
+        with self.state.drawing() as unet:
+            scores = evaluation(unet)
+        row = {"iteration": self.state.iteration, "images_seen": seen, **scores}
+        self.state.evaluations.append(row)
+        self._tell(lambda observer: observer.evaluated(row))
+        return scores[evaluation.best_by]
+
+    def _look_for_alarms(self, row: Row) -> None:
+        """End the run in all processes where the leading one's alarms say so."""
+        message = self.run.alarms(row) if self.run.alarms is not None and self.state.world.leads else None
+        said = torch.tensor(int(message is not None), device=self.state.device)
+        if int(self.state.world.total(said)):
+            raise AlarmError(message or "ended by an alarm; the leading process says which")
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.state.seconds += now - self.clock
+        self.clock = now
+
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        if self.state.world.leads:
+            for observer in self.run.observers:
+                what(observer)
+
+
+@contextlib.contextmanager
+def _quiet_unless(leads: bool, recipe: Recipe, state: TrainingState) -> Iterator[Meter | None]:
+    if not leads:
+        yield None
+        return
+    with Meter("distil", recipe.iterations * recipe.batch, "images", done=state.images_seen) as meter:
+        yield meter

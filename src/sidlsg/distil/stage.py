@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diffusers import UNet2DConditionModel
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.loop import train
+from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.loop import Evaluation, Run, train
+from sidlsg.distil.observe import Observer
+from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
+from sidlsg.distil.world import World, joined
+from sidlsg.encode.source import choose_source
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
-from sidlsg.hardware import best_device, device_name, set_threads
+from sidlsg.hardware import device_name, set_threads
 from sidlsg.package import TRAINING_CODE, code_digest
-from sidlsg.prompts.read import read_prompts
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
 from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside
-from sidlsg.teacher.folder import check_folder
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.load import Teacher, load_teacher
+
+GRIDS = "grids"
 
 
-def run_key(recipe: Recipe, teacher_sha256: str, prompts_sha256: str, seed: int) -> str:
-    """Digest of everything that a checkpoint depends on: only an equal run may continue it."""
-    parts = [recipe.digest, teacher_sha256, prompts_sha256, str(seed), code_digest(TRAINING_CODE)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What a run may have besides, and does without."""
+
+    embeddings: Path | None = None
+    """Folder of an EmbeddingSet; None to encode prompts on the fly."""
+    generator_from: Path | None = None
+    """A folder whose UNet the generator starts from, such as an earlier student's; None for the teacher's."""
+    accept_changes: bool = False
+    """Whether to continue checkpoints of another recipe, teacher, prompt set, seed or code."""
+    evaluation: Callable[[Teacher], Evaluation] | None = None
+    """Makes what scores the EMA along the way."""
+    observers: Sequence[Observer] = ()
+    """Told of the run's progress, in the leading process."""
+
+
+def run_identity(
+    recipe: Recipe, teacher_sha256: str, prompts_sha256: str, seed: int, generator_sha256: str = ""
+) -> RunIdentity:
+    """Everything that a checkpoint depends on."""
+    parts = {
+        **recipe.identity,
+        "teacher": teacher_sha256,
+        "prompts": prompts_sha256,
+        "seed": str(seed),
+        "code": code_digest(TRAINING_CODE),
+    }
+    return RunIdentity(parts | ({"generator_from": generator_sha256} if generator_sha256 else {}))
+
+
+def run_name(recipe: Recipe, identity: RunIdentity) -> str:
+    """A name for the run's checkpoints that no other run has, and that the same run finds again."""
+    return f"{recipe.name}-{identity.key[:16]}"
 
 
 def distil(
@@ -37,10 +75,11 @@ def distil(
     output: Path,
     recipe: Recipe,
     seed: int,
-    checkpoints: Path,
+    checkpoints: str | Path,
     report: Callable[[str], None],
+    extras: Extras | None = None,
 ) -> Student:
-    """Distil a teacher into a one-step student and export it.
+    """Distil a teacher into a one-step student and export it; alone, or in each process that torchrun started.
 
     Args:
         prompts: folder of a PromptSet.
@@ -48,43 +87,146 @@ def distil(
         output: becomes the student's diffusers folder.
         recipe: all values of the run.
         seed: of every draw.
-        checkpoints: each run has a folder of its own in here, so a run that was killed finds its state and a
-            changed one does not take another's.
+        checkpoints: a folder or an `s3://` prefix of this run alone; a run that was stopped goes on from there.
         report: receives lines for the user.
+        extras: what else there is.
 
     Returns:
         The record that was saved in `output`.
 
     Raises:
-        InputError: an input or the output folder cannot be used.
+        InputError: an input, the output folder or the checkpoints cannot be used.
+        StoppedError: the process was asked to end; the same call goes on.
+        AlarmError: an alarm ended the run.
     """
+    extras = extras or Extras()
     refuse_foreign(output, Student.FILE)
-    refuse_inside(output, prompts=prompts, teacher=teacher, checkpoints=checkpoints)
+    refuse_inside(output, prompts=prompts, teacher=teacher)
+    if "://" not in str(checkpoints):
+        refuse_inside(output, checkpoints=Path(checkpoints))
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
-    texts = read_prompts(prompts)
     set_threads()
-    device = best_device()
-    loaded = load_teacher(teacher, device)
-    key = run_key(recipe, loaded.sha256, prompt_set.digest, seed)
-    work = checkpoints / key[:16]
-    state = train(recipe, loaded, texts, seed, work, Checkpoints(work, key, report), report)
+    set_matmul_precision(recipe.precision)
+    with joined() as world:
+        world.share(recipe.batch)
+        loaded = load_teacher(teacher, text_device=world.device)
+        origin = None if extras.generator_from is None else load_teacher(extras.generator_from)
+        identity = run_identity(
+            recipe,
+            loaded.sha256,
+            prompt_set.digest,
+            seed,
+            "" if extras.generator_from is None else folder_digest(extras.generator_from),
+        )
+        saved = Checkpoints(
+            place=str(checkpoints),
+            run=identity,
+            report=report,
+            world=world,
+            keep=recipe.keep_checkpoints,
+            accept_changes=extras.accept_changes,
+        )
+        work = output.parent / f".{output.name}.{GRIDS}" if saved.folder is None else saved.folder / GRIDS
+        state = TrainingState.start(
+            loaded.unet,
+            recipe.lr,
+            recipe.fake_score_lr,
+            recipe.adam_eps,
+            settings=recipe.settings,
+            world=world,
+            generator=None if origin is None else origin.unet,
+            report=report,
+        )
+        run = _run(recipe, loaded, prompts, seed, saved, work, state, report, extras)
+        train(recipe, state, run)
+        unet = student_unet(state, loaded.unet)
+        if not world.leads:
+            world.barrier()  # the leading process writes; leave together
+            return Student.load(output)
+        student = _write(output, recipe, loaded, prompt_set, seed, state, unet, work)
+        world.barrier()
+        return student
 
+
+def _run(
+    recipe: Recipe,
+    teacher: Teacher,
+    prompts: Path,
+    seed: int,
+    checkpoints: Checkpoints,
+    grids: Path,
+    state: TrainingState,
+    report: Callable[[str], None],
+    extras: Extras,
+) -> Run:
+    """What the training loop works with: text encoder and VAE stay where they are not in the way."""
+    world = state.world
+    schedule = teacher.schedule.to(world.device)
+    prompt_count = PromptSet.load(prompts).count
+    encode = choose_source(extras.embeddings, prompts, teacher, recipe.text_states, world.device)
+    drawer = GridDrawer(
+        folder=grids if world.leads else None,
+        vae=teacher.vae,
+        schedule=schedule,
+        encode=encode,
+        prompt_count=prompt_count,
+        latent_shape=teacher.latent_shape,
+        t_init=recipe.t_init,
+        seed=seed,
+        at_once=recipe.micro_batch,
+    )
+    return Run(
+        teacher=state.frozen(teacher.unet),
+        schedule=schedule,
+        latent_shape=teacher.latent_shape,
+        prompt_count=prompt_count,
+        encode=encode,
+        seed=seed,
+        checkpoints=checkpoints,
+        report=report,
+        grids=drawer,
+        evaluation=None if extras.evaluation is None else extras.evaluation(teacher),
+        observers=extras.observers,
+    )
+
+
+def student_unet(state: TrainingState, like: Any) -> UNet2DConditionModel:
+    """The EMA as a float32 network in the host's memory, put together where processes have parts of it."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(state.ema, options=options)
+    unet = UNet2DConditionModel.from_config(like.config)
+    if weights:  # only the leading process has them all
+        unet.load_state_dict(weights)
+    return unet
+
+
+def _write(
+    output: Path,
+    recipe: Recipe,
+    teacher: Teacher,
+    prompt_set: PromptSet,
+    seed: int,
+    state: TrainingState,
+    unet: UNet2DConditionModel,
+    grids: Path,
+) -> Student:
     with atomic_folder(output, Student.FILE) as folder:
-        files = write_folder(loaded, _as_unet(state), recipe.t_init, recipe.export_dtype, folder)
-        log = folder / "training_log.jsonl"
-        atomic_write(log, "".join(json.dumps(row) + "\n" for row in state.log))
-        grids = []
-        for source in sorted((work / "grids").glob("*.png")):
-            target = folder / "grids" / source.name
+        files = write_folder(teacher, unet, recipe.t_init, recipe.export_dtype, folder)
+        log = _write_rows(folder / "training_log.jsonl", state.log)
+        evaluations = _write_rows(folder / "evaluations.jsonl", state.evaluations)
+        pictures = []
+        for source in sorted(grids.glob("*.png")):
+            target = folder / GRIDS / source.name
             target.parent.mkdir(exist_ok=True)
-            grids.append(Path(shutil.copyfile(source, target)))
+            pictures.append(Path(shutil.copyfile(source, target)))
+        hardware = device_name(state.device)
         student = Student(
             recipe=recipe.name,
             recipe_values=recipe.values(),
             strategy=recipe.strategy,
             kappas=recipe.guidance.scales,
-            teacher_sha256=loaded.sha256,
+            teacher_sha256=teacher.sha256,
             prompts_sha256=prompt_set.digest,
             package_sha256=code_digest(),
             seed=seed,
@@ -93,17 +235,18 @@ def distil(
             images_seen=state.images_seen,
             nan_samples=state.nan_samples,
             seconds=round(state.seconds, 1),
-            hardware=device_name(device),
+            hardware=hardware if state.world.size == 1 else f"{state.world.size} × {hardware}",
             model=tuple(file_ref(path, folder) for path in files),
             training_log=file_ref(log, folder),
-            grids=tuple(file_ref(path, folder) for path in grids),
+            evaluations=file_ref(evaluations, folder) if state.evaluations else None,
+            grids=tuple(file_ref(path, folder) for path in pictures),
         )
         student.save(folder)
         atomic_write(folder / "README.md", student_card(student))
     return student
 
 
-def _as_unet(state: TrainingState) -> UNet2DConditionModel:
-    if not isinstance(state.ema, UNet2DConditionModel):
-        raise TypeError(f"the EMA is a {type(state.ema).__name__}, not a UNet2DConditionModel")
-    return state.ema
+def _write_rows(path: Path, rows: Sequence[dict[str, float]]) -> Path:
+    if rows:
+        atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -1,30 +1,39 @@
-"""The one object that holds everything a run needs to continue."""
+"""One object holds all of training's state: everything that a checkpoint needs to continue."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sidlsg.tensors import (
-    Tensors,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    with_prefix,
-    without_prefix,
+from sidlsg.distil.networks import compiles, prepared
+from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learning_rate
+from sidlsg.distil.parallel import Parallel
+from sidlsg.distil.precision import COMPUTE, autocasting, new_loss_scaler
+from sidlsg.distil.settings import Settings
+from sidlsg.distil.world import World
+
+NETWORKS = ("generator", "fake_score", "ema")
+_COUNTERS = (
+    "iteration",
+    "fake_score_done",
+    "carried",
+    "images_seen",
+    "nan_samples",
+    "seconds",
+    "log",
+    "evaluations",
 )
-
-_NETWORKS = ("generator", "fake_score", "ema")
-_OPTIMIZERS = ("generator_optimizer", "fake_score_optimizer")
-_COUNTERS = ("iteration", "images_seen", "nan_samples", "seconds", "log")
 
 
 @dataclass
 class TrainingState:
-    """Networks, optimizers, EMA, counters and log of one run.
+    """Networks, optimizers, loss scales, EMA, counters and logs of one run.
 
     There is no random state: all draws follow from `iteration`.
     """
@@ -34,55 +43,137 @@ class TrainingState:
     ema: nn.Module
     generator_optimizer: torch.optim.Optimizer
     fake_score_optimizer: torch.optim.Optimizer
+    generator_scaler: torch.amp.GradScaler
+    fake_score_scaler: torch.amp.GradScaler
+    parallel: Parallel
+    settings: Settings
+    compiled: bool = False
+    """Whether the networks' blocks are compiled."""
     iteration: int = 0
     """Finished iterations."""
+    fake_score_done: bool = False
+    """Whether the fake score has had its update of the iteration that is not finished yet."""
+    carried: dict[str, float] = field(default_factory=dict)
+    """What that update reported, for the log's row of the iteration."""
     images_seen: int = 0
     nan_samples: int = 0
     seconds: float = 0.0
     """Training time so far, restarts added up."""
     log: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    """Scores of the EMA along the way: one row an evaluation, with `images_seen`."""
 
     @classmethod
-    def start(cls, teacher: nn.Module, lr: float, fake_score_lr: float, eps: float = 1e-8) -> TrainingState:
-        """Generator, fake score and EMA as copies of the teacher; Adam with β = (0, 0.999), no weight decay."""
-        generator, fake_score = (copy.deepcopy(teacher).requires_grad_(True) for _ in range(2))
-        ema = copy.deepcopy(teacher).requires_grad_(False)
+    def start(
+        cls,
+        teacher: Any,
+        lr: float,
+        fake_score_lr: float,
+        eps: float = 1e-8,
+        *,
+        settings: Settings | None = None,
+        world: World | None = None,
+        generator: Any = None,
+        report: Callable[[str], None] = print,
+    ) -> TrainingState:
+        """Generator, fake score and EMA as copies of the teacher; Adam with β = (0, 0.999), no weight decay.
 
-        def adam(network: nn.Module, rate: float) -> torch.optim.Adam:
-            fused = next(network.parameters()).dtype == torch.float32
-            return torch.optim.Adam(network.parameters(), lr=rate, betas=(0.0, 0.999), eps=eps, fused=fused)
+        Args:
+            teacher: a float32 `UNet2DConditionModel`; it stays as it is.
+            lr: the generator's learning rate.
+            fake_score_lr: the fake score's.
+            eps: Adam's.
+            settings: how the machine is used.
+            world: the processes that train together.
+            generator: what the generator starts from, where not from the teacher.
+            report: receives a line where a setting cannot be had.
+        """
+        settings, world = settings or Settings(), world or World()
+        parallel = Parallel(world, settings.parallel, COMPUTE[settings.precision])
+        compiled = settings.compile and compiles(teacher, world.device, report)
 
-        return cls(generator, fake_score, ema, adam(generator, lr), adam(fake_score, fake_score_lr))
+        def network(source: Any, trained: bool) -> Any:
+            return parallel.spread(prepared(copy.deepcopy(source), settings, world.device, compiled, trained))
+
+        first, ema = network(generator or teacher, True), network(generator or teacher, False)
+        if settings.ema_offload:
+            ema.to("cpu")
+        fake_score = network(teacher, True)
+        offload = settings.optimizer_offload
+        return cls(
+            generator=first,
+            fake_score=fake_score,
+            ema=ema,
+            generator_optimizer=make_optimizer(settings.optimizer, first, lr, eps, offload),
+            fake_score_optimizer=make_optimizer(settings.optimizer, fake_score, fake_score_lr, eps, offload),
+            generator_scaler=new_loss_scaler(settings.precision, world.device),
+            fake_score_scaler=new_loss_scaler(settings.precision, world.device),
+            parallel=parallel,
+            settings=settings,
+            compiled=compiled,
+        )
+
+    def frozen(self, teacher: Any) -> Any:
+        """The teacher's UNet as it runs beside these networks, changed in place; under autocast in that precision."""
+        dtype = COMPUTE[self.settings.precision]
+        if dtype is not None:
+            teacher.to(dtype)
+        network = prepared(teacher, self.settings, self.world.device, self.compiled, trained=False)
+        return self.parallel.spread(network)
+
+    def call(self, network: nn.Module) -> Callable[..., Any]:
+        """A network as a callable in the run's precision."""
+        return autocasting(network, self.settings.precision, self.world.device)
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[Callable[..., Any]]:
+        """The EMA as a callable, on the networks' device for as long as it draws."""
+        if self.settings.ema_offload:
+            self.ema.to(self.device)
+        try:
+            yield self.call(self.ema)
+        finally:
+            if self.settings.ema_offload:
+                self.ema.to("cpu")
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.generator.parameters()).device
 
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.parallel.world
+
     def set_learning_rates(self, lr: float, fake_score_lr: float) -> None:
         """Set both optimizers' learning rates for the next step."""
-        for optimizer, rate in ((self.generator_optimizer, lr), (self.fake_score_optimizer, fake_score_lr)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        set_learning_rate(self.generator_optimizer, lr)
+        set_learning_rate(self.fake_score_optimizer, fake_score_lr)
 
-    def tensors(self) -> Tensors:
-        """Every tensor of the state, by name."""
-        result: Tensors = {}
-        for name in _NETWORKS:
-            result |= with_prefix(name, getattr(self, name).state_dict())
-        for name in _OPTIMIZERS:
-            result |= with_prefix(name, optimizer_tensors(getattr(self, name)))
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state by name, live: what is copied into them is restored."""
+        result: dict[str, Tensor] = {}
+        for name in NETWORKS:
+            network = getattr(self, name)
+            result |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+        for name in ("generator", "fake_score"):
+            optimizer = getattr(self, f"{name}_optimizer")
+            tensors = optimizer_tensors(optimizer, getattr(self, name))
+            result |= {f"{name}_optimizer.{key}": value for key, value in tensors.items()}
         return result
 
     def counters(self) -> dict[str, Any]:
         """Everything else, fit for JSON."""
-        return {name: getattr(self, name) for name in _COUNTERS}
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        for name in ("generator", "fake_score"):
+            counters[f"{name}_scaler"] = getattr(self, f"{name}_scaler").state_dict()
+        return counters
 
-    def restore(self, tensors: Tensors, counters: dict[str, Any]) -> None:
-        """Put back what `tensors` and `counters` gave."""
-        for name in _NETWORKS:
-            getattr(self, name).load_state_dict(without_prefix(name, tensors))
-        for name in _OPTIMIZERS:
-            load_optimizer_tensors(getattr(self, name), without_prefix(name, tensors))
+    def set_counters(self, counters: dict[str, Any]) -> None:
+        """Put back what `counters` gave."""
         for name in _COUNTERS:
             setattr(self, name, counters[name])
+        for name in ("generator", "fake_score"):
+            if counters[f"{name}_scaler"]:
+                getattr(self, f"{name}_scaler").load_state_dict(counters[f"{name}_scaler"])

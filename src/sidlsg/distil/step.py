@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sidlsg.distil.draws import DrawPlan, Draws, Update
+from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.ema import ema_decay, update_ema
-from sidlsg.distil.gradients import clean_gradients, finite_samples
+from sidlsg.distil.gradients import clean_gradients, finite_samples, gradient_norm
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.losses import fake_score_loss, generator_loss
+from sidlsg.distil.notice import Notice
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -28,7 +29,7 @@ class Method:
     """The fixed parts of the method: the frozen teacher, the four scales, α and t_init."""
 
     teacher: Any
-    """The teacher's frozen `UNet2DConditionModel`."""
+    """The teacher's frozen `UNet2DConditionModel`, or a callable that runs it."""
     schedule: NoiseSchedule
     guidance: Guidance
     alpha: float = 1.0
@@ -65,18 +66,33 @@ class Method:
 
 @dataclass
 class StepResult:
-    """What an iteration reports."""
+    """What an iteration reports; the tensors are scalars that stay on the device until somebody reads them."""
 
-    fake_score_loss: float = 0.0
-    generator_loss: float = 0.0
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """By update: the loss over the whole batch, of this process's samples alone."""
+    gradient_norms: dict[str, Tensor] = field(default_factory=dict)
+    """By update, where they were asked for."""
+    signs: dict[str, Tensor] = field(default_factory=dict)
+    """What alarms look at, where it was asked for; of this process's last micro-batch."""
     nan_samples: int = 0
-    gradient_norms: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
+    """Whether it ended early because one of the processes was asked to stop."""
 
 
 def train_step(
-    state: TrainingState, method: Method, plan: DrawPlan, encode: Encode, micro_batch: int, half_life: float
+    state: TrainingState,
+    method: Method,
+    plan: DrawPlan,
+    encode: Encode,
+    micro_batch: int,
+    half_life: float,
+    observe: bool = True,
+    stop: Callable[[], bool] = lambda: False,
 ) -> StepResult:
-    """Advance `state` by one iteration.
+    """Advance `state` by one iteration, or by the rest of one.
+
+    Nothing here waits for the device's end of an update, but for one flag that is known halfway through its last
+    backward pass: whether a sample was not finite.
 
     Args:
         state: both networks, their optimizers, the EMA and the counters; changed in place.
@@ -85,71 +101,171 @@ def train_step(
         encode: prompts to text states.
         micro_batch: samples in memory at once; the gradient is that of the whole batch.
         half_life: of the EMA, in images.
+        observe: whether norms and signs are wanted.
+        stop: asked once an update; True in any process ends the iteration before the next update.
     """
     result = StepResult()
-    turns: tuple[tuple[Update, nn.Module, torch.optim.Optimizer], ...] = (
-        ("fake_score", state.fake_score, state.fake_score_optimizer),
-        ("generator", state.generator, state.generator_optimizer),
-    )
-    for update, network, optimizer in turns:
-        optimizer.zero_grad(set_to_none=True)
-        with _only_trainable(network, state.fake_score, state.generator):
-            total, left_out = accumulate(state, method, plan, encode, micro_batch, update)
-        parameters = list(network.parameters())
-        clean_gradients(parameters)
-        result.gradient_norms[update] = float(
-            nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        setattr(result, f"{update}_loss", total)
-        result.nan_samples += left_out
+    for update in UPDATES:
+        if update == "fake_score" and state.fake_score_done:
+            continue  # the run was stopped between the two
+        pass_ = accumulate(state, method, plan, encode, micro_batch, update, stop)
+        result.losses[update] = pass_.loss
+        result.nan_samples += pass_.left_out
+        state.nan_samples += pass_.left_out
+        if observe:
+            result.signs |= pass_.signs
+        norm = _apply_gradients(state, update, observe)
+        if norm is not None:
+            result.gradient_norms[update] = norm
+        state.fake_score_done = update == "fake_score"
+        if update == "fake_score" and pass_.stop:
+            result.stopped = True
+            return result
 
     update_ema(state.ema, state.generator, ema_decay(plan.batch, state.images_seen, half_life))
     state.iteration += 1
     state.images_seen += plan.batch
-    state.nan_samples += result.nan_samples
+    result.stopped = pass_.stop
     return result
 
 
-def accumulate(
-    state: TrainingState, method: Method, plan: DrawPlan, encode: Encode, micro_batch: int, update: Update
-) -> tuple[float, int]:
-    """Add the gradient of one update over the whole batch, micro-batch by micro-batch.
+@dataclass
+class Pass:
+    """One update's gradient, and what came with it."""
 
-    Returns:
-        The loss, and how many samples left it because they were not finite.
+    loss: Tensor
+    """Scalar: of this process's samples, at the global batch's divisor."""
+    left_out: int = 0
+    """Samples of all processes that left the loss because they were not finite."""
+    stop: bool = False
+    signs: dict[str, Tensor] = field(default_factory=dict)
+
+
+def accumulate(
+    state: TrainingState,
+    method: Method,
+    plan: DrawPlan,
+    encode: Encode,
+    micro_batch: int,
+    update: Update,
+    stop: Callable[[], bool] = lambda: False,
+) -> Pass:
+    """Add the gradient of one update over the whole batch, micro-batch by micro-batch; of all processes, if many.
+
+    The first try takes every sample to be finite. Where one is not, in any process, its 0 · NaN has spoilt the
+    gradient; then all processes do the update again, with another sample's draws in its place and no loss for it.
     """
-    total, left_out = 0.0, 0
-    for draws in plan.micro_batches(state.iteration, update, micro_batch):
-        draws = _to_network(draws, state.generator)
+    network = getattr(state, update)
+    with _only_trainable(network, state.fake_score, state.generator):
+        found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, careful=False)
+        if found.left_out:
+            network.zero_grad(set_to_none=True)
+            stopping = found.stop
+            found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, careful=True)
+            found.stop |= stopping
+    return found
+
+
+def _accumulate_once(
+    state: TrainingState,
+    method: Method,
+    plan: DrawPlan,
+    encode: Encode,
+    micro_batch: int,
+    update: Update,
+    stop: Callable[[], bool],
+    careful: bool,
+) -> Pass:
+    network = getattr(state, update)
+    trainee = state.parallel.trainee(network)
+    networks = {"generator": state.generator, "fake_score": state.fake_score, update: trainee}
+    calls = {name: state.call(each) for name, each in networks.items()}
+    scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
+    found = Pass(torch.zeros((), device=state.device))
+    notice: Notice | None = None
+    left_out: Tensor | None = None
+    parts = list(plan.parts(state.world.share(plan.batch), micro_batch))
+    for part in parts:
+        last = part is parts[-1]
+        draws = _to_network(plan.draw(state.iteration, update, part.start, part.stop), state.generator)
         cond, uncond = encode(draws.prompts, draws.replaced)
-        loss, finite = _loss(state, method, update, draws, cond, uncond, plan.batch)
-        if not bool(finite.all()):
-            # Masking after the forward leaves 0 · NaN in the weights' gradient: run again without those samples.
-            left_out += int((~finite).sum())
-            if not bool(finite.any()):
-                continue
-            keep = finite.nonzero().flatten()
-            loss, _ = _loss(state, method, update, _select(draws, keep), cond[keep], uncond, plan.batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    return total, left_out
+        mask = None
+        if careful:
+            with torch.no_grad():
+                *_, mask = _loss(method, calls, update, draws, cond, uncond, plan.batch)
+            draws, cond = _without(draws, cond, uncond, mask)
+        with state.parallel.accumulating(network, last):
+            loss, signs, finite = _loss(method, calls, update, draws, cond, uncond, plan.batch, mask)
+            bad = (~(finite if mask is None else mask)).sum()
+            left_out = bad if left_out is None else left_out + bad
+            if last:
+                asked = torch.tensor(int(stop()), device=left_out.device, dtype=left_out.dtype)
+                notice = Notice(state.world.total(torch.stack([left_out, asked])))
+            scaler.scale(loss * state.parallel.loss_factor).backward()
+        found.loss = found.loss + loss.detach()
+        found.signs = signs
+    if notice is not None:
+        found.left_out, stopping = notice.read()
+        found.stop = stopping > 0
+    return found
 
 
 def _loss(
-    state: TrainingState, method: Method, update: Update, draws: Draws, cond: Tensor, uncond: Tensor, batch: int
-) -> tuple[Tensor, Tensor]:
-    """The loss of one micro-batch at divisor `batch`, and which of its samples are finite."""
+    method: Method,
+    calls: dict[str, Any],
+    update: Update,
+    draws: Draws,
+    cond: Tensor,
+    uncond: Tensor,
+    batch: int,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The loss of one micro-batch at divisor `batch`, its signs, and which of its samples are finite."""
+    generator, fake_score = calls["generator"], calls["fake_score"]
     if update == "fake_score":
-        output, target, weight = method.fake_score_forward(state.generator, state.fake_score, draws, cond, uncond)
+        output, target, weight = method.fake_score_forward(generator, fake_score, draws, cond, uncond)
         finite = finite_samples(output, target)
-        return fake_score_loss(output, target, weight, finite, batch), finite
-    x_g, y_real, y_fake, y_fake_kappa3 = method.generator_forward(
-        state.generator, state.fake_score, draws, cond, uncond
-    )
+        loss = fake_score_loss(output, target, weight, finite if mask is None else mask, batch)
+        return loss, fake_score_signs(output, target, weight), finite
+    x_g, y_real, y_fake, y_fake_kappa3 = method.generator_forward(generator, fake_score, draws, cond, uncond)
     finite = finite_samples(x_g, y_real, y_fake, *([] if y_fake_kappa3 is None else [y_fake_kappa3]))
-    return generator_loss(x_g, y_real, y_fake, method.alpha, y_fake_kappa3, finite, batch), finite
+    loss = generator_loss(x_g, y_real, y_fake, method.alpha, y_fake_kappa3, finite if mask is None else mask, batch)
+    return loss, generator_signs(x_g, y_real, y_fake), finite
+
+
+@torch.no_grad()
+def fake_score_signs(output: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """How good the fake score is: its loss as a share of what predicting zero everywhere would lose."""
+    error = weight * (output - target).square().flatten(1).mean(1)
+    return {"fake_score_error": error.sum() / (weight * target.square().flatten(1).mean(1)).sum()}
+
+
+@torch.no_grad()
+def generator_signs(x_g: Tensor, y_real: Tensor, y_fake: Tensor) -> dict[str, Tensor]:
+    """How large the student's latents are, and how far from them both x0-predictions lie, as shares of that."""
+    size = x_g.square().mean().sqrt()
+    return {
+        "latent_size": size,
+        "teacher_distance": (y_real - x_g).square().mean().sqrt() / size,
+        "score_difference": (y_real - y_fake).square().mean().sqrt() / size,
+    }
+
+
+def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> Tensor | None:
+    """Unscale, look for overflow, clean, clip, step: in this order. Returns the norm before clipping, if wanted."""
+    network: nn.Module = getattr(state, update)
+    optimizer: torch.optim.Optimizer = getattr(state, f"{update}_optimizer")
+    scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
+    parameters = list(network.parameters())
+    scaler.unscale_(optimizer)
+    clean_gradients(parameters)
+    norm = gradient_norm(parameters) if observe else None
+    if state.settings.gradient_clip:
+        clean_gradients(parameters, state.settings.gradient_clip)
+    scaler.step(optimizer)  # not where there was overflow
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
 
 
 @contextmanager
@@ -172,12 +288,21 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
     return Draws(draws.prompts, draws.replaced, z, noise, draws.t.to(parameter.device, non_blocking=True))
 
 
-def _select(draws: Draws, keep: Tensor) -> Draws:
-    rows = keep.tolist()
+def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tuple[Draws, Tensor]:
+    """The same number of samples with a finite one's draws in place of each that is not.
+
+    Where none is finite, zeros and the empty prompt take their places: a process with nothing left must still run, or
+    the others would wait for its share of the gradients.
+    """
+    good = finite.nonzero().flatten().tolist()
+    if not good:
+        nothing = torch.zeros_like(draws.z)
+        return Draws(draws.prompts, draws.replaced, nothing, nothing, draws.t), uncond.expand_as(cond)
+    rows = [i if ok else good[0] for i, ok in enumerate(finite.tolist())]
     return Draws(
         tuple(draws.prompts[i] for i in rows),
         tuple(draws.replaced[i] for i in rows),
-        draws.z[keep],
-        draws.noise[keep],
-        draws.t[keep],
-    )
+        draws.z[rows],
+        draws.noise[rows],
+        draws.t[rows],
+    ), cond[rows]

@@ -10,9 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidlsg.changes import parse_changes, with_changes
+from sidlsg.distil.settings import Settings
 from sidlsg.distil.strategies import Guidance, make_guidance
 from sidlsg.errors import InputError, nearest
 from sidlsg.registry.rules import GateRules
+
+
+MACHINE = {
+    "micro_batch",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluate_every",
+    "evaluate_images",
+    "on_alarm",
+    "grids",
+    "export_dtype",
+    "parallel",
+    "activation_checkpointing",
+    "compile",
+    "ema_offload",
+    "optimizer_offload",
+}
+"""Values that change how a run goes, not what it computes (but for rounding): a stopped run may go on with others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +75,32 @@ class Recipe:
     """In images."""
     prompt_dropout: float = 0.1
     """For the fake score's update, where κ1, κ2 or κ3 differs from 1."""
+    precision: str = "fp32"
+    """`fp32`, `tf32`, or under autocast `bf16` or `fp16`; see `sidlsg.distil.settings.Settings` for this and others."""
+    optimizer: str = "adam"
+    """`adam` without first moments, or `adam8bit`."""
+    gradient_clip: float = 0.0
+    """Largest absolute value of a gradient's element; 0 for no limit."""
+    text_states: str = "float32"
+    """What prompts' states are rounded to: `float32`, or `float16` as files of them mostly are."""
     log_every: int = 10
-    """Iterations."""
+    """Iterations. Losses are read from the device as often."""
     checkpoint_every: int = 100
     """Iterations."""
+    keep_checkpoints: int = 2
+    """The newest ones; 2 or more, so that there is one to fall back on."""
+    evaluate_every: int = 0
+    """Images between evaluations of the EMA; 0 for none."""
+    evaluate_images: int = 504
+    """Images of one such evaluation."""
+    on_alarm: str = "warn"
+    """`warn` goes on after an alarm, `stop` ends the run, `off` looks for none."""
+    parallel: str = "ddp"
+    """`ddp` or `fsdp`, for several processes."""
+    activation_checkpointing: bool = False
+    compile: bool = False
+    ema_offload: bool = False
+    optimizer_offload: bool = False
     grids: int = 8
     """How many sample grids to keep along the way, besides the one before training."""
     export_dtype: str = "float16"
@@ -84,6 +126,18 @@ class Recipe:
             raise InputError(f"lr_floor is {self.lr_floor}; allowed: 0 to 1, a share of the peak")
         if not 0 <= self.prompt_dropout < 1:
             raise InputError(f"prompt_dropout is {self.prompt_dropout}; allowed: 0 up to, not including, 1")
+        if self.keep_checkpoints < 2:
+            raise InputError(f"keep_checkpoints is {self.keep_checkpoints}; it must be 2 or more")
+        if self.evaluate_every < 0 or self.evaluate_images < 1:
+            raise InputError(
+                f"evaluate_every is {self.evaluate_every} and evaluate_images {self.evaluate_images}; "
+                "allowed: 0 images or more, and 1 or more"
+            )
+        if self.on_alarm not in ("warn", "stop", "off"):
+            raise InputError(f"on_alarm is {self.on_alarm!r}; allowed: warn, stop, off")
+        if self.text_states not in ("float16", "float32"):
+            raise InputError(f"text_states is {self.text_states!r}; allowed: float16, float32")
+        _ = self.settings  # which checks its own
         if self.lr_schedule not in ("constant", "cosine"):
             raise InputError(f"lr_schedule is {self.lr_schedule!r}; allowed: constant, cosine")
         if self.export_dtype not in ("float16", "float32"):
@@ -93,6 +147,16 @@ class Recipe:
     def guidance(self) -> Guidance:
         """The strategy's four κ."""
         return make_guidance(self.strategy, self.scales)
+
+    @property
+    def settings(self) -> Settings:
+        """How the engine uses the machine."""
+        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """By name, the values that decide the result; how the machine is used and what is logged do not."""
+        return {name: json.dumps(value) for name, value in self.values().items() if name not in MACHINE}
 
     def require_gate(self) -> GateRules:
         """The gate's rules.

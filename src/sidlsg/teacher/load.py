@@ -94,22 +94,30 @@ def _as_input_error(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder} cannot be loaded: {reason}; save the whole pipeline again") from error
 
 
-def load_teacher(folder: Path, device: torch.device | str = "cpu") -> Teacher:
+def load_teacher(
+    folder: Path, device: torch.device | str = "cpu", text_device: torch.device | str | None = None
+) -> Teacher:
     """Load and freeze a teacher.
+
+    Args:
+        folder: of a `StableDiffusionPipeline`.
+        device: where UNet and VAE go.
+        text_device: where the text encoder goes and states are delivered; default `device`.
 
     Raises:
         InputError: the folder is not a usable `StableDiffusionPipeline`.
     """
     pipeline = load_pipeline(folder)
-    for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-        network.requires_grad_(False).eval().to(device)
+    text_device = device if text_device is None else text_device
+    for network, place in ((pipeline.unet, device), (pipeline.vae, device), (pipeline.text_encoder, text_device)):
+        network.requires_grad_(False).eval().to(place)
     pipeline.unet.to(memory_format=torch.channels_last)
     return Teacher(
         folder=folder,
         sha256=folder_digest(folder),
         unet=pipeline.unet,
         vae=pipeline.vae,
-        encode=PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device),
+        encode=PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, text_device),
         scheduler=pipeline.scheduler,
         schedule=NoiseSchedule.from_scheduler(pipeline.scheduler).to(device),
     )

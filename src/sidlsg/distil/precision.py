@@ -1,0 +1,40 @@
+"""The named precisions: in what the networks compute; weights, x0 arithmetic, losses and EMA stay float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+COMPUTE: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What a network's products are computed in under autocast; None where there is no autocast."""
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Allow TF32 in float32 products for `tf32` alone: the library's own defaults differ by operation."""
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def autocasting(network: nn.Module, precision: str, device: torch.device) -> Callable[..., Any]:
+    """The network as a callable whose products run in the precision; its weights stay as they are.
+
+    Only the call is covered: what is done with its output is float32 again.
+    """
+    dtype = COMPUTE[precision]
+    if dtype is None:
+        return network
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device.type, dtype):
+            return network(*args, **kwargs)
+
+    return call
+
+
+def new_loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """A loss scale for fp16, whose small gradients would be lost; disabled, and so without effect, for the others."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -1,0 +1,109 @@
+"""The processes that train together: who this one is, and what they tell each other outside the gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sidlsg.errors import InputError
+from sidlsg.hardware import best_device
+
+PATIENCE = timedelta(minutes=60)
+"""How long a process waits for the others: longer than the slowest checkpoint or evaluation of one of them."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`; the default is alone."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    device: torch.device = torch.device("cpu")
+    background: Any = None
+    """A process group of its own for checkpoints, which are written while training goes on; None for one process."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> range:
+        """Which samples of the global batch this process computes.
+
+        Raises:
+            InputError: the batch does not divide evenly.
+        """
+        if batch % self.size:
+            allowed = [n for n in range(1, 2 * self.size + 1) if batch % n == 0]
+            raise InputError(
+                f"batch {batch} does not divide among {self.size} processes; "
+                f"start {', '.join(map(str, allowed))} processes, or change the batch"
+            )
+        each = batch // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.size > 1:
+            dist.barrier()
+
+    def gather(self, value: Any) -> list[Any]:
+        """One value of every process, at every process; not while a checkpoint is written, which has the same group."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.background)
+        return values
+
+
+def started_as_many() -> bool:
+    """Whether torchrun (or what speaks like it) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[World]:
+    """The world that this process was started in: alone, or one of torchrun's.
+
+    Raises:
+        InputError: torchrun's variables do not fit this machine.
+    """
+    if not started_as_many():
+        yield World(device=best_device())
+        return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = best_device()
+    if device.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"process {local_rank} of this machine has no GPU of its own: {torch.cuda.device_count()} are here; "
+                "give torchrun as many --nproc-per-node as there are GPUs"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield World(
+            rank=dist.get_rank(),
+            size=dist.get_world_size(),
+            local_rank=local_rank,
+            device=device,
+            background=dist.new_group(backend="gloo", timeout=PATIENCE),
+        )
+    finally:
+        dist.destroy_process_group()
