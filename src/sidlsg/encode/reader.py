@@ -30,14 +30,15 @@ class EmbeddingReader:
     check brings the shard, whose rows training is about to use in random order, into the page cache.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str) -> None:
+    def __init__(self, folder: Path, device: torch.device | str, dtype: str) -> None:
         """Args:
         folder: of an EmbeddingSet with shards.
         device: where states are delivered.
+        dtype: `float16` or `float32`: what states are rounded to; shards may hold more than that, not less.
 
         Raises:
-            InputError: there is no such set, it has no shards or not as many as its prompts need, or the empty
-                prompt's file is missing or damaged.
+            InputError: there is no such set, it has no shards or not as many as its prompts need, it holds less
+                than `dtype`, or the empty prompt's file is missing or damaged.
         """
         self.folder = folder
         self.record = EmbeddingSet.load(folder)
@@ -50,10 +51,15 @@ class EmbeddingReader:
             )
         if self.record.dtype not in DTYPES:
             raise InputError(f"{folder} holds states in {self.record.dtype!r}; allowed: {', '.join(DTYPES)}")
-        self._dtype = DTYPES[self.record.dtype]
+        self._held, self._dtype = DTYPES[self.record.dtype], DTYPES[dtype]
+        if self._held.itemsize < self._dtype.itemsize:
+            raise InputError(
+                f"{folder} holds states in {self.record.dtype}, but the recipe's text_states is {dtype}; "
+                f"encode with dtype {dtype}, or set text_states to {self.record.dtype}"
+            )
         self._checked: set[int] = set()
         self._mapped: OrderedDict[int, Tensor] = OrderedDict()
-        self._empty = self._open(self.record.uncond, 1)[0].clone()
+        self._empty = self._open(self.record.uncond, 1)[0].to(self._dtype, copy=True)
         self.uncond = self._empty[None].to(self.device, torch.float32)
         """[1, L, D]: the empty prompt."""
 
@@ -63,7 +69,8 @@ class EmbeddingReader:
         Raises:
             InputError: a shard is missing, changed or damaged.
         """
-        # From page-locked memory the copy goes on while the host works; each call has a buffer of its own.
+        # From page-locked memory the copy goes on while the host works; each call has a buffer of its own, as rows of
+        # the batch before may still be on their way. Rows are rounded as they are put into it.
         on_gpu = self.device.type == "cuda"
         rows = torch.empty((len(indices), *self.record.shape), dtype=self._dtype, pin_memory=on_gpu)
         for place, (index, empty) in enumerate(zip(indices, replaced, strict=True)):
@@ -94,7 +101,7 @@ class EmbeddingReader:
                 f"{path} differs from what {EmbeddingSet.FILE} says: it was changed or damaged; "
                 "run the encode stage again"
             )
-        return map_states(path, (count, *self.record.shape), self._dtype)
+        return map_states(path, (count, *self.record.shape), self._held)
 
 
 class OnTheFly:

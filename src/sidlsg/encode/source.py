@@ -25,27 +25,26 @@ def choose_source(
         embeddings: folder of an EmbeddingSet; None, or a set without shards, to encode during training.
         prompts: folder of the PromptSet.
         teacher: whose text encoder it is.
-        dtype: `float16` or `float32`, the recipe's `text_states`.
+        dtype: the recipe's `text_states`: what states are rounded to.
         device: where states are delivered.
 
     Raises:
-        InputError: the states are of another prompt set, text encoder or type, or cannot be read.
+        InputError: the states are of another prompt set or text encoder, are rounded further, or cannot be read.
     """
     if embeddings is not None:
         record = EmbeddingSet.load(embeddings)
-        _check(record, embeddings, PromptSet.load(prompts), teacher, dtype)
+        _check(record, embeddings, PromptSet.load(prompts), teacher)
         if record.shards:
-            reader = EmbeddingReader(embeddings, device)
+            reader = EmbeddingReader(embeddings, device, dtype)
             teacher.encode.offload()
             return reader
     return OnTheFly(teacher.encode, read_prompts(prompts), dtype)
 
 
-def _check(record: EmbeddingSet, embeddings: Path, prompts: PromptSet, teacher: Teacher, dtype: str) -> None:
-    text_encoder = text_model_digest(teacher.folder)
+def _check(record: EmbeddingSet, embeddings: Path, prompts: PromptSet, teacher: Teacher) -> None:
     for what, found, wanted in (
         ("prompt set", record.prompts_sha256, prompts.digest),
-        ("text encoder", record.text_encoder_sha256, text_encoder),
+        ("text encoder", record.text_encoder_sha256, text_model_digest(teacher.folder)),
     ):
         if found != wanted:
             raise InputError(
@@ -56,10 +55,4 @@ def _check(record: EmbeddingSet, embeddings: Path, prompts: PromptSet, teacher: 
         raise InputError(
             f"{embeddings} is of {record.count:,} prompts, but the prompt set has {prompts.count:,}; "
             "run the encode stage again"
-        )
-    # Without shards there is nothing in another type.
-    if record.shards and record.dtype != dtype:
-        raise InputError(
-            f"{embeddings} holds states in {record.dtype}, but the recipe's text_states is {dtype}; "
-            f"encode with dtype {dtype}, or set text_states to {record.dtype}"
         )

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sidlsg.encode.shards import DTYPES, shard_path, uncond_path, write_states
-from sidlsg.errors import InputError
 from sidlsg.hardware import best_device, set_threads
 from sidlsg.progress import Meter
 from sidlsg.prompts.blocks import BLOCK, blocks
@@ -43,13 +42,7 @@ def write_shards(
     """
     set_threads()
     encoder = _load_encoder(teacher, best_device())
-    dtype = DTYPES[record.dtype]
-    if tuple(encoder.uncond.shape[1:]) != record.shape:
-        raise InputError(
-            f"{teacher} encodes a prompt as {tuple(encoder.uncond.shape[1:])}, but its configurations say "
-            f"{record.shape}; save the whole pipeline again"
-        )
-    write_states(uncond_path(folder), encoder.uncond.to("cpu", dtype))
+    write_states(uncond_path(folder), encoder.uncond.to("cpu", DTYPES[record.dtype]))
     shards = []
     done = sum(1 for _ in (folder / "shards").glob("*.safetensors")) * BLOCK
     if done:
@@ -58,7 +51,7 @@ def write_shards(
         for number, texts in enumerate(blocks(iter_prompts(prompts))):
             path = shard_path(folder, number)
             if not path.is_file():
-                write_states(path, _states(encoder, texts, dtype))
+                write_states(path, _states(encoder, texts, record))
                 meter.update(number * BLOCK + len(texts))
             shards.append(file_ref(path, folder))
     return dataclasses.replace(record, shards=tuple(shards), uncond=file_ref(uncond_path(folder), folder))
@@ -70,8 +63,8 @@ def _load_encoder(teacher: Path, device: torch.device) -> PromptEncoder:
     return PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device)
 
 
-def _states(encoder: PromptEncoder, texts: Sequence[str], dtype: torch.dtype) -> Tensor:
-    states = torch.empty((len(texts), *encoder.uncond.shape[1:]), dtype=dtype)
+def _states(encoder: PromptEncoder, texts: Sequence[str], record: EmbeddingSet) -> Tensor:
+    states = torch.empty((len(texts), *record.shape), dtype=DTYPES[record.dtype])
     for start in range(0, len(texts), CHUNK):
         part = texts[start : start + CHUNK]
         states[start : start + len(part)] = encoder.encode(part)

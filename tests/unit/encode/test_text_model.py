@@ -1,0 +1,52 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sidlsg.encode.text_model import state_shape, text_model_digest
+from sidlsg.errors import InputError
+
+
+@pytest.fixture
+def teacher(teacher_folder: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    return Path(shutil.copytree(teacher_folder, tmp_path / "teacher"))
+
+
+def change(path: Path, **values: object) -> None:
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in (config | values).items() if value is not None}))
+
+
+def test_the_digest_is_of_text_encoder_and_tokenizer_alone(teacher: Path) -> None:
+    first = text_model_digest(teacher)
+    change(teacher / "unet" / "config.json", x=1)
+    change(teacher / "scheduler" / "scheduler_config.json", x=1)
+    (teacher / "text_encoder" / "notes.md").write_text("not a part of the model")
+    assert text_model_digest(teacher) == first
+    for part in ("text_encoder/config.json", "tokenizer/tokenizer.json"):
+        before = text_model_digest(teacher)
+        change(teacher / part, x=1)
+        assert text_model_digest(teacher) != before
+
+
+def test_the_shape_is_that_of_the_configurations(teacher: Path) -> None:
+    assert state_shape(teacher) == (16, 96)
+    change(teacher / "text_encoder" / "config.json", hidden_size=768)
+    change(teacher / "tokenizer" / "tokenizer_config.json", model_max_length=77)
+    assert state_shape(teacher) == (77, 768)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("text_encoder/config.json", "hidden_size"), ("tokenizer/tokenizer_config.json", "model_max_length")],
+)
+def test_a_configuration_that_does_not_say_is_refused(teacher: Path, part: str, name: str) -> None:
+    for value in (None, "77", 0):
+        change(teacher / part, **{name: value})
+        with pytest.raises(InputError, match=f"does not say {name}; save the whole pipeline"):
+            state_shape(teacher)
+    (teacher / part).unlink()
+    with pytest.raises(InputError, match=f"does not say {name}"):
+        state_shape(teacher)
