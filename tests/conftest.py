@@ -1,4 +1,4 @@
-"""What all tests share: quiet libraries, one thread, and small real networks."""
+"""What all tests share: quiet libraries, one thread, small real networks, and a real S3 server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+
+from services.seaweedfs import SeaweedFS
 
 # Results that must be bit-identical are so for one thread count only.
 torch.set_num_threads(1)
@@ -63,3 +65,20 @@ def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     distil(folder / "prompts", assets / "tiny-sd", folder / "student", recipe, 0, folder / "checkpoints", print)
     torch.set_num_threads(1)
     return folder / "student"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A running SeaweedFS; a test that kills one makes its own."""
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def s3_place(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://` and a new, empty bucket, which the environment gives access to for this test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.make_bucket()}"

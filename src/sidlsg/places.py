@@ -100,7 +100,7 @@ def _from_s3(place: str, sha256: str) -> tuple[Path, str]:
     if sha256 and not _SHA256.fullmatch(sha256):
         raise InputError(f"{sha256!r} is no SHA-256; give 64 digits of 0-9a-f: `sidlsg digest {place}` prints them")
     parent, _, name = place.removesuffix("/").rpartition("/")
-    if parent in ("", "s3:", S3):
+    if len(parent) <= len(S3):
         raise InputError(f"{place} is a whole bucket; give {S3}BUCKET/KEY of a file or folder in it")
 
     def fetch(target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class S3Store:
         require_digest(str(file), sha256_file(file), sha256)
         extra = {"Metadata": {DIGEST: sha256}, **self._checks}
         with explained(self._address(key), self._endpoint):
-            self._abort_remains(key)
+            self._abort_remains([key])
             self._client.upload_file(str(file), self.bucket, key, ExtraArgs=extra, Config=_TRANSFER)
             there = self._client.head_object(Bucket=self.bucket, Key=key)
             size, _ = before
@@ -166,8 +166,7 @@ class S3Store:
         for start in range(0, len(keys), _MOST_DELETED_AT_ONCE):
             some = keys[start : start + _MOST_DELETED_AT_ONCE]
             with explained(self.place, self._endpoint):
-                for key in some:
-                    self._abort_remains(key)
+                self._abort_remains(some)
                 answer = self._client.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
                 )
@@ -177,20 +176,20 @@ class S3Store:
                     f"({failed[0].get('Code', 'unknown')}); give credentials that may, or delete them by hand"
                 )
 
-    def _abort_remains(self, key: str) -> None:
-        """End what killed uploads to this key left; their parts take space and are in no listing of objects."""
+    def _abort_remains(self, keys: list[str]) -> None:
+        """End what killed uploads to these keys left; their parts take space and are in no listing of objects."""
+        prefix = os.path.commonprefix(keys)  # noqa: RUF071 - S3's prefixes go by characters
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
         try:
-            for upload in self._uploads(key):
-                self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+            for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
+                if upload["Key"] in keys:
+                    self._client.abort_multipart_upload(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
         except ClientError as error:
             # Another writer ended it, or this user may not, or the server cannot. The object itself needs none of it.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (403, 404, 405, 501):
                 raise
-
-    def _uploads(self, key: str) -> Iterator[str]:
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=key)
-        for page in pages:
-            yield from (upload["UploadId"] for upload in page.get("Uploads", []) if upload["Key"] == key)
 
     def _key(self, name: str) -> str:
         return self._prefix + check_name(name)

@@ -47,6 +47,28 @@ def test_another_content_is_refused_with_both_digests(tmp_path: Path) -> None:
     assert sha256(b"abd") in str(caught.value)
 
 
+def test_a_place_may_carry_its_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"abc")
+    place = f"{tmp_path}/a.txt@sha256:{sha256(b'abc')}"
+    assert resolve(place) == resolve(place, sha256(b"abc")) == tmp_path / "a.txt"
+    assert place_digest(place) == sha256(b"abc")
+    bundled = f"{places.JUDGE}@sha256:{place_digest(places.JUDGE)}"
+    assert resolve(bundled) == resolve(places.JUDGE)
+    (tmp_path / "a.txt").write_bytes(b"abd")
+    for attempt in (resolve, place_digest):
+        with pytest.raises(InputError, match=f"has SHA-256 {sha256(b'abd')}, but {sha256(b'abc')}"):
+            attempt(place)
+    with pytest.raises(InputError, match="is given with two digests"):
+        resolve(place, sha256(b"abd"))
+
+
+def test_a_digest_of_another_kind_is_refused_before_any_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDLSG_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="is no SHA-256"):
+        resolve("s3://data/teacher", "../../elsewhere")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_teacher_is_digested_by_its_model_files(tmp_path: Path) -> None:
     expected = make_teacher(tmp_path / "teacher")
     (tmp_path / "teacher" / "README.md").write_text("does not count")
@@ -78,7 +100,11 @@ def test_the_bundled_files_are_there(place: str) -> None:
         ("bundled:", "nothing bundled is named ''"),
         ("bundled:../pyproject.toml", "nothing bundled is named"),
         ("bundled:/etc/hostname", "nothing bundled is named"),
-        ("s3://data/teacher", "copy the files and give the local path"),
+        ("s3://data/teacher", r"is on S3 and comes without a digest.* `sidlsg digest s3://data/teacher` prints it"),
+        (f"s3://data@sha256:{'0' * 64}", "is a whole bucket"),
+        (f"s3://data/@sha256:{'0' * 64}", "is a whole bucket"),
+        (f"s3://@sha256:{'0' * 64}", "is a whole bucket"),
+        ("s3://data/teacher@sha256:123", "ends in a digest that is none"),
         ("https://example.invalid/a", "is an address"),
         ("", "place is empty"),
         ("/nowhere/at/all", "nothing at /nowhere/at/all"),

@@ -1,0 +1,136 @@
+"""Inputs of a run that lie on S3: pinned by digest, fetched once, checked always."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from services.seaweedfs import SeaweedFS
+from sidlsg.cli import app
+from sidlsg.errors import ContentError, InputError
+from sidlsg.places import HELD_OUT, place_digest, resolve
+from sidlsg.s3 import split_place
+from sidlsg.storage import sha256_file
+from sidlsg.store import open_store
+
+PROCESSES = 4
+CLOSED = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIDLSG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def models(s3_place: str, s3_server: SeaweedFS, assets: Path) -> str:
+    """A prefix that holds the bundled teacher, things that lie beside teachers, and the judge."""
+    store = open_store(f"{s3_place}/models")
+    for file in sorted((assets / "tiny-sd").rglob("*")):
+        if file.is_file():
+            store.put(f"tiny-sd/{file.relative_to(assets / 'tiny-sd').as_posix()}", file, sha256_file(file))
+    store.write("tiny-sd/v1-5-pruned.safetensors", b"a single file of the same model")
+    store.write("tiny-sd/unet/diffusion_pytorch_model.bin", b"a pickle")
+    store.write("tiny-sd/logs/a/b.txt", b"")
+    store.write("tiny-sd-2/model_index.json", b"{}")
+    store.put("judge.safetensors", assets / "judge" / "judge.safetensors", judge_digest(assets))
+    bucket, _ = split_place(s3_place)
+    s3_server.client().put_object(Bucket=bucket, Key="models/tiny-sd/.git/config.json", Body=b"{}")
+    return f"{s3_place}/models"
+
+
+def judge_digest(assets: Path) -> str:
+    return sha256_file(assets / "judge" / "judge.safetensors")
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_teachers_folder_is_fetched_without_what_lies_beside(
+    models: str, slash: str, assets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, expected = f"{models}/tiny-sd{slash}", place_digest(str(assets / "tiny-sd"))
+    assert place_digest(place) == expected
+    path = resolve(place, expected)
+    assert path == resolve(f"{place}@sha256:{expected}")
+    assert path.is_relative_to(cache)
+    assert {p.suffix for p in path.rglob("*") if p.is_file()} <= {".safetensors", ".json", ".txt"}
+    assert not (path / "v1-5-pruned.safetensors").exists()
+    assert not (path / "logs").exists()
+    assert not (path / ".git").exists()
+    # What is there is not asked for again: with no server, it is found.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", CLOSED)
+    assert resolve(place, expected) == path
+    assert place_digest(f"{place}@sha256:{expected}") == expected
+
+
+def test_a_file_is_fetched_and_a_damaged_copy_replaced(models: str, assets: Path) -> None:
+    place, expected = f"{models}/judge.safetensors", judge_digest(assets)
+    path = resolve(place, expected)
+    assert path.name == "judge.safetensors"
+    assert sha256_file(path) == expected
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(bytes([path.read_bytes()[-1] ^ 1]))
+    assert sha256_file(path) != expected
+    assert resolve(place, expected) == path
+    assert sha256_file(path) == expected
+
+
+def test_without_a_digest_a_run_refuses_and_says_how_to_get_it(models: str, cache: Path, assets: Path) -> None:
+    place = f"{models}/judge.safetensors"
+    with pytest.raises(InputError, match="comes without a digest") as caught:
+        resolve(place)
+    assert not cache.exists()
+    assert f"`sidlsg digest {place}`" in str(caught.value)
+    printed = CliRunner().invoke(app, ["digest", place])
+    assert printed.output == f"{judge_digest(assets)}\n"
+    assert resolve(f"{place}@sha256:{printed.output.strip()}").is_file()
+
+
+def test_what_was_replaced_on_s3_is_refused(models: str, assets: Path, cache: Path) -> None:
+    place, expected = f"{models}/judge.safetensors", judge_digest(assets)
+    open_store(models).write("judge.safetensors", b"another")
+    with pytest.raises(ContentError, match=rf"{place} has SHA-256 \w+, but {expected} is expected"):
+        resolve(place, expected)
+    assert not list(cache.rglob("judge.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("inner", "told"),
+    [("none", "there is nothing at"), ("judge.safetensors/", "there is nothing at"), ("tiny-sd-2", "has no unet")],
+)
+def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: str, cache: Path) -> None:
+    with pytest.raises(InputError, match=told) as caught:
+        place_digest(f"{models}/{inner}")
+    assert f"{models}/{inner.rstrip('/')}" in str(caught.value)
+    assert str(cache) not in str(caught.value)
+    assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
+    place, expected = f"{models}/tiny-sd", place_digest(str(assets / "tiny-sd"))
+    code = "import sys; from sidlsg.places import resolve; print(resolve(*sys.argv[1:]))"
+    command = [sys.executable, "-c", code, place, expected]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0] * PROCESSES
+    assert printed == {str(cache / "sha256" / expected / "tiny-sd")}
+    assert not [path for path in (cache / "partial").iterdir() if path.suffix != ".lock"]
+
+
+def test_a_stage_takes_a_pinned_place(s3_place: str, assets: Path, tmp_path: Path) -> None:
+    table = assets / "prompts" / "prompts.parquet"
+    store = open_store(s3_place)
+    store.put("prompts.parquet", table, sha256_file(table))
+    source = f"{s3_place}/prompts.parquet@sha256:{sha256_file(table)}"
+    for name, place in (("remote", source), ("local", str(table))):
+        options = ["--output", str(tmp_path / name), "--source", place, "--held-out", HELD_OUT]
+        assert CliRunner().invoke(app, ["curate", *options]).exit_code == 0
+    made = {path.relative_to(tmp_path / "local") for path in (tmp_path / "local").rglob("*") if path.is_file()}
+    assert made
+    for path in made:
+        assert (tmp_path / "remote" / path).read_bytes() == (tmp_path / "local" / path).read_bytes()

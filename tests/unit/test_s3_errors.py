@@ -1,0 +1,83 @@
+"""Each of the client's errors has a meaning for users, on one line and without credentials."""
+
+from __future__ import annotations
+
+import pytest
+from boto3.exceptions import RetriesExceededError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    FlexibleChecksumError,
+    NoCredentialsError,
+    ProfileNotFound,
+    ReadTimeoutError,
+)
+
+from sidlsg.errors import ContentError, InputError, SidlsgError, StorageError
+from sidlsg.s3_errors import explained, meaning, server_of
+
+PLACE = "s3://bucket/a.bin"
+ENDPOINT = "https://user:hidden@s3.example.org:9000/path?key=hidden"
+
+
+def refused(code: str, status: int) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": "hidden\nhidden"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "PutObject")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (refused("NoSuchBucket", 404), InputError, "no such bucket at https://s3.example.org:9000; create it"),
+        (refused("NoSuchKey", 404), ContentError, "there is no s3://bucket/a.bin"),
+        (refused("404", 404), ContentError, "there is no s3://bucket/a.bin"),
+        (refused("SignatureDoesNotMatch", 403), InputError, "the secret key is wrong"),
+        (refused("InvalidAccessKeyId", 403), InputError, "the access key is not known"),
+        (refused("ExpiredToken", 400), InputError, "get new credentials"),
+        (refused("RequestTimeTooSkewed", 403), InputError, "set the clock"),
+        (refused("AccessDenied", 403), InputError, "give credentials that may"),
+        (refused("403", 403), InputError, "give credentials that may"),
+        (refused("SlowDown", 503), StorageError, "is busy or broken (SlowDown); wait"),
+        (refused("InternalError", 500), StorageError, "is busy or broken (InternalError); wait"),
+        (refused("BadDigest", 400), StorageError, "did not do it (BadDigest); see its log"),
+        (NoCredentialsError(), InputError, "set AWS_ACCESS_KEY_ID"),
+        (ProfileNotFound(profile="hidden"), InputError, "check the AWS_* variables"),
+        (EndpointConnectionError(endpoint_url=ENDPOINT), StorageError, "check that it runs"),
+        (ReadTimeoutError(endpoint_url=ENDPOINT), StorageError, "check that it runs"),
+        (RetriesExceededError(OSError("hidden")), StorageError, "check that it runs"),
+        (FlexibleChecksumError(error_msg="hidden"), StorageError, "does not match its checksum"),
+    ],
+    ids=lambda value: value.response["Error"]["Code"] if isinstance(value, ClientError) else type(value).__name__,
+)
+def test_an_error_says_what_happened_where_and_what_to_do(error: Exception, kind: type[SidlsgError], told: str) -> None:
+    with pytest.raises(SidlsgError) as caught, explained(PLACE, ENDPOINT):
+        raise error
+    assert type(caught.value) is kind
+    for said in (told, PLACE):
+        assert said in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is error
+
+
+def test_a_retry_is_offered_where_it_may_help() -> None:
+    assert "run the same command again" in str(meaning(refused("SlowDown", 503), PLACE, ENDPOINT))
+    assert "run the same command again" not in str(meaning(refused("AccessDenied", 403), PLACE, ENDPOINT))
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(ZeroDivisionError), explained(PLACE, ENDPOINT):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        (ENDPOINT, "https://s3.example.org:9000"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("user:hidden@host:1", "host:1"),
+        ("host", "host"),
+    ],
+)
+def test_an_address_is_shown_without_credentials(endpoint: str, shown: str) -> None:
+    assert server_of(endpoint) == shown
