@@ -7,6 +7,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Model
 
 from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
+from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
@@ -45,12 +46,14 @@ def distil_and_evaluate(
     model_name: str = "sidlsg-tiny",
     tracking_uri: str = "http://mlflow:5000",
     checkpoints: str = "/tmp/sidlsg-checkpoints",
+    embeddings_gb: float = 0.0,
+    embeddings_dtype: str = "float32",
     package_sha256: str = "",
     hourly_price: float = 0.0,
 ) -> Outputs:
     """Distil a Stable Diffusion into a one-step generator, evaluate it, and promote it if it is good enough.
 
-    What curate, distil and evaluate found is kept and used again while nothing that they depend on changes. The
+    What curate, encode, distil and evaluate found is kept and used again while nothing that they depend on changes. The
     digests are a part of that decision: give them for inputs whose content can change under the same name.
 
     Args:
@@ -69,6 +72,10 @@ def distil_and_evaluate(
         model_name: Name of the registered model.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE that every step can open.
         checkpoints: Folder for checkpoints. One on a mounted volume lets a retried step go on where it stopped.
+        embeddings_gb: Most gigabytes that text states may take. More than they need to encode prompts once, before
+            training, and free the GPU of the text encoder. 0 to encode them during training.
+        embeddings_dtype: Type of those states, float32 or float16. float16 takes half the room, and needs a recipe whose
+            text_states is float16.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
         hourly_price: Price of the machine an hour, for the costs in the report. 0 for none.
 
@@ -90,8 +97,17 @@ def distil_and_evaluate(
         rules=rules,
         package_sha256=package_sha256,
     ).set_caching_options(True)
+    encoded = encode(
+        prompt_set=curated.outputs["prompt_set"],
+        teacher=teacher,
+        teacher_sha256=teacher_sha256,
+        dtype=embeddings_dtype,
+        budget_gb=embeddings_gb,
+        package_sha256=package_sha256,
+    ).set_caching_options(True)
     distilled = distil(
         prompt_set=curated.outputs["prompt_set"],
+        embeddings=encoded.outputs["embeddings"],
         teacher=teacher,
         teacher_sha256=teacher_sha256,
         recipe=recipe,
@@ -130,6 +146,7 @@ def distil_and_evaluate(
         verdict=judged.outputs["verdict"],
         promotion=promoted.outputs["promotion"],
         curate_seconds=curated.outputs["seconds"],
+        encode_seconds=encoded.outputs["seconds"],
         distil_seconds=distilled.outputs["seconds"],
         register_seconds=registered.outputs["seconds"],
         evaluate_seconds=evaluated.outputs["seconds"],

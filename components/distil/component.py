@@ -11,6 +11,7 @@ from sidlsg.components.images import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def distil(
     prompt_set: Input[Dataset],
+    embeddings: Input[Dataset],
     teacher: str,
     teacher_sha256: str,
     recipe: str,
@@ -24,6 +25,7 @@ def distil(
 
     Args:
         prompt_set: The curated prompts.
+        embeddings: Their text states, or the record that says to make them during training.
         teacher: Folder of a StableDiffusionPipeline with safetensors weights. A local path, or bundled:NAME.
         teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
         recipe: Name of the recipe.
@@ -39,6 +41,7 @@ def distil(
     import time
     from pathlib import Path
 
+    from sidlsg.distil.stage import Extras
     from sidlsg.distil.stage import distil as run_stage
     from sidlsg.places import resolve
     from sidlsg.recipes.recipe import recipe_with_changes
@@ -51,8 +54,9 @@ def distil(
         output=Path(student.path),
         recipe=recipe_with_changes(recipe, changes),
         seed=seed,
-        checkpoints=Path(checkpoints),
+        checkpoints=checkpoints,
         report=say,
+        extras=Extras(embeddings=Path(embeddings.path)),
     )
     student.metadata.update(sha256=record.digest, images_seen=record.images_seen, package_sha256=package_sha256)
     return (round(time.monotonic() - began, 1),)

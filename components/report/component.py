@@ -15,6 +15,7 @@ def report(
     verdict: str,
     promotion: str,
     curate_seconds: float,
+    encode_seconds: float,
     distil_seconds: float,
     register_seconds: float,
     evaluate_seconds: float,
@@ -33,6 +34,7 @@ def report(
         verdict: The Verdict record, as JSON.
         promotion: The Promotion record, as JSON.
         curate_seconds: How long curate took.
+        encode_seconds: How long encode took.
         distil_seconds: How long distil took.
         register_seconds: How long register took.
         evaluate_seconds: How long evaluate took.
@@ -55,6 +57,7 @@ def report(
         promotion=Promotion.from_json(promotion),
         seconds={
             "curate": curate_seconds,
+            "encode": encode_seconds,
             "distil": distil_seconds,
             "register": register_seconds,
             "evaluate": evaluate_seconds,

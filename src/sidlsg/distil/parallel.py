@@ -27,16 +27,20 @@ class Parallel:
         """
         self.world = world
         self.mode = mode if world.size > 1 else "alone"
-        self._policy = MixedPrecisionPolicy(param_dtype=reduced, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        self._policy = MixedPrecisionPolicy(
+            param_dtype=reduced, reduce_dtype=torch.float32 if reduced else None, cast_forward_inputs=False
+        )
         self._mesh = init_device_mesh(world.device.type, (world.size,)) if self.mode == "fsdp" else None
         self._wrapped: dict[nn.Module, DistributedDataParallel] = {}
 
     def spread(self, network: Any) -> Any:
         """Shard a network under FSDP, block by block, so that only one block is whole at a time."""
         if self.mode == "fsdp":
+            network.to(memory_format=torch.contiguous_format)  # it shards no other layout
             for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
                 fully_shard(block, mesh=self._mesh, mp_policy=self._policy)
-            fully_shard(network, mesh=self._mesh, mp_policy=self._policy)
+            # Else what is left in the root would stay whole after a pass without gradients, as the EMA's are.
+            fully_shard(network, mesh=self._mesh, mp_policy=self._policy, reshard_after_forward=True)
         return network
 
     def trainee(self, network: nn.Module) -> nn.Module:
