@@ -72,10 +72,10 @@ def distil_and_evaluate(
         model_name: Name of the registered model.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE that every step can open.
         checkpoints: Folder for checkpoints. One on a mounted volume lets a retried step go on where it stopped.
-        embeddings_gb: Most gigabytes that text states may take. More than they need to encode prompts once, before
-            training, and free the GPU of the text encoder. 0 to encode them during training.
-        embeddings_dtype: Type of those states, float32 or float16. float16 takes half the room, and needs a recipe whose
-            text_states is float16.
+        embeddings_gb: Most gigabytes that prompts' text states may take. A set that fits is encoded once, before
+            training, which then needs no text encoder. 0 to encode during training.
+        embeddings_dtype: Type of those states, float32 or float16. The latter takes half the room, and serves only
+            recipes whose text_states is float16.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
         hourly_price: Price of the machine an hour, for the costs in the report. 0 for none.
 

@@ -41,20 +41,24 @@ def distil(
     import time
     from pathlib import Path
 
-    from sidlsg.distil.stage import Extras
+    from sidlsg.distil.stage import Extras, run_identity, run_name
     from sidlsg.distil.stage import distil as run_stage
     from sidlsg.places import resolve
     from sidlsg.recipes.recipe import recipe_with_changes
+    from sidlsg.records import PromptSet
     from sidlsg.run.lines import say
+    from sidlsg.teacher.folder import folder_digest
 
     began = time.monotonic()
+    folder, values = resolve(teacher, teacher_sha256), recipe_with_changes(recipe, changes)
+    identity = run_identity(values, folder_digest(folder), PromptSet.load(Path(prompt_set.path)).digest, seed)
     record = run_stage(
         prompts=Path(prompt_set.path),
-        teacher=resolve(teacher, teacher_sha256),
+        teacher=folder,
         output=Path(student.path),
-        recipe=recipe_with_changes(recipe, changes),
+        recipe=values,
         seed=seed,
-        checkpoints=checkpoints,
+        checkpoints=f"{checkpoints}/{run_name(values, identity)}",
         report=say,
         extras=Extras(embeddings=Path(embeddings.path)),
     )

@@ -145,6 +145,9 @@ def run(
     tracking_uri: Annotated[
         str, typer.Option(help="MLflow; by default SQLite and a folder inside the run's folder.")
     ] = "",
+    embeddings_gb: Annotated[
+        float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
+    ] = 0.0,
     hourly_price: Annotated[float, typer.Option(min=0, help="Of the machine, for the report's cost column.")] = 0.0,
 ) -> None:
     """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
@@ -169,6 +172,7 @@ def run(
         judge=judge,
         model_name=model_name,
         tracking_uri=tracking_uri,
+        embeddings_gb=embeddings_gb,
         hourly_price=hourly_price,
     )
     result = run_local(request)
@@ -197,6 +201,27 @@ def curate(
     for step in record.funnel:
         print(f"{step.name:<28} {step.rows_in:>12,} -> {step.rows_out:>12,}")
     print(f"{record.count:,} prompts in {output}")
+
+
+@app.command()
+def encode(
+    prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
+    output: Annotated[Path, typer.Option(help="Folder of the text states.")],
+    teacher: TeacherPlace = TEACHER,
+    dtype: Annotated[str, typer.Option(help="float16 or float32; not less than the recipe's text_states.")] = "float16",
+    budget_gb: Annotated[
+        float, typer.Option(min=0, help="Most gigabytes to write; a larger set is left to training.")
+    ] = 100.0,
+) -> None:
+    """Encode prompts once, for training without the text encoder; the same command again continues.
+
+    It pays where the text encoder's memory on the GPU matters, or where many runs share a prompt set.
+    """
+    from sidlsg.encode.stage import encode as stage
+    from sidlsg.places import resolve
+
+    record = stage(prompts, resolve(teacher), output, dtype, budget_gb, print)
+    print(f"{len(record.shards):,} shards in {output}")
 
 
 @app.command()

@@ -29,7 +29,7 @@ def kfp_type(written: str) -> str:
 
 
 def test_there_is_a_component_a_stage() -> None:
-    assert STAGES == ["curate", "distil", "evaluate", "gate", "promote", "register", "report"]
+    assert STAGES == ["curate", "distil", "encode", "evaluate", "gate", "promote", "register", "report"]
 
 
 @pytest.mark.parametrize("name", STAGES)

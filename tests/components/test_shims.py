@@ -8,11 +8,13 @@ import pytest
 from kfp.dsl import Artifact, Dataset, Metrics
 
 from sidlsg.components.curate.component import curate
+from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
 from sidlsg.errors import InputError
-from sidlsg.records import PromptSet, Verdict
+from sidlsg.places import TEACHER
+from sidlsg.records import EmbeddingSet, PromptSet, Verdict
 from sidlsg.storage import sha256_file
 
 
@@ -59,6 +61,33 @@ def test_curate_refuses_a_source_that_is_not_the_promised_one(source: Path, held
     with pytest.raises(InputError, match="has SHA-256"):
         run_curate(source, held_out, tmp_path / "out", "0" * 64)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("budget_gb", "shards"), [(0.0, 0), (1.0, 1)])
+def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
+    budget_gb: float, shards: int, source: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt_set, _ = run_curate(source, held_out, tmp_path / "prompts")
+    embeddings = Dataset(name="embeddings", uri=str(tmp_path / "out"), metadata={})
+    (seconds,) = encode.python_func(
+        prompt_set=prompt_set,
+        teacher=TEACHER,
+        teacher_sha256="",
+        dtype="float32",
+        budget_gb=budget_gb,
+        package_sha256="code",
+        embeddings=embeddings,
+    )
+    record = EmbeddingSet.load(tmp_path / "out")
+    record.verify(tmp_path / "out")
+    assert (record.prompts_sha256, record.dtype, len(record.shards)) == (
+        prompt_set.metadata["sha256"],
+        "float32",
+        shards,
+    )
+    assert embeddings.metadata == {"sha256": record.digest, "shards": shards, "package_sha256": "code"}
+    assert isinstance(seconds, float)
+    assert "note: 2 states of 16 × 96 in float32 take " in capsys.readouterr().out
 
 
 def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:

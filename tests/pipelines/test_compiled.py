@@ -19,7 +19,7 @@ from sidlsg.run.compile import compile_pipeline
 from sidlsg.run.parameters import curation_rules
 
 GOLDEN = Path(__file__).parent / "golden" / "distil_and_evaluate.yaml"
-CACHED = {"curate", "distil", "evaluate"}
+CACHED = {"curate", "encode", "distil", "evaluate"}
 UNCACHED = {"register", "gate", "promote", "report"}
 
 

@@ -15,8 +15,8 @@ from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Studen
 from sidlsg.run.local import run_local
 from sidlsg.run.request import RunRequest, RunResult
 
-STAGES = ["curate", "distil", "register", "evaluate", "gate", "promote", "report"]
-CACHED = ("curate", "distil", "evaluate")
+STAGES = ["curate", "encode", "distil", "register", "evaluate", "gate", "promote", "report"]
+CACHED = ("curate", "encode", "distil", "evaluate")
 CHANGES = {"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}
 IMAGES = 96
 

@@ -82,10 +82,12 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     Raises:
         InputError: a value, or what lies at a place, cannot be used.
     """
-    recipe_with_changes(request.recipe, request.changes)
+    recipe = recipe_with_changes(request.recipe, request.changes)
     gate_rules(request.recipe)
     rules = curation_rules(request.rules)
     check_name(request.model_name)
+    if not (math.isfinite(request.embeddings_gb) and request.embeddings_gb >= 0):
+        raise InputError(f"embeddings_gb is {request.embeddings_gb}, not a size; give 0 or more")
     if not (math.isfinite(request.hourly_price) and request.hourly_price >= 0):
         raise InputError(f"hourly price {request.hourly_price} is not a price; give 0 or more")
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
@@ -110,6 +112,8 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
         "model_name": request.model_name,
         "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",
         "checkpoints": str(run_dir / "checkpoints"),
+        "embeddings_gb": float(request.embeddings_gb),
+        "embeddings_dtype": recipe.text_states,
         "package_sha256": code_digest(),
         "hourly_price": float(request.hourly_price),
     }

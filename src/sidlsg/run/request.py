@@ -29,6 +29,8 @@ class RunRequest:
     model_name: str = "sidlsg-tiny"
     tracking_uri: str = ""
     """MLflow's address; empty for a store inside the run folder."""
+    embeddings_gb: float = 0.0
+    """Most gigabytes that text states may take; 0 to encode prompts during training."""
     hourly_price: float = 0.0
     """Price of this machine an hour, for the costs in the report."""
 

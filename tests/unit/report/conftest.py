@@ -31,7 +31,15 @@ from sidlsg.shapes.captions import held_out_captions
 from sidlsg.shapes.draw import draw
 from sidlsg.teacher.images import grid, save_png
 
-SECONDS = {"curate": 3.4, "distil": 450.0, "register": 6.1, "evaluate": 95.0, "gate": 1.2, "promote": 0.3}
+SECONDS = {
+    "curate": 3.4,
+    "encode": 2.0,
+    "distil": 450.0,
+    "register": 6.1,
+    "evaluate": 95.0,
+    "gate": 1.2,
+    "promote": 0.3,
+}
 SUBJECTS = (
     ("teacher 20 steps", 20, 1.0, (2.5, 8.25, 0.962, 0.871)),
     ("teacher 1 step", 1, 1.0, (151.25, 97.5, 0.41, 0.0625)),

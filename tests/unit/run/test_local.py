@@ -60,6 +60,14 @@ def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(
     assert other["tracking_uri"] == "http://localhost:5000"
 
 
+def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Path) -> None:
+    arguments = pipeline_arguments(request_, tmp_path / "run")
+    assert (arguments["embeddings_gb"], arguments["embeddings_dtype"]) == (0.0, "float32")
+    other = replace(request_, embeddings_gb=2, changes='{"text_states": "float16"}')
+    arguments = pipeline_arguments(other, tmp_path / "run")
+    assert (arguments["embeddings_gb"], arguments["embeddings_dtype"]) == (2.0, "float16")
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -68,6 +76,8 @@ def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(
         ({"changes": '{"lr": "fast"}'}, "lr is 'fast'"),
         ({"rules": '{"x": 1}'}, "no value 'x'"),
         ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),
+        ({"embeddings_gb": float("inf")}, "embeddings_gb is inf, not a size"),
+        ({"embeddings_gb": -1.0}, "embeddings_gb is -1.0, not a size"),
         ({"hourly_price": float("nan")}, "is not a price"),
         ({"hourly_price": -1.0}, "is not a price"),
     ],
