@@ -49,6 +49,13 @@ Scale = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
 TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
+TeacherLayout = Annotated[
+    str,
+    typer.Option(
+        help="For a teacher that is one safetensors file: a folder with its pipeline's small files.",
+        show_default=False,
+    ),
+]
 HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
 JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
 TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
@@ -117,6 +124,12 @@ def _changes(strategy: str | None, kappa: float | None, scales: list[str], value
     elif given:
         changes["scales"] = given
     return changes
+
+
+convert = typer.Typer(
+    no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators."
+)
+app.add_typer(convert, name="convert")
 
 
 @app.callback(invoke_without_command=True)
@@ -208,6 +221,7 @@ def encode(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
     output: Annotated[Path, typer.Option(help="Folder of the text states.")],
     teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32; not less than the recipe's text_states.")] = "float16",
     budget_gb: Annotated[
         float, typer.Option(min=0, help="Most gigabytes to write; a larger set is left to training.")
@@ -218,9 +232,9 @@ def encode(
     It pays where the text encoder's memory on the GPU matters, or where many runs share a prompt set.
     """
     from sidlsg.encode.stage import encode as stage
-    from sidlsg.places import resolve
+    from sidlsg.teacher.source import teacher_folder
 
-    record = stage(prompts, resolve(teacher), output, dtype, budget_gb, print)
+    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, print)
     print(f"{len(record.shards):,} shards in {output}")
 
 
@@ -230,6 +244,7 @@ def distil(
     output: Annotated[Path, typer.Option(help="Folder of the student.")],
     checkpoints: Annotated[Path, typer.Option(help="Folder where training state is kept.")],
     teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
     recipe: Recipe = "tiny",
     strategy: Strategy = None,
     kappa: Kappa = None,
@@ -242,9 +257,9 @@ def distil(
 
     values = recipe_with_changes(recipe, json.dumps(_changes(strategy, kappa, scale, set_)))
     from sidlsg.distil.stage import distil as stage
-    from sidlsg.places import resolve
+    from sidlsg.teacher.source import teacher_folder
 
-    student = stage(prompts, resolve(teacher), output, values, seed, checkpoints, print)
+    student = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, values, seed, checkpoints, print)
     print(f"student of {student.images_seen:,} images in {output}")
 
 
@@ -267,6 +282,7 @@ def evaluate(
     student: Annotated[Path, typer.Option(help="Folder of a student.")],
     output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
     teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
     held_out: HeldOut = HELD_OUT,
     judge: JudgeFile = JUDGE,
 ) -> None:
@@ -275,8 +291,16 @@ def evaluate(
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.summary import print_scores
+    from sidlsg.teacher.source import teacher_folder
 
-    card = stage(student, resolve(teacher), output, read_held_out(resolve(held_out)), resolve(judge), print)
+    card = stage(
+        student,
+        teacher_folder(teacher, layout=teacher_layout),
+        output,
+        read_held_out(resolve(held_out)),
+        resolve(judge),
+        print,
+    )
     print_scores(card)
 
 
@@ -364,6 +388,44 @@ def recipes() -> None:
         print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {recipe.iterations * recipe.batch:,} images")
         for row in recipe.published:
             print(f"{'':<18} published: FID {row.fid} CLIP {row.clip} at {row.images_seen:,.0f} images ({row.source})")
+
+
+@convert.command("single-file")
+def convert_single_file(
+    file: Annotated[str, typer.Argument(help="A Stable Diffusion in one safetensors file.")],
+    layout: Annotated[str, typer.Option(help="Folder with its pipeline's small files; weights in it are not read.")],
+    output: Annotated[Path, typer.Option(help="Becomes the StableDiffusionPipeline's folder.")],
+    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
+) -> None:
+    """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
+    from sidlsg.convert.single_file import convert_single_file as stage
+    from sidlsg.places import resolve
+
+    record = stage(resolve(file, sha256), resolve(layout), output)
+    print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
+
+
+@convert.command("released")
+def convert_released(
+    file: Annotated[str, typer.Argument(help="A released checkpoint: a pickle with the generator under the key ema.")],
+    output: Annotated[Path, typer.Option(help="Becomes the student's folder.")],
+    kappa: Annotated[float, typer.Option(help="The κ that was published with it, for the record.")],
+    teacher: TeacherPlace,
+    teacher_layout: TeacherLayout = "",
+    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
+    t_init: Annotated[int, typer.Option(min=1, help="The timestep of its one step.")] = 625,
+    images_seen: Annotated[
+        int | None, typer.Option(min=1, help="Images that it was trained on; by default what the file's name says.")
+    ] = None,
+) -> None:
+    """Write a released checkpoint as a student's folder; nothing of the pickle is run."""
+    from sidlsg.convert.released import convert_released as stage
+    from sidlsg.places import resolve
+    from sidlsg.teacher.source import teacher_folder
+
+    folder = teacher_folder(teacher, layout=teacher_layout)
+    student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen)
+    print(f"student from {student.recipe_values['source_sha256']} in {output}")
 
 
 @app.command("compile")
