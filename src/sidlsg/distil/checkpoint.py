@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.state import TrainingState
@@ -126,6 +128,9 @@ class Checkpoints:
                 self._write(staged, Manifest(state_iteration, self.run, counters, {}, score))
             except BaseException as error:  # a thread's errors would be lost
                 writing.error = error
+                if not wait and isinstance(error, SidlsgError | OSError):
+                    # At once, not when somebody waits for the next one.
+                    self.report(f"{self._complaint(writing)}; training goes on, and {self._fallback()}")
 
         state_iteration = state.iteration
         # Not a daemon: a process that ends waits until its checkpoint is written.
@@ -139,7 +144,7 @@ class Checkpoints:
         """Wait for the checkpoint that is being written, if one is.
 
         Args:
-            raising: raise its error rather than report it.
+            raising: raise its error, which has been reported else.
 
         Raises:
             SidlsgError: it could not be written.
@@ -148,15 +153,11 @@ class Checkpoints:
         if writing is None:
             return
         writing.thread.join()
-        if writing.error is None:
-            return
-        if not isinstance(writing.error, SidlsgError | OSError):
-            raise writing.error
-        reason = " ".join(str(writing.error).split())
-        message = f"checkpoint {writing.iteration} could not be written to {self.place}: {reason}"
-        if raising:
-            raise SidlsgError(f"{message}; {self._fallback()}") from writing.error
-        self.report(f"{message}; training goes on, and {self._fallback()}")
+        error = writing.error
+        if error is not None and not isinstance(error, SidlsgError | OSError):
+            raise error
+        if error is not None and raising:
+            raise SidlsgError(f"{self._complaint(writing)}; {self._fallback()}") from error
 
     def load_latest(self, state: TrainingState) -> str | None:
         """Restore the newest good checkpoint into `state`.
@@ -252,7 +253,7 @@ class Checkpoints:
         alone = self.world.size == 1
         try:
             with _quiet():
-                dcp.save(staged, storage_writer=writer, process_group=self.world.background, no_dist=alone)
+                save(staged, storage_writer=writer, process_group=self.world.background, no_dist=alone)
         except CheckpointException as error:
             raise _cause(error) from error
 
@@ -298,7 +299,7 @@ class Checkpoints:
                 tensors = state.tensors()
                 with _quiet():
                     try:
-                        dcp.load(
+                        load(
                             tensors,
                             storage_reader=HuggingFaceStorageReader(str(folder)),
                             process_group=self.world.background,
@@ -338,6 +339,10 @@ class Checkpoints:
         """What the leading process sees: others may see a shared folder a moment earlier or later."""
         found: list[int] = self.world.gather(look() if self.world.leads else [])[0]
         return found
+
+    def _complaint(self, writing: _Writing) -> str:
+        reason = " ".join(str(writing.error).split())
+        return f"checkpoint {writing.iteration} could not be written to {self.place}: {reason}"
 
     def _fallback(self) -> str:
         try:

@@ -57,7 +57,7 @@ class GridDrawer:
     def images(self, unet: Callable[..., Any]) -> Images:
         """[N, H, W, 3] uint8: one-step samples of a network."""
         device = self.schedule.alphas_cumprod.device
-        parts = zip(self.z.split(self.at_once), self.cond.split(self.at_once), strict=True)
+        parts = zip(torch.split(self.z, self.at_once), torch.split(self.cond, self.at_once), strict=True)
         latents = [generate_latents(unet, self.schedule, z.to(device), c.to(device), self.t_init) for z, c in parts]
         home = next(self.vae.parameters()).device
         self.vae.to(device)

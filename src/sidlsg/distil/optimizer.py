@@ -44,7 +44,7 @@ class SecondMomentAdam(torch.optim.Optimizer):
                 self.state[parameter]["exp_avg_sq"] = self._new_state(local(parameter.detach()))
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Step every parameter that has a gradient."""
         found_inf: Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
@@ -98,7 +98,9 @@ class SecondMomentAdam(torch.optim.Optimizer):
         return torch.zeros_like(like)
 
 
-def make_optimizer(kind: str, network: nn.Module, lr: float, eps: float, offload: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(
+    kind: str, network: nn.Module, lr: float, eps: float, offload: bool = False
+) -> torch.optim.Optimizer:
     """An optimizer of `OPTIMIZERS` over a network's parameters, with all of its state in place.
 
     Raises:

@@ -39,6 +39,10 @@ class Settings:
         if not 0 <= self.gradient_clip < float("inf"):
             raise InputError(f"gradient_clip is {self.gradient_clip}; allowed: 0 (no limit) or a finite number above")
         if self.optimizer == "adam8bit" and (self.optimizer_offload or self.parallel == "fsdp"):
-            raise InputError("optimizer 'adam8bit' keeps its state whole and on the GPU; take 'adam' with offload or fsdp")
+            raise InputError(
+                "optimizer 'adam8bit' keeps its state whole and on the GPU; take 'adam' with offload or fsdp"
+            )
         if self.ema_offload and self.parallel == "fsdp":
-            raise InputError("ema_offload keeps a whole EMA; with parallel 'fsdp' each process has only a part: leave it off")
+            raise InputError(
+                "ema_offload keeps a whole EMA; with parallel 'fsdp' each process has only a part: leave it off"
+            )

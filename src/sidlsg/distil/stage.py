@@ -19,7 +19,7 @@ from sidlsg.distil.loop import Evaluation, Run, train
 from sidlsg.distil.observe import Observer
 from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.world import World, joined
+from sidlsg.distil.world import joined
 from sidlsg.encode.source import choose_source
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder

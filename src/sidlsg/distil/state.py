@@ -117,7 +117,7 @@ class TrainingState:
         """The teacher's UNet as it runs beside these networks, changed in place; under autocast in that precision."""
         dtype = COMPUTE[self.settings.precision]
         if dtype is not None:
-            teacher.to(dtype)
+            nn.Module.to(teacher, dtype)  # the library's own `to` warns, of nothing
         network = prepared(teacher, self.settings, self.world.device, self.compiled, trained=False)
         return self.parallel.spread(network)
 

@@ -201,7 +201,7 @@ def _accumulate_once(
             if last:
                 asked = torch.tensor(int(stop()), device=left_out.device, dtype=left_out.dtype)
                 notice = Notice(state.world.total(torch.stack([left_out, asked])))
-            scaler.scale(loss * state.parallel.loss_factor).backward()
+            scaler.scale(loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
         found.loss = found.loss + loss.detach()
         found.signs = signs
     if notice is not None:

@@ -17,6 +17,7 @@ class StopRequest:
         self.made = False
 
     def __call__(self) -> bool:
+        """Whether it was made by now."""
         return self.made
 
     @contextlib.contextmanager

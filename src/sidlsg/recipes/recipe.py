@@ -15,7 +15,6 @@ from sidlsg.distil.strategies import Guidance, make_guidance
 from sidlsg.errors import InputError, nearest
 from sidlsg.registry.rules import GateRules
 
-
 MACHINE = {
     "micro_batch",
     "log_every",

@@ -1,5 +1,8 @@
+"""Saving and finding states: what comes back, what stays, what is passed over, what is refused."""
+
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,14 +10,23 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.checkpoint import MANIFEST, Checkpoints
+from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.optimizer import SecondMomentAdam
+from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, SidlsgError
+
+RUN = RunIdentity({"lr": "0.001", "teacher": "a" * 64})
 
 
 @pytest.fixture
 def state(make_unet: Callable[..., Any]) -> TrainingState:
     return TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
+
+
+def checkpoints(place: Path, report: Callable[[str], None] = print, run: RunIdentity = RUN, **more: Any) -> Checkpoints:
+    return Checkpoints(place=str(place), run=run, report=report, **more)
 
 
 def take_a_step(state: TrainingState, seed: int) -> None:
@@ -31,11 +43,22 @@ def take_a_step(state: TrainingState, seed: int) -> None:
     state.log.append({"iteration": state.iteration, "loss": 0.1 * seed})
 
 
-def test_everything_comes_back(state: TrainingState, make_unet: Callable[..., Any], tmp_path: Path) -> None:
+def saved_in(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir())
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(precision="fp16", ema_offload=True)])
+def test_everything_comes_back(make_unet: Callable[..., Any], tmp_path: Path, settings: Settings) -> None:
+    state, other = (TrainingState.start(make_unet(n, torch.float32), 1e-3, 1e-3, settings=settings) for n in (0, 9))
     take_a_step(state, 1)
-    Checkpoints(tmp_path, "key", print).save(state)
-    other = TrainingState.start(make_unet(9, torch.float32), 1e-3, 1e-3)
-    assert Checkpoints(tmp_path, "key", print).load_latest(other) == tmp_path / "000000001.safetensors"
+    state.carried = {"fake_score_loss": 0.5}
+    if state.generator_scaler.is_enabled():
+        state.generator_scaler.scale(torch.zeros(()))
+        state.generator_scaler.update(1024.0)
+    checkpoints(tmp_path).save(state, wait=True)
+    assert checkpoints(tmp_path).load_latest(other) == f"{tmp_path}/000000001"
+    assert other.carried == {"fake_score_loss": 0.5}
+    assert other.generator_scaler.get_scale() == (1024.0 if settings.precision == "fp16" else 1.0)
     # Not only the same tensors: the same next step, which the optimizers' states decide too.
     for each in (state, other):
         take_a_step(each, 2)
@@ -43,27 +66,46 @@ def test_everything_comes_back(state: TrainingState, make_unet: Callable[..., An
     tensors, others = state.tensors(), other.tensors()
     assert tensors.keys() == others.keys()
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+    assert isinstance(other.generator_optimizer, SecondMomentAdam)
+    assert float(other.generator_optimizer.param_groups[0]["step"]) == 2
+
+
+def test_what_is_saved_is_the_state_at_that_moment(state: TrainingState, tmp_path: Path) -> None:
+    """Training goes on while the files are written."""
+    saved = checkpoints(tmp_path)
+    take_a_step(state, 1)
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    saved.save(state)
+    take_a_step(state, 2)
+    saved.wait()
+    assert saved.load_latest(state) is not None
+    assert state.iteration == 1
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.tensors().items())
 
 
 def test_there_is_nothing_to_load_at_first(state: TrainingState, tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path / "new", "key", print).load_latest(state) is None
+    assert checkpoints(tmp_path / "new").load_latest(state) is None
 
 
-def test_the_last_two_stay(state: TrainingState, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "key", print)
-    for seed in range(4):
+def test_the_newest_and_the_best_stay(state: TrainingState, tmp_path: Path) -> None:
+    saved = checkpoints(tmp_path, keep=2)
+    for seed, score in enumerate([9.0, 3.0, None, 3.5, 5.0, None]):
         take_a_step(state, seed)
-        checkpoints.save(state)
-    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == ["000000003.safetensors", "000000004.safetensors"]
+        saved.save(state, score=score)
+    saved.wait()
+    assert saved_in(tmp_path) == ["000000002", "000000005", "000000006"]
+    assert saved.best() == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "no marker"])
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "bad manifest", "no manifest"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp_path: Path, damage: str) -> None:
     lines: list[str] = []
-    checkpoints = Checkpoints(tmp_path, "key", lines.append)
+    saved = checkpoints(tmp_path, lines.append)
     for seed in range(2):
         take_a_step(state, seed)
-        newest = checkpoints.save(state)
+        saved.save(state, wait=True)
+    newest = next((tmp_path / "000000002").glob("*.safetensors"))
+    manifest = tmp_path / "000000002" / MANIFEST
     content = newest.read_bytes()
     if damage == "truncated":
         newest.write_bytes(content[: len(content) // 2])
@@ -71,16 +113,71 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp
         newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif damage == "missing":
         newest.unlink()
+    elif damage == "bad manifest":
+        manifest.write_text(manifest.read_text()[:50])
     else:
-        newest.with_suffix(".json").unlink()
-    assert checkpoints.load_latest(state) == tmp_path / "000000001.safetensors"
+        manifest.unlink()
+    assert saved.load_latest(state) == f"{tmp_path}/000000001"
     assert state.iteration == 1
-    # A checkpoint without its marker was never finished: nothing to report.
-    assert [newest.name in line for line in lines] == ([] if damage == "no marker" else [True])
+    # A checkpoint without its manifest was never finished: nothing to report.
+    assert ["000000002" in line for line in lines] == ([] if damage == "no manifest" else [True])
+    # The same iteration again takes the damaged one's place.
+    take_a_step(state, 5)
+    saved.save(state, wait=True)
+    assert saved.load_latest(state) == f"{tmp_path}/000000002"
 
 
-def test_another_runs_checkpoints_are_refused(state: TrainingState, tmp_path: Path) -> None:
+def test_another_runs_checkpoints_are_refused_unless_asked_for(state: TrainingState, tmp_path: Path) -> None:
     take_a_step(state, 1)
-    Checkpoints(tmp_path, "key", print).save(state)
-    with pytest.raises(InputError, match="another recipe, teacher, prompt set or code"):
-        Checkpoints(tmp_path, "other", print).load_latest(state)
+    checkpoints(tmp_path).save(state, wait=True)
+    other = RunIdentity({"lr": "0.002", "teacher": "b" * 64})
+    with pytest.raises(InputError, match=r"lr is 0.002 here and 0.001 there; teacher is b{12}… here and a{12}… there"):
+        checkpoints(tmp_path, run=other).load_latest(state)
+    assert checkpoints(tmp_path, run=other, accept_changes=True).load_latest(state) is not None
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(state: TrainingState, tmp_path: Path) -> None:
+    take_a_step(state, 1)
+    checkpoints(tmp_path).save(state, wait=True)
+    (tmp_path / ".unfinished-000000002").mkdir()
+    (tmp_path / ".unfinished-000000002" / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"half")
+    saved = checkpoints(tmp_path)
+    assert saved_in(tmp_path) == ["000000001"]
+    assert saved.load_latest(state) == f"{tmp_path}/000000001"
+
+
+def test_a_checkpoint_that_cannot_be_written_is_reported_and_the_next_one_is(
+    state: TrainingState, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    saved = checkpoints(tmp_path, lines.append)
+    take_a_step(state, 1)
+    saved.save(state, wait=True)
+    # A file lies where the next one would be made.
+    (tmp_path / ".unfinished-000000002").write_text("in the way")
+    take_a_step(state, 2)
+    saved.save(state)
+    saved.wait()
+    take_a_step(state, 3)
+    saved.save(state)
+    saved.wait()
+    assert len(lines) == 1
+    assert "checkpoint 2 could not be written" in lines[0]
+    assert "the newest complete one is 1" in lines[0]
+    assert saved_in(tmp_path) == [".unfinished-000000002", "000000001", "000000003"]
+    with pytest.raises(SidlsgError, match="checkpoint 2 could not be written"):
+        state.iteration = 2
+        saved.save(state, wait=True)
+
+
+def test_networks_of_another_kind_are_refused(
+    state: TrainingState, make_unet: Callable[..., Any], tmp_path: Path
+) -> None:
+    take_a_step(state, 1)
+    checkpoints(tmp_path).save(state, wait=True)
+    path = tmp_path / "000000001" / MANIFEST
+    assert json.loads(path.read_text())["files"]
+    other = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
+    other.generator.register_parameter("more", torch.nn.Parameter(torch.zeros(3)))
+    with pytest.raises(InputError, match="another kind"):
+        checkpoints(tmp_path).load_latest(other)

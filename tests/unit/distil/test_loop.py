@@ -1,24 +1,29 @@
-"""The loop on a small teacher: stopping and going on, schedules and marks."""
+"""The loop on a small teacher: stopping and going on, schedules and marks, evaluations, alarms, observers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
 
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.loop import grid_marks, learning_rate_factor, train
+from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.loop import Run, grid_marks, learning_rate_factor, train
 from sidlsg.distil.state import TrainingState
+from sidlsg.distil.stopping import StopRequest
+from sidlsg.errors import AlarmError, StoppedError
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.teach.networks import new_scheduler, new_vae
-from sidlsg.teacher.load import Teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
-PROMPTS = ["a small red circle on a blue background", "a large green cross on a white background"]
 RECIPE = Recipe(
     name="test",
     scales={"kappa": 1.5},
@@ -32,82 +37,187 @@ RECIPE = Recipe(
     checkpoint_every=5,
     grids=2,
 )
+UNCOND = torch.zeros(1, 3, 8)
 
 
-class Encode:
-    """Text states by prompt, without a text encoder."""
-
-    uncond = torch.zeros(1, 3, 8)
-
-    def __call__(self, prompts: Sequence[str]) -> torch.Tensor:
-        rows = [
-            torch.randn(3, 8, generator=torch.Generator().manual_seed(len(p))) if p else self.uncond[0] for p in prompts
-        ]
-        return torch.stack(rows)
+def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """Text states by index, without a text encoder."""
+    rows = [
+        UNCOND[0] if empty else torch.randn(3, 8, generator=torch.Generator().manual_seed(index))
+        for index, empty in zip(indices, replaced, strict=True)
+    ]
+    return torch.stack(rows), UNCOND
 
 
 @pytest.fixture
-def teacher(make_unet: Callable[..., Any]) -> Teacher:
-    """A small teacher of real networks on 4×4 latents."""
-    torch.manual_seed(0)
-    return Teacher(
-        folder=Path("unused"),
-        sha256="0" * 64,
-        unet=make_unet(0, torch.float32).requires_grad_(False).to(memory_format=torch.channels_last),
-        vae=new_vae(),
-        encode=Encode(),
-        scheduler=None,
-        schedule=NoiseSchedule.from_scheduler(new_scheduler()),
-    )
+def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[TrainingState, Run]]:
+    """A state and what its run needs, in a folder by name."""
+
+    def make(name: str, report: Callable[[str], None] = print, **more: Any) -> tuple[TrainingState, Run]:
+        torch.manual_seed(0)
+        state = TrainingState.start(make_unet(0, torch.float32), RECIPE.lr, RECIPE.fake_score_lr)
+        schedule = NoiseSchedule.from_scheduler(new_scheduler())
+        drawer = GridDrawer(
+            folder=tmp_path / name / "grids",
+            vae=new_vae(),
+            schedule=schedule,
+            encode=encode,
+            prompt_count=2,
+            latent_shape=(4, 4, 4),
+            t_init=625,
+            seed=0,
+            at_once=16,
+        )
+        run = Run(
+            teacher=state.frozen(make_unet(0, torch.float32)),
+            schedule=schedule,
+            latent_shape=(4, 4, 4),
+            prompt_count=2,
+            encode=encode,
+            seed=0,
+            checkpoints=Checkpoints(place=str(tmp_path / name), run=RunIdentity({"lr": "1"}), report=report),
+            report=report,
+            grids=drawer,
+        )
+        return state, replace(run, **more)
+
+    return make
 
 
-class KilledError(Exception):
-    pass
+class StopAt(StopRequest):
+    """Asks to stop at the nth time that it is asked whether to; two times an iteration."""
+
+    def __init__(self, time: int) -> None:
+        super().__init__()
+        self.left = time
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
 
 
-class DyingCheckpoints(Checkpoints):
-    """Ends the run after the checkpoint of iteration 20, as a killed process would."""
-
-    def save(self, state: TrainingState) -> Path:
-        path = super().save(state)
-        if state.iteration == 20:
-            raise KilledError
-        return path
+def weights(state: TrainingState) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.tensors().items()}
 
 
-def test_a_stopped_run_continues_to_bit_identical_weights(teacher: Teacher, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("time", "iteration"), [(40, 20), (41, 20), (46, 23)], ids=["after a checkpoint", "half-way", "between checkpoints"]
+)
+def test_a_stopped_run_continues_to_bit_identical_weights(
+    start: Callable[..., tuple[TrainingState, Run]], tmp_path: Path, time: int, iteration: int
+) -> None:
     lines: list[str] = []
-    whole = train(RECIPE, teacher, PROMPTS, 0, tmp_path / "a", Checkpoints(tmp_path / "a", "k", print), lines.append)
+    state, run = start("a", lines.append)
+    whole = train(RECIPE, state, run)
     assert lines == []
-    with pytest.raises(KilledError):
-        train(RECIPE, teacher, PROMPTS, 0, tmp_path / "b", DyingCheckpoints(tmp_path / "b", "k", print), lines.append)
-    again = train(RECIPE, teacher, PROMPTS, 0, tmp_path / "b", Checkpoints(tmp_path / "b", "k", print), lines.append)
+    state, run = start("b", lines.append, stop=StopAt(time))
+    with pytest.raises(StoppedError, match=f"iteration {iteration} of 40"):
+        train(RECIPE, state, run)
+    state, run = start("b", lines.append)
+    again = train(RECIPE, state, run)
     assert len(lines) == 1
-    assert "iteration 20 of 40, 40 images seen" in lines[0]
+    assert f"iteration {iteration} of 40, {2 * iteration} images seen" in lines[0]
 
-    tensors, others = whole.tensors(), again.tensors()
+    tensors, others = weights(whole), weights(again)
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
-    start = dict(teacher.unet.named_parameters())
-    moved = [float((p - start[name]).detach().abs().max()) for name, p in again.generator.named_parameters()]
+    first = start("c")[0]
+    moved = [
+        float((p - q).detach().abs().max())
+        for p, q in zip(again.generator.parameters(), first.generator.parameters(), strict=True)
+    ]
     assert max(moved) > 1e-4
     assert [row["iteration"] for row in again.log] == [5, 10, 15, 20, 25, 30, 35, 40]
-    for field in ("fake_score_loss", "generator_loss", "learning_rate"):
-        assert [row[field] for row in whole.log] == [row[field] for row in again.log]
+    timed = ("seconds", "images_per_second")
+    for ours, theirs in zip(whole.log, again.log, strict=True):
+        assert {k: v for k, v in ours.items() if k not in timed} == {k: v for k, v in theirs.items() if k not in timed}
     grids = sorted(p.name for p in (tmp_path / "b" / "grids").iterdir())
     assert grids == ["000000000.png", "000000020.png", "000000080.png"]
     assert all((tmp_path / "a/grids" / g).read_bytes() == (tmp_path / "b/grids" / g).read_bytes() for g in grids)
     json.dumps(again.log)
 
 
+def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+    """How the machine is used is not part of a run's identity."""
+    state, run = start("a", stop=StopAt(20))
+    with pytest.raises(StoppedError):
+        train(RECIPE, state, run)
+    state, run = start("a")
+    changed = replace(RECIPE, micro_batch=1, log_every=10)
+    assert changed.identity == RECIPE.identity
+    assert train(changed, state, run).iteration == 40
+
+
+class Falling:
+    """Scores that are best at the third evaluation."""
+
+    best_by = "distance"
+
+    def __init__(self) -> None:
+        self.values = [9.0, 5.0, 2.0, 4.0, 3.0]
+
+    def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
+        assert unet(torch.zeros(1, 4, 4, 4), torch.tensor([625]), UNCOND).sample.shape == (1, 4, 4, 4)
+        return {"distance": self.values.pop(0), "alignment": 0.5}
+
+
+def test_evaluations_make_a_curve_and_keep_the_best(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+    state, run = start("a", evaluation=Falling())
+    train(replace(RECIPE, evaluate_every=20, checkpoint_every=3), state, run)
+    assert [(row["images_seen"], row["distance"]) for row in state.evaluations] == [
+        (20, 9.0),
+        (40, 5.0),
+        (60, 2.0),
+        (80, 4.0),
+    ]
+    assert run.checkpoints.best() == 30
+    assert run.checkpoints.iterations() == [30, 39, 40]
+
+
+def test_an_alarm_ends_the_run_and_leaves_the_earlier_checkpoints(
+    start: Callable[..., tuple[TrainingState, Run]],
+) -> None:
+    state, run = start("a", alarms=lambda row: "the sky falls" if row["iteration"] == 15 else None)
+    with pytest.raises(AlarmError, match="the sky falls"):
+        train(RECIPE, state, run)
+    assert run.checkpoints.iterations() == [5, 10]
+
+
+class Diary:
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.pictures: list[int] = []
+        self.scores: list[dict[str, float]] = []
+
+    def logged(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+
+    def drawn(self, images_seen: int, grid: Image.Image) -> None:
+        assert grid.size == (6 * 17 + 1, 6 * 17 + 1)
+        self.pictures.append(images_seen)
+
+    def evaluated(self, row: dict[str, float]) -> None:
+        self.scores.append(row)
+
+
+def test_observers_are_told(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+    diary = Diary()
+    state, run = start("a", observers=[diary], evaluation=Falling())
+    train(replace(RECIPE, evaluate_every=40), state, run)
+    assert diary.rows == state.log
+    assert diary.pictures == [0, 20, 80]
+    assert diary.scores == state.evaluations
+    assert all(row["images_per_second"] > 0 for row in diary.rows)
+
+
 def test_learning_rates() -> None:
-    cosine = RECIPE.__class__(**{**RECIPE.values(), "warmup": 4, "lr_floor": 0.1})
+    cosine = replace(RECIPE, warmup=4, lr_floor=0.1)
     assert [learning_rate_factor(cosine, i) for i in (0, 1, 3)] == [0.25, 0.5, 1.0]
     assert learning_rate_factor(cosine, 4) == 1.0
     assert learning_rate_factor(cosine, 22) == pytest.approx(0.55)
-    constant = RECIPE.__class__(**{**RECIPE.values(), "lr_schedule": "constant"})
+    constant = replace(RECIPE, lr_schedule="constant")
     assert learning_rate_factor(constant, 39) == 1.0
 
 
 def test_grids_are_closer_together_at_the_start() -> None:
     assert grid_marks(RECIPE) == {0, 10, 40}
-    assert grid_marks(RECIPE.__class__(**{**RECIPE.values(), "grids": 0})) == set()
+    assert grid_marks(replace(RECIPE, grids=0)) == set()

@@ -127,10 +127,10 @@ def test_loss_and_gradient_are_the_formulas(
 
     expected = reference_loss(state, method, update, draws, range(4), 4)
     expected_gradient = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
-    found, left_out = accumulate(state, method, plan(), encode, 4, update)
+    found = accumulate(state, method, plan(), encode, 4, update)
 
-    assert left_out == 0
-    assert found == pytest.approx(expected.item(), rel=1e-6)  # timesteps' coefficients come from float32 tables
+    assert found.left_out == 0
+    assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)  # timesteps' coefficients come from float32 tables
     for parameter, wanted in zip(network.parameters(), expected_gradient, strict=True):
         assert (parameter.grad is None) == (wanted is None)
         if wanted is not None:
@@ -145,6 +145,7 @@ def test_the_gradient_reaches_the_weights_by_finite_differences(
     state = make_state()
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5), alpha=1.2)
     network = state.fake_score if update == "fake_score" else state.generator
+    network.to(memory_format=torch.contiguous_format)  # torch's vectors of parameters know no other
     accumulate(state, method, plan(), encode, 4, update)
     gradient = gradients(network)
     weights = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
@@ -190,8 +191,8 @@ def test_accumulation_equals_the_large_batch(
     found = []
     for micro_batch in (32, 8):
         state = make_state()
-        loss, _ = accumulate(state, method, plan(32), encode, micro_batch, update)
-        found.append((loss, gradients(state.fake_score if update == "fake_score" else state.generator)))
+        loss = accumulate(state, method, plan(32), encode, micro_batch, update).loss
+        found.append((float(loss), gradients(state.fake_score if update == "fake_score" else state.generator)))
     (whole, large), (parts, accumulated) = found
     assert parts == pytest.approx(whole, rel=1e-12)
     assert float((large - accumulated).norm() / large.norm()) < 1e-9
@@ -215,9 +216,9 @@ def test_three_good_samples_and_a_nan_give_the_gradient_of_three_at_divisor_four
     network = state.fake_score if update == "fake_score" else state.generator
     expected = reference_loss(state, method, update, draws, [0, 1, 3], 4)
     wanted = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
-    found, left_out = accumulate(state, method, plan(dropout=0), with_nan, micro_batch, update)
-    assert left_out == 1
-    assert found == pytest.approx(expected.item(), rel=1e-6)
+    found = accumulate(state, method, plan(dropout=0), with_nan, micro_batch, update)
+    assert found.left_out == 1
+    assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)
     flat = torch.cat([g.flatten() for g in wanted if g is not None])
     assert float((gradients(network) - flat).norm() / flat.norm()) < 1e-6
 
@@ -250,7 +251,7 @@ def test_the_fake_score_moves_first_and_the_ema_last(
     accumulate(state, method, plan(), encode, 4, "fake_score")
     state.fake_score_optimizer.step()
     after = reference_loss(state, method, "generator", plan().draw(0, "generator", 0, 4), range(4), 4)
-    assert result.generator_loss == pytest.approx(after.item(), rel=1e-6)
+    assert float(result.losses["generator"]) == pytest.approx(after.item(), rel=1e-6)
     # The first EMA update copies the generator that has moved.
     for ema, generator in zip(stepped.ema.parameters(), stepped.generator.parameters(), strict=True):
         assert torch.equal(ema, generator)
@@ -265,6 +266,63 @@ def test_adam_without_momentum_steps_by_the_gradients_own_scale(make_state: Call
     parameter.grad = torch.linspace(-2, 3, parameter.numel(), dtype=torch.float64).view_as(parameter)
     state.generator_optimizer.step()
     torch.testing.assert_close(parameter.detach() - before, -1e-3 * parameter.grad.sign(), rtol=1e-5, atol=1e-10)
+
+
+def test_between_the_two_updates_a_stop_is_heard_and_the_rest_is_done_later(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
+) -> None:
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    whole, halves = make_state(), make_state()
+    train_step(whole, method, plan(), encode, 2, 1000)
+    first = train_step(halves, method, plan(), encode, 2, 1000, stop=lambda: True)
+    assert first.stopped
+    assert (halves.iteration, halves.fake_score_done, set(first.losses)) == (0, True, {"fake_score"})
+    second = train_step(halves, method, plan(), encode, 2, 1000)
+    assert (halves.iteration, halves.fake_score_done, set(second.losses)) == (1, False, {"generator"})
+    tensors, others = whole.tensors(), halves.tensors()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+
+
+def test_signs_say_how_the_networks_stand_to_each_other(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
+) -> None:
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    equal = TrainingState.start(make_unet(0), 1e-3, 1e-3)
+    same = accumulate(equal, method, plan(), encode, 4, "generator").signs
+    other = accumulate(make_state(), method, plan(), encode, 4, "generator").signs
+    assert float(same["score_difference"]) < 1e-12
+    assert float(other["score_difference"]) > 0
+    assert float(other["latent_size"]) > 0
+    # A network that predicts nothing at all has exactly the error of predicting nothing.
+    silent = make_state()
+    for parameter in silent.fake_score.conv_out.parameters():
+        parameter.data.zero_()
+    assert float(accumulate(silent, method, plan(), encode, 4, "fake_score").signs["fake_score_error"]) == pytest.approx(1)
+
+
+def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_update(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU each such read makes the host wait; `Notice` alone is made so that it does not."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    reads: list[str] = []
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten._local_scalar_dense.default or func is torch.ops.aten.nonzero.default:
+                reads.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    notices: list[int] = []
+    monkeypatch.setattr("sidlsg.distil.notice.Notice.read", lambda self: notices.append(1) or [0, 0])
+    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
+    state = make_state()
+    with Reads():
+        train_step(state, method, plan(), encode, 2, 1000)
+    assert reads == []
+    assert len(notices) == 2
+    assert state.iteration == 1
 
 
 def test_prompt_dropout_reaches_the_fake_score_alone(
