@@ -194,6 +194,7 @@ def _network(name: str, file: Path, layout: Path, dtype: torch.dtype) -> Any:
     """One network by diffusers' own conversion. The others are None, so that an error is about this one."""
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     others: dict[str, None] = dict.fromkeys((*COMPONENTS, *_OPTIONAL, "image_encoder"))
     del others[name]
