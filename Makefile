@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-long lint format clean
 
 help:  ## What can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make .venv with everything in it, the same versions each time
 
@@ -28,6 +28,9 @@ demo: $(READY)  ## Distil, register, evaluate, gate and promote the bundled teac
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
+
+test-long: $(READY)  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m long
 
 lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff check .

@@ -119,10 +119,14 @@ def require_digest(place: str, found: str, sha256: str) -> None:
 
 
 def remove_remains(path: Path) -> None:
-    """Delete what writers of this very file that were killed left beside it."""
-    form = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    """Delete what writers of this very file or folder that were killed left beside it."""
+    form = re.compile(rf"\.{re.escape(path.name)}\.(old\.)?[a-z0-9_]{{8}}")
     for remains in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if form.fullmatch(remains.name):
+        if not form.fullmatch(remains.name):
+            continue
+        if remains.is_dir():
+            shutil.rmtree(remains, ignore_errors=True)
+        else:
             remains.unlink(missing_ok=True)
 
 
@@ -139,6 +143,7 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
     """
     refuse_foreign(target, marker)
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_remains(target)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         os.chmod(temporary, 0o777 & ~_umask())
