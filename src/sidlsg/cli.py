@@ -235,7 +235,8 @@ def encode(
     from sidlsg.teacher.source import teacher_folder
 
     record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, print)
-    print(f"{len(record.shards):,} shards in {output}")
+    written = len(record.shards)
+    print(f"{f'{written:,}' if written else 'no'} shard{'' if written == 1 else 's'} in {output}")
 
 
 @app.command()

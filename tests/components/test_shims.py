@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kfp.dsl import Artifact, Dataset, Metrics
+from kfp.dsl import Artifact, Dataset, Metrics, Model
 
 from sidlsg.components.curate.component import curate
+from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
@@ -88,6 +89,44 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
     assert embeddings.metadata == {"sha256": record.digest, "shards": shards, "package_sha256": "code"}
     assert isinstance(seconds, float)
     assert "note: 2 states of 16 × 96 in float32 take " in capsys.readouterr().out
+
+
+def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_out: Path, tmp_path: Path) -> None:
+    prompt_set, _ = run_curate(source, held_out, tmp_path / "prompts")
+
+    def run(name: str, budget_gb: float) -> bytes:
+        embeddings = Dataset(name="embeddings", uri=str(tmp_path / "states"), metadata={})
+        if budget_gb >= 0:
+            encode.python_func(
+                prompt_set=prompt_set,
+                teacher=TEACHER,
+                teacher_sha256="",
+                dtype="float32",
+                budget_gb=budget_gb,
+                package_sha256="",
+                embeddings=embeddings,
+            )
+        student = Model(name="student", uri=str(tmp_path / name), metadata={})
+        distil.python_func(
+            prompt_set=prompt_set,
+            embeddings=embeddings,
+            teacher=TEACHER,
+            teacher_sha256="",
+            recipe="tiny",
+            changes='{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "lr": 1e-3}',
+            seed=0,
+            checkpoints=str(tmp_path / f"{name}-checkpoints"),
+            package_sha256="",
+            student=student,
+        )
+        return (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+
+    made = run("made", budget_gb=0)
+    assert run("read", budget_gb=1) == made
+    (shard,) = (tmp_path / "states" / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"00000\.safetensors differs"):
+        run("damaged", budget_gb=-1)
 
 
 def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:

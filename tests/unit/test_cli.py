@@ -17,7 +17,7 @@ import pytest
 from sidlsg import __version__, cli
 from sidlsg.errors import SidlsgError
 from sidlsg.recipes.table import RECIPES
-from sidlsg.records import ModelVersion, PromptSet, Student, Verdict
+from sidlsg.records import EmbeddingSet, ModelVersion, PromptSet, Student, Verdict
 
 HEAVY = ("torch", "mlflow", "diffusers", "transformers", "kfp", "pyarrow", "pydantic", "numpy", "torchmetrics")
 CAPTION = "a small red circle on a blue background"
@@ -100,7 +100,18 @@ def test_the_program_starts_without_the_heavy_libraries() -> None:
 def test_the_installed_programs_help_lists_every_command() -> None:
     done = subprocess.run([sys.executable, "-m", "sidlsg.cli", "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    for command in ("run", "curate", "distil", "register", "evaluate", "gate", "promote", "generate", "recipes"):
+    for command in (
+        "run",
+        "curate",
+        "encode",
+        "distil",
+        "register",
+        "evaluate",
+        "gate",
+        "promote",
+        "generate",
+        "recipes",
+    ):
         assert f" {command} " in done.stdout
 
 
@@ -209,6 +220,7 @@ def test_an_output_that_is_taken_is_refused(
     ("arguments", "kind"),
     [
         (("distil", "--prompts", "none", "--output", "out", "--checkpoints", "state"), PromptSet),
+        (("encode", "--prompts", "none", "--output", "out"), PromptSet),
         (("evaluate", "--student", "none", "--output", "out"), Student),
         (("generate", "none", CAPTION), Student),
         (("register", "--student", "none", "--tracking-uri", "sqlite:///x.db", "--name", "m"), Student),
@@ -236,6 +248,18 @@ def test_prompts_are_curated_from_the_command_line(sidlsg: Run, prompts: Path, t
     record = PromptSet.load(tmp_path / "out")
     assert out.splitlines()[-1] == f"{record.count:,} prompts in out"
     assert record.count == record.funnel[-1].rows_out > 0
+
+
+def test_prompts_are_encoded_from_the_command_line(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:
+    sidlsg("curate", "--source", str(prompts), "--output", "set")
+    places = ("encode", "--prompts", "set", "--output", "states")
+    code, out, errors = sidlsg(*places)
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[-1] == "1 shard in states"
+    assert EmbeddingSet.load(tmp_path / "states").dtype == "float16"
+    code, out, errors = sidlsg(*places, "--dtype", "float32", "--budget-gb", "0")
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[-1] == "no shards in states"
 
 
 def test_pictures_are_drawn_from_the_command_line(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
