@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.connect import connect, experiment_id
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import save_model, student_files
-from sidlsg.registry.run_log import grid_steps, log_student, run_tags, training_rows
+from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_tags, training_rows
 from sidlsg.registry.versions import STUDENT_TAG, versions_of
+from sidlsg.track.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
 
 MODEL_PATH = "model"
 """Where the MLflow model folder is among the run's artifacts."""
+COMPLETE_TAG = "complete_student_sha256"
+"""The tag on a run that has everything of a student, its model included: the Student record's digest."""
 
 
 def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion:
@@ -26,7 +30,7 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
 
     The Student record's digest is the key: registering the same student again gives the version that is there, and
     a call that died half-way is continued by the next. When several callers race, the oldest run and the lowest
-    version stay.
+    version stay. A student whose training was tracked gets no second run: what the training's run lacks is added.
 
     Args:
         student_folder: what the distil stage wrote: a diffusers folder with record, log, grids and model card.
@@ -42,6 +46,7 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
     student.verify(student_folder)
     student_files(student, student_folder)
     training_rows(student, student_folder)
+    evaluation_rows(student, student_folder)
     grid_steps(student, student_folder)
 
     client = connect(tracking_uri, create=True)
@@ -55,35 +60,57 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
 
 
 def _logged_run(client: MlflowClient, experiment: str, student: Student, folder: Path) -> Any:
-    """The student's run, complete: a finished one, an unfinished one continued, or a new one."""
+    """The student's run, complete: a finished one, an unfinished one or its training's continued, or a new one."""
     run = _oldest_run(client, experiment, student)
+    if run is None:
+        run = _training_run(client, student, folder)
     if run is None:
         new = client.create_run(experiment, tags=run_tags(student), run_name=f"{student.recipe}-{student.digest[:8]}")
         run = _oldest_run(client, experiment, student) or new
         if run.info.run_id != new.info.run_id:
             client.delete_run(new.info.run_id)
     run_id = run.info.run_id
-    if run.info.status == "FINISHED":
-        return run
-    client.update_run(run_id, status="RUNNING")
-    try:
+    with _status_kept(client, run):
+        if run.data.tags.get(COMPLETE_TAG) == student.digest:
+            return run
+        log_entries(client, run_id, tags=run_tags(student))
         log_student(client, run, student, folder)
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / MODEL_PATH
             save_model(student, folder, packed)
             client.log_artifacts(run_id, str(packed), MODEL_PATH)
+        # The next call that finds this run only makes the version.
+        client.set_tag(run_id, COMPLETE_TAG, student.digest)
+    return run
+
+
+@contextlib.contextmanager
+def _status_kept(client: MlflowClient, run: Any) -> Iterator[None]:
+    """Say by the run's status how the work on it goes, but for a run that another program opened and will end."""
+    run_id = run.info.run_id
+    if GIVEN_TAG in run.data.tags:
+        yield
+        return
+    client.update_run(run_id, status="RUNNING")
+    try:
+        yield
     except BaseException:
         with contextlib.suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
         raise
-    # Finished means complete: the next call that finds this run only makes the version.
-    client.set_terminated(run_id, "FINISHED")
-    return run
+    # How long a training took stays to be seen.
+    client.set_terminated(run_id, "FINISHED", run.info.end_time if TRAINING_TAG in run.data.tags else None)
 
 
 def _oldest_run(client: MlflowClient, experiment: str, student: Student) -> Any:
     runs = client.search_runs([experiment], f"tags.{STUDENT_TAG} = '{student.digest}'")
     return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+
+def _training_run(client: MlflowClient, student: Student, folder: Path) -> Any:
+    run = run_of_student(client, student, training_rows(student, folder))
+    # A model that is registered with the run stays: another student of a run that was opened elsewhere gets its own.
+    return None if run is None or run.data.tags.get(COMPLETE_TAG, student.digest) != student.digest else run
 
 
 def _create_version(client: MlflowClient, name: str, run: Any, student: Student) -> Any:
@@ -107,6 +134,6 @@ def _create_version(client: MlflowClient, name: str, run: Any, student: Student)
     kept = versions_of(client, name, student.digest)[0]
     if kept.version != created.version:
         client.delete_model_version(name, created.version)
-        if kept.run_id != run_id:
+        if kept.run_id != run_id and TRAINING_TAG not in run.data.tags:
             client.delete_run(run_id)
     return kept

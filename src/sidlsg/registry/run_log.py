@@ -1,11 +1,13 @@
-"""What a student's MLflow run holds: parameters, tags, the training log, sample grids and the model card.
+"""What a student's MLflow run holds: parameters, tags, the training log, scores, sample grids and the model card.
 
-Everything here can be written twice with the effect of once, so that an interrupted run is simply continued.
+Everything here can be written twice with the effect of once, so that an interrupted run is simply continued, and so
+that what was logged while the student was trained stays.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,15 @@ from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
 from sidlsg.errors import InputError
-from sidlsg.records import Student
+from sidlsg.records import FileRef, Student
 from sidlsg.registry.package import CARD
+from sidlsg.registry.points import Points
 from sidlsg.registry.versions import STUDENT_TAG
 
 GRID_KEY = "samples"
 _STEP_FIELDS = ("iteration", "images_seen")
-_METRICS_A_BATCH = 1000
 _ENTRIES_A_BATCH = 100
-"""MLflow's limits for one request."""
+"""MLflow's limit of parameters and tags for one request."""
 
 Row = tuple[int, dict[str, float]]
 """Images seen, and the numbers logged there."""
@@ -44,10 +46,40 @@ def run_tags(student: Student) -> dict[str, str]:
 
 def run_params(student: Student) -> dict[str, str]:
     """The recipe's values, nested names joined by dots, and the record's own where both name a thing."""
-    kappas = {f"kappa{i}": kappa for i, kappa in enumerate(student.kappas, start=1)}
-    own = {"recipe": student.recipe, "strategy": student.strategy, "seed": student.seed, "t_init": student.t_init}
-    values = {**_flat(student.recipe_values), **own, **kappas}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return recipe_params(
+        student.recipe_values,
+        recipe=student.recipe,
+        strategy=student.strategy,
+        kappas=student.kappas,
+        seed=student.seed,
+        t_init=student.t_init,
+    )
+
+
+def recipe_params(
+    values: Mapping[str, Any],
+    *,
+    recipe: str,
+    strategy: str,
+    kappas: tuple[float, float, float, float],
+    seed: int,
+    t_init: int,
+) -> dict[str, str]:
+    """The parameters of a run that has, or will have, a student of such a recipe."""
+    scales = {f"kappa{i}": kappa for i, kappa in enumerate(kappas, start=1)}
+    own = {"recipe": recipe, "strategy": strategy, "seed": seed, "t_init": t_init}
+    merged = {**_flat(values), **own, **scales}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in merged.items()}
+
+
+def row_values(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a row of the training log that become metrics, by metric."""
+    return {name: float(value) for name, value in row.items() if name not in _STEP_FIELDS and _is_number(value)}
+
+
+def score_values(row: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of an evaluation during training that become metrics, by metric: `eval/` and the score's name."""
+    return {"eval/" + re.sub(r"[^\w\-. :/]", "_", name): value for name, value in row_values(row).items()}
 
 
 def training_rows(student: Student, folder: Path) -> list[Row]:
@@ -56,20 +88,18 @@ def training_rows(student: Student, folder: Path) -> list[Row]:
     Raises:
         InputError: a line is not a JSON object with a whole number `images_seen`.
     """
-    path = folder / student.training_log.path
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            step = row["images_seen"]
-        except (ValueError, TypeError, KeyError):
-            step = None
-        if type(step) is not int:
-            raise InputError(
-                f"{path} line {number} is not a JSON object with a whole number images_seen; run the distil stage again"
-            )
-        rows.append((step, {k: float(v) for k, v in row.items() if k not in _STEP_FIELDS and _is_number(v)}))
-    return rows
+    return [(step, row_values(row)) for step, row in _read_rows(student.training_log, folder)]
+
+
+def evaluation_rows(student: Student, folder: Path) -> list[Row]:
+    """Read the scores that were computed during training; none where the student has none.
+
+    Raises:
+        InputError: a line is not a JSON object with a whole number `images_seen`.
+    """
+    if student.evaluations is None:
+        return []
+    return [(step, score_values(row)) for step, row in _read_rows(student.evaluations, folder)]
 
 
 def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
@@ -88,24 +118,35 @@ def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
 
 
 def log_student(client: MlflowClient, run: Any, student: Student, folder: Path) -> None:
-    """Write everything but the model to the student's run."""
+    """Write everything but the model to the student's run, as far as it is not there."""
     run_id = run.info.run_id
-    log_entries(client, run_id, params=run_params(student))
-    # One timestamp for the whole run: a row that is logged again is the same row to MLflow, not a second one.
-    metrics = [
-        Metric(name, value, run.info.start_time, step)
-        for step, values in training_rows(student, folder)
-        for name, value in values.items()
-    ]
-    for start in range(0, len(metrics), _METRICS_A_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_A_BATCH])
-    logged = [file.path for file in client.list_artifacts(run_id, "images")]
+    now = client.get_run(run_id)
+    log_missing_params(client, now, run_params(student))
+    # One timestamp for the whole run: when two callers race, a row that both log is one row to MLflow.
+    rows = training_rows(student, folder) + evaluation_rows(student, folder)
+    Points(client, now).write(
+        [Metric(name, value, run.info.start_time, step) for step, values in rows for name, value in values.items()]
+    )
+    logged = logged_grids(client, run_id)
     for step, path in grid_steps(student, folder):
-        # MLflow gives each image a random name with its key and step inside.
-        if not any(f"{GRID_KEY}+step+{step}+" in name for name in logged):
+        if step not in logged:
             with Image.open(path) as image:
                 client.log_image(run_id, image, key=GRID_KEY, step=step)
     client.log_artifact(run_id, str(folder / CARD))
+
+
+def logged_grids(client: MlflowClient, run_id: str) -> set[int]:
+    """The steps of which the run has a grid."""
+    # MLflow gives each image a random name with its key and step inside.
+    found = (
+        re.search(rf"{GRID_KEY}\+step\+(\d+)\+.*\.png$", file.path) for file in client.list_artifacts(run_id, "images")
+    )
+    return {int(match[1]) for match in found if match}
+
+
+def log_missing_params(client: MlflowClient, run: Any, params: Mapping[str, str]) -> None:
+    """Log the parameters that the run does not have: MLflow refuses to change one."""
+    log_entries(client, run.info.run_id, params={k: v for k, v in params.items() if k not in run.data.params})
 
 
 def log_entries(
@@ -120,6 +161,23 @@ def log_entries(
             params=[entry for entry in part if isinstance(entry, Param)],
             tags=[entry for entry in part if isinstance(entry, RunTag)],
         )
+
+
+def _read_rows(file: FileRef, folder: Path) -> list[tuple[int, dict[str, Any]]]:
+    path = folder / file.path
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            step = row["images_seen"]
+        except (ValueError, TypeError, KeyError):
+            step = None
+        if type(step) is not int:
+            raise InputError(
+                f"{path} line {number} is not a JSON object with a whole number images_seen; run the distil stage again"
+            )
+        rows.append((step, row))
+    return rows
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
