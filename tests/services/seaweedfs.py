@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 HOST = "127.0.0.1"
 SERVICES = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
@@ -24,6 +25,8 @@ GRPC = 10_000
 # Neither these nor those above them are in the range from which the system takes ports for outgoing connections.
 PORTS = range(10_000, 22_000)
 SOCKETS = Path("/tmp")  # fixed in the program
+PROBE = "probe"
+"""A bucket and an object in it, there since the first start."""
 STARTS = 5
 PATIENCE_S = 30.0
 
@@ -40,6 +43,7 @@ class SeaweedFS:
         self.ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
+        self._was_ready = False
         (folder / "data").mkdir(parents=True)
         identities = [
             _identity("tests", self.access_key, self.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
@@ -142,7 +146,7 @@ class SeaweedFS:
             )
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until and self._process.poll() is None:
-            if self._is_healthy():
+            if self._is_healthy() and self._holds_data():
                 return True
             time.sleep(0.05)
         self.kill()
@@ -155,6 +159,18 @@ class SeaweedFS:
                 return b" 200 " in connection.recv(64)
         except OSError:
             return False
+
+    def _holds_data(self) -> bool:
+        """Whether objects can be written and read; a moment lies between its first answer and that."""
+        client = self.client()
+        try:
+            if not self._was_ready:
+                client.create_bucket(Bucket=PROBE)
+                client.put_object(Bucket=PROBE, Key=PROBE, Body=PROBE.encode())
+            self._was_ready = client.get_object(Bucket=PROBE, Key=PROBE)["Body"].read() == PROBE.encode()
+        except (BotoCoreError, ClientError):
+            return False
+        return self._was_ready
 
     def _ended(self, process: subprocess.Popen[bytes]) -> None:
         process.wait(timeout=PATIENCE_S)
