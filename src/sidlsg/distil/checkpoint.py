@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -39,6 +40,7 @@ FILE_BYTES = 2**30
 """About how large a file gets: writing one needs its size in memory once more."""
 _NAME = re.compile(rf"(\d{{9}})/{re.escape(MANIFEST)}")
 _UNFINISHED = ".unfinished-"
+_BEFORE = "-before"
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,9 @@ class Checkpoints:
         # On disk; None on S3.
         self.folder = None if "://" in self.place else Path(self.place)
         self._store: Store = open_store(self.place)
-        if self.folder is not None and self.world.leads and self.folder.is_dir():
-            # A run that was killed leaves these; nobody else writes here.
-            for unfinished in self.folder.glob(f"{_UNFINISHED}*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+        # Of this process at this place alone; another place's may be in use.
+        self._temporary = f"sidlsg-{hashlib.sha256(self.place.encode()).hexdigest()[:16]}-{self.world.rank}-"
+        self._clear_remains()
 
     def save(self, state: TrainingState, score: float | None = None, wait: bool = False) -> None:
         """Write the state as it is now; training may go on at once.
@@ -128,7 +129,7 @@ class Checkpoints:
                 self._write(staged, Manifest(state_iteration, self.run, counters, {}, score))
             except BaseException as error:  # a thread's errors would be lost
                 writing.error = error
-                if not wait and isinstance(error, SidlsgError | OSError):
+                if not wait and self.world.leads and isinstance(error, SidlsgError | OSError):
                     # At once, not when somebody waits for the next one.
                     self.report(f"{self._complaint(writing)}; training goes on, and {self._fallback()}")
 
@@ -200,13 +201,26 @@ class Checkpoints:
         scored = {iteration: score for iteration, score in scores.items() if score is not None}
         return min(scored, key=lambda iteration: (scored[iteration], -iteration), default=None)
 
+    def _clear_remains(self) -> None:
+        """Delete what a run that was killed left; nobody else writes here."""
+        for left in Path(tempfile.gettempdir()).glob(f"{self._temporary}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if self.folder is None or not self.world.leads:
+            return
+        for left in self.folder.glob(f"{_UNFINISHED}*{_BEFORE}"):
+            target = self.folder / left.name.removeprefix(_UNFINISHED).removesuffix(_BEFORE)
+            if not target.exists():  # killed before the new one took its place
+                os.replace(left, target)
+        for left in self.folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
     def _write(self, staged: dict[str, Tensor], manifest: Manifest) -> None:
         """What the background does; every process, each with its own parts."""
         name = f"{manifest.iteration:09d}"
         with self._scratch(name) as folder:
             self._save_tensors(staged, folder)
             mine = sorted(folder.glob(f"shard-{self.world.rank + 1:05d}-*.safetensors"))
-            problem: BaseException | None = None
+            problem: Exception | None = None
             files: dict[str, str] = {}
             try:
                 files = {path.name: sha256_file(path) for path in mine}
@@ -215,27 +229,32 @@ class Checkpoints:
                         self._store.put(f"{name}/{file}", folder / file, digest)
             except (OSError, SidlsgError) as error:
                 problem = error
-            everyone = self.world.gather((files, None if problem is None else str(problem)))
-            problems = [text for _, text in everyone if text is not None]
-            if problem is not None:
-                raise problem
-            if problems:
-                raise SidlsgError(problems[0])
+            self._fail_together(problem)
+            everyone = {name: digest for part in self.world.gather(files) for name, digest in part.items()}
             if self.world.leads:
-                complete = Manifest(
-                    **{**vars(manifest), "files": {k: v for part, _ in everyone for k, v in part.items()}}
-                )
-                self._publish(name, folder, complete)
-                self._drop_old()
+                try:
+                    self._publish(name, folder, Manifest(**{**vars(manifest), "files": everyone}))
+                    self._drop_old()
+                except (OSError, SidlsgError) as error:
+                    problem = error
+            self._fail_together(problem)
+
+    def _fail_together(self, problem: Exception | None) -> None:
+        """Raise this process's problem, or the first of another's: none goes on as if a checkpoint were there."""
+        first = self._first_problem(None if problem is None else " ".join(str(problem).split()))
+        if problem is not None:
+            raise problem
+        if first is not None:
+            raise SidlsgError(first)
 
     @contextlib.contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
         """Where files are made: beside the target for a folder, so that they need only be renamed."""
         if self.folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="sidlsg-checkpoint-"))
+            folder = Path(tempfile.mkdtemp(prefix=self._temporary))
         else:
+            # Made by what writes into it, where all processes learn of one that cannot.
             folder = self.folder / f"{_UNFINISHED}{name}"
-            folder.mkdir(parents=True, exist_ok=True)
         try:
             yield folder
         finally:
@@ -263,7 +282,7 @@ class Checkpoints:
             return
         atomic_write(folder / MANIFEST, manifest.to_json())
         target = self.folder / name
-        aside = self.folder / f"{_UNFINISHED}{name}-before"
+        aside = self.folder / f"{_UNFINISHED}{name}{_BEFORE}"
         if target.exists():  # a damaged one of the same iteration, or half an iteration earlier
             os.replace(target, aside)
         os.replace(folder, target)
@@ -323,7 +342,7 @@ class Checkpoints:
             # Each process reads a part of the files, and they tell each other.
             yield folder, _damage(folder, files[self.world.rank :: self.world.size])
             return
-        with tempfile.TemporaryDirectory(prefix="sidlsg-checkpoint-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=self._temporary) as scratch:
             problem = None
             try:
                 for file, digest in files:

@@ -217,8 +217,13 @@ class _Loop:
 
     def _draw(self) -> None:
         if self.run.grids is not None:
-            with self.state.drawing() as unet:
-                picture = self.run.grids.draw(unet, self.state.images_seen)
+            try:
+                with self.state.drawing() as unet:
+                    picture = self.run.grids.draw(unet, self.state.images_seen)
+            except OSError as error:  # days of training do not end for want of a picture
+                reason = error.strerror or error
+                self.run.report(f"no grid of samples at {self.state.images_seen:,} images: {reason}; training goes on")
+                return
             self._tell(lambda observer: observer.drawn(self.state.images_seen, picture))
 
     def _evaluate(self, final: bool) -> float | None:

@@ -52,7 +52,6 @@ class Parallel:
             self._wrapped[network] = DistributedDataParallel(
                 network,
                 device_ids=[self.world.device] if on_gpu else None,
-                broadcast_buffers=False,
                 gradient_as_bucket_view=True,  # else gradients would be there twice
             )
         return self._wrapped[network]
