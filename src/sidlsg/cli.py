@@ -14,7 +14,7 @@ import typer
 
 from sidlsg import __version__
 from sidlsg.changes import with_changes
-from sidlsg.errors import InputError, SidlsgError, VerdictError
+from sidlsg.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 app = typer.Typer(
@@ -94,8 +94,16 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    process = _process()
+    # What all processes that train together do together, the leading one says.
+    if not process or code not in (AlarmError.exit_code, StoppedError.exit_code):
+        print(f"{f'process {process}: ' if process else ''}error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def _process() -> int:
+    """Which one of several processes this is, where torchrun started it; 0 leads."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _changes(strategy: str | None, kappa: float | None, scales: list[str], values: list[str]) -> dict[str, Any]:
@@ -243,7 +251,7 @@ def encode(
 def distil(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
     output: Annotated[Path, typer.Option(help="Folder of the student.")],
-    checkpoints: Annotated[Path, typer.Option(help="Folder where training state is kept.")],
+    checkpoints: Annotated[str, typer.Option(help="Folder or s3:// prefix where training state is kept.")],
     teacher: TeacherPlace = TEACHER,
     teacher_layout: TeacherLayout = "",
     recipe: Recipe = "tiny",
@@ -261,7 +269,8 @@ def distil(
     from sidlsg.teacher.source import teacher_folder
 
     student = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, values, seed, checkpoints, print)
-    print(f"student of {student.images_seen:,} images in {output}")
+    if not _process():
+        print(f"student of {student.images_seen:,} images in {output}")
 
 
 @app.command()

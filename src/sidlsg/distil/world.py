@@ -13,11 +13,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, SidlsgError
 from sidlsg.hardware import best_device
 
 PATIENCE = timedelta(minutes=60)
 """How long a process waits for the others: longer than the slowest checkpoint or evaluation of one of them."""
+_LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
+"""Parts of what the libraries say, without an error type of its own, when another process is gone."""
 
 
 @dataclass(frozen=True)
@@ -105,5 +107,12 @@ def joined() -> Iterator[World]:
             device=device,
             background=dist.new_group(backend="gloo", timeout=PATIENCE),
         )
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _LOST):
+            raise
+        raise SidlsgError(
+            "another process of the run ended or does not answer: see what it said, or the system's log where it said "
+            "nothing; the same command again goes on from the last checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
