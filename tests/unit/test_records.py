@@ -69,7 +69,7 @@ def example(kind: type[Record]) -> Any:
         "kappas": (1.5, 1.5, 1.5, 1.5),
         "shape": (16, 96),
         "uncond": ref,
-        "evaluations": ref,
+        "evaluations": None,
         "model": (ref, replace(ref, path="unet/b.safetensors")),
         "training_log": ref,
         "grids": (ref,),
