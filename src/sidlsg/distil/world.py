@@ -112,7 +112,7 @@ def joined() -> Iterator[World]:
             raise
         raise SidlsgError(
             "another process of the run ended or does not answer: see what it said, or the system's log where it said "
-            "nothing; the same command again goes on from the last checkpoint"
+            f"nothing; the same command again goes on from the last checkpoint ({str(error).splitlines()[0][:200]})"
         ) from error
     finally:
         dist.destroy_process_group()
