@@ -1,4 +1,4 @@
-"""Live tracking on a real MLflow server: killed and continued, in a given run, with the server away, then registered."""
+"""Live tracking on a real MLflow server: a killed training, a given run, a server that goes away, and registering."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sidlsg.errors import InputError
 from sidlsg.prompts.curate import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.recipes.table import get_recipe
+from sidlsg.recipes.recipe import get_recipe
 from sidlsg.records import Student
 from sidlsg.registry.connect import connect
 from sidlsg.registry.register import register
@@ -139,7 +139,8 @@ def test_a_training_is_followed_and_registered_in_one_run(
     assert runs_of(client, "followed-elsewhere") == []
 
     # The same command again has nothing to train, and makes nothing.
-    assert train(tmp_path, "followed").digest == student.digest
+    tracker = opened(server, "followed", [], key=run.data.tags["training_sha256"])
+    tracker.finish(student)
     (still,) = runs_of(client, "followed")
     assert (still.info.status, still.info.end_time) == ("FINISHED", run.info.end_time)
 
@@ -228,10 +229,10 @@ def test_a_given_run_is_used_and_neither_ended_nor_renamed(
         train(tmp_path / "second", "not-made")
 
 
-def opened(server: MlflowServer, experiment: str, said: list[str]) -> Tracker:
+def opened(server: MlflowServer, experiment: str, said: list[str], key: str = "c" * 64) -> Tracker:
     digests = {"teacher_sha256": "a" * 64, "prompts_sha256": "b" * 64}
     return open_tracker(
-        server.address, experiment, "c" * 64, "tiny", get_recipe("tiny"), seed=0, report=said.append, **digests
+        server.address, experiment, key, "tiny", get_recipe("tiny"), seed=0, report=said.append, **digests
     )
 
 
@@ -271,9 +272,9 @@ def test_a_server_that_goes_away_is_waited_for_while_training_goes_on(tmp_path: 
 
 
 def test_a_student_whose_server_was_away_at_the_end_is_registered_in_its_run(
-    tmp_path: Path, train: Callable[..., Student], monkeypatch: pytest.MonkeyPatch, assets: Path, prompts: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path, prompts: Path
 ) -> None:
-    """Nothing tells MLflow which student the run has, and half of the rows are missing; there is one run all the same."""
+    """Nothing tells MLflow which student the run has, and half of the rows are missing: still there is one run."""
     monkeypatch.setattr("sidlsg.track.tracker.PATIENCE", 1.0)
     with MlflowServer(tmp_path / "server") as server:
         original = Tracker.logged

@@ -11,6 +11,7 @@ from pathlib import Path
 from sidlsg.distil.stage import Extras, distil, run_identity, run_name
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.records import PromptSet, Student
+from sidlsg.run.lines import say
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.track.tracker import open_tracker
 from sidlsg.track.utilisation import Utilisation
@@ -30,12 +31,12 @@ def tracked(prompts: Path, teacher: Path, folder: Path, changes: str, address: s
         seed=0,
         teacher_sha256=teacher_sha256,
         prompts_sha256=prompts_sha256,
-        report=lambda line: print(line, flush=True),
+        report=say,
         utilisation=Utilisation(flops_per_image=1e9, device_peak=1e11),
     )
     try:
         student = distil(
-            prompts, teacher, folder / "student", recipe, 0, folder / "checkpoints", print, Extras(observers=[tracker])
+            prompts, teacher, folder / "student", recipe, 0, folder / "checkpoints", say, Extras(observers=[tracker])
         )
     except BaseException as error:
         tracker.failed(error)

@@ -15,7 +15,6 @@ from sidlsg.registry.run_log import GRID_KEY, log_entries, logged_grids
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.track.runs import GIVEN_TAG
 
-
 FINISHED = "FINISHED"
 
 
