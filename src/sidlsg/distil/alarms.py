@@ -1,0 +1,344 @@
+"""Alarms: what a row of the training log says when a run goes wrong, the likely cause, and what to do."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from sidlsg.distil.observe import Row
+from sidlsg.recipes.recipe import Recipe
+
+WINDOW = 5
+"""Rows that a check looks at: one odd batch alone raises nothing."""
+NAN_SHARE = 0.01
+"""Samples left out because they were not finite. The method has none; one in a hundred biases the gradient."""
+SAMPLES_LOST_AT_ONCE = 0.5
+"""Of one row: no need to wait for more."""
+LARGEST_STEP = 0.1
+"""An update's size as a share of the weights' own; 0.01 is already a bold learning rate, and 1 replaces them."""
+LEAST_STEP_RATIO = 1e-2
+"""The fake score's update as a share of the generator's: below, it cannot follow."""
+LEAST_DIFFERENCE = 1e-4
+"""Between the scores at equal κ, as a share of the latents' size: below, both networks are the same one."""
+FAKE_SCORE_ERROR = 1.2
+"""Predicting zero everywhere gives 1; the rest is room for chance."""
+DRIFT = 3.0
+"""The fake score's error against the lowest that it had."""
+DRIFT_ROWS = 20
+LATENT_SIZE = (0.1, 3.0)
+"""Root mean square of the latents: a VAE's scaling factor makes that of images about 1."""
+TEACHER_DISTANCE = 5.0
+"""From the latents to the teacher's predictions of them. Latents of images are of size 1, unrelated ones 1.4 apart."""
+FP16_SETTLES = 50
+"""Iterations in which fp16's loss scale may still be too high, so that updates are skipped."""
+GRADIENT_GROWTH = 100.0
+"""A gradient's norm against its own median before."""
+GRADIENT_ROWS = 50
+GRADIENT_RATIO = 1e-5
+"""The generator's gradient against the fake score's: both losses sum over the same elements, so the ratio is near 1."""
+STRONG_GUIDANCE = 10.0
+"""Above, a scale is blamed first: published runs take 1.5 to 4.5, and ordinary sampling 7.5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """One thing that is wrong with a run."""
+
+    name: str
+    seen: str
+    """With the numbers and the limit."""
+    cause: str
+    """The likely one."""
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.seen}; likely cause: {self.cause}; {self.advice}"
+
+
+class Alarms:
+    """Looks at each row of the log, warns or says why the run must end, and says each thing once.
+
+    What it knows comes from rows alone: a run that goes on from a checkpoint gives it the earlier ones with
+    `remember`, and is then watched as if it had never stopped.
+    """
+
+    def __init__(self, recipe: Recipe, report: Callable[[str], None]) -> None:
+        """Args:
+        recipe: its `on_alarm` decides between warning, stopping and silence; its values are named as causes.
+        report: receives the warnings.
+        """
+        self.recipe, self.report = recipe, report
+        self.rows: list[Row] = []
+        self.said: set[str] = set()
+
+    def remember(self, rows: Iterable[Row]) -> None:
+        """Take the rows that the run logged before this process began; nothing is raised for them."""
+        self.rows = list(rows)
+
+    def __call__(self, row: Row) -> str | None:
+        """Look at the newest row; returns what ends the run, if anything does."""
+        self.rows.append(row)
+        if self.recipe.on_alarm == "off":
+            return None
+        return self.heard(look(self.rows, self.recipe), int(row["iteration"]))
+
+    def heard(self, alarms: Sequence[Alarm], iteration: int) -> str | None:
+        """Pass on alarms that were not said before, such as those of the grid's pictures.
+
+        Returns:
+            What ends the run: None where there is nothing new, or where the recipe only warns.
+        """
+        if self.recipe.on_alarm == "off":
+            return None
+        new = [alarm for alarm in alarms if alarm.name not in self.said]
+        self.said |= {alarm.name for alarm in new}
+        if not new:
+            return None
+        text = "\n".join(f"alarm at iteration {iteration}: {alarm}" for alarm in new)
+        if self.recipe.on_alarm == "stop":
+            return text
+        self.report(text)
+        return None
+
+
+def look(rows: Sequence[Row], recipe: Recipe) -> list[Alarm]:
+    """Everything that the newest rows give cause for.
+
+    Args:
+        rows: all rows of the log so far, oldest first; a number that a row lacks raises nothing.
+        recipe: of the run.
+    """
+    spoilt = [alarm for check in FIRST_CHECKS if (alarm := check(rows, recipe)) is not None]
+    # Nothing is trained any more where samples or weights are lost; what else there is to see would mislead.
+    return spoilt or [alarm for check in CHECKS if (alarm := check(rows, recipe)) is not None]
+
+
+def _nan_samples(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    shares = [row["nan_share"] for row in rows[-WINDOW:]]
+    mean, bad = statistics.fmean(shares), sum(share > 0 for share in shares)
+    if shares[-1] < SAMPLES_LOST_AT_ONCE and (mean <= NAN_SHARE or bad < 2):
+        return None
+    half = "fp16 overflows" if recipe.precision == "fp16" else ""
+    return Alarm(
+        name="samples-not-finite",
+        seen=f"{max(mean, shares[-1]):.1%} of the samples were NaN or infinite and left the loss "
+        f"(limit {NAN_SHARE:.0%} over {WINDOW} rows, or {SAMPLES_LOST_AT_ONCE:.0%} in one)",
+        cause=" or ".join(filter(None, (half, blame(recipe)))),
+        advice="set precision to bf16 or fp32, which do not overflow; where that does not help, " + remedy(recipe)
+        if half
+        else remedy(recipe),
+    )
+
+
+def _large_steps(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    for network, rate in (("generator", "lr"), ("fake_score", "fake_score_lr")):
+        size = _median(rows, f"{network}_step")
+        if size is not None and size > LARGEST_STEP:
+            return Alarm(
+                name="steps-too-large",
+                seen=f"one update changes the {_words(network)}'s weights by {size:.0%} of their own size "
+                f"(limit {LARGEST_STEP:.0%})",
+                cause=f"the learning rate is too high ({rate} = {getattr(recipe, rate):g})",
+                advice=f"start again with {rate} 10 to 1000 times lower",
+            )
+    return None
+
+
+def _fake_score_still(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    if _settling(rows, recipe):
+        return None
+    own, other = _median(rows, "fake_score_step"), _median(rows, "generator_step")
+    _, kappa2, _, kappa4 = recipe.guidance.scales
+    differences = _recent(rows, "score_difference")
+    if own is not None and other is not None and (own == 0 or own < LEAST_STEP_RATIO * other):
+        seen = (
+            f"one update changes the fake score's weights by {own:.2g} of their size, the generator's by {other:.2g} "
+            f"(limit {LEAST_STEP_RATIO:g} times the generator's)"
+        )
+    elif kappa2 == kappa4 and differences is not None and max(differences) < LEAST_DIFFERENCE:
+        seen = (
+            f"teacher and fake score predict the same to {max(differences):.1e} of the latents' size "
+            f"(limit {LEAST_DIFFERENCE:g}), so that nothing pulls the generator"
+        )
+    else:
+        return None
+    return Alarm(
+        name="fake-score-not-trained",
+        seen=seen,
+        cause=f"the fake score is not updated: fake_score_lr = {recipe.fake_score_lr:g} is too small beside "
+        f"lr = {recipe.lr:g}" + (", or fp16 overflows and every step is skipped" if recipe.precision == "fp16" else ""),
+        advice="set fake_score_lr to lr or higher",
+    )
+
+
+def _generator_still(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    ratios = [
+        row["generator_gradient_norm"] / max(row["fake_score_gradient_norm"], 1e-30)
+        for row in rows[-WINDOW:]
+        if {"generator_gradient_norm", "fake_score_gradient_norm"} <= row.keys()
+    ]
+    steps = _recent(rows, "generator_step")
+    if _settling(rows, recipe) or _fake_score_still(rows, recipe) is not None:
+        return None  # which would be why
+    if len(ratios) == WINDOW and max(ratios) < GRADIENT_RATIO:
+        seen = f"the generator's gradient is {max(ratios):.1e} of the fake score's (limit {GRADIENT_RATIO:g})"
+        cause = "the fake score equals the teacher, or half precision rounds the gradient to nothing"
+    elif steps is not None and max(steps) == 0:
+        seen = f"the generator's weights have not changed in the last {WINDOW} rows"
+        cause = f"its learning rate is too small (lr = {recipe.lr:g})"
+    else:
+        return None
+    return Alarm(
+        name="generator-not-trained",
+        seen=seen,
+        cause=cause + (", or fp16 overflows and every step is skipped" if recipe.precision == "fp16" else ""),
+        advice="look at lr and fake_score_lr; the published runs have both the same",
+    )
+
+
+def _fake_score_worse_than_nothing(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    errors = _recent(rows, "fake_score_error")
+    if errors is None or statistics.fmean(errors) < FAKE_SCORE_ERROR:
+        return None
+    return Alarm(
+        name="fake-score-useless",
+        seen=f"the fake score's error is {statistics.fmean(errors):.3g} times that of predicting zero everywhere "
+        f"(limit {FAKE_SCORE_ERROR:g})",
+        cause=blame(recipe, "kappa1"),
+        advice=remedy(recipe, "kappa1"),
+    )
+
+
+def _fake_score_drift(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    errors = [row["fake_score_error"] for row in rows if math.isfinite(row.get("fake_score_error", math.nan))]
+    if len(errors) < 2 * DRIFT_ROWS:
+        return None
+    starts = range(0, len(errors) - DRIFT_ROWS, DRIFT_ROWS)
+    means = [statistics.fmean(errors[start : start + DRIFT_ROWS]) for start in starts]
+    lowest, now = min(means), statistics.fmean(errors[-DRIFT_ROWS:])
+    if now <= DRIFT * lowest:
+        return None
+    return Alarm(
+        name="fake-score-drifts",
+        seen=f"the fake score's error rose to {now:.3g} (mean of {DRIFT_ROWS} rows) from {lowest:.3g} "
+        f"(limit {DRIFT:g} times)",
+        cause=f"the generator runs ahead of the fake score (lr = {recipe.lr:g}, "
+        f"fake_score_lr = {recipe.fake_score_lr:g})",
+        advice="lower lr, or raise fake_score_lr above it",
+    )
+
+
+def _latent_size(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    size = _median(rows, "latent_size")
+    low, high = LATENT_SIZE
+    if size is None or low <= size <= high:
+        return None
+    return Alarm(
+        name="latents-run-away" if size > high else "latents-collapse",
+        seen=f"the student's latents have a root mean square of {size:.3g} (limits {low:.2f} to {high:g}; a VAE's "
+        "are near 1)",
+        cause=blame(recipe),
+        advice=remedy(recipe),
+    )
+
+
+def _teacher_distance(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    # The row has it as a share of the latents' size, which is small for a while under some strategies.
+    distance = _median(
+        [
+            row | {"distance": row.get("teacher_distance", math.nan) * row.get("latent_size", math.nan)}
+            for row in rows[-WINDOW:]
+        ],
+        "distance",
+    )
+    if distance is None or distance <= TEACHER_DISTANCE:
+        return None
+    return Alarm(
+        name="teacher-far-away",
+        seen=f"the teacher's guided predictions lie {distance:.3g} from the student's latents (limit "
+        f"{TEACHER_DISTANCE:g}; latents of images are of size 1)",
+        cause=blame(recipe, "kappa4"),
+        advice=remedy(recipe, "kappa4"),
+    )
+
+
+def _gradients_explode(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    for network in ("generator", "fake_score"):
+        norms = [row.get(f"{network}_gradient_norm", math.nan) for row in rows[-WINDOW - GRADIENT_ROWS :]]
+        norms = [norm for norm in norms if math.isfinite(norm)]
+        if len(norms) < 3 * WINDOW:
+            continue
+        before, now = statistics.median(norms[:-WINDOW]), statistics.median(norms[-WINDOW:])
+        if now > GRADIENT_GROWTH * before > 0:
+            return Alarm(
+                name="gradients-explode",
+                seen=f"the {_words(network)}'s gradient norm is {now:.3g}, {now / before:.0f} times its median before "
+                f"(limit {GRADIENT_GROWTH:g} times)",
+                cause=blame(recipe),
+                advice=remedy(recipe),
+            )
+    return None
+
+
+Check = Callable[[Sequence[Row], Recipe], Alarm | None]
+FIRST_CHECKS: tuple[Check, ...] = (_large_steps, _nan_samples)
+CHECKS: tuple[Check, ...] = (
+    _fake_score_still,
+    _generator_still,
+    _fake_score_worse_than_nothing,
+    _teacher_distance,
+    _latent_size,
+    _gradients_explode,
+    _fake_score_drift,
+)
+
+
+def blame(recipe: Recipe, first: str = "") -> str:
+    """The likely cause of outputs out of bounds: guidance where a scale is beyond use, else the learning rates.
+
+    Args:
+        recipe: of the run.
+        first: the scale that what was seen depends on most; it is named first.
+    """
+    strong = _strong_scales(recipe, first)
+    if strong:
+        scales = ", ".join(f"{name} = {value:g}" for name, value in strong)
+        return f"guidance is too strong ({scales}; published runs take 1.5 to 4.5)"
+    return f"the learning rate is too high (lr = {recipe.lr:g}, fake_score_lr = {recipe.fake_score_lr:g})"
+
+
+def remedy(recipe: Recipe, first: str = "") -> str:
+    """What to do against `blame`."""
+    strong = _strong_scales(recipe, first)
+    if strong:
+        names = ", ".join(name for name, _ in strong)
+        return f"start again with {names} at {STRONG_GUIDANCE:g} or less"
+    return "start again with lr and fake_score_lr 10 to 1000 times lower (1e-6 is published for Stable Diffusion)"
+
+
+def _strong_scales(recipe: Recipe, first: str) -> list[tuple[str, float]]:
+    scales = zip(("kappa1", "kappa2", "kappa3", "kappa4"), recipe.guidance.scales, strict=True)
+    strong = [(name, value) for name, value in scales if abs(value) > STRONG_GUIDANCE]
+    return sorted(strong, key=lambda scale: scale[0] != first)
+
+
+def _settling(rows: Sequence[Row], recipe: Recipe) -> bool:
+    return recipe.precision == "fp16" and rows[-1]["iteration"] < FP16_SETTLES
+
+
+def _recent(rows: Sequence[Row], name: str) -> list[float] | None:
+    """The number in the last `WINDOW` rows where it is finite; None where that leaves fewer than half of them."""
+    values = [row.get(name, math.nan) for row in rows[-WINDOW:]]
+    values = [value for value in values if math.isfinite(value)]
+    return values if len(rows) >= WINDOW and len(values) > WINDOW // 2 else None
+
+
+def _median(rows: Sequence[Row], name: str) -> float | None:
+    values = _recent(rows, name)
+    return None if values is None else statistics.median(values)
+
+
+def _words(network: str) -> str:
+    return network.replace("_", " ")
