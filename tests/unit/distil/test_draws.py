@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
+import pytest
 import torch
 
 from sidlsg.distil.draws import T_MAX, T_MIN, DrawPlan
@@ -12,7 +14,7 @@ PLAN = DrawPlan(seed=3, batch=32, prompt_count=50, latent_shape=(4, 8, 8), promp
 
 def test_parts_of_a_batch_are_the_batch() -> None:
     whole = PLAN.draw(7, "generator", 0, 32)
-    parts = list(PLAN.micro_batches(7, "generator", 12))
+    parts = [PLAN.draw(7, "generator", part.start, part.stop) for part in PLAN.parts(range(32), 12)]
     assert [len(part) for part in parts] == [12, 12, 8]
     for field in ("z", "noise", "t"):
         assert torch.equal(getattr(whole, field), torch.cat([getattr(part, field) for part in parts]))
@@ -45,6 +47,20 @@ def test_prompts_pass_in_shuffled_epochs_over_both_updates() -> None:
     assert sorted(order[50:]) == list(range(50))
     assert order[:50] != order[50:]
     assert order[:50] != list(range(50))
+
+
+def test_large_sets_pass_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the text states of one block are needed at a time; the last block may be shorter, and comes anywhere."""
+    monkeypatch.setattr("sidlsg.distil.draws.BLOCK", 16)
+    shorts = set()
+    for seed in range(8):
+        plan = dataclasses.replace(PLAN, batch=5, seed=seed)
+        order = [p for i in range(5) for u in ("fake_score", "generator") for p in plan.draw(i, u, 0, 5).prompts]
+        assert sorted(order) == list(range(50))
+        visited = [block for block, _ in itertools.groupby(prompt // 16 for prompt in order)]
+        assert sorted(visited) == [0, 1, 2, 3]
+        shorts.add(visited.index(3))
+    assert len(shorts) > 1
 
 
 def test_distributions() -> None:

@@ -130,7 +130,9 @@ def test_loss_and_gradient_are_the_formulas(
     found = accumulate(state, method, plan(), encode, 4, update)
 
     assert found.left_out == 0
-    assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)  # timesteps' coefficients come from float32 tables
+    assert float(found.loss) == pytest.approx(
+        expected.item(), rel=1e-6
+    )  # timesteps' coefficients come from float32 tables
     for parameter, wanted in zip(network.parameters(), expected_gradient, strict=True):
         assert (parameter.grad is None) == (wanted is None)
         if wanted is not None:
@@ -297,7 +299,9 @@ def test_signs_say_how_the_networks_stand_to_each_other(
     silent = make_state()
     for parameter in silent.fake_score.conv_out.parameters():
         parameter.data.zero_()
-    assert float(accumulate(silent, method, plan(), encode, 4, "fake_score").signs["fake_score_error"]) == pytest.approx(1)
+    assert float(
+        accumulate(silent, method, plan(), encode, 4, "fake_score").signs["fake_score_error"]
+    ) == pytest.approx(1)
 
 
 def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_update(
@@ -315,7 +319,7 @@ def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_updat
             return func(*args, **(kwargs or {}))
 
     notices: list[int] = []
-    monkeypatch.setattr("sidlsg.distil.notice.Notice.read", lambda self: notices.append(1) or [0, 0])
+    monkeypatch.setattr("sidlsg.distil.notice.Notice.read", lambda _: notices.append(1) or [0, 0])
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
     state = make_state()
     with Reads():
