@@ -109,6 +109,26 @@ def test_a_killed_call_is_continued(client, tracking_uri, make_student, monkeypa
     assert len([f for f in client.list_artifacts(version.run_id, "images") if f.path.endswith(".png")]) == 2
 
 
+def test_a_run_with_another_students_model_is_not_taken(client, tracking_uri, make_student):
+    """A run that was opened elsewhere, in which two trainings took place: each model stays what it is."""
+    folders = [make_student(seed) for seed in (11, 12)]
+    students = [Student.load(folder) for folder in folders]
+    tags = {"training_sha256": "t", "opened_elsewhere": "true", "teacher_sha256": "a" * 64, "prompts_sha256": "b" * 64}
+    given = client.create_run(client.create_experiment("given-elsewhere"), tags=tags).info.run_id
+    client.set_tag(given, "student_sha256", students[0].digest)
+    first = register(folders[0], tracking_uri, "two-in-one")
+    assert first.run_id == given
+    client.set_tag(given, "student_sha256", students[1].digest)
+    second = register(folders[1], tracking_uri, "two-in-one")
+    assert second.run_id != given
+    assert client.get_run(given).info.status == "RUNNING"
+    assert client.get_run(second.run_id).info.status == "FINISHED"
+    (place,) = [
+        f.path for f in client.list_artifacts(given, "model/artifacts/student") if f.path.endswith("student.json")
+    ]
+    assert students[0].to_json() == Path(client.download_artifacts(given, place)).read_text()
+
+
 def test_an_error_marks_the_run_and_the_next_call_mends_it(client, tracking_uri, make_student, monkeypatch):
     folder = make_student()
     with monkeypatch.context() as patch:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from PIL import Image
 
 from sidlsg.errors import InputError
-from sidlsg.records import FileRef, Student
+from sidlsg.records import FileRef, Student, file_ref
 from sidlsg.registry.connect import connect, experiment_id
-from sidlsg.registry.run_log import grid_steps, log_entries, log_student, run_params, training_rows
+from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_params, training_rows
 
 
 def test_rows_hold_numbers_by_images_seen(make_student):
@@ -26,6 +27,21 @@ def test_a_row_without_images_seen_is_refused(make_student, line):
     (folder / "training_log.jsonl").write_text('{"images_seen": 1}\n' + line + "\n")
     with pytest.raises(InputError, match=r"training_log.jsonl line 2 is not a JSON object"):
         training_rows(Student.load(folder), folder)
+
+
+def with_evaluations(folder, text: str) -> Student:
+    path = folder / "evaluations.jsonl"
+    path.write_text(text)
+    return dataclasses.replace(Student.load(folder), evaluations=file_ref(path, folder))
+
+
+def test_scores_are_read_under_names_that_mlflow_can_hold(make_student):
+    folder = make_student()
+    assert evaluation_rows(Student.load(folder), folder) == []
+    student = with_evaluations(folder, '{"iteration": 2, "images_seen": 64, "fid@504": 3.5, "colour distance": 1}\n')
+    assert evaluation_rows(student, folder) == [(64, {"eval/fid_504": 3.5, "eval/colour distance": 1.0})]
+    with pytest.raises(InputError, match=r"evaluations.jsonl line 1 is not a JSON object"):
+        evaluation_rows(with_evaluations(folder, '{"fid": 1}\n'), folder)
 
 
 def test_a_grid_that_is_not_named_by_images_seen_is_refused(make_student):
@@ -60,3 +76,29 @@ def test_more_entries_than_one_request_holds(tracking_uri, make_student):
     assert {name: data.params[name] for name in values} == {name: str(i) for name, i in values.items()}
     assert sum(name.startswith("tag") for name in data.tags) == 150
     assert len([f for f in client.list_artifacts(run.info.run_id, "images") if f.path.endswith(".png")]) == 2
+
+
+def test_only_what_the_run_lacks_is_added(tracking_uri, make_student):
+    """The run was followed live, by its own clock, and a pipeline server had set a parameter."""
+    client = connect(tracking_uri, create=True)
+    run_id = client.create_run(experiment_id(client, tracking_uri, "followed-live")).info.run_id
+    folder = make_student(seed=8)
+    student = with_evaluations(folder, '{"images_seen": 32, "fid": 9}\n{"images_seen": 64, "fid": 4}\n')
+    client.log_metric(run_id, "fake_score_loss", 3.25, timestamp=123, step=32)
+    client.log_metric(run_id, "eval/fid", 9.0, timestamp=456, step=32)
+    client.log_metric(run_id, "mfu", 0.25, timestamp=123, step=32)
+    client.log_param(run_id, "seed", "of the pipeline")
+    client.log_image(run_id, Image.new("RGB", (8, 8)), key="samples", step=64)
+    log_student(client, client.get_run(run_id), student, folder)
+
+    def points(name: str) -> list[tuple[int, float]]:
+        return [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+
+    assert points("fake_score_loss") == [(32, 3.25), (64, 2.5)]
+    assert points("eval/fid") == [(32, 9.0), (64, 4.0)]
+    assert points("mfu") == [(32, 0.25)]
+    params = client.get_run(run_id).data.params
+    assert params["seed"] == "of the pipeline"
+    assert params["lr"] == "0.0001"
+    images = [file.path for file in client.list_artifacts(run_id, "images") if file.path.endswith(".png")]
+    assert sorted(path.split("+")[2] for path in images) == ["32", "64"]
