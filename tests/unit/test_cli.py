@@ -291,12 +291,12 @@ def test_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) 
         raise SeenError("seen")
 
     monkeypatch.setattr("sidlsg.recipes.recipe.recipe_with_changes", seen)
-    options = ["--recipe", "sd15_fid", "--set", "iterations=4", "--set", "lr_schedule=cosine"]
+    options = ["--recipe", "sd15", "--set", "iterations=4", "--set", "lr_schedule=cosine"]
     assert sidlsg("run", *options, "--kappa", "2")[::2] == (1, "error: seen\n")
     sidlsg("run", "--strategy", "custom", "--scale", "kappa1=1", "--scale", "kappa4=3")
     sidlsg("run", "--strategy", "none")
     assert given == [
-        ("sd15_fid", {"iterations": 4, "lr_schedule": "cosine", "scales": {"kappa": 2.0}}),
+        ("sd15", {"iterations": 4, "lr_schedule": "cosine", "scales": {"kappa": 2.0}}),
         ("tiny", {"strategy": "custom", "scales": {"kappa1": 1.0, "kappa4": 3.0}}),
         ("tiny", {"strategy": "none", "scales": {}}),
     ]

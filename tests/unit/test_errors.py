@@ -17,13 +17,13 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
     ("given", "expected"),
     [
         ("tinny", " (did you mean 'tiny'?)"),
-        ("sd15-fid", " (did you mean 'sd15_fid'?)"),
+        ("sd15-kappa2", " (did you mean 'sd15_kappa2'?)"),
         ("xyzzy", ""),
         ("", ""),
     ],
 )
 def test_a_near_name_is_suggested_and_a_far_one_is_not(given: str, expected: str) -> None:
-    assert nearest(given, ["tiny", "sd15_fid", "sd21_base"]) == expected
+    assert nearest(given, ["tiny", "sd15_kappa2", "sd21_base"]) == expected
 
 
 def test_no_names_have_no_nearest() -> None:

@@ -21,7 +21,7 @@ def test_a_recipe_is_found_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("tinny", "tiny"), ("sd15-fid", "sd15_fid"), ("SD21_base_clip", "sd21_base_clip")]
+    ("name", "near"), [("tinny", "tiny"), ("sd15-kappa2", "sd15_kappa2"), ("SD21_base_kappa2", "sd21_base_kappa2")]
 )
 def test_an_unknown_recipe_suggests_the_nearest_and_lists_all(name: str, near: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_refused_with_one_line(changes: dict[str, Any], s
 
 
 def test_the_digest_is_over_the_values_as_json() -> None:
-    recipe = RECIPES["sd15_fid"]
+    recipe = RECIPES["sd15"]
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
     del values["gate"], values["published"]
     assert recipe.values() == values
@@ -107,5 +107,5 @@ def test_every_other_value_changes_the_digest(changes: dict[str, Any]) -> None:
 
 def test_a_recipe_without_a_gate_says_so() -> None:
     assert RECIPES["tiny"].require_gate() is RECIPES["tiny"].gate
-    with pytest.raises(InputError, match="recipe 'sd15_fid' has no gate"):
-        RECIPES["sd15_fid"].require_gate()
+    with pytest.raises(InputError, match="recipe 'sd15' has no gate"):
+        RECIPES["sd15"].require_gate()
