@@ -1,0 +1,88 @@
+"""Starts worker.py as one or several processes, and reads what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+WORKER = Path(__file__).with_name("worker.py")
+ASSETS = Path(__file__).parents[2] / "assets"
+PATIENCE_S = 600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gave."""
+
+    numbers: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def losses(self) -> dict[int, list[float]]:
+        """By iteration."""
+        return {int(iteration): losses for iteration, losses in self.numbers["losses"].items()}
+
+
+@dataclass
+class Workers:
+    """A folder in which jobs are done."""
+
+    folder: Path
+
+    def do(self, processes: int, *jobs: dict[str, Any]) -> list[Outcome]:
+        """Do jobs one after another in so many processes."""
+        command = [sys.executable]
+        if processes > 1:
+            command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        named = [{"name": f"{processes}-{number}", **job} for number, job in enumerate(jobs)]
+        done = subprocess.run(
+            [*command, str(WORKER), json.dumps(named), str(self.folder)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-6000:]
+        return [
+            Outcome(
+                json.loads((self.folder / f"{job['name']}.json").read_text()),
+                load_file(self.folder / f"{job['name']}.safetensors"),
+            )
+            for job in named
+        ]
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Workers:
+    """For one test's jobs."""
+    return Workers(tmp_path)
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The L2 distance of two sets of weights."""
+    assert one.keys() == other.keys()
+    return float(torch.stack([(one[name].double() - other[name].double()).square().sum() for name in one]).sum().sqrt())
+
+
+@pytest.fixture(scope="session")
+def first_weights() -> dict[str, Tensor]:
+    """The teacher's, from which students start."""
+    return load_file(ASSETS / "tiny-sd" / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """One process's 20 iterations in float64, each in one piece: that is quickest, and must not matter."""
+    (outcome,) = Workers(tmp_path_factory.mktemp("alone")).do(1, {"micro_batch": 8})
+    return outcome

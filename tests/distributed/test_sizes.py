@@ -1,0 +1,132 @@
+"""The number of processes does not change what is computed: losses, students, gradients, checkpoints, messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from distributed.conftest import Outcome, Workers, distance
+
+TOLERANCE = 1e-4
+"""Of losses, relative; and of the student, as a share of the distance that it moved."""
+BOTH = ("ddp", "fsdp")
+UPDATES = ("fake_score", "generator")
+
+
+def length(weights: dict[str, Tensor]) -> float:
+    return distance(weights, {name: torch.zeros_like(tensor) for name, tensor in weights.items()})
+
+
+def agree(one: Outcome, other: Outcome, first: dict[str, Tensor]) -> dict[str, float]:
+    """How far two runs lie apart: their losses, relative, and their students, by the distance moved."""
+    assert other.losses
+    pairs = [
+        (mine, its)
+        for iteration in other.losses
+        for mine, its in zip(one.losses[iteration], other.losses[iteration], strict=True)
+    ]
+    moved = distance(one.tensors, first)
+    return {
+        "loss": max(abs(mine - its) / abs(mine) for mine, its in pairs),
+        "student": distance(one.tensors, other.tensors) / moved,
+        "moved": moved / length(first),
+    }
+
+
+def check(one: Outcome, other: Outcome, first: dict[str, Tensor], what: str) -> None:
+    found = agree(one, other, first)
+    print(f"{what}: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items()))
+    # Else the students would agree because none of them moved.
+    assert found["moved"] > 100 * TOLERANCE
+    assert found["loss"] < TOLERANCE
+    assert found["student"] < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the checkpoints that two processes wrote half-way, by kind."""
+    return tmp_path_factory.mktemp("saved")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, Outcome]:
+    """Two processes' 20 iterations, by kind; each saves half-way."""
+    jobs = [{"parallel": kind, "save": str(saved / kind)} for kind in BOTH]
+    return dict(zip(BOTH, Workers(tmp_path_factory.mktemp("two")).do(2, *jobs), strict=True))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_two_processes_train_the_same_student(
+    alone: Outcome, two: dict[str, Outcome], first_weights: dict[str, Tensor], kind: str
+) -> None:
+    check(alone, two[kind], first_weights, f"{kind} with 2")
+
+
+@pytest.mark.usefixtures("two")
+def test_one_process_goes_on_from_what_two_saved(
+    alone: Outcome, workers: Workers, saved: Path, first_weights: dict[str, Tensor]
+) -> None:
+    jobs = [{"load": str(saved / kind), "micro_batch": 8} for kind in BOTH]
+    for kind, outcome in zip(BOTH, workers.do(1, *jobs), strict=True):
+        assert sorted(outcome.losses) == list(range(11, 21))
+        check(alone, outcome, first_weights, f"1 after {kind} with 2")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("two")
+def test_four_processes_train_the_same_student_and_go_on_from_what_two_saved(
+    alone: Outcome, workers: Workers, saved: Path, first_weights: dict[str, Tensor]
+) -> None:
+    jobs: list[dict[str, Any]] = [{"parallel": kind} for kind in BOTH]
+    # Each kind from the other kind's checkpoint as well.
+    jobs += [{"parallel": kind, "load": str(saved / source)} for kind in BOTH for source in BOTH]
+    for job, outcome in zip(jobs, workers.do(4, *jobs), strict=True):
+        check(alone, outcome, first_weights, f"{job['parallel']} with 4{' after 2' if 'load' in job else ''}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_figure_in_float32(workers: Workers, first_weights: dict[str, Tensor], processes: int) -> None:
+    """Rounding alone: Adam at β1 = 0 turns a gradient's last bits near zero into whole steps."""
+    (one,) = workers.do(1, {"dtype": "float32"})
+    jobs = [{"dtype": "float32", "parallel": kind} for kind in BOTH]
+    for kind, outcome in zip(BOTH, workers.do(processes, *jobs), strict=True):
+        found = agree(one, outcome, first_weights)
+        print(f"float32, {kind} with {processes}: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items()))
+        assert found["student"] < 0.1
+
+
+@pytest.fixture(scope="module")
+def spoilt_jobs() -> list[dict[str, Any]]:
+    """Samples that are not finite: one in the first process, and all of the first process's."""
+    return [{"do": "gradients", "iterations": 2, "bad": bad} for bad in ([1], [0, 1, 2, 3])]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_samples_that_are_not_finite_leave_the_one_processs_gradient(
+    workers: Workers, spoilt_jobs: list[dict[str, Any]], kind: str
+) -> None:
+    expected = workers.do(1, *spoilt_jobs, {"do": "gradients", "iterations": 2})
+    found = workers.do(2, *({**job, "parallel": kind} for job in spoilt_jobs))
+    whole = expected.pop()
+    for job, one, two in zip(spoilt_jobs, expected, found, strict=True):
+        count = len(job["bad"])
+        assert one.numbers["left_out"] == two.numbers["left_out"] == dict.fromkeys(UPDATES, count)
+        assert length(two.tensors) > 0
+        assert distance(one.tensors, two.tensors) < 1e-9 * length(one.tensors)
+        # They did count for something.
+        assert distance(one.tensors, whole.tensors) > 1e-3 * length(whole.tensors)
+
+
+def test_gradients_travel_once_an_update(workers: Workers) -> None:
+    """However many micro-batches there are: what is sent is the same for one and for four."""
+    jobs = [{"do": "messages", "parallel": kind, "iterations": 1, "dtype": "float32"} for kind in BOTH]
+    for kind, outcome in zip(BOTH, workers.do(2, *jobs), strict=True):
+        counts, share = outcome.numbers["counts"], str(outcome.numbers["share"])
+        (gradients,) = [name for name in counts[share] if ("allreduce" if kind == "ddp" else "reduce_scatter") in name]
+        assert counts[share][gradients] > 0
+        assert counts["1"][gradients] == counts[share][gradients], counts

@@ -1,0 +1,187 @@
+"""What each of several processes does in these tests: trains, saves, continues, takes gradients, counts messages.
+
+`torchrun … worker.py JOBS OUT`: a JSON list of jobs, and the folder for what the leading process writes of each.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.draws import UPDATES, DrawPlan
+from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.parallel import whole
+from sidlsg.distil.settings import Settings
+from sidlsg.distil.stage import student_unet
+from sidlsg.distil.state import TrainingState
+from sidlsg.distil.step import Method, accumulate, train_step
+from sidlsg.distil.strategies import lsg
+from sidlsg.distil.world import World, joined
+from sidlsg.teacher.load import load_teacher
+
+ASSETS = Path(__file__).parents[2] / "assets"
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PROMPTS = 64
+HALF_LIFE = 50_000.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do."""
+
+    name: str
+    do: str = "train"
+    """A name in `ACTIONS`."""
+    dtype: str = "float64"
+    parallel: str = "ddp"
+    batch: int = 8
+    micro_batch: int = 2
+    iterations: int = 20
+    lr: float = 3e-4
+    load: str = ""
+    """Checkpoints to continue."""
+    save: str = ""
+    """Where to save half of the iterations."""
+    bad: list[int] = field(default_factory=list)
+    """The samples of the global batch whose text states are not finite, in gradients."""
+
+
+class Bench:
+    """A start of training on the bundled teacher's UNet, and its parts."""
+
+    def __init__(self, job: Job, world: World) -> None:
+        self.job, self.world = job, world
+        dtype = DTYPES[job.dtype]
+        teacher = load_teacher(ASSETS / "tiny-sd")
+        self.like = teacher.unet.to(dtype)
+        words = ("small", "large", "tiny", "huge")
+        prompts = [f"a {words[i % 4]} red circle number {i}" for i in range(PROMPTS)]
+        with torch.no_grad():
+            self.states = teacher.encode(prompts).to(dtype)
+            self.empty = teacher.encode([""]).to(dtype)
+        self.state = TrainingState.start(
+            self.like, job.lr, job.lr, settings=Settings(parallel=job.parallel), world=world
+        )
+        frozen = self.state.frozen(load_teacher(ASSETS / "tiny-sd").unet.to(dtype))
+        self.method = Method(teacher=frozen, schedule=teacher.schedule, guidance=lsg(1.5))
+        self.plan = DrawPlan(
+            seed=0, batch=job.batch, prompt_count=PROMPTS, latent_shape=teacher.latent_shape, prompt_dropout=0.1
+        )
+        self.spoilt: set[int] = set()
+
+    def encode(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        """Text states by index; of the spoilt ones, not finite."""
+        rows = [self.empty[0] if empty else self.states[i] for i, empty in zip(indices, replaced, strict=True)]
+        cond = torch.stack(rows)
+        for row, index in enumerate(indices):
+            if index in self.spoilt:
+                cond[row] = torch.nan
+        return cond, self.empty
+
+    def step(self, micro_batch: int | None = None) -> list[float]:
+        """One iteration; both losses over the whole batch."""
+        result = train_step(
+            self.state, self.method, self.plan, self.encode, micro_batch or self.job.micro_batch, HALF_LIFE
+        )
+        losses = self.world.total(torch.stack([result.losses[update].double() for update in UPDATES]))
+        return [float(loss) for loss in losses]
+
+
+def train(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Train, perhaps from a checkpoint; losses by iteration, and the student."""
+    job, losses = bench.job, {}
+    if job.load:
+        assert _checkpoints(job.load, bench.world).load_latest(bench.state)
+    while bench.state.iteration < job.iterations:
+        losses[bench.state.iteration] = bench.step()
+        if job.save and bench.state.iteration == job.iterations // 2:
+            _checkpoints(job.save, bench.world).save(bench.state, wait=True)
+    student = student_unet(bench.state, bench.like).state_dict()
+    return {"losses": losses}, student
+
+
+def gradients(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Both updates' gradients after a few iterations, with some samples spoilt."""
+    for _ in range(bench.job.iterations):
+        bench.step()
+    found, left_out = {}, {}
+    for update in UPDATES:
+        draws = [bench.plan.draw(bench.state.iteration, update, i, i + 1) for i in bench.job.bad]
+        bench.spoilt = {draw.prompts[0] for draw in draws}
+        network = getattr(bench.state, update)
+        pass_ = accumulate(bench.state, bench.method, bench.plan, bench.encode, bench.job.micro_batch, update)
+        left_out[update] = pass_.left_out
+        for name, parameter in network.named_parameters():
+            found[f"{update}.{name}"] = whole(parameter.grad).detach().clone()
+        network.zero_grad(set_to_none=True)
+    return {"left_out": left_out}, found
+
+
+def messages(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """How often processes talk in an iteration, by kind of message and size of the micro-batch."""
+    share = bench.job.batch // bench.world.size
+    counts: dict[int, dict[str, int]] = {}
+    bench.step()  # what is set up by the first one does not count
+    for micro_batch in (share, 1):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            bench.step(micro_batch)
+        counts[micro_batch] = {
+            event.key: event.count for event in profile.key_averages() if event.key.startswith("c10d::")
+        }
+    return {"share": share, "counts": counts}, {}
+
+
+def speed(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Seconds of each iteration after the first, which sets up."""
+    seconds = []
+    for _ in range(bench.job.iterations + 1):
+        began = time.monotonic()
+        bench.step()
+        seconds.append(time.monotonic() - began)
+    return {"seconds": seconds[1:]}, {}
+
+
+ACTIONS: dict[str, Callable[[Bench], tuple[dict[str, Any], dict[str, Tensor]]]] = {
+    "train": train,
+    "gradients": gradients,
+    "messages": messages,
+    "speed": speed,
+}
+
+
+def _checkpoints(place: str, world: World) -> Checkpoints:
+    return Checkpoints(place=place, run=RunIdentity({"of": "this test"}), report=_tell, world=world)
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def main() -> None:
+    """Do the jobs."""
+    torch.set_num_threads(1)
+    out = Path(sys.argv[2])
+    with joined() as world:
+        for values in json.loads(sys.argv[1]):
+            job = Job(**values)
+            numbers, tensors = ACTIONS[job.do](Bench(job, world))
+            if world.leads:
+                (out / f"{job.name}.json").write_text(json.dumps(numbers))
+                save_file(
+                    {name: tensor.contiguous() for name, tensor in tensors.items()}, out / f"{job.name}.safetensors"
+                )
+            world.barrier()
+
+
+if __name__ == "__main__":
+    main()
