@@ -41,6 +41,7 @@ def distil_and_evaluate(
     held_out_sha256: str = "",
     teacher: str = TEACHER,
     teacher_sha256: str = "",
+    teacher_layout: str = "",
     judge: str = JUDGE,
     judge_sha256: str = "",
     model_name: str = "sidlsg-tiny",
@@ -65,8 +66,9 @@ def distil_and_evaluate(
         rules: JSON object of curation rules to replace, such as {"minimum_score": 5.5}. {} for the defaults.
         held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
         held_out_sha256: SHA-256 that the list must have. Empty for no check.
-        teacher: Folder of a StableDiffusionPipeline with safetensors weights. A path, or bundled:NAME.
+        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
         teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         judge: Safetensors file of the network that reads generated images. A path, or bundled:NAME.
         judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
         model_name: Name of the registered model.
@@ -101,6 +103,7 @@ def distil_and_evaluate(
         prompt_set=curated.outputs["prompt_set"],
         teacher=teacher,
         teacher_sha256=teacher_sha256,
+        teacher_layout=teacher_layout,
         dtype=embeddings_dtype,
         budget_gb=embeddings_gb,
         package_sha256=package_sha256,
@@ -110,10 +113,17 @@ def distil_and_evaluate(
         embeddings=encoded.outputs["embeddings"],
         teacher=teacher,
         teacher_sha256=teacher_sha256,
+        teacher_layout=teacher_layout,
         recipe=recipe,
         changes=changes,
         seed=seed,
         checkpoints=checkpoints,
+        held_out=held_out,
+        held_out_sha256=held_out_sha256,
+        judge=judge,
+        judge_sha256=judge_sha256,
+        tracking_uri=tracking_uri,
+        experiment=model_name,
         package_sha256=package_sha256,
     ).set_caching_options(True)
     # These four read or change the registry, or speak of what it holds now: never from a cache.
@@ -125,6 +135,7 @@ def distil_and_evaluate(
         tracking_uri=tracking_uri,
         teacher=teacher,
         teacher_sha256=teacher_sha256,
+        teacher_layout=teacher_layout,
         held_out=held_out,
         held_out_sha256=held_out_sha256,
         judge=judge,

@@ -14,10 +14,17 @@ def distil(
     embeddings: Input[Dataset],
     teacher: str,
     teacher_sha256: str,
+    teacher_layout: str,
     recipe: str,
     changes: str,
     seed: int,
     checkpoints: str,
+    held_out: str,
+    held_out_sha256: str,
+    judge: str,
+    judge_sha256: str,
+    tracking_uri: str,
+    experiment: str,
     package_sha256: str,
     student: Output[Model],
 ) -> NamedTuple("Outputs", [("seconds", float)]):
@@ -26,12 +33,19 @@ def distil(
     Args:
         prompt_set: The curated prompts.
         embeddings: Their text states, or the record that says to make them during training.
-        teacher: Folder of a StableDiffusionPipeline with safetensors weights. A local path, or bundled:NAME.
+        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
         teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         recipe: Name of the recipe.
         changes: JSON object of the recipe's values to replace. {} for none.
         seed: Seed of every random draw.
         checkpoints: Folder for checkpoints. One that outlives the step lets a retry go on where it stopped.
+        held_out: Text file of evaluation captions, for scores along the way. A place like the teacher's.
+        held_out_sha256: SHA-256 that the list must have. Empty for no check.
+        judge: Safetensors file of the network that reads generated images. A place like the teacher's.
+        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        tracking_uri: MLflow, told of the training while it goes on. Empty for nowhere.
+        experiment: Experiment of the MLflow run.
         package_sha256: Digest of the code that runs, a part of the cache key.
         student: The student, a diffusers folder with its Student record.
 
@@ -44,13 +58,15 @@ def distil(
     from sidlsg.distil.stage import Extras, run_identity, run_name
     from sidlsg.distil.stage import distil as run_stage
     from sidlsg.places import resolve
+    from sidlsg.prompts.held_out import read_held_out
     from sidlsg.recipes.recipe import recipe_with_changes
     from sidlsg.records import PromptSet
     from sidlsg.run.lines import say
     from sidlsg.teacher.folder import folder_digest
+    from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
-    folder, values = resolve(teacher, teacher_sha256), recipe_with_changes(recipe, changes)
+    folder, values = teacher_folder(teacher, teacher_sha256, teacher_layout), recipe_with_changes(recipe, changes)
     identity = run_identity(values, folder_digest(folder), PromptSet.load(Path(prompt_set.path)).digest, seed)
     record = run_stage(
         prompts=Path(prompt_set.path),
@@ -60,7 +76,13 @@ def distil(
         seed=seed,
         checkpoints=f"{checkpoints}/{run_name(values, identity)}",
         report=say,
-        extras=Extras(embeddings=Path(embeddings.path)),
+        extras=Extras(
+            embeddings=Path(embeddings.path),
+            held_out=read_held_out(resolve(held_out, held_out_sha256)),
+            judge=resolve(judge, judge_sha256),
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+        ),
     )
     student.metadata.update(sha256=record.digest, images_seen=record.images_seen, package_sha256=package_sha256)
     return (round(time.monotonic() - began, 1),)

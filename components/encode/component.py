@@ -13,6 +13,7 @@ def encode(
     prompt_set: Input[Dataset],
     teacher: str,
     teacher_sha256: str,
+    teacher_layout: str,
     dtype: str,
     budget_gb: float,
     package_sha256: str,
@@ -22,8 +23,9 @@ def encode(
 
     Args:
         prompt_set: The curated prompts.
-        teacher: Folder of a StableDiffusionPipeline with safetensors weights. A local path, or bundled:NAME.
+        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
         teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         dtype: Type of the states, float16 or float32.
         budget_gb: Most gigabytes that the states may take. 0 to encode during training.
         package_sha256: Digest of the code that runs, a part of the cache key.
@@ -36,13 +38,13 @@ def encode(
     from pathlib import Path
 
     from sidlsg.encode.stage import encode as run_stage
-    from sidlsg.places import resolve
     from sidlsg.run.lines import say
+    from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
     record = run_stage(
         prompts=Path(prompt_set.path),
-        teacher=resolve(teacher, teacher_sha256),
+        teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),
         output=Path(embeddings.path),
         dtype=dtype,
         disk_budget_gb=budget_gb,

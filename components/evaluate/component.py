@@ -14,6 +14,7 @@ def evaluate(
     tracking_uri: str,
     teacher: str,
     teacher_sha256: str,
+    teacher_layout: str,
     held_out: str,
     held_out_sha256: str,
     judge: str,
@@ -27,8 +28,9 @@ def evaluate(
     Args:
         version: The ModelVersion record of the student, as JSON.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
-        teacher: Folder of the teacher that the student came from. A local path, or bundled:NAME.
+        teacher: The teacher that the student came from: a folder, or one file. A path, bundled:NAME or s3://.
         teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         held_out: Text file of evaluation captions. A local path, or bundled:NAME.
         held_out_sha256: SHA-256 that the list must have. Empty for no check.
         judge: Safetensors file of the judge network. A local path, or bundled:NAME.
@@ -52,12 +54,13 @@ def evaluate(
     from sidlsg.records import ModelVersion
     from sidlsg.registry.fetch import fetch_student
     from sidlsg.run.lines import say
+    from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         record = run_stage(
             student=fetch_student(ModelVersion.from_json(version), tracking_uri, Path(scratch) / "student"),
-            teacher=resolve(teacher, teacher_sha256),
+            teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),
             output=Path(scorecard.path),
             held_out=read_held_out(resolve(held_out, held_out_sha256)),
             judge=resolve(judge, judge_sha256),

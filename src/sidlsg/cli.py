@@ -161,6 +161,7 @@ def run(
     prompts: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = PROMPTS,
     held_out: HeldOut = HELD_OUT,
     teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
     judge: JudgeFile = JUDGE,
     model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
     tracking_uri: Annotated[
@@ -190,6 +191,7 @@ def run(
         prompts=prompts,
         held_out=held_out,
         teacher=teacher,
+        teacher_layout=teacher_layout,
         judge=judge,
         model_name=model_name,
         tracking_uri=tracking_uri,
@@ -260,15 +262,49 @@ def distil(
     scale: Scale = [],  # noqa: B006
     set_: Set = [],  # noqa: B006
     seed: Seed = 0,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Folder of text states from `sidlsg encode`; without, prompts are encoded here.")
+    ] = None,
+    generator_from: Annotated[
+        str, typer.Option(help="Folder of a student whose UNet the generator starts from, not the teacher's.")
+    ] = "",
+    accept_changes: Annotated[
+        bool, typer.Option(help="Go on from checkpoints of another recipe, teacher, prompt set, seed or code.")
+    ] = False,
+    held_out: HeldOut = HELD_OUT,
+    judge: JudgeFile = JUDGE,
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow, told of the training while it goes on: http(s) address or sqlite:///FILE.")
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="MLflow experiment of a new run; the model's name.")] = "sidlsg",
 ) -> None:
-    """Distil a teacher into a one-step student; the same command again continues a run that was stopped."""
+    """Distil a teacher into a one-step student; the same command again continues a run that was stopped.
+
+    Under torchrun, each process takes its share of every batch: torchrun --nproc-per-node 8 -m sidlsg distil ...
+
+    Exit code 4: an alarm ended the run. 75: it was asked to end (SIGTERM) and saved its state first.
+    """
     from sidlsg.recipes.recipe import recipe_with_changes
 
     values = recipe_with_changes(recipe, json.dumps(_changes(strategy, kappa, scale, set_)))
+    from sidlsg.distil.stage import Extras
     from sidlsg.distil.stage import distil as stage
+    from sidlsg.places import resolve
+    from sidlsg.prompts.held_out import read_held_out
     from sidlsg.teacher.source import teacher_folder
 
-    student = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, values, seed, checkpoints, print)
+    evaluated = values.evaluate_every > 0
+    extras = Extras(
+        embeddings=embeddings,
+        generator_from=generator_from,
+        accept_changes=accept_changes,
+        held_out=read_held_out(resolve(held_out)) if evaluated else (),
+        judge=resolve(judge) if evaluated else None,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+    )
+    folder = teacher_folder(teacher, layout=teacher_layout)
+    student = stage(prompts, folder, output, values, seed, checkpoints, print, extras)
     if not _process():
         print(f"student of {student.images_seen:,} images in {output}")
 

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-TRAINING_CODE = ("distil", "teacher", "prompts", "recipes/recipe.py", "randomness.py")
+TRAINING_CODE = ("distil", "teacher", "prompts", "encode", "recipes/recipe.py", "randomness.py")
 """The parts that decide what a training run computes."""
 
 

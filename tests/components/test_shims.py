@@ -14,7 +14,7 @@ from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
 from sidlsg.errors import InputError
-from sidlsg.places import TEACHER
+from sidlsg.places import HELD_OUT, JUDGE, TEACHER
 from sidlsg.records import EmbeddingSet, PromptSet, Verdict
 from sidlsg.storage import sha256_file
 
@@ -74,6 +74,7 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
         prompt_set=prompt_set,
         teacher=TEACHER,
         teacher_sha256="",
+        teacher_layout="",
         dtype="float32",
         budget_gb=budget_gb,
         package_sha256="code",
@@ -101,6 +102,7 @@ def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_ou
                 prompt_set=prompt_set,
                 teacher=TEACHER,
                 teacher_sha256="",
+                teacher_layout="",
                 dtype="float32",
                 budget_gb=budget_gb,
                 package_sha256="",
@@ -112,10 +114,17 @@ def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_ou
             embeddings=embeddings,
             teacher=TEACHER,
             teacher_sha256="",
+            teacher_layout="",
             recipe="tiny",
-            changes='{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "lr": 1e-3}',
+            changes='{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "lr": 1e-3, "on_alarm": "off"}',
             seed=0,
             checkpoints=str(tmp_path / f"{name}-checkpoints"),
+            held_out=HELD_OUT,
+            held_out_sha256="",
+            judge=JUDGE,
+            judge_sha256="",
+            tracking_uri="",
+            experiment="",
             package_sha256="",
             student=student,
         )
@@ -136,6 +145,7 @@ def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a Verdict record"):
         promote.python_func(verdict="{}", tracking_uri="")
     places = {f"{name}{end}": "" for name in ("teacher", "held_out", "judge") for end in ("", "_sha256")}
+    places["teacher_layout"] = ""
     with pytest.raises(InputError, match="not a ModelVersion record"):
         evaluate.python_func(
             version="{}",

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sidlsg.distil.alarms import Alarm, blame, remedy
-from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.grids import Samples
 from sidlsg.distil.guidance import guided_output
 from sidlsg.recipes.recipe import Recipe
-from sidlsg.teacher.images import Images, decode
+from sidlsg.teacher.images import Images
 
 LOOK_AFTER = (10, 25, 50, 100)
 """Iterations after which a look at the grid is worth its price, whether or not the grid is kept."""
@@ -167,7 +167,7 @@ class Appearance:
 
 @torch.no_grad()
 def few_step_latents(
-    teacher: Callable[..., Any], drawer: GridDrawer, uncond: Tensor, kappa4: float, steps: int = REFERENCE_STEPS
+    teacher: Callable[..., Any], drawer: Samples, uncond: Tensor, kappa4: float, steps: int = REFERENCE_STEPS
 ) -> Tensor:
     """[N, C, h, w] the teacher's own latents for a grid's prompts and noises, by DDIM without noise (arXiv 2010.02502).
 
@@ -194,15 +194,10 @@ def few_step_latents(
     return torch.cat(parts)
 
 
-def teacher_images(teacher: Callable[..., Any], drawer: GridDrawer, uncond: Tensor, kappa4: float) -> Images:
+def teacher_images(teacher: Callable[..., Any], drawer: Samples, uncond: Tensor, kappa4: float) -> Images:
     """[N, H, W, 3] uint8: the teacher's own pictures for a grid's prompts and noises, in a few steps."""
     latents = few_step_latents(teacher, drawer, uncond, kappa4)
-    home = next(drawer.vae.parameters()).device
-    drawer.vae.to(latents.device)
-    try:
-        return decode(drawer.vae, latents, drawer.at_once)
-    finally:
-        drawer.vae.to(home)
+    return drawer.decoded(latents)
 
 
 def due(iteration: int, marks: Collection[int]) -> bool:

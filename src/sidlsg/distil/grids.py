@@ -19,39 +19,23 @@ IMAGES = 36
 COLUMNS = 6
 
 
-class GridDrawer:
-    """Draws and keeps `grids/<images seen>.png`."""
+class Samples:
+    """Fixed prompts and noises, from which a network draws the same pictures but for its weights."""
 
     def __init__(
-        self,
-        *,
-        folder: Path | None,
-        vae: Any,
-        schedule: NoiseSchedule,
-        encode: Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]],
-        prompt_count: int,
-        latent_shape: tuple[int, int, int],
-        t_init: int,
-        seed: int,
-        at_once: int,
+        self, *, vae: Any, schedule: NoiseSchedule, z: Tensor, cond: Tensor, t_init: int, at_once: int
     ) -> None:
         """Args:
-        folder: receives the pictures; None in a process that writes none.
         vae: on any device; it is borrowed for the time of a picture.
         schedule: on the networks' device.
-        encode: prompt indices to text states.
-        prompt_count: how many prompts there are.
-        latent_shape: (C, H, W).
+        z: [N, C, h, w] noise.
+        cond: [N, L, D] text states.
         t_init: the timestep of the one step.
-        seed: the run's.
         at_once: images in memory at once.
         """
-        self.folder, self.vae, self.schedule, self.t_init, self.at_once = folder, vae, schedule, t_init, at_once
-        places = counted(seed, "distil/grid/prompts").choice(prompt_count, IMAGES, replace=prompt_count < IMAGES)
+        self.vae, self.schedule, self.t_init, self.at_once = vae, schedule, t_init, at_once
         # On the host: they are needed seldom.
-        self.cond = encode([int(place) for place in places], [False] * IMAGES)[0].cpu()
-        z = counted(seed, "distil/grid/z").standard_normal((IMAGES, *latent_shape), dtype="float32")
-        self.z = torch.from_numpy(z)
+        self.z, self.cond = z.cpu(), cond.cpu()
 
     @torch.no_grad()
     def images(self, unet: Callable[..., Any]) -> Images:
@@ -59,16 +43,52 @@ class GridDrawer:
         device = self.schedule.alphas_cumprod.device
         parts = zip(torch.split(self.z, self.at_once), torch.split(self.cond, self.at_once), strict=True)
         latents = [generate_latents(unet, self.schedule, z.to(device), c.to(device), self.t_init) for z, c in parts]
+        return self.decoded(torch.cat(latents))
+
+    def decoded(self, latents: Tensor) -> Images:
+        """[N, H, W, 3] uint8 pictures of latents."""
         home = next(self.vae.parameters()).device
-        self.vae.to(device)
+        self.vae.to(latents.device)
         try:
-            return decode(self.vae, torch.cat(latents), self.at_once)
+            return decode(self.vae, latents, self.at_once)
         finally:
             self.vae.to(home)
 
-    def draw(self, unet: Callable[..., Any], images_seen: int) -> Image.Image:
-        """Draw and keep the grid of a network."""
-        picture = grid(self.images(unet), COLUMNS)
+
+class GridDrawer(Samples):
+    """Draws and keeps `grids/<images seen>.png`."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path | None,
+        encode: Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]],
+        prompt_count: int,
+        latent_shape: tuple[int, int, int],
+        seed: int,
+        **shared: Any,
+    ) -> None:
+        """Args:
+        folder: receives the pictures; None in a process that writes none.
+        encode: prompt indices to text states.
+        prompt_count: how many prompts there are.
+        latent_shape: (C, H, W).
+        seed: the run's.
+        shared: what `Samples` takes besides.
+        """
+        places = counted(seed, "distil/grid/prompts").choice(prompt_count, IMAGES, replace=prompt_count < IMAGES)
+        z = counted(seed, "distil/grid/z").standard_normal((IMAGES, *latent_shape), dtype="float32")
+        cond = encode([int(place) for place in places], [False] * IMAGES)[0]
+        super().__init__(z=torch.from_numpy(z), cond=cond, **shared)
+        self.folder = folder
+
+    def keep(self, images: Images, images_seen: int) -> Image.Image:
+        """Lay pictures out as a grid, and keep it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        picture = grid(images, COLUMNS)
         if self.folder is not None:
             save_png(picture, self.folder / f"{images_seen:09d}.png")
         return picture

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sidlsg.distil.appearance import due
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.draws import UPDATES, DrawPlan
 from sidlsg.distil.grids import GridDrawer
@@ -22,6 +23,7 @@ from sidlsg.distil.stopping import StopRequest
 from sidlsg.errors import AlarmError, StoppedError
 from sidlsg.progress import Meter
 from sidlsg.recipes.recipe import Recipe
+from sidlsg.teacher.images import Images
 from sidlsg.teacher.schedule import NoiseSchedule
 
 
@@ -52,6 +54,16 @@ class Evaluation(Protocol):
         """Scores by name."""
 
 
+class Watch(Protocol):
+    """Looks at the log's rows for what is wrong."""
+
+    def remember(self, rows: Sequence[Row]) -> None:
+        """Take the rows of before a restart."""
+
+    def __call__(self, row: Row) -> str | None:
+        """What ends the run, if anything does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What a training run works with; everything but the recipe and the state."""
@@ -68,8 +80,10 @@ class Run:
     report: Callable[[str], None]
     grids: GridDrawer | None = None
     evaluation: Evaluation | None = None
-    alarms: Callable[[Row], str | None] | None = None
-    """Looks at a row of the log; what it says ends the run."""
+    alarms: Watch | None = None
+    """Looks at each row of the log; what it says ends the run."""
+    look: Callable[[Images, int], str | None] | None = None
+    """Looks at the fixed samples after some iterations; the same."""
     observers: Sequence[Observer] = ()
     stop: StopRequest = field(default_factory=StopRequest)
 
@@ -96,6 +110,8 @@ def train(recipe: Recipe, state: TrainingState, run: Run) -> TrainingState:
             f"continues from {found}: iteration {state.iteration} of {recipe.iterations}, "
             f"{state.images_seen:,} images seen"
         )
+    if run.alarms is not None:
+        run.alarms.remember(state.log)
     loop = _Loop(recipe, state, run)
     with run.stop.listening(), _quiet_unless(state.world.leads, recipe, state) as meter:
         try:
@@ -132,7 +148,7 @@ class _Loop:
     def until_the_end(self, meter: Meter | None) -> None:
         """Iterate, and do what is due after each iteration."""
         recipe, state = self.recipe, self.state
-        if state.iteration == 0 and not state.fake_score_done and 0 in self.marks:
+        if state.iteration == 0 and not state.fake_score_done:
             self._draw()
         note = ""
         while state.iteration < recipe.iterations:
@@ -164,8 +180,7 @@ class _Loop:
             self._count_time()
             if meter is not None:
                 meter.update(state.images_seen, note)
-            if state.iteration in self.marks:
-                self._draw()
+            self._draw()
             score = self._evaluate(final)
             if score is not None or final or state.iteration % recipe.checkpoint_every == 0:
                 # The last one must be there before the student is made of it.
@@ -216,15 +231,30 @@ class _Loop:
         return dict(zip(names, read, strict=True))
 
     def _draw(self) -> None:
-        if self.run.grids is not None:
-            try:
-                with self.state.drawing() as unet:
-                    picture = self.run.grids.draw(unet, self.state.images_seen)
-            except OSError as error:  # days of training do not end for want of a picture
-                reason = error.strerror or error
-                self.run.report(f"no grid of samples at {self.state.images_seen:,} images: {reason}; training goes on")
-                return
-            self._tell(lambda observer: observer.drawn(self.state.images_seen, picture))
+        """Draw the fixed samples where a grid is due or somebody looks at them, and do both."""
+        run, iteration = self.run, self.state.iteration
+        kept = iteration in self.marks
+        looked_at = run.look is not None and iteration > 0 and due(iteration, self.marks)
+        if run.grids is None or not (kept or looked_at):
+            return
+        with self.state.drawing() as unet:
+            images = run.grids.images(unet)
+        if kept:
+            self._keep(images)
+        if run.look is not None and looked_at:
+            self._end_if(run.look(images, iteration) if self.state.world.leads else None)
+
+    def _keep(self, images: Images) -> None:
+        seen = self.state.images_seen
+        if self.run.grids is None:
+            return
+        try:
+            picture = self.run.grids.keep(images, seen)
+        except OSError as error:  # days of training do not end for want of a picture
+            reason = error.strerror or error
+            self.run.report(f"no grid of samples at {seen:,} images: {reason}; training goes on")
+        else:
+            self._tell(lambda observer: observer.drawn(seen, picture))
 
     def _evaluate(self, final: bool) -> float | None:
         """Score the EMA where it is due; the score that names the best checkpoint."""
@@ -240,8 +270,11 @@ class _Loop:
         return scores[evaluation.best_by]
 
     def _look_for_alarms(self, row: Row) -> None:
-        """End the run in all processes where the leading one's alarms say so."""
-        message = self.run.alarms(row) if self.run.alarms is not None and self.state.world.leads else None
+        alarms = self.run.alarms if self.state.world.leads else None
+        self._end_if(None if alarms is None else alarms(row))
+
+    def _end_if(self, message: str | None) -> None:
+        """End the run in all processes where the leading one has a reason."""
         said = torch.tensor(int(message is not None), device=self.state.device)
         if int(self.state.world.total(said)):
             raise AlarmError(message or "ended by an alarm; the leading process says which")

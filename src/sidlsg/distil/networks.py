@@ -14,6 +14,12 @@ from sidlsg.distil.settings import Settings
 
 BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
 """What is compiled: the repeated parts, each small enough for a short compilation that all its copies share."""
+FORMS = 128
+"""In how many forms a kind of block may be compiled; beyond, the compiler would quietly leave the rest uncompiled.
+
+Stable Diffusion's residual blocks come in 14 shapes, each trained, without gradient, or with its inputs' gradient alone,
+on a micro-batch or on both guidance halves of it, and the teacher's in another precision besides.
+"""
 
 
 def prepared(network: Any, settings: Settings, device: torch.device, compiled: bool, trained: bool) -> Any:
@@ -45,11 +51,19 @@ def set_activation_checkpointing(network: Any, on: bool) -> None:
         network.disable_gradient_checkpointing()
 
 
-def compile_blocks(network: nn.Module) -> int:
-    """Compile each repeated block in place; returns how many there are. Nothing is compiled before the first call."""
+def compile_blocks(network: nn.Module, backend: str = "inductor") -> int:
+    """Compile each repeated block in place; returns how many there are. Nothing is compiled before the first call.
+
+    Args:
+        network: whose blocks.
+        backend: what compiles what was traced; `eager` runs it as it is.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, FORMS)
     blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
     for block in blocks:
-        block.compile()
+        # Else the compiler takes the second shape that it meets for one of many, and makes slower code for all.
+        block.compile(backend=backend, dynamic=False)
     return len(blocks)
 
 
@@ -62,7 +76,8 @@ def compiles(network: Any, device: torch.device, report: Callable[[str], None]) 
     x = torch.randn(2, block.in_channels, 8, 8, device=device, requires_grad=True)
     try:
         with torch.enable_grad():
-            out: torch.Tensor = torch.compile(block)(x, torch.randn(2, width, device=device))
+            compiled: Any = torch.compile(block)
+            out = compiled(x, torch.randn(2, width, device=device))
             torch.autograd.backward(out.sum())
     except Exception as error:  # compilers fail in every way there is
         lines = [line for line in str(error).splitlines() if line.strip()]
@@ -71,5 +86,5 @@ def compiles(network: Any, device: torch.device, report: Callable[[str], None]) 
         return False
     finally:
         network.zero_grad(set_to_none=True)
-        torch.compiler.reset()  # type: ignore[no-untyped-call]
+        torch.compiler.reset()
     return True

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers import UNet2DConditionModel
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from sidlsg.distil.alarms import Alarms
+from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.loop import Evaluation, Run, train
-from sidlsg.distil.observe import Observer
+from sidlsg.distil.loop import Run, train
 from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.world import joined
 from sidlsg.encode.source import choose_source
+from sidlsg.errors import InputError
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
 from sidlsg.hardware import device_name, set_threads
 from sidlsg.package import TRAINING_CODE, code_digest
+from sidlsg.places import resolve
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
 from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside
 from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.images import Images
 from sidlsg.teacher.load import Teacher, load_teacher
+from sidlsg.teacher.source import unet_of
+
+if TYPE_CHECKING:
+    from sidlsg.track.tracker import Tracker
 
 GRIDS = "grids"
 
@@ -40,14 +49,18 @@ class Extras:
 
     embeddings: Path | None = None
     """Folder of an EmbeddingSet; None to encode prompts on the fly."""
-    generator_from: Path | None = None
-    """A folder whose UNet the generator starts from, such as an earlier student's; None for the teacher's."""
+    generator_from: str = ""
+    """Place of a folder whose UNet the generator starts from, such as an earlier student's; empty for the teacher's."""
     accept_changes: bool = False
     """Whether to continue checkpoints of another recipe, teacher, prompt set, seed or code."""
-    evaluation: Callable[[Teacher], Evaluation] | None = None
-    """Makes what scores the EMA along the way."""
-    observers: Sequence[Observer] = ()
-    """Told of the run's progress, in the leading process."""
+    held_out: Sequence[str] = ()
+    """Prompts that evaluations along the way draw; needed where the recipe has `evaluate_every`."""
+    judge: Path | None = None
+    """The judge's file, for the same."""
+    tracking_uri: str = ""
+    """MLflow, to be told of the run's progress; empty for nowhere, or for the run that the environment names."""
+    experiment: str = "sidlsg"
+    """The experiment of a new MLflow run."""
 
 
 def run_identity(
@@ -111,13 +124,13 @@ def distil(
     with joined() as world:
         world.share(recipe.batch)
         loaded = load_teacher(teacher, text_device=world.device)
-        origin = None if extras.generator_from is None else load_teacher(extras.generator_from)
+        origin, origin_sha256 = _origin(extras.generator_from, loaded)
         identity = run_identity(
             recipe,
             loaded.sha256,
             prompt_set.digest,
             seed,
-            "" if extras.generator_from is None else folder_digest(extras.generator_from),
+            origin_sha256,
         )
         saved = Checkpoints(
             place=str(checkpoints),
@@ -135,18 +148,36 @@ def distil(
             recipe.adam_eps,
             settings=recipe.settings,
             world=world,
-            generator=None if origin is None else origin.unet,
+            generator=origin,
             report=report,
         )
         run = _run(recipe, loaded, prompts, seed, saved, work, state, report, extras)
-        train(recipe, state, run)
-        unet = student_unet(state, loaded.unet)
-        if not world.leads:
-            world.barrier()  # the leading process writes; leave together
-            return Student.load(output)
-        student = _write(output, recipe, loaded, prompt_set, seed, state, unet, work)
-        world.barrier()
+        tracker = _tracker(extras, recipe, identity, loaded, prompt_set, seed, state, report)
+        try:
+            train(recipe, state, run if tracker is None else replace(run, observers=[tracker]))
+            unet = student_unet(state, loaded.unet)
+            student = None
+            if world.leads:
+                student = _write(output, recipe, loaded, prompt_set, seed, state, unet, work)
+            world.barrier()  # the others leave when all is written
+        except BaseException as error:
+            if tracker is not None:
+                tracker.failed(error)
+            raise
+        student = student or Student.load(output)
+        if tracker is not None:
+            tracker.finish(student)
         return student
+
+
+def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:
+    """What the generator starts from and its digest, where that is not the teacher."""
+    if not place:
+        return None, ""
+    unet, shapes = unet_of(place), {name: p.shape for name, p in teacher.unet.named_parameters()}
+    if {name: p.shape for name, p in unet.named_parameters()} != shapes:
+        raise InputError(f"{place} has a UNet of another architecture than the teacher's; give one that came from it")
+    return unet, folder_digest(resolve(place))
 
 
 def _run(
@@ -176,8 +207,26 @@ def _run(
         seed=seed,
         at_once=recipe.micro_batch,
     )
+    frozen = state.frozen(teacher.unet)
+    call = state.call(frozen)
+    alarms = Alarms(recipe, report)
+    look, evaluation = None, None
+    if recipe.on_alarm != "off":
+        few_steps = teacher_images(call, drawer, teacher.encode.uncond, recipe.guidance.kappa4)
+        cell = few_steps.shape[1] // teacher.latent_shape[1]
+        appearance = Appearance(recipe, few_steps, drawer.images(call), cell)
+
+        def look(images: Images, iteration: int) -> str | None:
+            return alarms.heard(appearance.look(images), iteration)
+
+    if recipe.evaluate_every:
+        if extras.judge is None:
+            raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
+        from sidlsg.evaluate.during import evaluation_during_training
+
+        evaluation = evaluation_during_training(recipe, teacher, call, schedule, extras.held_out, extras.judge)
     return Run(
-        teacher=state.frozen(teacher.unet),
+        teacher=frozen,
         schedule=schedule,
         latent_shape=teacher.latent_shape,
         prompt_count=prompt_count,
@@ -186,8 +235,39 @@ def _run(
         checkpoints=checkpoints,
         report=report,
         grids=drawer,
-        evaluation=None if extras.evaluation is None else extras.evaluation(teacher),
-        observers=extras.observers,
+        evaluation=evaluation,
+        alarms=alarms,
+        look=look,
+    )
+
+
+def _tracker(
+    extras: Extras,
+    recipe: Recipe,
+    identity: RunIdentity,
+    teacher: Teacher,
+    prompt_set: PromptSet,
+    seed: int,
+    state: TrainingState,
+    report: Callable[[str], None],
+) -> Tracker | None:
+    """What tells MLflow, in the leading process where there is an address."""
+    if not state.world.leads or not (extras.tracking_uri or os.environ.get("MLFLOW_RUN_ID")):
+        return None
+    # Imported here: MLflow takes seconds, and many runs do without.
+    from sidlsg.track.runs import tracking_address
+    from sidlsg.track.tracker import open_tracker
+
+    return open_tracker(
+        tracking_address(extras.tracking_uri),
+        extras.experiment,
+        identity.key,
+        run_name(recipe, identity),
+        recipe,
+        seed=seed,
+        teacher_sha256=teacher.sha256,
+        prompts_sha256=prompt_set.digest,
+        report=report,
     )
 
 

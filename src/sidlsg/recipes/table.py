@@ -59,6 +59,7 @@ RECIPES: dict[str, Recipe] = {
             ema_half_life=1000,
             log_every=2,
             checkpoint_every=20,
+            evaluate_every=3328,
             export_dtype="float32",
             gate=_TINY_GATE,
         ),

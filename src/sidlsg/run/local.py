@@ -108,6 +108,7 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
         "seed": request.seed,
         "rules": request.rules,
         **{name: place if place.startswith(BUNDLED) else str(resolve(place)) for name, place in places.items()},
+        "teacher_layout": request.teacher_layout,
         **{f"{name}_sha256": place_digest(place) for name, place in places.items()},
         "model_name": request.model_name,
         "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",

@@ -25,6 +25,8 @@ class RunRequest:
     """JSON object of curation rules to replace."""
     held_out: str = HELD_OUT
     teacher: str = TEACHER
+    teacher_layout: str = ""
+    """Place of the small files of a teacher that is one safetensors file; empty for a folder."""
     judge: str = JUDGE
     model_name: str = "sidlsg-tiny"
     tracking_uri: str = ""

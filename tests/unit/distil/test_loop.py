@@ -173,13 +173,49 @@ def test_evaluations_make_a_curve_and_keep_the_best(start: Callable[..., tuple[T
     assert run.checkpoints.iterations() == [30, 39, 40]
 
 
+class Falls:
+    """An alarm at one iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+        self.known: list[dict[str, float]] = []
+
+    def remember(self, rows: Sequence[dict[str, float]]) -> None:
+        self.known = list(rows)
+
+    def __call__(self, row: dict[str, float]) -> str | None:
+        return "the sky falls" if row["iteration"] == self.iteration else None
+
+
 def test_an_alarm_ends_the_run_and_leaves_the_earlier_checkpoints(
     start: Callable[..., tuple[TrainingState, Run]],
 ) -> None:
-    state, run = start("a", alarms=lambda row: "the sky falls" if row["iteration"] == 15 else None)
+    falling = Falls(15)
+    state, run = start("a", alarms=falling)
     with pytest.raises(AlarmError, match="the sky falls"):
         train(RECIPE, state, run)
     assert run.checkpoints.iterations() == [5, 10]
+    # Whoever goes on from there knows what was before.
+    assert falling.known == []
+    state, run = start("a", alarms=(later := Falls(100)))
+    train(RECIPE, state, run)
+    assert [row["iteration"] for row in later.known] == [5, 10]
+
+
+def test_the_fixed_samples_are_looked_at_early_and_at_every_grid(
+    start: Callable[..., tuple[TrainingState, Run]],
+) -> None:
+    looks: list[int] = []
+
+    def look(images: Any, iteration: int) -> str | None:
+        assert images.shape == (36, 16, 16, 3)
+        looks.append(iteration)
+        return "nothing but noise" if iteration == 25 else None
+
+    state, run = start("a", look=look)
+    with pytest.raises(AlarmError, match="nothing but noise"):
+        train(replace(RECIPE, grids=4), state, run)
+    assert looks == [10, 22, 25]
 
 
 class Diary:
