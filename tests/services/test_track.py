@@ -30,6 +30,7 @@ from sidlsg.registry.register import register
 from sidlsg.track.tracker import Tracker, open_tracker
 
 CHANGES = {"iterations": 6, "batch": 4, "micro_batch": 4, "grids": 2, "log_every": 1, "checkpoint_every": 2}
+CHANGES |= {"evaluate_every": 0, "on_alarm": "off"}
 PATIENCE_S = 180.0
 
 
@@ -121,8 +122,6 @@ def test_a_training_is_followed_and_registered_in_one_run(
     assert run.data.params["iterations"] == "6"
     assert run.data.params["seed"] == "0"
     require_each_once(client, run, tmp_path)
-    (last,) = [point for point in client.get_metric_history(run.info.run_id, "mfu") if point.step == 24]
-    assert last.value == pytest.approx(run.data.metrics["images_per_second"] * 0.01)
 
     version = register(tmp_path / "student", server.address, "followed")
     assert version.run_id == run.info.run_id
