@@ -17,8 +17,8 @@ BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
 FORMS = 128
 """In how many forms a kind of block may be compiled; beyond, the compiler would quietly leave the rest uncompiled.
 
-Stable Diffusion's residual blocks come in 14 shapes, each trained, without gradient, or with its inputs' gradient alone,
-on a micro-batch or on both guidance halves of it, and the teacher's in another precision besides.
+Stable Diffusion's residual blocks come in 14 shapes, each trained, without gradient, or with its inputs' gradient
+alone, on a micro-batch or on both guidance halves of it, and the teacher's in another precision besides.
 """
 
 

@@ -328,5 +328,5 @@ def _write(
 
 def _write_rows(path: Path, rows: Sequence[dict[str, float]]) -> Path:
     if rows:
-        atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
+        atomic_write(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     return path

@@ -31,7 +31,8 @@ def fetch_student(version: ModelVersion, tracking_uri: str, folder: Path) -> Pat
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+    # Not named like what a killed writer of `folder` leaves, which the next writer clears away.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
         try:
             place = client.download_artifacts(registered.run_id, f"{MODEL_PATH}/{PATH_IN_MODEL}", scratch)
         except (MlflowException, OSError) as error:
