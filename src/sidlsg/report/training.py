@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,10 @@ _CHARTS: tuple[tuple[str, str, tuple[tuple[str, str], ...], bool], ...] = (
 """Title, unit, (line, field of the log) and whether the y axis begins at 0."""
 
 
+_NOT_SCORES = {"iteration", "images_seen", "images"}
+"""Of an evaluation's row."""
+
+
 def read_training_log(path: Path) -> list[Row]:
     """Read a training log.
 
@@ -72,9 +77,14 @@ def read_training_log(path: Path) -> list[Row]:
     return rows
 
 
-def training(rows: list[Row]) -> Training:
-    """Draw the losses, the gradient norms and the speed of a log; a missing field is a gap."""
-    charts, gaps = [], 0
+def training(rows: list[Row], evaluations: Sequence[Row] = ()) -> Training:
+    """Draw the losses, the gradient norms and the speed of a log; a missing field is a gap.
+
+    Args:
+        rows: of the log.
+        evaluations: scores of the EMA along the way; each score gets a chart, first.
+    """
+    charts, gaps = _scores_along_the_way(evaluations), 0
     for title, unit, lines, from_zero in _CHARTS:
         series = [
             Series(label=label, points=tuple((row["images_seen"], row.get(field, math.nan)) for row in rows))
@@ -84,6 +94,16 @@ def training(rows: list[Row]) -> Training:
         svg = line_chart(f"{title} against images seen", "images seen", unit, series, from_zero)
         charts.append(Chart(title=title, lines=tuple(one.label for one in series if one.label), svg=svg))
     return Training(charts=tuple(charts), rows=len(rows), gaps=gaps)
+
+
+def _scores_along_the_way(rows: Sequence[Row]) -> list[Chart]:
+    charts = []
+    for name in dict.fromkeys(name for row in rows for name in row if name not in _NOT_SCORES):
+        points = tuple((row["images_seen"], row.get(name, math.nan)) for row in rows)
+        title = f"{name} along the way"
+        svg = line_chart(f"{title} against images seen", "images seen", name, [Series(label="", points=points)], False)
+        charts.append(Chart(title=title, lines=(), svg=svg))
+    return charts
 
 
 def _is_number(value: object) -> bool:

@@ -57,7 +57,8 @@ def write_report(
     records.scorecard.verify(scorecard)
     records.check()
     generated, reference = pictures.subject_grids(records.scorecard, scorecard)
-    log = records.student.training_log.path
+    log, evaluations = records.student.training_log.path, records.student.evaluations
+    along = [] if evaluations is None else training.read_training_log(student / evaluations.path)
     page = _environment().get_template(TEMPLATE)
     html = page.render(
         records=records,
@@ -65,7 +66,7 @@ def write_report(
         generated=generated,
         reference=reference,
         scores=scores.score_table(records.scorecard),
-        training=None if "://" in log else training.training(training.read_training_log(student / log)),
+        training=None if "://" in log else training.training(training.read_training_log(student / log), along),
         strip=pictures.sample_strip(records.student.grids, student),
         chain=lineage.chain(records),
         digests=lineage.digests(records),

@@ -61,3 +61,17 @@ def test_counts_every_gap():
     assert training(rows).gaps == 1
     rows[0]["images_per_second"] = math.inf
     assert training(rows).gaps == 2
+
+
+def test_scores_along_the_way_come_first_each_with_a_chart():
+    along = [
+        {"iteration": 1.0, "images_seen": 64.0, "images": 504.0, "fid_judge": 80.0, "attributes": 0.8},
+        {"iteration": 2.0, "images_seen": 128.0, "images": 504.0, "fid_judge": 20.0, "attributes": 0.9},
+    ]
+    found = training([{"images_seen": 64.0}], along)
+    assert [chart.title for chart in found.charts][:3] == [
+        "fid_judge along the way",
+        "attributes along the way",
+        "Fake-score loss",
+    ]
+    assert "80" in found.charts[0].svg
