@@ -33,7 +33,8 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
     Args:
         folder: a student's diffusers folder, with its student.json.
         prompts: N prompts.
-        seeds: N seeds, one an image: the result does not depend on the batch.
+        seeds: N seeds, one an image. A picture does not depend on the others but for rounding: libraries choose their
+            kernels by shape, so a value may differ by one from that of a picture drawn alone.
         steps: how many steps the sampler takes; the student is made for one.
         batch: images at once.
 
