@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -61,7 +62,8 @@ def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("student")
     held_out = read_held_out(assets / "prompts" / "held_out.txt")
     curate(assets / "prompts" / "prompts.parquet", folder / "prompts", CurationRules(), held_out)
-    recipe = recipe_with_changes("tiny", '{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}')
+    short = {"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}
+    recipe = recipe_with_changes("tiny", json.dumps(short | {"evaluate_every": 0, "on_alarm": "off"}))
     distil(folder / "prompts", assets / "tiny-sd", folder / "student", recipe, 0, folder / "checkpoints", print)
     torch.set_num_threads(1)
     return folder / "student"
