@@ -48,7 +48,7 @@ PROMPTS = 256
 SMALL_UNET = {
     "block_out_channels": (80, 160, 320, 320),
     "norm_num_groups": 16,
-    "sample_size": 16,
+    "sample_size": 8,
     "cross_attention_dim": 64,
 }
 
@@ -316,7 +316,7 @@ def _say(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write where it was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a quarter of the width, 16×16 latents; for any machine")
+    parser.add_argument("--small", action="store_true", help="a quarter of the width, 8×8 latents; for any machine")
     parser.add_argument("--batch", type=int, help="images an iteration; default 64, small 2")
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="default: all; small fp32, bf16")
     parser.add_argument("--compile", choices=("off", "on", "both"), help="default both; small off")

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import os
 import platform
+import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,13 @@ from sidlsg.teacher.text import PromptEncoder
 
 ASSETS = Path(__file__).parents[1] / "assets"
 KAPPA, LR, HALF_LIFE = 1.2, 5e-4, 1000.0
+OURS = {
+    "fp32": Settings(),
+    "bf16": Settings(precision="bf16"),
+    "fp32, compiled": Settings(compile=True),
+    "bf16, compiled": Settings(precision="bf16", compile=True),
+}
+"""Ways of ours; only `fp32` computes the stand-in's losses to `TOLERANCE`, `compiled` but for rounding."""
 TOLERANCE = 1e-4
 """Largest relative difference between the losses of the two ways from the same draws."""
 
@@ -116,38 +125,43 @@ def check_same_losses(teacher: Teacher, texts: Sequence[str], batch: int, iterat
 
 
 def measure(teacher: Teacher, texts: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each micro-batch, and one for compiled blocks where they were asked for."""
+    """One row for each way of ours and each micro-batch, against the stand-in at the same micro-batch."""
     plan = plan_for(teacher, texts, options.batch)
     rows = []
     for micro_batch in options.micro_batch or [options.batch]:
-        ours, theirs = Ours(teacher, texts, Settings()), new_standin(teacher, texts)
-        ways = {"stand-in": _timed(theirs, plan, micro_batch), "ours": _timed(ours, plan, micro_batch)}
-        seconds = {}
-        if options.compile:
-            compiled = Ours(teacher, texts, Settings(compile=True))
-            ways["ours, compiled blocks"] = _timed(compiled, plan, micro_batch)
+        ways = {"stand-in": Timed(_iteration(new_standin(teacher, texts), plan, micro_batch))}
+        first = {}
+        for name, settings in OURS.items():
+            if name == "fp32" or name in options.also:
+                ways[name] = Timed(_iteration(Ours(teacher, texts, settings), plan, micro_batch))
         for name, way in ways.items():
-            began = time.perf_counter()
+            began = time.process_time()
             way.run()
-            seconds[name] = time.perf_counter() - began
+            first[name] = time.process_time() - began
         alternate(ways, options.blocks, options.iterations)
+        standin = ways.pop("stand-in")
+        collecting = Timed(gc.collect)
+        alternate({"": collecting}, 5, 1)
         for name, way in ways.items():
-            if name == "stand-in":
-                continue
-            row = {
-                "way": name,
-                "micro_batch": micro_batch,
-                "wall": ratio(way.wall, ways["stand-in"].wall),
-                "cpu": ratio(way.cpu, ways["stand-in"].cpu),
-            }
-            if name != "ours":
-                row["first_iteration_in_iterations"] = round(seconds[name] / min(way.wall), 1)
-            rows.append(row)
+            rows.append(
+                {
+                    "way": name,
+                    "micro_batch": micro_batch,
+                    "wall": ratio(way.wall, standin.wall),
+                    "cpu": ratio(way.cpu, standin.cpu),
+                    # Compilation, above all.
+                    "first_iteration_in_iterations": round(first[name] / statistics.median(way.cpu), 1),
+                    # What the collector costs depends on all that the process has imported.
+                    "collector_share_of_standin": round(
+                        statistics.median(collecting.cpu) / statistics.median(standin.cpu), 3
+                    ),
+                }
+            )
     return rows
 
 
-def _timed(way: Ours | ReleasedWay, plan: DrawPlan, micro_batch: int) -> Timed:
-    return Timed(lambda: way.iterate(plan, micro_batch))
+def _iteration(way: Ours | ReleasedWay, plan: DrawPlan, micro_batch: int) -> Callable[[], object]:
+    return lambda: way.iterate(plan, micro_batch)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -157,7 +171,7 @@ def table(result: dict[str, Any]) -> str:
         "|---|---:|---:|---|---:|---|",
     ]
     for row in result["rows"]:
-        cells = [row["way"], str(row["micro_batch"])]
+        cells = [f"ours, {row['way']}", str(row["micro_batch"])]
         for kind in ("wall", "cpu"):
             cells += [f"{row[kind]['of_medians']:.2f}"]
             cells += [f"{row[kind]['lower_quartile']:.2f}–{row[kind]['upper_quartile']:.2f}"]
@@ -172,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--micro-batch", type=int, action="append", help="of both ways; may be given again")
     parser.add_argument("--blocks", type=int, default=12, help="rounds of alternation")
     parser.add_argument("--iterations", type=int, default=1, help="in a block")
-    parser.add_argument("--compile", action="store_true", help="also with compiled blocks")
+    parser.add_argument("--also", action="append", default=[], choices=[name for name in OURS if name != "fp32"])
     parser.add_argument("--output", type=Path, help="a JSON file")
     options = parser.parse_args(arguments)
     threads = set_threads()
