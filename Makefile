@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint format clean
+.PHONY: help setup demo test test-long bench lint format clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,14 @@ test: $(READY)  ## Run the tests
 
 test-long: $(READY)  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+bench: $(READY)  ## Measure against the released code's way; where a GPU is, at SD1.5's size too
+	$(BIN)/python benchmarks/tiny_cpu.py --output benchmarks/results/tiny_cpu.json
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+		$(BIN)/python benchmarks/sd15_gpu.py --output benchmarks/results; \
+	else \
+		echo "no GPU is here: benchmarks/sd15_gpu.py was not run"; \
+	fi
 
 lint: $(READY)  ## Check style, format and types
 	$(BIN)/ruff check .
