@@ -29,7 +29,15 @@ from sidlsg.registry.connect import connect
 from sidlsg.registry.register import register
 from sidlsg.track.tracker import Tracker, open_tracker
 
-CHANGES = {"iterations": 6, "batch": 4, "micro_batch": 4, "grids": 2, "log_every": 1, "checkpoint_every": 2}
+CHANGES = {
+    "iterations": 6,
+    "batch": 4,
+    "micro_batch": 4,
+    "grids": 2,
+    "log_every": 1,
+    "checkpoint_every": 2,
+    "evaluate_every": 0,
+}
 CHANGES |= {"evaluate_every": 0, "on_alarm": "off"}
 PATIENCE_S = 180.0
 
