@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import os
@@ -164,6 +165,30 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, what: str = "") -> Iterator[None]:
+    """Keep other processes that ask for the same out of a folder.
+
+    Args:
+        folder: an existing one.
+        what: goes on in there, for the message; by default a run.
+
+    Raises:
+        InputError: one is in there.
+    """
+    # A lock on the folder itself: it leaves no file behind, and ends with the process however that ends.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            busy = what or f"another run is going on in {folder}"
+            raise InputError(f"{busy}; wait for it, or give another folder") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def refuse_foreign(target: Path, marker: str) -> None:

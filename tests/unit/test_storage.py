@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
 from sidlsg.storage import (
+    alone_in,
     atomic_folder,
     atomic_write,
     refuse_foreign,
@@ -197,3 +198,13 @@ def test_what_lies_inside_an_output_folder_is_not_replaced_with_it(tmp_path: Pat
     with pytest.raises(InputError, match=r"checkpoints .* lies inside the output folder"):
         refuse_inside(target, checkpoints=target / inside)
     refuse_inside(target, checkpoints=tmp_path / "output", source=tmp_path)
+
+
+def test_only_one_is_in_a_folder_at_a_time(tmp_path: Path) -> None:
+    with alone_in(tmp_path):
+        with pytest.raises(InputError, match="another run is going on in"), alone_in(tmp_path):
+            pass
+        with pytest.raises(InputError, match="somebody paints it; wait"), alone_in(tmp_path, "somebody paints it"):
+            pass
+    with alone_in(tmp_path):
+        assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import Run, train
 from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.world import joined
+from sidlsg.distil.world import World, joined
 from sidlsg.encode.source import choose_source
 from sidlsg.errors import InputError
 from sidlsg.export.card import student_card
@@ -31,7 +32,7 @@ from sidlsg.package import TRAINING_CODE, code_digest
 from sidlsg.places import resolve
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
-from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside
+from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.load import Teacher, load_teacher
@@ -121,17 +122,11 @@ def distil(
     prompt_set = PromptSet.load(prompts)
     set_threads()
     set_matmul_precision(recipe.precision)
-    with joined() as world:
+    with joined() as world, _alone(world, str(checkpoints)):
         world.share(recipe.batch)
         loaded = load_teacher(teacher, text_device=world.device)
         origin, origin_sha256 = _origin(extras.generator_from, loaded)
-        identity = run_identity(
-            recipe,
-            loaded.sha256,
-            prompt_set.digest,
-            seed,
-            origin_sha256,
-        )
+        identity = run_identity(recipe, loaded.sha256, prompt_set.digest, seed, origin_sha256)
         saved = Checkpoints(
             place=str(checkpoints),
             run=identity,
@@ -168,6 +163,20 @@ def distil(
         if tracker is not None:
             tracker.finish(student)
         return student
+
+
+@contextlib.contextmanager
+def _alone(world: World, checkpoints: str) -> Iterator[None]:
+    """Keep a second run out of a checkpoint folder, such as one whose processes outlived what started them.
+
+    Not on S3, which has no lock that ends with its process.
+    """
+    if "://" in checkpoints or not world.leads:
+        yield
+        return
+    Path(checkpoints).mkdir(parents=True, exist_ok=True)
+    with alone_in(Path(checkpoints)):
+        yield
 
 
 def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlsg.errors import InputError
+from sidlsg.storage import alone_in
 
 _DIGITS = 16
 
@@ -32,10 +31,10 @@ def work_folder(output: Path, key: str) -> Iterator[Path]:
     work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
     for other in _left(output):
         if other != work:
-            with _alone_in(other, output):
+            with alone_in(other, f"another process is writing {output}"):
                 shutil.rmtree(other)
     work.mkdir(exist_ok=True)
-    with _alone_in(work, output):
+    with alone_in(work, f"another process is writing {output}"):
         # Finished files were renamed into place; what still has its temporary name was not.
         for path in work.rglob(".*"):
             path.unlink()
@@ -46,20 +45,6 @@ def work_folder(output: Path, key: str) -> Iterator[Path]:
 def _left(output: Path) -> list[Path]:
     name = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.(work|old)")
     return [path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name)]
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path, output: Path) -> Iterator[None]:
-    # A lock on the folder itself: it leaves no file behind, and ends with the process however that ends.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is writing {output}; wait for it, or give another folder") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def _move(work: Path, output: Path) -> None:

@@ -25,9 +25,9 @@ from sidlsg.run.parameters import curation_rules, gate_rules
 from sidlsg.run.publish import prune, publish_folder
 from sidlsg.run.request import RunRequest, RunResult
 from sidlsg.run.screen import Screen
-from sidlsg.run.surroundings import alone_in, environment, kfp_local, logging_to
+from sidlsg.run.surroundings import environment, kfp_local, logging_to
 from sidlsg.run.watch import LineSink, Watcher
-from sidlsg.storage import atomic_write, refuse_foreign
+from sidlsg.storage import alone_in, atomic_write, refuse_foreign
 
 MARKER = "run.json"
 """Says that a folder is a run's, what was asked for, and how it ended."""

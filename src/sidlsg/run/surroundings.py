@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlsg.errors import InputError
 from sidlsg.run.kubeflow import LocalExecutionConfig, local
 from sidlsg.run.watch import LineSink
-
-
-@contextlib.contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Keep other runs out of a folder.
-
-    Raises:
-        InputError: one is in there.
-    """
-    # A lock on the folder itself: it leaves no file behind, and ends with the process however that ends.
-    handle = os.open(run_dir, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another run is going on in {run_dir}; wait for it, or give another folder") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
