@@ -425,6 +425,49 @@ def digest(
 
 
 @app.command()
+def estimate(
+    recipe: Recipe = "tiny",
+    set_: Set = [],  # noqa: B006
+    teacher: Annotated[
+        str, typer.Option(help="Folder of the teacher; by default what the recipe is named after.", show_default=False)
+    ] = "",
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default the one here, else h100.",
+            show_default=False,
+        ),
+    ] = "",
+    memory_gb: Annotated[
+        float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes), where it is not the table's; 0 for that.")
+    ] = 0.0,
+    gpus: Annotated[int, typer.Option(min=1, help="How many, with a process each.")] = 1,
+    mfu: Annotated[float, typer.Option(help="Share of the GPU's peak that is reached: an assumption.")] = 0.4,
+    price: Annotated[float, typer.Option(min=0, help="Of one GPU for an hour.")] = 0.0,
+    encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
+) -> None:
+    """Say what a recipe needs before it runs: memory by part, what would fit, time and money."""
+    from sidlsg.estimate.estimate import estimate as stage
+    from sidlsg.estimate.gpus import chosen_gpu
+    from sidlsg.estimate.shape import shape_of
+    from sidlsg.estimate.show import print_estimate
+    from sidlsg.recipes.recipe import recipe_with_changes
+
+    values = recipe_with_changes(recipe, json.dumps(_changes(None, None, [], set_)))
+    shape = shape_of(teacher, recipe)
+    found = stage(
+        shape.unet,
+        values,
+        chosen_gpu(gpu, memory_gb),
+        world_size=gpus,
+        text_encoder=0 if encoded else shape.text_encoder,
+        mfu=mfu,
+        report=print,
+    )
+    print_estimate(found, shape.name, price)
+
+
+@app.command()
 def recipes() -> None:
     """List the recipes, with the results that others published for their values."""
     from sidlsg.recipes.table import RECIPES

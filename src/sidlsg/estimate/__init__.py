@@ -1,0 +1,1 @@
+"""What a run will need before it starts: memory by part, time and money, and which options make it fit."""
