@@ -16,6 +16,7 @@ from sidlsg.distil.gradients import clean_gradients, finite_samples, gradient_no
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.losses import fake_score_loss, generator_loss
 from sidlsg.distil.notice import Notice
+from sidlsg.distil.parallel import local
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -114,9 +115,9 @@ def train_step(
         state.nan_samples += pass_.left_out
         if observe:
             result.signs |= pass_.signs
-        norm = _apply_gradients(state, update, observe)
-        if norm is not None:
-            result.gradient_norms[update] = norm
+        seen = _apply_gradients(state, update, observe)
+        if seen is not None:
+            result.gradient_norms[update], result.signs[f"{update}_step"] = seen
         state.fake_score_done = update == "fake_score"
         if update == "fake_score" and pass_.stop:
             result.stopped = True
@@ -251,9 +252,14 @@ def generator_signs(x_g: Tensor, y_real: Tensor, y_fake: Tensor) -> dict[str, Te
     }
 
 
-def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> Tensor | None:
-    """Unscale, look for overflow, clean, clip, step: in this order. Returns the norm before clipping, if wanted."""
-    network: nn.Module = getattr(state, update)
+def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tuple[Tensor, Tensor] | None:
+    """Unscale, look for overflow, clean, clip, step: in this order.
+
+    Returns:
+        Where it is wanted: the norm of the gradients before clipping, and how far the last layer's weights moved, as a
+        share of their size.
+    """
+    network: Any = getattr(state, update)
     optimizer: torch.optim.Optimizer = getattr(state, f"{update}_optimizer")
     scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
     parameters = list(network.parameters())
@@ -262,10 +268,14 @@ def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> Ten
     norm = gradient_norm(parameters) if observe else None
     if state.settings.gradient_clip:
         clean_gradients(parameters, state.settings.gradient_clip)
+    watched = local(network.conv_out.weight.detach())
+    before = watched.clone() if observe else watched
     scaler.step(optimizer)  # not where there was overflow
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return norm
+    if norm is None:
+        return None
+    return norm, (watched - before).norm() / before.norm().clamp_min(1e-12)
 
 
 @contextmanager
