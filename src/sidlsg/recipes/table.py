@@ -12,13 +12,13 @@ def _published(*rows: tuple[float, float, float]) -> tuple[Published, ...]:
     return tuple(Published(source=_PAPER, images_seen=seen * 1e6, fid=fid, clip=clip) for seen, fid, clip in rows)
 
 
-def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, float]) -> Recipe:
+def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, float], micro_batch: int = 8) -> Recipe:
     """The paper's settings: batch 512, lr 1e-6, α = 1, EMA half-life 50,000 images; for a GPU of 80 GB."""
     return Recipe(
         name=name,
         scales={"kappa": kappa},
         iterations=round(images * 1e6 / 512),
-        micro_batch=8,
+        micro_batch=micro_batch,
         precision="bf16",
         text_states="float16",
         log_every=5,
@@ -71,6 +71,6 @@ RECIPES: dict[str, Recipe] = {
         _paper("sd21_base_kappa2", 2, 8.5, (8.5, 10.97, 0.318)),
         _paper("sd21_base_kappa3", 3, 6.1, (6.1, 13.50, 0.321)),
         _paper("sd21_base_kappa4_5", 4.5, 7.2, (7.2, 16.54, 0.322)),
-        _paper("sd21", 1.5, 10.0),  # 768 pixels, v-prediction: nothing was published for it
+        _paper("sd21", 1.5, 10.0, micro_batch=2),  # 768 pixels, v-prediction: nothing was published for it
     )
 }
