@@ -1,46 +1,90 @@
-"""Ways of doing the same thing, timed in alternation: a noisy machine is as noisy for each of them."""
+"""Ways of doing the same thing, each in a process of its own, timed in alternation.
+
+A noisy machine is then as noisy for each of them, and none pays for what another has imported or left in memory.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
 
-import torch
+PATIENCE = 3600
+"""Seconds that a way may take to answer: compilation on a busy machine takes long."""
 
 
 @dataclass
-class Timed:
-    """A way, and the seconds of its blocks."""
+class Times:
+    """Seconds an iteration, a block each."""
 
-    run: Callable[[], object]
-    """One iteration."""
     wall: list[float] = field(default_factory=list)
-    """Seconds an iteration on the clock, a block each."""
+    """On the clock."""
     cpu: list[float] = field(default_factory=list)
-    """Seconds an iteration that the processor worked, all threads added up."""
+    """That the processor worked, all threads added up."""
 
 
-def alternate(ways: dict[str, Timed], blocks: int, iterations: int, device: torch.device | str = "cpu") -> None:
+class Way:
+    """A way in a process of its own, which works only while it is asked to."""
+
+    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: Any) -> None:
+        """Args:
+        make: builds the way there and returns its iteration; importable by name.
+        arguments: what it takes.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+        theirs.close()  # else its end would not be noticed
+
+    def run(self, iterations: int) -> tuple[float, float]:
+        """Iterate; seconds on the clock, and of the processor.
+
+        Raises:
+            RuntimeError: the process ended, or did not answer.
+        """
+        try:
+            self._connection.send(iterations)
+            if not self._connection.poll(PATIENCE):
+                raise RuntimeError(f"a way did not answer within {PATIENCE} s")
+            wall, cpu = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError("the process of a way ended; what it said is above") from error
+        return wall, cpu
+
+    def __enter__(self) -> Way:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()  # it ends when nobody can ask any more
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def alternate(ways: dict[str, Way], blocks: int, iterations: int) -> dict[str, Times]:
     """Time each way's blocks, turn by turn; every second round goes backwards.
 
     Args:
         ways: by name.
         blocks: rounds.
         iterations: of a way in a block.
-        device: whose work is waited for.
     """
-    names = list(ways)
+    names, times = list(ways), {name: Times() for name in ways}
     for number in range(blocks):
         for name in names if number % 2 == 0 else reversed(names):
-            _wait(device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            for _ in range(iterations):
-                ways[name].run()
-            _wait(device)
-            ways[name].wall.append((time.perf_counter() - wall) / iterations)
-            ways[name].cpu.append((time.process_time() - cpu) / iterations)
+            wall, cpu = ways[name].run(iterations)
+            times[name].wall.append(wall / iterations)
+            times[name].cpu.append(cpu / iterations)
+    return times
 
 
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
@@ -59,6 +103,14 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     }
 
 
-def _wait(device: torch.device | str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
+def _serve(connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> None:
+    iterate = make(*arguments)
+    while True:
+        try:
+            iterations = connection.recv()
+        except EOFError:
+            return
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(iterations):
+            iterate()
+        connection.send((time.perf_counter() - wall, time.process_time() - cpu))

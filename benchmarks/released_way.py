@@ -44,6 +44,7 @@ class ReleasedWay:
         t_init: int = 625,
         half_life: float = 1000,
         device: torch.device | str = "cpu",
+        collect: bool = True,
     ) -> None:
         """Args:
         unet: the teacher's `UNet2DConditionModel`; it is copied.
@@ -55,6 +56,7 @@ class ReleasedWay:
         t_init: the generator's timestep.
         half_life: of the EMA, in images.
         device: where networks run.
+        collect: whether the garbage collector runs once an iteration, and the CUDA cache is emptied.
         """
         self.teacher, self.generator, self.fake_score, self.ema = (
             copy.deepcopy(unet).to(device).to(memory_format=torch.contiguous_format) for _ in range(4)
@@ -68,6 +70,7 @@ class ReleasedWay:
         self.alphas_cumprod = alphas_cumprod.to(device, torch.float32)
         self.encode, self.texts = encode, texts
         self.kappa, self.t_init, self.half_life, self.device = kappa, t_init, half_life, torch.device(device)
+        self.collect = collect
         self.iterations = 0
         self.images_seen = 0
 
@@ -77,9 +80,10 @@ class ReleasedWay:
         self._average(plan.batch)
         self.iterations += 1
         self.images_seen += plan.batch
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self.collect:
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
         return losses
 
     def _update(self, update: Update, plan: DrawPlan, micro_batch: int) -> Tensor:

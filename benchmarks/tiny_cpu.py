@@ -2,22 +2,21 @@
 
     python benchmarks/tiny_cpu.py --output benchmarks/results/tiny_cpu.json
 
-Both are given the same draws and checked for the same losses first. Then their iterations alternate, and what is
-reported are ratios: seconds of a shared or small machine say little. Every prompt is new to ours as well, so that its
-encoding counts; it happens once instead of five times.
+Both are given the same draws and checked for the same losses first. Then their iterations alternate, each way in a
+process of its own, and what is reported are ratios: seconds of a shared or small machine say little. Every prompt is
+new to ours as well, so that its encoding counts; it happens once instead of five times.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
-import gc
 import json
 import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import diffusers
 import pyarrow.parquet as pq
 import torch
 import transformers
-from comparing import Timed, alternate, ratio
+from comparing import Way, alternate, ratio
 from released_way import ReleasedWay
 from torch import Tensor
 
@@ -49,6 +48,7 @@ OURS = {
     "bf16, compiled": Settings(precision="bf16", compile=True),
 }
 """Ways of ours; only `fp32` computes the stand-in's losses to `TOLERANCE`, `compiled` but for rounding."""
+STANDIN, WITHOUT_COLLECTOR = "stand-in", "stand-in without collector"
 TOLERANCE = 1e-4
 """Largest relative difference between the losses of the two ways from the same draws."""
 
@@ -86,7 +86,7 @@ def plan_for(teacher: Teacher, texts: Sequence[str], batch: int) -> DrawPlan:
     return DrawPlan(seed=0, batch=batch, prompt_count=len(texts), latent_shape=teacher.latent_shape, prompt_dropout=0.1)
 
 
-def new_standin(teacher: Teacher, texts: Sequence[str]) -> ReleasedWay:
+def new_standin(teacher: Teacher, texts: Sequence[str], collect: bool = True) -> ReleasedWay:
     """The stand-in with a text encoder that remembers nothing."""
     tokenizer, text_encoder = teacher.encode.tokenizer, teacher.encode.text_encoder
 
@@ -102,7 +102,14 @@ def new_standin(teacher: Teacher, texts: Sequence[str]) -> ReleasedWay:
         return states
 
     return ReleasedWay(
-        teacher.unet, teacher.schedule.alphas_cumprod, encode, texts, kappa=KAPPA, lr=LR, half_life=HALF_LIFE
+        teacher.unet,
+        teacher.schedule.alphas_cumprod,
+        encode,
+        texts,
+        kappa=KAPPA,
+        lr=LR,
+        half_life=HALF_LIFE,
+        collect=collect,
     )
 
 
@@ -124,57 +131,67 @@ def check_same_losses(teacher: Teacher, texts: Sequence[str], batch: int, iterat
     return worst
 
 
-def measure(teacher: Teacher, texts: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each way of ours and each micro-batch, against the stand-in at the same micro-batch."""
-    plan = plan_for(teacher, texts, options.batch)
+def our_iteration(name: str, batch: int, micro_batch: int) -> Callable[[], object]:
+    """One of `OURS`, as `Way` makes it."""
+    set_threads()
+    teacher, texts = load_teacher(ASSETS / "tiny-sd"), read_texts()
+    way, plan = Ours(teacher, texts, OURS[name]), plan_for(teacher, texts, batch)
+    return lambda: way.iterate(plan, micro_batch)
+
+
+def standin_iteration(collect: bool, batch: int, micro_batch: int) -> Callable[[], object]:
+    """The stand-in, as `Way` makes it."""
+    set_threads()
+    teacher, texts = load_teacher(ASSETS / "tiny-sd"), read_texts()
+    way, plan = new_standin(teacher, texts, collect), plan_for(teacher, texts, batch)
+    return lambda: way.iterate(plan, micro_batch)
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each way of ours and each micro-batch, against the stand-in."""
     rows = []
     for micro_batch in options.micro_batch or [options.batch]:
-        ways = {"stand-in": Timed(_iteration(new_standin(teacher, texts), plan, micro_batch))}
-        first = {}
-        for name, settings in OURS.items():
-            if name == "fp32" or name in options.also:
-                ways[name] = Timed(_iteration(Ours(teacher, texts, settings), plan, micro_batch))
-        for name, way in ways.items():
-            began = time.process_time()
-            way.run()
-            first[name] = time.process_time() - began
-        alternate(ways, options.blocks, options.iterations)
-        standin = ways.pop("stand-in")
-        collecting = Timed(gc.collect)
-        alternate({"": collecting}, 5, 1)
-        for name, way in ways.items():
+        standin_micro_batch = options.standin_micro_batch or micro_batch
+        with contextlib.ExitStack() as stack:
+            ways = {
+                STANDIN: stack.enter_context(Way(standin_iteration, True, options.batch, standin_micro_batch)),
+                WITHOUT_COLLECTOR: stack.enter_context(
+                    Way(standin_iteration, False, options.batch, standin_micro_batch)
+                ),
+            }
+            for name in dict.fromkeys(["fp32", *options.also]):
+                ways[name] = stack.enter_context(Way(our_iteration, name, options.batch, micro_batch))
+            first = {name: way.run(1) for name, way in ways.items()}
+            times = alternate(ways, options.blocks, options.iterations)
+        standin, without = times.pop(STANDIN), times.pop(WITHOUT_COLLECTOR)
+        for name, each in times.items():
             rows.append(
                 {
                     "way": name,
                     "micro_batch": micro_batch,
-                    "wall": ratio(way.wall, standin.wall),
-                    "cpu": ratio(way.cpu, standin.cpu),
+                    "standin_micro_batch": standin_micro_batch,
+                    "wall": ratio(each.wall, standin.wall),
+                    "cpu": ratio(each.cpu, standin.cpu),
+                    "cpu_without_collector": ratio(each.cpu, without.cpu),
                     # Compilation, above all.
-                    "first_iteration_in_iterations": round(first[name] / statistics.median(way.cpu), 1),
-                    # What the collector costs depends on all that the process has imported.
-                    "collector_share_of_standin": round(
-                        statistics.median(collecting.cpu) / statistics.median(standin.cpu), 3
-                    ),
+                    "first_iteration_in_iterations": round(first[name][0] / statistics.median(each.wall), 1),
                 }
             )
     return rows
 
 
-def _iteration(way: Ours | ReleasedWay, plan: DrawPlan, micro_batch: int) -> Callable[[], object]:
-    return lambda: way.iterate(plan, micro_batch)
-
-
 def table(result: dict[str, Any]) -> str:
-    """The rows as Markdown."""
+    """The rows as Markdown: each ratio with the quartiles of the rounds."""
     lines = [
-        "| way | micro-batch | time, × the stand-in's | quartiles | processor time, × | quartiles |",
-        "|---|---:|---:|---|---:|---|",
+        "| way | micro-batch | the stand-in's | time | processor time | processor time, stand-in without collector |",
+        "|---|---:|---:|---|---|---|",
     ]
     for row in result["rows"]:
-        cells = [f"ours, {row['way']}", str(row["micro_batch"])]
-        for kind in ("wall", "cpu"):
-            cells += [f"{row[kind]['of_medians']:.2f}"]
-            cells += [f"{row[kind]['lower_quartile']:.2f}–{row[kind]['upper_quartile']:.2f}"]
+        cells = [f"ours, {row['way']}", str(row["micro_batch"]), str(row["standin_micro_batch"])]
+        for kind in ("wall", "cpu", "cpu_without_collector"):
+            found = row[kind]
+            spread = f"{found['lower_quartile']:.2f} to {found['upper_quartile']:.2f}"
+            cells.append(f"{found['of_medians']:.2f} ({spread})")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -183,10 +200,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Check, measure, print, and write where it was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32, help="images an iteration")
-    parser.add_argument("--micro-batch", type=int, action="append", help="of both ways; may be given again")
+    parser.add_argument("--micro-batch", type=int, action="append", help="default: the batch; may be given again")
+    parser.add_argument("--standin-micro-batch", type=int, help="default: as ours; the released code's own is 1")
     parser.add_argument("--blocks", type=int, default=12, help="rounds of alternation")
     parser.add_argument("--iterations", type=int, default=1, help="in a block")
-    parser.add_argument("--also", action="append", default=[], choices=[name for name in OURS if name != "fp32"])
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        choices=[name for name in OURS if name != "fp32"],
+        help="another way of ours; may be given again",
+    )
     parser.add_argument("--output", type=Path, help="a JSON file")
     options = parser.parse_args(arguments)
     threads = set_threads()
@@ -206,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "diffusers": diffusers.__version__,
             "transformers": transformers.__version__,
         },
-        "rows": measure(teacher, texts, options),
+        "rows": measure(options),
     }
     sys.stdout.write(f"batch {options.batch}, {threads} threads, losses equal to {difference:.1e}\n{table(result)}\n")
     if options.output:

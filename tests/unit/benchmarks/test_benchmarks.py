@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as for the scripts themselves
 
 import tiny_cpu  # noqa: E402
-from comparing import Timed, alternate, ratio  # noqa: E402
+from comparing import Way, alternate, ratio  # noqa: E402
 from sd15_gpu import flops_per_image  # noqa: E402
 
 from sidlsg.teacher.architectures import ARCHITECTURES  # noqa: E402
@@ -52,12 +53,29 @@ def test_a_ratio_is_of_medians_and_shows_how_rounds_spread() -> None:
     }
 
 
-def test_every_second_round_goes_backwards() -> None:
-    order: list[str] = []
-    ways = {name: Timed(lambda name=name: order.append(name)) for name in "ab"}
-    alternate(ways, blocks=2, iterations=1)
-    assert order == ["a", "b", "b", "a"]
-    assert len(ways["a"].wall) == len(ways["b"].cpu) == 2
+def appending(path: Path, text: str) -> Callable[[], object]:
+    def append() -> None:
+        with path.open("a") as file:
+            file.write(text)
+
+    return append
+
+
+def test_every_second_round_goes_backwards(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    with Way(appending, order, "a") as first, Way(appending, order, "b") as second:
+        times = alternate({"a": first, "b": second}, blocks=2, iterations=2)
+    assert order.read_text() == "aabbbbaa"
+    assert len(times["a"].wall) == len(times["b"].cpu) == 2
+
+
+def failing() -> Callable[[], object]:
+    raise ValueError("on purpose")
+
+
+def test_a_way_that_fails_is_noticed() -> None:
+    with Way(failing) as way, pytest.raises(RuntimeError, match="ended"):
+        way.run(1)
 
 
 def test_the_gpu_benchmark_runs_small_on_any_machine(tmp_path: Path) -> None:
