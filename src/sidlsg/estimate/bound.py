@@ -19,17 +19,25 @@ FORWARDS = 5
 
 
 class _Sum(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what all operations return, as if nothing were ever freed."""
+    """Keeps what all operations make, as if nothing were ever freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = 0
+        self._made: dict[int, torch.UntypedStorage] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation."""
+        """Run one operation; a view of something is counted with it."""
         out = func(*args, **(kwargs or {}))
-        self.bytes += sum(leaf.nbytes for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                self._made[storage._cdata] = storage
         return out
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return sum(int(storage.nbytes()) for storage in self._made.values())
 
 
 def upper_bound(config: Mapping[str, Any], use: Use, micro_batch: int) -> int:
@@ -49,5 +57,4 @@ def upper_bound(config: Mapping[str, Any], use: Use, micro_batch: int) -> int:
             torch.empty(1, TEXT_LENGTH, config["cross_attention_dim"], device="meta"),
         )
     gradients = 2 * FLOAT32 * use.network.parameters
-    bound: int = sum(use.standing().values()) + gradients + 2 * FORWARDS * micro_batch * total.bytes
-    return bound
+    return int(sum(use.standing().values()) + gradients + 2 * FORWARDS * micro_batch * total.bytes)

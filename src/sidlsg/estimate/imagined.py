@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,11 +11,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
-class _Imagination(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """One mode for all tensors that meet: copies of networks stay in it."""
+class Imagination(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """While it is active, tensors have no memory; all that meet must be of the same one.
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Imagination:
-        return self
+    They say that they are on the CPU even where they stand for a GPU's: PyTorch without CUDA cannot index others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Imagination:
+        return self  # copies of a network meet the network
 
 
 class ImaginedUNet(UNet2DConditionModel):  # type: ignore[misc]
@@ -55,17 +59,6 @@ class _GpuLayerNorm(nn.LayerNorm):
 _GPU_NORMS: dict[type[nn.Module], type[nn.Module]] = {nn.GroupNorm: _GpuGroupNorm, nn.LayerNorm: _GpuLayerNorm}
 
 
-@contextlib.contextmanager
-def imagining() -> Iterator[None]:
-    """Tensors made in this context have no memory.
-
-    They say that they are on the CPU even where they stand for a GPU's: PyTorch without CUDA cannot index others.
-    """
-    with warnings.catch_warnings(), _Imagination(allow_non_fake_inputs=True):
-        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
-        yield
-
-
 def meta_unet(config: Mapping[str, Any]) -> ImaginedUNet:
     """A UNet of this shape without memory, in evaluation mode.
 
@@ -79,7 +72,7 @@ def meta_unet(config: Mapping[str, Any]) -> ImaginedUNet:
 
 
 def imagined_unet(config: Mapping[str, Any], gpu_norms: bool) -> ImaginedUNet:
-    """A UNet of this shape for `imagining`, in which it must be called.
+    """A UNet of this shape for the active `Imagination`, in which it must be called.
 
     Args:
         config: of a `UNet2DConditionModel`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,18 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sidlsg.distil.draws import UPDATES, DrawPlan, Update
+from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.precision import COMPUTE
 from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, accumulate
-from sidlsg.estimate.imagined import imagined_unet, imagining
+from sidlsg.estimate.imagined import Imagination, imagined_unet
 from sidlsg.estimate.tracker import Tracker
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.teacher.architectures import TEXT_LENGTH
 from sidlsg.teacher.schedule import NoiseSchedule
 
 TIMESTEPS = 1000
+
+
+class _ShapesOnly(DrawPlan):
+    """Draws of the right shapes, without drawing."""
+
+    def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:  # noqa: ARG002
+        """Samples start..stop-1, none of their prompts replaced."""
+        count = stop - start
+        z, noise = (torch.empty(count, *self.latent_shape) for _ in range(2))
+        return Draws((0,) * count, (False,) * count, z, noise, torch.empty(count, dtype=torch.long))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,9 @@ class ImaginedIteration:
         self._config, self._recipe = config, recipe
         # Compiled blocks fuse operations, which saves memory that nobody can promise.
         settings = replace(settings, optimizer="adam", optimizer_offload=False, ema_offload=False, compile=False)
-        with imagining():
+        self.imagination = Imagination()
+        with warnings.catch_warnings(), self.imagination:
+            warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             half = COMPUTE[settings.precision] is not None
             teacher = imagined_unet(config, gpu_norms=gpu and half)
             self.state = TrainingState.start(teacher, recipe.lr, recipe.fake_score_lr, settings=settings)
@@ -72,7 +85,7 @@ class ImaginedIteration:
     def plan(self, batch: int) -> DrawPlan:
         """Draws of the right shapes."""
         size = self._config["sample_size"]
-        return DrawPlan(
+        return _ShapesOnly(
             seed=0,
             batch=batch,
             prompt_count=batch,
@@ -89,7 +102,7 @@ class ImaginedIteration:
             again: whether the gradients of an earlier micro-batch are there.
         """
         network = getattr(self.state, update)
-        with imagining():
+        with self.imagination:
             tracker = Tracker(network)
             try:
                 tracker.weights_of((self.state.generator, self.state.fake_score, self._teacher))

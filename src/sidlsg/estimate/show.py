@@ -20,7 +20,9 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
     console = Console()
     many = f"{found.world_size} × " if found.world_size > 1 else ""
     console.print()
-    console.print(f"{found.recipe.name} with {teacher} on {many}{found.gpu.name}", style="bold", highlight=False)
+    console.print(
+        f"Recipe {found.recipe.name}, teacher {teacher}, on {many}{found.gpu.name}", style="bold", highlight=False
+    )
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column(f"at the peak, micro-batch {found.micro_batch}")
     table.add_column("GB", justify="right")
@@ -34,8 +36,8 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     console.print()
     console.print(
-        "Counted on networks without memory, not measured on this GPU: see docs/estimate.md\n"
-        "for what is counted, what is assumed, and how far to trust it.",
+        "Counted on networks without memory, not measured on such a GPU; what is counted,\n"
+        "what is assumed and how far to trust it: docs/estimate.md",
         highlight=False,
         style="italic",
     )

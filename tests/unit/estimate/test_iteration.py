@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from sidlsg.distil.draws import DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
-from sidlsg.estimate.imagined import imagined_unet, imagining
+from sidlsg.estimate.imagined import Imagination, imagined_unet
 from sidlsg.estimate.iteration import ImaginedIteration, measure
 from sidlsg.estimate.memory import Network, Use
 from sidlsg.estimate.tracker import Tracker
@@ -95,3 +95,85 @@ def test_the_estimate_of_tiny_is_within_a_tenth_of_what_is_there(
     use = Use(network=Network.of(config), settings=recipe.settings, gpu=False)
     estimated = sum(use.at(passes, micro_batch).values())
     assert estimated == pytest.approx(real_peak(config, recipe), rel=0.1)
+
+
+# Of the true networks: parameters, TFLOP of one forward pass and of an iteration (algorithm's count, by PyTorch's
+# FlopCounterMode with plain attention; the attention that trains computes some of it again, going back).
+TRUE = {"sd15": (859_520_964, 0.803, 14.9), "sd21_base": (865_910_724, 0.804, 14.9), "sd21": (865_910_724, 2.149, 41.1)}
+SLOW = [
+    pytest.param(name, marks=[pytest.mark.long] if name.startswith("sd21") else [], id=name) for name in ARCHITECTURES
+]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_true_unets_have_their_parameters(name: str) -> None:
+    assert Network.of(ARCHITECTURES[name].unet).parameters == TRUE[name][0]
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
+    config = ARCHITECTURES[name].unet
+    size = config["sample_size"]
+    with Imagination(), torch.no_grad():
+        unet = imagined_unet(config, gpu_norms=False)
+        tracker = Tracker(unet)
+        with tracker:
+            out = unet(torch.empty(1, 4, size, size), 0, torch.empty(1, 77, config["cross_attention_dim"])).sample
+    assert out.shape == (1, 4, size, size)
+    assert tracker.flops / 1e12 == pytest.approx(TRUE[name][1], abs=0.001)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_full_iteration_runs_at_the_true_size(name: str) -> None:
+    """Both updates, their optimizer steps and the EMA: every tensor keeps its name, shape and dtype."""
+    recipe = dataclasses.replace(get_recipe(name), batch=2, micro_batch=1)
+    iteration = ImaginedIteration(ARCHITECTURES[name].unet, recipe, recipe.settings, gpu=True)
+    state = iteration.state
+    before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
+    with iteration.imagination, Tracker(state.generator) as tracker:
+        result = train_step(state, iteration.method, iteration.plan(2), iteration.encode, 1, recipe.ema_half_life)
+    assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
+    assert all(dtype is torch.float32 for _, dtype in before.values())
+    assert sum(p.numel() for p in state.ema.parameters()) == TRUE[name][0]
+    assert (state.iteration, state.images_seen) == (1, 2)
+    assert result.losses.keys() == result.gradient_norms.keys() == {"fake_score", "generator"}
+    assert tracker.flops / 2 / 1e12 == pytest.approx(TRUE[name][2], rel=0.06)
+    assert tracker.flops / 2 / 1e12 > TRUE[name][2]
+
+
+def quarter(name: str) -> dict[str, Any]:
+    """The true UNet at a quarter of its width, with latents of 16×16."""
+    config = dict(ARCHITECTURES[name].unet)
+    heads = config["attention_head_dim"]
+    return config | {
+        "block_out_channels": tuple(width // 4 for width in config["block_out_channels"]),
+        "attention_head_dim": heads if isinstance(heads, int) else tuple(max(1, n // 4) for n in heads),
+        "cross_attention_dim": config["cross_attention_dim"] // 4,
+        "norm_num_groups": 16,
+        "sample_size": 16,
+    }
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21"])
+def test_a_real_iteration_runs_at_a_quarter_of_the_width(name: str) -> None:
+    config, recipe = quarter(name), get_recipe(name)
+    torch.manual_seed(0)
+    teacher = UNet2DConditionModel.from_config(config).eval()
+    state = TrainingState.start(teacher, 1e-4, 1e-4)
+    start = {key: value.clone() for key, value in state.tensors().items()}
+    method = Method(
+        teacher=state.frozen(teacher),
+        schedule=schedule(ARCHITECTURES[name].prediction_type),
+        guidance=recipe.guidance,
+    )
+    train_step(state, method, plan(2, 16), texts(config["cross_attention_dim"]), 1, recipe.ema_half_life)
+    for network in ("generator", "fake_score", "ema"):
+        moved = [
+            not torch.equal(value, start[key])
+            for key, value in state.tensors().items()
+            if key.startswith(f"{network}.")
+        ]
+        # Attention over equal text states has no gradient to its queries and keys.
+        assert sum(moved) > len(moved) / 2
+    assert all(torch.isfinite(value).all() for value in state.tensors().values())
+    assert state.nan_samples == 0

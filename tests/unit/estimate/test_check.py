@@ -1,0 +1,53 @@
+"""The check before training, on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sidlsg.errors import InputError
+from sidlsg.estimate.bound import upper_bound
+from sidlsg.estimate.check import check_fits
+from sidlsg.estimate.iteration import measure
+from sidlsg.estimate.memory import Network, Use
+from sidlsg.recipes.recipe import get_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(assets: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text())
+    return value
+
+
+def test_a_small_run_passes_at_once_with_one_line(config: dict[str, Any]) -> None:
+    lines: list[str] = []
+    recipe = dataclasses.replace(get_recipe("tiny"), batch=4, micro_batch=4)
+    began = time.process_time()
+    check_fits(config, recipe, 1, CPU, 10**6, lines.append)
+    assert time.process_time() - began < 2
+    assert len(lines) == 1
+    assert lines[0].startswith("memory: at most ")
+
+
+def test_the_bound_is_above_the_estimate(config: dict[str, Any]) -> None:
+    recipe = dataclasses.replace(get_recipe("tiny"), batch=8, micro_batch=8)
+    use = Use(network=Network.of(config), settings=recipe.settings, gpu=False)
+    needed = sum(use.at(measure(config, recipe, recipe.settings, again=True, gpu=False), 8).values())
+    assert needed < upper_bound(config, use, 8) < 20 * needed
+
+
+def test_a_run_that_cannot_fit_is_refused_with_what_would(config: dict[str, Any]) -> None:
+    recipe = dataclasses.replace(get_recipe("tiny"), batch=2**20, micro_batch=2**20)
+    with pytest.raises(InputError) as caught:
+        check_fits(config, recipe, 1, CPU, 0, lambda _: None)
+    message = str(caught.value)
+    assert "recipe 'tiny' at micro_batch 1048576 needs about " in message
+    assert "GB are free; what would fit: --set micro_batch=" in message

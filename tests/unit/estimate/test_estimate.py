@@ -1,0 +1,95 @@
+"""The whole estimate: of the tiny teacher here, of the true ones in the long suite."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.estimate.estimate import Estimate, estimate
+from sidlsg.estimate.gpus import GIB, GPUS, Gpu
+from sidlsg.estimate.show import print_estimate
+from sidlsg.recipes.recipe import get_recipe, recipe_with_changes
+from sidlsg.teacher.architectures import ARCHITECTURES
+
+
+@pytest.fixture(scope="module")
+def tiny_config() -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(
+        (Path(__file__).parents[3] / "assets" / "tiny-sd" / "unet" / "config.json").read_text()
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def found(tiny_config: dict[str, Any]) -> Estimate:
+    return estimate(tiny_config, get_recipe("tiny"), GPUS["a10g"], world_size=2, text_encoder=10**6)
+
+
+def test_parts_add_up_and_time_follows_from_work(found: Estimate) -> None:
+    assert found.total == sum(found.parts.values())
+    assert found.fits
+    assert found.micro_batch == 32  # half of the batch
+    assert found.largest_micro_batch == 32
+    assert found.seconds == pytest.approx(32 * found.flops / (GPUS["a10g"].peaks["fp32"] * 0.4))
+    assert found.images_per_second == pytest.approx(64 / found.seconds)
+    assert found.gpu_hours == pytest.approx(260 * found.seconds * 2 / 3600)
+    assert found.fits_one is not None
+    assert found.fits_one.settings == get_recipe("tiny").settings
+    # In a process whose share is one micro-batch, the flag still names it where the recipe says another.
+    assert found.advice == "--set micro_batch=32"
+
+
+def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixture[str]) -> None:
+    print_estimate(found, "bundled:tiny-sd", price=1.5)
+    text = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    for words in ("Recipe tiny", "2 × a10g", "optimizer states", "assumed", "GPU-hours", "which cost", "docs/estimate"):
+        assert words in text
+    unknown = dataclasses.replace(found, seconds=None, fits_one=None, fits_enough=None, largest_micro_batch=0)
+    print_estimate(unknown, "bundled:tiny-sd", price=0)
+    text = capsys.readouterr().out
+    assert "no time, no price" in text
+    assert "No options make it fit: nothing that can be turned on" in text
+
+
+def test_a_batch_that_does_not_divide_is_refused(tiny_config: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="batch 64 does not divide among 3 processes"):
+        estimate(tiny_config, get_recipe("tiny"), GPUS["h100"], world_size=3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("gpu", "enough"), [("4090", True), ("l4", True)])
+def test_sd15_with_its_ema_fits_a_card_of_24_gb(gpu: str, enough: bool) -> None:
+    architecture = ARCHITECTURES["sd15"]
+    found = estimate(
+        architecture.unet, get_recipe("sd15"), GPUS[gpu], text_encoder=architecture.text_encoder_parameters
+    )
+    assert not found.fits
+    assert found.fits_one is not None
+    assert found.fits_one.settings.optimizer == "adam"
+    assert (found.fits_enough is not None) is enough
+    # What it advises fits when it is estimated on its own.
+    changes = {
+        name: json.loads(value) if value in ("true", "false") else int(value)
+        for name, value in (word.split("=") for word in found.advice.split() if "=" in word)
+    }
+    advised = recipe_with_changes("sd15", json.dumps(changes))
+    assert estimate(
+        architecture.unet, advised, GPUS[gpu], text_encoder=architecture.text_encoder_parameters, advise=False
+    ).fits
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_recipes_fit_a_gpu_of_80_gb_with_a_tenth_to_spare(name: str) -> None:
+    card = Gpu(name="80 GB", memory=round(79 * GIB), peaks={})
+    text_encoder = ARCHITECTURES[name].text_encoder_parameters
+    found = estimate(ARCHITECTURES[name].unet, get_recipe(name), card, text_encoder=text_encoder, advise=False)
+    assert found.fits
+    assert found.seconds is None
+    assert found.total * 1.1 < card.memory

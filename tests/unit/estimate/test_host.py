@@ -1,0 +1,38 @@
+"""The host's free memory, from files like the kernel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sidlsg.estimate.host import host_memory
+
+
+def files(folder: Path, available: str = "MemAvailable:    1000 kB", limit: str = "", used: str = "") -> Path:
+    (folder / "meminfo").write_text(f"MemTotal:    2000 kB\n{available}\n")
+    if limit:
+        (folder / "memory.max").write_text(limit)
+        (folder / "memory.current").write_text(used)
+    return folder
+
+
+def test_the_machines_free_memory_counts(tmp_path: Path) -> None:
+    folder = files(tmp_path)
+    assert host_memory(folder / "meminfo", folder) == 1000 * 1024
+    assert host_memory(folder / "meminfo", folder, processes=4) == 250 * 1024
+
+
+def test_a_containers_limit_counts_where_it_is_lower(tmp_path: Path) -> None:
+    folder = files(tmp_path, limit="100000\n", used="40000\n")
+    assert host_memory(folder / "meminfo", folder) == 60_000
+    assert host_memory(files(tmp_path, limit="max\n", used="0") / "meminfo", folder) == 1000 * 1024
+    assert host_memory(files(tmp_path, limit="10", used="40") / "meminfo", folder) == 0
+
+
+def test_a_system_that_does_not_say_gives_none(tmp_path: Path) -> None:
+    assert host_memory(tmp_path / "nothing", tmp_path) is None
+    assert host_memory(files(tmp_path, available="MemAvailable: none") / "meminfo", tmp_path) is None
+
+
+def test_this_machine_has_some() -> None:
+    memory = host_memory()
+    assert memory is None or memory > 2**20

@@ -1,0 +1,93 @@
+"""The sum of a run's memory by its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from sidlsg.distil.settings import Settings
+from sidlsg.estimate.iteration import Pass, Passes
+from sidlsg.estimate.memory import CONTEXT, KEPT_STATES, Network, Use
+from sidlsg.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
+
+N = 1000
+NETWORK = Network(parameters=N, block=100)
+
+
+def passes(activations: int = 10_000, more: int = 30_000) -> Passes:
+    def peak(size: int) -> Pass:
+        return Pass(peak={ACTIVATIONS: size, GRADIENTS: 4 * N, WEIGHT_COPIES: 2 * N}, flops=1)
+
+    return Passes(small=peak(activations), large=peak(more), micro_batch=3, flops=2)
+
+
+def use(world_size: int = 1, gpu: bool = True, text_encoder: int = 0, **settings: Any) -> Use:
+    return Use(
+        network=NETWORK, settings=Settings(**settings), world_size=world_size, gpu=gpu, text_encoder=text_encoder
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "teacher", "ema", "optimizer"),
+    [
+        ({}, 4 * N, 4 * N, 8 * N),
+        ({"precision": "tf32"}, 4 * N, 4 * N, 8 * N),
+        ({"precision": "bf16"}, 2 * N, 4 * N, 8 * N),
+        ({"ema_offload": True}, 4 * N, 0, 8 * N),
+        ({"optimizer_offload": True}, 4 * N, 4 * N, 0),
+        ({"optimizer": "adam8bit"}, 4 * N, 4 * N, round(4 * N * (1 + 4 / 256))),
+    ],
+)
+def test_what_is_there_all_the_time(settings: dict[str, Any], teacher: int, ema: int, optimizer: int) -> None:
+    parts = use(**settings).standing()
+    assert (parts["teacher"], parts["EMA"], parts["optimizer states"]) == (teacher, ema, optimizer)
+    assert parts["generator"] == parts["fake score"] == 4 * N
+
+
+def test_on_the_cpu_nothing_can_be_moved_away() -> None:
+    moved = use(gpu=False, ema_offload=True, optimizer_offload=True).standing()
+    assert moved == use(gpu=False).standing()
+
+
+def test_a_text_encoder_brings_its_kept_states() -> None:
+    assert use(text_encoder=10).standing()["text encoder and states"] == 40 + KEPT_STATES
+    assert "text encoder and states" not in use().standing()
+
+
+def test_ddp_keeps_both_networks_gradients() -> None:
+    assert use().at(passes(), 1)["gradients"] == 4 * N
+    assert use(world_size=2).at(passes(), 1)["gradients"] == 8 * N
+
+
+def test_fsdp_shares_what_is_there_and_puts_blocks_together() -> None:
+    parts = use(world_size=4, parallel="fsdp", precision="bf16").at(passes(), 1)
+    assert (parts["generator"], parts["teacher"], parts["gradients"]) == (N, N // 2, N)
+    assert parts["blocks put together"] == (2 * 2 + 4) * 100
+    assert "weight copies" not in parts
+
+
+def test_activations_lie_on_a_line_and_the_gpu_takes_some_for_itself() -> None:
+    on_cpu = use(gpu=False).at(passes(), 2)
+    assert on_cpu["activations"] == 20_000
+    on_gpu = use().at(passes(), 2)
+    assert on_gpu["context, workspaces"] == CONTEXT + round(0.05 * (20_000 + 2 * N))
+
+
+def test_the_largest_micro_batch_fits_and_one_more_does_not() -> None:
+    one = use(gpu=False)
+    need = sum(one.at(passes(), 7).values())
+    assert one.largest_micro_batch(passes(), need, 64) == 7
+    assert one.largest_micro_batch(passes(), need - 1, 64) == 6
+    assert one.largest_micro_batch(passes(), need, 5) == 5
+    assert one.largest_micro_batch(passes(), sum(one.at(passes(), 1).values()) - 1, 64) == 0
+
+
+def test_a_networks_size_and_its_largest_block(make_unet: Any) -> None:
+    unet = make_unet()
+    network = Network.of(unet.config)
+    assert network.parameters == sum(p.numel() for p in unet.parameters())
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    assert network.block == max(sum(p.numel() for p in block.parameters()) for block in blocks)
+    assert dataclasses.astuple(network) > (0, 0)

@@ -1,0 +1,72 @@
+"""A teacher's shape, without its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from sidlsg.errors import InputError
+from sidlsg.estimate.shape import shape_of
+from sidlsg.teacher.architectures import ARCHITECTURES
+
+
+@pytest.fixture
+def configs(assets: Path, tmp_path: Path) -> Path:
+    """The bundled teacher's configurations alone."""
+    for name in ("unet", "text_encoder"):
+        (tmp_path / name).mkdir()
+        shutil.copy(assets / "tiny-sd" / name / "config.json", tmp_path / name)
+    return tmp_path
+
+
+def test_a_folder_is_read_without_weights(configs: Path, assets: Path) -> None:
+    shape = shape_of(str(configs), "sd15")
+    assert shape.unet["sample_size"] == 8
+    text_model = CLIPTextModel.from_pretrained(assets / "tiny-sd" / "text_encoder", local_files_only=True)
+    assert shape.text_encoder == sum(p.numel() for p in text_model.parameters())
+    assert shape_of("", "tiny").text_encoder == shape.text_encoder
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"), [("sd15_kappa2", "sd15"), ("sd21_base_kappa3", "sd21_base"), ("sd21", "sd21")]
+)
+def test_without_a_folder_a_recipe_has_the_shape_that_it_is_named_after(recipe: str, name: str) -> None:
+    assert shape_of("", recipe).unet == ARCHITECTURES[name].unet
+
+
+@pytest.mark.parametrize(("name", "width", "layers"), [("sd15", 768, 12), ("sd21_base", 1024, 23), ("sd21", 1024, 23)])
+def test_text_encoders_have_the_parameters_of_their_shape(name: str, width: int, layers: int) -> None:
+    config = CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        vocab_size=49408,
+    )
+    with torch.device("meta"):
+        model = CLIPTextModel(config)
+    assert sum(p.numel() for p in model.parameters()) == ARCHITECTURES[name].text_encoder_parameters
+
+
+def test_what_cannot_be_read_is_said(configs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"recipe 'own' is for no architecture .* give a teacher's folder"):
+        shape_of("", "own")
+    path = configs / "unet" / "config.json"
+    path.write_text(json.dumps({"sample_size": [64, 32]}))
+    with pytest.raises(InputError, match="gives no whole number for sample_size, in_channels, cross_attention_dim"):
+        shape_of(str(configs), "sd15")
+    path.write_text("[]")
+    with pytest.raises(InputError, match="holds no JSON object"):
+        shape_of(str(configs), "sd15")
+    path.unlink()
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        shape_of(str(configs), "sd15")
+    file = tmp_path / "one.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="is a file, which does not say how its networks are built"):
+        shape_of(str(file), "sd15")
