@@ -25,6 +25,7 @@ from sidlsg.distil.state import TrainingState
 from sidlsg.distil.world import World, joined
 from sidlsg.encode.source import choose_source
 from sidlsg.errors import InputError
+from sidlsg.estimate.check import check_fits
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
 from sidlsg.hardware import device_name, set_threads
@@ -125,6 +126,15 @@ def distil(
     with joined() as world, _alone(world, str(checkpoints)):
         world.share(recipe.batch)
         loaded = load_teacher(teacher, text_device=world.device)
+        # Shards may make the text encoder needless; it is small beside what must fit.
+        check_fits(
+            loaded.unet.config,
+            recipe,
+            world.size,
+            world.device,
+            sum(p.numel() for p in loaded.encode.text_encoder.parameters()),
+            report if world.leads else _silent,
+        )
         origin, origin_sha256 = _origin(extras.generator_from, loaded)
         identity = run_identity(recipe, loaded.sha256, prompt_set.digest, seed, origin_sha256)
         saved = Checkpoints(
@@ -163,6 +173,10 @@ def distil(
         if tracker is not None:
             tracker.finish(student)
         return student
+
+
+def _silent(_: str) -> None:
+    """What the leading process says already."""
 
 
 @contextlib.contextmanager
@@ -266,6 +280,7 @@ def _tracker(
     # Imported here: MLflow takes seconds, and many runs do without.
     from sidlsg.track.runs import tracking_address
     from sidlsg.track.tracker import open_tracker
+    from sidlsg.track.utilisation import utilisation_of
 
     return open_tracker(
         tracking_address(extras.tracking_uri),
@@ -277,6 +292,7 @@ def _tracker(
         teacher_sha256=teacher.sha256,
         prompts_sha256=prompt_set.digest,
         report=report,
+        utilisation=utilisation_of(teacher.unet.config, recipe, state.world.size, state.world.device),
     )
 
 
