@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidlsg import cli
 from sidlsg.errors import InputError
 from sidlsg.estimate.estimate import Estimate, estimate
 from sidlsg.estimate.gpus import GIB, GPUS, Gpu
@@ -60,6 +62,17 @@ def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixtur
 def test_a_batch_that_does_not_divide_is_refused(tiny_config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="batch 64 does not divide among 3 processes"):
         estimate(tiny_config, get_recipe("tiny"), GPUS["h100"], world_size=3)
+
+
+def test_the_command_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["estimate", "--recipe", "tiny", "--gpu", "l4", "--memory-gb", "0.5", "--encoded", "--set", "batch=32"]
+    monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
+    cli.main()
+    text = capsys.readouterr().out
+    assert "imagining an iteration in fp32, activations kept" in text
+    assert "Recipe tiny, teacher bundled:tiny-sd, on l4 with 0.5 GB" in text
+    assert "text encoder" not in text
+    assert "No options make it fit" in text  # a GPU's own gigabyte does not
 
 
 @pytest.mark.long
