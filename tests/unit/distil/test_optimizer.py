@@ -130,18 +130,17 @@ def test_eight_bits_start_with_state_and_follow_adam() -> None:
     networks = [nn.Linear(64, 128, bias=False) for _ in range(3)]
     networks[1].load_state_dict(networks[0].state_dict())
     start = networks[0].weight.detach().clone()
-    quantised, exact = (
-        make_optimizer(kind, n, 1e-3, 1e-8) for kind, n in zip(("adam8bit", "adam"), networks, strict=True)
-    )
+    quantised = make_optimizer("adam8bit", networks[0], 1e-3, 1e-8)
+    exact = make_optimizer("adam", networks[1], 1e-3, 1e-8)
     assert torch.equal(start, networks[0].weight)
     tensors = optimizer_tensors(quantised, networks[0])
     assert {"weight.exp_avg_sq.codes", "weight.exp_avg_sq.scale", "weight.step"} <= tensors.keys()
     assert float(tensors["weight.step"]) == 0
     for seed in range(3):
-        give_gradients(*networks, seed=seed)
+        give_gradients(*networks[:2], seed=seed)
         quantised.step()
         exact.step()
-    moved = [(n.weight.detach() - start) for n in networks]
+    moved = [network.weight.detach() - start for network in networks[:2]]
     assert float((moved[0] - moved[1]).norm() / moved[1].norm()) < 0.1
     # What a checkpoint keeps of it is all that the next step needs.
     networks[2].load_state_dict(networks[0].state_dict())
