@@ -120,6 +120,8 @@ class Checkpoints:
             SidlsgError: with `wait`, it could not be written.
         """
         self.wait()
+        if state.device.type == "cuda":
+            torch.cuda.synchronize()  # offloaded states may still be on their way to the host
         staged = {name: _on_host(tensor) for name, tensor in state.tensors().items()}
         counters = json.loads(json.dumps(state.counters()))
         writing = _Writing(threading.Thread(target=lambda: None), state.iteration)

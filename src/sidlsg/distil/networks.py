@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -69,9 +70,10 @@ def compile_blocks(network: nn.Module, backend: str = "inductor") -> int:
 
 def compiles(network: Any, device: torch.device, report: Callable[[str], None]) -> bool:
     """Whether this machine can compile one of the network's blocks, forward and backward; says why where it cannot."""
-    block = next((module for module in network.modules() if isinstance(module, ResnetBlock2D)), None)
-    if block is None:
+    first = next((module for module in network.modules() if isinstance(module, ResnetBlock2D)), None)
+    if first is None:
         return False
+    block = copy.deepcopy(first).to(device)
     width = network.config.block_out_channels[0] * 4
     x = torch.randn(2, block.in_channels, 8, 8, device=device, requires_grad=True)
     try:
@@ -85,6 +87,5 @@ def compiles(network: Any, device: torch.device, report: Callable[[str], None]) 
         report(f"blocks are not compiled, and training goes on without: {type(error).__name__}: {reason[:200]}")
         return False
     finally:
-        network.zero_grad(set_to_none=True)
         torch.compiler.reset()
     return True

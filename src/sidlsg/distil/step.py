@@ -200,8 +200,8 @@ def _accumulate_once(
             bad = (~(finite if mask is None else mask)).sum()
             left_out = bad if left_out is None else left_out + bad
             if last:
-                asked = torch.tensor(int(stop()), device=left_out.device, dtype=left_out.dtype)
-                notice = Notice(state.world.total(torch.stack([left_out, asked])))
+                # Filled on the device: a number that comes from the host would wait for it.
+                notice = Notice(state.world.total(torch.stack([left_out, torch.full_like(left_out, int(stop()))])))
             scaler.scale(loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
         found.loss = found.loss + loss.detach()
         found.signs = signs
@@ -294,8 +294,12 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
     """Move draws to the network's device; noise stays float32, or becomes float64 with the network."""
     parameter = next(network.parameters())
     dtype = torch.promote_types(parameter.dtype, torch.float32)
-    z, noise = (x.to(parameter.device, dtype, non_blocking=True) for x in (draws.z, draws.noise))
-    return Draws(draws.prompts, draws.replaced, z, noise, draws.t.to(parameter.device, non_blocking=True))
+
+    def moved(x: Tensor) -> Tensor:
+        # From pageable memory a copy would wait for all that the device was given before.
+        return (x.pin_memory() if parameter.is_cuda else x).to(parameter.device, non_blocking=True)
+
+    return Draws(draws.prompts, draws.replaced, moved(draws.z).to(dtype), moved(draws.noise).to(dtype), moved(draws.t))
 
 
 def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tuple[Draws, Tensor]:
