@@ -125,6 +125,7 @@ def test_eight_bits_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_eight_bits_start_with_state_and_follow_adam() -> None:
+    pytest.importorskip("torchao.optim", reason="the extra 'lowbit' is not installed: pip install -e '.[lowbit]'")
     if shutil.which("g++") is None:
         pytest.skip("torchao compiles its step: apt-get install --no-install-recommends g++")
     networks = [nn.Linear(64, 128, bias=False) for _ in range(3)]
