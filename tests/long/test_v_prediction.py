@@ -91,6 +91,9 @@ def test_v_prediction_trains_as_epsilon_does(assets: Path, tmp_path: Path) -> No
         name: distances(teacher, tmp_path / "prompts", tmp_path / name, assets)
         for name, teacher in (("epsilon", bundled), ("v", v))
     }
+    shares = {}
     for name, (start, end) in results.items():
         print(f"{name}: fid_judge of one step {start:.1f} before, {end:.1f} after")
-        assert end < start / 5, results
+        shares[name] = end / start
+        assert end < start / 3, results
+    assert shares["v"] < 1.5 * shares["epsilon"]

@@ -349,7 +349,7 @@ class Checkpoints:
             try:
                 for file, digest in files:
                     self._store.get(f"{name}/{file}", Path(scratch) / file, digest)
-            except SidlsgError as error:
+            except ContentError as error:
                 problem = str(error)
             yield Path(scratch), problem
 

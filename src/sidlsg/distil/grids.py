@@ -17,6 +17,8 @@ from sidlsg.teacher.schedule import NoiseSchedule
 
 IMAGES = 36
 COLUMNS = 6
+PIXELS = 2**20
+"""That the VAE decodes at once: beside networks in training there is little room for more."""
 
 
 class Samples:
@@ -50,7 +52,8 @@ class Samples:
         home = next(self.vae.parameters()).device
         self.vae.to(latents.device)
         try:
-            return decode(self.vae, latents, self.at_once)
+            side = latents.shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+            return decode(self.vae, latents, max(1, min(self.at_once, PIXELS // side**2)))
         finally:
             self.vae.to(home)
 

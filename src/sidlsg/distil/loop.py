@@ -168,14 +168,16 @@ class _Loop:
                 self.run.stop,
             )
             if state.fake_score_done:  # stopped between the two updates
-                state.carried = self._numbers(result) if observe else {}
+                # Whether or not they are wanted here: who goes on may log more often.
+                state.carried = self._numbers(result)
                 self._end_early()
             if observe:
                 row = self._row(result, factor * recipe.lr)
                 state.log.append(row)
                 self._tell(lambda observer, row=row: observer.logged(row))  # type: ignore[misc]
                 self._look_for_alarms(row)
-                note = f"losses: fake score {row['fake_score_loss']:.2f}, generator {row['generator_loss']:.2f}"
+                losses = [f"{update.replace('_', ' ')} {row[f'{update}_loss']:.2f}" for update in UPDATES]
+                note = f"losses: {', '.join(losses)}"
             state.carried = {}
             self._count_time()
             if meter is not None:
@@ -190,7 +192,7 @@ class _Loop:
 
     def _end_early(self) -> None:
         self._count_time()
-        self.run.checkpoints.save(self.state, wait=True)
+        self.run.checkpoints.save(self.state, self._latest_score(), wait=True)
         raise StoppedError(
             f"asked to end at iteration {self.state.iteration} of {self.recipe.iterations}; "
             f"the state is saved in {self.run.checkpoints.place}, and the same command goes on from there"
@@ -278,6 +280,13 @@ class _Loop:
         said = torch.tensor(int(message is not None), device=self.state.device)
         if int(self.state.world.total(said)):
             raise AlarmError(message or "ended by an alarm; the leading process says which")
+
+    def _latest_score(self) -> float | None:
+        """What the last evaluation found, if it was of this very EMA: half an iteration changes nothing in it."""
+        evaluation, rows = self.run.evaluation, self.state.evaluations
+        if evaluation is None or not rows or rows[-1]["iteration"] != self.state.iteration:
+            return None
+        return rows[-1][evaluation.best_by]
 
     def _count_time(self) -> None:
         now = time.monotonic()

@@ -41,6 +41,9 @@ class Parallel:
                 fully_shard(block, mesh=self._mesh, mp_policy=self._policy)
             # Else what is left in the root would stay whole after a pass without gradients, as the EMA's are.
             fully_shard(network, mesh=self._mesh, mp_policy=self._policy, reshard_after_forward=True)
+            # The library settles at the first pass in what type gradients travel, and takes none for weights that are
+            # frozen then, as the generator's are in the first fake score's update. So it is settled now.
+            network._get_fsdp_state()._lazy_init()
         return network
 
     def trainee(self, network: nn.Module) -> nn.Module:

@@ -42,7 +42,8 @@ class Settings:
             raise InputError(
                 "optimizer 'adam8bit' keeps its state whole and on the GPU; take 'adam' with offload or fsdp"
             )
-        if self.ema_offload and self.parallel == "fsdp":
+        if (self.ema_offload or self.optimizer_offload) and self.parallel == "fsdp":
             raise InputError(
-                "ema_offload keeps a whole EMA; with parallel 'fsdp' each process has only a part: leave it off"
+                "ema_offload and optimizer_offload move what is whole, but with 'fsdp' each process has a part: "
+                "leave them off"
             )

@@ -22,6 +22,7 @@ from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import Run, train
 from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
+from sidlsg.distil.stopping import StopRequest
 from sidlsg.distil.world import World, joined
 from sidlsg.encode.source import choose_source
 from sidlsg.errors import InputError
@@ -34,6 +35,7 @@ from sidlsg.places import resolve
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
 from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside
+from sidlsg.store import open_store
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.load import Teacher, load_teacher
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from sidlsg.track.tracker import Tracker
 
 GRIDS = "grids"
+FP16_EPS = 1e-6
+"""Adam's eps at least, where gradients are of half precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +127,10 @@ def distil(
     prompt_set = PromptSet.load(prompts)
     set_threads()
     set_matmul_precision(recipe.precision)
-    with joined() as world, _alone(world, str(checkpoints)):
+    open_store(str(checkpoints))  # says what is wrong with the place
+    stop = StopRequest()
+    # From the start: loading takes minutes, and an export that is asked to end is soon done.
+    with stop.listening(), joined() as world, _alone(world, str(checkpoints)):
         world.share(recipe.batch)
         loaded = load_teacher(teacher, text_device=world.device)
         # Shards may make the text encoder needless; it is small beside what must fit.
@@ -150,13 +157,13 @@ def distil(
             loaded.unet,
             recipe.lr,
             recipe.fake_score_lr,
-            recipe.adam_eps,
+            max(recipe.adam_eps, FP16_EPS) if recipe.precision == "fp16" else recipe.adam_eps,
             settings=recipe.settings,
             world=world,
             generator=origin,
             report=report,
         )
-        run = _run(recipe, loaded, prompts, seed, saved, work, state, report, extras)
+        run = replace(_run(recipe, loaded, prompts, seed, saved, work, state, report, extras), stop=stop)
         tracker = _tracker(extras, recipe, identity, loaded, prompt_set, seed, state, report)
         try:
             train(recipe, state, run if tracker is None else replace(run, observers=[tracker]))
@@ -164,12 +171,13 @@ def distil(
             student = None
             if world.leads:
                 student = _write(output, recipe, loaded, prompt_set, seed, state, unet, work)
-            world.barrier()  # the others leave when all is written
+            # The others leave when all is written, and may not see the output's disk.
+            record = world.gather(None if student is None else student.to_json())[0]
         except BaseException as error:
             if tracker is not None:
                 tracker.failed(error)
             raise
-        student = student or Student.load(output)
+        student = Student.from_json(record)
         if tracker is not None:
             tracker.finish(student)
         return student
@@ -200,7 +208,16 @@ def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, 
     unet, shapes = unet_of(place), {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
         raise InputError(f"{place} has a UNet of another architecture than the teacher's; give one that came from it")
-    return unet, folder_digest(resolve(place))
+    folder = resolve(place)
+    ours, its = (_prediction_type(each) for each in (teacher.folder, folder))
+    if ours != its:
+        raise InputError(f"{place} predicts {its}, but the teacher {ours}; give a student that came from this teacher")
+    return unet, folder_digest(folder)
+
+
+def _prediction_type(folder: Path) -> str:
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    return str(config.get("prediction_type", "epsilon"))
 
 
 def _run(

@@ -67,10 +67,14 @@ def check_fits(
         report=report,
     )
     if not found.fits:
-        raise InputError(
+        lack = (
             f"recipe {recipe.name!r} at micro_batch {found.micro_batch} needs about {_gb(found.total)} GB on "
             f"{at_hand.name}, where {_gb(at_hand.memory)} GB are free; what would fit: {found.advice}"
         )
+        if recipe.memory_check == "refuse":
+            raise InputError(f"{lack}; or --set memory_check=warn to try all the same")
+        report(lack)
+        return
     report(_line(found))
 
 

@@ -79,7 +79,8 @@ class Use:
         if self.world_size > 1 and self.settings.parallel == "ddp":
             peak[GRADIENTS] = 2 * FLOAT32 * self.network.parameters  # both networks', always, in its buckets
         if self.world_size > 1 and self.settings.parallel == "fsdp":
-            peak[GRADIENTS] = FLOAT32 * self.network.parameters // self.world_size
+            # Whole until the last micro-batch: they are not summed and parted before.
+            peak[GRADIENTS] = FLOAT32 * self.network.parameters
             peak[WEIGHT_COPIES] = 0  # weights come together in the run's precision, and go again
             each = 2 if COMPUTE[self.settings.precision] is not None else FLOAT32
             # One block at work, the next one on its way, and one block's gradients.

@@ -101,7 +101,8 @@ def evaluation_during_training(
         raise InputError("the list of evaluation prompts is empty; give prompts, or set evaluate_every to 0")
     count = recipe.evaluate_images
     texts = [held_out[i % len(held_out)] for i in range(count)]
-    states = {text: teacher.encode.encode([text])[0].cpu() for text in dict.fromkeys(texts)}
+    unlike = list(dict.fromkeys(texts))
+    states = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
     samples = Samples(
         vae=teacher.vae,
         schedule=schedule,

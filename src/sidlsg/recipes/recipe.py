@@ -23,6 +23,7 @@ MACHINE = {
     "evaluate_every",
     "evaluate_images",
     "on_alarm",
+    "memory_check",
     "grids",
     "export_dtype",
     "parallel",
@@ -94,6 +95,8 @@ class Recipe:
     """Images of one such evaluation."""
     on_alarm: str = "warn"
     """`warn` goes on after an alarm, `stop` ends the run, `off` looks for none."""
+    memory_check: str = "refuse"
+    """Of a run that does not fit by the estimate: `refuse`, or `warn` and try."""
     parallel: str = "ddp"
     """`ddp` or `fsdp`, for several processes."""
     activation_checkpointing: bool = False
@@ -134,6 +137,8 @@ class Recipe:
             )
         if self.on_alarm not in ("warn", "stop", "off"):
             raise InputError(f"on_alarm is {self.on_alarm!r}; allowed: warn, stop, off")
+        if self.memory_check not in ("refuse", "warn"):
+            raise InputError(f"memory_check is {self.memory_check!r}; allowed: refuse, warn")
         if self.text_states not in ("float16", "float32"):
             raise InputError(f"text_states is {self.text_states!r}; allowed: float16, float32")
         _ = self.settings  # which checks its own

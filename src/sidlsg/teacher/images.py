@@ -20,9 +20,12 @@ Images = NDArray[np.uint8]
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor, batch: int = 64) -> Images:
     """[N, C, h, w] latents to [N, H, W, 3] uint8 sRGB, rounded as diffusers rounds."""
-    parts = [vae.decode(part / vae.config.scaling_factor).sample for part in torch.split(latents.float(), batch)]
-    pixels = (torch.cat(parts) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
-    return np.asarray((pixels * 255).round().to(torch.uint8).cpu().numpy())
+    parts = []
+    for part in torch.split(latents.float(), batch):
+        pixels = (vae.decode(part / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        # One part at a time in float32: a device may have no room for all.
+        parts.append((pixels * 255).round().to(torch.uint8).cpu())
+    return np.asarray(torch.cat(parts).numpy())
 
 
 def pixels_of(images: Images) -> Tensor:

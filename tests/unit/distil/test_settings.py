@@ -28,7 +28,8 @@ T, TEXT = torch.tensor([20, 900]), torch.randn(2, 3, 8, generator=torch.Generato
         ({"parallel": "zero"}, "parallel is 'zero'; allowed: ddp, fsdp"),
         ({"gradient_clip": -1.0}, "gradient_clip is -1.0"),
         ({"optimizer": "adam8bit", "optimizer_offload": True}, "take 'adam'"),
-        ({"ema_offload": True, "parallel": "fsdp"}, "leave it off"),
+        ({"ema_offload": True, "parallel": "fsdp"}, "leave them off"),
+        ({"optimizer_offload": True, "parallel": "fsdp"}, "leave them off"),
     ],
 )
 def test_what_does_not_fit_is_refused(values: dict[str, Any], message: str) -> None:
