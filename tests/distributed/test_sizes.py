@@ -130,3 +130,14 @@ def test_gradients_travel_once_an_update(workers: Workers) -> None:
         (gradients,) = [name for name in counts[share] if ("allreduce" if kind == "ddp" else "reduce_scatter") in name]
         assert counts[share][gradients] > 0
         assert counts["1"][gradients] == counts[share][gradients], counts
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_half_precision_trains_in_several_processes(workers: Workers, kind: str) -> None:
+    """With one micro-batch a process and with two: weights are frozen at their first pass, trained at the second."""
+    shared = {"dtype": "float32", "precision": "bf16", "iterations": 1}
+    jobs = [shared | {"parallel": kind, "batch": batch, "name": f"{kind}-{batch}"} for batch in (4, 8)]
+    alone = workers.do(1, *(job | {"name": f"alone-{job['batch']}"} for job in jobs))
+    for one, many in zip(alone, workers.do(2, *jobs), strict=True):
+        assert many.losses[1] == pytest.approx(one.losses[1], rel=0.05)
+        assert all(torch.isfinite(tensor).all() for tensor in many.tensors.values())

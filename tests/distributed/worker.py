@@ -43,6 +43,7 @@ class Job:
     do: str = "train"
     """A name in `ACTIONS`."""
     dtype: str = "float64"
+    precision: str = "fp32"
     parallel: str = "ddp"
     batch: int = 8
     micro_batch: int = 2
@@ -70,10 +71,10 @@ class Bench:
             self.states = teacher.encode(prompts).to(dtype)
             self.empty = teacher.encode([""]).to(dtype)
         self.state = TrainingState.start(
-            self.like, job.lr, job.lr, settings=Settings(parallel=job.parallel), world=world
+            self.like, job.lr, job.lr, settings=Settings(parallel=job.parallel, precision=job.precision), world=world
         )
         frozen = self.state.frozen(load_teacher(ASSETS / "tiny-sd").unet.to(dtype))
-        self.method = Method(teacher=frozen, schedule=teacher.schedule, guidance=lsg(1.5))
+        self.method = Method(teacher=self.state.call(frozen), schedule=teacher.schedule, guidance=lsg(1.5))
         self.plan = DrawPlan(
             seed=0, batch=job.batch, prompt_count=PROMPTS, latent_shape=teacher.latent_shape, prompt_dropout=0.1
         )

@@ -30,12 +30,12 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
 
 
 _STUDENT = "student 1 step"
-# Room for what seeds and machines change; README.md has the scores of three seeds.
+# Room for what seeds and rounding change: README.md has the scores of three seeds, and how far rounding alone moved one.
 _TINY_GATE = GateRules(
     floors=(Floor(subject=_STUDENT, score="attributes", limit=0.95),),
     ratios=(
         Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 1 step", factor=0.25),
-        Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 20 steps", factor=2.0),
+        Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 20 steps", factor=3.0),
         Ratio(subject=_STUDENT, score="attributes", against_subject="teacher 20 steps", factor=0.99),
     ),
     no_regression=(
