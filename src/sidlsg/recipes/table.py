@@ -30,7 +30,7 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
 
 
 _STUDENT = "student 1 step"
-# Room for what seeds and rounding change: README.md has the scores of three seeds, and how far rounding alone moved one.
+# Room for what seeds and rounding change: README.md has three seeds' scores, and how far rounding alone moved one.
 _TINY_GATE = GateRules(
     floors=(Floor(subject=_STUDENT, score="attributes", limit=0.95),),
     ratios=(
