@@ -31,8 +31,7 @@ def iteration_seconds(use: Use, flops: float, batch: int, peak: float, mfu: floa
     seconds = batch / use.world_size * flops / (peak * mfu)
     weights = FLOAT32 * use.network.parameters
     if use.settings.optimizer_offload:
-        share = use.world_size if use.settings.parallel == "fsdp" else 1
-        seconds += 2 * 2 * weights / share / BUS  # two networks' states, there and back
+        seconds += 2 * 2 * weights / BUS  # two networks' states, there and back
     if use.settings.ema_offload:
         seconds += weights / BUS + 3 * weights / HOST
     return seconds

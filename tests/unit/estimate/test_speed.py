@@ -28,7 +28,6 @@ def test_time_is_work_by_the_share_of_the_peak() -> None:
 def test_offloading_takes_time_on_the_bus_and_the_host() -> None:
     assert seconds(optimizer_offload=True) - seconds() == pytest.approx(16 * N / BUS)
     assert seconds(ema_offload=True) - seconds() == pytest.approx(4 * N / BUS + 12 * N / HOST)
-    assert seconds(4, optimizer_offload=True, parallel="fsdp") - seconds(4) == pytest.approx(4 * N / BUS)
 
 
 @pytest.mark.parametrize("mfu", [0, -0.1, 1.1])

@@ -20,9 +20,10 @@ print(os.getpid(), flush=True)
 time.sleep(60)
 """
 RUN = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
 from pathlib import Path
 from sidlsg.run import children
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
 children.PATIENCE = 0.5
 with children.ending_with_this(Path(os.environ["TMPDIR"])):
     command = ["sh", "-c", '"$0" "$@"; true', sys.executable, "-c", sys.argv[1], sys.argv[2], "kfp.dsl.executor_main"]
