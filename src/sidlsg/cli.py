@@ -442,7 +442,9 @@ def estimate(
         float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes), where it is not the table's; 0 for that.")
     ] = 0.0,
     gpus: Annotated[int, typer.Option(min=1, help="How many, with a process each.")] = 1,
-    mfu: Annotated[float, typer.Option(help="Share of the GPU's peak that is reached: an assumption.")] = 0.4,
+    mfu: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached: an assumption.")
+    ] = 0.4,
     price: Annotated[float, typer.Option(min=0, help="Of one GPU for an hour.")] = 0.0,
     encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
 ) -> None:

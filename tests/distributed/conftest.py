@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from distributed.worker import first_unet
+from sidlsg.teacher.load import load_teacher
+
 WORKER = Path(__file__).with_name("worker.py")
-ASSETS = Path(__file__).parents[2] / "assets"
 PATIENCE_S = 600
 
 
@@ -76,9 +78,10 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 @pytest.fixture(scope="session")
-def first_weights() -> dict[str, Tensor]:
+def first_weights(assets: Path) -> dict[str, Tensor]:
     """The teacher's, from which students start."""
-    return load_file(ASSETS / "tiny-sd" / "unet" / "diffusion_pytorch_model.safetensors")
+    weights: dict[str, Tensor] = first_unet(load_teacher(assets / "tiny-sd").unet).state_dict()
+    return weights
 
 
 @pytest.fixture(scope="session")

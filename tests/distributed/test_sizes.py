@@ -76,7 +76,15 @@ def test_one_process_goes_on_from_what_two_saved(
         check(alone, outcome, first_weights, f"1 after {kind} with 2")
 
 
-@pytest.mark.long
+def test_two_processes_go_on_from_s3(workers: Workers, s3_place: str) -> None:
+    """One of a machine's processes fetches the files, and the other reads them there."""
+    whole, begun = workers.do(2, {"iterations": 2}, {"iterations": 2, "save": s3_place})
+    (ended,) = workers.do(2, {"iterations": 2, "load": s3_place, "name": "ended"})
+    assert sorted(ended.losses) == [2]
+    assert whole.losses[2] == begun.losses[2] == ended.losses[2]
+    assert distance(whole.tensors, ended.tensors) == 0
+
+
 @pytest.mark.usefixtures("two")
 def test_four_processes_train_the_same_student_and_go_on_from_what_two_saved(
     alone: Outcome, workers: Workers, saved: Path, first_weights: dict[str, Tensor]

@@ -31,6 +31,7 @@ def measure(folder: Path, rounds: int, iterations: int, batch: int, micro_batch:
     """
     job = {
         "do": "speed",
+        "bundled": True,
         "dtype": "float32",
         "batch": batch,
         "micro_batch": micro_batch,

@@ -38,7 +38,7 @@ from sidlsg.store import Store, open_store
 MANIFEST = "checkpoint.json"
 FILE_BYTES = 2**30
 """About how large a file gets: writing one needs its size in memory once more."""
-_NAME = re.compile(rf"(\d{{9}})/{re.escape(MANIFEST)}")
+_NAME = re.compile(r"(\d{9})/(.+)")
 _UNFINISHED = ".unfinished-"
 _BEFORE = "-before"
 
@@ -97,6 +97,8 @@ class Checkpoints:
     accept_changes: bool = False
     """Whether to continue a run whose recipe, teacher, prompts, seed or code was another."""
     _writing: _Writing | None = None
+    _damaged: set[int] = field(default_factory=set)
+    """The iterations whose checkpoints were passed over."""
 
     def __post_init__(self) -> None:
         # On disk; None on S3.
@@ -178,12 +180,12 @@ class Checkpoints:
                 return name
             if self.world.leads:
                 self.report(f"checkpoint {name} is damaged ({problem}): passed over")
+            self._damaged.add(iteration)
         return None
 
     def iterations(self) -> list[int]:
         """The iterations of all complete checkpoints, in order."""
-        found = (_NAME.fullmatch(name) for name in self._store.names())
-        return sorted(int(match[1]) for match in found if match)
+        return sorted(int(match[1]) for match in self._found() if match[2] == MANIFEST)
 
     def manifest(self, iteration: int) -> Manifest:
         """What a checkpoint says of itself.
@@ -197,11 +199,18 @@ class Checkpoints:
     def best(self) -> int | None:
         """The iteration of the checkpoint with the best score; None where none has one."""
         scores = {}
-        for iteration in self.iterations():
+        for iteration in self._good():
             with contextlib.suppress(ValueError):
                 scores[iteration] = self.manifest(iteration).score
         scored = {iteration: score for iteration, score in scores.items() if score is not None}
         return min(scored, key=lambda iteration: (scored[iteration], -iteration), default=None)
+
+    def _good(self) -> list[int]:
+        return [iteration for iteration in self.iterations() if iteration not in self._damaged]
+
+    def _found(self) -> list[re.Match[str]]:
+        """All files of checkpoints, complete or not: the iteration, and the name in its folder."""
+        return [match for name in self._store.names() if (match := _NAME.fullmatch(name))]
 
     def _clear_remains(self) -> None:
         """Delete what a run that was killed left; nobody else writes here."""
@@ -236,6 +245,7 @@ class Checkpoints:
             if self.world.leads:
                 try:
                     self._publish(name, folder, Manifest(**{**vars(manifest), "files": everyone}))
+                    self._damaged.discard(manifest.iteration)
                     self._drop_old()
                 except (OSError, SidlsgError) as error:
                     problem = error
@@ -253,7 +263,12 @@ class Checkpoints:
     def _scratch(self, name: str) -> Iterator[Path]:
         """Where files are made: beside the target for a folder, so that they need only be renamed."""
         if self.folder is None:
-            folder = Path(tempfile.mkdtemp(prefix=self._temporary))
+            folder, problem = Path(), None
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=self._temporary))
+            except OSError as error:
+                problem = error
+            self._fail_together(problem)  # else the others would wait for this process's parts
         else:
             # Made by what writes into it, where all processes learn of one that cannot.
             folder = self.folder / f"{_UNFINISHED}{name}"
@@ -291,12 +306,12 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _drop_old(self) -> None:
-        stay = set(self.iterations()[-self.keep :]) | {self.best()}
-        for iteration in set(self.iterations()) - stay:
-            name = f"{iteration:09d}"
-            # The manifest first: a checkpoint that is half deleted must not count.
-            self._store.delete([f"{name}/{MANIFEST}"])
-            self._store.delete(self._store.names(f"{name}/"))
+        """Delete all but the newest and the best, and what runs that were killed left half sent or half deleted."""
+        stay = {*self._good()[-self.keep :], self.best()}
+        go = [match for match in self._found() if int(match[1]) not in stay]
+        # The manifests first: a checkpoint that is half deleted must not count.
+        self._store.delete([match[0] for match in go if match[2] == MANIFEST])
+        self._store.delete([match[0] for match in go if match[2] != MANIFEST])
 
     def _load(self, iteration: int, state: TrainingState) -> str | None:
         """Restore one checkpoint; returns what is wrong with it, if something is, before anything was restored."""
@@ -344,14 +359,21 @@ class Checkpoints:
             # Each process reads a part of the files, and they tell each other.
             yield folder, _damage(folder, files[self.world.rank :: self.world.size])
             return
-        with tempfile.TemporaryDirectory(prefix=self._temporary) as scratch:
+        with contextlib.ExitStack() as stack:
+            # One process of each machine fetches them for all; torchrun numbers a machine's processes in a row.
+            mine = ""
+            if self.world.local_rank == 0:
+                mine = stack.enter_context(tempfile.TemporaryDirectory(prefix=self._temporary))
+            scratch = Path([place for place in self.world.gather(mine)[: self.world.rank + 1] if place][-1])
             problem = None
-            try:
-                for file, digest in files:
-                    self._store.get(f"{name}/{file}", Path(scratch) / file, digest)
-            except ContentError as error:
-                problem = str(error)
-            yield Path(scratch), problem
+            if mine:
+                try:
+                    for file, digest in files:
+                        self._store.get(f"{name}/{file}", scratch / file, digest)
+                except ContentError as error:
+                    problem = str(error)
+            yield scratch, problem
+            self.world.gather(None)  # all have read them
 
     def _first_problem(self, mine: str | None) -> str | None:
         return next((text for text in self.world.gather(mine) if text), None)

@@ -123,6 +123,8 @@ def distil(
     refuse_inside(output, prompts=prompts, teacher=teacher)
     if "://" not in str(checkpoints):
         refuse_inside(output, checkpoints=Path(checkpoints))
+    if recipe.evaluate_every and extras.judge is None:
+        raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_threads()
@@ -259,9 +261,7 @@ def _run(
         def look(images: Images, iteration: int) -> str | None:
             return alarms.heard(appearance.look(images), iteration)
 
-    if recipe.evaluate_every:
-        if extras.judge is None:
-            raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
+    if recipe.evaluate_every and extras.judge is not None:
         from sidlsg.evaluate.during import evaluation_during_training
 
         evaluation = evaluation_during_training(recipe, teacher, call, schedule, extras.held_out, extras.judge)

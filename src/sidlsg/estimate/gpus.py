@@ -36,7 +36,7 @@ GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
         _gpu("h200", 139.7, 989.0, 494.0, 67.0),
-        _gpu("h100", 79.1, 989.0, 494.0, 67.0),  # SXM
+        _gpu("h100", 79.1, 989.0, 494.0, 67.0),
         _gpu("a100", 79.1, 312.0, 156.0, 19.5),
         _gpu("a100-40", 39.3, 312.0, 156.0, 19.5),
         _gpu("l40s", 44.3, 362.0, 183.0, 91.6),
@@ -46,6 +46,9 @@ GPUS: dict[str, Gpu] = {
     )
 }
 """Every GPU that `--gpu` knows."""
+_SXM = {"h100", "h200"}
+"""Rows that hold for the SXM form alone."""
+_SLOWER_FORMS = {"pcie", "nvl"}
 
 
 def get_gpu(name: str) -> Gpu:
@@ -81,4 +84,6 @@ def gpu_at_hand(device: torch.device) -> Gpu:
     properties = torch.cuda.get_device_properties(device)
     words = properties.name.lower().replace("-", " ").split()
     known = next((gpu for name, gpu in GPUS.items() if name.split("-")[0] in words), None)
+    if known is not None and known.name in _SXM and not _SLOWER_FORMS.isdisjoint(words):
+        known = None
     return Gpu(name=properties.name, memory=properties.total_memory, peaks=known.peaks if known else {})

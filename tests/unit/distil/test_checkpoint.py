@@ -97,6 +97,34 @@ def test_the_newest_and_the_best_stay(state: TrainingState, tmp_path: Path) -> N
     assert saved.best() == 2
 
 
+def test_a_damaged_one_is_none_of_the_newest(state: TrainingState, tmp_path: Path) -> None:
+    saved = checkpoints(tmp_path, keep=2)
+    for seed in range(3):
+        take_a_step(state, seed)
+        if seed != 1:
+            saved.save(state, wait=True)
+    assert saved_in(tmp_path) == ["000000001", "000000003"]
+    next((tmp_path / "000000003").glob("*.safetensors")).write_bytes(b"")
+    again = checkpoints(tmp_path, keep=2)
+    again.load_latest(state)
+    take_a_step(state, 1)
+    again.save(state, wait=True)
+    assert saved_in(tmp_path) == ["000000001", "000000002"]
+
+
+def test_what_a_kill_left_half_deleted_goes_with_the_next_one(state: TrainingState, tmp_path: Path) -> None:
+    saved = checkpoints(tmp_path, keep=1)
+    take_a_step(state, 0)
+    saved.save(state, wait=True)
+    (tmp_path / "000000001" / MANIFEST).unlink()  # the first to go
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "000000001.png").write_bytes(b"a picture")
+    take_a_step(state, 1)
+    saved.save(state, wait=True)
+    assert saved_in(tmp_path) == ["000000002", "grids"]
+    assert (tmp_path / "grids" / "000000001.png").exists()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "bad manifest", "no manifest"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp_path: Path, damage: str) -> None:
     lines: list[str] = []

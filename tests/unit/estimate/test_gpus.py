@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from sidlsg.distil.settings import PRECISIONS
 from sidlsg.errors import InputError
-from sidlsg.estimate.gpus import DEFAULT, GPUS, chosen_gpu, get_gpu
+from sidlsg.estimate.gpus import DEFAULT, GPUS, chosen_gpu, get_gpu, gpu_at_hand
 
 
 def test_every_gpu_knows_a_peak_for_every_precision() -> None:
@@ -31,3 +33,24 @@ def test_the_default_is_a_name_in_the_table() -> None:
 def test_another_size_of_memory_can_be_given() -> None:
     gpu = chosen_gpu("a100", 24)
     assert (gpu.name, gpu.memory, gpu.peaks) == ("a100 with 24 GB", 24_000_000_000, GPUS["a100"].peaks)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A100-PCIE-40GB", "a100"),
+        ("NVIDIA GeForce RTX 4090", "4090"),
+        # Slower than the row.
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA A1000", None),
+    ],
+)
+def test_a_gpu_at_hand_has_the_peaks_of_its_row(monkeypatch: pytest.MonkeyPatch, name: str, row: str | None) -> None:
+    properties = SimpleNamespace(name=name, total_memory=123)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    gpu = gpu_at_hand(torch.device("cuda", 0))
+    assert (gpu.name, gpu.memory) == (name, 123)
+    assert gpu.peaks == (GPUS[row].peaks if row else {})
