@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -76,22 +77,70 @@ class FeatureStatistics:
         mean = self.mean
         return (self.outer - self.count * torch.outer(mean, mean)) / (self.count - ddof)
 
+    def gaussian(self, ddof: int = 1) -> Gaussian:
+        """Mean and covariance, with the covariance divided by count - ddof.
 
-def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """|μ1 - μ2|² + tr(S1 + S2 - 2 (S1 S2)^½), covariances with ddof = 1.
+        Raises:
+            InputError: too few features were added.
+        """
+        cov = self.cov(ddof)
+        return Gaussian(mean=self.mean, cov=cov, rank=min(self.dim, self.count - 1))
 
-    The trace of the root is Σ sqrt(eigvalsh(S1^½ S2 S1^½)): symmetric matrices alone, so it is fast and never
-    complex; eigenvalues that rounding made negative count as 0.
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """What a Fréchet distance needs of a set of features."""
+
+    mean: Tensor
+    """[dim] float64."""
+    cov: Tensor
+    """[dim, dim] float64."""
+    rank: int
+    """What the covariance's rank is at most: one less than the images, or the width."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the features."""
+        return len(self.mean)
+
+
+def frechet_distance(a: FeatureStatistics | Gaussian, b: FeatureStatistics | Gaussian) -> float:
+    """|μ1 - μ2|² + tr(S1 + S2 - 2 (S1 S2)^½).
+
+    Of statistics, covariances are taken with ddof = 1; give `gaussian(ddof=0)` for a protocol that divides by the
+    count.
 
     Raises:
         InputError: the widths differ, or one of them saw fewer than two images.
     """
     if a.dim != b.dim:
         raise InputError(f"features of widths {a.dim} and {b.dim} have no distance; use the same network for both")
-    s1, s2 = a.cov(), b.cov()
-    values, vectors = torch.linalg.eigh(s1)
-    root1 = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    product = root1 @ s2 @ root1
-    root_trace = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
-    distance = (a.mean - b.mean).square().sum() + s1.trace() + s2.trace() - 2 * root_trace
+    one, two = (each.gaussian() if isinstance(each, FeatureStatistics) else each for each in (a, b))
+    distance = (one.mean - two.mean).square().sum() + one.cov.trace() + two.cov.trace() - 2 * _root_trace(one, two)
     return max(0.0, float(distance))
+
+
+def _root_trace(a: Gaussian, b: Gaussian) -> Tensor:
+    """tr((S1 S2)^½) = Σ sqrt(eigvalsh(Fᵀ S2 F)) for any F with F Fᵀ = S1.
+
+    That is symmetric matrices alone, so it is fast and never complex. Where there are fewer images than dimensions,
+    eigenvalues that must be 0 come out as rounding, whose roots would add up: they are left out by the ranks.
+    """
+    a, b = sorted((a, b), key=lambda each: each.rank)
+    factor = _factor(a)
+    product = factor.T @ b.cov @ factor
+    trace: Tensor = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
+    return trace
+
+
+def _factor(gaussian: Gaussian) -> Tensor:
+    """[dim, rank] F with F Fᵀ = the covariance; by Cholesky where that has full rank, which is many times faster."""
+    factor: Tensor
+    if gaussian.rank == gaussian.dim:
+        factor, failed = torch.linalg.cholesky_ex(gaussian.cov)
+        if not int(failed):
+            return factor
+    values, vectors = torch.linalg.eigh(gaussian.cov)
+    kept = slice(gaussian.dim - gaussian.rank, None)
+    factor = vectors[:, kept] * values[kept].clamp_min(0).sqrt()
+    return factor
