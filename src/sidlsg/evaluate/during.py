@@ -40,7 +40,7 @@ class ShapesDuringTraining:
 
     def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
         """Scores by name."""
-        scores = self._protocols.score(self._samples.images(unet))
+        scores = self._protocols.score(self._samples.images(unet), intervals=False)
         return {score.name: score.value for score in scores} | {"images": float(len(self._samples.z))}
 
 

@@ -16,6 +16,8 @@ from sidlsg.randomness import counted
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
+BLOCK = 2048
+"""Rows of the kernel that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,8 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
     Raises:
         InputError: the widths differ, or a set has fewer than two features.
     """
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
-        raise InputError(f"features of shapes {list(x.shape)} and {list(y.shape)} have no kernel distance")
-    if min(len(x), len(y)) < 2:
-        raise InputError(f"a kernel distance needs two images a set; there are {len(x)} and {len(y)}")
-    x, y = x.double(), y.double()
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / x.shape[1] + 1) ** 3
-
-    def among(a: Tensor) -> Tensor:
-        """The mean over all pairs of unlike images."""
-        values = kernel(a, a)
-        return (values.sum() - values.diagonal().sum()) / (len(a) * (len(a) - 1))
-
-    return float(among(x) + among(y) - 2 * kernel(x, y).mean())
+    one = torch.ones(1, dtype=torch.float64, device=x.device)
+    return float(_squared_mmds(x, y, one.expand(len(x), 1), one.expand(len(y), 1)))
 
 
 def kernel_distance(
@@ -67,20 +56,50 @@ def kernel_distance(
         size: images of each set in a subset.
 
     Raises:
-        InputError: a set has fewer images than a subset.
+        InputError: a set has fewer images than a subset, or the widths differ.
     """
     if min(len(generated), len(reference)) < size:
         raise InputError(
             f"subsets of {size:,} images cannot be drawn from {len(generated):,} generated and {len(reference):,} "
             "reference images; draw more"
         )
-    values = []
+    chosen = [torch.zeros(len(each), subsets, dtype=torch.float64) for each in (generated, reference)]
     for number in range(subsets):
         draws = counted(seed, "evaluate/kid", number)
-        chosen = (
-            features[torch.from_numpy(draws.choice(len(features), size, replace=False)).to(features.device)]
-            for features in (generated, reference)
-        )
-        values.append(squared_mmd(*chosen))
-    found = torch.tensor(values, dtype=torch.float64)
+        for marks in chosen:
+            marks[torch.from_numpy(draws.choice(len(marks), size, replace=False)), number] = 1
+    found = _squared_mmds(generated, reference, *(marks.to(generated.device) for marks in chosen))
     return KernelDistance(mean=float(found.mean()), std=float(found.std(correction=0)))
+
+
+def _squared_mmds(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor) -> Tensor:
+    """[S] of all subsets at once.
+
+    Args:
+        x: [N, dim] features.
+        y: [M, dim] features.
+        in_x: [N, S] float64: 1 where an image is in a subset, else 0.
+        in_y: [M, S]: the same.
+    """
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1]:
+        raise InputError(f"features of shapes {list(x.shape)} and {list(y.shape)} have no kernel distance")
+    if min(len(x), len(y)) < 2:
+        raise InputError(f"a kernel distance needs two images a set; there are {len(x)} and {len(y)}")
+    x, y = x.double(), y.double()
+    n, m = in_x.sum(0), in_y.sum(0)
+
+    def among(features: Tensor, marks: Tensor, count: Tensor) -> Tensor:
+        """The mean over all pairs of unlike images."""
+        itself = (features.square().sum(1) / features.shape[1] + 1) ** 3
+        return (_kernel_sums(features, features, marks, marks) - itself @ marks) / (count * (count - 1))
+
+    return among(x, in_x, n) + among(y, in_y, m) - 2 * _kernel_sums(x, y, in_x, in_y) / (n * m)
+
+
+def _kernel_sums(a: Tensor, b: Tensor, in_a: Tensor, in_b: Tensor) -> Tensor:
+    """[S] sums of the kernel over the pairs of each subset; some rows of the kernel at a time."""
+    sums = torch.zeros(in_a.shape[1], dtype=torch.float64, device=a.device)
+    for rows, marks in zip(torch.split(a, BLOCK), torch.split(in_a, BLOCK), strict=True):
+        kernel = rows @ b.T / a.shape[1] + 1
+        sums += (kernel**3 @ in_b * marks).sum(0)
+    return sums

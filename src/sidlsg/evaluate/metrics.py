@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.judge import Judge
+from sidlsg.evaluate.uncertainty import interval, share_interval
 from sidlsg.shapes.captions import ATTRIBUTES, Caption
 
 
@@ -24,22 +26,20 @@ class FrechetDistance(Metric):
     sum: Tensor
     outer: Tensor
 
-    def __init__(self, features: Callable[[Tensor], Tensor], reference: FeatureStatistics) -> None:
+    def __init__(self, reference: FeatureStatistics) -> None:
         """Args:
-        features: [N, 3, H, W] pixels in [-1, 1] to [N, dim].
-        reference: statistics of the reference images under the same features.
+        reference: statistics of the reference images' features.
         """
         super().__init__()
-        self.features = features
         self.reference = reference
         dim = reference.dim
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("sum", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("outer", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, pixels: Tensor) -> None:
-        """Add images."""
-        part = FeatureStatistics(self.reference.dim).update(self.features(pixels))
+    def update(self, features: Tensor) -> None:
+        """Add [N, dim] features of images."""
+        part = FeatureStatistics(self.reference.dim).update(features)
         self.count += part.count
         self.sum += part.sum.to(self.sum)
         self.outer += part.outer.to(self.outer)
@@ -51,6 +51,33 @@ class FrechetDistance(Metric):
         return frechet_distance(seen, self.reference)
 
 
+class FeatureMemory(Metric):
+    """Each image's features, for scores that sums are not enough for: kernel distances, neighbours, resampling."""
+
+    is_differentiable = False
+    full_state_update = False
+    features: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("features", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor) -> None:
+        """Add [N, dim] features of images."""
+        self.features.append(features.detach())
+
+    def compute(self) -> Tensor:
+        """[N, dim]; in the order they came where nothing was merged.
+
+        Raises:
+            InputError: no image was added.
+        """
+        if len(self.features) == 0:
+            raise InputError("there are no features of any image; add images first")
+        features: Tensor = dim_zero_cat(self.features)
+        return features
+
+
 class AttributeAccuracy(Metric):
     """How often the judge reads from an image what its caption says."""
 
@@ -60,6 +87,8 @@ class AttributeAccuracy(Metric):
     count: Tensor
     correct: Tensor
     all_correct: Tensor
+    squares: Tensor
+    """Sum over images of the squared number of attributes that were right."""
 
     def __init__(self, judge: Judge) -> None:
         """Args:
@@ -70,6 +99,7 @@ class AttributeAccuracy(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("correct", torch.zeros(len(ATTRIBUTES), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("all_correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("squares", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, pixels: Tensor, captions: Sequence[Caption]) -> None:
         """Add images with the captions that they were drawn for.
@@ -85,6 +115,7 @@ class AttributeAccuracy(Metric):
         self.count += len(captions)
         self.correct += right.sum(0)
         self.all_correct += right.all(1).sum()
+        self.squares += right.sum(1).square().sum()
 
     def compute(self) -> dict[str, float]:
         """`attributes`: the mean of the four; `all_attributes`: the share with all four right; and each by name.
@@ -98,3 +129,20 @@ class AttributeAccuracy(Metric):
         each = {name: int(n) / count for name, n in zip(ATTRIBUTES, self.correct, strict=True)}
         mean = sum(each.values()) / len(each)
         return {"attributes": mean, "all_attributes": int(self.all_correct) / count} | each
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of `attributes` and `all_attributes`, over other images of the same captions.
+
+        Raises:
+            InputError: fewer than two images were added.
+        """
+        count = int(self.count)
+        if count < 2:
+            raise InputError(f"an interval needs two images; {count} were judged")
+        mean = int(self.correct.sum()) / count
+        variance = max(0.0, int(self.squares) - count * mean**2) / (count - 1)
+        low, high = interval(mean, (variance / count) ** 0.5)
+        return {
+            "attributes": (max(0.0, low / len(ATTRIBUTES)), min(1.0, high / len(ATTRIBUTES))),
+            "all_attributes": share_interval(int(self.all_correct), count),
+        }

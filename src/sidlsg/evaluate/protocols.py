@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
-from sidlsg.evaluate.fid import FeatureStatistics
-from sidlsg.evaluate.judge import FEATURE_WIDTH, Judge, load_judge
-from sidlsg.evaluate.metrics import AttributeAccuracy, FrechetDistance
+from sidlsg.evaluate.judge import Judge, load_judge
+from sidlsg.evaluate.metrics import AttributeAccuracy, FeatureMemory, FrechetDistance
 from sidlsg.records import Score
 from sidlsg.shapes.captions import Caption
 from sidlsg.shapes.draw import draw
@@ -28,9 +29,13 @@ IMAGES = 2016
 REFERENCE_SEED = 1_000_001
 FLOOR_SEED = 1_000_002
 """A second set of real images: its distance to the first is the floor."""
+BATCH = 128
+"""Images that go through a network at once."""
 
 FID_JUDGE = "fid/shapes-judge64-2016"
 FID_EFFICIENTNET = "fid/shapes-efficientnet-lite0-64-2016"
+KID_JUDGE = "kid/shapes-judge64-2016"
+KID_EFFICIENTNET = "kid/shapes-efficientnet-lite0-64-2016"
 ATTRIBUTES_MEAN = "attributes/shapes-judge-mean-2016"
 ATTRIBUTES_ALL = "attributes/shapes-judge-all-2016"
 
@@ -43,8 +48,8 @@ class ShapesProtocols:
     """One a generated image: image i is drawn for caption i with seed i."""
     judge: Judge
     efficientnet: EfficientNetFeatures
-    judge_reference: FeatureStatistics
-    efficientnet_reference: FeatureStatistics
+    judge_reference: Reference
+    efficientnet_reference: Reference
     digests: dict[str, str]
     """Reference digest by protocol: captions, reference images and network."""
 
@@ -53,39 +58,59 @@ class ShapesProtocols:
         """The text of each caption."""
         return [caption.text for caption in self.captions]
 
-    def score(self, images: Images) -> tuple[Score, ...]:
+    def score(self, images: Images, intervals: bool = True) -> tuple[Score, ...]:
         """All scores of one image a caption.
+
+        Args:
+            images: [N, 32, 32, 3].
+            intervals: whether to say how sure each score is, which takes some seconds.
 
         Raises:
             InputError: there are more or fewer images than captions.
         """
         if len(images) != len(self.captions):
             raise InputError(f"{len(images)} images given for {len(self.captions)} captions; draw one image a caption")
-        fid_judge = FrechetDistance(self.judge.features, self.judge_reference)
-        fid_efficientnet = FrechetDistance(self.efficientnet, self.efficientnet_reference)
-        accuracy = AttributeAccuracy(self.judge)
-        for start in range(0, len(images), 128):
-            pixels = pixels_of(images[start : start + 128])
-            fid_judge.update(pixels)
-            fid_efficientnet.update(pixels)
-            accuracy.update(pixels, self.captions[start : start + 128])
-        attributes = accuracy.compute()
-        rows = (
-            ("fid_judge", fid_judge.compute(), FID_JUDGE, False),
-            ("fid_efficientnet", fid_efficientnet.compute(), FID_EFFICIENTNET, False),
-            ("attributes", attributes["attributes"], ATTRIBUTES_MEAN, True),
-            ("all_attributes", attributes["all_attributes"], ATTRIBUTES_ALL, True),
+        judged, seen, accuracy = FeatureMemory(), FeatureMemory(), AttributeAccuracy(self.judge)
+        for start in range(0, len(images), BATCH):
+            pixels = pixels_of(images[start : start + BATCH])
+            judged.update(self.judge.features(pixels))
+            seen.update(self.efficientnet(pixels))
+            accuracy.update(pixels, self.captions[start : start + BATCH])
+        sets = (
+            ("judge", judged.compute(), self.judge_reference, FID_JUDGE, KID_JUDGE),
+            ("efficientnet", seen.compute(), self.efficientnet_reference, FID_EFFICIENTNET, KID_EFFICIENTNET),
         )
-        return tuple(
-            Score(
-                name=name,
-                value=value,
-                protocol=protocol,
-                n=len(images),
-                reference_digest=self.digests[protocol],
-                higher_is_better=higher,
-            )
-            for name, value, protocol, higher in rows
+        rows = []
+        for name, features, reference, fid, _ in sets:
+            distance = FrechetDistance(reference.statistics)
+            distance.update(features)
+            around = frechet_interval(features, reference) if intervals else None
+            rows.append(self._score(f"fid_{name}", distance.compute(), fid, around))
+        for name, features, reference, _, kid in sets:
+            if kid in self.digests:
+                value, around = kernel_distance_with_interval(features, reference)
+                rows.append(self._score(f"kid_{name}", value, kid, around))
+        shares, sure = accuracy.compute(), accuracy.intervals() if intervals else {}
+        for name, protocol in (("attributes", ATTRIBUTES_MEAN), ("all_attributes", ATTRIBUTES_ALL)):
+            rows.append(self._score(name, shares[name], protocol, sure.get(name), higher_is_better=True))
+        return tuple(rows)
+
+    def _score(
+        self,
+        name: str,
+        value: float,
+        protocol: str,
+        around: tuple[float, float] | None,
+        higher_is_better: bool = False,
+    ) -> Score:
+        return Score(
+            name=name,
+            value=value,
+            protocol=protocol,
+            n=len(self.captions),
+            reference_digest=self.digests[protocol],
+            higher_is_better=higher_is_better,
+            interval=around,
         )
 
     def is_comparable(self, score: Score) -> bool:
@@ -115,12 +140,9 @@ def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int 
     captions = tuple(domain[i % len(domain)] for i in range(count))
     reference = real_images(captions, REFERENCE_SEED)
     judge, efficientnet = load_judge(judge_file), EfficientNetFeatures()
-    judge_reference = FeatureStatistics(FEATURE_WIDTH)
-    efficientnet_reference = FeatureStatistics(efficientnet.projection.shape[1])
-    for start in range(0, count, 128):
-        pixels = pixels_of(reference[start : start + 128])
-        judge_reference.update(judge.features(pixels))
-        efficientnet_reference.update(efficientnet(pixels))
+    parts = [pixels_of(reference[start : start + BATCH]) for start in range(0, count, BATCH)]
+    judge_reference = Reference(torch.cat([judge.features(pixels) for pixels in parts]))
+    efficientnet_reference = Reference(torch.cat([efficientnet(pixels) for pixels in parts]))
 
     texts = "\n".join(caption.text for caption in captions)
     images_sha256, judge_sha256 = sha256_bytes(reference.tobytes()), sha256_file(judge_file)
@@ -128,16 +150,19 @@ def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int 
     def digest(*parts: str) -> str:
         return hashlib.sha256("\n".join([texts, *parts]).encode()).hexdigest()
 
+    digests = {
+        FID_JUDGE: digest(images_sha256, judge_sha256),
+        FID_EFFICIENTNET: digest(images_sha256, efficientnet.weights_sha256),
+        ATTRIBUTES_MEAN: digest(judge_sha256),
+        ATTRIBUTES_ALL: digest(judge_sha256),
+    }
+    if judge_reference.has_kernel_distance:
+        digests |= {KID_JUDGE: digests[FID_JUDGE], KID_EFFICIENTNET: digests[FID_EFFICIENTNET]}
     return ShapesProtocols(
         captions=captions,
         judge=judge,
         efficientnet=efficientnet,
         judge_reference=judge_reference,
         efficientnet_reference=efficientnet_reference,
-        digests={
-            FID_JUDGE: digest(images_sha256, judge_sha256),
-            FID_EFFICIENTNET: digest(images_sha256, efficientnet.weights_sha256),
-            ATTRIBUTES_MEAN: digest(judge_sha256),
-            ATTRIBUTES_ALL: digest(judge_sha256),
-        },
+        digests=digests,
     )

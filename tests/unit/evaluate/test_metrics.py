@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.metrics import AttributeAccuracy, FrechetDistance
+from sidlsg.evaluate.metrics import AttributeAccuracy, FeatureMemory, FrechetDistance
 from sidlsg.shapes.captions import ATTRIBUTES, Caption
 
 CAPTIONS = (
@@ -60,7 +60,7 @@ def reference() -> FeatureStatistics:
 
 @pytest.fixture
 def distance(reference: FeatureStatistics) -> Callable[[], FrechetDistance]:
-    return lambda: FrechetDistance(channel_means, reference)
+    return lambda: FrechetDistance(reference)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_metric_is_the_plain_distance(
     pixels = random_pixels(40, 1)
     metric = distance()
     for part in pixels.split(7):
-        metric.update(part)
+        metric.update(channel_means(part))
     plain = FeatureStatistics(3).update(channel_means(pixels))
     assert metric.compute() == pytest.approx(frechet_distance(plain, reference), rel=1e-9)
     metric.reset()
@@ -98,6 +98,27 @@ def test_accuracy_by_hand(accuracy: Callable[[], AttributeAccuracy]) -> None:
     }
 
 
+def test_accuracys_intervals(accuracy: Callable[[], AttributeAccuracy]) -> None:
+    metric = accuracy()
+    labels = CAPTIONS[0].labels
+    given = [labels] * 60 + [other(labels, 0)] * 30 + [other(labels, 0, 1)] * 10
+    metric.update(spelled(*given), [CAPTIONS[0]] * 100)
+    around = metric.intervals()
+    rights = torch.tensor([1.0] * 60 + [0.75] * 30 + [0.5] * 10)
+    half = 1.959964 * float(rights.std()) / 10
+    assert around["attributes"] == pytest.approx((float(rights.mean()) - half, float(rights.mean()) + half))
+    assert around["all_attributes"] == pytest.approx((0.5020, 0.6906), abs=1e-4)  # Wilson's, of 60 in 100
+    perfect = accuracy()
+    perfect.update(spelled(labels, labels), [CAPTIONS[0]] * 2)
+    assert perfect.intervals()["attributes"] == (1.0, 1.0)
+    assert perfect.intervals()["all_attributes"][0] < 0.5
+
+
+def test_features_of_no_image_are_refused() -> None:
+    with pytest.raises(InputError, match="no features of any image"), pytest.warns(UserWarning, match="before"):
+        FeatureMemory().compute()
+
+
 def test_two_shards_of_images_merge_to_one_pass(
     distance: Callable[[], FrechetDistance], accuracy: Callable[[], AttributeAccuracy]
 ) -> None:
@@ -113,18 +134,22 @@ def test_two_shards_of_images_merge_to_one_pass(
             first.merge_state(metric)
         return first.compute()
 
-    whole = merged(distance, (pixels,))
-    assert merged(distance, (pixels[:11],), (pixels[11:],)) == pytest.approx(whole, rel=1e-9)
+    features = channel_means(pixels)
+    whole = merged(distance, (features,))
+    assert merged(distance, (features[:11],), (features[11:],)) == pytest.approx(whole, rel=1e-9)
+    remembered = merged(FeatureMemory, (features[:11],), (features[11:],))
+    # In which order is the library's affair.
+    assert torch.equal(remembered.sort(0).values, features.sort(0).values)  # type: ignore[attr-defined]
     judged = merged(accuracy, (told, CAPTIONS))
     assert merged(accuracy, (told[:1], CAPTIONS[:1]), (told[1:], CAPTIONS[1:])) == judged
 
 
 def test_two_ranks_sync_to_one_pass(distance: Callable[[], FrechetDistance]) -> None:
-    pixels = random_pixels(30, 3)
+    features = channel_means(random_pixels(30, 3))
     here, there, whole = distance(), distance(), distance()
-    here.update(pixels[:20])
-    there.update(pixels[20:])
-    whole.update(pixels)
+    here.update(features[:20])
+    there.update(features[20:])
+    whole.update(features)
     states = [iter([there.count, there.sum, there.outer])]
 
     def gather(state: torch.Tensor, group: object = None) -> list[torch.Tensor]:

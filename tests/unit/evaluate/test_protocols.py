@@ -19,6 +19,8 @@ from sidlsg.evaluate.protocols import (
     FID_JUDGE,
     FLOOR_SEED,
     IMAGES,
+    KID_EFFICIENTNET,
+    KID_JUDGE,
     REFERENCE_SEED,
     ShapesProtocols,
     load_shapes_protocols,
@@ -131,6 +133,36 @@ def test_scores_carry_their_protocol(protocols: ShapesProtocols) -> None:
     assert {score.n for score in scores} == {len(protocols.captions)}
     assert all(score.reference_digest == protocols.digests[score.protocol] for score in scores)
     assert all(protocols.is_comparable(score) for score in scores)
+
+
+def test_scores_say_how_sure_they_are(protocols: ShapesProtocols) -> None:
+    images = real_images(protocols.captions, FLOOR_SEED)
+    for score in protocols.score(images):
+        assert score.interval is not None
+        low, high = score.interval
+        assert low <= score.value <= high
+        assert low < high or score.value == 1
+    assert [score.interval for score in protocols.score(images, intervals=False)] == [None] * 4
+    assert protocols.score(images) == protocols.score(images)
+
+
+def test_with_enough_images_there_are_kernel_distances_too(
+    load: Load, held_out: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidlsg.evaluate.distances.SUBSET_SIZE", 100)
+    assert not set(load(held_out, 100).digests) & {KID_JUDGE, KID_EFFICIENTNET}
+    enough = load(held_out, 192)
+    scores = by_name(enough.score(real_images(enough.captions, FLOOR_SEED), intervals=False))
+    assert list(scores) == ["fid_judge", "fid_efficientnet", "kid_judge", "kid_efficientnet", *list(scores)[4:]]
+    red = by_name(enough.score(draw([enough.captions[0]] * 192, 3, range(192)), intervals=False))
+    for name in ("kid_judge", "kid_efficientnet"):
+        low, high = scores[name].interval or (0, 0)
+        assert low <= scores[name].value <= high
+        # Two real sets of the same captions are more alike than two of random ones, which lie 0 apart.
+        assert -0.2 < scores[name].value < 0
+        assert red[name].value > 10 * abs(scores[name].value)
+    assert (scores["kid_judge"].protocol, scores["kid_judge"].higher_is_better) == (KID_JUDGE, False)
+    assert scores["kid_efficientnet"].protocol == KID_EFFICIENTNET
 
 
 @pytest.mark.parametrize("change", [{"n": 7}, {"reference_digest": "other"}, {"protocol": "fid/other"}])

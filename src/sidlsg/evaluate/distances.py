@@ -1,0 +1,57 @@
+"""How far a set of features lies from a reference, in two ways, each with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.kid import SUBSET_SIZE, kernel_distance
+from sidlsg.evaluate.uncertainty import bootstrap_deviation, interval
+
+SUBSET_SEED = 0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference images' features."""
+
+    features: Tensor
+    """[M, dim]."""
+
+    @cached_property
+    def statistics(self) -> FeatureStatistics:
+        """For a Fréchet distance."""
+        return FeatureStatistics(self.features.shape[1]).update(self.features)
+
+    @property
+    def has_kernel_distance(self) -> bool:
+        """Whether there are enough images for the subsets of a kernel distance."""
+        return len(self.features) > SUBSET_SIZE
+
+
+def frechet_interval(features: Tensor, reference: Reference) -> tuple[float, float]:
+    """95 % interval of the Fréchet distance over other generated images; the reference stays as it is."""
+
+    def of(chosen: Tensor) -> float:
+        return frechet_distance(FeatureStatistics(features.shape[1]).update(features[chosen]), reference.statistics)
+
+    every = torch.arange(len(features))
+    return interval(of(every), bootstrap_deviation(len(features), of, "frechet"))
+
+
+def kernel_distance_with_interval(features: Tensor, reference: Reference) -> tuple[float, tuple[float, float]]:
+    """The kernel distance, and its 95 % interval by the delete-d jackknife.
+
+    Features are divided by the root mean square of the reference's: the kernel is made for those of a size near 1.
+
+    The subsets that the distance is the mean of leave d = N - size images out, so their spread says how far the whole
+    set's value would move. It holds the reference's part as well, and so is rather too wide.
+    """
+    scale = reference.features.double().square().mean().sqrt()
+    found = kernel_distance(features / scale, reference.features / scale, SUBSET_SEED, size=SUBSET_SIZE)
+    deviation = found.std * (SUBSET_SIZE / (len(features) - SUBSET_SIZE)) ** 0.5
+    return found.mean, interval(found.mean, deviation)

@@ -1,0 +1,84 @@
+"""Statistics of reference images as files: ours, which say what they are of, and the usual mu/sigma ones."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.fid import FeatureStatistics, Gaussian
+from sidlsg.tensors import load_tensors, save_tensors
+
+_KIND = "sidlsg/feature-statistics/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What statistics are of: those with another source compare with nothing of this one."""
+
+    protocol: str
+    network_sha256: str
+    images_sha256: str
+    """Digest of the images' names and contents."""
+
+
+def save_statistics(statistics: FeatureStatistics, source: Source, path: Path) -> None:
+    """Write sums rather than mean and covariance, so that files of parts can be read and merged."""
+    tensors = {"sum": statistics.sum, "outer": statistics.outer}
+    save_tensors(path, tensors, {"kind": _KIND, "count": statistics.count, **asdict(source)})
+
+
+def load_statistics(path: Path) -> tuple[FeatureStatistics, Source]:
+    """Read what `save_statistics` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind.
+    """
+    tensors, values = load_tensors(path)
+    if values.get("kind") != _KIND or set(tensors) != {"sum", "outer"}:
+        raise InputError(
+            f"{path} holds no feature statistics; give a file that sidlsg wrote, or a .npz of mu and sigma"
+        )
+    statistics = FeatureStatistics(len(tensors["sum"]))
+    if tensors["outer"].shape != statistics.outer.shape or tensors["outer"].dtype != torch.float64:
+        raise InputError(f"the statistics in {path} do not fit together; make the file again")
+    statistics.count, statistics.sum, statistics.outer = int(values["count"]), tensors["sum"], tensors["outer"]
+    return statistics, Source(**{name: str(values[name]) for name in Source.__dataclass_fields__})
+
+
+def import_mu_sigma(path: Path) -> Gaussian:
+    """Read a `.npz` with the arrays `mu` [dim] and `sigma` [dim, dim], as other FID programs write them.
+
+    It does not say of which images, by which network and after which resizing: only who made it knows.
+
+    Raises:
+        InputError: the file is missing or damaged, lacks an array, or they are no mean and covariance.
+    """
+    try:
+        # Pickled objects are refused by numpy.
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ("mu", "sigma") if name not in file.files]
+            if missing:
+                raise InputError(
+                    f"{path} lacks {' and '.join(missing)} (it has {', '.join(file.files) or 'nothing'}); give a .npz "
+                    "with the arrays mu and sigma"
+                )
+            mu, sigma = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}") from error
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is no readable .npz of numbers ({error}); give one with the arrays mu and sigma"
+        ) from error
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise InputError(f"mu and sigma in {path} are {mu.shape} and {sigma.shape}; expected (dim,), (dim, dim)")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise InputError(f"mu or sigma in {path} holds NaN or infinity; make the file again")
+    if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * max(1e-30, float(np.abs(sigma).max()))):
+        raise InputError(f"sigma in {path} is not symmetric, so it is no covariance; make the file again")
+    # How many images there were is not in the file, so nothing is known of the rank.
+    return Gaussian(mean=torch.from_numpy(mu), cov=torch.from_numpy((sigma + sigma.T) / 2), rank=len(mu))

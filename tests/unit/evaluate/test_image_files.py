@@ -1,0 +1,74 @@
+"""Folders of pictures that are what they should be, and many that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.image_files import image_files, read_rgb
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (16, 12, 3)).astype(np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def test_pictures_come_by_name_and_the_rest_is_left_alone(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.jpeg"):
+        picture().save(tmp_path / name, format="PNG" if name.endswith("png") else "JPEG")
+    (tmp_path / "record.json").write_text("{}")
+    (tmp_path / "more.png").mkdir()
+    assert [path.name for path in image_files(tmp_path, 3)] == ["a.JPG", "b.png", "c.jpeg"]
+
+
+def test_another_count_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no picture"):
+        image_files(tmp_path)
+    picture().save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"holds 1 pictures, and the protocol takes 30,000; nothing is scored"):
+        image_files(tmp_path, 30_000)
+    with pytest.raises(InputError, match="there is no folder"):
+        image_files(tmp_path / "none")
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+def test_rgb_is_read_as_it_is(tmp_path: Path, format_: str) -> None:
+    picture().save(tmp_path / "a", format=format_)
+    with Image.open(tmp_path / "a") as image:
+        assert np.array_equal(np.asarray(read_rgb(tmp_path / "a")), np.asarray(image))
+
+
+def test_grey_is_refused_unless_the_protocol_takes_it(tmp_path: Path) -> None:
+    picture("L").save(tmp_path / "grey.jpg")
+    with pytest.raises(InputError, match=r"is grey \(mode L\)"):
+        read_rgb(tmp_path / "grey.jpg")
+    found = np.asarray(read_rgb(tmp_path / "grey.jpg", allow_grey=True))
+    assert found.shape == (16, 12, 3)
+    assert (found[..., 0] == found[..., 1]).all()
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("CMYK", "jpg"), ("RGBA", "png"), ("P", "png")])
+def test_other_colours_are_refused(tmp_path: Path, mode: str, suffix: str) -> None:
+    picture(mode).save(tmp_path / f"a.{suffix}")
+    for allow_grey in (False, True):
+        with pytest.raises(InputError, match=f"has the mode {mode}, not 8-bit RGB"):
+            read_rgb(tmp_path / f"a.{suffix}", allow_grey)
+
+
+def test_damaged_pictures_are_named(tmp_path: Path) -> None:
+    big = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8))
+    for suffix in ("png", "jpg"):
+        path = tmp_path / f"cut.{suffix}"
+        big.save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(InputError, match=rf"cut.{suffix} cannot be read"):
+            read_rgb(path)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"text.png cannot be read \(no PNG or JPEG\)"):
+        read_rgb(tmp_path / "text.png")
+    with pytest.raises(InputError, match="no such picture"):
+        read_rgb(tmp_path / "none.png")

@@ -1,0 +1,95 @@
+"""Files of statistics, ours and others', and files that are none."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sidlsg.errors import InputError
+from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.reference import Source, import_mu_sigma, load_statistics, save_statistics
+from sidlsg.tensors import save_tensors
+
+SOURCE = Source(protocol="fid/made-up", network_sha256="a" * 64, images_sha256="b" * 64)
+
+
+def features(seed: int, count: int = 50, dim: int = 6) -> torch.Tensor:
+    return torch.randn(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_statistics_come_back_bit_by_bit_and_merge(tmp_path: Path) -> None:
+    for number in range(2):
+        save_statistics(FeatureStatistics(6).update(features(number)), SOURCE, tmp_path / f"{number}.safetensors")
+    (one, source), (two, _) = (load_statistics(tmp_path / f"{number}.safetensors") for number in range(2))
+    assert source == SOURCE
+    assert torch.equal(one.outer, FeatureStatistics(6).update(features(0)).outer)
+    whole = FeatureStatistics(6).update(torch.cat([features(0), features(1)]))
+    other = FeatureStatistics(6).update(features(2) + 1)
+    assert frechet_distance(one.merge(two), other) == pytest.approx(frechet_distance(whole, other), rel=1e-12)
+
+
+def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "other.safetensors", {"sum": torch.zeros(3)}, {})
+    with pytest.raises(InputError, match="holds no feature statistics"):
+        load_statistics(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="no such file"):
+        load_statistics(tmp_path / "none.safetensors")
+
+
+def test_mu_and_sigma_give_the_same_distance(tmp_path: Path) -> None:
+    values, other = features(0), FeatureStatistics(6).update(features(1) * 2)
+    np.savez(tmp_path / "stats.npz", mu=values.numpy().mean(0), sigma=np.cov(values.numpy().T))
+    expected = frechet_distance(FeatureStatistics(6).update(values), other)
+    assert frechet_distance(import_mu_sigma(tmp_path / "stats.npz"), other) == pytest.approx(expected, rel=1e-10)
+
+
+class Hostile:
+    """Would write a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.write_text, (self.path, "gotcha"))
+
+
+def test_a_pickle_in_it_is_not_run(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    np.savez(tmp_path / "hostile.npz", mu=np.array([Hostile(trap)], dtype=object), sigma=np.eye(1))
+    with pytest.raises(InputError, match=r"is no readable .npz of numbers"):
+        import_mu_sigma(tmp_path / "hostile.npz")
+    (tmp_path / "bare.npz").write_bytes(pickle.dumps({"mu": Hostile(trap)}))
+    with pytest.raises(InputError, match=r"is no readable .npz of numbers"):
+        import_mu_sigma(tmp_path / "bare.npz")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"mu": np.zeros(2)}, r"lacks sigma \(it has mu\)"),
+        ({"mean": np.zeros(2), "cov": np.eye(2)}, r"lacks mu and sigma \(it has mean, cov\)"),
+        ({"mu": np.zeros(2), "sigma": np.eye(3)}, r"are \(2,\) and \(3, 3\)"),
+        ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, "NaN or infinity"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.0, 1.0]])}, "not symmetric"),
+        ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "no readable .npz of numbers"),
+    ],
+)
+def test_what_is_no_mean_and_covariance_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "stats.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=said):
+        import_mu_sigma(tmp_path / "stats.npz")
+
+
+def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(20), sigma=np.eye(20))
+    whole = (tmp_path / "stats.npz").read_bytes()
+    (tmp_path / "stats.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"no readable .npz"):
+        import_mu_sigma(tmp_path / "stats.npz")
+    with pytest.raises(InputError, match="no such file"):
+        import_mu_sigma(tmp_path / "none.npz")
