@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
 from sidlsg.evaluate.kid import SUBSET_SIZE, kernel_distance
-from sidlsg.evaluate.uncertainty import bootstrap_deviation, interval
+from sidlsg.evaluate.uncertainty import interval, jackknife_deviation, random_groups
 
 SUBSET_SEED = 0
 
@@ -33,14 +32,21 @@ class Reference:
         return len(self.features) > SUBSET_SIZE
 
 
-def frechet_interval(features: Tensor, reference: Reference) -> tuple[float, float]:
-    """95 % interval of the Fréchet distance over other generated images; the reference stays as it is."""
+def frechet_interval(features: Tensor, reference: Gaussian, ddof: int = 1) -> tuple[float, float]:
+    """95 % interval of the Fréchet distance over other generated images; the reference stays as it is.
 
-    def of(chosen: Tensor) -> float:
-        return frechet_distance(FeatureStatistics(features.shape[1]).update(features[chosen]), reference.statistics)
-
-    every = torch.arange(len(features))
-    return interval(of(every), bootstrap_deviation(len(features), of, "frechet"))
+    Args:
+        features: [N, dim] of the generated images.
+        reference: of the reference images.
+        ddof: for the generated images' covariance.
+    """
+    dim = features.shape[1]
+    groups = [FeatureStatistics(dim).update(features[chosen]) for chosen in random_groups(len(features))]
+    whole = FeatureStatistics(dim)
+    for group in groups:
+        whole.merge(group)
+    distances = [frechet_distance(whole.without(group).gaussian(ddof), reference) for group in groups]
+    return interval(frechet_distance(whole.gaussian(ddof), reference), jackknife_deviation(distances))
 
 
 def kernel_distance_with_interval(features: Tensor, reference: Reference) -> tuple[float, tuple[float, float]]:

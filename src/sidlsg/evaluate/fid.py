@@ -55,6 +55,12 @@ class FeatureStatistics:
         self.outer += other.outer
         return self
 
+    def without(self, part: FeatureStatistics) -> FeatureStatistics:
+        """What would be held without the images of a part of them."""
+        rest = FeatureStatistics(self.dim)
+        rest.count, rest.sum, rest.outer = self.count - part.count, self.sum - part.sum, self.outer - part.outer
+        return rest
+
     @property
     def mean(self) -> Tensor:
         """[dim] float64.

@@ -84,7 +84,7 @@ class ShapesProtocols:
         for name, features, reference, fid, _ in sets:
             distance = FrechetDistance(reference.statistics)
             distance.update(features)
-            around = frechet_interval(features, reference) if intervals else None
+            around = frechet_interval(features, reference.statistics.gaussian()) if intervals else None
             rows.append(self._score(f"fid_{name}", distance.compute(), fid, around))
         for name, features, reference, _, kid in sets:
             if kid in self.digests:

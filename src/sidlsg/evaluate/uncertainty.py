@@ -1,8 +1,8 @@
-"""How far a score would move if other images had been drawn: intervals by resampling the images that there are."""
+"""How far a score would move if other images had been drawn: 95 % intervals from the images that there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,41 +10,38 @@ from torch import Tensor
 from sidlsg.errors import InputError
 from sidlsg.randomness import counted
 
-RESAMPLES = 200
+GROUPS = 20
+"""Parts that a set is left without, one at a time."""
 NORMAL_95 = 1.959964
 """Standard deviations that 95 % of a normal distribution lie within, on each side."""
 
 
-def bootstrap_deviation(
-    count: int, score: Callable[[Tensor], float], stream: str, seed: int = 0, resamples: int = RESAMPLES
-) -> float:
-    """The standard deviation of a score over resampled sets of images.
+def random_groups(count: int, groups: int = GROUPS, seed: int = 0) -> list[Tensor]:
+    """Indices of images in groups of like size, at random: images in order may repeat their captions in step.
 
-    Args:
-        count: images that there are.
-        score: takes [count] long indices of images, repeats among them, and gives the score of these.
-        stream: names the draws; two scores of one stream and seed see the same resampled sets.
-        seed: of the draws.
-        resamples: how many sets.
+    Where there are too few images for that many groups of two, there are fewer groups.
 
     Raises:
-        InputError: there are fewer than two images or two sets.
+        InputError: there are fewer than four images.
     """
-    if count < 2 or resamples < 2:
-        raise InputError(f"{resamples} resamples of {count} images say nothing of a deviation; give two of each")
-    values = []
-    for number in range(resamples):
-        chosen = counted(seed, f"evaluate/bootstrap/{stream}", number).integers(0, count, count)
-        values.append(score(torch.from_numpy(chosen)))
-    return float(torch.tensor(values, dtype=torch.float64).std())
+    groups = min(groups, count // 2)
+    if groups < 2:
+        raise InputError(f"{count} images do not make two groups of two, so an interval cannot be had; draw more")
+    order = counted(seed, "evaluate/groups").permutation(count)
+    return [torch.from_numpy(order[start::groups].copy()) for start in range(groups)]
+
+
+def jackknife_deviation(left_out: Sequence[float]) -> float:
+    """The standard deviation of a score, from its values with one group of images left out in turn.
+
+    What a score has of bias from few images is the same in all of them, and so drops out.
+    """
+    values = torch.tensor(left_out, dtype=torch.float64)
+    return float(((len(values) - 1) * values.var(correction=0)).sqrt())
 
 
 def interval(value: float, deviation: float) -> tuple[float, float]:
-    """The 95 % interval around a value, where its error is normal with this standard deviation.
-
-    Resampled Fréchet distances lie above the value that they belong to, for repeated images make a set narrower; their
-    spread is right all the same, so it is put around the value rather than read off as percentiles.
-    """
+    """The 95 % interval around a value, where its error is normal with this standard deviation."""
     return value - NORMAL_95 * deviation, value + NORMAL_95 * deviation
 
 

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import torch
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.distances import frechet_interval
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.uncertainty import bootstrap_deviation, interval, share_interval
+from sidlsg.evaluate.uncertainty import NORMAL_95, jackknife_deviation, random_groups, share_interval
 
 
 def test_a_means_deviation_is_the_standard_error() -> None:
     values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = bootstrap_deviation(400, lambda chosen: float(values[chosen].mean()), "test", resamples=1000)
-    assert found == pytest.approx(float(values.std()) / 20, rel=0.1)
-    again = bootstrap_deviation(400, lambda chosen: float(values[chosen].mean()), "test", resamples=1000)
-    assert found == again
+    each = [float((values.sum() - value) / 399) for value in values]
+    assert jackknife_deviation(each) == pytest.approx(float(values.std()) / 20, rel=1e-9)
+
+
+def test_groups_hold_each_image_once() -> None:
+    groups = random_groups(103, 10)
+    assert sorted(torch.cat(groups).tolist()) == list(range(103))
+    assert {len(group) for group in groups} == {10, 11}
+    assert [group.tolist() for group in random_groups(103, 10)] == [group.tolist() for group in groups]
+    assert groups[0].tolist() != sorted(groups[0].tolist())
 
 
 def test_a_frechet_distances_interval_holds_what_other_images_give() -> None:
-    """Of 40 sets from one source, most lie in the interval of one of them; it is not wider than they spread."""
+    """It is about as wide as the distances of 60 sets from one source spread."""
 
     def draw(seed: int, count: int = 600) -> torch.Tensor:
         return torch.randn(count, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
-    def distance(features: torch.Tensor) -> float:
-        return frechet_distance(FeatureStatistics(8).update(features), reference)
-
-    reference = FeatureStatistics(8).update(draw(1000, 5000))
-    first = 0.3 + 1.1 * draw(0)
-    others = torch.tensor([distance(0.3 + 1.1 * draw(seed)) for seed in range(1, 61)])
-    deviation = bootstrap_deviation(600, lambda chosen: distance(first[chosen]), "test")
-    assert deviation == pytest.approx(float(others.std()), rel=0.4)
-    low, high = interval(float(others.mean()), deviation)
-    assert ((low < others) & (others < high)).double().mean() > 0.85
+    reference = FeatureStatistics(8).update(draw(1000, 5000)).gaussian()
+    sets = [0.3 + 1.1 * draw(seed) for seed in range(60)]
+    distances = [frechet_distance(FeatureStatistics(8).update(each), reference) for each in sets]
+    widths = [high - low for low, high in (frechet_interval(each, reference) for each in sets[:10])]
+    assert sum(widths) / 10 == pytest.approx(2 * NORMAL_95 * statistics.stdev(distances), rel=0.3)
+    low, high = frechet_interval(sets[0], reference)
+    assert (low + high) / 2 == pytest.approx(distances[0], rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,8 @@ def test_shares(successes: int, count: int, expected: tuple[float, float]) -> No
 
 
 def test_what_says_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="200 resamples of 1 images"):
-        bootstrap_deviation(1, lambda _: 0.0, "test")
+    assert len(random_groups(7)) == 3
+    with pytest.raises(InputError, match="3 images do not make two groups"):
+        random_groups(3)
     with pytest.raises(InputError, match="3 of 2 is no share"):
         share_interval(3, 2)
