@@ -15,6 +15,7 @@ import typer
 from sidlsg import __version__
 from sidlsg.changes import with_changes
 from sidlsg.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError
+from sidlsg.evaluate import commands
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 app = typer.Typer(
@@ -138,6 +139,8 @@ convert = typer.Typer(
     no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators."
 )
 app.add_typer(convert, name="convert")
+app.add_typer(commands.images, name="images")
+app.command()(commands.protocols)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,17 +10,18 @@ from sidlsg.run.request import RunResult
 
 
 def print_scores(card: Scorecard) -> None:
-    """One row a subject, one column a score, the protocols below."""
+    """One row a score, one column a subject, the protocols below."""
     protocols = {score.name: score for subject in card.subjects for score in subject.scores}
-    # Plain and narrow: four scores fit 80 columns.
+    # Plain and narrow: headings break, so that four subjects fit 80 columns.
     table = Table(title="Scores", title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for name, score in protocols.items():
-        table.add_column(f"{name} {'↑' if score.higher_is_better else '↓'}", justify="right", no_wrap=True)
     for subject in card.subjects:
-        values = {score.name: f"{score.value:.4g}" for score in subject.scores}
         own = " *" if subject.subject in card.reused else ""
-        table.add_row(subject.subject + own, *(values.get(name, "") for name in protocols))
+        table.add_column(subject.subject.replace(" ", "\n", 1) + own, justify="right")
+    for name, score in protocols.items():
+        values = ({each.name: each for each in subject.scores}.get(name) for subject in card.subjects)
+        cells = ("" if value is None else f"{value.value:.4g}" for value in values)
+        table.add_row(f"{name} {'↑' if score.higher_is_better else '↓'}", *cells)
     console = Console()
     console.print(table)
     for name, score in protocols.items():

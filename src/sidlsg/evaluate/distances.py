@@ -27,6 +27,11 @@ class Reference:
         return FeatureStatistics(self.features.shape[1]).update(self.features)
 
     @property
+    def scale(self) -> Tensor:
+        """Root mean square of all features: kernel distances are made for features of a size near 1."""
+        return self.features.double().square().mean().sqrt()
+
+    @property
     def has_kernel_distance(self) -> bool:
         """Whether there are enough images for the subsets of a kernel distance."""
         return len(self.features) > SUBSET_SIZE
@@ -49,15 +54,19 @@ def frechet_interval(features: Tensor, reference: Gaussian, ddof: int = 1) -> tu
     return interval(frechet_distance(whole.gaussian(ddof), reference), jackknife_deviation(distances))
 
 
-def kernel_distance_with_interval(features: Tensor, reference: Reference) -> tuple[float, tuple[float, float]]:
+def kernel_distance_with_interval(features: Tensor, reference: Tensor) -> tuple[float, tuple[float, float] | None]:
     """The kernel distance, and its 95 % interval by the delete-d jackknife.
 
-    Features are divided by the root mean square of the reference's: the kernel is made for those of a size near 1.
-
     The subsets that the distance is the mean of leave d = N - size images out, so their spread says how far the whole
-    set's value would move. It holds the reference's part as well, and so is rather too wide.
+    set's value would move. It holds the reference's part as well, and so is rather too wide. Where no image is left
+    out there is no interval.
+
+    Args:
+        features: [N, dim] of the generated images.
+        reference: [M, dim] of the reference images.
     """
-    scale = reference.features.double().square().mean().sqrt()
-    found = kernel_distance(features / scale, reference.features / scale, SUBSET_SEED, size=SUBSET_SIZE)
-    deviation = found.std * (SUBSET_SIZE / (len(features) - SUBSET_SIZE)) ** 0.5
-    return found.mean, interval(found.mean, deviation)
+    found = kernel_distance(features, reference, SUBSET_SEED, size=SUBSET_SIZE)
+    left_out = len(features) - SUBSET_SIZE
+    if left_out == 0:
+        return found.mean, None
+    return found.mean, interval(found.mean, found.std * (SUBSET_SIZE / left_out) ** 0.5)

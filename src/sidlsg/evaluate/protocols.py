@@ -88,7 +88,8 @@ class ShapesProtocols:
             rows.append(self._score(f"fid_{name}", distance.compute(), fid, around))
         for name, features, reference, _, kid in sets:
             if kid in self.digests:
-                value, around = kernel_distance_with_interval(features, reference)
+                scale = reference.scale
+                value, around = kernel_distance_with_interval(features / scale, reference.features / scale)
                 rows.append(self._score(f"kid_{name}", value, kid, around))
         shares, sure = accuracy.compute(), accuracy.intervals() if intervals else {}
         for name, protocol in (("attributes", ATTRIBUTES_MEAN), ("all_attributes", ATTRIBUTES_ALL)):

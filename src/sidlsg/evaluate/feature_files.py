@@ -1,53 +1,98 @@
-"""Statistics of reference images as files: ours, which say what they are of, and the usual mu/sigma ones."""
+"""Features of pictures, and statistics of them, as files: ours, which say what they are of, and mu/sigma ones."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian
 from sidlsg.tensors import load_tensors, save_tensors
 
-_KIND = "sidlsg/feature-statistics/1"
+_FEATURES, _STATISTICS = "sidlsg/features/1", "sidlsg/feature-statistics/1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What statistics are of: those with another source compare with nothing of this one."""
+    """What features are of, and by what they were made."""
 
-    protocol: str
+    space: str
+    """Network and resizing, as `sidlsg.evaluate.published.Protocol.space` names them."""
     network_sha256: str
     images_sha256: str
-    """Digest of the images' names and contents."""
+    """Digest of the pictures' names and contents; of merged statistics, of the parts' digests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """Each picture's features."""
+
+    features: Tensor
+    """[N, dim] float32."""
+    source: Source
+
+    @property
+    def statistics(self) -> FeatureStatistics:
+        """For a Fréchet distance."""
+        return FeatureStatistics(self.features.shape[1]).update(self.features)
+
+
+def save_features(features: FeatureSet, path: Path) -> None:
+    """Write a set of features."""
+    save_tensors(path, {"features": features.features}, {"kind": _FEATURES, **asdict(features.source)})
 
 
 def save_statistics(statistics: FeatureStatistics, source: Source, path: Path) -> None:
     """Write sums rather than mean and covariance, so that files of parts can be read and merged."""
     tensors = {"sum": statistics.sum, "outer": statistics.outer}
-    save_tensors(path, tensors, {"kind": _KIND, "count": statistics.count, **asdict(source)})
+    save_tensors(path, tensors, {"kind": _STATISTICS, "count": statistics.count, **asdict(source)})
 
 
-def load_statistics(path: Path) -> tuple[FeatureStatistics, Source]:
-    """Read what `save_statistics` wrote.
+def load_features(path: Path) -> FeatureSet:
+    """Read what `save_features` wrote.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
     tensors, values = load_tensors(path)
-    if values.get("kind") != _KIND or set(tensors) != {"sum", "outer"}:
-        raise InputError(
-            f"{path} holds no feature statistics; give a file that sidlsg wrote, or a .npz of mu and sigma"
-        )
+    if not is_features(values) or set(tensors) != {"features"} or tensors["features"].dim() != 2:
+        raise InputError(f"{path} holds no features; give a file that `sidlsg images features` wrote")
+    return FeatureSet(features=tensors["features"], source=_source(values))
+
+
+def load_statistics(path: Path) -> tuple[FeatureStatistics, Source]:
+    """Read what `save_statistics` wrote, or make statistics of what `save_features` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind.
+    """
+    tensors, values = load_tensors(path)
+    if is_features(values):
+        features = load_features(path)
+        return features.statistics, features.source
+    if values.get("kind") != _STATISTICS or set(tensors) != {"sum", "outer"}:
+        raise InputError(f"{path} holds no statistics of features; give a file that `sidlsg images` wrote")
     statistics = FeatureStatistics(len(tensors["sum"]))
     if tensors["outer"].shape != statistics.outer.shape or tensors["outer"].dtype != torch.float64:
         raise InputError(f"the statistics in {path} do not fit together; make the file again")
     statistics.count, statistics.sum, statistics.outer = int(values["count"]), tensors["sum"], tensors["outer"]
-    return statistics, Source(**{name: str(values[name]) for name in Source.__dataclass_fields__})
+    return statistics, _source(values)
+
+
+def is_features(values: Mapping[str, Any]) -> bool:
+    """Whether a file's values say that it holds features rather than statistics."""
+    return values.get("kind") == _FEATURES
+
+
+def _source(values: Mapping[str, Any]) -> Source:
+    return Source(**{name: str(values[name]) for name in Source.__dataclass_fields__})
 
 
 def import_mu_sigma(path: Path) -> Gaussian:

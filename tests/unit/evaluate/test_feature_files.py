@@ -10,11 +10,19 @@ import pytest
 import torch
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.feature_files import (
+    FeatureSet,
+    Source,
+    import_mu_sigma,
+    load_features,
+    load_statistics,
+    save_features,
+    save_statistics,
+)
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.reference import Source, import_mu_sigma, load_statistics, save_statistics
 from sidlsg.tensors import save_tensors
 
-SOURCE = Source(protocol="fid/made-up", network_sha256="a" * 64, images_sha256="b" * 64)
+SOURCE = Source(space="made-up/clean", network_sha256="a" * 64, images_sha256="b" * 64)
 
 
 def features(seed: int, count: int = 50, dim: int = 6) -> torch.Tensor:
@@ -32,10 +40,22 @@ def test_statistics_come_back_bit_by_bit_and_merge(tmp_path: Path) -> None:
     assert frechet_distance(one.merge(two), other) == pytest.approx(frechet_distance(whole, other), rel=1e-12)
 
 
+def test_features_come_back_and_make_statistics(tmp_path: Path) -> None:
+    save_features(FeatureSet(features=features(0).float(), source=SOURCE), tmp_path / "f.safetensors")
+    found = load_features(tmp_path / "f.safetensors")
+    assert torch.equal(found.features, features(0).float())
+    assert found.source == SOURCE
+    statistics, source = load_statistics(tmp_path / "f.safetensors")
+    assert torch.equal(statistics.outer, FeatureStatistics(6).update(features(0).float()).outer)
+    assert source == SOURCE
+
+
 def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
     save_tensors(tmp_path / "other.safetensors", {"sum": torch.zeros(3)}, {})
-    with pytest.raises(InputError, match="holds no feature statistics"):
+    with pytest.raises(InputError, match="holds no statistics of features"):
         load_statistics(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="holds no features"):
+        load_features(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="no such file"):
         load_statistics(tmp_path / "none.safetensors")
 
