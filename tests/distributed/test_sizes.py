@@ -143,7 +143,8 @@ def test_gradients_travel_once_an_update(workers: Workers) -> None:
 @pytest.mark.parametrize("kind", BOTH)
 def test_half_precision_trains_in_several_processes(workers: Workers, kind: str) -> None:
     """With one micro-batch a process and with two: weights are frozen at their first pass, trained at the second."""
-    shared = {"dtype": "float32", "precision": "bf16", "iterations": 1}
+    # In an untrained network rounding to half would be most of the two scores' difference.
+    shared = {"dtype": "float32", "precision": "bf16", "iterations": 1, "bundled": True}
     jobs = [shared | {"parallel": kind, "batch": batch, "name": f"{kind}-{batch}"} for batch in (4, 8)]
     alone = workers.do(1, *(job | {"name": f"alone-{job['batch']}"} for job in jobs))
     for one, many in zip(alone, workers.do(2, *jobs), strict=True):
