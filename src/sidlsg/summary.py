@@ -20,7 +20,7 @@ def print_scores(card: Scorecard) -> None:
         table.add_column(subject.subject.replace(" ", "\n", 1) + own, justify="right")
     for name, score in protocols.items():
         values = ({each.name: each for each in subject.scores}.get(name) for subject in card.subjects)
-        cells = ("" if value is None else f"{value.value:.4g}" for value in values)
+        cells = ("" if value is None else _short(value.value) for value in values)
         table.add_row(f"{name} {'↑' if score.higher_is_better else '↓'}", *cells)
     console = Console()
     console.print(table)
@@ -28,6 +28,11 @@ def print_scores(card: Scorecard) -> None:
         console.print(f"  {name}: {score.protocol}, {score.n:,} images", highlight=False)
     if card.reused:
         console.print("  * from the teacher's own scorecard: same files, protocol and reference", highlight=False)
+
+
+def _short(value: float) -> str:
+    """Four digits; what is near 0 needs no more places than the others."""
+    return f"{value:.4g}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
 def print_verdict(verdict: Verdict) -> None:
