@@ -65,7 +65,7 @@ def score_table(scorecard: Scorecard) -> ScoreTable:
     """Lay the scores out in the scorecard's order."""
     columns = tuple(dict.fromkeys(_column(score) for subject in scorecard.subjects for score in subject.scores))
     best = {column: _best(scorecard, column) for column in columns}
-    decimals = {column: _decimals(_values(scorecard, column)) for column in columns}
+    decimals = {column: _decimals(_values(scorecard, column), _widths(scorecard, column)) for column in columns}
     rows = []
     for subject in scorecard.subjects:
         scores = {_column(score): score for score in subject.scores}
@@ -114,12 +114,22 @@ def _best(scorecard: Scorecard, column: Column) -> float | None:
     return (max if column.higher_is_better else min)(values) if len(values) > 1 else None
 
 
-def _decimals(values: list[float]) -> int:
-    """The same for a whole column, so that its numbers line up: two digits of the smallest one are shown."""
+def _widths(scorecard: Scorecard, column: Column) -> list[float]:
+    """Half of each interval."""
+    scores = (score for subject in scorecard.subjects for score in subject.scores if _column(score) == column)
+    return [(score.interval[1] - score.interval[0]) / 2 for score in scores if score.interval is not None]
+
+
+def _decimals(values: list[float], widths: list[float]) -> int:
+    """The same for a whole column, so that its numbers line up.
+
+    Two digits are shown of the narrowest interval, or of the smallest number where there are no intervals.
+    """
     sizes = [abs(value) for value in values if value]
     if not sizes:
         return 2
-    return min(6, max(2 if max(sizes) > 1 else 3, 1 - math.floor(math.log10(min(sizes)))))
+    least = min([width for width in widths if width > 0] or sizes)
+    return min(6, max(2 if max(sizes) > 1 else 3, 1 - math.floor(math.log10(least))))
 
 
 def _cell(score: Score, decimals: int, best: bool) -> Cell:
