@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from sidlsg.errors import InputError, nearest
 
@@ -43,13 +43,17 @@ def with_changes(instance: T, changes: dict[str, Any], fixed: tuple[str, ...] = 
         for field in dataclasses.fields(instance)  # type: ignore[arg-type]
         if field.name not in fixed
     }
+    declared = get_type_hints(type(instance))
+    values = dict(changes)
     for name, value in changes.items():
         if name not in current:
             raise InputError(
                 f"{what} has no value {name!r}{nearest(name, current)}; it has: {', '.join(sorted(current))}"
             )
-        kind = type(current[name])
+        # A default may be written 1000 where any number is meant.
+        kind = float if declared[name] is float else type(current[name])
         fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
         if not fits or isinstance(value, bool) is not (kind is bool):
             raise InputError(f"{name} is {value!r}; it must be of kind {kind.__name__}, like {current[name]!r}")
-    return dataclasses.replace(instance, **changes)  # type: ignore[type-var]
+        values[name] = float(value) if kind is float else value
+    return dataclasses.replace(instance, **values)  # type: ignore[type-var]

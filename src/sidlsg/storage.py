@@ -217,6 +217,22 @@ def _require_folders(path: Path) -> None:
             raise InputError(f"output {path} cannot be made: {parent} is a file; give a path through folders alone")
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder and try to write in it, before work begins that ends there.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written to {folder.absolute()}: {error.strerror}; give an output elsewhere"
+        ) from error
+
+
 def refuse_inside(target: Path, **places: Path) -> None:
     """Check that nothing that is needed lies inside an output folder, which is replaced as a whole.
 

@@ -149,6 +149,10 @@ class FolderStore:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError) as error:
                 raise InputError(f"{self.folder} lies under a file; give a path through folders alone") from error
+            except OSError as error:
+                raise InputError(
+                    f"{self.folder} cannot be made: {error.strerror}; give a folder that you may write to"
+                ) from error
 
     def put(self, name: str, file: Path, sha256: str) -> None:
         """See `Store`."""

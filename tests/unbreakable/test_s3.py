@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from services.seaweedfs import SeaweedFS
-from sidlsg.errors import InputError, SidlsgError
+from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.state import TrainingState
+from sidlsg.errors import InputError, SidlsgError, StorageError
 from sidlsg.s3 import S3Store
 
 
@@ -141,3 +145,55 @@ def test_wrong_credentials_are_one_line_before_any_training(
         start(f"{s3_place}/run")
     assert "\n" not in str(caught.value)
     assert "not-the-secret" not in str(caught.value)
+
+
+def test_a_server_that_dies_while_half_an_iteration_goes_up_leaves_the_whole_one(
+    make_unet: Any, s3_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have the same number: the half one's files must not take the others' places before it is complete."""
+    state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
+    saved = Checkpoints(place=s3_place, run=RunIdentity({"of": "this test"}), report=print)
+    state.iteration = 10
+    saved.save(state, wait=True)
+    state.iteration = 20
+    saved.save(state, wait=True)
+    whole = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    with torch.no_grad():
+        for parameter in state.fake_score.parameters():
+            parameter += 1
+    state.fake_score_done = True
+    with monkeypatch.context() as broken:
+        broken.setattr(saved._store, "write", lambda *_: (_ for _ in ()).throw(StorageError("the server is gone")))
+        with pytest.raises(SidlsgError, match="the newest complete one is 20"):
+            saved.save(state, wait=True)
+    assert saved.load_latest(state) == f"{s3_place}/000000020"
+    assert not state.fake_score_done
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in state.tensors().items())
+    # Complete, it replaces the whole one, and nothing of that one stays.
+    state.fake_score_done = True
+    saved.save(state, wait=True)
+    assert saved.load_latest(state) == f"{s3_place}/000000020"
+    assert state.fake_score_done
+    names = [name for name in saved._store.names("000000020/") if name.endswith(".safetensors")]
+    assert names
+    assert all("/half-" in name for name in names)
+
+
+def test_an_old_manifest_that_is_damaged_stops_no_later_checkpoint(make_unet: Any, s3_place: str) -> None:
+    state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
+    lines: list[str] = []
+    saved = Checkpoints(place=s3_place, run=RunIdentity({"of": "this test"}), report=lines.append, keep=3)
+    for iteration in (10, 20):
+        state.iteration = iteration
+        saved.save(state, wait=True)
+    store = saved._store
+    assert isinstance(store, S3Store)
+    key = "000000010/checkpoint.json"
+    there = store._client.head_object(Bucket=store.bucket, Key=key)
+    store._client.put_object(Bucket=store.bucket, Key=key, Body=b"{}", Metadata=there["Metadata"])
+    again = Checkpoints(place=s3_place, run=RunIdentity({"of": "this test"}), report=lines.append, keep=3)
+    assert again.load_latest(state) == f"{s3_place}/000000020"
+    state.iteration = 30
+    again.save(state, wait=True)
+    assert again.iterations()[-1] == 30
+    assert lines == []

@@ -18,6 +18,7 @@ from sidlsg.storage import (
     atomic_write,
     refuse_foreign,
     refuse_inside,
+    require_writable,
     sha256_bytes,
     sha256_file,
     sha256_files,
@@ -208,3 +209,12 @@ def test_only_one_is_in_a_folder_at_a_time(tmp_path: Path) -> None:
             pass
     with alone_in(tmp_path):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_found_before_work_begins(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for place in (Path("/proc/x/y"), tmp_path / "file" / "folder"):
+        with pytest.raises(InputError, match=r"nothing can be written to .*; give an output elsewhere"):
+            require_writable(place)

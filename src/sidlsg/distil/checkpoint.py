@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.world import World
 from sidlsg.errors import ContentError, InputError, SidlsgError
-from sidlsg.storage import atomic_write, sha256_file
+from sidlsg.storage import atomic_write, sha256_bytes, sha256_file
 from sidlsg.store import Store, open_store
 
 MANIFEST = "checkpoint.json"
 FILE_BYTES = 2**30
 """About how large a file gets: writing one needs its size in memory once more."""
-_NAME = re.compile(r"(\d{9})/(.+)")
+_NAME = re.compile(rf"(\d{{9}})/({re.escape(MANIFEST)}|(?:half-)?shard-[^/]*\.safetensors)")
 _UNFINISHED = ".unfinished-"
 _BEFORE = "-before"
 
@@ -56,8 +56,9 @@ class Manifest:
     """Of the EMA, where it was evaluated at this point; lower is better."""
 
     def to_json(self) -> str:
-        """JSON text."""
-        return json.dumps({**vars(self), "run": self.run.parts}, sort_keys=True) + "\n"
+        """JSON text, with a digest of the rest in it."""
+        values = {**vars(self), "run": self.run.parts}
+        return json.dumps({**values, "sha256": _values_digest(values)}, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -68,9 +69,15 @@ class Manifest:
         """
         try:
             values = json.loads(text)
+            if values.pop("sha256") != _values_digest(values):
+                raise ValueError("another digest")
             return cls(**{**values, "run": RunIdentity(values["run"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"its {MANIFEST} is damaged") from error
+
+
+def _values_digest(values: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())
 
 
 @dataclass
@@ -97,12 +104,16 @@ class Checkpoints:
     accept_changes: bool = False
     """Whether to continue a run whose recipe, teacher, prompts, seed or code was another."""
     _writing: _Writing | None = None
+    _saved: tuple[int, bool] | None = None
+    """Iteration, and whether its fake score's update was done, of what this process wrote last."""
     _damaged: set[int] = field(default_factory=set)
     """The iterations whose checkpoints were passed over."""
+    _spared: set[int] = field(default_factory=set)
+    """Those of them that stay all the same, for all were damaged: somebody may mend what made them so."""
 
     def __post_init__(self) -> None:
         # On disk; None on S3.
-        self.folder = None if "://" in self.place else Path(self.place)
+        self.folder = None if "://" in self.place else Path(self.place).expanduser()
         self._store: Store = open_store(self.place)
         # Of this process at this place alone; another place's may be in use.
         self._temporary = f"sidlsg-{hashlib.sha256(self.place.encode()).hexdigest()[:16]}-{self.world.rank}-"
@@ -122,6 +133,9 @@ class Checkpoints:
             SidlsgError: with `wait`, it could not be written.
         """
         self.wait()
+        done = (state.iteration, state.fake_score_done)
+        if done == self._saved:
+            return  # asked to end right after it was written
         if state.device.type == "cuda":
             torch.cuda.synchronize()  # offloaded states may still be on their way to the host
         staged = {name: _on_host(tensor) for name, tensor in state.tensors().items()}
@@ -131,6 +145,7 @@ class Checkpoints:
         def write() -> None:
             try:
                 self._write(staged, Manifest(state_iteration, self.run, counters, {}, score))
+                self._saved = done
             except BaseException as error:  # a thread's errors would be lost
                 writing.error = error
                 if not wait and self.world.leads and isinstance(error, SidlsgError | OSError):
@@ -173,6 +188,7 @@ class Checkpoints:
         Raises:
             InputError: the checkpoints belong to another run, and changes are not accepted.
         """
+        self._saved = None
         for iteration in reversed(self._agreed(self.iterations)):
             name = f"{self.place.rstrip('/')}/{iteration:09d}"
             problem = self._load(iteration, state)
@@ -181,6 +197,7 @@ class Checkpoints:
             if self.world.leads:
                 self.report(f"checkpoint {name} is damaged ({problem}): passed over")
             self._damaged.add(iteration)
+        self._spared = set(self._damaged)
         return None
 
     def iterations(self) -> list[int]:
@@ -194,13 +211,17 @@ class Checkpoints:
             ValueError: it is damaged.
             SidlsgError: it cannot be read.
         """
-        return Manifest.from_json(self._store.read(f"{iteration:09d}/{MANIFEST}"))
+        found = Manifest.from_json(self._store.read(f"{iteration:09d}/{MANIFEST}"))
+        if found.iteration != iteration:
+            raise ValueError(f"its {MANIFEST} is that of iteration {found.iteration}")
+        return found
 
     def best(self) -> int | None:
         """The iteration of the checkpoint with the best score; None where none has one."""
         scores = {}
         for iteration in self._good():
-            with contextlib.suppress(ValueError):
+            # One that cannot be read has no score, whether or not it was looked at before.
+            with contextlib.suppress(ValueError, ContentError):
                 scores[iteration] = self.manifest(iteration).score
         scored = {iteration: score for iteration, score in scores.items() if score is not None}
         return min(scored, key=lambda iteration: (scored[iteration], -iteration), default=None)
@@ -215,7 +236,9 @@ class Checkpoints:
     def _clear_remains(self) -> None:
         """Delete what a run that was killed left; nobody else writes here."""
         for left in Path(tempfile.gettempdir()).glob(f"{self._temporary}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            process = left.name.removeprefix(self._temporary).partition("-")[0]
+            if not Path(f"/proc/{process}").exists():
+                shutil.rmtree(left, ignore_errors=True)
         if self.folder is None or not self.world.leads:
             return
         for left in self.folder.glob(f"{_UNFINISHED}*{_BEFORE}"):
@@ -234,10 +257,13 @@ class Checkpoints:
             problem: Exception | None = None
             files: dict[str, str] = {}
             try:
-                files = {path.name: sha256_file(path) for path in mine}
+                # On S3 a file cannot take another's place together with the rest. Half an iteration later the
+                # checkpoint has the same number, so its files get names of their own.
+                half = "half-" if self.folder is None and manifest.counters["fake_score_done"] else ""
+                files = {f"{half}{path.name}": sha256_file(path) for path in mine}
                 if self.folder is None:
-                    for file, digest in files.items():
-                        self._store.put(f"{name}/{file}", folder / file, digest)
+                    for path, (file, digest) in zip(mine, files.items(), strict=True):
+                        self._store.put(f"{name}/{file}", path, digest)
             except (OSError, SidlsgError) as error:
                 problem = error
             self._fail_together(problem)
@@ -245,11 +271,16 @@ class Checkpoints:
             if self.world.leads:
                 try:
                     self._publish(name, folder, Manifest(**{**vars(manifest), "files": everyone}))
-                    self._damaged.discard(manifest.iteration)
-                    self._drop_old()
                 except (OSError, SidlsgError) as error:
                     problem = error
             self._fail_together(problem)
+        self._damaged.discard(manifest.iteration)
+        if self.world.leads:
+            try:
+                self._drop_old(name, everyone)
+            except (OSError, SidlsgError) as error:
+                reason = " ".join(str(error).split())
+                self.report(f"checkpoint {manifest.iteration} is written; older ones could not be deleted: {reason}")
 
     def _fail_together(self, problem: Exception | None) -> None:
         """Raise this process's problem, or the first of another's: none goes on as if a checkpoint were there."""
@@ -265,7 +296,7 @@ class Checkpoints:
         if self.folder is None:
             folder, problem = Path(), None
             try:
-                folder = Path(tempfile.mkdtemp(prefix=self._temporary))
+                folder = Path(tempfile.mkdtemp(prefix=f"{self._temporary}{os.getpid()}-"))
             except OSError as error:
                 problem = error
             self._fail_together(problem)  # else the others would wait for this process's parts
@@ -305,10 +336,16 @@ class Checkpoints:
         os.replace(folder, target)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def _drop_old(self) -> None:
-        """Delete all but the newest and the best, and what runs that were killed left half sent or half deleted."""
-        stay = {*self._good()[-self.keep :], self.best()}
+    def _drop_old(self, name: str, files: Mapping[str, str]) -> None:
+        """Delete all but the newest and the best, and what runs that were killed left half sent or half deleted.
+
+        Args:
+            name: of the checkpoint that was just written.
+            files: what belongs to it.
+        """
+        stay = {*self._good()[-self.keep :], self.best(), *self._spared}
         go = [match for match in self._found() if int(match[1]) not in stay]
+        go += [match for match in self._found() if match[1] == name and match[2] not in {MANIFEST, *files}]
         # The manifests first: a checkpoint that is half deleted must not count.
         self._store.delete([match[0] for match in go if match[2] == MANIFEST])
         self._store.delete([match[0] for match in go if match[2] != MANIFEST])
@@ -363,7 +400,7 @@ class Checkpoints:
             # One process of each machine fetches them for all; torchrun numbers a machine's processes in a row.
             mine = ""
             if self.world.local_rank == 0:
-                mine = stack.enter_context(tempfile.TemporaryDirectory(prefix=self._temporary))
+                mine = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{self._temporary}{os.getpid()}-"))
             scratch = Path([place for place in self.world.gather(mine)[: self.world.rank + 1] if place][-1])
             problem = None
             if mine:

@@ -34,7 +34,7 @@ from sidlsg.package import TRAINING_CODE, code_digest
 from sidlsg.places import resolve
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
-from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside
+from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside, require_writable
 from sidlsg.store import open_store
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.images import Images
@@ -119,6 +119,8 @@ def distil(
         AlarmError: an alarm ended the run.
     """
     extras = extras or Extras()
+    if "://" not in str(checkpoints):
+        checkpoints = Path(checkpoints).expanduser()
     refuse_foreign(output, Student.FILE)
     refuse_inside(output, prompts=prompts, teacher=teacher)
     if "://" not in str(checkpoints):
@@ -134,6 +136,8 @@ def distil(
     # From the start: loading takes minutes, and an export that is asked to end is soon done.
     with stop.listening(), joined() as world, _alone(world, str(checkpoints)):
         world.share(recipe.batch)
+        if world.leads:
+            require_writable(output.parent)  # not after days of training
         loaded = load_teacher(teacher, text_device=world.device)
         # Shards may make the text encoder needless; it is small beside what must fit.
         check_fits(

@@ -79,7 +79,7 @@ class Estimate:
         """What would make it fit."""
         best = self.fits_enough or self.fits_one
         if best is None:
-            return "nothing that can be turned on: more memory, or several GPUs with --set parallel=fsdp"
+            return "more memory, or several GPUs with --set parallel=fsdp"
         return self.flags(best)
 
 

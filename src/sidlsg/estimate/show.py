@@ -52,7 +52,7 @@ def _fit(found: Estimate) -> list[str]:
     else:
         lines = ["It does not fit, not even one image at once."]
     if found.fits_one is None:
-        return [*lines, f"No options make it fit: {found.advice}."]
+        return [*lines, f"No options make it fit; it takes {found.advice}."]
     lines.append(_choice(found, "Cheapest options for one image at once", found.fits_one))
     if found.fits_enough is not None and found.fits_enough.settings != found.fits_one.settings:
         lines.append(_choice(found, f"Cheapest options for {ENOUGH} or more", found.fits_enough))

@@ -160,7 +160,11 @@ class Recipe:
     @property
     def identity(self) -> dict[str, str]:
         """By name, the values that decide the result; how the machine is used and what is logged do not."""
-        return {name: json.dumps(value) for name, value in self.values().items() if name not in MACHINE}
+        values = self.values() | {"scales": {name: float(value) for name, value in self.scales.items()}}
+        floats = {field.name for field in dataclasses.fields(self) if field.type == "float"}
+        # 1 and 1.0 are one value.
+        values |= {name: float(values[name]) for name in floats}
+        return {name: json.dumps(value) for name, value in values.items() if name not in MACHINE}
 
     def require_gate(self) -> GateRules:
         """The gate's rules.

@@ -209,3 +209,85 @@ def test_networks_of_another_kind_are_refused(
     other.generator.register_parameter("more", torch.nn.Parameter(torch.zeros(3)))
     with pytest.raises(InputError, match="another kind"):
         checkpoints(tmp_path).load_latest(other)
+
+
+def test_others_files_stay(state: TrainingState, tmp_path: Path) -> None:
+    """A folder that only looks like a checkpoint's is not ours to delete."""
+    mine = tmp_path / "123456789" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    saved = checkpoints(tmp_path, keep=1)
+    for seed in range(3):
+        take_a_step(state, seed)
+        saved.save(state, wait=True)
+    assert mine.read_text() == "precious"
+    assert saved_in(tmp_path) == ["000000003", "123456789"]
+
+
+@pytest.mark.parametrize("damage", ["images_seen", "iteration"])
+def test_a_manifest_that_is_still_json_is_checked_as_well(state: TrainingState, tmp_path: Path, damage: str) -> None:
+    lines: list[str] = []
+    saved = checkpoints(tmp_path, lines.append)
+    for seed in range(2):
+        take_a_step(state, seed)
+        saved.save(state, wait=True)
+    manifest = tmp_path / "000000002" / MANIFEST
+    if damage == "images_seen":
+        manifest.write_text(manifest.read_text().replace('"images_seen": 8', '"images_seem": 8', 1))
+    else:  # another checkpoint's
+        manifest.write_bytes((tmp_path / "000000001" / MANIFEST).read_bytes())
+    assert saved.load_latest(state) == f"{tmp_path}/000000001"
+    assert "000000002 is damaged" in lines[0]
+
+
+def test_where_all_are_damaged_they_stay_for_somebody_to_mend(state: TrainingState, tmp_path: Path) -> None:
+    saved = checkpoints(tmp_path, keep=1)
+    take_a_step(state, 0)
+    state.iteration = 50
+    saved.save(state, wait=True)
+    next((tmp_path / "000000050").glob("*.safetensors")).unlink()
+    again = checkpoints(tmp_path, keep=1)
+    assert again.load_latest(state) is None
+    for iteration in (1, 2):
+        state.iteration = iteration
+        again.save(state, wait=True)
+    assert saved_in(tmp_path) == ["000000002", "000000050"]
+
+
+def test_what_cannot_be_deleted_is_reported_and_the_checkpoint_is_there(
+    state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    saved = checkpoints(tmp_path, lines.append, keep=1)
+
+    def refuse(_: Any) -> None:
+        raise SidlsgError("the server is busy")
+
+    monkeypatch.setattr(saved._store, "delete", refuse)
+    for seed in range(2):
+        take_a_step(state, seed)
+        saved.save(state, wait=True)
+    assert saved.iterations() == [1, 2]
+    assert lines[-1] == "checkpoint 2 is written; older ones could not be deleted: the server is busy"
+
+
+def test_a_home_folder_is_found(state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    saved = Checkpoints(place="~/states", run=RUN, report=print)
+    take_a_step(state, 0)
+    saved.save(state, wait=True)
+    assert saved_in(tmp_path) == ["states"]
+    assert saved.load_latest(state) == "~/states/000000001"
+
+
+def test_what_was_just_written_is_not_written_again(state: TrainingState, tmp_path: Path) -> None:
+    saved = checkpoints(tmp_path)
+    take_a_step(state, 0)
+    saved.save(state, wait=True)
+    stamp = (tmp_path / "000000001" / MANIFEST).stat().st_mtime_ns
+    saved.save(state, wait=True)
+    assert (tmp_path / "000000001" / MANIFEST).stat().st_mtime_ns == stamp
+    state.fake_score_done = True
+    saved.save(state, wait=True)
+    assert (tmp_path / "000000001" / MANIFEST).stat().st_mtime_ns != stamp

@@ -56,7 +56,7 @@ def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixtur
     print_estimate(unknown, "bundled:tiny-sd", price=0)
     text = capsys.readouterr().out
     assert "no time, no price" in text
-    assert "No options make it fit: nothing that can be turned on" in text
+    assert "No options make it fit; it takes more memory, or several GPUs" in text
 
 
 def test_a_batch_that_does_not_divide_is_refused(tiny_config: dict[str, Any]) -> None:

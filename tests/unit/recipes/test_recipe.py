@@ -53,7 +53,7 @@ def test_values_are_replaced_by_json() -> None:
         ({"log_every": 0}, "log_every is 0"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"iterations": "many"}, "iterations is 'many'; it must be of kind int"),
-        ({"lr": 0}, "lr is 0; it must be a finite number above 0"),
+        ({"lr": 0}, "lr is 0.0; it must be a finite number above 0"),
         ({"lr": math.nan}, "lr is nan; it must be a finite number above 0"),
         ({"fake_score_lr": math.inf}, "fake_score_lr is inf; it must be a finite number above 0"),
         ({"adam_eps": -1e-8}, "adam_eps is -1e-08"),
@@ -109,3 +109,13 @@ def test_a_recipe_without_a_gate_says_so() -> None:
     assert RECIPES["tiny"].require_gate() is RECIPES["tiny"].gate
     with pytest.raises(InputError, match="recipe 'sd15' has no gate"):
         RECIPES["sd15"].require_gate()
+
+
+def test_whole_numbers_and_floats_are_one_value() -> None:
+    """`--set alpha=1` goes on from checkpoints of alpha 1.0, and a float may replace a default of 1000."""
+    recipe = recipe_with_changes("tiny", "{}")
+    same = recipe_with_changes("tiny", json.dumps({"alpha": int(recipe.alpha)}))
+    assert same.identity == recipe.identity
+    assert recipe_with_changes("tiny", '{"ema_half_life": 1500.5}').ema_half_life == 1500.5
+    kappa2 = recipe_with_changes("sd15_kappa2", "{}")
+    assert recipe_with_changes("sd15_kappa2", '{"scales": {"kappa": 2.0}}').identity == kappa2.identity
