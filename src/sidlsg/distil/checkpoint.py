@@ -344,8 +344,10 @@ class Checkpoints:
             files: what belongs to it.
         """
         stay = {*self._good()[-self.keep :], self.best(), *self._spared}
-        go = [match for match in self._found() if int(match[1]) not in stay]
-        go += [match for match in self._found() if match[1] == name and match[2] not in {MANIFEST, *files}]
+        ours = {MANIFEST, *files}
+        go = [
+            match for match in self._found() if int(match[1]) not in stay or (match[1] == name and match[2] not in ours)
+        ]
         # The manifests first: a checkpoint that is half deleted must not count.
         self._store.delete([match[0] for match in go if match[2] == MANIFEST])
         self._store.delete([match[0] for match in go if match[2] != MANIFEST])

@@ -11,19 +11,13 @@ from torch import Tensor
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.distances import frechet_interval, kernel_distance_with_interval
-from sidlsg.evaluate.feature_files import (
-    FeatureSet,
-    Source,
-    import_mu_sigma,
-    load_statistics,
-)
+from sidlsg.evaluate.feature_files import FeatureSet, Source, import_mu_sigma, load_features_or_statistics
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import Protocol
 from sidlsg.evaluate.uncertainty import share_interval
 from sidlsg.records import Record, Score
 from sidlsg.storage import sha256_bytes, sha256_file
-from sidlsg.tensors import load_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +62,17 @@ def load_references(path: Path) -> References:
     """
     if path.suffix == ".npz":
         return References(place=str(path), digest=_digest(path), moments=import_mu_sigma(path))
-    statistics, source = load_statistics(path)
-    tensors, _ = load_tensors(path)
+    found = load_features_or_statistics(path)
+    if found is None:
+        raise InputError(f"{path} holds no features or statistics; give a file that `sidlsg images` wrote")
+    features = found.features if isinstance(found, FeatureSet) else None
+    statistics, source = (found.statistics, found.source) if isinstance(found, FeatureSet) else found
     parts = (source.space, source.network_sha256, source.images_sha256)
     return References(
         place=str(path),
         digest=sha256_bytes("\n".join(parts).encode()),
         source=source,
-        features=tensors.get("features"),
+        features=features,
         statistics=statistics,
     )
 

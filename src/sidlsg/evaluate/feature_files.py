@@ -61,10 +61,10 @@ def load_features(path: Path) -> FeatureSet:
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
-    tensors, values = load_tensors(path)
-    if not is_features(values) or set(tensors) != {"features"} or tensors["features"].dim() != 2:
+    found = load_features_or_statistics(path)
+    if not isinstance(found, FeatureSet):
         raise InputError(f"{path} holds no features; give a file that `sidlsg images features` wrote")
-    return FeatureSet(features=tensors["features"], source=_source(values))
+    return found
 
 
 def load_statistics(path: Path) -> tuple[FeatureStatistics, Source]:
@@ -73,22 +73,28 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Source]:
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
-    tensors, values = load_tensors(path)
-    if is_features(values):
-        features = load_features(path)
-        return features.statistics, features.source
-    if values.get("kind") != _STATISTICS or set(tensors) != {"sum", "outer"}:
+    found = load_features_or_statistics(path)
+    if found is None:
         raise InputError(f"{path} holds no statistics of features; give a file that `sidlsg images` wrote")
+    return (found.statistics, found.source) if isinstance(found, FeatureSet) else found
+
+
+def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatistics, Source] | None:
+    """Read either kind; None for tensors of another kind.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    tensors, values = load_tensors(path)
+    if values.get("kind") == _FEATURES and set(tensors) == {"features"} and tensors["features"].dim() == 2:
+        return FeatureSet(features=tensors["features"], source=_source(values))
+    if values.get("kind") != _STATISTICS or set(tensors) != {"sum", "outer"}:
+        return None
     statistics = FeatureStatistics(len(tensors["sum"]))
     if tensors["outer"].shape != statistics.outer.shape or tensors["outer"].dtype != torch.float64:
         raise InputError(f"the statistics in {path} do not fit together; make the file again")
     statistics.count, statistics.sum, statistics.outer = int(values["count"]), tensors["sum"], tensors["outer"]
     return statistics, _source(values)
-
-
-def is_features(values: Mapping[str, Any]) -> bool:
-    """Whether a file's values say that it holds features rather than statistics."""
-    return values.get("kind") == _FEATURES
 
 
 def _source(values: Mapping[str, Any]) -> Source:
