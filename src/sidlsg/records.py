@@ -239,6 +239,18 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StyleMean:
+    """One style's row of HPSv2's table."""
+
+    protocol: str
+    style: str
+    mean: float
+    """Over all images of the style."""
+    deviation: float
+    """Standard deviation of the means of ten groups of consecutive prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SubjectScores:
     """All scores of one generator under one way of sampling it."""
 
@@ -247,6 +259,8 @@ class SubjectScores:
     steps: int
     guidance_scale: float
     scores: tuple[Score, ...]
+    styles: tuple[StyleMean, ...] = ()
+    """HPSv2 by style; none where it was not measured."""
 
     def score(self, name: str) -> Score:
         """The score of that name.
@@ -261,6 +275,19 @@ class SubjectScores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extreme:
+    """One of the images that fit their prompts best, or worst."""
+
+    prompt: str
+    seed: int
+    value: float
+    measure: str
+    """What `value` is, in words; higher is better."""
+    best: bool
+    picture: FileRef
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scorecard(Record):
     """What evaluation found for a student, and for its teacher under the same protocols."""
 
@@ -268,10 +295,17 @@ class Scorecard(Record):
     student_sha256: str
     teacher_sha256: str
     package_sha256: str
+    recipe: str = ""
+    """The student's, as are the next three: what its row is named by beside other students'. Empty if not known."""
+    strategy: str = ""
+    kappas: tuple[float, float, float, float] | None = None
+    images_seen: int | None = None
     subjects: tuple[SubjectScores, ...]
     grids: tuple[FileRef, ...]
     """One grid a subject, of the same prompts and noises: `grids/<subject>.png`."""
     grid_prompts: tuple[str, ...]
+    extremes: tuple[Extreme, ...] = ()
+    """Of the student: the best first, then the worst first."""
     reused: tuple[str, ...]
     """Subjects whose scores came from the teacher's own scorecard."""
     seconds: float
