@@ -3,22 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+GPU_VENV := .venv-eval-gpu
+GPU_BIN := $(GPU_VENV)/bin
+GPU_READY := $(GPU_VENV)/.ready
+# A torchvision is made for one torch.
+GPU_PINS := torch==2.14.1 torchvision==0.29.1 open-clip-torch==3.3.0 timm==1.0.31 ftfy==6.3.1
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench lint format clean
+.PHONY: help setup demo test test-long test-eval-gpu bench lint format clean
 
 help:  ## What can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+define new_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Python 3.11 is needed; give it with PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(1) \
+		|| { echo "no venv module: apt-get install --no-install-recommends python3-venv"; exit 1; }
+endef
 
 setup: $(READY)  ## Make .venv with everything in it, the same versions each time
 
 # torch comes first and alone: a CPU build that is there must satisfy what follows, else pip takes a build with CUDA.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-		|| { echo "Python 3.11 is needed; give it with PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) \
-		|| { echo "no venv module: apt-get install --no-install-recommends python3-venv"; exit 1; }
+	$(call new_venv,$(VENV))
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,dev]'
 	@touch $@
@@ -31,6 +40,18 @@ test: $(READY)  ## Run the tests
 
 test-long: $(READY)  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+test-eval-gpu: $(GPU_READY)  ## Run the tests of CLIP's networks; downloads some GB first
+	$(GPU_BIN)/python -m pytest tests/eval_gpu
+
+# Apart from .venv, for this torchvision loads beside the build of torch with CUDA alone. Downloads that build with
+# NVIDIA's libraries, several GB, 7 GB on the disk; no network's weights are among it, and the tests need no GPU.
+$(GPU_READY): pyproject.toml constraints.txt
+	$(call new_venv,$(GPU_VENV))
+	grep -v '^torch==' constraints.txt > $(GPU_VENV)/constraints.txt
+	PIP_CONSTRAINT=$(GPU_VENV)/constraints.txt $(GPU_BIN)/pip install --quiet $(GPU_PINS) \
+		--editable '.[kfp,judge,eval-gpu,dev]'
+	@touch $@
 
 bench: $(READY)  ## Measure against the released code's way; where a GPU is, at SD1.5's size too
 	$(BIN)/python benchmarks/tiny_cpu.py --output benchmarks/results/tiny_cpu.json
@@ -50,4 +71,4 @@ format: $(READY)  ## Put code into the project's format
 	$(BIN)/ruff format .
 
 clean:  ## Delete the environment, caches and the demo's run
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN)
+	rm -rf $(VENV) $(GPU_VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN)

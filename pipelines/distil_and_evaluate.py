@@ -44,6 +44,10 @@ def distil_and_evaluate(
     teacher_layout: str = "",
     judge: str = JUDGE,
     judge_sha256: str = "",
+    protocols: str = "",
+    weights: str = "",
+    teacher_settings: str = "",
+    keep_images: str = "",
     model_name: str = "sidlsg-tiny",
     tracking_uri: str = "http://mlflow:5000",
     checkpoints: str = "/tmp/sidlsg-checkpoints",
@@ -71,6 +75,10 @@ def distil_and_evaluate(
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         judge: Safetensors file of the network that reads generated images. A path, or bundled:NAME.
         judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        protocols: Published protocols to score by as well, with commas between. Empty for none.
+        weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
+        teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
+        keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
         model_name: Name of the registered model.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE that every step can open.
         checkpoints: Folder for checkpoints. One on a mounted volume lets a retried step go on where it stopped.
@@ -140,6 +148,11 @@ def distil_and_evaluate(
         held_out_sha256=held_out_sha256,
         judge=judge,
         judge_sha256=judge_sha256,
+        protocols=protocols,
+        weights=weights,
+        teacher_settings=teacher_settings,
+        keep_images=keep_images,
+        work=checkpoints,
         package_sha256=package_sha256,
     ).set_caching_options(True)
     judged = gate(

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Artifact, Metrics, Output
+from kfp.dsl import HTML, Artifact, Metrics, Output
 
 from sidlsg.components.images import IMAGE
 
@@ -19,9 +19,15 @@ def evaluate(
     held_out_sha256: str,
     judge: str,
     judge_sha256: str,
+    protocols: str,
+    weights: str,
+    teacher_settings: str,
+    keep_images: str,
+    work: str,
     package_sha256: str,
     scorecard: Output[Artifact],
     metrics: Output[Metrics],
+    html: Output[HTML],
 ) -> NamedTuple("Outputs", [("seconds", float)]):
     """Score a registered student beside its teacher and real images, all under the same protocols.
 
@@ -35,9 +41,17 @@ def evaluate(
         held_out_sha256: SHA-256 that the list must have. Empty for no check.
         judge: Safetensors file of the judge network. A local path, or bundled:NAME.
         judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        protocols: Published protocols to score by as well, with commas between. Empty for none.
+        weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
+        teacher_settings: How the teacher is sampled, such as "teacher 50 steps, CFG", with semicolons between. Empty
+            for the default.
+        keep_images: Folder or s3:// prefix that receives the pictures. Empty to keep none.
+        work: Folder or s3:// prefix for what was measured so far. One that outlives the step lets a retry go on where
+            it stopped.
         package_sha256: Digest of the code that runs, a part of the cache key.
         scorecard: All scores, with their protocols, and the image grids.
         metrics: The student's scores, each under its protocol.
+        html: The scores, beside published ones where there are any, on one page.
 
     Returns:
         seconds: How long it took.
@@ -47,28 +61,40 @@ def evaluate(
     import time
     from pathlib import Path
 
+    from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.stage import STUDENT
     from sidlsg.evaluate.stage import evaluate as run_stage
+    from sidlsg.evaluate.weights import parse_weights
+    from sidlsg.options import split_list
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.records import ModelVersion
     from sidlsg.registry.fetch import fetch_student
+    from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.lines import say
     from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
+    registered = ModelVersion.from_json(version)
+    name = f"evaluate-{registered.name}-{registered.version}-{registered.student_sha256[:8]}"
     with tempfile.TemporaryDirectory() as scratch:
         record = run_stage(
-            student=fetch_student(ModelVersion.from_json(version), tracking_uri, Path(scratch) / "student"),
+            student=fetch_student(registered, tracking_uri, Path(scratch) / "student"),
             teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),
             output=Path(scorecard.path),
             held_out=read_held_out(resolve(held_out, held_out_sha256)),
             judge=resolve(judge, judge_sha256),
             report=say,
+            published=load_published(split_list(protocols, ","), parse_weights(weights)),
+            settings=split_list(teacher_settings, ";") or None,
+            keep_images=f"{keep_images}/{name}" if keep_images else "",
+            parts=f"{work}/{name}",
         )
     for score in record.subject(STUDENT).scores:
         metrics.log_metric(f"{score.name} ({score.protocol})", score.value)
     # The metrics are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))
+    label = f"{registered.name} {registered.version}"
+    write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}")
     scorecard.metadata.update(sha256=record.digest, package_sha256=package_sha256)
     return (round(time.monotonic() - began, 1),)

@@ -14,9 +14,25 @@ import typer
 
 from sidlsg import __version__
 from sidlsg.changes import with_changes
-from sidlsg.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError
+from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
+from sidlsg.options import (
+    HeldOut,
+    JudgeFile,
+    Kappa,
+    Recipe,
+    Scale,
+    Seed,
+    Set,
+    Strategy,
+    TeacherLayout,
+    TeacherPlace,
+    TrackingUri,
+    recipe_changes,
+    rejection,
+)
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
+from sidlsg.run import commands as run_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -24,42 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turn a pretrained Stable Diffusion into a one-step generator (SiD-LSG), evaluated, registered and promoted.",
 )
-
-Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` lists them.")]
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Replace a value of the recipe; repeat for more.", show_default=False
-    ),
-]
-Kappa = Annotated[
-    float | None, typer.Option(help="The strategy's κ where it takes one (lsg, anti_cfg); the recipe's by default.")
-]
-Strategy = Annotated[
-    str | None,
-    typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
-]
-Scale = Annotated[
-    list[str],
-    typer.Option(
-        "--scale",
-        metavar="NAME=NUMBER",
-        help="A guidance scale, such as kappa4=3; repeat for more.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
-TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
-TeacherLayout = Annotated[
-    str,
-    typer.Option(
-        help="For a teacher that is one safetensors file: a folder with its pipeline's small files.",
-        show_default=False,
-    ),
-]
-HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
-JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
-TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
 
 DISK_FULL = "no space left on the device of {}; free some, or give another folder, and run the same command again"
 INTERRUPTED = 130
@@ -107,40 +87,16 @@ def _process() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _changes(strategy: str | None, kappa: float | None, scales: list[str], values: list[str]) -> dict[str, Any]:
-    """The recipe's values that the options replace."""
-    changes: dict[str, Any] = {}
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text!r} is not NAME=VALUE, such as iterations=400")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            changes[name] = value
-    given: dict[str, float] = {}
-    for text in scales:
-        name, _, number = text.partition("=")
-        try:
-            given[name] = float(number)
-        except ValueError as error:
-            raise InputError(f"--scale {text!r} is not NAME=NUMBER, such as kappa4=3") from error
-    if kappa is not None:
-        given["kappa"] = kappa
-    if strategy is not None:
-        changes["strategy"] = strategy
-        changes["scales"] = given
-    elif given:
-        changes["scales"] = given
-    return changes
-
-
 convert = typer.Typer(
     no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators."
 )
 app.add_typer(convert, name="convert")
 app.add_typer(commands.images, name="images")
 app.command()(commands.protocols)
+app.command()(commands.evaluate)
+app.command()(run_commands.sweep)
+app.command()(run_commands.evaluate_version)
+app.command("compile")(run_commands.compile_)
 
 
 @app.callback(invoke_without_command=True)
@@ -184,7 +140,7 @@ def run(
     from sidlsg.run.request import RunRequest
     from sidlsg.summary import print_summary
 
-    changes = json.dumps(_changes(strategy, kappa, scale, set_))
+    changes = json.dumps(recipe_changes(strategy, kappa, scale, set_))
     recipe_with_changes(recipe, changes)
     request = RunRequest(
         run_dir=output,
@@ -204,7 +160,7 @@ def run(
     result = run_local(request)
     print_summary(result)
     if not result.verdict.passed:
-        raise VerdictError(_rejection(result.verdict))
+        raise VerdictError(rejection(result.verdict))
 
 
 @app.command()
@@ -222,7 +178,7 @@ def curate(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
 
-    rules = with_changes(CurationRules(), _changes(None, None, [], set_))
+    rules = with_changes(CurationRules(), recipe_changes(None, None, [], set_))
     record = stage(resolve(source), output, rules, read_held_out(resolve(held_out)))
     for step in record.funnel:
         print(f"{step.name:<28} {step.rows_in:>12,} -> {step.rows_out:>12,}")
@@ -289,7 +245,7 @@ def distil(
     """
     from sidlsg.recipes.recipe import recipe_with_changes
 
-    values = recipe_with_changes(recipe, json.dumps(_changes(strategy, kappa, scale, set_)))
+    values = recipe_with_changes(recipe, json.dumps(recipe_changes(strategy, kappa, scale, set_)))
     from sidlsg.distil.stage import Extras
     from sidlsg.distil.stage import distil as stage
     from sidlsg.places import resolve
@@ -327,33 +283,6 @@ def register(
 
 
 @app.command()
-def evaluate(
-    student: Annotated[Path, typer.Option(help="Folder of a student.")],
-    output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
-    teacher: TeacherPlace = TEACHER,
-    teacher_layout: TeacherLayout = "",
-    held_out: HeldOut = HELD_OUT,
-    judge: JudgeFile = JUDGE,
-) -> None:
-    """Score a student and its teacher under the embedded protocols."""
-    from sidlsg.evaluate.stage import evaluate as stage
-    from sidlsg.places import resolve
-    from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.summary import print_scores
-    from sidlsg.teacher.source import teacher_folder
-
-    card = stage(
-        student,
-        teacher_folder(teacher, layout=teacher_layout),
-        output,
-        read_held_out(resolve(held_out)),
-        resolve(judge),
-        print,
-    )
-    print_scores(card)
-
-
-@app.command()
 def gate(
     version: Annotated[Path, typer.Option(help="Folder or file of a ModelVersion record.")],
     scorecard: Annotated[Path, typer.Option(help="Folder of a scorecard.")],
@@ -372,7 +301,7 @@ def gate(
     if output is not None:
         verdict.save(output)
     if not verdict.passed:
-        raise VerdictError(_rejection(verdict))
+        raise VerdictError(rejection(verdict))
 
 
 @app.command()
@@ -389,7 +318,7 @@ def promote(
     promotion = stage(judged, tracking_uri)
     _say(promotion, output)
     if not judged.passed:
-        raise VerdictError(_rejection(judged))
+        raise VerdictError(rejection(judged))
 
 
 @app.command()
@@ -458,7 +387,7 @@ def estimate(
     from sidlsg.estimate.show import print_estimate
     from sidlsg.recipes.recipe import recipe_with_changes
 
-    values = recipe_with_changes(recipe, json.dumps(_changes(None, None, [], set_)))
+    values = recipe_with_changes(recipe, json.dumps(recipe_changes(None, None, [], set_)))
     shape = shape_of(teacher, recipe)
     found = stage(
         shape.unet,
@@ -522,17 +451,6 @@ def convert_released(
     print(f"student from {student.recipe_values['source_sha256']} in {output}")
 
 
-@app.command("compile")
-def compile_(
-    output: Annotated[Path, typer.Option(help="The pipeline's YAML file.")] = Path("distil_and_evaluate.yaml"),
-) -> None:
-    """Compile the pipeline for Kubeflow Pipelines."""
-    from sidlsg.run.compile import compile_pipeline
-
-    compile_pipeline(output)
-    print(output)
-
-
 @app.command()
 def teach(
     output: Annotated[Path, typer.Option(help="Receives tiny-sd/, judge/ and prompts/, as assets/ holds them.")],
@@ -547,11 +465,6 @@ def teach(
     began = time.monotonic()
     make(output, work, TINY, print)
     print(f"made {output} in {(time.monotonic() - began) / 60:.0f} minutes")
-
-
-def _rejection(verdict: Any) -> str:
-    failed = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
-    return f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
 
 
 def _say(record: Any, output: Path | None) -> None:

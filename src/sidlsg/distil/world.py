@@ -78,6 +78,29 @@ def started_as_many() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def leads() -> bool:
+    """Whether this process writes what is written once, known before the processes joined."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def own_device() -> torch.device:
+    """The device of this process.
+
+    Raises:
+        InputError: there are more processes on this machine than GPUs.
+    """
+    device = best_device()
+    if device.type != "cuda" or not started_as_many():
+        return device
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"process {local_rank} of this machine has no GPU of its own: {torch.cuda.device_count()} are here; "
+            "give torchrun as many --nproc-per-node as there are GPUs"
+        )
+    return torch.device("cuda", local_rank)
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
     """The world that this process was started in: alone, or one of torchrun's.
@@ -88,22 +111,15 @@ def joined() -> Iterator[World]:
     if not started_as_many():
         yield World(device=best_device())
         return
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = best_device()
+    device = own_device()
     if device.type == "cuda":
-        if local_rank >= torch.cuda.device_count():
-            raise InputError(
-                f"process {local_rank} of this machine has no GPU of its own: {torch.cuda.device_count()} are here; "
-                "give torchrun as many --nproc-per-node as there are GPUs"
-            )
-        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(
             rank=dist.get_rank(),
             size=dist.get_world_size(),
-            local_rank=local_rank,
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
             device=device,
             background=dist.new_group(backend="gloo", timeout=PATIENCE),
         )

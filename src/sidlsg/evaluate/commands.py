@@ -1,4 +1,4 @@
-"""The commands that score pictures of any origin: `sidlsg protocols` and `sidlsg images`."""
+"""The commands that score: `sidlsg evaluate` a student, `sidlsg images` of any origin, `sidlsg protocols` lists how."""
 
 from __future__ import annotations
 
@@ -7,33 +7,87 @@ from typing import Annotated
 
 import typer
 
+from sidlsg.options import (
+    HeldOut,
+    JudgeFile,
+    KeepImages,
+    Protocols,
+    TeacherLayout,
+    TeacherPlace,
+    TeacherSettings,
+    Weights,
+)
+from sidlsg.places import HELD_OUT, JUDGE, TEACHER
+
 images = typer.Typer(no_args_is_help=True, help="Score pictures of any origin under published protocols.")
 
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="TOML file that names the networks' files; `sidlsg protocols` says which.", show_default=False),
-]
 FileOutput = Annotated[Path, typer.Option(help="The safetensors file to write.")]
+
+
+def evaluate(
+    student: Annotated[Path, typer.Option(help="Folder of a student.")],
+    output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    held_out: HeldOut = HELD_OUT,
+    judge: JudgeFile = JUDGE,
+    protocol: Protocols = [],  # noqa: B006 - typer reads the default and never changes it
+    weights: Weights = None,
+    teacher_setting: TeacherSettings = [],  # noqa: B006
+    keep_images: KeepImages = "",
+) -> None:
+    """Score a student, and its teacher beside it; the same command again goes on where a killed one was.
+
+    A teacher of the shapes domain is scored under its protocols. Under torchrun, each process draws its share of the
+    pictures: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
+    """
+    from sidlsg.distil.world import leads
+    from sidlsg.evaluate.published_suite import load_published
+    from sidlsg.evaluate.stage import evaluate as stage
+    from sidlsg.evaluate.weights import read_weights
+    from sidlsg.places import resolve
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.summary import print_scores
+    from sidlsg.teacher.source import teacher_folder
+
+    card = stage(
+        student,
+        teacher_folder(teacher, layout=teacher_layout),
+        output,
+        read_held_out(resolve(held_out)),
+        resolve(judge),
+        print,
+        published=load_published(protocol, read_weights(weights) if weights is not None else {}),
+        settings=teacher_setting or None,
+        keep_images=keep_images,
+    )
+    if leads():
+        print_scores(card)
 
 
 def protocols(weights: Weights = None) -> None:
     """List the published protocols, what files they need, and whether those are there."""
     from sidlsg.errors import SidlsgError
     from sidlsg.evaluate.published import PROTOCOLS
-    from sidlsg.evaluate.weights import WEIGHTS, read_weights, weight_path
+    from sidlsg.evaluate.weights import FILES, read_weights, weight_path
 
     named = read_weights(weights) if weights is not None else {}
+    states = {}
+    for name in FILES:
+        try:
+            states[name] = f"here: {weight_path(named, name)}"
+        except SidlsgError as error:
+            states[name] = f"not here: {error}" if name in named else "not named in weights.toml"
     for protocol in PROTOCOLS.values():
         print(f"{protocol.name}: {protocol.about}")
         counts = ((protocol.images, "generated"), (protocol.references, "reference"))
-        takes = [f"{count:,} {what} pictures" if count else f"{what} pictures" for count, what in counts]
-        print(f"  takes {' and '.join(takes)}; gives {', '.join(protocol.scores)}")
-    for name in dict.fromkeys(protocol.network for protocol in PROTOCOLS.values()):
-        try:
-            state = f"here: {weight_path(named, name)}"
-        except SidlsgError as error:
-            state = f"not here: {error}"
-        print(f"{name}: {WEIGHTS[name]}\n  {state}")
+        takes = [f"{count:,} {what} pictures" for count, what in counts if count]
+        print(f"  takes {' and '.join(takes) or 'any number of pictures'}; gives {', '.join(protocol.scores)}")
+        lacking = [name for name in protocol.files if not states[name].startswith("here")]
+        needs = f"needs {', '.join(protocol.files)}"
+        print(f"  {needs}: {f'lacks {chr(44).join(lacking)}' if lacking else 'all here'}")
+    for name, about in FILES.items():
+        print(f"{name}: {about}\n  {states[name]}")
 
 
 @images.command("features")
@@ -47,26 +101,28 @@ def features(
     ] = False,
 ) -> None:
     """Write the features of a folder's pictures; the same command again goes on where a killed one was."""
+    from sidlsg.errors import InputError
     from sidlsg.evaluate.extract import extract_features
     from sidlsg.evaluate.image_files import image_files
-    from sidlsg.evaluate.inception import InceptionFeatures
+    from sidlsg.evaluate.networks import load_network
     from sidlsg.evaluate.published import get_protocol
     from sidlsg.evaluate.weights import read_weights, weight_path
     from sidlsg.hardware import best_device, set_threads
-    from sidlsg.storage import sha256_file
+    from sidlsg.prompts.held_out import read_held_out
 
-    chosen = get_protocol(protocol)
+    chosen, prompts = get_protocol(protocol), None
+    if chosen.formula == "preference":
+        raise InputError(f"{protocol} is of pictures by style, which `sidlsg evaluate` draws; a folder has no styles")
+    if reference and not chosen.reference:
+        raise InputError(f"{protocol} has no reference: it reads each picture with its caption; leave --reference out")
     files = image_files(folder, chosen.references if reference else chosen.images)
-    network = weight_path(read_weights(weights) if weights is not None else {}, chosen.network)
+    named = read_weights(weights) if weights is not None else {}
+    if chosen.formula == "cosine":
+        prompts = read_held_out(weight_path(named, chosen.prompts))
+    path = weight_path(named, chosen.network)
     set_threads()
-    made = extract_features(
-        files,
-        InceptionFeatures(network, chosen.resize, best_device()),
-        chosen.space,
-        sha256_file(network),
-        output,
-        allow_grey=reference,
-    )
+    network = load_network(chosen, named[chosen.network].sha256, path, best_device())
+    made = extract_features(files, network, chosen.space, output, allow_grey=reference, prompts=prompts)
     print(f"{len(made.features):,} pictures {made.source.images_sha256[:16]}… in {output}")
 
 
@@ -85,10 +141,11 @@ def statistics(
 @images.command("score")
 def score(
     generated: Annotated[Path, typer.Argument(help="File of the generated pictures' features.")],
-    reference: Annotated[
-        Path, typer.Option(help="File of the reference's features or statistics, or a .npz of mu and sigma.")
-    ],
     protocol: Annotated[list[str], typer.Option(help="Repeat for more; `sidlsg protocols` lists them.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="File of the reference's features or statistics, or a .npz of mu and sigma."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the scores to this folder.")] = None,
 ) -> None:
     """Print the scores of generated pictures, with intervals."""
@@ -100,7 +157,7 @@ def score(
     chosen = [get_protocol(name) for name in protocol]
     if output is not None:
         refuse_foreign(output, ImageScores.FILE)
-    ours, theirs = load_features(generated), load_references(reference)
+    ours, theirs = load_features(generated), load_references(reference) if reference is not None else None
     scores = tuple(found for each in chosen for found in compare(ours, theirs, each))
     for found in scores:
         low, high = found.interval or (found.value, found.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +14,7 @@ from sidlsg.evaluate.feature_files import FeatureSet, Source, import_mu_sigma, l
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import Protocol
-from sidlsg.evaluate.uncertainty import share_interval
+from sidlsg.evaluate.uncertainty import interval, share_interval
 from sidlsg.records import Record, Score
 from sidlsg.storage import sha256_bytes, sha256_file
 
@@ -77,72 +76,95 @@ def load_references(path: Path) -> References:
     )
 
 
-def compare(generated: FeatureSet, reference: References, protocol: Protocol) -> tuple[Score, ...]:
+def compare(generated: FeatureSet, reference: References | None, protocol: Protocol) -> tuple[Score, ...]:
     """The protocol's scores.
 
     Raises:
-        InputError: the features are of another space, network or count than the protocol's, or the reference has only
-            statistics where each picture's features are needed.
+        InputError: what was read off the pictures is of another space, network or count than the protocol's, or the
+            reference is missing or has only statistics where each picture's features are needed.
     """
-    _require_fit(generated, reference, protocol)
+    source = generated.source
+    if source.space != protocol.space:
+        raise InputError(
+            f"the generated pictures' features are of {source.space}, and {protocol.name} takes {protocol.space}; make "
+            "them again"
+        )
+    _require_count(len(generated.features), "generated", protocol.images, protocol)
+    if protocol.reference:
+        if reference is None:
+            raise InputError(f"{protocol.name} compares with a reference's pictures; give their features")
+        require_reference(reference, protocol, source.network_sha256)
+        digest = reference.digest
+    else:
+        digest = sha256_bytes("\n".join([source.space, source.network_sha256, source.prompts_sha256]).encode())
     return tuple(
         Score(
             name=name,
             value=value,
             protocol=protocol.name,
             n=len(generated.features),
-            reference_digest=reference.digest,
-            higher_is_better=name in ("precision", "recall"),
+            reference_digest=digest,
+            higher_is_better=protocol.formula in ("manifolds", "cosine", "preference"),
             interval=around,
         )
-        for name, value, around in _values(generated, reference, protocol)
+        for name, (value, around) in zip(protocol.scores, _values(generated, reference, protocol), strict=True)
     )
 
 
-def _values(
-    generated: FeatureSet, reference: References, protocol: Protocol
-) -> Iterator[tuple[str, float, tuple[float, float] | None]]:
+Found = tuple[float, tuple[float, float] | None]
+"""A value and its interval."""
+
+
+def _values(generated: FeatureSet, reference: References | None, protocol: Protocol) -> list[Found]:
+    """One for each name of the protocol's scores."""
     features = generated.features
-    if protocol.scores == ("fid",):
+    if reference is None:
+        # The mean of what the network said of each picture.
+        mean = float(features.double().mean())
+        return [(mean, interval(mean, float(features.double().std()) / len(features) ** 0.5))]
+    if protocol.formula == "frechet":
         target = reference.gaussian(protocol.ddof)
         value = frechet_distance(generated.statistics.gaussian(protocol.ddof), target)
-        yield "fid", value, frechet_interval(features, target, protocol.ddof)
-        return
-    if reference.features is None:
+        return [(value, frechet_interval(features, target, protocol.ddof))]
+    theirs = reference.features
+    assert theirs is not None  # `require_reference` saw to it
+    if protocol.formula == "kernel":
+        return [kernel_distance_with_interval(features, theirs)]
+    shares = precision_recall(features, theirs)
+    # Of other pictures within the same manifolds.
+    return [
+        (share, share_interval(round(share * count), count))
+        for share, count in ((shares.precision, len(features)), (shares.recall, len(theirs)))
+    ]
+
+
+def require_reference(reference: References, protocol: Protocol, network_sha256: str) -> None:
+    """Check that a reference is of the protocol's kind, and was made by the network that the pictures are read by.
+
+    Raises:
+        InputError: it is not.
+    """
+    source = reference.source
+    if source is not None and source.space != protocol.space:
+        raise InputError(
+            f"{reference.place} are of {source.space}, and {protocol.name} takes {protocol.space}; make them again"
+        )
+    if source is not None and source.network_sha256 != network_sha256:
+        raise InputError(
+            f"{reference.place} was made by another file of {protocol.network} ({source.network_sha256[:16]}…) than "
+            f"the generated pictures' features ({network_sha256[:16]}…); make both by one"
+        )
+    _require_count(reference.count, "reference", protocol.references, protocol)
+    if protocol.formula in ("kernel", "manifolds") and reference.features is None:
         raise InputError(
             f"{reference.place} has statistics alone, and {protocol.name} needs each picture's features; give the file "
             "that `sidlsg images features` wrote of the reference"
         )
-    if protocol.scores == ("kid",):
-        yield "kid", *kernel_distance_with_interval(features, reference.features)
-        return
-    shares = precision_recall(features, reference.features)
-    for name, share, count in (
-        ("precision", shares.precision, len(features)),
-        ("recall", shares.recall, len(reference.features)),
-    ):
-        # Of other pictures within the same manifolds.
-        yield name, share, share_interval(round(share * count), count)
 
 
-def _require_fit(generated: FeatureSet, reference: References, protocol: Protocol) -> None:
-    for what, source in (("the generated pictures' features", generated.source), (reference.place, reference.source)):
-        if source is not None and source.space != protocol.space:
-            raise InputError(
-                f"{what} are of {source.space}, and {protocol.name} takes {protocol.space}; make them again"
-            )
-    if reference.source is not None and reference.source.network_sha256 != generated.source.network_sha256:
-        raise InputError(
-            f"{reference.place} was made by another file of {protocol.network} "
-            f"({reference.source.network_sha256[:16]}…) than the generated pictures' features "
-            f"({generated.source.network_sha256[:16]}…); make both by one"
-        )
-    for what, count, expected in (
-        ("generated pictures", len(generated.features), protocol.images),
-        ("reference pictures", reference.count, protocol.references),
-    ):
-        if None not in (count, expected) and count != expected:
-            raise InputError(f"{count:,} {what} given, and {protocol.name} takes {expected:,}; nothing is scored")
+def _require_count(count: int | None, what: str, expected: int | None, protocol: Protocol) -> None:
+    if None not in (count, expected) and count != expected:
+        raise InputError(f"{count:,} {what} pictures given, and {protocol.name} takes {expected:,}; nothing is scored")
 
 
 def _digest(path: Path) -> str:

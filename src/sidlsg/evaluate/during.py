@@ -17,10 +17,9 @@ from sidlsg.distil.grids import Samples
 from sidlsg.errors import InputError
 from sidlsg.evaluate.efficientnet import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.protocols import ShapesProtocols, load_shapes_protocols
+from sidlsg.evaluate.protocols import ShapesProtocols, is_shape, load_shapes_protocols
 from sidlsg.export.generate import seeded_noise
 from sidlsg.recipes.recipe import Recipe
-from sidlsg.shapes.captions import Caption
 from sidlsg.shapes.draw import IMAGE_SIZE
 from sidlsg.teacher.images import Images, pixels_of
 from sidlsg.teacher.load import Teacher
@@ -112,14 +111,6 @@ def evaluation_during_training(
         at_once=recipe.micro_batch,
     )
     side = teacher.latent_shape[1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
-    if side == IMAGE_SIZE and all(_is_shape(text) for text in held_out):
+    if side == IMAGE_SIZE and all(is_shape(text) for text in held_out):
         return ShapesDuringTraining(samples, load_shapes_protocols(held_out, judge, count))
     return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4)
-
-
-def _is_shape(text: str) -> bool:
-    try:
-        Caption.parse(text)
-    except InputError:
-        return False
-    return True

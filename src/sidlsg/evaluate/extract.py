@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.feature_files import FeatureSet, Source, load_features, save_features
 from sidlsg.evaluate.image_files import read_rgb
+from sidlsg.evaluate.networks import NetworkMeasure
+from sidlsg.evaluate.suite import prompts_digest
 from sidlsg.progress import Meter
 from sidlsg.storage import sha256_bytes, sha256_file
 
@@ -23,11 +24,11 @@ BATCH = 25
 
 def extract_features(
     files: Sequence[Path],
-    network: Callable[[list[Image.Image]], Tensor],
+    network: NetworkMeasure,
     space: str,
-    network_sha256: str,
     output: Path,
     allow_grey: bool = False,
+    prompts: Sequence[str] | None = None,
 ) -> FeatureSet:
     """Features of pictures in their order, written to `output`.
 
@@ -35,34 +36,46 @@ def extract_features(
 
     Args:
         files: the pictures.
-        network: pictures to [N, dim] features.
-        space: names the features.
-        network_sha256: of the network's file.
+        network: reads them.
+        space: names what it reads.
         output: the file to write.
         allow_grey: take grey pictures, as protocols do in a reference.
+        prompts: one a picture, where they are read as well.
 
     Raises:
         InputError: a picture cannot be read, or is of other colours.
     """
+    texts = [""] * len(files) if prompts is None else list(prompts)
+    if len(texts) != len(files):
+        raise InputError(f"{len(files):,} pictures and {len(texts):,} prompts given; give one prompt a picture")
+
+    def source(images_sha256: str, some: Sequence[str]) -> Source:
+        return Source(
+            space=space,
+            network_sha256=network.sha256,
+            images_sha256=images_sha256,
+            prompts_sha256="" if prompts is None else prompts_digest(some),
+        )
+
     parts = output.with_name(f".{output.name}.parts")
     found, digests = [], []
     with Meter("features", len(files), "pictures") as meter:
         for number, start in enumerate(range(0, len(files), BLOCK)):
-            block = files[start : start + BLOCK]
+            block, read = files[start : start + BLOCK], texts[start : start + BLOCK]
             digests.append(_digest(block))
-            source = Source(space=space, network_sha256=network_sha256, images_sha256=digests[-1])
-            part = _kept(parts / f"{number:06d}.safetensors", source)
+            path, of_block = parts / f"{number:06d}.safetensors", source(digests[-1], read)
+            part = _kept(path, of_block)
             if part is None:
-                pictures = (block[at : at + BATCH] for at in range(0, len(block), BATCH))
-                features = [network([read_rgb(path, allow_grey) for path in some]) for some in pictures]
-                part = FeatureSet(features=torch.cat(features), source=source)
-                save_features(part, parts / f"{number:06d}.safetensors")
+                features = []
+                for at in range(0, len(block), BATCH):
+                    pictures = [np.asarray(read_rgb(file, allow_grey)) for file in block[at : at + BATCH]]
+                    features.append(network(pictures, read[at : at + BATCH]))
+                part = FeatureSet(features=torch.cat(features), source=of_block)
+                save_features(part, path)
             found.append(part.features)
             meter.update(start + len(block))
-    whole = sha256_bytes("\n".join(digests).encode())
-    features_ = FeatureSet(
-        features=torch.cat(found), source=Source(space=space, network_sha256=network_sha256, images_sha256=whole)
-    )
+    whole = source(sha256_bytes("\n".join(digests).encode()), texts)
+    features_ = FeatureSet(features=torch.cat(found), source=whole)
     save_features(features_, output)
     shutil.rmtree(parts, ignore_errors=True)
     return features_

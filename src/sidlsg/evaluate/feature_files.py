@@ -28,6 +28,8 @@ class Source:
     network_sha256: str
     images_sha256: str
     """Digest of the pictures' names and contents; of merged statistics, of the parts' digests."""
+    prompts_sha256: str = ""
+    """Digest of the prompts, where they were read with the pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatist
 
 
 def _source(values: Mapping[str, Any]) -> Source:
-    return Source(**{name: str(values[name]) for name in Source.__dataclass_fields__})
+    return Source(**{name: str(values[name]) for name in Source.__dataclass_fields__ if name in values})
 
 
 def import_mu_sigma(path: Path) -> Gaussian:

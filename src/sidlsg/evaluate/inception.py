@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.resize import clean_299, to_256
+from sidlsg.evaluate.suite import Pictures
 
 WIDTH = 2048
 Resize = Literal["clean", "inside"]
@@ -19,7 +21,7 @@ Resize = Literal["clean", "inside"]
 
 
 class InceptionFeatures:
-    """RGB pictures of any size to [N, 2048] features."""
+    """RGB pictures to [N, 2048] features."""
 
     def __init__(self, file: Path, resize: Resize, device: torch.device | str = "cpu") -> None:
         """Args:
@@ -42,13 +44,14 @@ class InceptionFeatures:
         self._network, self._resize, self._device = network.eval(), resize, torch.device(device)
 
     @torch.inference_mode()
-    def __call__(self, images: list[Image.Image]) -> Tensor:
-        """[N, 2048] float32 on the CPU.
+    def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
+        """N pictures, which may be of unlike sizes, to [N, 2048] float32 on the CPU; the prompts are not read.
 
         Raises:
             InputError: the network gives features of another width.
         """
-        small = [to_256(image) for image in images]
+        del prompts
+        small = [to_256(Image.fromarray(picture)) for picture in pictures]
         features: Tensor
         if self._resize == "clean":
             pixels = torch.from_numpy(np.stack([clean_299(image) for image in small])).to(self._device)
@@ -57,7 +60,7 @@ class InceptionFeatures:
         else:
             pixels = torch.from_numpy(np.stack([np.asarray(image) for image in small])).to(self._device)
             features = self._network(pixels.permute(0, 3, 1, 2), return_features=True)
-        features = features.reshape(len(images), -1)
+        features = features.reshape(len(small), -1)
         if features.shape[1] != WIDTH:
             raise InputError(f"the network gives {features.shape[1]} features, not {WIDTH:,}; give the right file")
         return features.float().cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.judge import Judge
 from sidlsg.evaluate.uncertainty import interval, share_interval
-from sidlsg.shapes.captions import ATTRIBUTES, Caption
+from sidlsg.shapes.captions import ATTRIBUTES
 
 
 class FrechetDistance(Metric):
@@ -52,30 +52,57 @@ class FrechetDistance(Metric):
 
 
 class FeatureMemory(Metric):
-    """Each image's features, for scores that sums are not enough for: kernel distances, neighbours, resampling."""
+    """What was read off each image, for scores that sums are not enough for: kernel distances, neighbours, resampling.
+
+    Images are known by their places in the set, so that ranks and shards may bring them in any order.
+    """
 
     is_differentiable = False
     full_state_update = False
     features: list[Tensor]
+    places: list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        """Args:
+        width: how many numbers an image has.
+        """
         super().__init__()
+        # A process that has no image of a set has something to sync, too.
         self.add_state("features", [], dist_reduce_fx="cat")
+        self.add_state("places", [], dist_reduce_fx="cat")
+        self._width = width
 
-    def update(self, features: Tensor) -> None:
-        """Add [N, dim] features of images."""
-        self.features.append(features.detach())
-
-    def compute(self) -> Tensor:
-        """[N, dim]; in the order they came where nothing was merged.
+    def update(self, features: Tensor, places: Sequence[int]) -> None:
+        """Add [N, width] features of the images at N places.
 
         Raises:
-            InputError: no image was added.
+            InputError: the shapes do not fit.
         """
-        if len(self.features) == 0:
+        if features.shape != (len(places), self._width):
+            raise InputError(f"features of shape {list(features.shape)} given for {len(places)} × {self._width}")
+        self.features.append(features.detach())
+        self.places.append(torch.tensor(list(places), dtype=torch.long))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """See `torchmetrics.Metric`; a process without an image of its own takes part."""
+        if not self.features:
+            self.features, self.places = [torch.zeros(0, self._width)], [torch.zeros(0, dtype=torch.long)]
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> Tensor:
+        """[N, width], row i of image i.
+
+        Raises:
+            InputError: no image was added, or there is not exactly one at each place.
+        """
+        if not any(len(part) for part in self.features):
             raise InputError("there are no features of any image; add images first")
-        features: Tensor = dim_zero_cat(self.features)
-        return features
+        features, places = dim_zero_cat(self.features), dim_zero_cat(self.places)
+        order = places.argsort()
+        if not torch.equal(places[order], torch.arange(len(places))):
+            raise InputError(f"features of {len(places)} images are not of the places from 0 on, each once")
+        sorted_: Tensor = features[order]
+        return sorted_
 
 
 class AttributeAccuracy(Metric):
@@ -90,29 +117,22 @@ class AttributeAccuracy(Metric):
     squares: Tensor
     """Sum over images of the squared number of attributes that were right."""
 
-    def __init__(self, judge: Judge) -> None:
-        """Args:
-        judge: reads [N, 3, 32, 32] pixels in [-1, 1].
-        """
+    def __init__(self) -> None:
         super().__init__()
-        self.judge = judge
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("correct", torch.zeros(len(ATTRIBUTES), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("all_correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("squares", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, pixels: Tensor, captions: Sequence[Caption]) -> None:
-        """Add images with the captions that they were drawn for.
+    def update(self, right: Tensor) -> None:
+        """Add images: [N, 4] bool, whether each attribute was read as the caption has it.
 
         Raises:
-            InputError: there is not one caption an image.
+            InputError: the shape is another.
         """
-        if len(pixels) != len(captions):
-            raise InputError(f"{len(pixels)} images and {len(captions)} captions given; give one caption an image")
-        logits = self.judge(pixels)
-        read = torch.stack([logits[name].argmax(1) for name in ATTRIBUTES], 1)
-        right = read == torch.tensor([c.labels for c in captions], device=read.device)
-        self.count += len(captions)
+        if right.dim() != 2 or right.shape[1] != len(ATTRIBUTES):
+            raise InputError(f"answers of shape {list(right.shape)} given; there are {len(ATTRIBUTES)} an image")
+        self.count += len(right)
         self.correct += right.sum(0)
         self.all_correct += right.all(1).sum()
         self.squares += right.sum(1).square().sum()

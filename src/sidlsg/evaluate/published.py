@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.evaluate.inception import Resize
-from sidlsg.evaluate.weights import INCEPTION
+from sidlsg.evaluate.weights import (
+    CAPTIONS,
+    CLIP,
+    HPS_2_0,
+    HPS_2_1,
+    HPS_PROMPTS,
+    INCEPTION,
+    REFERENCE_CLEAN,
+    REFERENCE_INSIDE,
+)
+
+Formula = Literal["frechet", "kernel", "manifolds", "cosine", "preference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +29,14 @@ class Protocol:
     about: str
     scores: tuple[str, ...]
     """The names of its scores."""
-    resize: Resize
-    network: str = INCEPTION
-    """A name in `sidlsg.evaluate.weights.WEIGHTS`."""
+    formula: Formula
+    prompts: str
+    """What is drawn: a name in `sidlsg.evaluate.weights.FILES`, as are the next two."""
+    network: str
+    reference: str = ""
+    """Empty where there is none: the score reads picture and prompt."""
+    resize: Resize | None = None
+    """How pictures come to Inception; None for other networks, which have one way each."""
     images: int | None = None
     """How many are generated; None where the name does not say, and the score does."""
     references: int | None = None
@@ -29,8 +46,13 @@ class Protocol:
 
     @property
     def space(self) -> str:
-        """Names the features: those of another space do not compare."""
-        return f"{self.network}/{self.resize}"
+        """Names what is read off a picture: numbers of another space do not compare."""
+        return f"{self.network}/{self.resize}" if self.resize else self.name
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it needs."""
+        return tuple(name for name in (self.prompts, self.network, self.reference) if name)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -40,6 +62,10 @@ PROTOCOLS: dict[str, Protocol] = {
             name="fid/coco2014-30k-clean",
             about="Fréchet distance to COCO's val2014, as the papers' tables have it: antialiased resizing",
             scores=("fid",),
+            formula="frechet",
+            prompts=CAPTIONS,
+            network=INCEPTION,
+            reference=REFERENCE_CLEAN,
             resize="clean",
             images=30_000,
             references=40_504,
@@ -47,22 +73,61 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="fid/coco2014-30k-sid-train",
             about="the same as SiD's training code measures it: the network's own resizing, covariances by the count",
-            scores=("fid",),
+            scores=("fid_sid_train",),
+            formula="frechet",
+            prompts=CAPTIONS,
+            network=INCEPTION,
+            reference=REFERENCE_INSIDE,
             resize="inside",
             images=30_000,
             references=40_504,
             ddof=0,
         ),
         Protocol(
+            name="clip/vit-g-14-photo-depicts",
+            about="mean cosine of picture and 'A photo depicts' with its caption",
+            scores=("clip",),
+            formula="cosine",
+            prompts=CAPTIONS,
+            network=CLIP,
+            images=30_000,
+        ),
+        Protocol(
+            name="hpsv2/v2.0",
+            about="human preference of four styles of 800 prompts, 100 × cosine, with group deviations",
+            scores=("hpsv2_v2_0",),
+            formula="preference",
+            prompts=HPS_PROMPTS,
+            network=HPS_2_0,
+            images=3_200,
+        ),
+        Protocol(
+            name="hpsv2/v2.1",
+            about="the same by the newer network",
+            scores=("hpsv2_v2_1",),
+            formula="preference",
+            prompts=HPS_PROMPTS,
+            network=HPS_2_1,
+            images=3_200,
+        ),
+        Protocol(
             name="kid/inception-poly3",
             about="kernel distance, cubic: mean of 100 subsets of 1,000",
             scores=("kid",),
+            formula="kernel",
+            prompts=CAPTIONS,
+            network=INCEPTION,
+            reference=REFERENCE_CLEAN,
             resize="clean",
         ),
         Protocol(
             name="pr/inception-k3",
             about="precision and recall by manifolds of 3 nearest neighbours",
             scores=("precision", "recall"),
+            formula="manifolds",
+            prompts=CAPTIONS,
+            network=INCEPTION,
+            reference=REFERENCE_CLEAN,
             resize="clean",
         ),
     )

@@ -1,71 +1,97 @@
-"""Draws evaluation images with the stock diffusers pipeline: image i for caption i from seed i."""
+"""Draws pictures with the stock diffusers pipeline: each from its own seed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sidlsg.export.generate import seeded_noise
 from sidlsg.hardware import best_device
-from sidlsg.progress import Meter
+from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.load import load_pipeline
 
-BATCH = 96
+PIXELS = 64 * 32 * 32
+"""Of the pictures that are drawn at once, where they are small."""
+LARGE_BATCH = 16
+"""Of pictures that are larger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a pipeline is sampled."""
+
+    steps: int
+    guidance_scale: float
+    """Classifier-free guidance where it is above 1."""
 
 
 class StockSampler:
     """A diffusers folder, sampled with nothing but diffusers, as its users will."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: torch.device | None = None, half: bool = False) -> None:
         """Args:
         folder: a `StableDiffusionPipeline` folder.
+        device: where it runs, and where noises are drawn; the best by default.
+        half: run UNet and VAE in float16, as the published protocols do on a GPU.
 
         Raises:
             InputError: the folder cannot be used.
         """
-        self.pipeline = load_pipeline(folder).to(best_device())
+        device = best_device() if device is None else device
+        pipeline = load_pipeline(folder)
+        self.pipeline = pipeline.to(device, torch.float16) if half else pipeline.to(device)
         self.pipeline.unet.to(memory_format=torch.channels_last)
+        self.device = device
+        self.identity = f"{folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
+        """What a picture depends on besides its prompt, its seed and the setting."""
 
     @property
     def image_size(self) -> int:
         """Pixels on each side of its images."""
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
-    def __call__(self, prompts: Sequence[str], steps: int, guidance_scale: float, label: str) -> Images:
-        """Draw one image a prompt; the seed of each is its index.
+    @property
+    def batch(self) -> int:
+        """Pictures that are drawn at once."""
+        return PIXELS // self.image_size**2 or LARGE_BATCH
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> Images:
+        """Draw one picture a prompt.
+
+        A picture depends on its prompt and its seed alone, but for rounding: libraries choose their kernels by the
+        batch's shape, so a value may differ by one from that of a picture drawn alone.
 
         Args:
             prompts: N prompts.
-            steps: inference steps.
-            guidance_scale: classifier-free guidance where it is above 1.
-            label: for the progress line.
+            seeds: N seeds.
+            setting: steps and guidance.
 
         Returns:
             [N, H, W, 3] uint8.
         """
-        return self.at(prompts, range(len(prompts)), steps, guidance_scale, label)
+        return (self.pixels(prompts, seeds, setting) * 255).round().astype(np.uint8)
 
-    def at(
-        self, prompts: Sequence[str], places: Sequence[int], steps: int, guidance_scale: float, label: str
-    ) -> Images:
-        """Draw only the images at some places of the full set, the same as they are there."""
+    def pixels(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> NDArray[np.float32]:
+        """The same in [0, 1] float32, not yet rounded."""
         config = self.pipeline.unet.config
         shape = (config.in_channels, config.sample_size, config.sample_size)
         parts = []
-        with Meter(label, len(places), "images") as meter:
-            for start in range(0, len(places), BATCH):
-                chosen = places[start : start + BATCH]
-                pixels = self.pipeline(
-                    [prompts[i] for i in chosen],
-                    num_inference_steps=steps,
-                    guidance_scale=guidance_scale,
-                    latents=seeded_noise(chosen, shape)[0].to(self.pipeline.device),
+        for start in range(0, len(prompts), self.batch):
+            chosen = slice(start, start + self.batch)
+            noise = seeded_noise(seeds[chosen], shape, device=self.device)[0]
+            parts.append(
+                self.pipeline(
+                    list(prompts[chosen]),
+                    num_inference_steps=setting.steps,
+                    guidance_scale=setting.guidance_scale,
+                    latents=noise.to(self.pipeline.unet.dtype),
                     output_type="np",
                 ).images
-                parts.append((pixels * 255).round().astype(np.uint8))
-                meter.update(start + len(chosen))
+            )
         return np.concatenate(parts)

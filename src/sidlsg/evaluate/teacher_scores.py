@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from sidlsg.errors import InputError, nearest
 from sidlsg.evaluate.protocols import ShapesProtocols
+from sidlsg.evaluate.sample import Setting
 from sidlsg.records import Record, SubjectScores
 
 CFG = 3.0
 """The guidance scale of the settings "with CFG"."""
 TEACHER_SETTINGS: dict[str, tuple[int, float]] = {
+    "teacher 50 steps, CFG": (50, CFG),
+    "teacher 50 steps": (50, 1.0),
     "teacher 20 steps, CFG": (20, CFG),
     "teacher 20 steps": (20, 1.0),
     "teacher 4 steps, CFG": (4, CFG),
@@ -20,6 +25,27 @@ TEACHER_SETTINGS: dict[str, tuple[int, float]] = {
     "teacher 1 step": (1, 1.0),
 }
 """Steps and guidance scale by subject; at scale 1 only the conditional pass runs."""
+
+
+def setting_of(name: str) -> Setting:
+    """How the teacher is sampled in a setting of that name."""
+    steps, guidance_scale = TEACHER_SETTINGS[name]
+    return Setting(steps=steps, guidance_scale=guidance_scale)
+
+
+def require_settings(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each of which must be a setting's.
+
+    Raises:
+        InputError: one is not; the nearest is suggested.
+    """
+    for name in names:
+        if name not in TEACHER_SETTINGS:
+            raise InputError(
+                f"the teacher has no setting {name!r}{nearest(name, TEACHER_SETTINGS)}; allowed: "
+                f"{'; '.join(TEACHER_SETTINGS)}"
+            )
+    return tuple(names)
 
 
 @dataclass(frozen=True, kw_only=True)

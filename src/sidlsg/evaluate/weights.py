@@ -1,4 +1,4 @@
-"""The networks' files that published protocols need: the user's own, named in one TOML file, never downloaded.
+"""The files that published protocols need: the user's own, named in one TOML file, never downloaded.
 
 ```toml
 [inception-2015-12-05]
@@ -19,16 +19,28 @@ from sidlsg.errors import InputError, nearest
 from sidlsg.places import resolve
 
 INCEPTION = "inception-2015-12-05"
-WEIGHTS = {
+CLIP = "clip-vit-g-14-laion2b-s12b-b42k"
+HPS_2_0, HPS_2_1 = "hpsv2-v2.0", "hpsv2-v2.1"
+CAPTIONS, HPS_PROMPTS = "captions", "hpsv2-prompts"
+REFERENCE_CLEAN, REFERENCE_INSIDE = "reference-clean", "reference-inside"
+_REFERENCE = "features or statistics of the reference's pictures, from `sidlsg images`, or a .npz of mu and sigma;"
+FILES = {
     INCEPTION: "the Inception network of 2015-12-05 as a TorchScript file, 2,048 pool features (NVIDIA published it "
     "beside StyleGAN's metrics)",
+    CLIP: "open_clip's ViT-g-14 of laion2b_s12b_b42k, a .safetensors or PyTorch file of weights",
+    HPS_2_0: "HPS_v2_compressed.pt, the ViT-H-14 of HPSv2's authors",
+    HPS_2_1: "HPS_v2.1_compressed.pt, their newer one",
+    CAPTIONS: "text file of the captions to draw, one a line: 30,000 for COCO's protocols",
+    HPS_PROMPTS: "JSON file of HPSv2's prompts: an object with a list of 800 for each of its four styles",
+    REFERENCE_CLEAN: f"{_REFERENCE} resized antialiased (`clean`)",
+    REFERENCE_INSIDE: f"{_REFERENCE} resized by the network (`inside`)",
 }
 """What can be named, and what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """Where a network's file lies, and what it must hold."""
+    """Where a file lies, and what it must hold."""
 
     place: str
     sha256: str
@@ -38,20 +50,33 @@ def read_weights(path: Path) -> dict[str, WeightFile]:
     """Read a `weights.toml`; the files that it names are not looked at.
 
     Raises:
-        InputError: the file is missing or no TOML, names an unknown network, or lacks a place or a digest.
+        InputError: the file is missing or no TOML, names an unknown file, or lacks a place or a digest.
     """
     try:
-        table = tomllib.loads(path.read_text())
+        text = path.read_text()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a weights.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no TOML: {error}") from error
+    return parse_weights(text, str(path))
+
+
+def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str, WeightFile]:
+    """Read the text of a `weights.toml`, as a pipeline's parameter has it.
+
+    Raises:
+        InputError: it is no TOML, names an unknown file, or lacks a place or a digest.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is no TOML: {error}") from error
     return {name: _weight_file(path, name, values) for name, values in table.items()}
 
 
-def _weight_file(path: Path, name: str, values: object) -> WeightFile:
-    if name not in WEIGHTS:
-        raise InputError(f"{path} names {name!r}{nearest(name, WEIGHTS)}; allowed: {', '.join(WEIGHTS)}")
+def _weight_file(path: str, name: str, values: object) -> WeightFile:
+    if name not in FILES:
+        raise InputError(f"{path} names {name!r}{nearest(name, FILES)}; allowed: {', '.join(FILES)}")
     if not isinstance(values, dict) or set(values) != {"place", "sha256"}:
         raise InputError(f"[{name}] in {path} must have place and sha256, and nothing else")
     place, sha256 = values["place"], values["sha256"]
@@ -65,7 +90,7 @@ def _weight_file(path: Path, name: str, values: object) -> WeightFile:
 
 
 def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
-    """A network's file, its content checked.
+    """A file, its content checked.
 
     Raises:
         ContentError: its content is another.
@@ -74,7 +99,7 @@ def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
     """
     if name not in weights:
         raise InputError(
-            f"no weights are named for {name}, {WEIGHTS[name]}; put [{name}] with place and sha256 of your file into "
+            f"no file is named for {name}, {FILES[name]}; put [{name}] with place and sha256 of your file into "
             "weights.toml"
         )
     return resolve(weights[name].place, weights[name].sha256)

@@ -16,14 +16,17 @@ from sidlsg.teacher.images import Images, decode
 from sidlsg.teacher.load import load_teacher
 
 
-def seeded_noise(seeds: Sequence[int], shape: tuple[int, int, int], steps: int = 1) -> Tensor:
+def seeded_noise(
+    seeds: Sequence[int], shape: tuple[int, int, int], steps: int = 1, device: torch.device | str = "cpu"
+) -> Tensor:
     """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
 
-    The first is what the stock pipeline draws for `torch.Generator().manual_seed(seed)` on the CPU, so each
-    picture can be had again with diffusers alone.
+    The first is what the stock pipeline draws for `torch.Generator(device).manual_seed(seed)`, so each picture can be
+    had again with diffusers alone. A GPU draws other numbers than the CPU.
     """
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return torch.stack([torch.stack([torch.randn(shape, generator=g) for g in generators]) for _ in range(steps)])
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    drawn = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
+    return torch.stack([torch.stack(each) for each in drawn])
 
 
 @torch.no_grad()

@@ -62,6 +62,17 @@ def log_ticks(low: float, high: float, intervals: int = 5) -> tuple[float, ...]:
     return tuple(10.0 ** (first + apart * index) for index in range(count + 1))
 
 
+def fine_log_ticks(low: float, high: float) -> tuple[float, ...]:
+    """1, 2 and 5 times powers of ten that tightly enclose [low, high]; powers of ten alone over many decades."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    if last - first > 3:
+        return log_ticks(low, high)
+    every = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
+    below = max(tick for tick in every if tick <= low * (1 + 1e-9))
+    above = min(tick for tick in every if tick >= high * (1 - 1e-9))
+    return tuple(tick for tick in every if below <= tick <= above)
+
+
 def tick_text(value: float) -> str:
     """A tick's label: thousands as k, millions as M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -100,7 +111,7 @@ def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series],
     label = f"{y_label} (logarithmic)" if logarithmic else y_label
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
-        *_axes(x_axis, y_axis),
+        *axes(x_axis, y_axis),
         f'<text class="label" x="{LEFT}" y="14">{escape(label)}</text>',
         f'<text class="label" x="{RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>',
     ]
@@ -109,17 +120,19 @@ def line_chart(title: str, x_label: str, y_label: str, series: Sequence[Series],
     return "\n".join([*parts, "</svg>"])
 
 
-def _axes(x_axis: Axis, y_axis: Axis) -> list[str]:
+def axes(x_axis: Axis, y_axis: Axis) -> list[str]:
+    """Draw both axes with their ticks, and a rule across the plot at each tick of the y axis."""
+    left, right, bottom = x_axis.start, x_axis.end, y_axis.start
     parts = []
     for tick in y_axis.ticks:
         y = y_axis.place(tick)
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_text(tick)}</text>')
+        parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_text(tick)}</text>')
     for tick in x_axis.ticks:
         x = x_axis.place(tick)
-        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{BOTTOM}" y2="{BOTTOM + 4}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{BOTTOM + 17}" text-anchor="middle">{tick_text(tick)}</text>')
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{BOTTOM}" y2="{BOTTOM}"/>')
+        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{tick_text(tick)}</text>')
+    parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     return parts
 
 

@@ -20,14 +20,19 @@ class Picture:
     """A data URI; empty where the file is not in the artifact's folder."""
     path: str
     """Where the file is, as the record has it."""
+    width: int = 0
+    """In pixels, as the file says; one that is shown larger than it is keeps its pixels' edges."""
 
 
 def picture(ref: FileRef, folder: Path, caption: str) -> Picture:
     """Embed a PNG of an artifact; a file in remote storage is only named."""
     if "://" in ref.path:
         return Picture(caption=caption, source="", path=ref.path)
-    encoded = base64.b64encode((folder / ref.path).read_bytes()).decode()
-    return Picture(caption=caption, source=f"data:image/png;base64,{encoded}", path=ref.path)
+    data = (folder / ref.path).read_bytes()
+    # A PNG begins with its signature, a chunk's length and name, and then its width.
+    width = int.from_bytes(data[16:20], "big")
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return Picture(caption=caption, source=source, path=ref.path, width=width)
 
 
 def subject_grids(scorecard: Scorecard, folder: Path) -> tuple[list[Picture], list[Picture]]:
@@ -36,10 +41,19 @@ def subject_grids(scorecard: Scorecard, folder: Path) -> tuple[list[Picture], li
     generated: list[Picture] = []
     reference: list[Picture] = []
     for ref in scorecard.grids:
-        # A grid's file is named after its subject, blanks as underscores.
-        name = ref.path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
+        name = _subject(ref)
         (reference if name in real else generated).append(picture(ref, folder, name))
     return generated, reference
+
+
+def subject_grid(scorecard: Scorecard, folder: Path, subject: str, caption: str) -> Picture | None:
+    """The grid of one subject; None where the scorecard has none."""
+    return next((picture(ref, folder, caption) for ref in scorecard.grids if _subject(ref) == subject), None)
+
+
+def _subject(grid: FileRef) -> str:
+    # A grid's file is named after its subject, blanks as underscores.
+    return grid.path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
 
 
 def sample_strip(grids: Sequence[FileRef], folder: Path) -> list[Picture]:

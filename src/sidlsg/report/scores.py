@@ -1,23 +1,18 @@
-"""The scorecard as a table: one row a subject, one column a score, unlike protocols never in one column."""
+"""Scores as a table: one row a generator, one column a score, unlike protocols never in one column."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.records import Score, Scorecard, SubjectScores
+from sidlsg.records import Scorecard
+from sidlsg.report.columns import Column, Reading
+from sidlsg.report.contenders import Contender, Kind, card_contenders
 from sidlsg.report.text import fixed
 
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A score with everything that makes its numbers comparable."""
-
-    name: str
-    protocol: str
-    n: int
-    reference_digest: str
-    higher_is_better: bool
+REFERENCE_SHOWN = 8
+"""How many of a reference's digest tell two columns apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +27,20 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One subject."""
+    """One generator."""
 
     subject: str
     note: str
     """What its name may not say; may be empty."""
     reused: bool
-    real: bool
+    kind: Kind
     cells: tuple[Cell | None, ...]
     """One a column; None where the subject has no such score."""
+
+    @property
+    def real(self) -> bool:
+        """Whether it is of real images."""
+        return self.kind == "real"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,89 +60,86 @@ class ScoreTable:
         """Whether a row came from the teacher's own scorecard."""
         return any(row.reused for row in self.rows)
 
+    @property
+    def has_published(self) -> bool:
+        """Whether a row was published by others."""
+        return any(row.kind == "published" for row in self.rows)
+
+    def told(self, column: Column) -> str:
+        """What tells a column from others of its name; empty where there is none."""
+        if sum(other.name == column.name for other in self.columns) == 1:
+            return ""
+        return f"{column.protocol}, {column.n:,}, {column.reference_digest[:REFERENCE_SHOWN]}"
+
 
 def score_table(scorecard: Scorecard) -> ScoreTable:
     """Lay the scores out in the scorecard's order."""
-    columns = tuple(dict.fromkeys(_column(score) for subject in scorecard.subjects for score in subject.scores))
-    best = {column: _best(scorecard, column) for column in columns}
-    decimals = {column: _decimals(_values(scorecard, column), _widths(scorecard, column)) for column in columns}
-    rows = []
-    for subject in scorecard.subjects:
-        scores = {_column(score): score for score in subject.scores}
-        real = _is_real(subject)
-        cells = (
-            _cell(scores[column], decimals[column], not real and scores[column].value == best[column])
-            if column in scores
-            else None
-            for column in columns
+    return contender_table(card_contenders(scorecard))
+
+
+def contender_table(contenders: Sequence[Contender]) -> ScoreTable:
+    """Lay the scores out in the given order."""
+    columns = columns_of(contenders)
+    best = {column: best_of(contenders, column) for column in columns}
+    decimals = {column: _decimals(contenders, column) for column in columns}
+    rows = [
+        Row(
+            subject=one.name,
+            note=one.note,
+            reused=one.reused,
+            kind=one.kind,
+            cells=tuple(
+                _cell(
+                    one.readings[column],
+                    decimals[column],
+                    is_generated(one) and one.readings[column].value == best[column],
+                )
+                if column in one.readings
+                else None
+                for column in columns
+            ),
         )
-        rows.append(
-            Row(
-                subject=subject.subject,
-                note=_note(subject),
-                reused=subject.subject in scorecard.reused,
-                real=real,
-                cells=tuple(cells),
-            )
-        )
+        for one in contenders
+    ]
     return ScoreTable(columns=columns, rows=tuple(rows))
 
 
-def _column(score: Score) -> Column:
-    return Column(
-        name=score.name,
-        protocol=score.protocol,
-        n=score.n,
-        reference_digest=score.reference_digest,
-        higher_is_better=score.higher_is_better,
-    )
+def columns_of(contenders: Sequence[Contender]) -> tuple[Column, ...]:
+    """Every column that one of them has a number in."""
+    return tuple(dict.fromkeys(column for one in contenders for column in one.readings))
 
 
-def _values(scorecard: Scorecard, column: Column, with_real: bool = True) -> list[float]:
-    return [
-        score.value
-        for subject in scorecard.subjects
-        if with_real or not _is_real(subject)
-        for score in subject.scores
-        if _column(score) == column and math.isfinite(score.value)
+def is_generated(one: Contender) -> bool:
+    """Whether it was generated and measured here: only such are compared."""
+    return one.kind in ("student", "teacher")
+
+
+def best_of(contenders: Sequence[Contender], column: Column) -> float | None:
+    """The best of the generated ones in a column; None where there are fewer than two."""
+    values = [
+        one.readings[column].value
+        for one in contenders
+        if is_generated(one) and column in one.readings and math.isfinite(one.readings[column].value)
     ]
-
-
-def _best(scorecard: Scorecard, column: Column) -> float | None:
-    values = _values(scorecard, column, with_real=False)
     # The best of one would say nothing.
     return (max if column.higher_is_better else min)(values) if len(values) > 1 else None
 
 
-def _widths(scorecard: Scorecard, column: Column) -> list[float]:
-    """Half of each interval."""
-    scores = (score for subject in scorecard.subjects for score in subject.scores if _column(score) == column)
-    return [(score.interval[1] - score.interval[0]) / 2 for score in scores if score.interval is not None]
-
-
-def _decimals(values: list[float], widths: list[float]) -> int:
+def _decimals(contenders: Sequence[Contender], column: Column) -> int:
     """The same for a whole column, so that its numbers line up.
 
     Two digits are shown of the narrowest interval, or of the smallest number where there are no intervals.
     """
-    sizes = [abs(value) for value in values if value]
+    readings = [one.readings[column] for one in contenders if one.kind != "published" and column in one.readings]
+    sizes = [abs(one.value) for one in readings if one.value and math.isfinite(one.value)]
     if not sizes:
         return 2
+    widths = [(one.interval[1] - one.interval[0]) / 2 for one in readings if one.interval is not None]
     least = min([width for width in widths if width > 0] or sizes)
     return min(6, max(2 if max(sizes) > 1 else 3, 1 - math.floor(math.log10(least))))
 
 
-def _cell(score: Score, decimals: int, best: bool) -> Cell:
-    interval = "" if score.interval is None else " to ".join(fixed(end, decimals) for end in score.interval)
-    return Cell(value=fixed(score.value, decimals), interval=interval, best=best)
-
-
-def _is_real(subject: SubjectScores) -> bool:
-    return subject.steps == 0
-
-
-def _note(subject: SubjectScores) -> str:
-    if _is_real(subject):
-        return "the floor"
-    # At 1 and below there is no guidance: the pipelines run the conditional pass alone.
-    return f"guidance scale {subject.guidance_scale:g}" if subject.guidance_scale > 1 else ""
+def _cell(reading: Reading, decimals: int, best: bool) -> Cell:
+    interval = "" if reading.interval is None else " to ".join(fixed(end, decimals) for end in reading.interval)
+    shown = decimals if reading.decimals is None else reading.decimals
+    return Cell(value=fixed(reading.value, shown), interval=interval, best=best)

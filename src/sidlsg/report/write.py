@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
-from sidlsg.report import cost, lineage, pictures, scores, text, training
+from sidlsg.report import cost, lineage, pictures, scores, training
+from sidlsg.report.contenders import Entry
 from sidlsg.report.outcome import RunRecords, outcome
+from sidlsg.report.page import render
+from sidlsg.report.scoreboard import scoreboard as board_of
 from sidlsg.storage import atomic_write
 
 TEMPLATE = "report.html"
@@ -59,13 +60,14 @@ def write_report(
     generated, reference = pictures.subject_grids(records.scorecard, scorecard)
     log, evaluations = records.student.training_log.path, records.student.evaluations
     along = [] if evaluations is None else training.read_training_log(student / evaluations.path)
-    page = _environment().get_template(TEMPLATE)
-    html = page.render(
+    html = render(
+        TEMPLATE,
         records=records,
         outcome=outcome(records),
         generated=generated,
         reference=reference,
         scores=scores.score_table(records.scorecard),
+        board=board_of([Entry(label=version.name, card=records.scorecard, folder=scorecard)]),
         training=None if "://" in log else training.training(training.read_training_log(student / log), along),
         strip=pictures.sample_strip(records.student.grids, student),
         chain=lineage.chain(records),
@@ -76,17 +78,3 @@ def write_report(
         cost=cost.cost(seconds, hourly_price),
     )
     atomic_write(output, html)
-
-
-def _environment() -> Environment:
-    # Whatever a record holds is text: every value is escaped, and a name that the template misspells is an error.
-    environment = Environment(
-        loader=PackageLoader("sidlsg.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["duration"] = text.duration
-    environment.filters["short"] = lambda digest: digest[: text.DIGEST_SHOWN]
-    return environment

@@ -10,13 +10,13 @@ import torch
 from sidlsg.evaluate.judge import load_judge
 from sidlsg.evaluate.metrics import AttributeAccuracy
 from sidlsg.evaluate.protocols import real_images
+from sidlsg.evaluate.shapes_measures import Judged, Reading
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
 from sidlsg.export.card import score_table
 from sidlsg.shapes.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
 from sidlsg.storage import sha256_file
 from sidlsg.teach.fit import Log
 from sidlsg.teach.recipe import TeachRecipe
-from sidlsg.teacher.images import pixels_of
 
 _CHECK_SEED = 2_000_001
 
@@ -75,8 +75,8 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
 def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
     """Markdown for judge/README.md, with the judge's own accuracy on freshly drawn images."""
     captions = tuple(caption for caption in all_captions() for _ in range(3))
-    accuracy = AttributeAccuracy(load_judge(weights))
-    accuracy.update(pixels_of(real_images(captions, _CHECK_SEED)), captions)
+    accuracy, judged = AttributeAccuracy(), Judged(load_judge(weights), sha256_file(weights))
+    accuracy.update(Reading(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions])).right)
     found = accuracy.compute()
     values = asdict(recipe.judge)
     lines = [

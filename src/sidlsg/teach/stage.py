@@ -96,7 +96,8 @@ def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) ->
     """Score the saved teacher, and write its scores, training log and card beside it."""
     folder = output / TEACHER
     protocols = load_shapes_protocols([c.text for c in held_out_captions()], output / JUDGE / JUDGE_FILE)
-    scores = TeacherScores(teacher_sha256=folder_digest(folder), subjects=score_teacher(folder, protocols))
+    parts = output / ".teacher_scores.parts"
+    scores = TeacherScores(teacher_sha256=folder_digest(folder), subjects=score_teacher(folder, protocols, parts))
     scores.save(folder)
     rows = [{"network": name, **row} for name, log in logs.items() for row in log]
     atomic_write(folder / "training_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sidlsg.convert.single_file import Conversion, convert_single_file
 from sidlsg.errors import InputError
-from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.sample import Setting, StockSampler
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.load import load_teacher
 
@@ -69,7 +69,10 @@ def test_one_file_is_the_folder_that_it_was_made_from(
 
 def test_it_draws_the_same_pictures(single_file: Write, assets: Path, layout: Path, tmp_path: Path) -> None:
     convert_single_file(single_file(tmp_path / "model.safetensors"), layout, tmp_path / "teacher")
-    drawn = [StockSampler(folder)(PROMPTS, 3, 2.0, "draw") for folder in (tmp_path / "teacher", assets / "tiny-sd")]
+    drawn = [
+        StockSampler(folder)(PROMPTS, range(len(PROMPTS)), Setting(steps=3, guidance_scale=2.0))
+        for folder in (tmp_path / "teacher", assets / "tiny-sd")
+    ]
     assert np.array_equal(np.asarray(drawn[0]), np.asarray(drawn[1]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,21 @@ from sidlsg.errors import InputError
 from sidlsg.evaluate import extract
 from sidlsg.evaluate.extract import extract_features
 from sidlsg.evaluate.feature_files import FeatureSet, load_features
+from sidlsg.teacher.images import Images
 
 
 class Network:
     """Colour means, which counts the pictures that it saw and may fail at one."""
 
-    def __init__(self, fails_at: int = -1) -> None:
-        self.seen, self.fails_at = 0, fails_at
+    def __init__(self, fails_at: int = -1, sha256: str = "a" * 64) -> None:
+        self.seen, self.fails_at, self.sha256 = 0, fails_at, sha256
 
-    def __call__(self, images: list[Image.Image]) -> torch.Tensor:
+    def __call__(self, pictures: Sequence[Images], prompts: Sequence[str]) -> torch.Tensor:
         if 0 <= self.fails_at <= self.seen:
             raise KeyboardInterrupt
-        self.seen += len(images)
-        return torch.from_numpy(np.stack([np.asarray(image).mean((0, 1)) for image in images])).float()
+        self.seen += len(pictures)
+        means = [picture.mean((0, 1)) + len(text) for picture, text in zip(pictures, prompts, strict=True)]
+        return torch.from_numpy(np.stack(means)).float()
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +45,8 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def features(files: list[Path], network: Network, output: Path, sha256: str = "a" * 64) -> FeatureSet:
-    return extract_features(files, network, "means/as-they-are", sha256, output)
+def features(files: list[Path], network: Network, output: Path, prompts: Sequence[str] | None = None) -> FeatureSet:
+    return extract_features(files, network, "means/as-they-are", output, prompts=prompts)  # type: ignore[arg-type]
 
 
 def test_features_are_in_the_files_order(files: list[Path], tmp_path: Path) -> None:
@@ -70,17 +73,27 @@ def test_one_that_was_cut_off_makes_the_rest_alone(files: list[Path], tmp_path: 
 def test_what_was_made_of_something_else_is_made_again(files: list[Path], tmp_path: Path, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         features(files, Network(fails_at=8), tmp_path / "f.safetensors")
-    again, sha256 = Network(), "a" * 64
+    again = Network()
     if change == "picture":
         Image.new("RGB", (5, 4), (99, 99, 99)).save(files[5])
     elif change == "network":
-        sha256 = "b" * 64
+        again = Network(sha256="b" * 64)
     else:
         part = tmp_path / ".f.safetensors.parts" / "000001.safetensors"
         part.write_bytes(part.read_bytes()[:50])
-    found = features(files, again, tmp_path / "f.safetensors", sha256)
+    found = features(files, again, tmp_path / "f.safetensors")
     assert again.seen == (10 if change == "network" else 6)
     assert found.features[5, 1] == (99 if change == "picture" else 2)
+
+
+def test_prompts_are_read_with_their_pictures(files: list[Path], tmp_path: Path) -> None:
+    prompts = ["x" * i for i in range(10)]
+    found = features(files, Network(), tmp_path / "f.safetensors", prompts)
+    assert found.features[:, 1].tolist() == [2.0 + i for i in range(10)]
+    other = features(files, Network(), tmp_path / "g.safetensors", prompts[::-1])
+    assert other.source.prompts_sha256 != found.source.prompts_sha256 != ""
+    with pytest.raises(InputError, match="10 pictures and 9 prompts"):
+        features(files, Network(), tmp_path / "h.safetensors", prompts[:9])
 
 
 def test_a_bad_picture_leaves_no_output(files: list[Path], tmp_path: Path) -> None:

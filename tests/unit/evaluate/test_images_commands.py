@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sidlsg.errors import InputError
 from sidlsg.evaluate.compare import compare, load_references
 from sidlsg.evaluate.feature_files import load_features
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
@@ -194,14 +195,12 @@ def test_bad_weights_are_named(run: Run, network: Path, tmp_path: Path) -> None:
     def named(place: object, sha256: str) -> None:
         toml.write_text(f'[inception-2015-12-05]\nplace = "{place}"\nsha256 = "{sha256}"\n')
 
-    refused(
-        run("images", "features", folder, "--protocol", KID, "--output", tmp_path / "o"), "no weights are named for"
-    )
+    refused(run("images", "features", folder, "--protocol", KID, "--output", tmp_path / "o"), "no file is named for")
     refused(features(), "w.toml cannot be read")
     toml.write_text("place = ")
     refused(features(), "is no TOML")
-    toml.write_text('[inception]\nplace = "a"\n')
-    refused(features(), "names 'inception' (did you mean 'inception-2015-12-05'?)")
+    toml.write_text('[inception-2015]\nplace = "a"\n')
+    refused(features(), "names 'inception-2015' (did you mean 'inception-2015-12-05'?)")
     named(network, "")
     refused(features(), "`sidlsg digest")
     named(network, "0" * 64)
@@ -238,8 +237,10 @@ def test_the_list_says_what_is_there(run: Run, weights: Path) -> None:
     for done in (without, with_):
         assert done.returncode == 0, done.stderr
         assert all(name in done.stdout for name in PROTOCOLS)
-    assert "not here: no weights are named for inception-2015-12-05" in without.stdout
+    assert "  here: " not in without.stdout
+    assert "lacks captions,inception-2015-12-05,reference-clean" in without.stdout
     assert "  here: " in with_.stdout
+    assert "lacks captions,reference-clean" in with_.stdout
 
 
 def test_the_whole_way_of_a_frechet_distance(
@@ -265,6 +266,8 @@ def test_the_whole_way_of_a_frechet_distance(
     np.savez(tmp_path / "real.npz", mu=real.double().numpy().mean(0), sigma=np.cov(real.double().numpy().T))
     expected = frechet_distance(ours.statistics, FeatureStatistics(2048).update(real))
     protocol = replace(PROTOCOLS["fid/coco2014-30k-clean"], images=60, references=65)
+    with pytest.raises(InputError, match="compares with a reference's pictures"):
+        compare(ours, None, protocol)
     for reference in (merged, again, load_references(tmp_path / "real.npz")):
         (score,) = compare(ours, reference, protocol)
         assert score.value == pytest.approx(expected, rel=1e-6)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torchmetrics import Metric
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.metrics import AttributeAccuracy, FeatureMemory, FrechetDistance
-from sidlsg.shapes.captions import ATTRIBUTES, Caption
-
-CAPTIONS = (
-    Caption("small", "red", "circle", "blue"),
-    Caption("large", "green", "ring", "white"),
-    Caption("large", "black", "cross", "yellow"),
-    Caption("small", "white", "square", "purple"),
-)
 
 
 def channel_means(pixels: torch.Tensor) -> torch.Tensor:
@@ -31,26 +25,9 @@ def random_pixels(count: int, seed: int) -> torch.Tensor:
     return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-class ToldJudge(nn.Module):
-    """Reads the labels that the first four pixels of an image spell."""
-
-    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        told = pixels[:, 0, 0, :4].long()
-        return {
-            name: nn.functional.one_hot(told[:, i], len(values)).float()
-            for i, (name, values) in enumerate(ATTRIBUTES.items())
-        }
-
-
-def spelled(*labels: tuple[int, ...]) -> torch.Tensor:
-    pixels = torch.zeros(len(labels), 3, 8, 8)
-    pixels[:, 0, 0, :4] = torch.tensor(labels, dtype=torch.float32)
-    return pixels
-
-
-def other(labels: tuple[int, ...], *wrong: int) -> tuple[int, ...]:
-    """The labels with some of them wrong."""
-    return tuple((label + 1) % 2 if i in wrong else label for i, label in enumerate(labels))
+def answers(*rights: str) -> torch.Tensor:
+    """[N, 4]: whether each attribute was read right, as rows of + and -."""
+    return torch.tensor([[sign == "+" for sign in row] for row in rights])
 
 
 @pytest.fixture
@@ -61,11 +38,6 @@ def reference() -> FeatureStatistics:
 @pytest.fixture
 def distance(reference: FeatureStatistics) -> Callable[[], FrechetDistance]:
     return lambda: FrechetDistance(reference)
-
-
-@pytest.fixture
-def accuracy() -> Callable[[], AttributeAccuracy]:
-    return lambda: AttributeAccuracy(ToldJudge())  # type: ignore[arg-type]
 
 
 def test_the_metric_is_the_plain_distance(
@@ -82,12 +54,11 @@ def test_the_metric_is_the_plain_distance(
         metric.compute()
 
 
-def test_accuracy_by_hand(accuracy: Callable[[], AttributeAccuracy]) -> None:
-    labels = [caption.labels for caption in CAPTIONS]
-    metric = accuracy()
+def test_accuracy_by_hand() -> None:
+    metric = AttributeAccuracy()
     # The first right, the second with a wrong size, the third with a wrong size and background.
-    metric.update(spelled(labels[0], other(labels[1], 0)), CAPTIONS[:2])
-    metric.update(spelled(other(labels[2], 0, 3), labels[3]), CAPTIONS[2:])
+    metric.update(answers("++++", "-+++"))
+    metric.update(answers("-++-", "++++"))
     assert metric.compute() == {
         "size": 2 / 4,
         "colour": 4 / 4,
@@ -98,34 +69,33 @@ def test_accuracy_by_hand(accuracy: Callable[[], AttributeAccuracy]) -> None:
     }
 
 
-def test_accuracys_intervals(accuracy: Callable[[], AttributeAccuracy]) -> None:
-    metric = accuracy()
-    labels = CAPTIONS[0].labels
-    given = [labels] * 60 + [other(labels, 0)] * 30 + [other(labels, 0, 1)] * 10
-    metric.update(spelled(*given), [CAPTIONS[0]] * 100)
+def test_accuracys_intervals() -> None:
+    metric = AttributeAccuracy()
+    metric.update(answers(*["++++"] * 60, *["-+++"] * 30, *["--++"] * 10))
     around = metric.intervals()
     rights = torch.tensor([1.0] * 60 + [0.75] * 30 + [0.5] * 10)
     half = 1.959964 * float(rights.std()) / 10
     assert around["attributes"] == pytest.approx((float(rights.mean()) - half, float(rights.mean()) + half))
     assert around["all_attributes"] == pytest.approx((0.5020, 0.6906), abs=1e-4)  # Wilson's, of 60 in 100
-    perfect = accuracy()
-    perfect.update(spelled(labels, labels), [CAPTIONS[0]] * 2)
+    perfect = AttributeAccuracy()
+    perfect.update(answers("++++", "++++"))
     assert perfect.intervals()["attributes"] == (1.0, 1.0)
     assert perfect.intervals()["all_attributes"][0] < 0.5
 
 
-def test_features_of_no_image_are_refused() -> None:
+def test_features_are_refused_that_are_not_one_an_image() -> None:
     with pytest.raises(InputError, match="no features of any image"), pytest.warns(UserWarning, match="before"):
-        FeatureMemory().compute()
+        FeatureMemory(2).compute()
+    memory = FeatureMemory(2)
+    with pytest.raises(InputError, match=r"shape \[3, 1\] given for 3 × 2"):
+        memory.update(torch.zeros(3, 1), range(3))
+    memory.update(torch.zeros(3, 2), range(3))
+    memory.update(torch.zeros(3, 2), range(2, 5))
+    with pytest.raises(InputError, match="6 images are not of the places from 0 on, each once"):
+        memory.compute()
 
 
-def test_two_shards_of_images_merge_to_one_pass(
-    distance: Callable[[], FrechetDistance], accuracy: Callable[[], AttributeAccuracy]
-) -> None:
-    pixels = random_pixels(30, 2)
-    labels = [caption.labels for caption in CAPTIONS]
-    told = spelled(labels[0], other(labels[1], 1), other(labels[2], 2), labels[3])
-
+def test_two_shards_of_images_merge_to_one_pass(distance: Callable[[], FrechetDistance]) -> None:
     def merged(make: Callable[[], Metric], *updates: tuple[object, ...]) -> object:
         first, *rest = [make() for _ in updates]
         for metric, arguments in zip([first, *rest], updates, strict=True):
@@ -134,14 +104,15 @@ def test_two_shards_of_images_merge_to_one_pass(
             first.merge_state(metric)
         return first.compute()
 
-    features = channel_means(pixels)
+    features = channel_means(random_pixels(30, 2))
     whole = merged(distance, (features,))
     assert merged(distance, (features[:11],), (features[11:],)) == pytest.approx(whole, rel=1e-9)
-    remembered = merged(FeatureMemory, (features[:11],), (features[11:],))
-    # In which order is the library's affair.
-    assert torch.equal(remembered.sort(0).values, features.sort(0).values)  # type: ignore[attr-defined]
-    judged = merged(accuracy, (told, CAPTIONS))
-    assert merged(accuracy, (told[:1], CAPTIONS[:1]), (told[1:], CAPTIONS[1:])) == judged
+    # In the images' order, whichever shard came first.
+    parts = ((features[11:], range(11, 30)), (features[:11], range(11)))
+    for order in (parts, parts[::-1]):
+        assert torch.equal(merged(lambda: FeatureMemory(3), *order), features)  # type: ignore[arg-type]
+    told = answers("++++", "+-++", "++-+", "++++")
+    assert merged(AttributeAccuracy, (told[:1],), (told[1:],)) == merged(AttributeAccuracy, (told,))
 
 
 def test_two_ranks_sync_to_one_pass(distance: Callable[[], FrechetDistance]) -> None:
@@ -173,10 +144,34 @@ def frechet_of(metric: FrechetDistance) -> float:
     return frechet_distance(seen, metric.reference)
 
 
-def test_accuracy_needs_one_caption_an_image(accuracy: Callable[[], AttributeAccuracy]) -> None:
-    metric = accuracy()
-    labels = CAPTIONS[0].labels
-    with pytest.raises(InputError, match="2 images and 1 captions"):
-        metric.update(spelled(labels, labels), CAPTIONS[:1])
+def test_accuracy_of_no_image_is_refused() -> None:
+    metric = AttributeAccuracy()
+    with pytest.raises(InputError, match=r"answers of shape \[2, 3\]"):
+        metric.update(torch.ones(2, 3))
     with pytest.raises(InputError, match="no image at all"):
         metric.compute()
+
+
+class Flat(nn.Module):
+    """Pictures of one pixel with 8 channels' worth of numbers, taken as they are: features handed to torchmetrics."""
+
+    num_features = 8
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.flatten(1)
+
+
+def test_torchmetrics_own_frechet_distance_agrees(tmp_path: Path) -> None:
+    """The library's class, given the same features, by its own root."""
+    del tmp_path
+    draws = torch.Generator().manual_seed(5)
+    mix = torch.randn(8, 8, generator=draws, dtype=torch.float64)
+    real = torch.randn(500, 8, generator=draws, dtype=torch.float64) @ mix
+    fake = torch.randn(400, 8, generator=draws, dtype=torch.float64) @ mix.T + 0.5
+    theirs = FrechetInceptionDistance(feature=Flat(), normalize=True, input_img_size=(8, 1, 1)).set_dtype(torch.float64)
+    for features, is_real in ((real, True), (fake, False)):
+        for part in features.split(64):
+            theirs.update(part[:, :, None, None], real=is_real)
+    ours = FrechetDistance(FeatureStatistics(8).update(real))
+    ours.update(fake)
+    assert ours.compute() == pytest.approx(float(theirs.compute()), rel=1e-6)

@@ -21,15 +21,16 @@ from sidlsg.evaluate.protocols import (
     IMAGES,
     KID_EFFICIENTNET,
     KID_JUDGE,
+    PRECISION_RECALL_JUDGE,
     REFERENCE_SEED,
     ShapesProtocols,
     load_shapes_protocols,
-    pixels_of,
     real_images,
 )
 from sidlsg.records import Score
 from sidlsg.shapes.captions import held_out_captions
 from sidlsg.shapes.draw import draw
+from sidlsg.teacher.images import pixels_of
 from sidlsg.tensors import save_tensors
 
 Load = Callable[[Sequence[str], int], ShapesProtocols]
@@ -63,7 +64,7 @@ def test_captions_repeat_in_order(load: Load) -> None:
 
 def test_digests_are_stable(few: ShapesProtocols, load: Load, held_out: list[str]) -> None:
     assert load(held_out, FEW).digests == few.digests
-    assert set(few.digests) == {FID_JUDGE, FID_EFFICIENTNET, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
+    assert set(few.digests) == {FID_JUDGE, FID_EFFICIENTNET, PRECISION_RECALL_JUDGE, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
     # The two distances and the accuracy stand for different references.
     assert len(set(few.digests.values())) == 3
 
@@ -81,7 +82,7 @@ def test_digests_tell_another_judge_but_efficientnets_does_not(
     save_tensors(tmp_path / "judge.safetensors", weights, {})
     other = load_shapes_protocols(held_out, tmp_path / "judge.safetensors", FEW)
     changed = {name for name in few.digests if other.digests[name] != few.digests[name]}
-    assert changed == {FID_JUDGE, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
+    assert changed == {FID_JUDGE, PRECISION_RECALL_JUDGE, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
 
 
 def test_digests_tell_other_reference_pictures(
@@ -90,7 +91,7 @@ def test_digests_tell_other_reference_pictures(
     monkeypatch.setattr("sidlsg.evaluate.protocols.REFERENCE_SEED", REFERENCE_SEED + 5)
     other = load(held_out, FEW)
     changed = {name for name in few.digests if other.digests[name] != few.digests[name]}
-    assert changed == {FID_JUDGE, FID_EFFICIENTNET}
+    assert changed == {FID_JUDGE, PRECISION_RECALL_JUDGE, FID_EFFICIENTNET}
 
 
 def test_the_reference_itself_has_no_distance(protocols: ShapesProtocols) -> None:
@@ -127,6 +128,8 @@ def test_scores_carry_their_protocol(protocols: ShapesProtocols) -> None:
     assert [(s.name, s.protocol, s.higher_is_better) for s in scores] == [
         ("fid_judge", FID_JUDGE, False),
         ("fid_efficientnet", FID_EFFICIENTNET, False),
+        ("precision_judge", PRECISION_RECALL_JUDGE, True),
+        ("recall_judge", PRECISION_RECALL_JUDGE, True),
         ("attributes", ATTRIBUTES_MEAN, True),
         ("all_attributes", ATTRIBUTES_ALL, True),
     ]
@@ -142,7 +145,7 @@ def test_scores_say_how_sure_they_are(protocols: ShapesProtocols) -> None:
         low, high = score.interval
         assert low <= score.value <= high
         assert low < high or score.value == 1
-    assert [score.interval for score in protocols.score(images, intervals=False)] == [None] * 4
+    assert [score.interval for score in protocols.score(images, intervals=False)] == [None] * 6
     assert protocols.score(images) == protocols.score(images)
 
 

@@ -60,6 +60,8 @@ def test_a_student_is_scored_beside_its_teacher_and_stored_scores_are_used_again
         assert [score.name for score in subject.scores] == [
             "fid_judge",
             "fid_efficientnet",
+            "precision_judge",
+            "recall_judge",
             "attributes",
             "all_attributes",
         ]
@@ -89,11 +91,14 @@ def test_a_student_is_scored_beside_its_teacher_and_stored_scores_are_used_again
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_teacher_is_scored_at_every_setting(teacher: Path, held_out: list[str], judge_file: Path) -> None:
+def test_a_teacher_is_scored_at_every_setting(
+    teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path
+) -> None:
     protocols: ShapesProtocols = load_shapes_protocols(held_out, judge_file, 4)
-    subjects = score_teacher(teacher, protocols)
+    subjects = score_teacher(teacher, protocols, tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
     assert [s.subject for s in subjects] == [*TEACHER_SETTINGS, "real images"]
-    assert all(len(s.scores) == 4 for s in subjects)
+    assert all(len(s.scores) == 6 for s in subjects)
 
 
 def test_an_output_folder_that_holds_something_else_is_refused_before_anything_is_read(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidlsg.report.charts import Axis, Series, line_chart, linear_ticks, log_ticks, runs, tick_text
+from sidlsg.report.charts import Axis, Series, fine_log_ticks, line_chart, linear_ticks, log_ticks, runs, tick_text
 
 
 def draw(*points, label="loss", **options):
@@ -59,6 +59,18 @@ def test_linear_ticks_always_enclose_with_few(low, width):
 )
 def test_log_ticks_are_powers_of_ten(low, high, ticks):
     assert log_ticks(low, high) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (2.5, 151, (2, 5, 10, 20, 50, 100, 200)),
+        (1, 50, (1, 2, 5, 10, 20, 50)),
+        (0.1, 30_000, (0.1, 10, 1000, 100_000)),
+    ],
+)
+def test_fine_log_ticks_enclose_tightly(low, high, ticks):
+    assert fine_log_ticks(low, high) == pytest.approx(ticks)
 
 
 def test_tick_text():

@@ -1,8 +1,10 @@
 import base64
 from dataclasses import replace
 
+from PIL import Image
+
 from sidlsg.records import FileRef
-from sidlsg.report.pictures import picture, sample_strip, subject_grids
+from sidlsg.report.pictures import picture, sample_strip, subject_grid, subject_grids
 
 
 def decoded(source):
@@ -40,3 +42,19 @@ def test_samples_are_named_by_images_seen(tmp_path):
     strip = sample_strip([FileRef(path=f"{name}.png", sha256="") for name in names], tmp_path)
     assert [one.caption for one in strip] == ["0 images", "1 image", "12,800 images", "last"]
     assert decoded(strip[2].source) == b"000012800"
+
+
+def test_width_is_the_files_own(make_run):
+    run = make_run()
+    (ref, *_) = run.records.scorecard.grids
+    with Image.open(run.scorecard / ref.path) as image:
+        assert picture(ref, run.scorecard, "x").width == image.width
+
+
+def test_one_subjects_grid(make_run):
+    run = make_run()
+    card = run.records.scorecard
+    grid = subject_grid(card, run.scorecard, "student 1 step", "lsg κ = 1.5")
+    assert grid.caption == "lsg κ = 1.5"
+    assert decoded(grid.source) == (run.scorecard / "grids" / "student_1_step.png").read_bytes()
+    assert subject_grid(card, run.scorecard, "student 4 steps", "x") is None

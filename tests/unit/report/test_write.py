@@ -1,55 +1,13 @@
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.records import RuleResult
+from unit.report.page import Page
 
-SECTIONS = ["pictures", "scores", "gate", "training", "samples", "records", "cost"]
-VOID = {"meta", "img", "wbr"}
-BLOCKS = {"td", "th", "dt", "dd", "small", "li"}
-"""They part words, without a blank in the source."""
-
-
-class Page(HTMLParser):
-    """The elements of a page and the text of each of its sections."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.open, self.sections, self.texts = [], [], [], {}
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag == "section":
-            self.sections.append(dict(attributes)["id"])
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in BLOCKS:
-            self.handle_data(" ")
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "section" in self.open:
-            name = self.sections[-1]
-        else:
-            name = next((tag for tag in self.open if tag in ("header", "title")), "")
-        self.texts[name] = self.texts.get(name, "") + data
-
-    def text(self, section):
-        return " ".join(self.texts[section].split())
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
+SECTIONS = ["pictures", "scores", "scoreboard", "gate", "training", "samples", "records", "cost"]
 
 
 @pytest.fixture
@@ -91,6 +49,25 @@ def test_numbers_are_those_of_the_records(make_run, output):
 def test_best_numbers_are_marked(make_run, output):
     html = make_run().write(output)
     assert re.findall(r'<td class="number best">([\d.]+)</td>', html) == ["2.500", "8.25", "0.962", "0.884"]
+
+
+def test_the_scoreboard_shows_the_planes_and_no_score_table_again(make_run, output):
+    page = Page(make_run().write(output))
+    board = page.text("scoreboard")
+    assert "Distance against text fit" in board
+    assert "student 1 step: 0.953, 3.125" in board
+    assert "real images: 0.999, 0.09375" in board
+    assert "published" not in board
+    assert len([attributes for attributes in page.all("table") if attributes.get("class") == "scores"]) == 1
+
+
+def test_a_scoreboard_of_nothing_says_so(make_run, output):
+    run = make_run()
+    card = run.records.scorecard
+    card = replace(card, subjects=tuple(replace(one, scores=one.scores[:1]) for one in card.subjects))
+    card.save(run.scorecard)
+    run = replace(run, verdict=replace(run.verdict, scorecard_sha256=card.digest))
+    assert "no two scores to set against each other" in Page(run.write(output)).text("scoreboard")
 
 
 def test_failed_rules_are_told(make_run, output):

@@ -1,0 +1,113 @@
+"""Options that several commands share, and what their values mean together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sidlsg.errors import InputError
+from sidlsg.records import Verdict
+
+Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` lists them.")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Replace a value of the recipe; repeat for more.", show_default=False
+    ),
+]
+Kappa = Annotated[
+    float | None, typer.Option(help="The strategy's κ where it takes one (lsg, anti_cfg); the recipe's by default.")
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
+]
+Scale = Annotated[
+    list[str],
+    typer.Option(
+        "--scale",
+        metavar="NAME=NUMBER",
+        help="A guidance scale, such as kappa4=3; repeat for more.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
+TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
+TeacherLayout = Annotated[
+    str,
+    typer.Option(
+        help="For a teacher that is one safetensors file: a folder with its pipeline's small files.",
+        show_default=False,
+    ),
+]
+HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
+JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
+TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
+Protocols = Annotated[
+    list[str],
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="Score under a published protocol as well; repeat for more. `sidlsg protocols` lists them.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="TOML file that names your files; `sidlsg protocols` says which.", show_default=False),
+]
+TeacherSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--teacher-setting",
+        metavar="NAME",
+        help="Draw the teacher in this setting, such as 'teacher 50 steps, CFG', not in the default ones; repeat for "
+        "more.",
+        show_default=False,
+    ),
+]
+KeepImages = Annotated[
+    str, typer.Option(help="Folder or s3:// prefix that receives the pictures; without, none is kept.")
+]
+
+
+def split_list(text: str, separator: str) -> list[str]:
+    """The parts of a text parameter, without blanks around them; none for an empty one."""
+    return [part.strip() for part in text.split(separator) if part.strip()]
+
+
+def recipe_changes(strategy: str | None, kappa: float | None, scales: list[str], values: list[str]) -> dict[str, Any]:
+    """The recipe's values that the options replace."""
+    changes: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} is not NAME=VALUE, such as iterations=400")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    given: dict[str, float] = {}
+    for text in scales:
+        name, _, number = text.partition("=")
+        try:
+            given[name] = float(number)
+        except ValueError as error:
+            raise InputError(f"--scale {text!r} is not NAME=NUMBER, such as kappa4=3") from error
+    if kappa is not None:
+        given["kappa"] = kappa
+    if strategy is not None:
+        changes["strategy"] = strategy
+        changes["scales"] = given
+    elif given:
+        changes["scales"] = given
+    return changes
+
+
+def rejection(verdict: Verdict) -> str:
+    """What a verdict that did not pass says on the command line."""
+    failed = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
+    return f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
