@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
@@ -15,22 +17,28 @@ def print_scores(card: Scorecard) -> None:
     # Plain and narrow: headings break, so that four subjects fit 80 columns.
     table = Table(title="Scores", title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for subject in card.subjects:
+    # Those whose pictures are shown; a teacher may have been scored in many more ways.
+    drawn = {Path(ref.path).stem for ref in card.grids}
+    shown = [each for each in card.subjects if each.subject.replace(" ", "_") in drawn] or list(card.subjects)
+    for subject in shown:
         own = " *" if subject.subject in card.reused else ""
         table.add_column(subject.subject.replace(" ", "\n", 1) + own, justify="right")
     for name, score in protocols.items():
-        values = ({each.name: each for each in subject.scores}.get(name) for subject in card.subjects)
-        cells = ("" if value is None else _short(value.value) for value in values)
+        values = ({each.name: each for each in subject.scores}.get(name) for subject in shown)
+        cells = ("" if value is None else short(value.value) for value in values)
         table.add_row(f"{name} {'↑' if score.higher_is_better else '↓'}", *cells)
     console = Console()
     console.print(table)
     for name, score in protocols.items():
         console.print(f"  {name}: {score.protocol}, {score.n:,} images", highlight=False)
-    if card.reused:
+    others = [subject.subject for subject in card.subjects if subject not in shown]
+    if others:
+        console.print(f"  not shown here: {'; '.join(others)}", highlight=False)
+    if {subject.subject for subject in shown} & set(card.reused):
         console.print("  * from the teacher's own scorecard: same files, protocol and reference", highlight=False)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Four digits; what is near 0 needs no more places than the others."""
     return f"{value:.4g}" if abs(value) >= 0.01 else f"{value:.4f}"
 

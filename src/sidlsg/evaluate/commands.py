@@ -47,6 +47,7 @@ def evaluate(
     from sidlsg.evaluate.weights import read_weights
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.summary import print_scores
     from sidlsg.teacher.source import teacher_folder
 
@@ -62,7 +63,10 @@ def evaluate(
         keep_images=keep_images,
     )
     if leads():
+        page = output / "scoreboard.html"
+        write_scoreboard([(student.name, output)], page, f"Scores of {student.name}")
         print_scores(card)
+        print(f"with pictures: {page}")
 
 
 def protocols(weights: Weights = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +66,6 @@ class FeatureMemory(Metric):
         width: how many numbers an image has.
         """
         super().__init__()
-        # A process that has no image of a set has something to sync, too.
         self.add_state("features", [], dist_reduce_fx="cat")
         self.add_state("places", [], dist_reduce_fx="cat")
         self._width = width
@@ -82,12 +80,6 @@ class FeatureMemory(Metric):
             raise InputError(f"features of shape {list(features.shape)} given for {len(places)} × {self._width}")
         self.features.append(features.detach())
         self.places.append(torch.tensor(list(places), dtype=torch.long))
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """See `torchmetrics.Metric`; a process without an image of its own takes part."""
-        if not self.features:
-            self.features, self.places = [torch.zeros(0, self._width)], [torch.zeros(0, dtype=torch.long)]
-        super().sync(*args, **kwargs)
 
     def compute(self) -> Tensor:
         """[N, width], row i of image i.

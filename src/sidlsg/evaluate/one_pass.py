@@ -64,6 +64,9 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: Pass) -> dict[st
     """
     count, world = len(drawn.prompts), how.world
     memories = {measure.name: FeatureMemory(measure.width) for measure in measures}
+    for measure in measures:
+        # So that a process without a block of its own has something to sync.
+        memories[measure.name].update(torch.zeros(0, measure.width), ())
     blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     own = range(world.rank, len(blocks), world.size)
     done, total = 0, sum(len(blocks[number]) for number in own)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
 
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
 from sidlsg.registry.rules import Champion, GateRules
-from sidlsg.registry.run_log import log_entries
+from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
-
-FOLDER = "evaluation"
-"""Where scorecard, grids and verdict are among the run's artifacts."""
-SCORECARD_TAG = "scorecard_sha256"
 
 
 def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
@@ -53,7 +45,7 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
         passed=all(result.passed for result in results),
         rules=results,
     )
-    _log_scorecard(client, registered.run_id, card, scorecard_folder)
+    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
     client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
     client.log_text(registered.run_id, verdict.to_json(), f"{FOLDER}/{Verdict.FILE}")
     tags = {
@@ -61,6 +53,7 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
         "verdict_rules_sha256": rules.digest,
         "verdict_sha256": verdict.digest,
         "verdict": "passed" if verdict.passed else "rejected",
+        **score_tags(card),
     }
     for key, value in tags.items():
         client.set_model_version_tag(version.name, str(version.version), key, value)
@@ -92,24 +85,3 @@ def _logged_scorecard(client: MlflowClient, registered: Any) -> Scorecard:
     if card.student_sha256 != registered.tags.get(STUDENT_TAG):
         raise InputError("has the scorecard of another student")
     return card
-
-
-def _log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Path) -> None:
-    """Log scores as metrics whose names hold their protocol, with all that makes them comparable as tags."""
-    if client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest:
-        return  # logged already, by an earlier call
-    now = int(time.time() * 1000)
-    metrics, tags = [], {}
-    for subject in card.subjects:
-        for score in subject.scores:
-            key = re.sub(r"[^\w\-. :/]", "_", f"{subject.subject}/{score.name}/{score.protocol}")
-            metrics.append(Metric(key, score.value, now, 0))
-            terms = {"steps": subject.steps, "guidance_scale": subject.guidance_scale, "protocol": score.protocol}
-            terms |= {"n": score.n, "reference_digest": score.reference_digest, "interval": score.interval}
-            tags[key] = json.dumps({**terms, "higher_is_better": score.higher_is_better})
-    client.log_batch(run_id, metrics=metrics)
-    log_entries(client, run_id, tags=tags)
-    for grid in card.grids:
-        client.log_artifact(run_id, str(folder / grid.path), f"{FOLDER}/{Path(grid.path).parent.as_posix()}")
-    client.log_text(run_id, card.to_json(), f"{FOLDER}/{Scorecard.FILE}")
-    client.set_tag(run_id, SCORECARD_TAG, card.digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -90,24 +91,76 @@ class NoRegression:
 
     def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
         """Judge the scorecard's subject against the champion's; a champion that cannot be compared fails the rule."""
-        score = card.subject(self.subject).score(self.score)
         rule = f"{self.score} of {self.subject} is worse than the champion's by at most {self.tolerance:g}"
-        if champion is None:
-            return RuleResult(rule=rule, found="no champion yet: nothing to compare with", passed=True)
-        who = f"champion version {champion.version}"
-        if champion.is_challenger:
-            return RuleResult(rule=rule, found=f"{who} is this version: nothing to compare with", passed=True)
-        if champion.scorecard is None:
-            return RuleResult(rule=rule, found=f"{who} {champion.note}", passed=False)
-        try:
-            other = champion.scorecard.subject(self.subject).score(self.score)
-            better = score.better_by(other)
-        except InputError as error:
-            found = f"{who} does not compare: {error}; evaluate and gate {who} again under this protocol"
-            return RuleResult(rule=rule, found=found, passed=False)
-        change = f"better by {better:.6g}" if better >= 0 else f"worse by {-better:.6g}"
-        found = f"{_told(score)}; {who} has {other.value:.6g}: {change}"
-        return RuleResult(rule=rule, found=found, passed=better >= -self.tolerance)
+        return _against(rule, self.subject, self.score, card, champion, lambda better, _: better >= -self.tolerance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotWorse:
+    """A score may be worse than the champion's by noise alone: by less than other images would make of it."""
+
+    subject: str
+    score: str
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
+        """Judge the scorecard's subject against the champion's; without intervals the rule fails."""
+        rule = f"{self.score} of {self.subject} is not worse than the champion's by more than noise"
+        return _against(rule, self.subject, self.score, card, champion, lambda better, noise: better >= -noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Better:
+    """A score must be better than the champion's by more than noise."""
+
+    subject: str
+    score: str
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
+        """Judge the scorecard's subject against the champion's; without intervals the rule fails."""
+        rule = f"{self.score} of {self.subject} is better than the champion's by more than noise"
+        return _against(rule, self.subject, self.score, card, champion, lambda better, noise: better > noise)
+
+
+def noise_between(one: Score, other: Score) -> float:
+    """How far two scores may lie apart by their images alone, in 95 of 100 cases: the root of the squares' sum of half
+    their intervals. NaN where one of them has no interval.
+
+    The images share prompts and seeds, so their errors partly go together, and this is rather too much.
+    """
+    if one.interval is None or other.interval is None:
+        return math.nan
+    return math.hypot(*((high - low) / 2 for low, high in (one.interval, other.interval)))
+
+
+def _against(
+    rule: str,
+    subject: str,
+    name: str,
+    card: Scorecard,
+    champion: Champion | None,
+    passes: Callable[[float, float], bool],
+) -> RuleResult:
+    """Compare with the champion's score: `passes` takes by how much it is better, and the noise."""
+    score = card.subject(subject).score(name)
+    if champion is None:
+        return RuleResult(rule=rule, found="no champion yet: nothing to compare with", passed=True)
+    who = f"champion version {champion.version}"
+    if champion.is_challenger:
+        return RuleResult(rule=rule, found=f"{who} is this version: nothing to compare with", passed=True)
+    if champion.scorecard is None:
+        return RuleResult(rule=rule, found=f"{who} {champion.note}", passed=False)
+    try:
+        other = champion.scorecard.subject(subject).score(name)
+        better = score.better_by(other)
+    except InputError as error:
+        found = f"{who} does not compare: {error}; evaluate and gate {who} again under this protocol"
+        return RuleResult(rule=rule, found=found, passed=False)
+    noise = noise_between(score, other)
+    change = f"better by {better:.6g}" if better >= 0 else f"worse by {-better:.6g}"
+    beside = "noise not known" if math.isnan(noise) else f"noise {noise:.3g}"
+    found = f"{_told(score)}; {who} has {other.value:.6g}: {change} ({beside})"
+    # A comparison with a noise that is not known is never true.
+    return RuleResult(rule=rule, found=found, passed=passes(better, noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +171,11 @@ class GateRules(Record):
     floors: tuple[Floor, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     no_regression: tuple[NoRegression, ...] = ()
+    not_worse: tuple[NotWorse, ...] = ()
+    better: tuple[Better, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.floors or self.ratios or self.no_regression):
+        if not (self.floors or self.ratios or self.no_regression or self.not_worse or self.better):
             raise InputError("a gate without rules would let everything through; give at least one rule")
 
     def apply(self, card: Scorecard, champion: Champion | None) -> tuple[RuleResult, ...]:
@@ -133,6 +188,8 @@ class GateRules(Record):
             *(floor.apply(card) for floor in self.floors),
             *(ratio.apply(card) for ratio in self.ratios),
             *(rule.apply(card, champion) for rule in self.no_regression),
+            *(rule.apply(card, champion) for rule in self.not_worse),
+            *(rule.apply(card, champion) for rule in self.better),
         )
 
 

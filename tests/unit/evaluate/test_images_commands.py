@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.compare import compare, load_references
@@ -28,42 +27,15 @@ from sidlsg.evaluate.kid import kernel_distance
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.uncertainty import random_groups
+from unit.evaluate.standin import save_stand_in
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 KID, PR = "kid/inception-poly3", "pr/inception-k3"
 
 
-class Layers(nn.Module):
-    """[N, 3, 299, 299] in about -1..1 to [N, 2048]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(4)
-        self.linear = nn.Linear(48, 2048)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.linear(self.pool(pixels).flatten(1)))
-
-
-class StandIn(nn.Module):
-    """With the two ways in that Inception's file has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = Layers()
-
-    def forward(self, pixels: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        large = nn.functional.interpolate(pixels.float(), size=[299, 299], mode="bilinear", align_corners=False)
-        features = self.layers((large - 128) / 128)
-        return features if return_features else features.softmax(1)
-
-
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("network") / "inception.pt"
-    torch.jit.script(StandIn()).save(str(path))  # type: ignore[no-untyped-call]
-    return path
+    return save_stand_in(tmp_path_factory.mktemp("network") / "inception.pt")
 
 
 @pytest.fixture(scope="module")

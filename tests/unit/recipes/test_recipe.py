@@ -107,8 +107,8 @@ def test_every_other_value_changes_the_digest(changes: dict[str, Any]) -> None:
 
 def test_a_recipe_without_a_gate_says_so() -> None:
     assert RECIPES["tiny"].require_gate() is RECIPES["tiny"].gate
-    with pytest.raises(InputError, match="recipe 'sd15' has no gate"):
-        RECIPES["sd15"].require_gate()
+    with pytest.raises(InputError, match="recipe 'sd21' has no gate"):
+        RECIPES["sd21"].require_gate()
 
 
 def test_whole_numbers_and_floats_are_one_value() -> None:

@@ -24,6 +24,7 @@ def registered(registry, make_student):
 
 @pytest.fixture(scope="module")
 def client(registry, registered):
+    assert [record.version for record in registered] == [1, 2]
     client = connect(registry)
     client.set_registered_model_alias("found", "champion", "2")
     client.create_model_version("found", source="file:///elsewhere")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sidlsg.errors import InputError
-from sidlsg.records import Scorecard, Verdict
+from sidlsg.records import Extreme, Scorecard, Verdict, file_ref
 from sidlsg.registry.connect import connect
 from sidlsg.registry.gate import gate
 from sidlsg.registry.register import register
@@ -69,6 +72,9 @@ def test_a_good_student_passes_and_everything_is_recorded(client, versions, make
     assert grids == ["evaluation/grids/student 1 step.png"]
     tags = client.get_model_version("gated", str(version.version)).tags
     assert tags["verdict"] == "passed"
+    assert tags["score/accuracy"] == "0.9 (0.89 to 0.91), judge/attributes, 2000 images, reference r2"
+    page = artifact(client, version.run_id, "evaluation/scoreboard.html", tmp_path)
+    assert f"Scores of gated {version.version}" in page
     assert tags["verdict_rules_sha256"] == RULES.digest
     assert tags["scorecard_sha256"] == Scorecard.load(folder).digest
 
@@ -129,3 +135,27 @@ def test_a_scorecard_of_another_student_or_a_damaged_one_is_refused(versions, ma
     (folder / "grids" / "student 1 step.png").write_bytes(b"")
     with pytest.raises(InputError, match="changed or damaged"):
         gate(versions[0], folder, tracking_uri, RULES)
+
+
+def test_the_best_and_the_worst_images_are_a_table(client, versions, make_scorecard, tracking_uri, tmp_path):
+    version = versions[1]
+    folder = make_scorecard(version.student_sha256)
+    extremes = []
+    for best in (True, False):
+        path = folder / "extremes" / f"{best}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (5, 4), (200, 10, 10 * best)).save(path)
+        terms = {"prompt": f"prompt {best}", "seed": 7, "value": -0.5, "measure": "fit", "best": best}
+        extremes.append(Extreme(**terms, picture=file_ref(path, folder)))
+    dataclasses.replace(Scorecard.load(folder), extremes=tuple(extremes)).save(folder)
+    for _ in range(2):
+        gate(version, folder, tracking_uri, RULES)
+    (name,) = [
+        file.path for file in client.list_artifacts(version.run_id, "evaluation") if "best_and_worst" in file.path
+    ]
+    table = json.loads(artifact(client, version.run_id, name, tmp_path))
+    assert table["columns"] == ["side", "prompt", "seed", "value", "measure", "image"]
+    assert [row[:4] for row in table["data"]] == [["best", "prompt True", 7, -0.5], ["worst", "prompt False", 7, -0.5]]
+    path = table["data"][0][5]["filepath"]
+    with Image.open(client.download_artifacts(version.run_id, path, str(tmp_path))) as image:
+        assert np.asarray(image)[0, 0].tolist() == [200, 10, 10]

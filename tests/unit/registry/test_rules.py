@@ -10,7 +10,7 @@ import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.records import Score, Scorecard, SubjectScores
-from sidlsg.registry.rules import Champion, Floor, GateRules, NoRegression, Ratio
+from sidlsg.registry.rules import Better, Champion, Floor, GateRules, NoRegression, NotWorse, Ratio
 
 STUDENT, TEACHER = "student 1 step", "teacher 1 step"
 
@@ -117,13 +117,54 @@ def test_a_champion_without_comparable_scores(champion, passed, words):
     assert re.search(words, result.found)
 
 
+def with_intervals(fid: float, half: float) -> Scorecard:
+    """The FID's interval reaches `half` to each side."""
+    student, teacher = card(fid=fid).subjects
+    distance, accuracy = student.scores
+    sure = dataclasses.replace(distance, interval=(fid - half, fid + half))
+    return dataclasses.replace(card(), subjects=(dataclasses.replace(student, scores=(sure, accuracy)), teacher))
+
+
+@pytest.mark.parametrize(
+    ("value", "not_worse", "better"),
+    [
+        (9.0, True, True),  # the champion has 15, and the noise is 5
+        (10.5, True, False),
+        (15.0, True, False),
+        (19.5, True, False),
+        (20.5, False, False),
+        (math.nan, False, False),
+    ],
+)
+def test_a_difference_is_weighed_against_noise(value, not_worse, better):
+    champion = Champion(version=3, scorecard=with_intervals(15.0, 3.0))
+    challenger = with_intervals(value, 4.0)
+    for kind, passed in ((NotWorse, not_worse), (Better, better)):
+        result = kind(subject=STUDENT, score="fid").apply(challenger, champion)
+        assert result.passed is passed
+        assert math.isnan(value) or "(noise 5)" in result.found
+
+
+@pytest.mark.parametrize("kind", [NotWorse, Better])
+def test_without_intervals_nothing_is_known_of_noise(kind):
+    champion = Champion(version=3, scorecard=with_intervals(15.0, 3.0))
+    result = kind(subject=STUDENT, score="fid").apply(card(fid=1.0), champion)
+    assert not result.passed
+    assert "noise not known" in result.found
+    assert kind(subject=STUDENT, score="fid").apply(card(), None).passed
+
+
 def test_all_rules_apply_in_order():
     rules = GateRules(
         floors=(Floor(subject=STUDENT, score="fid", limit=1),),
         ratios=(Ratio(subject=STUDENT, score="fid", against_subject=TEACHER, factor=0.5),),
         no_regression=(NoRegression(subject=STUDENT, score="accuracy", tolerance=0.01),),
+        not_worse=(NotWorse(subject=STUDENT, score="accuracy"),),
+        better=(Better(subject=STUDENT, score="fid"),),
     )
-    assert [result.passed for result in rules.apply(card(), None)] == [False, True, True]
+    results = rules.apply(card(), None)
+    assert [result.passed for result in results] == [False, True, True, True, True]
+    assert "better than the champion's" in results[-1].rule
 
 
 def test_a_rule_that_does_not_fit_the_scorecard_is_an_error():

@@ -25,7 +25,7 @@ from pathlib import Path
 from sidlsg.run import children
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
 children.PATIENCE = 0.5
-with children.ending_with_this(Path(os.environ["TMPDIR"])):
+with children.ending_with_this(Path(os.environ["TMPDIR"]), lambda: print("no more", flush=True)):
     command = ["sh", "-c", '"$0" "$@"; true', sys.executable, "-c", sys.argv[1], sys.argv[2], "kfp.dsl.executor_main"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
@@ -55,6 +55,7 @@ def test_a_stage_ends_with_its_run(sign: int, code: int, how: str, tmp_path: Pat
         assert is_alive(stage)
         began = time.monotonic()
         os.kill(run.pid, sign)
+        assert run.stdout.readline() == "no more\n"
         assert run.wait(timeout=20) == code
     assert time.monotonic() - began < 10
     assert not is_alive(stage)

@@ -34,6 +34,12 @@ def test_of_a_chain_the_last_error_counts() -> None:
     assert str(stage_error("curate", [*lines, "", "an exit handler's line"], LOG)) == "give a file"
 
 
+def test_of_a_sweep_the_setting_is_told() -> None:
+    lines = printed_by("from sidlsg.errors import AlarmError; raise AlarmError('the loss is not finite')")
+    error = stage_error("distil", lines, LOG, "lsg kappa=9")
+    assert (str(error), error.exit_code) == ("setting 'lsg kappa=9': the loss is not finite", 4)
+
+
 def test_another_error_is_told_with_its_kind_and_the_log() -> None:
     error = stage_error("distil", printed_by("raise ValueError('bad\\nsecond line')"), LOG)
     assert str(error) == "stage distil failed: ValueError: bad; everything it printed is in run.log"

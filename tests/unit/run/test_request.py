@@ -1,19 +1,31 @@
 import inspect
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
-from sidlsg.run.request import RunRequest
+from sidlsg.pipelines.evaluate_only import evaluate_only
+from sidlsg.pipelines.sweep import sweep
+from sidlsg.run.request import EvaluateRequest, Request, RunRequest, SweepRequest
 
 ONLY_LOCAL = {"run_dir", "tracking_uri"}
+AS_TEXT = {"protocols", "weights", "teacher_settings"}
+"""A pipeline's parameter is a text where a request has a path or several."""
 
 
-def test_the_defaults_are_the_pipeline_s() -> None:
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(distil_and_evaluate.pipeline_func).parameters.items()
-    }
-    request = RunRequest(run_dir=Path("run"))
-    for field in fields(RunRequest):
-        if field.name not in ONLY_LOCAL:
-            assert getattr(request, field.name) == defaults[field.name]
+@pytest.mark.parametrize(
+    ("kind", "pipeline"),
+    [(RunRequest, distil_and_evaluate), (SweepRequest, sweep), (EvaluateRequest, evaluate_only)],
+)
+def test_the_defaults_are_the_pipeline_s(kind: type[Request], pipeline: Any) -> None:
+    parameters = inspect.signature(pipeline.pipeline_func).parameters
+    request = kind(run_dir=Path("run"))
+    for field in fields(kind):
+        value = getattr(request, field.name)
+        if field.name in AS_TEXT:
+            assert (not value, parameters[field.name].default) == (True, "")
+        elif field.name not in ONLY_LOCAL:
+            given = list(value) if isinstance(value, tuple) else value
+            assert given == parameters[field.name].default, field.name

@@ -20,12 +20,16 @@ def test_without_a_terminal_every_line_is_plain() -> None:
     screen.note("a [note] with brackets that is longer than eighty columns, which must not be wrapped at all, ever")
     screen.progress("progress: distil 50%: 4/8 images")
     screen.stage_done("distil", "done in 3.1 s")
+    screen.stage_started("distil", "lsg kappa=2")
+    screen.stage_done("distil", "done in 3.2 s", "lsg kappa=2")
     screen.close()
     assert file.getvalue().splitlines() == [
         "distil ...",
         "  a [note] with brackets that is longer than eighty columns, which must not be wrapped at all, ever",
         "  distil 50%: 4/8 images",
         "distil ... done in 3.1 s",
+        "lsg kappa=2: distil ...",
+        "lsg kappa=2: distil ... done in 3.2 s",
     ]
 
 
@@ -46,3 +50,14 @@ def test_a_terminal_shows_one_bar_that_goes_away() -> None:
     assert shown.rstrip().endswith("distil ... done in 3.1 s")
     # The bar's line is erased before the last line is written.
     assert "\x1b[2K" in file.getvalue()
+
+
+def test_a_terminal_s_bar_says_which_setting_runs() -> None:
+    file = Terminal()
+    screen = Screen(file)
+    screen.stage_started("distil", "lsg kappa=2")
+    screen.progress("progress: distil 50%: 4/8 images")
+    screen.close()
+    shown = plain(file.getvalue())
+    assert shown.count("lsg kappa=2: distil") >= 2
+    assert "4/8 images" in shown

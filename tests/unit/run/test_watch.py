@@ -1,7 +1,9 @@
 import io
 
+import pytest
+
 from sidlsg.run.screen import Screen
-from sidlsg.run.watch import LineSink, Watcher
+from sidlsg.run.watch import EndedError, Failure, LineSink, Rounds, Watcher
 
 OUTPUT = """\
 15:00:00.000 - INFO - Running pipeline: \x1b[95m'distil-and-evaluate'\x1b[0m
@@ -25,9 +27,22 @@ INFO - Task curate cache hit (key=0123456789ab); skipping execution.
 """
 
 
-def watch(text: str) -> tuple[Watcher, str, str]:
+LOOP = """\
+INFO - Task distil cache hit (key=0123456789ab); skipping execution.
+15:00:00.010 - INFO - Executing task 'register'
+    boom
+15:00:04.000 - INFO - Task 'register' finished with status FAILURE
+15:00:04.010 - INFO - Executing task 'distil'
+    later
+15:00:05.000 - INFO - Task 'distil' finished with status FAILURE
+15:00:06.010 - INFO - Executing task 'compare'
+15:00:07.000 - INFO - Task 'compare' finished with status SUCCESS
+"""
+
+
+def watch(text: str, rounds: Rounds | None = None) -> tuple[Watcher, str, str]:
     shown, log = io.StringIO(), io.StringIO()
-    watcher = Watcher(Screen(shown), log)
+    watcher = Watcher(Screen(shown), log, rounds)
     for line in text.splitlines():
         watcher.feed(line)
     return watcher, shown.getvalue(), log.getvalue()
@@ -36,7 +51,7 @@ def watch(text: str) -> tuple[Watcher, str, str]:
 def test_stages_are_followed() -> None:
     watcher, _, _ = watch(OUTPUT)
     assert [(stage.name, stage.cached) for stage in watcher.stages] == [("curate", True), ("distil", False)]
-    assert watcher.failed == "register"
+    assert watcher.failure == Failure(stage="register", setting="", printed=("boom",))
 
 
 def test_only_what_is_for_the_user_is_shown() -> None:
@@ -60,9 +75,19 @@ def test_the_log_has_every_line_without_colours() -> None:
     assert "a library's warning" in log
 
 
-def test_only_the_last_stage_output_is_kept_for_its_error() -> None:
-    watcher, _, _ = watch(OUTPUT)
-    assert list(watcher.printed) == ["boom"]
+def test_stages_of_a_loop_are_told_with_their_round_and_the_first_failure_counts() -> None:
+    watcher, shown, _ = watch(LOOP, Rounds(labels=("none", "lsg"), stages=("distil", "register")))
+    assert [(stage.name, stage.setting) for stage in watcher.stages] == [("distil", "none"), ("compare", "")]
+    assert watcher.failure == Failure(stage="register", setting="none", printed=("boom",))
+    assert shown.splitlines() == [
+        "none: distil ... taken from the cache",
+        "none: register ...",
+        "none: register ... failed after 0.0 s",
+        "lsg: distil ...",
+        "lsg: distil ... failed after 0.0 s",
+        "compare ...",
+        "compare ... done in 0.0 s",
+    ]
 
 
 def test_a_sink_hands_on_whole_lines() -> None:
@@ -71,3 +96,14 @@ def test_a_sink_hands_on_whole_lines() -> None:
     for part in ("one", "\ntwo\nthr", "ee\n", "rest"):
         print(part, end="", file=sink)
     assert lines == ["one", "two", "three"]
+
+
+def test_a_sink_that_was_ended_stops_its_writers() -> None:
+    lines: list[str] = []
+    late: list[str] = []
+    sink = LineSink(lines.append)
+    print("one", file=sink)
+    sink.end(lambda: late.append("called"))
+    with pytest.raises(EndedError):
+        print("two", file=sink)
+    assert (lines, late) == (["one"], ["called"])

@@ -1,0 +1,98 @@
+"""Finds a registered version by its number or by an alias, as a person names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sidlsg.errors import InputError, nearest
+from sidlsg.records import ModelVersion
+from sidlsg.registry.connect import connect
+from sidlsg.registry.versions import STUDENT_TAG
+
+SHOWN = 20
+"""How many names an error message lists."""
+_PAGE = 100
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+
+
+def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
+    """The record of a version that a student was registered as.
+
+    Args:
+        tracking_uri: where MLflow is, see `connect`.
+        name: the registered model's name.
+        which: a number such as `3`, or an alias such as `champion`.
+
+    Raises:
+        InputError: there is no such model, version or alias, or this project did not register it.
+    """
+    client = connect(tracking_uri)
+    model = _model(client, name)
+    registered = _version(client, model, which.strip())
+    student = registered.tags.get(STUDENT_TAG)
+    if student is None:
+        raise InputError(
+            f"version {registered.version} of {name!r} has no tag {STUDENT_TAG}, so it is no student that "
+            "`sidlsg register` registered; give another version"
+        )
+    return ModelVersion(
+        name=name, version=int(registered.version), run_id=registered.run_id or "", student_sha256=student
+    )
+
+
+def _model(client: MlflowClient, name: str) -> Any:
+    try:
+        # An empty name is another error to MLflow than one that is not there.
+        if name:
+            return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != _MISSING:
+            raise
+    names = sorted(model.name for model in _pages(client.search_registered_models))
+    if not names:
+        raise InputError(f"no model {name!r}: this registry has no model at all; register a student, or give another")
+    raise InputError(f"no model {name!r} in this registry{nearest(name, names)}; it has: {_listed(names)}")
+
+
+def _version(client: MlflowClient, model: Any, which: str) -> Any:
+    name = model.name
+    if not which.isdecimal():
+        aliases = {alias: str(number) for alias, number in model.aliases.items()}
+        if which not in aliases:
+            known = _listed([f"{alias} (version {number})" for alias, number in sorted(aliases.items())]) or "none"
+            raise InputError(
+                f"model {name!r} has no alias {which!r}{nearest(which, aliases)}; give a version's number or an "
+                f"alias; aliases: {known}"
+            )
+        which = aliases[which]
+    try:
+        return client.get_model_version(name, str(int(which)))
+    except MlflowException as error:
+        if error.error_code != _MISSING:
+            raise
+    numbers = sorted(
+        int(version.version) for version in _pages(client.search_model_versions, filter_string=f"name = '{name}'")
+    )
+    raise InputError(
+        f"model {name!r} has no version {which}; it has: {_listed([str(number) for number in numbers]) or 'none'}"
+    )
+
+
+def _pages(search: Any, **given: Any) -> list[Any]:
+    """All that a search of MLflow's finds."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(max_results=_PAGE, page_token=token, **given)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,60 @@
+"""What each of several processes does in the evaluation's test: draws its share of a set, and reads it.
+
+`torchrun … evaluating.py STUDENT OUT`: a student's folder, and the folder for what the leading process writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sidlsg.distil.world import joined
+from sidlsg.evaluate import one_pass
+from sidlsg.evaluate.one_pass import Pass, measured
+from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.suite import DrawnSet, Pictures
+from sidlsg.shapes.captions import held_out_captions
+from sidlsg.store import FolderStore
+from sidlsg.tensors import save_tensors
+
+COUNT, BLOCK = 40, 6
+SETTING = Setting(steps=1, guidance_scale=0.0)
+
+
+class Pixels:
+    """The picture itself."""
+
+    name = "pixels"
+    width = 32 * 32 * 3
+    identity = "as they are"
+
+    def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
+        del prompts
+        return torch.from_numpy(pictures).flatten(1).float()  # type: ignore[arg-type]
+
+
+def main(student: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    one_pass.BLOCK = BLOCK
+    prompts = tuple(caption.text for caption in held_out_captions()[:COUNT])
+    sampler = StockSampler(student)
+    with joined() as world:
+        how = Pass(
+            draw=lambda prompts, seeds: sampler(prompts, seeds, SETTING),
+            identity=sampler.identity,
+            label="draw",
+            # One each, as on machines without a shared disk.
+            parts=FolderStore(str(out / f"parts{world.rank}")),
+            folder="student",
+            world=world,
+        )
+        found = measured(DrawnSet(name="shapes", prompts=prompts), [Pixels()], how)
+        save_tensors(out / f"pixels{world.rank}.safetensors", found, {"size": world.size})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

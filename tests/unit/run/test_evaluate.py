@@ -1,0 +1,47 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.run.evaluate import evaluate_arguments, run_evaluation
+from sidlsg.run.failure import StageError
+from sidlsg.run.request import EvaluateRequest
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> EvaluateRequest:
+    return EvaluateRequest(
+        run_dir=tmp_path / "run", model_name="shapes", version="3", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"
+    )
+
+
+def test_the_version_is_asked_of_the_given_registry(request_: EvaluateRequest, tmp_path: Path) -> None:
+    arguments = evaluate_arguments(request_, tmp_path / "run")
+    assert (arguments["model_name"], arguments["version"]) == ("shapes", "3")
+    assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/mlflow.db"
+    assert len(arguments["teacher_sha256"]) == 64
+    assert "prompts" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"tracking_uri": ""}, "no MLflow is given"),
+        ({"tracking_uri": "nonsense"}, "is not an address"),
+        ({"recipe": "sd15"}, "has no gate"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_written(
+    request_: EvaluateRequest, changed: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        run_evaluation(replace(request_, **changed))
+    assert not request_.run_dir.exists()
+
+
+def test_a_registry_that_is_not_there_is_told_by_the_first_stage(request_: EvaluateRequest) -> None:
+    with pytest.raises(StageError, match="no MLflow store at") as caught:
+        run_evaluation(request_)
+    assert (caught.value.stage, caught.value.exit_code) == ("find", 2)

@@ -1,0 +1,115 @@
+"""Runs small pipelines with a loop in them, each task in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.run.execute import LOG, MARKER, execute
+from sidlsg.run.failure import StageError
+from sidlsg.run.request import Request, StageRun
+from sidlsg.run.watch import Rounds
+
+HERE = Path(__file__).parent
+RUN = """
+import signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
+from test_execute import run
+run(Path(sys.argv[2]), sys.argv[3:])
+"""
+
+
+def run(run_dir: Path, items: list[str]) -> tuple[Any, tuple[StageRun, ...]]:
+    sys.path.insert(0, str(HERE))
+    try:
+        from looped import looped
+    finally:
+        sys.path.remove(str(HERE))
+    return execute(
+        looped,
+        {"items": items},
+        Request(run_dir=run_dir),
+        run_dir,
+        lambda outputs: outputs["Output"],
+        Rounds(labels=tuple(f"item {item}" for item in items), stages=("work", "then")),
+    )
+
+
+def test_stages_of_a_loop_are_told_with_their_item(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published, stages = run(tmp_path / "run", ["a", "b"])
+    assert published == ["a", "b"]
+    assert [(stage.name, stage.setting) for stage in stages] == [
+        ("work", "item a"),
+        ("then", "item a"),
+        ("work", "item b"),
+        ("then", "item b"),
+        ("collect", ""),
+    ]
+    shown = [line.split(" done in ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        *("item a: work ...", "  working on a", "item a: work ...", "item a: then ...", "item a: then ..."),
+        *("item b: work ...", "  working on b", "item b: work ...", "item b: then ...", "item b: then ..."),
+        *("collect ...", "collect ..."),
+    ]
+
+    _, stages = run(tmp_path / "run", ["b", "c"])
+    assert [(stage.name, stage.setting) for stage in stages if stage.cached] == [("work", "item b")]
+    assert [stage.setting for stage in stages if stage.name == "work"] == ["item b", "item c"]
+
+
+def test_an_item_that_fails_ends_the_run_after_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StageError) as caught:
+        run(tmp_path / "run", ["fail", "b"])
+    assert str(caught.value) == "setting 'item fail': this item cannot be used"
+    assert (caught.value.stage, caught.value.exit_code) == ("work", 2)
+    shown = capsys.readouterr().out
+    assert "item fail: work ... failed after " in shown
+    assert "item b: then ... done in " in shown
+    assert "collect" not in shown
+    assert json.loads((tmp_path / "run" / MARKER).read_text())["state"].startswith("ended by StageError: setting")
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_run_that_is_ended_starts_no_further_item(sign: int, code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUN, str(HERE), str(tmp_path / "run"), "wait", "b", "c"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "working on wait" in line:
+                break
+        began = time.monotonic()
+        os.kill(process.pid, sign)
+        assert "item b" not in process.stdout.read()
+        assert process.wait(timeout=30) == code
+    assert time.monotonic() - began < 20
+    log = (tmp_path / "run" / LOG).read_text()
+    assert log.count("Executing task 'work'") == 1
+    assert not (tmp_path / "run" / ".kfp" / "tmp").exists()
+    # The same folder takes the next try.
+    assert run(tmp_path / "run", ["b"])[0] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("marked", "of"),
+    [({"state": "finished", "pipeline": "sweep"}, "sweep"), ({"state": "finished"}, "distil-and-evaluate")],
+)
+def test_the_folder_of_another_pipeline_is_refused(marked: dict[str, str], of: str, tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text(json.dumps(marked))
+    with pytest.raises(InputError, match=f"is of pipeline {of}, not of looped; give another folder"):
+        run(tmp_path, ["a"])
+    assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+
+
+@pytest.mark.parametrize("marked", ["", "{", "[]", '{"pipeline": "looped"}'])
+def test_a_marker_of_the_same_pipeline_or_a_damaged_one_is_no_hindrance(marked: str, tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text(marked)
+    assert run(tmp_path, ["a"])[0] == ["a"]
