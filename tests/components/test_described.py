@@ -13,7 +13,14 @@ from sidlsg.components.images import VARIABLE
 
 ROOT = Path(__file__).parents[2] / "components"
 STAGES = sorted(p.parent.name for p in ROOT.glob("*/component.py"))
-TYPES = {"str": "String", "int": "Integer", "float": "Float", "bool": "Boolean"}
+TYPES = {
+    "str": "String",
+    "int": "Integer",
+    "float": "Float",
+    "bool": "Boolean",
+    "list": "List[String]",
+    "artifacts": "system.Artifact@0.0.1",
+}
 
 
 def component(name: str) -> Any:
@@ -29,7 +36,10 @@ def kfp_type(written: str) -> str:
 
 
 def test_there_is_a_component_a_stage() -> None:
-    assert STAGES == ["curate", "distil", "encode", "evaluate", "gate", "promote", "register", "report"]
+    assert [
+        *("compare", "curate", "distil", "encode", "evaluate", "find"),
+        *("gate", "plan", "promote", "register", "report"),
+    ] == STAGES
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -39,6 +49,8 @@ def test_the_metadata_match_the_code(name: str) -> None:
     assert written["image"] == VARIABLE
     for side, coded in (("inputs", spec.inputs), ("outputs", spec.outputs)):
         assert {x["name"]: kfp_type(x["type"]) for x in written[side]} == {k: v.type for k, v in coded.items()}
+        for x in written[side]:
+            assert getattr(coded[x["name"]], "is_artifact_list", False) is (x["type"] == "artifacts")
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -5,13 +5,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kfp.dsl import Artifact, Dataset, Metrics, Model
+from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
 
 from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
+from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
+from sidlsg.components.plan.component import plan
 from sidlsg.components.promote.component import promote
 from sidlsg.errors import InputError
 from sidlsg.places import HELD_OUT, JUDGE, TEACHER
@@ -151,10 +153,27 @@ def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
             version="{}",
             tracking_uri="",
             **places,
+            protocols="",
+            weights="",
+            teacher_settings="",
+            keep_images="",
+            work=str(tmp_path / "work"),
             package_sha256="",
             scorecard=card,
             metrics=Metrics(name="metrics", uri=str(tmp_path / "metrics"), metadata={}),
+            html=HTML(name="html", uri=str(tmp_path / "html"), metadata={}),
         )
+
+
+def test_plan_checks_every_setting() -> None:
+    assert plan.python_func(settings=["none"], recipe="tiny", changes="{}") == ['{"scales": {}, "strategy": "none"}']
+    with pytest.raises(InputError, match="setting 'lsg'"):
+        plan.python_func(settings=["none", "lsg"], recipe="tiny", changes="{}")
+
+
+def test_find_asks_the_registry_that_it_is_given(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no MLflow store at .*elsewhere\.db"):
+        find.python_func(tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db", name="m", which="champion")
 
 
 def test_promote_asks_the_registry_that_it_is_given(tmp_path: Path) -> None:

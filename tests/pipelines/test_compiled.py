@@ -1,6 +1,7 @@
-"""The compiled pipeline: what the UI shows, what is cached, and that it does not change unseen.
+"""The compiled pipelines: what the UI shows, what is cached, and that they do not change unseen.
 
-After a wanted change: `sidlsg compile tests/pipelines/golden/distil_and_evaluate.yaml`, and read the difference.
+After a wanted change: `sidlsg compile --pipeline NAME --output tests/pipelines/golden/NAME.yaml` for each that the test
+names, and read the difference.
 """
 
 import inspect
@@ -12,27 +13,43 @@ import pytest
 import yaml
 
 from sidlsg.components.images import IMAGE
-from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
+from sidlsg.pipelines.sweep import AT_ONCE, make_sweep
 from sidlsg.places import resolve
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.run.compile import compile_pipeline
+from sidlsg.run.kubeflow import PIPELINES
 from sidlsg.run.parameters import curation_rules
+from sidlsg.run.settings import plan_changes
 
-GOLDEN = Path(__file__).parent / "golden" / "distil_and_evaluate.yaml"
-CACHED = {"curate", "encode", "distil", "evaluate"}
-UNCACHED = {"register", "gate", "promote", "report"}
+GOLDEN = Path(__file__).parent / "golden"
+CACHED = {
+    "distil_and_evaluate": {"curate", "encode", "distil", "evaluate"},
+    "sweep": {"curate", "encode", "distil", "evaluate"},
+    "evaluate_only": {"evaluate"},
+}
+UNCACHED = {
+    "distil_and_evaluate": {"register", "gate", "promote", "report"},
+    "sweep": {"plan", "register", "compare"},
+    "evaluate_only": {"find", "gate"},
+}
+CACHED_STAGES = [(name, stage) for name, stages in CACHED.items() for stage in sorted(stages)]
+TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "LIST")
+PLACES = {"prompts", "held_out", "teacher", "judge"}
+
+Compiled = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    output = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_pipeline(output)
-    return output.read_text()
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("compiled")
+    for name in PIPELINES:
+        compile_pipeline(folder / f"{name}.yaml", name)
+    return {name: (folder / f"{name}.yaml").read_text() for name in PIPELINES}
 
 
 @pytest.fixture(scope="module")
-def compiled(text: str) -> dict[str, Any]:
-    return yaml.safe_load(text)
+def compiled(texts: dict[str, str]) -> Compiled:
+    return {name: yaml.safe_load(text) for name, text in texts.items()}
 
 
 def body(text: str) -> str:
@@ -41,60 +58,89 @@ def body(text: str) -> str:
     return re.sub(r"^(\s*image|sdkVersion): .*", r"\1: any", "\n".join(lines), flags=re.MULTILINE)
 
 
-def test_it_is_as_recorded(text: str) -> None:
-    assert body(text) == body(GOLDEN.read_text())
+def parameters(name: str) -> dict[str, Any]:
+    return {key: each.default for key, each in inspect.signature(PIPELINES[name].pipeline_func).parameters.items()}
 
 
-def test_every_parameter_is_described_and_has_a_default(compiled: dict[str, Any]) -> None:
-    parameters = compiled["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == set(inspect.signature(distil_and_evaluate.pipeline_func).parameters)
-    for name, parameter in parameters.items():
-        assert len(parameter["description"]) > 20, name
-        assert parameter["isOptional"] is True, name
-        assert parameter["parameterType"] in ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE"), name
+def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """Every task that runs a component, those inside a loop included."""
+    groups = [pipeline["root"], *pipeline["components"].values()]
+    found = {name: task for group in groups for name, task in group.get("dag", {}).get("tasks", {}).items()}
+    return {name: task for name, task in found.items() if not name.startswith("for-loop")}
 
 
-def test_every_component_s_inputs_are_described(compiled: dict[str, Any]) -> None:
-    for name, component in compiled["components"].items():
-        inputs = component["inputDefinitions"]
-        for key, spec in (inputs.get("parameters", {}) | inputs.get("artifacts", {})).items():
-            assert spec["description"], f"{name}.{key}"
+@pytest.mark.parametrize("name", PIPELINES)
+def test_it_is_as_recorded(texts: dict[str, str], name: str) -> None:
+    assert body(texts[name]) == body((GOLDEN / f"{name}.yaml").read_text())
 
 
-def test_only_what_depends_on_its_inputs_alone_is_cached(compiled: dict[str, Any]) -> None:
-    tasks = compiled["root"]["dag"]["tasks"]
-    caching = {name: task.get("cachingOptions", {}).get("enableCache", False) for name, task in tasks.items()}
-    assert caching == dict.fromkeys(CACHED, True) | dict.fromkeys(UNCACHED, False)
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_parameter_is_described_and_has_a_default(compiled: Compiled, name: str) -> None:
+    found = compiled[name]["root"]["inputDefinitions"]["parameters"]
+    assert set(found) == set(parameters(name))
+    for key, parameter in found.items():
+        assert len(parameter["description"]) > 20, key
+        assert parameter["isOptional"] is True, key
+        assert parameter["parameterType"] in TYPES, key
 
 
-@pytest.mark.parametrize("name", sorted(CACHED))
-def test_a_cached_stage_gets_the_digest_of_the_code_and_of_each_outside_input(
-    compiled: dict[str, Any], name: str
-) -> None:
-    places = {"prompts", "held_out", "teacher", "judge"}
-    inputs = compiled["root"]["dag"]["tasks"][name]["inputs"]["parameters"]
-    given = {spec.get("componentInputParameter") for spec in inputs.values()}
-    assert "package_sha256" in given
-    assert {f"{place}_sha256" for place in places & given} <= given
-    assert places & given
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_component_s_inputs_are_described(compiled: Compiled, name: str) -> None:
+    for component, spec in compiled[name]["components"].items():
+        inputs = {} if "dag" in spec else spec["inputDefinitions"]
+        for key, each in (inputs.get("parameters", {}) | inputs.get("artifacts", {})).items():
+            assert each["description"], f"{component}.{key}"
 
 
-def test_every_step_runs_in_the_one_image(compiled: dict[str, Any]) -> None:
-    executors = compiled["deploymentSpec"]["executors"]
-    assert {executor["container"]["image"] for executor in executors.values()} == {IMAGE}
-    assert len(executors) == len(CACHED | UNCACHED)
-
-
-def test_steps_install_nothing(text: str) -> None:
-    assert "pip install" not in text
-
-
-def test_the_defaults_can_be_used() -> None:
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(distil_and_evaluate.pipeline_func).parameters.items()
+@pytest.mark.parametrize("name", PIPELINES)
+def test_only_what_depends_on_its_inputs_alone_is_cached(compiled: Compiled, name: str) -> None:
+    caching = {
+        stage: task.get("cachingOptions", {}).get("enableCache", False) for stage, task in tasks(compiled[name]).items()
     }
-    recipe_with_changes(defaults["recipe"], defaults["changes"])
-    curation_rules(defaults["rules"])
-    for name in ("prompts", "held_out", "judge", "teacher"):
-        assert resolve(defaults[name]).exists()
+    assert caching == dict.fromkeys(CACHED[name], True) | dict.fromkeys(UNCACHED[name], False)
+
+
+@pytest.mark.parametrize(("name", "stage"), CACHED_STAGES)
+def test_a_cached_stage_gets_the_digest_of_the_code_and_of_each_outside_input(
+    compiled: Compiled, name: str, stage: str
+) -> None:
+    inputs = tasks(compiled[name])[stage]["inputs"]["parameters"]
+    # Inside a loop, what comes from outside has a name of its own.
+    given = {spec.get("componentInputParameter", "").removeprefix("pipelinechannel--") for spec in inputs.values()}
+    assert "package_sha256" in given
+    assert {f"{place}_sha256" for place in PLACES & given} <= given
+    assert PLACES & given
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_step_runs_in_the_one_image(compiled: Compiled, name: str) -> None:
+    executors = compiled[name]["deploymentSpec"]["executors"]
+    assert {executor["container"]["image"] for executor in executors.values()} == {IMAGE}
+    assert len(executors) == len(CACHED[name] | UNCACHED[name])
+
+
+def test_steps_install_nothing(texts: dict[str, str]) -> None:
+    assert "pip install" not in "".join(texts.values())
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_defaults_can_be_used(name: str) -> None:
+    defaults = parameters(name)
+    recipe_with_changes(defaults["recipe"], defaults.get("changes", "{}"))
+    curation_rules(defaults.get("rules", "{}"))
+    if "settings" in defaults:
+        plan_changes(defaults["settings"], defaults["recipe"], defaults["changes"])
+    for place in PLACES & set(defaults):
+        assert resolve(defaults[place]).exists()
+
+
+def test_a_sweep_checks_its_settings_before_anything_else(compiled: Compiled) -> None:
+    found = compiled["sweep"]["root"]["dag"]["tasks"]
+    assert [name for name, task in found.items() if not task.get("dependentTasks")] == ["plan"]
+
+
+def test_a_sweep_works_on_as_many_settings_at_a_time_as_it_was_made_for(compiled: Compiled) -> None:
+    loop = compiled["sweep"]["root"]["dag"]["tasks"]["for-loop-1"]
+    assert loop["iteratorPolicy"]["parallelismLimit"] == AT_ONCE
+    one = make_sweep(at_once=1).pipeline_spec.root.dag.tasks["for-loop-1"]
+    assert one.iterator_policy.parallelism_limit == 1

@@ -1,7 +1,4 @@
-"""The whole pipeline on this machine: real stages in processes of their own, a real MLflow store, the real cache.
-
-Training takes two iterations, and the evaluation draws fewer images than users' does; nothing else is smaller.
-"""
+"""The whole pipeline on this machine; `conftest.py` says what is smaller than in a user's run."""
 
 import json
 from collections.abc import Callable
@@ -10,49 +7,31 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-import sidlsg.run.local
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.run.local import run_local
 from sidlsg.run.request import RunRequest, RunResult
 
 STAGES = ["curate", "encode", "distil", "register", "evaluate", "gate", "promote", "report"]
 CACHED = ("curate", "encode", "distil", "evaluate")
-CHANGES = {"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}
-IMAGES = 96
-
-# Python imports a module of this name before anything else; only the process of the evaluate stage is changed.
-FEWER_IMAGES = f"""
-import sys
-if "evaluate" in sys.orig_argv:
-    from functools import partial
-    from sidlsg.evaluate import stage
-    stage.load_shapes_protocols = partial(stage.load_shapes_protocols, count={IMAGES})
-"""
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RunResult]:
-    (tmp_path / "hook").mkdir()
-    (tmp_path / "hook" / "sitecustomize.py").write_text(FEWER_IMAGES)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
+def run(tmp_path: Path, as_code: Callable[[str], None], changes: str) -> Callable[[str], RunResult]:
     def go(code: str) -> RunResult:
-        # The code may change on the disk while tests run, so its digest is given.
-        monkeypatch.setattr(sidlsg.run.local, "code_digest", lambda: code)
-        return run_local(RunRequest(run_dir=tmp_path / "run", changes=json.dumps(CHANGES), model_name="shapes"))
+        as_code(code)
+        return run_local(RunRequest(run_dir=tmp_path / "run", changes=changes, model_name="shapes"))
 
     return go
 
 
 def test_a_run_delivers_and_its_stages_are_kept_while_nothing_changes(
-    run: Callable[[str], RunResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[[str], RunResult], images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run("1" * 64)
     shown = capsys.readouterr()
     assert [stage.name for stage in first.stages] == STAGES
     assert first.cached == ()
-    assert_complete(first, tmp_path / "run")
+    assert_complete(first, tmp_path / "run", images)
     assert [line.split(" done in ")[0] for line in shown.out.splitlines() if " done in " in line] == [
         f"{name} ..." for name in STAGES
     ]
@@ -63,17 +42,17 @@ def test_a_run_delivers_and_its_stages_are_kept_while_nothing_changes(
     assert second.cached == CACHED
     assert [stage.name for stage in second.stages] == STAGES
     assert (second.version, second.scorecard, second.verdict) == (first.version, first.scorecard, first.verdict)
-    assert_complete(second, tmp_path / "run")
+    assert_complete(second, tmp_path / "run", images)
     assert "distil ... taken from the cache" in capsys.readouterr().out
     assert len(MlflowClient(second.tracking_uri).search_model_versions("name = 'shapes'")) == 1
 
     third = run("2" * 64)
     assert third.cached == ()
-    assert_complete(third, tmp_path / "run")
+    assert_complete(third, tmp_path / "run", images)
     assert "  continues from " in capsys.readouterr().out
 
 
-def assert_complete(result: RunResult, run_dir: Path) -> None:
+def assert_complete(result: RunResult, run_dir: Path, images: int) -> None:
     """Every result is in the run folder, whole, and speaks of the others."""
     expected = {
         "prompts",
@@ -96,7 +75,7 @@ def assert_complete(result: RunResult, run_dir: Path) -> None:
     assert student.prompts_sha256 == prompts.digest
     assert student.recipe_values["iterations"] == 2
     assert result.version.student_sha256 == scorecard.student_sha256 == student.digest
-    assert scorecard.subject("student 1 step").scores[0].n == IMAGES
+    assert scorecard.subject("student 1 step").scores[0].n == images
     assert result.verdict.scorecard_sha256 == scorecard.digest
     assert ModelVersion.load(run_dir) == result.version
     assert Verdict.load(run_dir) == result.verdict

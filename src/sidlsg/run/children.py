@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,28 +19,38 @@ _STAGE = b"kfp.dsl.executor_main"
 
 
 @contextlib.contextmanager
-def ending_with_this(scratch: Path) -> Iterator[None]:
+def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterator[None]:
     """When the block ends by an error or a signal, end the stages' processes first.
 
     Args:
         scratch: the temporary folder of the run's processes, by which they are known.
+        start_no_more: is called before that; stages that run in threads would start the next process else.
     """
 
-    def terminated(number: int, _: FrameType | None) -> None:
-        # Whoever waits for a stage would go on waiting when this is raised, so the stage goes first.
+    def end() -> None:
+        start_no_more()
         end_stages(scratch)
+
+    def ended(number: int, _: FrameType | None) -> None:
+        # Whoever waits for a stage would go on waiting when this is raised, so the stage goes first.
+        end()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    main = threading.current_thread() is threading.main_thread()
-    earlier: Any = signal.signal(signal.SIGTERM, terminated) if main else None
+    earlier: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        # A program in the background of a shell is not to be interrupted, and stays so.
+        heard = [sign for sign in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(sign) != signal.SIG_IGN]
+        earlier = {sign: signal.signal(sign, ended) for sign in heard}
     try:
         yield
     except BaseException:
-        end_stages(scratch)
+        end()
         raise
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, earlier)
+        for sign, handler in earlier.items():
+            signal.signal(sign, handler)
 
 
 def end_stages(scratch: Path) -> None:

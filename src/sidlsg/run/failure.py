@@ -22,22 +22,24 @@ class StageError(SidlsgError):
         self.exit_code = exit_code
 
 
-def stage_error(stage: str, printed: Sequence[str], log: Path) -> StageError:
+def stage_error(stage: str, printed: Sequence[str], log: Path, setting: str = "") -> StageError:
     """The error that a failed stage's output ends with.
 
     Args:
         stage: its name.
         printed: the last lines of its output.
         log: the file that has all of it.
+        setting: of a sweep, which the stage ran for; empty where there is none.
     """
+    whose = f"setting {setting!r}: " if setting else ""
     for name, message in reversed(_raised(printed)):
         kind = _own_kind(name)
         if kind is not None:
-            return StageError(message, stage, kind.exit_code)
+            return StageError(whose + message, stage, kind.exit_code)
         told = f"{name.rpartition('.')[2]}: {message}" if message else name
-        return StageError(f"stage {stage} failed: {told}; everything it printed is in {log}", stage, 1)
+        return StageError(f"{whose}stage {stage} failed: {told}; everything it printed is in {log}", stage, 1)
     return StageError(
-        f"stage {stage} ended without an error message, as a killed process does (is there enough memory?); "
+        f"{whose}stage {stage} ended without an error message, as a killed process does (is there enough memory?); "
         f"everything it printed is in {log}",
         stage,
         1,

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sidlsg.storage import atomic_folder
+from sidlsg.storage import atomic_folder, atomic_write
 
 
 def publish_folder(source: Path, target: Path, marker: str) -> None:
@@ -24,6 +24,11 @@ def publish_folder(source: Path, target: Path, marker: str) -> None:
     """
     with atomic_folder(target, marker) as folder:
         shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def publish_file(source: Path, target: Path) -> None:
+    """Replace a result file by another, at once."""
+    atomic_write(target, source.read_bytes())
 
 
 def _link_or_copy(source: str, target: str) -> str:

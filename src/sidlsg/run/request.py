@@ -7,23 +7,18 @@ from pathlib import Path
 
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.records import ModelVersion, Promotion, Scorecard, Verdict
+from sidlsg.run.settings import SETTINGS
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRequest:
-    """One run of the whole pipeline on this machine; the defaults need nothing from outside."""
+class Request:
+    """What every pipeline is asked for; the defaults need nothing from outside."""
 
     run_dir: Path
     """Where everything goes: results, checkpoints, the registry and the cache of stages."""
     recipe: str = "tiny"
-    changes: str = "{}"
-    """JSON object of the recipe's values to replace."""
-    seed: int = 0
-    prompts: str = PROMPTS
-    """Place of the parquet file of captions, see `sidlsg.places`; so are the next ones."""
-    rules: str = "{}"
-    """JSON object of curation rules to replace."""
     held_out: str = HELD_OUT
+    """Place of the evaluation captions, see `sidlsg.places`; so are the next ones."""
     teacher: str = TEACHER
     teacher_layout: str = ""
     """Place of the small files of a teacher that is one safetensors file; empty for a folder."""
@@ -31,10 +26,53 @@ class RunRequest:
     model_name: str = "sidlsg-tiny"
     tracking_uri: str = ""
     """MLflow's address; empty for a store inside the run folder."""
+    protocols: tuple[str, ...] = ()
+    """Published protocols to score under as well."""
+    weights: Path | None = None
+    """The weights.toml that names the files which those need."""
+    teacher_settings: tuple[str, ...] = ()
+    """Settings of the teacher to score beside the student; none for the default."""
+    keep_images: str = ""
+    """Place that receives the generated images; empty to keep none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest(Request):
+    """What pipelines that train are asked for besides."""
+
+    changes: str = "{}"
+    """JSON object of the recipe's values to replace."""
+    seed: int = 0
+    prompts: str = PROMPTS
+    """Place of the parquet file of captions."""
+    rules: str = "{}"
+    """JSON object of curation rules to replace."""
     embeddings_gb: float = 0.0
     """Most gigabytes that text states may take; 0 to encode prompts during training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(TrainingRequest):
+    """One run of the whole pipeline on this machine."""
+
     hourly_price: float = 0.0
     """Price of this machine an hour, for the costs in the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest(TrainingRequest):
+    """One student a guidance setting, compared."""
+
+    settings: tuple[str, ...] = SETTINGS
+    """See `sidlsg.run.settings.parse_setting`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(Request):
+    """A registered version scored again, and judged by the recipe's gate."""
+
+    version: str = "champion"
+    """Its number, or an alias."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +84,29 @@ class StageRun:
     """Whether its earlier result was used again."""
     seconds: float
     """Of this run: 0 for a cached stage."""
+    setting: str = ""
+    """Of a sweep; empty for a stage that serves all settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What a run left, by place and as records."""
+class Result:
+    """What every run left."""
+
+    log: Path
+    """Everything that the stages and their libraries printed."""
+    tracking_uri: str
+    stages: tuple[StageRun, ...]
+    seconds: float
+
+    @property
+    def cached(self) -> tuple[str, ...]:
+        """Names of the stages whose earlier results were used again."""
+        return tuple(stage.name for stage in self.stages if stage.cached)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Result):
+    """What a run of the whole pipeline left, by place and as records."""
 
     prompts: Path
     """Folder of the PromptSet."""
@@ -60,17 +116,41 @@ class RunResult:
     """Scorecard and image grids."""
     report: Path
     """The HTML page."""
-    log: Path
-    """Everything that the stages and their libraries printed."""
-    tracking_uri: str
     version: ModelVersion
     scorecard: Scorecard
     verdict: Verdict
     promotion: Promotion
-    stages: tuple[StageRun, ...]
-    seconds: float
 
-    @property
-    def cached(self) -> tuple[str, ...]:
-        """Names of the stages whose earlier results were used again."""
-        return tuple(stage.name for stage in self.stages if stage.cached)
+
+@dataclass(frozen=True, kw_only=True)
+class SettingResult:
+    """What a sweep left of one setting."""
+
+    setting: str
+    student: Path
+    """The student's diffusers folder."""
+    scorecard_folder: Path
+    scorecard: Scorecard
+    version: ModelVersion
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult(Result):
+    """What a sweep left, by place and as records."""
+
+    settings: tuple[SettingResult, ...]
+    scoreboard: Path
+    """The HTML page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult(Result):
+    """What an evaluation of a registered version left, by place and as records."""
+
+    scorecard_folder: Path
+    """Scorecard and image grids."""
+    page: Path
+    """The HTML page."""
+    version: ModelVersion
+    scorecard: Scorecard
+    verdict: Verdict

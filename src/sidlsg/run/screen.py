@@ -16,6 +16,10 @@ LINE_EVERY = 15.0
 _PROGRESS = re.compile(re.escape(PREFIX) + r"(?P<label>.+) (?P<percent>\d+)%: (?P<text>.+)")
 
 
+def _titled(name: str, setting: str) -> str:
+    return f"{setting}: {name}" if setting else name
+
+
 class Screen:
     """Writes to a terminal or a plain file."""
 
@@ -24,19 +28,21 @@ class Screen:
         self._live = file.isatty()
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._setting = ""
         self._last_line = -LINE_EVERY
 
-    def stage_started(self, name: str) -> None:
-        """A stage runs now."""
+    def stage_started(self, name: str, setting: str = "") -> None:
+        """A stage runs now; `setting` says of a sweep which setting it runs for."""
+        self._setting = setting
         if self._live:
             self._show(name, None, "running")
         else:
-            self._console.print(f"{name} ...")
+            self._console.print(f"{_titled(name, setting)} ...")
 
-    def stage_done(self, name: str, outcome: str) -> None:
+    def stage_done(self, name: str, outcome: str, setting: str = "") -> None:
         """A stage ended; `outcome` says how, as in `done in 3.1 s`."""
         self._hide()
-        self._console.print(f"{name} ... {outcome}")
+        self._console.print(f"{_titled(name, setting)} ... {outcome}")
 
     def note(self, text: str) -> None:
         """A stage has something to say."""
@@ -74,7 +80,7 @@ class Screen:
             self._bar.start()
         self._bar.update(
             self._task,
-            description=label,
+            description=_titled(label, self._setting),
             total=None if percent is None else 100,
             completed=percent or 0,
             text=text,

@@ -3,17 +3,17 @@ from pathlib import Path
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.records import Score, Scorecard, SubjectScores
+from sidlsg.records import ModelVersion, Score, Scorecard, SubjectScores
 from sidlsg.run.compare import by_setting, main_scores
 
 
-def card(*names: str, kappas: tuple[float, float, float, float] | None = None) -> Scorecard:
+def card(*names: str, kappas: tuple[float, float, float, float] | None = None, student: str = "s") -> Scorecard:
     scores = tuple(
         Score(name=name, value=i, protocol=f"{name}/x", n=9, reference_digest="r", higher_is_better=False)
         for i, name in enumerate(names)
     )
     return Scorecard(
-        student_sha256="s",
+        student_sha256=student,
         teacher_sha256="t",
         package_sha256="p",
         kappas=kappas,
@@ -30,10 +30,21 @@ def test_the_main_scores_are_one_of_each_kind() -> None:
     assert [score.name for score in found] == ["fid_judge", "kid_judge", "precision_judge", "attributes"]
 
 
-def test_scorecards_come_in_the_settings_order_whatever_order_they_were_collected_in(tmp_path: Path) -> None:
-    card(kappas=(2, 2, 2, 2)).save(tmp_path / "first")
-    card(kappas=(1, 1, 1, 1)).save(tmp_path / "second")
+def version(number: int, student: str) -> str:
+    return ModelVersion(name="m", version=number, run_id="r", student_sha256=student).to_json()
+
+
+def test_results_come_in_the_settings_order_whatever_order_they_were_collected_in(tmp_path: Path) -> None:
     folders = [tmp_path / "first", tmp_path / "second"]
-    assert by_setting(["none", "lsg  kappa=2"], folders) == [("none", folders[1]), ("lsg kappa=2", folders[0])]
+    card(kappas=(2, 2, 2, 2), student="a").save(folders[0])
+    card(kappas=(1, 1, 1, 1), student="b").save(folders[1])
+    versions = [version(1, "b"), version(2, "a")]
+    found = by_setting(["none", "lsg  kappa=2"], folders, versions)
+    assert [(each.setting, each.folder, each.version.version) for each in found] == [
+        ("none", folders[1], 1),
+        ("lsg kappa=2", folders[0], 2),
+    ]
     with pytest.raises(InputError, match="belongs to no setting"):
-        by_setting(["none"], folders)
+        by_setting(["none"], folders, versions)
+    with pytest.raises(InputError, match="of setting 'lsg kappa=2', is of no version that is given"):
+        by_setting(["none", "lsg kappa=2"], folders, versions[:1])
