@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sidlsg.errors import InputError
-from sidlsg.records import Verdict
+
+if TYPE_CHECKING:  # records take a third of a second
+    from sidlsg.records import Verdict
 
 Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` lists them.")]
 Set = Annotated[

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sidlsg.errors import InputError
 from sidlsg.records import (
     EmbeddingSet,
+    Extreme,
     FileRef,
     FunnelStep,
     ModelVersion,
@@ -75,6 +76,8 @@ def example(kind: type[Record]) -> Any:
         "grids": (ref,),
         "subjects": (SubjectScores(subject="student 1 step", steps=1, guidance_scale=0.0, scores=(score,)),),
         "grid_prompts": ("a", "b"),
+        "images_seen": 64,
+        "extremes": (Extreme(prompt="a", seed=3, value=0.5, measure="m", best=True, picture=ref),),
         "reused": (),
         "rules": (RuleResult(rule="r", found="f", passed=True),),
         "champion_version": None,

@@ -72,7 +72,7 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
     ("changed", "told"),
     [
         ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
-        ({"recipe": "sd15"}, "has no gate"),
+        ({"recipe": "sd21"}, "has no gate"),
         ({"changes": '{"lr": "fast"}'}, "lr is 'fast'"),
         ({"rules": '{"x": 1}'}, "no value 'x'"),
         ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),

@@ -1,0 +1,45 @@
+"""The compare component: a sweep's scorecards become one page, and scores on the versions."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Input, Metrics, Output
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def compare(
+    scorecards: Input[list[Artifact]],
+    versions: list[str],
+    settings: list[str],
+    recipe: str,
+    tracking_uri: str,
+    html: Output[HTML],
+    metrics: Output[Metrics],
+):
+    """Write one page with the scores of all settings of a sweep, and record each one's on its version.
+
+    Args:
+        scorecards: The scorecards, one a setting, in any order.
+        versions: The ModelVersion records, as JSON, in any order.
+        settings: The sweep's settings.
+        recipe: Name of the recipe, for the title.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        html: The scoreboard, one file.
+        metrics: The main scores of each setting, each under its protocol.
+    """
+    import json
+    from pathlib import Path
+
+    from sidlsg.registry.record import record_scores
+    from sidlsg.report.write_scoreboard import write_scoreboard
+    from sidlsg.run.compare import by_setting, main_scores
+
+    swept = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
+    entries = [(each.setting, each.folder) for each in swept]
+    write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}")
+    for each in swept:
+        record_scores(each.version, each.folder, tracking_uri)
+        for score in main_scores(each.card):
+            metrics.log_metric(f"{each.setting}: {score.name} ({score.protocol})", score.value)
+    # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.
+    Path(metrics.path).write_text(json.dumps(metrics.metadata))

@@ -1,0 +1,35 @@
+"""The find component: a registered version by its number or an alias."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def find(
+    tracking_uri: str,
+    name: str,
+    which: str,
+) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
+    """Find a registered student by its version's number or an alias.
+
+    Args:
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        name: Name of the registered model.
+        which: Number of a version, or an alias such as champion.
+
+    Returns:
+        version: The ModelVersion record, as JSON.
+        seconds: How long it took.
+    """
+    import time
+
+    from sidlsg.registry.find import find_version
+    from sidlsg.run.lines import say
+
+    began = time.monotonic()
+    record = find_version(tracking_uri, name, which)
+    say(f"version {record.version} of {record.name}")
+    return record.to_json(), round(time.monotonic() - began, 1)

@@ -1,0 +1,31 @@
+"""Records a version's scores on it, without a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sidlsg.errors import InputError
+from sidlsg.records import ModelVersion, Scorecard
+from sidlsg.registry.connect import connect
+from sidlsg.registry.score_log import SCORECARD_TAG, log_scorecard, score_tags
+from sidlsg.registry.versions import require_same_student
+
+
+def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: str) -> None:
+    """Log a scorecard to the run of its version, and put the scores on the version; once, however often it is asked.
+
+    Raises:
+        InputError: the scorecard is damaged or another student's, or there is no such version.
+    """
+    card = Scorecard.load(scorecard_folder)
+    card.verify(scorecard_folder)
+    if card.student_sha256 != version.student_sha256:
+        raise InputError(
+            f"the scorecard at {scorecard_folder} is of student {card.student_sha256[:16]}, but version "
+            f"{version.version} of {version.name!r} is {version.student_sha256[:16]}; evaluate this version"
+        )
+    client = connect(tracking_uri)
+    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    for key, value in {SCORECARD_TAG: card.digest, **score_tags(card)}.items():
+        client.set_model_version_tag(version.name, str(version.version), key, value)

@@ -1,0 +1,98 @@
+"""What a request's values and places mean to a pipeline: checked, and with the digests that make its cache right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sidlsg.errors import InputError
+from sidlsg.package import code_digest
+from sidlsg.places import BUNDLED, place_digest, resolve
+from sidlsg.prompts.source import read_source
+from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.registry.names import check_name
+from sidlsg.run.parameters import curation_rules
+from sidlsg.run.request import Request, TrainingRequest
+
+
+def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
+    """The parameters that every pipeline has.
+
+    Raises:
+        InputError: a value, or what lies at a place, cannot be used.
+    """
+    check_name(request.model_name)
+    if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
+        raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
+    # Imported here: MLflow and torch take seconds.
+    if request.tracking_uri:
+        from sidlsg.registry.connect import check_address
+
+        check_address(request.tracking_uri)
+    from sidlsg.evaluate.judge import load_judge
+
+    load_judge(resolve(request.judge))
+    return {
+        "recipe": request.recipe,
+        **_places(request, ("held_out", "teacher", "judge")),
+        "teacher_layout": request.teacher_layout,
+        "model_name": request.model_name,
+        "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",
+        "checkpoints": str(run_dir / "checkpoints"),
+        **_evaluation(request),
+        "package_sha256": code_digest(),
+    }
+
+
+def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any]:
+    """The parameters that every pipeline has which trains.
+
+    Raises:
+        InputError: a value, or what lies at a place, cannot be used.
+    """
+    recipe = recipe_with_changes(request.recipe, request.changes)
+    rules = curation_rules(request.rules)
+    if not (math.isfinite(request.embeddings_gb) and request.embeddings_gb >= 0):
+        raise InputError(f"embeddings_gb is {request.embeddings_gb}, not a size; give 0 or more")
+    common = common_arguments(request, run_dir)
+    next(read_source(resolve(request.prompts), rules), None)
+    return {
+        **common,
+        "changes": request.changes,
+        "seed": request.seed,
+        "rules": request.rules,
+        **_places(request, ("prompts",)),
+        "embeddings_gb": float(request.embeddings_gb),
+        "embeddings_dtype": recipe.text_states,
+    }
+
+
+def _places(request: Request, names: Sequence[str]) -> dict[str, str]:
+    places: dict[str, str] = {name: getattr(request, name) for name in names}
+    return {
+        **{name: place if place.startswith(BUNDLED) else str(resolve(place)) for name, place in places.items()},
+        **{f"{name}_sha256": place_digest(place) for name, place in places.items()},
+    }
+
+
+def _evaluation(request: Request) -> dict[str, str]:
+    # Imported here: torch takes seconds.
+    from sidlsg.evaluate.published import get_protocol
+    from sidlsg.evaluate.teacher_scores import require_settings
+    from sidlsg.evaluate.weights import read_weights, weight_path
+
+    require_settings(request.teacher_settings)
+    named = {} if request.weights is None else read_weights(request.weights)
+    # What a protocol lacks would be told after hours of training else.
+    for file in {file for name in request.protocols for file in get_protocol(name).files}:
+        weight_path(named, file)
+    kept = request.keep_images
+    return {
+        "protocols": ",".join(request.protocols),
+        "weights": "" if request.weights is None else request.weights.read_text(),
+        "teacher_settings": ";".join(request.teacher_settings),
+        # A stage may run in another folder than this one.
+        "keep_images": kept if not kept or "://" in kept else str(Path(kept).expanduser().absolute()),
+    }

@@ -1,0 +1,104 @@
+"""A sweep on this machine, and one of its versions scored again; `conftest.py` says what is smaller than a user's."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from sidlsg.errors import InputError
+from sidlsg.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.run.evaluate import run_evaluation
+from sidlsg.run.local import run_local
+from sidlsg.run.request import EvaluateRequest, RunRequest, SweepRequest
+from sidlsg.run.sweep import run_sweep
+from sidlsg.run.table import print_evaluation, print_sweep
+
+SETTINGS = ("none", "lsg  kappa=1.50")
+TEXTS = ["none", "lsg kappa=1.5"]
+ROUND = ["distil", "register", "evaluate"]
+
+
+@pytest.mark.usefixtures("as_code")
+def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
+    changes: str, images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "sweep"
+    request = SweepRequest(
+        run_dir=run_dir,
+        settings=SETTINGS,
+        changes=changes,
+        model_name="shapes",
+        teacher_settings=("teacher 1 step",),  # the quickest one
+    )
+    first = run_sweep(request)
+    shown = capsys.readouterr().out
+    assert [(stage.name, stage.setting) for stage in first.stages] == [
+        *((name, "") for name in ("plan", "curate", "encode")),
+        *((name, setting) for setting in TEXTS for name in ROUND),
+        ("compare", ""),
+    ]
+    assert first.cached == ()
+    assert "lsg kappa=1.5: distil ... done in " in shown
+    assert "compare ... done in " in shown.splitlines()[-1]
+
+    prompts = PromptSet.load(run_dir / "prompts")
+    for result, kappa in zip(first.settings, (1, 1.5), strict=True):
+        student = Student.load(result.student)
+        student.verify(result.student)
+        result.scorecard.verify(result.scorecard_folder)
+        assert student.kappas == (kappa,) * 4
+        assert student.prompts_sha256 == prompts.digest
+        assert result.scorecard.student_sha256 == result.version.student_sha256 == student.digest
+        assert result.scorecard.subject("student 1 step").scores[0].n == images
+    assert [result.setting for result in first.settings] == TEXTS
+    assert [result.version.version for result in first.settings] == [1, 2]
+    assert {path.name for path in (run_dir / "students").iterdir()} == {"none", "lsg-kappa-1.5"}
+    assert {path.name for path in (run_dir / "scorecards").iterdir()} == {"none", "lsg-kappa-1.5"}
+    assert first.scoreboard.read_text().lstrip().lower().startswith("<!doctype html")
+    client = MlflowClient(first.tracking_uri)
+    assert len(client.search_model_versions("name = 'shapes'")) == 2
+    assert client.get_registered_model("shapes").aliases == {}
+    assert "fid/shapes-judge64-2016" in client.get_model_version("shapes", "2").tags["score/fid_judge"]
+    marker = json.loads((run_dir / "run.json").read_text())
+    assert (marker["state"], marker["pipeline"]) == ("finished", "sweep")
+
+    print_sweep(first)
+    table = capsys.readouterr().out
+    assert all(any(line.startswith(text) for line in table.splitlines()) for text in TEXTS)
+    assert "fid_judge: fid/shapes-judge64-2016, 96 images" in table
+    assert str(first.scoreboard) in table
+
+    # What is asked for again costs nothing, and what is asked for no more goes from the results.
+    fewer = run_sweep(dataclasses.replace(request, settings=("lsg kappa=1.5",)))
+    assert [(stage.name, stage.setting) for stage in fewer.stages if not stage.cached] == [
+        ("plan", ""),
+        ("register", "lsg kappa=1.5"),
+        ("compare", ""),
+    ]
+    assert fewer.settings == first.settings[1:]
+    assert {path.name for path in (run_dir / "students").iterdir()} == {"lsg-kappa-1.5"}
+    with pytest.raises(InputError, match="is of pipeline sweep, not of distil-and-evaluate"):
+        run_local(RunRequest(run_dir=run_dir, changes=changes))
+
+    client.set_registered_model_alias("shapes", "candidate", "2")
+    capsys.readouterr()
+    again = run_evaluation(
+        EvaluateRequest(
+            run_dir=tmp_path / "again", model_name="shapes", version="candidate", tracking_uri=first.tracking_uri
+        )
+    )
+    assert [stage.name for stage in again.stages] == ["find", "evaluate", "gate"]
+    assert again.version == first.settings[1].version
+    ours, theirs = (card.subject("student 1 step") for card in (again.scorecard, first.settings[1].scorecard))
+    assert ours == theirs
+    assert not again.verdict.passed
+    assert Verdict.load(tmp_path / "again") == again.verdict
+    assert ModelVersion.load(tmp_path / "again") == again.version
+    assert Scorecard.load(tmp_path / "again") == again.scorecard
+    assert again.page.read_text().lstrip().lower().startswith("<!doctype html")
+    assert client.get_model_version("shapes", "2").tags["verdict"] == "rejected"
+    assert "  version 2 of shapes" in capsys.readouterr().out
+    print_evaluation(again)
+    assert "did not pass the gate" in capsys.readouterr().out

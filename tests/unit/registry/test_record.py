@@ -1,0 +1,32 @@
+"""Scores on a version without a verdict."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.registry.connect import connect
+from sidlsg.registry.record import record_scores
+from sidlsg.registry.register import register
+
+
+def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, make_scorecard):
+    version = register(make_student(seed=31), tracking_uri, "recorded")
+    folder = make_scorecard(version.student_sha256)
+    for _ in range(2):
+        record_scores(version, folder, tracking_uri)
+    client = connect(tracking_uri)
+    tags = client.get_model_version("recorded", "1").tags
+    assert tags["score/fid"].startswith("2, fid/judge-2k")
+    assert "verdict" not in tags
+    history = client.get_metric_history(version.run_id, "student 1 step/fid/fid/judge-2k")
+    assert [point.value for point in history] == [2.0]
+    assert "evaluation/scorecard.json" in [file.path for file in client.list_artifacts(version.run_id, "evaluation")]
+    assert client.get_registered_model("recorded").aliases == {}
+
+
+def test_another_student_s_scores_are_refused(tracking_uri, make_student, make_scorecard):
+    version = register(make_student(seed=32), tracking_uri, "recorded-not")
+    with pytest.raises(InputError, match="but version 1 of 'recorded-not' is"):
+        record_scores(version, make_scorecard("0" * 64), tracking_uri)
+    assert "scorecard_sha256" not in connect(tracking_uri).get_model_version("recorded-not", "1").tags
