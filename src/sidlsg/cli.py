@@ -20,6 +20,8 @@ from sidlsg.options import (
     HeldOut,
     JudgeFile,
     Kappa,
+    KeepImages,
+    Protocols,
     Recipe,
     Scale,
     Seed,
@@ -27,7 +29,9 @@ from sidlsg.options import (
     Strategy,
     TeacherLayout,
     TeacherPlace,
+    TeacherSettings,
     TrackingUri,
+    Weights,
     recipe_changes,
     rejection,
 )
@@ -130,6 +134,10 @@ def run(
         float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
     ] = 0.0,
     hourly_price: Annotated[float, typer.Option(min=0, help="Of the machine, for the report's cost column.")] = 0.0,
+    protocol: Protocols = [],  # noqa: B006
+    weights: Weights = None,
+    teacher_setting: TeacherSettings = [],  # noqa: B006
+    keep_images: KeepImages = "",
 ) -> None:
     """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
 
@@ -156,6 +164,10 @@ def run(
         tracking_uri=tracking_uri,
         embeddings_gb=embeddings_gb,
         hourly_price=hourly_price,
+        protocols=tuple(protocol),
+        weights=weights,
+        teacher_settings=tuple(teacher_setting),
+        keep_images=keep_images,
     )
     result = run_local(request)
     print_summary(result)
