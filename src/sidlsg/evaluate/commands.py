@@ -122,7 +122,7 @@ def features(
     files = image_files(folder, chosen.references if reference else chosen.images)
     named = read_weights(weights) if weights is not None else {}
     if chosen.formula == "cosine":
-        prompts = read_held_out(weight_path(named, chosen.prompts))
+        prompts = read_held_out(weight_path(named, chosen.prompts), "list of captions")
     path = weight_path(named, chosen.network)
     set_threads()
     network = load_network(chosen, named[chosen.network].sha256, path, best_device())

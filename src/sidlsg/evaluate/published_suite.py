@@ -21,6 +21,7 @@ from sidlsg.prompts.held_out import read_held_out
 from sidlsg.records import Score, StyleMean
 
 CAPTION_SET = "captions"
+CAPTION_FILE = "list of captions"
 STYLE_SETS = {style: f"hpsv2-{style}" for style in STYLES}
 
 
@@ -130,7 +131,7 @@ def _drawn_sets(protocol: Protocol, path: Path) -> tuple[DrawnSet, ...]:
         # The published scores are of pictures in JPEG files.
         prompts = read_style_prompts(path)
         return tuple(DrawnSet(name=STYLE_SETS[style], prompts=prompts[style], format="jpeg") for style in STYLES)
-    return (DrawnSet(name=CAPTION_SET, prompts=tuple(read_held_out(path))),)
+    return (DrawnSet(name=CAPTION_SET, prompts=tuple(read_held_out(path, CAPTION_FILE))),)
 
 
 def read_style_prompts(path: Path) -> dict[str, tuple[str, ...]]:

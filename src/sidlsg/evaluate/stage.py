@@ -87,11 +87,11 @@ def evaluate(
             f"{teacher_sha256[:16]}…; give the teacher that the student came from"
         )
     wanted = COMPARED if settings is None else require_settings(settings)
-    store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
     with joined() as world:
         half = published is not None and world.device.type == "cuda"
         drawer, sampler = (StockSampler(folder, world.device, half) for folder in (teacher, student))
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
+        store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
         work = Work(parts=store, world=world, keep_images=keep_images)
         # A teacher's published scores take hours: they are for those who ask for them.
         of_teacher = None if settings is None else published
