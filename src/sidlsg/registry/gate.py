@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
+from sidlsg.registry.record import own_scorecard
 from sidlsg.registry.rules import Champion, GateRules
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
@@ -25,13 +26,7 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
         InputError: the scorecard is damaged or another student's, a rule does not fit it, or there is no such
             version.
     """
-    card = Scorecard.load(scorecard_folder)
-    card.verify(scorecard_folder)
-    if card.student_sha256 != version.student_sha256:
-        raise InputError(
-            f"the scorecard at {scorecard_folder} is of student {card.student_sha256[:16]}, but version "
-            f"{version.version} of {version.name!r} is {version.student_sha256[:16]}; evaluate this version"
-        )
+    card = own_scorecard(version, scorecard_folder)
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
     champion = _champion(client, version)

@@ -17,6 +17,20 @@ def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: s
     Raises:
         InputError: the scorecard is damaged or another student's, or there is no such version.
     """
+    card = own_scorecard(version, scorecard_folder)
+    client = connect(tracking_uri)
+    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    for key, value in {SCORECARD_TAG: card.digest, **score_tags(card)}.items():
+        client.set_model_version_tag(version.name, str(version.version), key, value)
+
+
+def own_scorecard(version: ModelVersion, scorecard_folder: Path) -> Scorecard:
+    """The scorecard in a folder, whole and of the version's student.
+
+    Raises:
+        InputError: it is damaged or another student's.
+    """
     card = Scorecard.load(scorecard_folder)
     card.verify(scorecard_folder)
     if card.student_sha256 != version.student_sha256:
@@ -24,8 +38,4 @@ def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: s
             f"the scorecard at {scorecard_folder} is of student {card.student_sha256[:16]}, but version "
             f"{version.version} of {version.name!r} is {version.student_sha256[:16]}; evaluate this version"
         )
-    client = connect(tracking_uri)
-    registered = require_same_student(client, version.name, version.version, version.student_sha256)
-    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
-    for key, value in {SCORECARD_TAG: card.digest, **score_tags(card)}.items():
-        client.set_model_version_tag(version.name, str(version.version), key, value)
+    return card
