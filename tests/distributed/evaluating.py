@@ -1,10 +1,12 @@
-"""What each of several processes does in the evaluation's test: draws its share of a set, and reads it.
+"""What each of several processes does in the evaluation's tests.
 
-`torchrun … evaluating.py STUDENT OUT`: a student's folder, and the folder for what the leading process writes.
+`torchrun … evaluating.py draw STUDENT OUT` draws its share of a set; `… evaluate STUDENT OUT` goes through the stage.
+OUT is a folder for what they find.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +15,16 @@ import torch
 from torch import Tensor
 
 from sidlsg.distil.world import joined
-from sidlsg.evaluate import one_pass
+from sidlsg.evaluate import one_pass, stage
 from sidlsg.evaluate.one_pass import Pass, measured
+from sidlsg.evaluate.protocols import load_shapes_protocols
 from sidlsg.evaluate.sample import Setting, StockSampler
 from sidlsg.evaluate.suite import DrawnSet, Pictures
 from sidlsg.shapes.captions import held_out_captions
 from sidlsg.store import FolderStore
 from sidlsg.tensors import save_tensors
 
+ASSETS = Path(__file__).parents[2] / "assets"
 COUNT, BLOCK = 40, 6
 SETTING = Setting(steps=1, guidance_scale=0.0)
 
@@ -37,9 +41,7 @@ class Pixels:
         return torch.from_numpy(pictures).flatten(1).float()  # type: ignore[arg-type]
 
 
-def main(student: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    one_pass.BLOCK = BLOCK
+def draw(student: Path, out: Path) -> None:
     prompts = tuple(caption.text for caption in held_out_captions()[:COUNT])
     sampler = StockSampler(student)
     with joined() as world:
@@ -56,5 +58,15 @@ def main(student: Path, out: Path) -> None:
         save_tensors(out / f"pixels{world.rank}.safetensors", found, {"size": world.size})
 
 
+def evaluate(student: Path, out: Path) -> None:
+    stage.load_shapes_protocols = functools.partial(load_shapes_protocols, count=COUNT)
+    texts = [caption.text for caption in held_out_captions()]
+    judge, teacher = ASSETS / "judge" / "judge.safetensors", ASSETS / "tiny-sd"
+    # Scores of fewer images than are stored: the teacher is drawn as well.
+    stage.evaluate(student, teacher, out / "card", texts, judge, print, settings=["teacher 1 step"])
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    one_pass.BLOCK = BLOCK
+    {"draw": draw, "evaluate": evaluate}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +26,12 @@ class FrechetDistance(Metric):
     sum: Tensor
     outer: Tensor
 
-    def __init__(self, reference: FeatureStatistics) -> None:
+    def __init__(self, reference: FeatureStatistics, **options: Any) -> None:
         """Args:
         reference: statistics of the reference images' features.
+        options: of `torchmetrics.Metric`.
         """
-        super().__init__()
+        super().__init__(**options)
         self.reference = reference
         dim = reference.dim
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -109,8 +111,11 @@ class AttributeAccuracy(Metric):
     squares: Tensor
     """Sum over images of the squared number of attributes that were right."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        """Args:
+        options: of `torchmetrics.Metric`.
+        """
+        super().__init__(**options)
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("correct", torch.zeros(len(ATTRIBUTES), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("all_correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")

@@ -91,6 +91,8 @@ def evaluate(
         half = published is not None and world.device.type == "cuda"
         drawer, sampler = (StockSampler(folder, world.device, half) for folder in (teacher, student))
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
+        if keep_images:
+            open_store(keep_images)  # refused before anything else is begun
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
         work = Work(parts=store, world=world, keep_images=keep_images)
         # A teacher's published scores take hours: they are for those who ask for them.
