@@ -14,6 +14,8 @@ SHARE = 0.4
 """Of the plot's area: the students' part is drawn again where it is less."""
 MARGIN = 12.0
 """Around the students, in the picture's coordinates."""
+MARGIN_OF_ONE = 45.0
+"""Around a student that is the only one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,18 @@ def close_up(groups: Sequence[Group]) -> CloseUp | None:
     """Find the part to draw again; None where one picture will do."""
     every = [mark for group in groups for mark in group.marks if mark.finite]
     students = [mark for group in groups if group.kind == "student" for mark in group.marks if mark.finite]
-    if len(students) < 2:
+    if not students:
         return None
+    margin = MARGIN if len(students) > 1 else MARGIN_OF_ONE
     x_axis, y_axis = plane_axes(every)
     xs, ys = [x_axis.place(mark.x) for mark in students], [y_axis.place(mark.y) for mark in students]
-    frame = Box(min(xs) - MARGIN, min(ys) - MARGIN, max(xs) + MARGIN, max(ys) + MARGIN)
+    # Not beyond the plot, where the picture may end.
+    frame = Box(
+        max(min(xs) - margin, x_axis.start - MARGIN),
+        max(min(ys) - margin, y_axis.end - MARGIN),
+        min(max(xs) + margin, x_axis.end + MARGIN),
+        min(max(ys) + margin, y_axis.start + MARGIN),
+    )
 
     def inside(mark: Mark) -> bool:
         x, y = x_axis.place(mark.x), y_axis.place(mark.y)

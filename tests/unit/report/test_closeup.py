@@ -40,6 +40,11 @@ def test_one_picture_will_do_where_there_is_room_or_nothing_else():
     assert close_up([]) is None
 
 
+def test_one_student_among_many_is_drawn_again_with_them():
+    found = close_up([group("student", (80, 2)), group("teacher", (0, 40), (88, 3), (82, 4), (79, 1))])
+    assert set(named(found.near)) == {"student0", "teacher1", "teacher2", "teacher3"}
+
+
 def test_what_is_not_finite_is_nowhere():
     found = close_up([STUDENTS, FAR, group("published", (math.nan, 3))])
     assert "published0" not in named(found.near)
