@@ -8,8 +8,28 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.storage import atomic_write, sha256_file
+from sidlsg.storage import atomic_write, refuse_inside, require_writable, sha256_file
 from sidlsg.store import S3, open_store
+
+
+def require_keepable(place: str, output: Path | None = None) -> None:
+    """Check a place for pictures before any is drawn.
+
+    Args:
+        place: a local folder, or `s3://BUCKET/PREFIX`.
+        output: a folder that is replaced as a whole at the end.
+
+    Raises:
+        InputError: it cannot be used or written to, or lies inside the output.
+        StorageError: the S3 server does not answer.
+    """
+    if place.startswith(S3):
+        open_store(place)
+        return
+    folder = Path(place).expanduser()
+    if output is not None:
+        refuse_inside(output, keep_images=folder)
+    require_writable(folder)
 
 
 class Keeper:

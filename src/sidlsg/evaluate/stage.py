@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sidlsg.distil.world import joined
 from sidlsg.errors import InputError
+from sidlsg.evaluate.keep import require_keepable
 from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.published_suite import PublishedSuite
 from sidlsg.evaluate.sample import Setting, StockSampler
@@ -86,13 +87,13 @@ def evaluate(
             f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
             f"{teacher_sha256[:16]}…; give the teacher that the student came from"
         )
+    if keep_images:
+        require_keepable(keep_images, output)
     wanted = COMPARED if settings is None else require_settings(settings)
     with joined() as world:
         half = published is not None and world.device.type == "cuda"
         drawer, sampler = (StockSampler(folder, world.device, half) for folder in (teacher, student))
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
-        if keep_images:
-            open_store(keep_images)  # refused before anything else is begun
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
         work = Work(parts=store, world=world, keep_images=keep_images)
         # A teacher's published scores take hours: they are for those who ask for them.

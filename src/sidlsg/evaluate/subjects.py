@@ -57,7 +57,8 @@ def score_subject(
         for drawn in suite.sets:
             how = Pass(
                 draw=lambda prompts, seeds: sampler(prompts, seeds, setting),
-                identity=f"{sampler.identity} {sampler.batch} {setting}",
+                # A block that was measured without keeping its pictures is drawn again where they are to be kept.
+                identity=f"{sampler.identity} {sampler.batch} {setting} {work.keep_images}",
                 label=f"evaluate: {name}, {drawn.name}",
                 parts=work.parts,
                 folder=folder,

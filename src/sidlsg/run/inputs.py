@@ -79,11 +79,15 @@ def _places(request: Request, names: Sequence[str]) -> dict[str, str]:
 
 def _evaluation(request: Request) -> dict[str, str]:
     # Imported here: torch takes seconds.
+    from sidlsg.evaluate.keep import require_keepable
     from sidlsg.evaluate.published import get_protocol
     from sidlsg.evaluate.teacher_scores import require_settings
     from sidlsg.evaluate.weights import read_weights, weight_path
 
     require_settings(request.teacher_settings)
+    # What lies on S3 is the stage's to reach.
+    if request.keep_images and "://" not in request.keep_images:
+        require_keepable(request.keep_images)
     named = {} if request.weights is None else read_weights(request.weights)
     # What a protocol lacks would be told after hours of training else.
     for file in {file for name in request.protocols for file in get_protocol(name).files}:

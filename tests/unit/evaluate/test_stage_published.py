@@ -93,3 +93,16 @@ def test_unknown_settings_are_refused(
             published=suite, settings=["teacher 3 steps"],
         )  # fmt: skip
     assert not (tmp_path / "card").exists()
+
+
+@pytest.mark.parametrize("place", ["card/pictures", "card", "file/pictures"])
+def test_pictures_cannot_be_kept_where_they_would_vanish(
+    tiny_student: Path, assets: Path, held_out: list[str], judge_file: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"lies inside the output folder|nothing can be written to"):
+        evaluate(
+            tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print,
+            keep_images=str(tmp_path / place),
+        )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
