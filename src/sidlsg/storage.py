@@ -233,6 +233,17 @@ def require_writable(folder: Path) -> None:
         ) from error
 
 
+def require_file(path: Path) -> None:
+    """Check that a file can be written at a path, before work begins that ends there.
+
+    Raises:
+        InputError: it is a folder, or nothing can be written beside it.
+    """
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder; give the name of a file")
+    require_writable(path.parent)
+
+
 def refuse_inside(target: Path, **places: Path) -> None:
     """Check that nothing that is needed lies inside an output folder, which is replaced as a whole.
 

@@ -86,10 +86,12 @@ def protocols(weights: Weights = None) -> None:
         print(f"{protocol.name}: {protocol.about}")
         counts = ((protocol.images, "generated"), (protocol.references, "reference"))
         takes = [f"{count:,} {what} pictures" for count, what in counts if count]
-        print(f"  takes {' and '.join(takes) or 'any number of pictures'}; gives {', '.join(protocol.scores)}")
+        print(
+            f"  takes {' and '.join(takes) or f'{protocol.least:,} pictures or more'}; gives {', '.join(protocol.scores)}"
+        )
         lacking = [name for name in protocol.files if not states[name].startswith("here")]
-        needs = f"needs {', '.join(protocol.files)}"
-        print(f"  {needs}: {f'lacks {chr(44).join(lacking)}' if lacking else 'all here'}")
+        state = f"lacks {', '.join(lacking)}" if lacking else "all here"
+        print(f"  needs {', '.join(protocol.files)}: {state}")
     for name, about in FILES.items():
         print(f"{name}: {about}\n  {states[name]}")
 
@@ -113,12 +115,14 @@ def features(
     from sidlsg.evaluate.weights import read_weights, weight_path
     from sidlsg.hardware import best_device, set_threads
     from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.storage import require_file
 
     chosen, prompts = get_protocol(protocol), None
     if chosen.formula == "preference":
         raise InputError(f"{protocol} is of pictures by style, which `sidlsg evaluate` draws; a folder has no styles")
     if reference and not chosen.reference:
         raise InputError(f"{protocol} has no reference: it reads each picture with its caption; leave --reference out")
+    require_file(output)
     files = image_files(folder, chosen.references if reference else chosen.images)
     named = read_weights(weights) if weights is not None else {}
     if chosen.formula == "cosine":
@@ -156,11 +160,12 @@ def score(
     from sidlsg.evaluate.compare import ImageScores, compare, load_references
     from sidlsg.evaluate.feature_files import load_features
     from sidlsg.evaluate.published import get_protocol
-    from sidlsg.storage import refuse_foreign
+    from sidlsg.storage import refuse_foreign, require_writable
 
     chosen = [get_protocol(name) for name in protocol]
     if output is not None:
         refuse_foreign(output, ImageScores.FILE)
+        require_writable(output.absolute().parent)
     ours, theirs = load_features(generated), load_references(reference) if reference is not None else None
     scores = tuple(found for each in chosen for found in compare(ours, theirs, each))
     for found in scores:

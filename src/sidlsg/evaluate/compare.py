@@ -89,7 +89,7 @@ def compare(generated: FeatureSet, reference: References | None, protocol: Proto
             f"the generated pictures' features are of {source.space}, and {protocol.name} takes {protocol.space}; make "
             "them again"
         )
-    _require_count(len(generated.features), "generated", protocol.images, protocol)
+    require_count(len(generated.features), "generated", protocol.images, protocol)
     if protocol.reference:
         if reference is None:
             raise InputError(f"{protocol.name} compares with a reference's pictures; give their features")
@@ -154,7 +154,7 @@ def require_reference(reference: References, protocol: Protocol, network_sha256:
             f"{reference.place} was made by another file of {protocol.network} ({source.network_sha256[:16]}…) than "
             f"the generated pictures' features ({network_sha256[:16]}…); make both by one"
         )
-    _require_count(reference.count, "reference", protocol.references, protocol)
+    require_count(reference.count, "reference", protocol.references, protocol)
     if protocol.formula in ("kernel", "manifolds") and reference.features is None:
         raise InputError(
             f"{reference.place} has statistics alone, and {protocol.name} needs each picture's features; give the file "
@@ -162,9 +162,20 @@ def require_reference(reference: References, protocol: Protocol, network_sha256:
         )
 
 
-def _require_count(count: int | None, what: str, expected: int | None, protocol: Protocol) -> None:
-    if None not in (count, expected) and count != expected:
+def require_count(count: int | None, what: str, expected: int | None, protocol: Protocol) -> None:
+    """Check how many pictures there are, or will be; None where nobody says.
+
+    Raises:
+        InputError: there are more or fewer than the protocol takes.
+    """
+    if count is None:
+        return
+    if expected is not None and count != expected:
         raise InputError(f"{count:,} {what} pictures given, and {protocol.name} takes {expected:,}; nothing is scored")
+    if count < protocol.least:
+        raise InputError(
+            f"{count:,} {what} pictures given, and {protocol.name} takes {protocol.least:,} or more; nothing is scored"
+        )
 
 
 def _digest(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.evaluate.inception import Resize
+from sidlsg.evaluate.kid import SUBSET_SIZE
 from sidlsg.evaluate.weights import (
     CAPTIONS,
     CLIP,
@@ -41,6 +42,8 @@ class Protocol:
     """How many are generated; None where the name does not say, and the score does."""
     references: int | None = None
     """How many pictures the reference has; None likewise."""
+    least: int = 4
+    """Pictures that a set of any size must have; of four, an interval can be told."""
     ddof: int = 1
     """A Fréchet distance's covariances are divided by the count less this."""
 
@@ -113,6 +116,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="kid/inception-poly3",
             about="kernel distance, cubic: mean of 100 subsets of 1,000",
+            least=SUBSET_SIZE,
             scores=("kid",),
             formula="kernel",
             prompts=CAPTIONS,

@@ -10,7 +10,7 @@ import torch
 
 from sidlsg.distil.world import own_device
 from sidlsg.errors import InputError
-from sidlsg.evaluate.compare import References, compare, load_references, require_reference
+from sidlsg.evaluate.compare import References, compare, load_references, require_count, require_reference
 from sidlsg.evaluate.feature_files import FeatureSet, Source
 from sidlsg.evaluate.hpsv2 import PROMPTS_A_STYLE, STYLES, preference_table
 from sidlsg.evaluate.networks import NetworkMeasure, load_network
@@ -51,6 +51,7 @@ class PublishedSuite:
                     f"{paths[protocol.prompts]} holds {count:,} prompts, and {protocol.name} takes "
                     f"{protocol.images:,}; give the protocol's list"
                 )
+            require_count(count, "generated", protocol.images, protocol)
             if protocol.reference:
                 name = protocol.reference
                 if name not in self._references:

@@ -152,6 +152,9 @@ def test_bad_pictures_are_named_and_nothing_is_written(
     (folder / "00001.png").unlink()
     refused(run(*few(folder)), "00001.jpg has the mode CMYK")
     refused(run(*few(tmp_path / "none")), "there is no folder")
+    (tmp_path / "out.safetensors").mkdir()
+    refused(run(*few(folder)), "out.safetensors is a folder")
+    (tmp_path / "out.safetensors").rmdir()
     assert not (tmp_path / "out.safetensors").exists()
     done = run("images", "features", folder, "--protocol", "fid/coco2014-30k-clean", "--output", tmp_path / "o")
     refused(done, "holds 3 pictures, and the protocol takes 30,000")
@@ -210,9 +213,9 @@ def test_the_list_says_what_is_there(run: Run, weights: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert all(name in done.stdout for name in PROTOCOLS)
     assert "  here: " not in without.stdout
-    assert "lacks captions,inception-2015-12-05,reference-clean" in without.stdout
+    assert "lacks captions, inception-2015-12-05, reference-clean" in without.stdout
     assert "  here: " in with_.stdout
-    assert "lacks captions,reference-clean" in with_.stdout
+    assert "lacks captions, reference-clean" in with_.stdout
 
 
 def test_the_whole_way_of_a_frechet_distance(

@@ -55,7 +55,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, protocol in PROTOCOLS.items():
         counts = {"images": COUNT} if protocol.images == 30_000 else {}
         counts |= {"references": REFERENCES} if protocol.references else {}
-        monkeypatch.setitem(PROTOCOLS, name, replace(protocol, **counts))
+        monkeypatch.setitem(PROTOCOLS, name, replace(protocol, least=min(protocol.least, 20), **counts))
     real = published_suite.load_network
 
     def load(protocol: Protocol, digest: str, path: Path, device: torch.device) -> NetworkMeasure:
@@ -201,6 +201,7 @@ def test_files_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path, inc
 
     few = tmp_path / "few.txt"
     few.write_text("one caption")
+    refused("1 generated pictures given, and pr/inception-k3 takes 4 or more", PR, "captions", few)
     refused(r"holds 1 prompts, and fid/coco2014-30k-clean takes 24", FID, "captions", few)
     refused(r"are of .*/inside, and fid/coco2014-30k-clean takes .*/clean", FID, "reference-clean",
             tmp_path / "reference-inside.safetensors")  # fmt: skip
