@@ -86,9 +86,8 @@ def protocols(weights: Weights = None) -> None:
         print(f"{protocol.name}: {protocol.about}")
         counts = ((protocol.images, "generated"), (protocol.references, "reference"))
         takes = [f"{count:,} {what} pictures" for count, what in counts if count]
-        print(
-            f"  takes {' and '.join(takes) or f'{protocol.least:,} pictures or more'}; gives {', '.join(protocol.scores)}"
-        )
+        takes = takes or [f"{protocol.least:,} pictures or more"]
+        print(f"  takes {' and '.join(takes)}; gives {', '.join(protocol.scores)}")
         lacking = [name for name in protocol.files if not states[name].startswith("here")]
         state = f"lacks {', '.join(lacking)}" if lacking else "all here"
         print(f"  needs {', '.join(protocol.files)}: {state}")
