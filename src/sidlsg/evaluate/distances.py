@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
-from sidlsg.evaluate.kid import SUBSET_SIZE, kernel_distance
+from sidlsg.evaluate.kid import SUBSET_SIZE, kernel_distance, squared_mmds_without
 from sidlsg.evaluate.uncertainty import interval, jackknife_deviation, random_groups
 
 SUBSET_SEED = 0
@@ -54,19 +54,16 @@ def frechet_interval(features: Tensor, reference: Gaussian, ddof: int = 1) -> tu
     return interval(frechet_distance(whole.gaussian(ddof), reference), jackknife_deviation(distances))
 
 
-def kernel_distance_with_interval(features: Tensor, reference: Tensor) -> tuple[float, tuple[float, float] | None]:
-    """The kernel distance, and its 95 % interval by the delete-d jackknife.
+def kernel_distance_with_interval(features: Tensor, reference: Tensor) -> tuple[float, tuple[float, float]]:
+    """The kernel distance, and its 95 % interval over other generated images; the reference stays as it is.
 
-    The subsets that the distance is the mean of leave d = N - size images out, so their spread says how far the whole
-    set's value would move. It holds the reference's part as well, and so is rather too wide. Where no image is left
-    out there is no interval.
+    The distance is a mean over subsets. How far it would move is told by the estimate from all images, of which that
+    mean is a noisy copy, with groups of generated images left out in turn.
 
     Args:
         features: [N, dim] of the generated images.
         reference: [M, dim] of the reference images.
     """
     found = kernel_distance(features, reference, SUBSET_SEED, size=SUBSET_SIZE)
-    left_out = len(features) - SUBSET_SIZE
-    if left_out == 0:
-        return found.mean, None
-    return found.mean, interval(found.mean, found.std * (SUBSET_SIZE / left_out) ** 0.5)
+    left_out = squared_mmds_without(features, reference, random_groups(len(features)))
+    return found.mean, interval(found.mean, jackknife_deviation(left_out))

@@ -6,6 +6,7 @@ images, so it may come out below 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,22 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
     """
     one = torch.ones(1, dtype=torch.float64, device=x.device)
     return float(_squared_mmds(x, y, one.expand(len(x), 1), one.expand(len(y), 1)))
+
+
+def squared_mmds_without(x: Tensor, y: Tensor, groups: Sequence[Tensor]) -> list[float]:
+    """The unbiased estimate of all of y and of x without a group, for each group in turn.
+
+    Args:
+        x: [N, dim] features.
+        y: [M, dim] features.
+        groups: indices into x.
+    """
+    kept = torch.ones(len(x), len(groups), dtype=torch.float64)
+    for number, group in enumerate(groups):
+        kept[group, number] = 0
+    every = torch.ones(1, 1, dtype=torch.float64, device=y.device).expand(len(y), len(groups))
+    found: list[float] = _squared_mmds(x, y, kept.to(x.device), every).tolist()
+    return found
 
 
 def kernel_distance(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sidlsg.errors import InputError
-from sidlsg.evaluate.distances import frechet_interval
+from sidlsg.evaluate.distances import frechet_interval, kernel_distance_with_interval
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.uncertainty import NORMAL_95, jackknife_deviation, random_groups, share_interval
 
@@ -40,6 +40,17 @@ def test_a_frechet_distances_interval_holds_what_other_images_give() -> None:
     assert sum(widths) / 10 == pytest.approx(2 * NORMAL_95 * statistics.stdev(distances), rel=0.3)
     low, high = frechet_interval(sets[0], reference)
     assert (low + high) / 2 == pytest.approx(distances[0], rel=1e-9)
+
+
+def test_a_kernel_distances_interval_is_as_wide_as_other_images_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidlsg.evaluate.distances.SUBSET_SIZE", 100)
+    draws = torch.Generator().manual_seed(3)
+    reference = torch.randn(300, 8, generator=draws)
+    found = [kernel_distance_with_interval(torch.randn(200, 8, generator=draws) + 0.3, reference) for _ in range(60)]
+    spread = float(torch.tensor([value for value, _ in found]).std())
+    told = sum((high - low) / (2 * NORMAL_95) for _, (low, high) in found) / len(found)
+    # The subsets leave half of the images out, which the value pays for a little and the interval does not.
+    assert 0.7 < told / spread < 1.3
 
 
 @pytest.mark.parametrize(
