@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from sidlsg.hardware import set_threads
 from sidlsg.package import code_digest
 from sidlsg.records import Scorecard, Student, SubjectScores
 from sidlsg.shapes.draw import IMAGE_SIZE
-from sidlsg.storage import atomic_folder, refuse_foreign, refuse_inside
+from sidlsg.storage import alone_in, atomic_folder, refuse_foreign, refuse_inside
 from sidlsg.store import FolderStore, Store, open_store
 from sidlsg.teacher.folder import check_folder, folder_digest
 
@@ -90,11 +91,14 @@ def evaluate(
     if keep_images:
         require_keepable(keep_images, output)
     wanted = COMPARED if settings is None else require_settings(settings)
-    with joined() as world:
+    with joined() as world, contextlib.ExitStack() as alone:
         half = published is not None and world.device.type == "cuda"
         drawer, sampler = (StockSampler(folder, world.device, half) for folder in (teacher, student))
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
+        if world.leads and isinstance(store, FolderStore):
+            busy = f"another evaluation goes on that ends in {output}"
+            alone.enter_context(alone_in(store.folder, busy))
         work = Work(parts=store, world=world, keep_images=keep_images)
         # A teacher's published scores take hours: they are for those who ask for them.
         of_teacher = None if settings is None else published

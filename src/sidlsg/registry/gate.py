@@ -13,7 +13,7 @@ from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
 from sidlsg.registry.record import own_scorecard
 from sidlsg.registry.rules import Champion, GateRules
-from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags
+from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
 
 
@@ -50,8 +50,7 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
         "verdict": "passed" if verdict.passed else "rejected",
         **score_tags(card),
     }
-    for key, value in tags.items():
-        client.set_model_version_tag(version.name, str(version.version), key, value)
+    set_tags(client, registered, tags)
     return verdict
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard
 from sidlsg.registry.connect import connect
-from sidlsg.registry.score_log import SCORECARD_TAG, log_scorecard, score_tags
+from sidlsg.registry.score_log import SCORECARD_TAG, VERDICT_TAGS, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import require_same_student
 
 
@@ -21,8 +21,10 @@ def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: s
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
     log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
-    for key, value in {SCORECARD_TAG: card.digest, **score_tags(card)}.items():
-        client.set_model_version_tag(version.name, str(version.version), key, value)
+    judged = registered.tags.get(SCORECARD_TAG)
+    # A verdict of other scores would stand beside these as if it were of them.
+    stale = VERDICT_TAGS if judged not in (None, card.digest) else ()
+    set_tags(client, registered, {SCORECARD_TAG: card.digest, **score_tags(card)}, stale)
 
 
 def own_scorecard(version: ModelVersion, scorecard_folder: Path) -> Scorecard:

@@ -68,6 +68,11 @@ class Ratio:
         score = card.subject(self.subject).score(self.score)
         other = card.subject(self.against_subject).score(self.score)
         score.require_comparable(other)
+        if other.value < 0:
+            raise InputError(
+                f"{self.score} of {self.against_subject} is {other.value:.6g}, and a multiple of a number below 0 says "
+                "nothing; take a rule with a limit or a tolerance"
+            )
         limit = self.factor * other.value
         return RuleResult(
             rule=f"{self.score} of {self.subject} is {_bound(score)} {self.factor:g} × that of {self.against_subject}",

@@ -6,7 +6,9 @@ import json
 import re
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,6 +23,9 @@ from sidlsg.report.write_scoreboard import write_scoreboard
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""
 SCORECARD_TAG = "scorecard_sha256"
+VERDICT_TAGS = ("verdict", "verdict_sha256", "verdict_rules_sha256")
+SCORE = "score/"
+"""Starts the tags that hold a version's scores."""
 STUDENT = "student 1 step"
 
 
@@ -66,7 +71,24 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
 def score_tags(card: Scorecard) -> dict[str, str]:
     """The student's scores as tags of its version, which the registry's pages show and searches find."""
     scores = (score for subject in card.subjects if subject.subject == STUDENT for score in subject.scores)
-    return {_name(f"score/{score.name}"): _told(score) for score in scores}
+    return {_name(f"{SCORE}{score.name}"): _told(score) for score in scores}
+
+
+def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], stale: Sequence[str] = ()) -> None:
+    """Set tags on a version, and remove those of earlier scorecards that have none now.
+
+    Args:
+        client: of the registry.
+        registered: the version, as MLflow gives it.
+        tags: the new ones, scores among them.
+        stale: more that must go.
+    """
+    name, number = registered.name, str(registered.version)
+    for key in registered.tags:
+        if key not in tags and (key.startswith(SCORE) or key in stale):
+            client.delete_model_version_tag(name, number, key)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
 
 
 def _told(score: Score) -> str:

@@ -19,6 +19,7 @@ from sidlsg.evaluate.stage import evaluate
 from sidlsg.evaluate.weights import WeightFile
 from sidlsg.records import Scorecard
 from sidlsg.shapes.captions import held_out_captions
+from sidlsg.storage import alone_in
 from unit.evaluate.standin import save_stand_in, sha256
 
 PR, FEW = "pr/inception-k3", 24
@@ -106,3 +107,15 @@ def test_pictures_cannot_be_kept_where_they_would_vanish(
             keep_images=str(tmp_path / place),
         )  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.usefixtures("suite")
+def test_two_evaluations_into_one_folder_are_one_too_many(
+    tiny_student: Path, assets: Path, held_out: list[str], judge_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".card.parts").mkdir()
+    with (
+        alone_in(tmp_path / ".card.parts"),
+        pytest.raises(InputError, match="another evaluation goes on that ends in"),
+    ):
+        evaluate(tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print)

@@ -6,8 +6,10 @@ import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.registry.connect import connect
+from sidlsg.registry.gate import gate
 from sidlsg.registry.record import record_scores
 from sidlsg.registry.register import register
+from sidlsg.registry.rules import Floor, GateRules
 
 
 def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, make_scorecard):
@@ -23,6 +25,23 @@ def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, 
     assert [point.value for point in history] == [2.0]
     assert "evaluation/scorecard.json" in [file.path for file in client.list_artifacts(version.run_id, "evaluation")]
     assert client.get_registered_model("recorded").aliases == {}
+
+
+def test_a_version_speaks_of_one_scorecard(tracking_uri, make_student, make_scorecard):
+    version = register(make_student(seed=33), tracking_uri, "recorded-again")
+    rules = GateRules(floors=(Floor(subject="student 1 step", score="fid", limit=100.0),))
+    folder = make_scorecard(version.student_sha256)
+    gate(version, folder, tracking_uri, rules)
+    client = connect(tracking_uri)
+    client.set_model_version_tag("recorded-again", "1", "score/kid", "of a protocol that is measured no more")
+    record_scores(version, folder, tracking_uri)
+    tags = client.get_model_version("recorded-again", "1").tags
+    assert tags["verdict"] == "passed"
+    assert "score/kid" not in tags
+    record_scores(version, make_scorecard(version.student_sha256, fid=9.0), tracking_uri)
+    tags = client.get_model_version("recorded-again", "1").tags
+    assert tags["score/fid"].startswith("9, ")
+    assert not [name for name in tags if name.startswith("verdict")]
 
 
 def test_another_student_s_scores_are_refused(tracking_uri, make_student, make_scorecard):

@@ -74,6 +74,15 @@ def test_a_ratio_compares_two_subjects(score, value, factor, passed):
     assert rule.apply(card(**{score: value})).passed is passed
 
 
+def test_a_ratio_to_a_number_below_0_is_an_error():
+    below = card()
+    student, teacher = below.subjects
+    scores = tuple(dataclasses.replace(score, value=-0.5) for score in teacher.scores)
+    below = dataclasses.replace(below, subjects=(student, dataclasses.replace(teacher, scores=scores)))
+    with pytest.raises(InputError, match="a multiple of a number below 0 says nothing"):
+        Ratio(subject=STUDENT, score="fid", against_subject=TEACHER, factor=3).apply(below)
+
+
 def test_a_ratio_of_unlike_counts_is_an_error():
     with pytest.raises(InputError, match="unlike n"):
         Ratio(subject=STUDENT, score="fid", against_subject=TEACHER, factor=1).apply(card(teacher_n=100))
