@@ -100,6 +100,9 @@ def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
     if name not in weights:
         raise InputError(
             f"no file is named for {name}, {FILES[name]}; put [{name}] with place and sha256 of your file into "
-            "weights.toml"
+            "weights.toml, and give that with --weights"
         )
-    return resolve(weights[name].place, weights[name].sha256)
+    try:
+        return resolve(weights[name].place, weights[name].sha256)
+    except InputError as error:
+        raise type(error)(f"[{name}] in weights.toml: {error}") from error

@@ -121,7 +121,8 @@ def scatter(title: str, x: Quantity, y: Quantity, groups: Sequence[Group], frame
 def _axis(values: Iterable[tuple[float, Interval | None]], start: float, end: float) -> Axis:
     every = [each for value, interval in values for each in (value, *_ends(interval))]
     low, high = min(every), max(every)
-    logarithmic = low > 0 and high / low >= LOG_FROM
+    # Shares are compared near 1, which a logarithmic axis squeezes.
+    logarithmic = low > 0 and high > 1 and high / low >= LOG_FROM
     ticks = fine_log_ticks(low, high) if logarithmic else linear_ticks(low, high, 5)
     return Axis(ticks=ticks, start=start, end=end, logarithmic=logarithmic)
 

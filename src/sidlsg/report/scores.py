@@ -121,7 +121,9 @@ def best_of(contenders: Sequence[Contender], column: Column) -> float | None:
         for one in contenders
         if is_generated(one) and column in one.readings and math.isfinite(one.readings[column].value)
     ]
-    # The best of one would say nothing.
+    # The best of one would say nothing, and a distance below 0 is one of 0 with noise: none is better than another.
+    if not column.higher_is_better and values and min(values) < 0:
+        return None
     return (max if column.higher_is_better else min)(values) if len(values) > 1 else None
 
 

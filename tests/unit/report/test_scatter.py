@@ -48,6 +48,11 @@ def test_wide_positive_ranges_are_logarithmic_and_say_so():
     assert texts(chart, "label")[0] == "fid ↓ lower is better"
 
 
+def test_shares_are_never_on_a_logarithmic_axis():
+    chart = draw(group((0, 0.005), (50, 0.5), (100, 0.95)))
+    assert texts(chart, "label")[0] == "fid ↓ lower is better"
+
+
 def test_every_kind_has_its_shape():
     chart = draw(*(group((1, 2), kind=kind) for kind in ("real", "published", "teacher", "student")))
     shapes = {e.get("class"): [c.tag for c in e if c.tag != "title"] for e in chart.iter("g")}

@@ -72,6 +72,11 @@ def test_nan_is_never_the_best():
     assert cells(table) == {"a": [("not a number", False)], "b": [("2.00", False)], "c": [("1.50", True)]}
 
 
+def test_distances_below_0_are_noise_and_none_is_the_best():
+    table = score_table(card(("a", 1, [score(-0.02)]), ("b", 1, [score(2.0)])))
+    assert not any(row.cells[0].best for row in table.rows)
+
+
 def test_nothing_but_nan():
     table = score_table(card(("a", 1, [score(math.nan)]), ("b", 1, [score(math.nan)])))
     assert cells(table) == {"a": [("not a number", False)], "b": [("not a number", False)]}
