@@ -140,6 +140,21 @@ def test_gradients_travel_once_an_update(workers: Workers) -> None:
         assert counts["1"][gradients] == counts[share][gradients], counts
 
 
+def test_scores_during_training_do_not_depend_on_the_number_of_processes(workers: Workers) -> None:
+    """Each process scores all pictures by itself: an image that counted twice would move every distance."""
+    shared = {"do": "scores", "dtype": "float32", "bundled": True}
+    (alone,) = workers.do(1, shared)
+    ddp, fsdp = workers.do(2, *(shared | {"parallel": kind} for kind in BOTH))
+    expected = alone.numbers["scores"]
+    assert ddp.numbers["scores"] == expected
+    # FSDP takes weights in the contiguous layout alone, for which kernels round otherwise.
+    for name, scores in fsdp.numbers["scores"].items():
+        assert scores == pytest.approx(expected[name], rel=TOLERANCE)
+    # The student is the teacher still: one step of it is far from real shapes, and from its own twenty steps.
+    assert expected["shapes"]["fid_judge"] > 1
+    assert expected["likeness"]["fid_teacher"] > 1
+
+
 @pytest.mark.parametrize("kind", BOTH)
 def test_half_precision_trains_in_several_processes(workers: Workers, kind: str) -> None:
     """With one micro-batch a process and with two: weights are frozen at their first pass, trained at the second."""

@@ -1,4 +1,4 @@
-"""What each of several processes does in these tests: trains, saves, continues, takes gradients, counts messages.
+"""What each of several processes does in these tests: trains, saves, goes on, takes gradients, scores, counts messages.
 
 `torchrun … worker.py JOBS OUT`: a JSON list of jobs, and the folder for what the leading process writes of each.
 """
@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,16 @@ from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, accumulate, train_step
 from sidlsg.distil.strategies import lsg
 from sidlsg.distil.world import World, joined
+from sidlsg.evaluate.during import evaluation_during_training
+from sidlsg.recipes.table import RECIPES
+from sidlsg.shapes.captions import held_out_captions
 from sidlsg.teacher.load import load_teacher
 
 ASSETS = Path(__file__).parents[2] / "assets"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROMPTS = 64
+IMAGES = 40
+"""That an evaluation during training draws."""
 HALF_LIFE = 50_000.0
 
 
@@ -73,7 +78,7 @@ class Bench:
     def __init__(self, job: Job, world: World) -> None:
         self.job, self.world = job, world
         dtype = DTYPES[job.dtype]
-        teacher = load_teacher(ASSETS / "tiny-sd")
+        self.teacher = teacher = load_teacher(ASSETS / "tiny-sd")
         self.like = (teacher.unet if job.bundled else first_unet(teacher.unet)).to(dtype)
         words = ("small", "large", "tiny", "huge")
         prompts = [f"a {words[i % 4]} red circle number {i}" for i in range(PROMPTS)]
@@ -83,8 +88,8 @@ class Bench:
         self.state = TrainingState.start(
             self.like, job.lr, job.lr, settings=Settings(parallel=job.parallel, precision=job.precision), world=world
         )
-        frozen = self.state.frozen(copy.deepcopy(self.like))
-        self.method = Method(teacher=self.state.call(frozen), schedule=teacher.schedule, guidance=lsg(1.5))
+        self.frozen = self.state.frozen(copy.deepcopy(self.like))
+        self.method = Method(teacher=self.state.call(self.frozen), schedule=teacher.schedule, guidance=lsg(1.5))
         self.plan = DrawPlan(
             seed=0, batch=job.batch, prompt_count=PROMPTS, latent_shape=teacher.latent_shape, prompt_dropout=0.1
         )
@@ -152,6 +157,21 @@ def messages(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return {"share": share, "counts": counts}, {}
 
 
+def scores(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The EMA's scores during training, by both ways to score it; every process scores all of the pictures."""
+    recipe, judge = replace(RECIPES["tiny"], evaluate_images=IMAGES), ASSETS / "judge" / "judge.safetensors"
+    found = {}
+    # Prompts of the shapes domain have its judge; others are scored by likeness to the teacher.
+    prompts = {"shapes": [caption.text for caption in held_out_captions()], "likeness": ["a cat", "a dog on a hill"]}
+    for name, held_out in prompts.items():
+        evaluation = evaluation_during_training(
+            recipe, bench.teacher, bench.state.call(bench.frozen), bench.method.schedule, held_out, judge
+        )
+        with bench.state.drawing() as unet:
+            found[name] = evaluation(unet)
+    return {"scores": found}, {}
+
+
 def speed(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Seconds of each iteration after the first, which sets up."""
     seconds = []
@@ -166,6 +186,7 @@ ACTIONS: dict[str, Callable[[Bench], tuple[dict[str, Any], dict[str, Tensor]]]] 
     "train": train,
     "gradients": gradients,
     "messages": messages,
+    "scores": scores,
     "speed": speed,
 }
 
