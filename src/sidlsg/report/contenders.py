@@ -83,7 +83,9 @@ def contenders(entries: Sequence[Entry]) -> list[Contender]:
     """The subjects of all scorecards: students first, then teachers and real images, each of these once."""
     found = [replace(one, entry=entry.label) for entry in entries for one in card_contenders(entry.card)]
     if len(entries) == 1:
-        return sorted(found, key=lambda one: one.kind != "student")
+        (entry,) = entries
+        named = [replace(one, note=_lone_note(one, entry)) if one.kind == "student" else one for one in found]
+        return sorted(named, key=lambda one: one.kind != "student")
     students = []
     for entry, name in zip(entries, student_names(entries), strict=True):
         own = [one for one in found if one.entry == entry.label and one.kind == "student"]
@@ -103,12 +105,7 @@ def student_names(entries: Sequence[Entry]) -> list[str]:
     """What each entry's student is called beside the others: by its guidance where that is known."""
     if len(entries) == 1:
         return [next((student.subject for student in students_of(entries[0].card)), "student")]
-    names = [
-        guidance_name(entry.card.strategy, entry.card.kappas)
-        if entry.card.strategy and entry.card.kappas is not None
-        else entry.label
-        for entry in entries
-    ]
+    names = [_guidance(entry.card) or entry.label for entry in entries]
     count = Counter(names)
     return [f"{name} ({entry.label})" if count[name] > 1 else name for name, entry in zip(names, entries, strict=True)]
 
@@ -133,13 +130,25 @@ def _note(subject: SubjectScores) -> str:
     return f"guidance scale {subject.guidance_scale:g}" if subject.guidance_scale > 1 else ""
 
 
+def _guidance(card: Scorecard) -> str:
+    """Its student's guidance in words; empty where that is not known."""
+    return guidance_name(card.strategy, card.kappas) if card.strategy and card.kappas is not None else ""
+
+
+def _lone_note(one: Contender, entry: Entry) -> str:
+    """Of a student with no other beside it: its guidance, too, for its name says only how it is sampled."""
+    return _joined(_guidance(entry.card), _seen(entry.card), one.note)
+
+
 def _student_note(one: Contender, entry: Entry, name: str) -> str:
-    seen = entry.card.images_seen
-    parts = [
-        entry.label if entry.label not in name else "",
-        "" if seen is None else f"{counted(seen, 'image', 'images')} seen",
-        one.note,
-    ]
+    return _joined(entry.label if entry.label not in name else "", _seen(entry.card), one.note)
+
+
+def _seen(card: Scorecard) -> str:
+    return "" if card.images_seen is None else f"{counted(card.images_seen, 'image', 'images')} seen"
+
+
+def _joined(*parts: str) -> str:
     return " · ".join(part for part in parts if part)
 
 

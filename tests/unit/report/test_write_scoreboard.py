@@ -70,6 +70,13 @@ def test_a_page_of_several_students(tmp_path):
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 
+def test_a_page_of_one_student_names_its_guidance(tmp_path):
+    a = save(tmp_path / "a", kappa=1.5)
+    scores = Page(write(tmp_path / "x.html", ("a", a))).text("scores")
+    assert "student 1 step lsg κ = 1.5 · 4,800,000 images seen 9.00 0.300" in scores
+    assert "teacher 20 steps guidance scale 7.5 14.00 0.310" in scores
+
+
 def test_cards_without_anything_new_still_render(tmp_path):
     old, new = save(tmp_path / "old", full=False), save(tmp_path / "new")
     page = Page(write(tmp_path / "x.html", ("old", old)))
