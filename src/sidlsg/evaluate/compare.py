@@ -131,7 +131,7 @@ def _values(generated: FeatureSet, reference: References | None, protocol: Proto
     if protocol.formula == "kernel":
         return [kernel_distance_with_interval(features, theirs)]
     shares = precision_recall(features, theirs)
-    # Of other pictures within the same manifolds.
+    # Of other pictures within the same manifolds: generated ones for precision, the reference's for recall.
     return [
         (share, share_interval(round(share * count), count))
         for share, count in ((shares.precision, len(features)), (shares.recall, len(theirs)))
