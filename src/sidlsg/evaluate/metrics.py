@@ -150,6 +150,9 @@ class AttributeAccuracy(Metric):
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % intervals of `attributes` and `all_attributes`, over other images of the same captions.
 
+        That of `attributes` is the standard error's, as an image's four answers are not independent trials; where all
+        are right it has no width, and that of `all_attributes`, Wilson's, says how sure it is.
+
         Raises:
             InputError: fewer than two images were added.
         """
