@@ -55,9 +55,24 @@ def resolve(place: str, sha256: str = "") -> Path:
         if found != sha256:
             raise ContentError(
                 f"{bare} has SHA-256 {found}, but {sha256} was given: it was changed, or it is another; "
-                "give the digest of this content, or give nothing to take it as it is"
+                "give the digest of this content, or the place of one that has the digest"
             )
     return path
+
+
+def refuse_folder(place: str, what: str) -> None:
+    """Check that a place on this machine is no folder, where a file is needed: elsewhere one may be a teacher.
+
+    Args:
+        place: as `resolve` takes it.
+        what: is needed, for the message.
+
+    Raises:
+        InputError: it is a folder.
+    """
+    bare, _ = _unpinned(place, "")
+    if bare and "://" not in bare and not bare.startswith(BUNDLED) and Path(bare).expanduser().is_dir():
+        raise InputError(f"{bare} is a folder; give the place of one file: {what}")
 
 
 def place_digest(place: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from sidlsg import places
 from sidlsg.errors import InputError
-from sidlsg.places import place_digest, resolve
+from sidlsg.places import place_digest, refuse_folder, resolve
 
 
 def sha256(data: bytes) -> str:
@@ -60,6 +60,15 @@ def test_a_place_may_carry_its_digest(tmp_path: Path) -> None:
             attempt(place)
     with pytest.raises(InputError, match="is given with two digests"):
         resolve(place, sha256(b"abd"))
+
+
+def test_a_folder_is_refused_where_a_file_is_needed(tmp_path: Path) -> None:
+    for place in (str(tmp_path), f"{tmp_path}@sha256:{'0' * 64}"):
+        with pytest.raises(InputError, match=f"^{tmp_path} is a folder; give the place of one file: captions$"):
+            refuse_folder(place, "captions")
+    (tmp_path / "a.txt").write_text("a")
+    for place in (str(tmp_path / "a.txt"), str(tmp_path / "none"), "s3://bucket/folder", places.TEACHER, ""):
+        refuse_folder(place, "captions")
 
 
 def test_a_digest_of_another_kind_is_refused_before_any_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

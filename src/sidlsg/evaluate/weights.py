@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.errors import InputError, nearest
-from sidlsg.places import resolve
+from sidlsg.places import refuse_folder, resolve
 
 INCEPTION = "inception-2015-12-05"
 CLIP = "clip-vit-g-14-laion2b-s12b-b42k"
@@ -94,7 +94,7 @@ def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
 
     Raises:
         ContentError: its content is another.
-        InputError: it is not named, or not there.
+        InputError: it is not named, not there, or a folder.
         StorageError: the S3 server did not give it.
     """
     if name not in weights:
@@ -103,6 +103,7 @@ def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
             "weights.toml, and give that with --weights"
         )
     try:
+        refuse_folder(weights[name].place, FILES[name])
         return resolve(weights[name].place, weights[name].sha256)
     except InputError as error:
         raise type(error)(f"[{name}] in weights.toml: {error}") from error

@@ -9,12 +9,18 @@ from typing import Any
 
 from sidlsg.errors import InputError
 from sidlsg.package import code_digest
-from sidlsg.places import BUNDLED, place_digest, resolve
+from sidlsg.places import BUNDLED, place_digest, refuse_folder, resolve
 from sidlsg.prompts.source import read_source
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.registry.names import check_name
 from sidlsg.run.parameters import curation_rules
 from sidlsg.run.request import Request, TrainingRequest
+
+FILES = {
+    "held_out": "a text file of evaluation prompts, one a line",
+    "judge": "the judge's safetensors file",
+}
+"""Places that are one file each, and what of."""
 
 
 def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
@@ -71,6 +77,8 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
 
 def _places(request: Request, names: Sequence[str]) -> dict[str, str]:
     places: dict[str, str] = {name: getattr(request, name) for name in names}
+    for name in places.keys() & FILES.keys():
+        refuse_folder(places[name], FILES[name])
     return {
         **{name: place if place.startswith(BUNDLED) else str(resolve(place)) for name, place in places.items()},
         **{f"{name}_sha256": place_digest(place) for name, place in places.items()},
