@@ -180,6 +180,7 @@ def test_a_truncated_table_is_refused(refused: Callable[..., None], prompts: Pat
         (("--kappa", "abc"), "Invalid value for '--kappa'"),
         (("--kappa", "nan"), "kappa1 is nan; a guidance scale is a finite number"),
         (("--kappa", "inf"), "kappa1 is inf; a guidance scale is a finite number"),
+        (("--kappa", "-1"), "strategy 'lsg' is given κ1..κ4 = -1, -1, -1, -1; it takes 0 or more"),
         (("--strategy", "long", "--scale", "kappa4=abc"), "--scale 'kappa4=abc' is not NAME=NUMBER"),
         (("--strategy", "long"), "strategy 'long' needs kappa4"),
         (("--strategy", "lgs", "--kappa", "2"), "'lgs' is unknown (did you mean 'lsg'?)"),

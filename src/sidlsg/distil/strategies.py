@@ -47,17 +47,17 @@ def none() -> Guidance:
 
 def long(kappa4: float) -> Guidance:
     """Guide the teacher alone, κ4 > 1."""
-    return Guidance(1, 1, 1, kappa4)
+    return _not_negative("long", Guidance(1, 1, 1, kappa4))
 
 
 def short(kappa_eval: float, kappa_train: float = 1.0) -> Guidance:
     """Weaken the fake score: κ2 = κ3 in (0, 1) when it is evaluated, or κ1 > 1 when it is trained."""
-    return Guidance(kappa_train, kappa_eval, kappa_eval, 1)
+    return _not_negative("short", Guidance(kappa_train, kappa_eval, kappa_eval, 1))
 
 
 def lsg(kappa: float) -> Guidance:
     """Long-short guidance, the method's default: one κ for all four."""
-    return Guidance(kappa, kappa, kappa, kappa)
+    return _not_negative("lsg", Guidance(kappa, kappa, kappa, kappa))
 
 
 def zero_cfg() -> Guidance:
@@ -68,6 +68,17 @@ def zero_cfg() -> Guidance:
 def anti_cfg(kappa: float = -1.0) -> Guidance:
     """Negative guidance in the fake score (arXiv 2505.12674); the default -1 is this project's choice."""
     return Guidance(kappa, kappa, kappa, 1)
+
+
+def _not_negative(strategy: str, guidance: Guidance) -> Guidance:
+    """A κ below 0 turns away from the prompt; where that is not the point of a strategy, it is a slip."""
+    if min(guidance.scales) < 0:
+        given = ", ".join(f"{kappa:g}" for kappa in guidance.scales)
+        raise InputError(
+            f"strategy {strategy!r} is given κ1..κ4 = {given}; it takes 0 or more: give such a scale, or strategy "
+            "'anti_cfg' or 'custom', which take scales below 0"
+        )
+    return guidance
 
 
 STRATEGIES: dict[str, Callable[..., Guidance]] = {

@@ -78,6 +78,7 @@ def test_combine_works_in_float32() -> None:
         ("short", {"kappa_eval": 1, "kappa_train": 1.5}, (1.5, 1, 1, 1)),
         ("lsg", {"kappa": 1.5}, (1.5, 1.5, 1.5, 1.5)),
         ("zero_cfg", {}, (0, 0, 0, 1)),
+        ("lsg", {"kappa": 0}, (0, 0, 0, 0)),
         ("anti_cfg", {}, (-1, -1, -1, 1)),
         ("custom", {"kappa1": 1, "kappa2": 2, "kappa3": 3, "kappa4": 4}, (1, 2, 3, 4)),
     ],
@@ -110,6 +111,10 @@ def test_a_scale_that_is_not_a_number_is_refused(value: Any) -> None:
         ("lsg", {}, "needs kappa"),
         ("lsg", {"kappa4": 1}, "has no scale 'kappa4'; it takes: kappa"),
         ("none", {"kappa": 1}, "no scale at all"),
+        ("lsg", {"kappa": -1}, r"'lsg' is given κ1..κ4 = -1, -1, -1, -1; it takes 0 or more"),
+        ("long", {"kappa4": -0.5}, r"'long' is given κ1..κ4 = 1, 1, 1, -0.5; it takes 0 or more"),
+        ("short", {"kappa_eval": -1}, "give such a scale, or strategy 'anti_cfg' or 'custom'"),
+        ("short", {"kappa_eval": 0.5, "kappa_train": -1}, "it takes 0 or more"),
     ],
 )
 def test_wrong_strategies_are_explained(name: str, scales: dict[str, float], message: str) -> None:
