@@ -43,7 +43,22 @@ class VerdictError(SidlsgError):
     exit_code = 3
 
 
+NEAR = 0.4
+"""How like a name must be to be suggested, from 0 to 1."""
+BEGUN = 3
+"""Letters from which on a name may be the beginning of a longer one."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` (did you mean 'tiny'?)` where one of the names is near, else nothing."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """` (did you mean 'tiny'?)` where one of the names is near, or begins nearly so, else nothing; case is ignored."""
+    close = max(names, key=lambda other: _likeness(name, other), default="")
+    return f" (did you mean {close!r}?)" if _likeness(name, close) >= NEAR else ""
+
+
+def _likeness(name: str, other: str) -> float:
+    name, other = name.casefold(), other.casefold()
+    whole = difflib.SequenceMatcher(None, other, name).ratio()
+    if not BEGUN <= len(name) < len(other):
+        return whole if name else 0.0
+    # Of a long name, people write the first word; a whole name that is as near is nearer.
+    return max(whole, 0.9 * difflib.SequenceMatcher(None, other[: len(name)], name).ratio())

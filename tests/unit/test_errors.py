@@ -26,5 +26,20 @@ def test_a_near_name_is_suggested_and_a_far_one_is_not(given: str, expected: str
     assert nearest(given, ["tiny", "sd15_kappa2", "sd21_base"]) == expected
 
 
+def test_a_misspelt_beginning_of_a_long_name_is_nearer_than_another_short_one() -> None:
+    names = ["captions", "inception-2015-12-05", "hpsv2-v2.0", "hpsv2-prompts", "reference-clean"]
+    for given, expected in (
+        ("inceptoin", "inception-2015-12-05"),
+        ("Inception", "inception-2015-12-05"),
+        ("INCEPTION-2015-12-05", "inception-2015-12-05"),
+        ("caption", "captions"),
+        ("referense", "reference-clean"),
+        ("hpsv2-prompt", "hpsv2-prompts"),
+    ):
+        assert nearest(given, names) == f" (did you mean {expected!r}?)"
+    # One letter is the beginning of too many.
+    assert nearest("r", names) == ""
+
+
 def test_no_names_have_no_nearest() -> None:
     assert nearest("tiny", []) == ""
