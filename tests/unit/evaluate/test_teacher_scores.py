@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from sidlsg.errors import InputError
 from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, real_images
 from sidlsg.evaluate.teacher_scores import CFG, TEACHER_SETTINGS, TeacherScores, read_teacher_scores
+from sidlsg.options import TeacherSettings
 from sidlsg.records import SubjectScores
 
 GOOD, OTHER = "teacher 20 steps", "teacher 1 step"
@@ -23,6 +25,11 @@ def subjects(protocols: ShapesProtocols) -> tuple[SubjectScores, ...]:
         SubjectScores(subject=GOOD, steps=20, guidance_scale=1.0, scores=scores),
         SubjectScores(subject=OTHER, steps=1, guidance_scale=1.0, scores=scores),
     )
+
+
+def test_the_options_help_lists_every_setting() -> None:
+    (option,) = TeacherSettings.__metadata__
+    assert re.findall("'([^']+)'", option.help) == list(TEACHER_SETTINGS)
 
 
 def stored(folder: Path, *subjects: SubjectScores, sha256: str = "abc") -> Path:
