@@ -23,13 +23,17 @@ def run_evaluation(request: EvaluateRequest) -> EvaluateResult:
     """Run all stages and put the results in the run folder, see `sidlsg.run.execute.execute`.
 
     Raises:
-        InputError: an input or the run folder cannot be used.
+        InputError: an input or the run folder cannot be used, or the registry has no such version.
         StageError: a stage failed; the message and the exit code are the stage's.
     """
     began = time.monotonic()
     run_dir = request.run_dir.expanduser().resolve()
     # All that can be checked is checked before the first stage, and before anything is written.
     arguments = evaluate_arguments(request, run_dir)
+    # Imported here: MLflow takes seconds.
+    from sidlsg.registry.find import find_version
+
+    find_version(request.tracking_uri, request.model_name, request.version)
     outputs, stages = execute(evaluate_only, arguments, request, run_dir, lambda outputs: _publish(outputs, run_dir))
     return EvaluateResult(
         scorecard_folder=run_dir / "scorecard",

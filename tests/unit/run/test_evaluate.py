@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sidlsg.errors import InputError
+from sidlsg.registry.connect import connect
 from sidlsg.run.evaluate import evaluate_arguments, run_evaluation
-from sidlsg.run.failure import StageError
 from sidlsg.run.request import EvaluateRequest
 
 
@@ -42,7 +42,20 @@ def test_what_cannot_work_is_told_before_anything_is_written(
     assert not request_.run_dir.exists()
 
 
-def test_a_registry_that_is_not_there_is_told_by_the_first_stage(request_: EvaluateRequest) -> None:
-    with pytest.raises(StageError, match="no MLflow store at") as caught:
+def test_a_registry_that_is_not_there_is_told_before_anything_is_written(request_: EvaluateRequest) -> None:
+    with pytest.raises(InputError, match="no MLflow store at"):
         run_evaluation(request_)
-    assert (caught.value.stage, caught.value.exit_code) == ("find", 2)
+    assert not request_.run_dir.exists()
+
+
+def test_a_mistyped_version_is_told_before_anything_is_written(request_: EvaluateRequest) -> None:
+    client = connect(request_.tracking_uri, create=True)
+    client.create_registered_model("shapes")
+    client.create_model_version("shapes", source="file:///elsewhere")
+    client.set_registered_model_alias("shapes", "champion", "1")
+    for which, told in (("2", "has no version 2; it has: 1"), ("champoin", r"did you mean 'champion'\?")):
+        with pytest.raises(InputError, match=told):
+            run_evaluation(replace(request_, version=which))
+    with pytest.raises(InputError, match=r"no model 'shape' .*did you mean 'shapes'\?"):
+        run_evaluation(replace(request_, model_name="shape"))
+    assert not request_.run_dir.exists()
