@@ -37,6 +37,10 @@ def distil_and_evaluate(
     prompts: str = PROMPTS,
     prompts_sha256: str = "",
     rules: str = "{}",
+    curate_engine: str = "native",
+    curate_workers: int = 1,
+    curate_memory_gb: float = 2.0,
+    curate_work: str = "",
     held_out: str = HELD_OUT,
     held_out_sha256: str = "",
     teacher: str = TEACHER,
@@ -65,9 +69,14 @@ def distil_and_evaluate(
         recipe: Name of the recipe, which also holds the gate's rules.
         changes: JSON object of the recipe's values to replace, such as {"iterations": 400}. {} for none.
         seed: Seed of every random draw in training.
-        prompts: Parquet file of captions. A path that the steps can read, or bundled:NAME.
-        prompts_sha256: SHA-256 that the file must have. Empty for no check.
-        rules: JSON object of curation rules to replace, such as {"minimum_score": 5.5}. {} for the defaults.
+        prompts: Tables of captions, with semicolons between. Paths that the steps can read, s3:// or bundled:NAME.
+        prompts_sha256: SHA-256 that they must have. Empty for no check.
+        rules: JSON object of curation rules to replace, such as {"score.minimum": 5.5}. {} for the defaults.
+        curate_engine: Where curation runs. native for its own pod, ray:auto or ray://HOST:PORT for a Ray cluster.
+        curate_workers: How many of curation's tasks run at once in its pod.
+        curate_memory_gb: Most gigabytes that they may take together.
+        curate_work: Folder or s3:// prefix for what curation leaves unfinished, for a retried step to go on with. A Ray
+            cluster must reach it. Empty for one inside the pod.
         held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
         held_out_sha256: SHA-256 that the list must have. Empty for no check.
         teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
@@ -105,6 +114,10 @@ def distil_and_evaluate(
         held_out=held_out,
         held_out_sha256=held_out_sha256,
         rules=rules,
+        engine=curate_engine,
+        workers=curate_workers,
+        memory_gb=curate_memory_gb,
+        work=curate_work,
         package_sha256=package_sha256,
     ).set_caching_options(True)
     encoded = encode(

@@ -42,6 +42,10 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
         prompts: str = PROMPTS,
         prompts_sha256: str = "",
         rules: str = "{}",
+        curate_engine: str = "native",
+        curate_workers: int = 1,
+        curate_memory_gb: float = 2.0,
+        curate_work: str = "",
         held_out: str = HELD_OUT,
         held_out_sha256: str = "",
         teacher: str = TEACHER,
@@ -72,9 +76,14 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             recipe: Name of the recipe, whose guidance the settings replace.
             changes: JSON object of the recipe's other values to replace, such as {"iterations": 400}. {} for none.
             seed: Seed of every random draw in training, the same for all settings.
-            prompts: Parquet file of captions. A path that the steps can read, or bundled:NAME.
-            prompts_sha256: SHA-256 that the file must have. Empty for no check.
-            rules: JSON object of curation rules to replace, such as {"minimum_score": 5.5}. {} for the defaults.
+            prompts: Tables of captions, with semicolons between. Paths that the steps can read, s3:// or bundled:NAME.
+            prompts_sha256: SHA-256 that they must have. Empty for no check.
+            rules: JSON object of curation rules to replace, such as {"score.minimum": 5.5}. {} for the defaults.
+            curate_engine: Where curation runs. native for its own pod, ray:auto or ray://HOST:PORT for a Ray cluster.
+            curate_workers: How many of curation's tasks run at once in its pod.
+            curate_memory_gb: Most gigabytes that they may take together.
+            curate_work: Folder or s3:// prefix for what curation leaves unfinished, for a retried step to go on with.
+                A Ray cluster must reach it. Empty for one inside the pod.
             held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
             held_out_sha256: SHA-256 that the list must have. Empty for no check.
             teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or
@@ -114,6 +123,10 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 held_out=held_out,
                 held_out_sha256=held_out_sha256,
                 rules=rules,
+                engine=curate_engine,
+                workers=curate_workers,
+                memory_gb=curate_memory_gb,
+                work=curate_work,
                 package_sha256=package_sha256,
             )
             .after(planned)

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from sidlsg import __version__
-from sidlsg.changes import with_changes
 from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
 from sidlsg.options import (
@@ -36,6 +35,7 @@ from sidlsg.options import (
     rejection,
 )
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
+from sidlsg.prompts import commands as prompt_commands
 from sidlsg.run import commands as run_commands
 
 app = typer.Typer(
@@ -96,6 +96,7 @@ convert = typer.Typer(
 )
 app.add_typer(convert, name="convert")
 app.add_typer(commands.images, name="images")
+app.command()(prompt_commands.curate)
 app.command()(commands.protocols)
 app.command()(commands.evaluate)
 app.command()(run_commands.sweep)
@@ -173,28 +174,6 @@ def run(
     print_summary(result)
     if not result.verdict.passed:
         raise VerdictError(rejection(result.verdict))
-
-
-@app.command()
-def curate(
-    output: Annotated[Path, typer.Option(help="Folder of the prompt set.")],
-    source: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = PROMPTS,
-    held_out: HeldOut = HELD_OUT,
-    set_: Annotated[
-        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Replace a rule's value.", show_default=False)
-    ] = [],  # noqa: B006
-) -> None:
-    """Select, clean and deduplicate prompts, without those that evaluation uses."""
-    from sidlsg.places import resolve
-    from sidlsg.prompts.curate import curate as stage
-    from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.prompts.rules import CurationRules
-
-    rules = with_changes(CurationRules(), recipe_changes(None, None, [], set_))
-    record = stage(resolve(source), output, rules, read_held_out(resolve(held_out)))
-    for step in record.funnel:
-        print(f"{step.name:<28} {step.rows_in:>12,} -> {step.rows_out:>12,}")
-    print(f"{record.count:,} prompts in {output}")
 
 
 @app.command()

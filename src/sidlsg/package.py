@@ -7,7 +7,9 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-TRAINING_CODE = ("distil", "teacher", "prompts", "encode", "recipes/recipe.py", "randomness.py")
+PROMPTS_READ = ("prompts/read.py", "prompts/shards.py", "prompts/blocks.py")
+"""What training needs of prompts: how a set was curated, its digest says."""
+TRAINING_CODE = ("distil", "teacher", *PROMPTS_READ, "encode", "recipes/recipe.py", "randomness.py")
 """The parts that decide what a training run computes."""
 
 

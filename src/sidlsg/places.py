@@ -16,6 +16,7 @@ BUNDLED = "bundled:"
 """Starts the name of something inside the package."""
 PROMPTS = f"{BUNDLED}prompts/prompts.parquet"
 HELD_OUT = f"{BUNDLED}prompts/held_out.txt"
+UNSAFE_WORDS = f"{BUNDLED}prompts/unsafe_words.txt"
 TEACHER = f"{BUNDLED}tiny-sd"
 JUDGE = f"{BUNDLED}judge/judge.safetensors"
 

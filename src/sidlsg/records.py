@@ -123,15 +123,17 @@ class FunnelStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet(Record):
-    """Curated prompts: parquet shards with the columns `id` (int64) and `text` (string), in a stable order."""
+    """Curated prompts in a stable order: parquet shards with the columns `id`, `text`, `tokens`, `score`, `source`."""
 
     FILE: ClassVar[str] = "prompt_set.json"
     source_sha256: str
-    """Digest of the file that the prompts came from."""
+    """Digest of the file that the prompts came from; of several files, that of their sorted digests."""
     rules_sha256: str
-    """Digest of the rules that selected them."""
+    """Digest of the rules that selected them, with the words that they list."""
     held_out_sha256: str
     """Digest of the list of evaluation prompts that were removed."""
+    minimum_score: float | None = None
+    """The cut that this set is, of a set with more prompts; None for the whole one."""
     count: int
     shards: tuple[FileRef, ...]
     funnel: tuple[FunnelStep, ...]

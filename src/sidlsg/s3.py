@@ -151,6 +151,15 @@ class S3Store:
         require_digest(self._address(key), sha256_bytes(data), answer["Metadata"].get(DIGEST, ""))
         return data
 
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """See `Store`."""
+        key = self._key(name)
+        wanted = f"bytes={start}-{start + length - 1}" if start >= 0 else f"bytes={start}"
+        with explained(self._address(key), self._endpoint):
+            answer = self._client.get_object(Bucket=self.bucket, Key=key, Range=wanted)
+            data: bytes = answer["Body"].read(length)
+        return data
+
     def names(self, prefix: str = "") -> list[str]:
         """See `Store`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._prefix + prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,6 +70,21 @@ class Store(Protocol):
 
         Raises:
             ContentError: there is no such object, or it is damaged.
+            InputError: the name or the access is refused.
+            StorageError: the server did not give it.
+        """
+        ...
+
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of a large object, fewer where it ends before; nothing is checked.
+
+        Args:
+            name: of the object.
+            start: the first byte; below 0, it counts from the end.
+            length: how many.
+
+        Raises:
+            ContentError: there is no such object.
             InputError: the name or the access is refused.
             StorageError: the server did not give it.
         """
@@ -180,9 +196,20 @@ class FolderStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise self._missing(name) from error
 
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """See `Store`."""
+        try:
+            with self._path(name).open("rb") as file:
+                file.seek(*((start, os.SEEK_SET) if start >= 0 else (start, os.SEEK_END)))
+                return file.read(length)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise self._missing(name) from error
+
     def names(self, prefix: str = "") -> list[str]:
         """See `Store`."""
-        files = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+        # Only the folder that the prefix names is looked through.
+        folder = self.folder / prefix.rpartition("/")[0]
+        files = (path.relative_to(self.folder).as_posix() for path in folder.rglob("*") if path.is_file())
         return sorted(name for name in files if name.startswith(prefix) and not is_hidden(name))
 
     def delete(self, names: Iterable[str]) -> None:

@@ -43,7 +43,11 @@ def run_curate(source: Path, held_out: Path, target: Path, source_sha256: str = 
         source_sha256=source_sha256,
         held_out=str(held_out),
         held_out_sha256="",
-        rules='{"text_column": "caption", "minimum_score": 4}',
+        rules='{"columns.text": "caption", "score.minimum": 4}',
+        engine="native",
+        workers=1,
+        memory_gb=2.0,
+        work="",
         package_sha256="code",
         prompt_set=prompt_set,
     )
@@ -61,7 +65,7 @@ def test_curate_applies_the_given_rules_and_tells_what_it_wrote(source: Path, he
 
 
 def test_curate_refuses_a_source_that_is_not_the_promised_one(source: Path, held_out: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has SHA-256"):
+    with pytest.raises(InputError, match="have SHA-256"):
         run_curate(source, held_out, tmp_path / "out", "0" * 64)
     assert not (tmp_path / "out").exists()
 

@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from sidlsg.components.images import IMAGE
+from sidlsg.pipelines.curate import PHASES
 from sidlsg.pipelines.sweep import AT_ONCE, make_sweep
 from sidlsg.places import resolve
+from sidlsg.prompts.parts import PHASE_NAMES
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.run.compile import compile_pipeline
 from sidlsg.run.kubeflow import PIPELINES
@@ -26,14 +28,21 @@ CACHED = {
     "distil_and_evaluate": {"curate", "encode", "distil", "evaluate"},
     "sweep": {"curate", "encode", "distil", "evaluate"},
     "evaluate_only": {"evaluate"},
+    "curate": set(),
 }
+NUMBERS = ("", *(f"-{number}" for number in range(2, len(PHASES) + 2)))
 UNCACHED = {
     "distil_and_evaluate": {"register", "gate", "promote", "report"},
     "sweep": {"plan", "register", "compare"},
     "evaluate_only": {"find", "gate"},
+    "curate": {
+        *("curate-plan", "curate-finish"),
+        *(f"curate-part{number}" for number in NUMBERS[: len(PHASES)]),
+        *(f"curate-join{number}" for number in NUMBERS),
+    },
 }
 CACHED_STAGES = [(name, stage) for name, stages in CACHED.items() for stage in sorted(stages)]
-TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "LIST")
+TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST")
 PLACES = {"prompts", "held_out", "teacher", "judge"}
 
 Compiled = dict[str, dict[str, Any]]
@@ -126,12 +135,17 @@ def test_steps_install_nothing(texts: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_defaults_can_be_used(name: str) -> None:
     defaults = parameters(name)
-    recipe_with_changes(defaults["recipe"], defaults.get("changes", "{}"))
+    if "recipe" in defaults:
+        recipe_with_changes(defaults["recipe"], defaults.get("changes", "{}"))
     curation_rules(defaults.get("rules", "{}"))
     if "settings" in defaults:
         plan_changes(defaults["settings"], defaults["recipe"], defaults["changes"])
     for place in PLACES & set(defaults):
         assert resolve(defaults[place]).exists()
+
+
+def test_the_phases_of_the_pipeline_are_those_of_the_stage() -> None:
+    assert PHASES == PHASE_NAMES
 
 
 def test_a_sweep_checks_its_settings_before_anything_else(compiled: Compiled) -> None:

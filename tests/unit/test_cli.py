@@ -158,9 +158,9 @@ def test_a_teacher_that_is_not_there_is_refused(place: str, said: str, refused: 
 
 
 def test_a_table_without_the_text_column_is_refused(refused: Callable[..., None], tmp_path: Path) -> None:
-    pq.write_table(pa.table({"caption": ["a"], "AESTHETIC_SCORE": [1.0]}), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"words": ["a"], "AESTHETIC_SCORE": [1.0]}), tmp_path / "x.parquet")
     refused(
-        "has no column 'TEXT'; it has: caption, AESTHETIC_SCORE",
+        "has no column 'TEXT' or 'caption' or 'prompt'; it has: words, AESTHETIC_SCORE",
         "curate",
         "--output",
         "out",
@@ -246,7 +246,7 @@ def test_unknown_commands_suggest_the_nearest(refused: Callable[..., None]) -> N
 
 
 def test_prompts_are_curated_from_the_command_line(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:
-    code, out, errors = sidlsg("curate", "--source", str(prompts), "--output", "out", "--set", "minimum_score=5.5")
+    code, out, errors = sidlsg("curate", "--source", str(prompts), "--output", "out", "--set", "score.minimum=5.5")
     assert (code, errors) == (0, "")
     record = PromptSet.load(tmp_path / "out")
     assert out.splitlines()[-1] == f"{record.count:,} prompts in out"

@@ -77,6 +77,7 @@ def example(kind: type[Record]) -> Any:
         "subjects": (SubjectScores(subject="student 1 step", steps=1, guidance_scale=0.0, scores=(score,)),),
         "grid_prompts": ("a", "b"),
         "images_seen": 64,
+        "minimum_score": 6.25,
         "extremes": (Extreme(prompt="a", seed=3, value=0.5, measure="m", best=True, picture=ref),),
         "reused": (),
         "rules": (RuleResult(rule="r", found="f", passed=True),),

@@ -1,90 +1,228 @@
-"""The `curate` stage: from one parquet file of captions to a `PromptSet`."""
+"""The `curate` stage: from tables of captions to a `PromptSet`, on one machine, a Ray cluster or many pods."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.progress import Meter
+from sidlsg.prompts.engine.engines import Engine, Inline, open_engine
+from sidlsg.prompts.finish import finish, require_prompts
+from sidlsg.prompts.made import Made
+from sidlsg.prompts.place import work_place
+from sidlsg.prompts.prepare import make_plan, stamps
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.shards import write_shards
-from sidlsg.prompts.source import Prompt, read_source
-from sidlsg.prompts.steps import Step, curation_steps, select
-from sidlsg.records import FunnelStep, PromptSet, file_ref
-from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_bytes, sha256_file
+from sidlsg.prompts.tasks.funnel import StepCount
+from sidlsg.prompts.tasks.phases import PHASES, Phase, open_tasks
+from sidlsg.prompts.tasks.plan import PLAN_FILE, Plan
+from sidlsg.prompts.tasks.unique import prepare_held_out
+from sidlsg.prompts.tasks.work import Task, Work
+from sidlsg.records import PromptSet
+from sidlsg.storage import refuse_foreign, refuse_inside
+from sidlsg.store import S3
 
-STATS_FILE = "stats.json"
-"""Beside the record: the funnel, and how many prompts have how many words."""
+MEGABYTE = 1e6
+TASKS_SHOWN = 8
+"""Phases of fewer tasks end before a line about them would be of use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a curation runs; nothing here changes its result, but for files that are skipped."""
+
+    engine: str = "native"
+    """`native` for this machine, `ray`, `ray:auto` or `ray://HOST:PORT`."""
+    workers: int = 1
+    """Tasks at once."""
+    memory_gb: float = 2.0
+    """What all workers of this machine may take, in 10⁹ bytes."""
+    work: str = ""
+    """A folder or S3 prefix for what is unfinished; by default beside the output."""
+    rows_per_shard: int = 65536
+    """The most prompts in one shard of the output."""
+    skip_bad_files: bool = False
+    """Leave out files that cannot be read, and list them in the manifest."""
+    source_sha256: str = ""
+    """What the digest of the sources must be; empty for no check."""
 
 
 def curate(
-    source: Path, output: Path, rules: CurationRules, held_out: Sequence[str], rows_per_shard: int = 65536
+    sources: Sequence[str] | Path,
+    output: Path | str,
+    rules: CurationRules,
+    held_out: Sequence[str],
+    execution: Execution = Execution(),
+    report: Callable[[str], None] = lambda _: None,
 ) -> PromptSet:
-    """Select, clean and order the prompts of a table.
+    """Select, clean, deduplicate and order the prompts of tables.
 
-    Equal inputs give equal bytes, whatever the machine. The prompts' order is that of the SHA-256 of their
-    case-folded text, so that it does not depend on the order of the source either.
+    Equal inputs give equal bytes, whatever the machine, the engine, the number of workers, the order of the files and
+    how the rows are spread over them. The order is that of the SHA-256 of the prompts' case-folded texts. A killed
+    call is continued by the same one, at the tasks that were not finished.
 
     Args:
-        source: one parquet file.
-        output: the folder for the shards, `stats.json` and the record; replaced if it is an earlier output.
+        sources: places of files, folders or prefixes, as `find_inputs` takes them; or one local path.
+        output: the folder or S3 prefix of the set, replaced if it is an earlier output.
         rules: what a row must have.
-        held_out: captions that are removed, however they are written.
-        rows_per_shard: the most prompts in one shard.
+        held_out: evaluation captions that are removed, however they are written.
+        execution: how it runs.
+        report: receives lines for the user.
 
     Raises:
-        InputError: the source cannot be used, no prompt is left after a step, or `output` holds something else.
+        InputError: a source cannot be used, no prompt is left after a step, or `output` holds something else.
             Nothing is written then.
+        StorageError: an S3 server did not answer.
+        SidlsgError: a worker ended.
     """
-    if rows_per_shard < 1:
-        raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
-    # Before the source is read, which can take long.
-    refuse_foreign(output, PromptSet.FILE)
-    refuse_inside(output, **{"prompt file": source})
-
-    steps = curation_steps(rules, held_out)
-    prompts, funnel = select(read_source(source, rules), steps)
-    _require_prompts(source, steps, funnel)
-
-    with atomic_folder(output, marker=PromptSet.FILE) as folder:
-        shards = write_shards(prompts, folder / "shards", rows_per_shard)
-        atomic_write(folder / STATS_FILE, _stats(prompts, funnel))
-        record = PromptSet(
-            source_sha256=sha256_file(source),
-            rules_sha256=rules.digest,
-            held_out_sha256=held_out_digest(held_out),
-            count=len(prompts),
-            shards=tuple(file_ref(shard, folder) for shard in shards),
-            funnel=funnel,
-        )
-        record.save(folder)
-    return record
+    places = [str(sources)] if isinstance(sources, Path) else list(sources)
+    target = str(output)
+    if not target.startswith(S3):
+        # Before the sources are read, which can take long.
+        refuse_foreign(Path(target), PromptSet.FILE)
+    plan = _plan(places, rules, held_out, execution)
+    if not target.startswith(S3):
+        for file in plan.files:
+            if file.is_local:
+                refuse_inside(Path(target), source=Path(file.place))
+    with work_place(target, execution.work, plan.key(stamps(plan))) as place:
+        work = begin(place, plan)
+        engine = open_engine(execution.engine, execution.workers, place)
+        try:
+            run_phases(work, plan, engine, report)
+        finally:
+            engine.close()
+        return finish(work, plan, target, execution.source_sha256)
 
 
-def held_out_digest(held_out: Sequence[str]) -> str:
-    """SHA-256 of the list as a text file with one caption a line."""
-    return sha256_bytes("".join(f"{caption}\n" for caption in held_out).encode())
+def preview(
+    sources: Sequence[str], rules: CurationRules, held_out: Sequence[str], rows: int, execution: Execution
+) -> dict[str, StepCount]:
+    """The funnel of a sample; nothing is left on the disk.
+
+    Args:
+        sources: as for `curate`.
+        rules: what a row must have.
+        held_out: evaluation captions.
+        rows: the most to read, spread over the sources.
+        execution: how it runs.
+
+    Raises:
+        InputError: a source cannot be used.
+        StorageError: an S3 server did not answer.
+    """
+    plan = _plan(sources, rules, held_out, execution, sample=rows)
+    with tempfile.TemporaryDirectory() as place:
+        work = begin(place, plan)
+        for phase in PHASES:
+            if phase.name != "write":
+                run_phase(work, plan, phase, Inline())
+        return Made(work, plan).funnel()
 
 
-def _require_prompts(source: Path, steps: Sequence[Step], funnel: Sequence[FunnelStep]) -> None:
-    read, *rest = funnel
-    if read.rows_out == 0:
-        raise InputError(f"{source} has no rows; give a parquet file with prompts")
-    for step, count in zip(steps, rest, strict=True):
-        if count.rows_out == 0:
-            raise InputError(
-                f"no prompt of {source} is left after the rule {step.name!r}: none of the {count.rows_in} that came "
-                f"to it has {step.demand}; loosen the rule or give another file"
-            )
+def begin(place: str, plan: Plan) -> Work:
+    """A work folder with a plan in it, and what its tasks share."""
+    work = Work(place)
+    prepare_held_out(work, plan)
+    work.write(PLAN_FILE, plan.to_json().encode())
+    return work
 
 
-def _stats(prompts: Sequence[Prompt], funnel: Sequence[FunnelStep]) -> str:
-    words = Counter(len(prompt.text.split()) for prompt in prompts)
-    stats = {
-        "funnel": [asdict(step) for step in funnel],
-        "prompts_by_words": {str(length): words[length] for length in sorted(words)},
-    }
-    return json.dumps(stats, indent=2) + "\n"
+def run_phases(work: Work, plan: Plan, engine: Engine, report: Callable[[str], None]) -> None:
+    """Run all phases, each after the other, from where an earlier call stopped.
+
+    Raises:
+        InputError: no prompt is left after a step, or a source cannot be used.
+    """
+    started = time.monotonic()
+    for phase in PHASES:
+        run_phase(work, plan, phase, engine)
+        if phase.name in ("scan", "unique"):
+            require_prompts(plan, Made(work, plan).funnel())
+    report(f"curated in {time.monotonic() - started:.1f} s")
+
+
+def run_phase(
+    work: Work, plan: Plan, phase: Phase, engine: Engine, share: tuple[int, int] = (0, 1), clear: bool = True
+) -> None:
+    """Run the tasks of one phase that are not done.
+
+    Args:
+        work: the work folder.
+        plan: of the curation.
+        phase: whose tasks.
+        engine: where they run.
+        share: (i, n) to run every n-th task from the i-th on; others run the rest.
+        clear: delete the tables that are read no more; only where this call runs all tasks.
+    """
+    if not phase.needed(plan):
+        return
+    index, count = share
+    total = phase.count(work, plan)
+    tasks = [task for task in open_tasks(work, plan, phase) if task.number % count == index]
+    if len(tasks) >= TASKS_SHOWN or (tasks and phase.name == "scan"):
+        meter = _ScanMeter(plan, tasks) if phase.name == "scan" else _TaskMeter(phase.name, total, tasks)
+        with meter.meter:
+            engine.run(work.place, tasks, meter.done)
+    elif tasks:
+        engine.run(work.place, tasks, lambda _: None)
+    if clear:
+        for prefix in phase.spent:
+            work.delete(prefix)
+
+
+class _TaskMeter:
+    """Shows how many tasks of a phase are done."""
+
+    def __init__(self, name: str, total: int, tasks: Sequence[Task]) -> None:
+        self._count = total - len(tasks)
+        self.meter = Meter(f"curate: {name}", total, "tasks", self._count)
+
+    def done(self, task: Task) -> None:
+        """Count one more."""
+        del task
+        self._count += 1
+        self.meter.update(self._count)
+
+
+class _ScanMeter:
+    """Shows how many rows and bytes of the sources were read."""
+
+    def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
+        self._rows = [piece.rows for piece in plan.pieces]
+        by_file: dict[int, int] = {}
+        for piece in plan.pieces:
+            by_file[piece.file] = by_file.get(piece.file, 0) + piece.rows
+        self._bytes = [plan.files[piece.file].size * piece.rows / max(by_file[piece.file], 1) for piece in plan.pieces]
+        total = sum(self._rows)
+        self._done = total - sum(self._rows[task.number] for task in tasks)
+        self._read = 0.0
+        self._began = time.monotonic()
+        self.meter = Meter("curate: scan", total, "rows", self._done)
+
+    def done(self, task: Task) -> None:
+        """Count one more."""
+        self._done += self._rows[task.number]
+        self._read += self._bytes[task.number]
+        rate = self._read / MEGABYTE / max(time.monotonic() - self._began, 1e-9)
+        self.meter.update(self._done, f"{rate:,.1f} MB/s")
+
+
+def _plan(
+    places: Sequence[str], rules: CurationRules, held_out: Sequence[str], execution: Execution, sample: int = 0
+) -> Plan:
+    if sample < 0:
+        raise InputError(f"the sample is of {sample} rows; give 1 or more")
+    return make_plan(
+        places,
+        rules,
+        held_out,
+        workers=execution.workers,
+        memory_gb=execution.memory_gb,
+        rows_per_shard=execution.rows_per_shard,
+        skip_bad_files=execution.skip_bad_files,
+        sample=sample,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.storage import sha256_bytes
 
 
 def read_held_out(path: Path, what: str = "held-out list") -> list[str]:
@@ -32,3 +34,8 @@ def read_held_out(path: Path, what: str = "held-out list") -> list[str]:
     if not captions:
         raise InputError(f"{what} {path} has no caption; give a text file with one caption a line")
     return captions
+
+
+def held_out_digest(held_out: Sequence[str]) -> str:
+    """SHA-256 of the list as a text file with one caption a line."""
+    return sha256_bytes("".join(f"{caption}\n" for caption in held_out).encode())

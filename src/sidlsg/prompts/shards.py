@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidlsg.prompts.source import Prompt
-
 SCHEMA = pa.schema(
-    [("id", pa.int64()), ("text", pa.string()), ("source_row", pa.int64()), ("score", pa.float32())],
+    [
+        ("id", pa.int64()),
+        ("text", pa.string()),
+        ("tokens", pa.int32()),
+        ("score", pa.float32()),
+        ("source", pa.string()),
+    ]
 )
-"""`id` counts from 0 over all shards, in the set's order; `source_row` and `score` say where a prompt came from."""
+"""`id` counts from 0 over all shards, in the set's order; `tokens` are CLIP's, without its start and end; `score` is
+null where the source has none; `source` is the name of the source."""
+ORIGINS = pa.schema([("id", pa.int64()), ("file", pa.string()), ("row", pa.int64()), ("copies", pa.int32())])
+"""Where each prompt came from, apart from the shards, which do not depend on how a source is cut into files. `row` is
+the row of a parquet file, or the byte at which a line of text begins; `copies` says how many rows had the text."""
 
 ROW_GROUP = 8192
 """Rows a row group. Fixed, because the file's bytes depend on it."""
 
 
-def write_shards(prompts: Sequence[Prompt], folder: Path, rows_per_shard: int) -> list[Path]:
-    """Write `00000.parquet`, `00001.parquet`, … and return them in order; equal prompts give equal bytes."""
-    folder.mkdir(parents=True)
-    paths = []
-    for number, start in enumerate(range(0, len(prompts), rows_per_shard)):
-        part = prompts[start : start + rows_per_shard]
-        columns = [
-            range(start, start + len(part)),
-            [p.text for p in part],
-            [p.source_row for p in part],
-            [p.score for p in part],
-        ]
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-        path = folder / f"{number:05}.parquet"
-        pq.write_table(
-            pa.table(arrays, schema=SCHEMA),
-            path,
-            row_group_size=ROW_GROUP,
-            compression="zstd",
-            use_dictionary=False,
-            write_page_checksum=True,
-        )
-        paths.append(path)
-    return paths
+def shard_name(number: int) -> str:
+    """A shard's file name."""
+    return f"{number:05}.parquet"
+
+
+def write_table(table: pl.DataFrame, schema: pa.Schema, path: Path) -> None:
+    """Write a table in the project's one way: equal tables give equal bytes."""
+    arrow = table.to_arrow()
+    columns = [arrow.column(field.name).cast(field.type).combine_chunks() for field in schema]
+    pq.write_table(
+        pa.table(columns, schema=schema),
+        path,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        use_dictionary=[name for name in ("source", "file") if name in schema.names],
+        write_page_checksum=True,
+    )
 
 
 def read_texts(shard: Path) -> list[str]:

@@ -6,6 +6,7 @@ try:
     from kfp import compiler, local
     from kfp.local.config import LocalExecutionConfig
 
+    from sidlsg.pipelines.curate import curate  # type: ignore[import-not-found]
     from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate  # type: ignore[import-not-found]
     from sidlsg.pipelines.evaluate_only import evaluate_only  # type: ignore[import-not-found]
     from sidlsg.pipelines.sweep import make_sweep, sweep  # type: ignore[import-not-found]
@@ -14,13 +15,19 @@ except ModuleNotFoundError as error:
         raise
     raise InputError("kfp is not installed, which runs and compiles pipelines; pip install 'sidlsg[kfp]'") from error
 
-PIPELINES = {"distil_and_evaluate": distil_and_evaluate, "sweep": sweep, "evaluate_only": evaluate_only}
+PIPELINES = {
+    "distil_and_evaluate": distil_and_evaluate,
+    "sweep": sweep,
+    "evaluate_only": evaluate_only,
+    "curate": curate,
+}
 """By the names that the command line takes."""
 
 __all__ = [
     "PIPELINES",
     "LocalExecutionConfig",
     "compiler",
+    "curate",
     "distil_and_evaluate",
     "evaluate_only",
     "local",

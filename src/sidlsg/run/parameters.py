@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from sidlsg.changes import parse_changes, with_changes
+from sidlsg.changes import parse_changes
+from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import get_recipe
 from sidlsg.registry.rules import GateRules
 
 
 def curation_rules(text: str) -> CurationRules:
-    """The default rules of curation, some replaced by a JSON object such as `{"minimum_score": 5.5}`.
+    """The default rules of curation, some replaced by a JSON object such as `{"score.minimum": 5.5}`.
 
     Raises:
         InputError: the JSON or a value in it cannot be used.
     """
-    return with_changes(CurationRules(), parse_changes(text))
+    return rules_with(parse_changes(text))
 
 
 def gate_rules(recipe: str) -> GateRules:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from sidlsg.encode.stage import encode
 from sidlsg.prompts.blocks import BLOCK
-from sidlsg.prompts.shards import write_shards
-from sidlsg.prompts.source import Prompt
+from sidlsg.prompts.shards import SCHEMA, shard_name, write_table
 from sidlsg.records import PromptSet, file_ref
 
 COUNT = 2 * BLOCK + 40
@@ -26,7 +26,12 @@ def save_prompts(folder: Path, count: int = COUNT, first: str = "a") -> list[str
     words = ((f"{c} {s} and a {d} {t} {side}") for c, s, d, t, side in pairs)
     texts = [f"{first} {text}" for text, _ in zip(words, range(count), strict=False)]
     assert len(texts) == count
-    shards = write_shards([Prompt(t, i, 6.0) for i, t in enumerate(texts)], folder / "shards", rows_per_shard=1500)
+    table = pl.DataFrame({"id": range(count), "text": texts}).with_columns(tokens=9, score=6.0, source=pl.lit("web"))
+    shards = []
+    (folder / "shards").mkdir(parents=True)
+    for number, part in enumerate(table.iter_slices(1500)):
+        shards.append(folder / "shards" / shard_name(number))
+        write_table(part, SCHEMA, shards[-1])
     PromptSet(
         source_sha256="1" * 64,
         rules_sha256="2" * 64,

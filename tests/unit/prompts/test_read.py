@@ -4,11 +4,14 @@ import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.prompts import read
-from sidlsg.prompts.curate import curate
+from sidlsg.prompts.curate import Execution, curate
 from sidlsg.prompts.read import iter_prompts, read_prompts
-from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.rules import CurationRules, DuplicatesRule
 from sidlsg.prompts.shards import read_texts
 from sidlsg.records import FileRef
+
+# These texts are alike.
+RULES = CurationRules(duplicates=DuplicatesRule(similarity=0))
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def test_a_changed_shard_is_refused_before_the_first_text(prompt_set):
 
 
 def test_one_shard_is_read_at_a_time(write_table, tmp_path, monkeypatch):
-    curate(write_table([f"a red dog {i}" for i in range(6)]), tmp_path / "out", CurationRules(), [], rows_per_shard=2)
+    curate(write_table([f"a red dog {i}" for i in range(6)]), tmp_path / "out", RULES, [], Execution(rows_per_shard=2))
     opened = []
     monkeypatch.setattr(read, "read_texts", lambda shard: opened.append(shard.name) or read_texts(shard))
     texts = iter_prompts(tmp_path / "out")

@@ -74,7 +74,7 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
         ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
         ({"recipe": "sd21"}, "has no gate"),
         ({"changes": '{"lr": "fast"}'}, "lr is 'fast'"),
-        ({"rules": '{"x": 1}'}, "no value 'x'"),
+        ({"rules": '{"x": 1}'}, "no section 'x'"),
         ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),
         ({"embeddings_gb": float("inf")}, "embeddings_gb is inf, not a size"),
         ({"embeddings_gb": -1.0}, "embeddings_gb is -1.0, not a size"),
@@ -160,7 +160,7 @@ def test_the_command_line_s_help_needs_no_kfp() -> None:
         ({"model_name": "a/b"}, "model name 'a/b' is not allowed"),
         ({"tracking_uri": "nonsense"}, "is not an address"),
         ({"judge": "JUDGE"}, "is not a readable safetensors file"),
-        ({"prompts": "PROMPTS"}, "is not a parquet file"),
+        ({"prompts": "PROMPTS"}, "is of no format that is known"),
     ],
 )
 def test_later_stages_inputs_are_checked_first(tmp_path: Path, changed: dict[str, str], told: str) -> None:

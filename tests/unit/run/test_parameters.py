@@ -1,7 +1,7 @@
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.rules import Columns, CurationRules, ScoreRule
 from sidlsg.run.parameters import curation_rules, gate_rules
 
 
@@ -10,8 +10,8 @@ def test_no_changes_are_the_defaults() -> None:
 
 
 def test_given_rules_replace_the_defaults() -> None:
-    assert curation_rules('{"minimum_score": 5, "text_column": "caption"}') == CurationRules(
-        minimum_score=5, text_column="caption"
+    assert curation_rules('{"score.minimum": 5, "columns": {"text": "caption"}}') == CurationRules(
+        score=ScoreRule(minimum=5), columns=Columns(text=("caption",))
     )
 
 
@@ -20,11 +20,9 @@ def test_given_rules_replace_the_defaults() -> None:
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"minimum_scor": 5}', r"no value 'minimum_scor' \(did you mean 'minimum_score'\?\)"),
-        ('{"minimum_words": 2.5}', "must be of kind int"),
-        ('{"minimum_words": true}', "must be of kind int"),
-        ('{"minimum_score": "6"}', "must be of kind float"),
-        ('{"minimum_words": 0}', "give 1 or more"),
+        ('{"score.minimun": 5}', r"no value 'score.minimun' \(did you mean 'minimum'\?\)"),
+        ('{"length.minimum_words": 2.5}', "length.minimum_words is 2.5"),
+        ('{"length.minimum_words": 0}', "give 1 or more"),
     ],
 )
 def test_unusable_rules_are_refused(text: str, told: str) -> None:

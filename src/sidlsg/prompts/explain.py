@@ -1,0 +1,210 @@
+"""Explains one row: which step of a finished curation dropped it and why, or which prompt it became."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from sidlsg.errors import InputError
+from sidlsg.places import UNSAFE_WORDS, resolve
+from sidlsg.prompts.finish import NEAR_DUPLICATES
+from sidlsg.prompts.held_out import held_out_digest
+from sidlsg.prompts.made import MANIFEST
+from sidlsg.prompts.near.jaccard import jaccard_of_keys
+from sidlsg.prompts.rule_files import rules_with
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.source.batches import read_row
+from sidlsg.prompts.source.fetch import local_copy
+from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.tasks.funnel import Funnel
+from sidlsg.prompts.tasks.row_steps import row_steps, step_demands
+from sidlsg.prompts.tasks.unique import caption_keys
+from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
+from sidlsg.prompts.text.tokens import token_counts
+from sidlsg.prompts.text.unsafe import read_unsafe_words
+from sidlsg.records import FileRef, PromptSet
+
+
+def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
+    """What became of a row, in lines for a person.
+
+    Args:
+        row: `FILE:ROW`, a file of the manifest and a row of it as `Piece` counts them; or a number, a prompt's id.
+        output: folder of a prompt set that `curate` wrote.
+        held_out: the evaluation captions that were given to it.
+
+    Raises:
+        InputError: there is no such set, file or row, or the captions are others.
+        StorageError: an S3 server did not give the file.
+    """
+    record = PromptSet.load(output)
+    manifest = _manifest(output)
+    if row.isdigit():
+        return _prompt(int(row), output, record)
+    name, colon, number = row.rpartition(":")
+    files = {entry["name"]: entry for entry in manifest["inputs"]}
+    if not colon or not number.isdigit() or name not in files:
+        some = ", ".join(list(files)[:5])
+        raise InputError(f"{row!r} is no row of {output}; give FILE:ROW with a file of its manifest ({some}), or an id")
+    if held_out_digest(held_out) != record.held_out_sha256:
+        raise InputError(f"{output} was made with another held-out list; give that one by --held-out")
+    rules = rules_with(manifest["rules"])
+    entry = files[name]
+    file = InputFile(**{key: entry[key] for key in ("place", "name", "label", "format", "size")})
+    with local_copy(file) as path:
+        rows = read_row(path, file, rules, int(number))
+    return [f"{row}: {_quoted(rows['text'][0])}", *_fate(rows, name, int(number), rules, held_out, output, record)]
+
+
+def _fate(
+    rows: pl.DataFrame,
+    name: str,
+    number: int,
+    rules: CurationRules,
+    held_out: Sequence[str],
+    output: Path,
+    record: PromptSet,
+) -> list[str]:
+    words = read_unsafe_words(resolve(rules.unsafe.words_file or UNSAFE_WORDS)) if rules.unsafe.words else ()
+    funnel = Funnel()
+    kept = row_steps(rows, rules, words, funnel)
+    demands = step_demands(rules)
+    for step, count in funnel.steps.items():
+        if count.rows_in and not count.rows_out:
+            why = next(iter(count.samples.values()), ["", ""])[1]
+            return [f"dropped by {step}, which keeps {demands[step]}" + (f": {why}" if why else "")]
+    text = kept["text"]
+    lines = [f"clean: {_quoted(text[0])}"] if text[0] != rows["text"][0] else []
+    key = digests(same_text_keys(text), rules.order.seed)[0]
+    found = _find(output, record, key, rules.order.seed)
+    if found is not None:
+        return lines + _same_text(found, output, name, number)
+    tokens = int(token_counts(text)[0])
+    most = rules.length.maximum_tokens
+    if tokens < rules.length.minimum_tokens or (most and tokens > most):
+        return [*lines, f"dropped by tokens, which keeps {demands['tokens']}: it has {tokens}"]
+    like = _like_caption(text, rules, held_out)
+    if like:
+        return lines + like
+    kept_key = _gave_way_to(output, key)
+    if kept_key is not None:
+        other = _find(output, record, kept_key, rules.order.seed)
+        if other is None:
+            return [*lines, "dropped by near_duplicates, for a text that balance dropped in its turn"]
+        similarity = jaccard_of_keys(same_words_keys(text), same_words_keys(pl.Series([other[1]])))[0]
+        chain = "" if similarity >= rules.duplicates.similarity else ", through others that are like both"
+        return [
+            *lines,
+            f"dropped by near_duplicates: its group has prompt {other[0]}, {_quoted(other[1])}, "
+            f"with similarity {similarity:.2f}{chain}",
+        ]
+    if rules.balance.maximum_per_bin:
+        return [*lines, f"dropped by balance, which keeps {demands['balance']}: it has {tokens} tokens"]
+    return [*lines, "it passes every step, and yet is not in the set: the set was made by other code"]
+
+
+def _same_text(found: tuple[int, str], output: Path, name: str, number: int) -> list[str]:
+    identity, text = found
+    origin = _origin(output, identity)
+    if (origin["file"], origin["row"]) == (name, number):
+        return [f"kept: it is prompt {identity}"]
+    return [
+        f"dropped by duplicates: {origin['copies']} rows have this text, and prompt {identity}, {_quoted(text)}, was "
+        f"taken from {origin['file']}:{origin['row']}"
+    ]
+
+
+def _like_caption(text: pl.Series, rules: CurationRules, held_out: Sequence[str]) -> list[str]:
+    if not held_out:
+        return []
+    captions, rule = pl.Series(held_out, dtype=pl.String), rules.held_out
+    keys = caption_keys(tuple(held_out))
+    if rule.words and (same := (keys == same_words_keys(text)[0]).arg_true()).len():
+        return [f"dropped by held_out: it has the words of {_quoted(captions[same[0]])}"]
+    content = content_words_keys(captions) == content_words_keys(text)[0]
+    if rule.content_words and content.any():
+        return [f"dropped by held_out: it has the meaning words of {_quoted(captions[content.arg_true()[0]])}"]
+    if rule.similarity:
+        similarity = jaccard_of_keys(same_words_keys(text).new_from_index(0, len(keys)), keys)
+        if similarity.max() >= rule.similarity:
+            best = int(similarity.argmax())
+            return [f"dropped by held_out_near: similarity {similarity[best]:.2f} to {_quoted(captions[best])}"]
+    return []
+
+
+def _prompt(identity: int, output: Path, record: PromptSet) -> list[str]:
+    if identity >= record.count:
+        raise InputError(f"{output} has no prompt {identity}; its ids go from 0 to {record.count - 1}")
+    for shard in record.shards:
+        table = pl.read_parquet(_local(output, shard))
+        if table["id"][-1] >= identity:
+            row = table.row(identity - table["id"][0], named=True)
+            origin = _origin(output, identity)
+            score = "no score" if row["score"] is None else f"score {row['score']:.3f}"
+            return [
+                f"prompt {identity}: {_quoted(row['text'])}",
+                f"{row['tokens']} tokens, {score}, from {row['source']}, {origin['file']}:{origin['row']}, "
+                f"{origin['copies']} rows have its text",
+            ]
+    raise InputError(f"{output} is damaged: no shard has prompt {identity}; run the curate stage again")
+
+
+def _find(output: Path, record: PromptSet, key: np.ndarray[Any, Any], seed: int) -> tuple[int, str] | None:
+    """The prompt with a key: shards are in the order of keys, so only one of them is read whole."""
+    low, high = 0, len(record.shards) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        path = _local(output, record.shards[middle])
+        with pq.ParquetFile(path) as shard:
+            first = next(shard.iter_batches(1, columns=["text"])).column(0).to_pylist()
+        if tuple(digests(same_text_keys(pl.Series(first)), seed)[0]) <= tuple(key):
+            low = middle
+        else:
+            high = middle - 1
+    table = pl.read_parquet(_local(output, record.shards[low]), columns=["id", "text"])
+    keys = digests(same_text_keys(table["text"]), seed)
+    places = np.flatnonzero((keys == key).all(axis=1))
+    return table.row(int(places[0])) if len(places) else None
+
+
+def _gave_way_to(output: Path, key: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    path = output / NEAR_DUPLICATES
+    if not path.is_file():
+        return None
+    wanted = key.astype(">u8").tobytes()
+    found = pq.read_table(path, filters=[("key", "==", wanted)]).column("kept").to_pylist()
+    return np.frombuffer(found[0], dtype=">u8").astype(np.uint64) if found else None
+
+
+def _origin(output: Path, identity: int) -> dict[str, Any]:
+    found = pq.read_table(output / "origins", filters=[("id", "==", identity)]).to_pylist()
+    if not found:
+        raise InputError(f"{output} does not say where prompt {identity} came from; run the curate stage again")
+    origin: dict[str, Any] = found[0]
+    return origin
+
+
+def _manifest(output: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{output} has no {MANIFEST} that can be read ({error}); run the curate stage again"
+        ) from error
+    return manifest
+
+
+def _local(output: Path, shard: FileRef) -> Path:
+    return output / shard.path
+
+
+def _quoted(text: str | None) -> str:
+    if text is None:
+        return "no text"
+    return json.dumps(text if len(text) <= 300 else f"{text[:300]}…", ensure_ascii=False)

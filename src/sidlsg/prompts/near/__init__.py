@@ -1,0 +1,1 @@
+"""Near duplicates: which texts are alike, found by MinHash and proven by exact Jaccard similarity."""

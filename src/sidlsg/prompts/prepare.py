@@ -1,0 +1,114 @@
+"""Makes the plan of a curation: finds the inputs, checks them, and cuts the work so that it fits into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from sidlsg.errors import InputError
+from sidlsg.places import UNSAFE_WORDS, resolve
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.source.batches import check_file
+from sidlsg.prompts.source.inputs import InputFile, find_inputs
+from sidlsg.prompts.source.pieces import BadFile, Piece, cut_pieces
+from sidlsg.prompts.tasks.plan import Plan
+from sidlsg.prompts.text.unsafe import read_unsafe_words
+
+ROWS_PER_PIECE = 1 << 20
+"""What a task reads: some seconds of work."""
+WORKER_GB = 0.35
+"""What a worker takes before it has any rows: Python, Polars, Arrow, and a batch on its way."""
+BYTES_PER_TEXT = 1000
+"""What a text of a bucket takes at the worst moment, with its neighbours for sorting and its bands."""
+
+
+def make_plan(
+    sources: Sequence[str],
+    rules: CurationRules,
+    held_out: Sequence[str],
+    *,
+    workers: int = 1,
+    memory_gb: float = 2.0,
+    rows_per_shard: int = 65536,
+    skip_bad_files: bool = False,
+    sample: int = 0,
+) -> Plan:
+    """Find the inputs and cut the work.
+
+    Args:
+        sources: places of files, folders or prefixes.
+        rules: what a row must have.
+        held_out: evaluation captions.
+        workers: tasks at once.
+        memory_gb: what all of them may take, in 10⁹ bytes; more rows then become more and smaller tasks.
+        rows_per_shard: the most prompts in one shard.
+        skip_bad_files: leave out what cannot be read, and list it.
+        sample: the most rows to read in all, spread over the inputs; 0 for everything.
+
+    Raises:
+        InputError: an input or a number cannot be used.
+        StorageError: a server did not answer.
+    """
+    if rows_per_shard < 1:
+        raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
+    least = workers * WORKER_GB * 1.2
+    if not (math.isfinite(memory_gb) and memory_gb >= least):
+        raise InputError(
+            f"memory_gb is {memory_gb:g}, too little for {workers} workers, which take {WORKER_GB:g} each before they "
+            f"have any rows; give {least:.2g} or more, or fewer workers"
+        )
+    files = find_inputs(sources)
+    files, bad = _usable(files, rules, skip_bad_files)
+    pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip_bad_files)
+    bad += unreadable
+    if not pieces:
+        reason = f"; the first: {bad[0].reason}" if bad else ""
+        raise InputError(f"no file of {', '.join(sources)} can be used{reason}")
+    if sample:
+        pieces = _spread_sample(pieces, sample)
+    rows = sum(min(piece.rows, sample or piece.rows) for piece in pieces)
+    return Plan(
+        files=tuple(files),
+        pieces=tuple(pieces),
+        bad_files=tuple(bad),
+        skip_bad_files=skip_bad_files,
+        rules=rules,
+        unsafe_words=read_unsafe_words(resolve(rules.unsafe.words_file or UNSAFE_WORDS)) if rules.unsafe.words else (),
+        held_out=tuple(held_out),
+        buckets=_buckets(rows, memory_gb / workers),
+        rows_per_shard=rows_per_shard,
+        sample_rows=math.ceil(sample / len(pieces)) if sample else 0,
+    )
+
+
+def _usable(files: list[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
+    """The files that hold what the rules ask for. What lies on S3 is checked when it is read."""
+    good, bad = [], []
+    for file in files:
+        try:
+            if file.is_local:
+                check_file(Path(file.place), file, rules)
+            good.append(file)
+        except InputError as error:
+            if not skip:
+                raise
+            bad.append(BadFile(name=file.name, reason=str(error)))
+    return good, bad
+
+
+def _spread_sample(pieces: list[Piece], sample: int) -> list[Piece]:
+    """Some pieces, evenly spread."""
+    count = min(len(pieces), max(1, sample // 4096))
+    return [pieces[index * len(pieces) // count] for index in range(count)]
+
+
+def _buckets(rows: int, worker_gb: float) -> int:
+    """How many buckets there must be for one to fit into a worker; a power of two."""
+    fitting = (worker_gb - WORKER_GB) * 1e9 / BYTES_PER_TEXT
+    return 1 << max(0, math.ceil(math.log2(max(1.0, rows / fitting))))
+
+
+def stamps(plan: Plan) -> list[str]:
+    """What says of each file whether it is the same as before, without reading it."""
+    return [f"{file.size} {file.version}" for file in plan.files]

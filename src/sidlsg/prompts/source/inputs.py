@@ -1,0 +1,264 @@
+"""Input files: what lies at the places that a user names, each file with its format, size and a name of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from sidlsg.errors import InputError
+from sidlsg.places import BUNDLED, PIN, resolve
+from sidlsg.store import S3
+
+PARQUET, TEXT, JSONL = "parquet", "text", "jsonl"
+SUFFIXES = {
+    ".parquet": PARQUET,
+    ".parq": PARQUET,
+    ".txt": TEXT,
+    ".text": TEXT,
+    ".jsonl": JSONL,
+    ".ndjson": JSONL,
+    ".txt.gz": TEXT,
+    ".text.gz": TEXT,
+    ".jsonl.gz": JSONL,
+    ".ndjson.gz": JSONL,
+}
+"""What the end of a file's name says of its format; case is ignored."""
+MAGIC = b"PAR1"
+"""The first and last bytes of every parquet file."""
+_LABELLED = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
+_SHOWN = 5
+"""Names that a message shows of a folder's other files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """One file with rows."""
+
+    place: str
+    """An absolute local path, or an `s3://` address."""
+    name: str
+    """Relative to the place that it was found at, with slashes; no other file of the run has it."""
+    label: str
+    """Of the source that it belongs to."""
+    format: str
+    """`parquet`, `text` or `jsonl`."""
+    size: int
+    """In bytes."""
+    version: str = ""
+    """What changes when the content does: the time of its last change, or the ETag on S3."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine."""
+        return not self.place.startswith(S3)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is gzip, so that it can be read only from its beginning."""
+        return self.place.lower().endswith(".gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What is known of a file without reading it."""
+
+    size: int
+    """In bytes."""
+    version: str
+    """See `InputFile`."""
+
+
+def find_inputs(places: Sequence[str]) -> list[InputFile]:
+    """Find the files at places, in an order that does not depend on that of the places.
+
+    A file's name is its path relative to its place. Where files of several places would have the same one, as many
+    of the folders above are put before it as tell them apart.
+
+    Args:
+        places: each a local file or folder, `s3://BUCKET/KEY` of an object or a prefix, or `bundled:NAME`. Folders and
+            prefixes are searched at all depths; names that start with `.` or `_` are ignored there, and so are files
+            with other suffixes than `SUFFIXES`. `LABEL=` before a place names the source, else its last part without
+            suffix does; a local path that exists is never taken for a label. A place may end in `@sha256:DIGEST`.
+
+    Returns:
+        The files sorted by label and name.
+
+    Raises:
+        InputError: there is nothing at a place, no usable file, or one file is named twice.
+        StorageError: the S3 server did not answer.
+    """
+    if not places:
+        raise InputError(f"no source is given; give files, folders, {S3}BUCKET/PREFIX or {BUNDLED}NAME")
+    found: list[InputFile] = []
+    for given in places:
+        label, place = _labelled(given)
+        if place.startswith(S3) and PIN not in place:
+            found += _on_s3(place, label)
+        else:
+            found += _local(place, label)
+    _refuse_twice(found)
+    return sorted(_with_unique_names(found), key=lambda file: (file.label, file.name))
+
+
+def absolute(given: str) -> str:
+    """A place as `find_inputs` takes it, so that it means the same in another folder."""
+    label, place = _labelled(given)
+    if "://" in place or place.startswith(BUNDLED):
+        return given
+    path = str(Path(place).expanduser().absolute())
+    return path if place == given else f"{label}={path}"
+
+
+def format_of(name: str) -> str:
+    """The format that a file's suffix says, empty where it says none."""
+    last = name.rpartition("/")[2].lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if last.endswith(suffix) and last != suffix), "")
+
+
+def _labelled(given: str) -> tuple[str, str]:
+    match = _LABELLED.fullmatch(given)
+    # Folders of partitioned tables are named COLUMN=VALUE.
+    if match and not Path(given).expanduser().exists():
+        return match[1], match[2]
+    return _default_label(given), given
+
+
+def _default_label(place: str) -> str:
+    """The last part of a place without suffix; empty where that is no name."""
+    last = place.partition(PIN)[0].removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
+    for suffix in SUFFIXES:
+        if last.lower().endswith(suffix) and len(last) > len(suffix):
+            return last[: -len(suffix)]
+    return "" if last in (".", "..", "~") else PurePosixPath(last).stem
+
+
+def _local(place: str, label: str) -> list[InputFile]:
+    path = resolve(place)
+    if path.is_dir():
+        # Where the place is `.`, only the folder itself says what it is called.
+        label = label or path.resolve().name or "root"
+        found = [(str(file), file.relative_to(path).as_posix()) for file in _walk(path)]
+        return _usable(str(path), found, label, _local_state)
+    if not path.is_file():
+        raise InputError(f"{path} is neither a file nor a folder; give one of them")
+    return [_single(str(path), label, _local_state(str(path)), lambda: _beginning(path))]
+
+
+def _on_s3(place: str, label: str) -> list[InputFile]:
+    # Imported here: boto3 takes a third of a second, and local runs do without.
+    from sidlsg.prompts.source.s3_objects import first_bytes, list_objects, object_state
+    from sidlsg.s3 import split_place
+
+    bucket, key = split_place(place)
+    state = None if place.endswith("/") else object_state(place)
+    objects = list_objects(place) if not state or not state.size else []
+    # Some servers answer for a folder as if it were an empty object.
+    if state is not None and not objects:
+        return [_single(place, label, state, lambda: first_bytes(place, len(MAGIC)) if state.size else b"")]
+    if not objects:
+        raise InputError(f"there is nothing at {place}; give the address of an object, or a prefix with objects")
+    prefix = f"{key}/" if key else ""
+    states = {f"{S3}{bucket}/{name}": state for name, state in objects}
+    found = [(f"{S3}{bucket}/{name}", name.removeprefix(prefix)) for name, _ in objects]
+    return _usable(place, found, label, states.__getitem__)
+
+
+def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]) -> InputFile:
+    name = place.rpartition("/")[2]
+    if name.lower().endswith((".json", ".json.gz")):
+        raise InputError(
+            f"{place} is JSON, one document that would have to be read whole; "
+            "write one object a line, and name the file .jsonl"
+        )
+    kind = format_of(name) or (PARQUET if beginning() == MAGIC else "")
+    if not kind:
+        raise InputError(f"{place} is of no format that is known; give parquet, or a file named {_suffixes()}")
+    return InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)
+
+
+def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], State]) -> list[InputFile]:
+    """The files of a folder or prefix whose suffix is known."""
+    shown = [(at, name) for at, name in found if not any(part[:1] in "._" for part in name.split("/"))]
+    files = [(at, name, kind) for at, name in shown if (kind := format_of(name))]
+    if not files:
+        others = sorted(name for _, name in found)
+        there = f"only {', '.join(others[:_SHOWN])}" if others else "nothing"
+        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        raise InputError(
+            f"there is no source file in {place}, {there}{more}; files that end in {_suffixes()} count, "
+            "where no part of their name starts with . or _"
+        )
+    states = [state(at) for at, _, _ in files]
+    return [
+        InputFile(place=at, name=name, label=label, format=kind, size=has.size, version=has.version)
+        for (at, name, kind), has in zip(files, states, strict=True)
+    ]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
+
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # A link may lead to a folder above it.
+        real = os.path.realpath(parent)
+        folders.sort()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(parent) / name for name in sorted(names))
+
+
+def _local_state(place: str) -> State:
+    try:
+        status = Path(place).stat()
+        return State(size=status.st_size, version=str(status.st_mtime_ns))
+    except OSError as error:
+        raise InputError(
+            f"{place} cannot be read: {error.strerror}; check its permissions, or where the link leads"
+        ) from error
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _refuse_twice(files: Iterable[InputFile]) -> None:
+    before: dict[str, str] = {}
+    for file in files:
+        real = os.path.realpath(file.place) if file.is_local else file.place
+        if real in before:
+            also = "" if before[real] == file.place else f", also as {before[real]}"
+            raise InputError(f"{file.place} is given twice{also}; give each file once, by itself or in one folder")
+        before[real] = file.place
+
+
+def _with_unique_names(files: Sequence[InputFile]) -> list[InputFile]:
+    depths = [len(file.name.split("/")) for file in files]
+    while True:
+        names = [_last_parts(file.place, depth) for file, depth in zip(files, depths, strict=True)]
+        counts = Counter(names)
+        if len(counts) == len(names):
+            return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+        depths = [depth + (counts[name] > 1) for depth, name in zip(depths, names, strict=True)]
+
+
+def _last_parts(place: str, count: int) -> str:
+    parts = place.removeprefix(S3).strip("/").split("/")
+    # All of them do not tell a local path from one on S3.
+    return "/".join(parts[-count:]) if count <= len(parts) else place
+
+
+def _suffixes() -> str:
+    *first, last = SUFFIXES
+    return f"{', '.join(first)} or {last}"

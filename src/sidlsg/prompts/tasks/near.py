@@ -1,0 +1,118 @@
+"""The tasks that find near duplicates: candidates from bands, their texts side by side, proof, and groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sidlsg.prompts.near.candidates import candidate_pairs
+from sidlsg.prompts.near.groups import connected
+from sidlsg.prompts.near.jaccard import jaccard_of_keys
+from sidlsg.prompts.tasks.funnel import SAMPLES, SHOWN
+from sidlsg.prompts.tasks.plan import Plan, bucket_names
+from sidlsg.prompts.tasks.scan import spread
+from sidlsg.prompts.tasks.unique import BANDS, BATCH, REF_BITS, UNIQUE, places_of, texts_of
+from sidlsg.prompts.tasks.work import Work
+from sidlsg.prompts.text.keys import same_words_keys
+
+PAIRS: dict[str, Any] = {"low": pl.UInt64, "high": pl.UInt64}
+LEFT: dict[str, Any] = {**PAIRS, "key": pl.String}
+EDGES: dict[str, Any] = {**PAIRS, "similarity": pl.Float64}
+DROPS: dict[str, Any] = {"ref": pl.UInt64, "root": pl.UInt64, "root_k0": pl.UInt64, "root_k1": pl.UInt64}
+DROPPED = pa.schema([("key", pa.binary(16)), ("kept", pa.binary(16))])
+LARGEST = 20
+"""Groups that are told by name."""
+
+
+def pairs(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
+    """Find the texts that share a band, among the bands of one bucket; they go to `pairs/BUCKET` by
+    the bucket of the lower text."""
+    bands = work.get(bucket_names("bands", plan.buckets), bucket, BANDS)
+    found = candidate_pairs(bands["band"].to_numpy(), bands["ref"].to_numpy())
+    table = pl.DataFrame({"low": found[:, 0], "high": found[:, 1]}, schema=PAIRS)
+    _spread_by(work, f"pairs/{bucket:04}", table, "low")
+    return {}
+
+
+def left(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
+    """Put the lower text beside the pairs of one bucket; they go to `left/BUCKET` by the
+    bucket of the higher text."""
+    table = work.get(bucket_names("pairs", plan.buckets), bucket, PAIRS).unique().sort("low", "high")
+    texts = texts_of(work, bucket)[places_of(table["low"].to_numpy())]
+    _spread_by(work, f"left/{bucket:04}", table.with_columns(key=same_words_keys(texts)), "high")
+    return {}
+
+
+def verify(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
+    """Keep the pairs of one bucket that are as similar as the rules ask, in `edges/BUCKET`."""
+    table = work.get(bucket_names("left", plan.buckets), bucket, LEFT).sort("high", "low")
+    texts = texts_of(work, bucket)
+    edges = []
+    for batch in table.iter_slices(BATCH):
+        others = same_words_keys(texts[places_of(batch["high"].to_numpy())])
+        similarity = jaccard_of_keys(batch["key"], others)
+        scored = batch.select("low", "high", similarity=pl.Series(similarity, dtype=pl.Float64))
+        edges.append(scored.filter(pl.col("similarity") >= plan.rules.duplicates.similarity))
+    work.put(f"edges/{bucket:04}", {0: pl.concat(edges)} if edges else {})
+    return {"candidates": table.height}
+
+
+def groups(work: Work, plan: Plan, number: int) -> dict[str, Any]:
+    """Join what is similar into groups; all but the first text of each go to `drops` by bucket.
+
+    Returns:
+        The size and the first text of the largest groups, and some dropped texts with the first one of their group.
+    """
+    del number
+    edges = work.get(bucket_names("edges", plan.buckets), 0, EDGES)
+    refs, roots = connected(edges.select("low", "high").to_numpy().astype(np.uint64, copy=False))
+    drops = pl.DataFrame({"ref": refs, "root": roots}, schema={"ref": pl.UInt64, "root": pl.UInt64})
+    sizes = drops.group_by("root").len().sort(["len", "root"], descending=[True, False]).head(LARGEST)
+    drops = drops.filter(pl.col("ref") != pl.col("root"))
+    first = _first_texts(work, drops["root"].unique().sort())
+    drops = drops.join(first.select("root", root_k0="k0", root_k1="k1"), on="root", how="left").sort("ref")
+    _spread_by(work, "drops", drops, "ref")
+    largest = sizes.join(first, on="root", how="left", maintain_order="left")
+    sample = drops.select("ref", "root").bottom_k(SAMPLES, by=pl.col("ref").hash(0))
+    dropped = _first_texts(work, sample["ref"].sort()).select(pl.col("root").alias("ref"), pl.col("text").alias("gone"))
+    shown = sample.join(dropped, on="ref").join(first, on="root").sort("ref")
+    return {
+        "largest": [[size, text[:SHOWN]] for size, text in largest.select("len", "text").iter_rows()],
+        "samples": [[gone[:SHOWN], text[:SHOWN]] for gone, text in shown.select("gone", "text").iter_rows()],
+    }
+
+
+def _first_texts(work: Work, roots: pl.Series) -> pl.DataFrame:
+    """Key and text of some references: `root`, `k0`, `k1`, `text`."""
+    values = roots.to_numpy()
+    buckets = values >> np.uint64(REF_BITS)
+    tables = [pl.DataFrame(schema={"root": pl.UInt64, "k0": pl.UInt64, "k1": pl.UInt64, "text": pl.String})]
+    for bucket in np.unique(buckets):
+        mine = values[buckets == bucket]
+        table = work.get([f"unique/{bucket:04}"], 0, UNIQUE).select("k0", "k1", "text")
+        tables.append(table[places_of(mine)].select(pl.Series("root", mine, pl.UInt64), "k0", "k1", "text"))
+    return pl.concat(tables)
+
+
+def _spread_by(work: Work, folder: str, table: pl.DataFrame, ref: str) -> None:
+    spread(work, folder, table, (table[ref].to_numpy() >> np.uint64(REF_BITS)).astype(np.int64))
+
+
+def write_drops(work: Work, plan: Plan, path: Path) -> None:
+    """Write which text each near duplicate gave way to: `key` and `kept`, digests of 16 bytes, sorted by `key`."""
+    with pq.ParquetWriter(path, DROPPED, compression="zstd") as writer:
+        for bucket in range(plan.buckets):
+            drops = work.get(["drops"], bucket, DROPS)
+            keys = work.get([f"unique/{bucket:04}"], 0, UNIQUE).select("k0", "k1")[places_of(drops["ref"].to_numpy())]
+            columns = (keys.to_numpy(), drops.select("root_k0", "root_k1").to_numpy())
+            writer.write_table(pa.table([_as_bytes(column) for column in columns], schema=DROPPED))
+
+
+def _as_bytes(keys: np.ndarray[Any, Any]) -> pa.Array:
+    data = np.ascontiguousarray(keys, dtype=">u8").tobytes()
+    return pa.FixedSizeBinaryArray.from_buffers(DROPPED.field(0).type, len(keys), [None, pa.py_buffer(data)])

@@ -1,0 +1,1 @@
+"""Text rules: cleaning, comparing, counting and judging the texts of a batch."""

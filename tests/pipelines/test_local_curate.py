@@ -1,0 +1,26 @@
+"""The pipeline that spreads a curation over pods, through Kubeflow Pipelines' local runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kfp import local
+
+from sidlsg.pipelines.curate import curate as pipeline
+from sidlsg.places import HELD_OUT, PROMPTS, resolve
+from sidlsg.prompts.curate import Execution, curate
+from sidlsg.prompts.held_out import read_held_out
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.records import PromptSet
+
+
+def test_pods_make_the_set_that_one_machine_makes(tmp_path: Path) -> None:
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"))
+    run = pipeline(pods=2, work=str(tmp_path / "work"), output=str(tmp_path / "copy"))
+    made = Path(run.outputs["prompt_set"].path)
+    record = PromptSet.load(made)
+    record.verify(made)
+    alone = curate([PROMPTS], tmp_path / "alone", CurationRules(), read_held_out(resolve(HELD_OUT)), Execution())
+    assert record == alone == PromptSet.load(tmp_path / "copy")
+    assert "Curated prompts" in Path(run.outputs["html"].path).read_text()
+    assert not list((tmp_path / "work").rglob("*.tables"))

@@ -1,0 +1,53 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from sidlsg.prompts.near.candidates import NEIGHBOURS, candidate_pairs, sorted_distinct
+
+
+def pairs(keys, refs, **options):
+    found = candidate_pairs(np.array(keys, np.uint64), np.array(refs, np.uint64), **options)
+    assert found.dtype == np.uint64
+    return [tuple(pair) for pair in found.tolist()]
+
+
+def by_hand(keys, refs, most):
+    runs = {}
+    for key, ref in zip(keys, refs, strict=True):
+        runs.setdefault(key, set()).add(ref)
+    found = set()
+    for run in map(sorted, runs.values()):
+        for i, j in itertools.combinations(range(len(run)), 2):
+            if len(run) <= most or i < NEIGHBOURS or j - i <= NEIGHBOURS:
+                found.add((run[i], run[j]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("most", [2, 12, 32])
+def test_runs_of_all_lengths_in_any_order(most):
+    draw = np.random.default_rng(most)
+    # Keys that differ in their last bits alone, and texts' numbers that need all 64.
+    keys = (draw.zipf(1.4, 3000) % 300).astype(np.uint64) + (np.uint64(7) << np.uint64(60))
+    refs = draw.integers(0, 900, 3000).astype(np.uint64) * np.uint64(2**54 + 1)
+    wanted = by_hand(keys.tolist(), refs.tolist(), most)
+    assert pairs(keys, refs, most=most) == wanted
+    order = draw.permutation(3000)
+    assert pairs(keys[order], refs[order], most=most) == wanted
+
+
+def test_nothing_in_common():
+    assert pairs([], []) == []
+    assert pairs([1], [1]) == []
+    assert pairs([1, 2, 3], [5, 5, 6]) == []
+    assert pairs([1, 1], [5, 5]) == []
+
+
+def test_all_in_one_run_is_linear():
+    found = candidate_pairs(np.zeros(100_000, np.uint64), np.arange(100_000, dtype=np.uint64))
+    assert 15 * 100_000 < len(found) <= 16 * 100_000
+
+
+def test_sorted_distinct():
+    assert sorted_distinct(np.array([2**64 - 1, 0, 0, 3, 2**64 - 1], np.uint64)).tolist() == [0, 3, 2**64 - 1]
+    assert sorted_distinct(np.empty(0, np.uint64)).tolist() == []

@@ -1,0 +1,39 @@
+import random
+from fractions import Fraction
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidlsg.prompts.near.jaccard import jaccard, jaccard_of_keys
+from sidlsg.prompts.near.shingles import shingles
+
+
+def test_exact_for_any_texts_and_blocks(monkeypatch, exact):
+    draw = random.Random(0)
+    keys = [["".join(draw.choices("abc日", k=draw.randint(1, 60))) for _ in range(500)] for _ in range(2)]
+    wanted = [exact(a, b) for a, b in zip(*keys, strict=True)]
+    left, right = map(pl.Series, keys)
+    assert jaccard_of_keys(left, right).tolist() == wanted
+    monkeypatch.setattr("sidlsg.prompts.near.jaccard._BLOCK", 50)
+    monkeypatch.setattr("sidlsg.prompts.near.jaccard._PAIRS", 70)
+    assert jaccard_of_keys(left, right).tolist() == wanted
+    assert jaccard_of_keys(left, left).tolist() == [1.0] * 500
+
+
+def test_no_pairs_and_unequal_numbers():
+    none = pl.Series([], dtype=pl.String)
+    assert jaccard_of_keys(none, none).tolist() == []
+    with pytest.raises(ValueError, match="0 keys and 1 cannot be compared"):
+        jaccard_of_keys(none, pl.Series(["abcd"]))
+    with pytest.raises(ValueError, match="0 texts and 1 cannot be compared"):
+        jaccard(shingles(none), shingles(pl.Series(["abcd"])))
+
+
+@pytest.mark.parametrize("literal", ["0.5", "0.7", "0.73", "0.75", "0.8", "0.85", "0.9", "0.999999"])
+def test_float_quotients_compare_as_fractions_do(literal):
+    threshold = Fraction(literal)
+    union = np.arange(1, 10_000)
+    least = np.array([-(-threshold.numerator * u // threshold.denominator) for u in union.tolist()])
+    assert (least / union >= float(literal)).all()
+    assert not ((least - 1) / union >= float(literal)).any()

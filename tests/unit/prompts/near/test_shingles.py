@@ -1,0 +1,56 @@
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidlsg.prompts.near.shingles import blocks, distinct, shingles, take
+
+KEYS = ["abcd", "abcdabcd", "a", "ab", "abc", "日", "日本語", "é1", "photographofacat" * 20, "zzzzzzzz"]
+
+
+def rows(values, offsets):
+    return [values[a:b] for a, b in itertools.pairwise(offsets)]
+
+
+def test_windows_of_each_key_in_order():
+    values, offsets = shingles(pl.Series(KEYS))
+    assert values.dtype == np.uint32
+    assert offsets.dtype == np.int64
+    for key, row in zip(KEYS, rows(values, offsets), strict=True):
+        data = key.encode().ljust(4, b"\0")
+        assert [x.tobytes() for x in row.astype("<u4")] == [data[i : i + 4] for i in range(len(data) - 3)]
+
+
+@pytest.mark.parametrize("cut", [slice(2, 7), slice(6, 10), slice(9, 10), slice(0, 2)])
+def test_slices_and_chunks_of_a_column(cut):
+    chunked = pl.concat([pl.Series(KEYS[:3]), pl.Series(KEYS[3:])], rechunk=False)
+    for got, wanted in zip(shingles(chunked[cut]), shingles(pl.Series(KEYS[cut])), strict=True):
+        assert np.array_equal(got, wanted)
+
+
+def test_no_texts():
+    for values, offsets in (shingles(pl.Series([], dtype=pl.String)), distinct(*shingles(pl.Series([""])[:0]))):
+        assert not len(values)
+        assert offsets.tolist() == [0]
+
+
+def test_distinct(monkeypatch, sets):
+    monkeypatch.setattr("sidlsg.prompts.near.shingles._BLOCK", 20)
+    values, offsets = distinct(*shingles(pl.Series(KEYS)))
+    assert values.dtype == np.uint32
+    for key, row in zip(KEYS, rows(values, offsets), strict=True):
+        assert row.tolist() == sorted(int.from_bytes(x, "little") for x in sets(key))
+
+
+def test_take_texts_in_any_order():
+    wanted = [3, 0, 8, 3]
+    for got, expected in zip(
+        take(*shingles(pl.Series(KEYS)), np.array(wanted)), shingles(pl.Series([KEYS[i] for i in wanted])), strict=True
+    ):
+        assert np.array_equal(got, expected)
+
+
+def test_blocks_have_a_text_even_where_it_is_too_long():
+    assert blocks(np.array([0, 2, 4, 30, 31, 32]), 4) == [(0, 2), (2, 3), (3, 5)]
+    assert blocks(np.array([0]), 4) == []

@@ -1,0 +1,31 @@
+"""All rows of a small source file, however it is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from sidlsg.prompts.rules import CurationRules, ScoreRule
+from sidlsg.prompts.source.batches import read_batches
+from sidlsg.prompts.source.inputs import InputFile, find_inputs
+from sidlsg.prompts.source.pieces import cut_pieces
+
+NO_SCORE = CurationRules(score=ScoreRule(enabled=False))
+
+
+def one(path: Path) -> InputFile:
+    (file,) = find_inputs([str(path)])
+    return file
+
+
+def all_rows(
+    path: Path, rules: CurationRules = NO_SCORE, rows_per_piece: int = 1 << 40, batch_rows: int = 131_072
+) -> pl.DataFrame:
+    """What all pieces of a file hold, in their order."""
+    file = one(path)
+    pieces, bad = cut_pieces([file], rows_per_piece)
+    assert bad == []
+    frames = [frame for piece in pieces for frame in read_batches(path, file, piece, rules, batch_rows)]
+    assert all(0 < len(frame) <= batch_rows for frame in frames)
+    return pl.concat(frames) if frames else pl.DataFrame()

@@ -1,0 +1,25 @@
+import pytest
+
+from sidlsg.errors import ContentError, InputError
+from sidlsg.prompts.source.fetch import file_digest, local_copy
+from sidlsg.storage import sha256_bytes
+from unit.prompts.source.reading import one
+
+
+def test_a_local_file_is_its_own_copy(write):
+    path = write("a.txt", b"one\n")
+    with local_copy(one(path)) as copy:
+        assert copy == path
+        assert file_digest(copy) == sha256_bytes(b"one\n")
+    assert path.exists()
+
+
+def test_a_file_that_changed_or_is_gone(write):
+    path = write("a.txt", b"one\n")
+    file = one(path)
+    path.write_bytes(b"one\ntwo\n")
+    with pytest.raises(ContentError, match="had 4 bytes when it was found, and has 8 now"), local_copy(file):
+        pass
+    path.unlink()
+    with pytest.raises(InputError, match="cannot be read: No such file"), local_copy(file):
+        pass
