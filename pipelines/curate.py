@@ -77,4 +77,6 @@ def curate(
     finished = curate_finish(place=place, parts=parts, source_sha256=prompts_sha256, output=output).set_caching_options(
         False
     )
+    # A step of its own, so that the one before can be retried.
+    curate_join(place=place, phase="finish", pods=pods, done=[]).after(finished).set_caching_options(False)
     return Outputs(prompt_set=finished.outputs["prompt_set"], html=finished.outputs["html"])

@@ -16,7 +16,7 @@ def curate_join(
 
     Args:
         place: Where the curation works.
-        phase: Name of the phase. plan before the first.
+        phase: Name of the phase. plan before the first, finish to delete all work.
         pods: How many pods run at once.
         done: The parts that ran.
 

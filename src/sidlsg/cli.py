@@ -122,7 +122,9 @@ def run(
     scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
     set_: Set = [],  # noqa: B006
     seed: Seed = 0,
-    prompts: Annotated[str, typer.Option(help="Parquet file with text and score columns.")] = PROMPTS,
+    prompts: Annotated[
+        str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
+    ] = PROMPTS,
     held_out: HeldOut = HELD_OUT,
     teacher: TeacherPlace = TEACHER,
     teacher_layout: TeacherLayout = "",

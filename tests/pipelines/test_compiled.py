@@ -30,7 +30,7 @@ CACHED = {
     "evaluate_only": {"evaluate"},
     "curate": set(),
 }
-NUMBERS = ("", *(f"-{number}" for number in range(2, len(PHASES) + 2)))
+NUMBERS = ("", *(f"-{number}" for number in range(2, len(PHASES) + 3)))
 UNCACHED = {
     "distil_and_evaluate": {"register", "gate", "promote", "report"},
     "sweep": {"plan", "register", "compare"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import json
@@ -20,6 +19,8 @@ import typer
 from sidlsg.cli import app
 from sidlsg.distil import strategies
 from sidlsg.evaluate.suite import Measure
+from sidlsg.options import recipe_changes
+from sidlsg.prompts.rule_files import rules_toml, rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.shapes.captions import Caption
@@ -137,7 +138,7 @@ def check_values(command: str, given: dict[str, Any]) -> None:
     """What the command would make of --recipe, --strategy, --kappa, --scale and --set."""
     values = dict(text.split("=", 1) for text in given.get("set_") or ())
     if command == "curate":
-        assert set(values) <= {field.name for field in dataclasses.fields(CurationRules)}
+        rules_with(recipe_changes(None, None, [], given["set_"] or []))
         return
     if "strategy" in given:
         changes: dict[str, Any] = {name: json.loads(value) for name, value in values.items()}
@@ -216,3 +217,9 @@ def test_the_metrics_page_shows_a_metric_that_works() -> None:
     assert found.shape == (16, measure.width)
     # Real backgrounds vary by at most 3 % of 255.
     assert 0 < found.mean() < 7.65 + 0.5
+
+
+def test_the_rules_in_the_text_are_all_rules_with_their_defaults() -> None:
+    page = (ROOT / "docs/curate.md").read_text()
+    listing, *_ = re.findall(r"```toml\n(\[columns\].*?)```", page, re.DOTALL)
+    assert listing.strip() == rules_toml(CurationRules()).strip()

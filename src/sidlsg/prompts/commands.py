@@ -11,6 +11,7 @@ import typer
 from sidlsg.errors import InputError
 from sidlsg.options import HeldOut, recipe_changes
 from sidlsg.places import HELD_OUT, PROMPTS
+from sidlsg.store import S3
 
 SAMPLE = 100_000
 
@@ -96,6 +97,8 @@ def curate(
     if not output:
         raise InputError("no --output is given; give the folder of the prompt set, or --dry-run to write nothing")
     if explain:
+        if output.startswith(S3):
+            raise InputError(f"output {output} is on S3; copy the set to a folder, and explain it there")
         print("\n".join(tell(explain, Path(output), captions)))
         return
     record = stage(places, output, values, captions, execution, print)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.errors import InputError
+from sidlsg.errors import ContentError, InputError
 from sidlsg.progress import Meter
 from sidlsg.prompts.engine.engines import Engine, Inline, open_engine
 from sidlsg.prompts.finish import finish, require_prompts
@@ -83,19 +85,27 @@ def curate(
     if not target.startswith(S3):
         # Before the sources are read, which can take long.
         refuse_foreign(Path(target), PromptSet.FILE)
+    if execution.engine.startswith("ray:") and not execution.work:
+        raise InputError(
+            f"engine {execution.engine} is a cluster, so --work must name a place that all its machines reach: an "
+            f"{S3} prefix or a folder on a shared disk"
+        )
     plan = _plan(places, rules, held_out, execution)
     if not target.startswith(S3):
         for file in plan.files:
             if file.is_local:
                 refuse_inside(Path(target), source=Path(file.place))
     with work_place(target, execution.work, plan.key(stamps(plan))) as place:
-        work = begin(place, plan)
-        engine = open_engine(execution.engine, execution.workers, place)
+        work, plan = begin(place, plan)
+        engine = open_engine(execution.engine, execution.workers)
         try:
             run_phases(work, plan, engine, report)
         finally:
             engine.close()
-        return finish(work, plan, target, execution.source_sha256)
+        record = finish(work, plan, target, execution.source_sha256)
+        for bad in Made(work, plan).bad_files():
+            report(f"left out {bad['name']}: {bad['reason']}")
+        return record
 
 
 def preview(
@@ -116,19 +126,29 @@ def preview(
     """
     plan = _plan(sources, rules, held_out, execution, sample=rows)
     with tempfile.TemporaryDirectory() as place:
-        work = begin(place, plan)
+        work, plan = begin(place, plan)
         for phase in PHASES:
             if phase.name != "write":
                 run_phase(work, plan, phase, Inline())
         return Made(work, plan).funnel()
 
 
-def begin(place: str, plan: Plan) -> Work:
-    """A work folder with a plan in it, and what its tasks share."""
+def begin(place: str, plan: Plan) -> tuple[Work, Plan]:
+    """A work folder with a plan in it, and what its tasks share.
+
+    Returns:
+        The folder and its plan: where work was left that is cut at least as fine, that cut goes on.
+    """
     work = Work(place)
+    with contextlib.suppress(ContentError):
+        before = Plan.load(work)
+        if before.buckets >= plan.buckets:
+            plan = dataclasses.replace(plan, buckets=before.buckets)
+        else:
+            work.delete("")
     prepare_held_out(work, plan)
     work.write(PLAN_FILE, plan.to_json().encode())
-    return work
+    return work, plan
 
 
 def run_phases(work: Work, plan: Plan, engine: Engine, report: Callable[[str], None]) -> None:
@@ -141,7 +161,7 @@ def run_phases(work: Work, plan: Plan, engine: Engine, report: Callable[[str], N
     for phase in PHASES:
         run_phase(work, plan, phase, engine)
         if phase.name in ("scan", "unique"):
-            require_prompts(plan, Made(work, plan).funnel())
+            require_prompts(plan, Made(work, plan))
     report(f"curated in {time.monotonic() - started:.1f} s")
 
 
@@ -192,7 +212,7 @@ class _ScanMeter:
     """Shows how many rows and bytes of the sources were read."""
 
     def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
-        self._rows = [piece.rows for piece in plan.pieces]
+        self._rows = [min(piece.rows, plan.sample_rows or piece.rows) for piece in plan.pieces]
         by_file: dict[int, int] = {}
         for piece in plan.pieces:
             by_file[piece.file] = by_file.get(piece.file, 0) + piece.rows

@@ -12,11 +12,11 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from sidlsg.errors import InputError
-from sidlsg.places import UNSAFE_WORDS, resolve
 from sidlsg.prompts.finish import NEAR_DUPLICATES
 from sidlsg.prompts.held_out import held_out_digest
 from sidlsg.prompts.made import MANIFEST
 from sidlsg.prompts.near.jaccard import jaccard_of_keys
+from sidlsg.prompts.prepare import unsafe_words
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.batches import read_row
@@ -24,10 +24,9 @@ from sidlsg.prompts.source.fetch import local_copy
 from sidlsg.prompts.source.inputs import InputFile
 from sidlsg.prompts.tasks.funnel import Funnel
 from sidlsg.prompts.tasks.row_steps import row_steps, step_demands
-from sidlsg.prompts.tasks.unique import caption_keys
+from sidlsg.prompts.tasks.unique import caption_keys, clean_captions
 from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts
-from sidlsg.prompts.text.unsafe import read_unsafe_words
 from sidlsg.records import FileRef, PromptSet
 
 
@@ -71,9 +70,8 @@ def _fate(
     output: Path,
     record: PromptSet,
 ) -> list[str]:
-    words = read_unsafe_words(resolve(rules.unsafe.words_file or UNSAFE_WORDS)) if rules.unsafe.words else ()
     funnel = Funnel()
-    kept = row_steps(rows, rules, words, funnel)
+    kept = row_steps(rows, rules, unsafe_words(rules), funnel)
     demands = step_demands(rules)
     for step, count in funnel.steps.items():
         if count.rows_in and not count.rows_out:
@@ -84,7 +82,7 @@ def _fate(
     key = digests(same_text_keys(text), rules.order.seed)[0]
     found = _find(output, record, key, rules.order.seed)
     if found is not None:
-        return lines + _same_text(found, output, name, number)
+        return lines + _same_text(found, rules, output, name, number)
     tokens = int(token_counts(text)[0])
     most = rules.length.maximum_tokens
     if tokens < rules.length.minimum_tokens or (most and tokens > most):
@@ -109,13 +107,14 @@ def _fate(
     return [*lines, "it passes every step, and yet is not in the set: the set was made by other code"]
 
 
-def _same_text(found: tuple[int, str], output: Path, name: str, number: int) -> list[str]:
+def _same_text(found: tuple[int, str], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:
     identity, text = found
     origin = _origin(output, identity)
     if (origin["file"], origin["row"]) == (name, number):
         return [f"kept: it is prompt {identity}"]
+    step = "duplicates" if rules.duplicates.exact else "near_duplicates"
     return [
-        f"dropped by duplicates: {origin['copies']} rows have this text, and prompt {identity}, {_quoted(text)}, was "
+        f"dropped by {step}: {origin['copies']} rows have this text, and prompt {identity}, {_quoted(text)}, was "
         f"taken from {origin['file']}:{origin['row']}"
     ]
 
@@ -123,7 +122,7 @@ def _same_text(found: tuple[int, str], output: Path, name: str, number: int) -> 
 def _like_caption(text: pl.Series, rules: CurationRules, held_out: Sequence[str]) -> list[str]:
     if not held_out:
         return []
-    captions, rule = pl.Series(held_out, dtype=pl.String), rules.held_out
+    captions, rule = clean_captions(tuple(held_out)), rules.held_out
     keys = caption_keys(tuple(held_out))
     if rule.words and (same := (keys == same_words_keys(text)[0]).arg_true()).len():
         return [f"dropped by held_out: it has the words of {_quoted(captions[same[0]])}"]

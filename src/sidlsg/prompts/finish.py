@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from sidlsg.errors import ContentError, InputError
 from sidlsg.prompts.made import MANIFEST, STATISTICS, Made, to_json
 from sidlsg.prompts.place import NothingLeftError
-from sidlsg.prompts.tasks.funnel import StepCount
 from sidlsg.prompts.tasks.near import write_drops
 from sidlsg.prompts.tasks.plan import Plan
 from sidlsg.prompts.tasks.row_steps import step_demands
@@ -26,15 +24,18 @@ NEAR_DUPLICATES = "near_duplicates.parquet"
 """Which text each near duplicate gave way to, by the digests of both."""
 
 
-def require_prompts(plan: Plan, funnel: Mapping[str, StepCount]) -> None:
+def require_prompts(plan: Plan, made: Made) -> None:
     """Check that rows are left after every step so far.
 
     Raises:
         InputError: there are none.
     """
     names = ", ".join(sorted({file.label for file in plan.files}))
+    bad = made.bad_files()
+    if len(bad) == len(plan.files) + len(plan.bad_files):
+        raise NothingLeftError(f"no file of {names} can be used; the first: {bad[0]['reason']}")
     demands = step_demands(plan.rules)
-    for name, step in funnel.items():
+    for name, step in made.funnel().items():
         if name == "read" and step.rows_out == 0:
             raise NothingLeftError(f"the sources {names} have no rows; give files with prompts")
         if step.rows_out == 0:
@@ -59,7 +60,7 @@ def finish(work: Work, plan: Plan, output: str, source_sha256: str = "") -> Prom
         StorageError: the S3 server did not take it.
     """
     made = Made(work, plan)
-    require_prompts(plan, made.funnel())
+    require_prompts(plan, made)
     found = made.source_digest()
     if source_sha256 and found != source_sha256:
         raise ContentError(

@@ -85,6 +85,11 @@ class Made:
             found |= result["files"]
         return dict(sorted(found.items()))
 
+    def bad_files(self) -> list[dict[str, str]]:
+        """The files that were left out, and why."""
+        found = [asdict(file) for file in self.plan.bad_files]
+        return found + [{"name": self.plan.files[n].name, "reason": why} for n, why in sorted(self.bad.items())]
+
     def manifest(self) -> dict[str, Any]:
         """Inputs, rules, counts and outputs."""
         rows: dict[int, int] = {}
@@ -100,12 +105,10 @@ class Made:
         ]
         for entry in inputs:
             del entry["version"]
-        bad = [asdict(file) for file in self.plan.bad_files]
-        bad += [{"name": self.plan.files[index].name, "reason": reason} for index, reason in sorted(self.bad.items())]
         return {
             "source_sha256": self.source_digest(),
             "inputs": inputs,
-            "bad_files": bad,
+            "bad_files": self.bad_files(),
             "rules": asdict(self.plan.rules),
             "rules_sha256": self.rules_digest(),
             "unsafe_words": len(self.plan.unsafe_words),
@@ -135,13 +138,11 @@ class Made:
             "prompts_by_tenths_of_score": _added([result["tenths_of_score"] for result in whole]),
             "prompts_by_source": _added([result["sources"] for result in whole]),
             "truncated": sum(count for length, count in tokens.items() if int(length) > CONTEXT),
-            "top_words": dict(
-                sorted(_added([r["top_words"] for r in whole]).items(), key=lambda w: (-w[1], w[0]))[:100]
-            ),
+            "top_words": _most_frequent([result["top_words"] for result in whole]),
             "largest_groups": self._groups.get("largest", []),
             "cuts": {f"{cut:g}": sum(part["rows"] for part in self._written(cut)) for cut in self.plan.cuts if cut},
             "candidate_pairs": sum(result["candidates"] for result in self._work.done("verify").values()),
-            "bad_files": self.manifest()["bad_files"],
+            "bad_files": self.bad_files(),
         }
 
     def _written(self, cut: float | None) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from sidlsg.prompts.tasks.work import Work
 from sidlsg.records import PromptSet
 from sidlsg.store import S3
 
-PLANNED = "plan"
+PLANNED, FINISHED = "plan", "finish"
 PHASE_NAMES = tuple(phase.name for phase in PHASES)
 
 
@@ -82,7 +82,8 @@ def join_parts(place: str, phase: str, pods: int) -> list[str]:
 
     Args:
         place: the work folder.
-        phase: whose parts all ran; `PLANNED` before the first.
+        phase: whose parts all ran; `PLANNED` before the first, `FINISHED` to
+            delete all work once the set is written.
         pods: how many run at once.
 
     Returns:
@@ -94,6 +95,9 @@ def join_parts(place: str, phase: str, pods: int) -> list[str]:
     if pods < 1:
         raise InputError(f"pods is {pods}; give 1 or more")
     work = Work(place)
+    if phase == FINISHED:
+        work.delete("")
+        return []
     plan = Plan.load(work)
     if phase == PLANNED:
         return _parts(work, plan, PHASES[0], pods)
@@ -101,14 +105,14 @@ def join_parts(place: str, phase: str, pods: int) -> list[str]:
     found = PHASES[index]
     if found.needed(plan) and (left := open_tasks(work, plan, found)):
         raise InputError(f"{len(left)} tasks of the phase {phase!r} are not done in {place}; run its parts again")
-    require_prompts(plan, Made(work, plan).funnel())
+    require_prompts(plan, Made(work, plan))
     for prefix in found.spent:
         work.delete(prefix)
     return _parts(work, plan, PHASES[index + 1], pods) if index + 1 < len(PHASES) else []
 
 
 def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "") -> PromptSet:
-    """Write the prompt set of a curation whose phases are all joined, and delete its work.
+    """Write the prompt set of a curation whose phases are all joined.
 
     Args:
         place: the work folder.
@@ -126,7 +130,6 @@ def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "
     record = finish(work, plan, output, source_sha256)
     if copy:
         finish(work, plan, copy)
-    work.delete("")
     return record
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sidlsg.errors import InputError
-from sidlsg.prompts.tasks.work import DONE
+from sidlsg.prompts.tasks.work import DONE, Work
 from sidlsg.storage import alone_in
 from sidlsg.store import S3
 
@@ -22,12 +22,12 @@ class NothingLeftError(InputError):
 
 @contextlib.contextmanager
 def work_place(output: str, work: str, key: str) -> Iterator[str]:
-    """Give the work folder of one curation; a block that ends well leaves nothing of it on this machine.
+    """Give the work folder of one curation; a block that ends well leaves nothing of it.
 
     Args:
         output: where the prompt set goes.
-        work: a folder or S3 prefix for work; empty for one beside a local output. What lies on S3 stays there, and no
-            lock keeps two curations apart.
+        work: a folder or S3 prefix for work; empty for one beside a local output. On S3 no lock
+            keeps two curations apart.
         key: hex digest of all that the result depends on.
 
     Raises:
@@ -35,7 +35,9 @@ def work_place(output: str, work: str, key: str) -> Iterator[str]:
     """
     name = key[:_DIGITS]
     if work.startswith(S3):
-        yield f"{work.rstrip('/')}/{name}"
+        place = f"{work.rstrip('/')}/{name}"
+        yield place
+        Work(place).delete("")
         return
     if work:
         folder = Path(work).expanduser().absolute() / name

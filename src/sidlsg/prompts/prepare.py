@@ -17,9 +17,11 @@ from sidlsg.prompts.text.unsafe import read_unsafe_words
 
 ROWS_PER_PIECE = 1 << 20
 """What a task reads: some seconds of work."""
-WORKER_GB = 0.35
+WORKER_GB = 0.4
 """What a worker takes before it has any rows: Python, Polars, Arrow, and a batch on its way."""
-BYTES_PER_TEXT = 1000
+BYTES_PER_ROW = 500
+"""What a row takes that waits to be written, with the copy that is sorted."""
+BYTES_PER_TEXT = 1300
 """What a text of a bucket takes at the worst moment, with its neighbours for sorting and its bands."""
 
 
@@ -74,12 +76,27 @@ def make_plan(
         bad_files=tuple(bad),
         skip_bad_files=skip_bad_files,
         rules=rules,
-        unsafe_words=read_unsafe_words(resolve(rules.unsafe.words_file or UNSAFE_WORDS)) if rules.unsafe.words else (),
+        unsafe_words=unsafe_words(rules),
         held_out=tuple(held_out),
         buckets=_buckets(rows, memory_gb / workers),
+        rows_collected=min(ROWS_PER_PIECE, int(_room(memory_gb / workers) / BYTES_PER_ROW)),
         rows_per_shard=rows_per_shard,
-        sample_rows=math.ceil(sample / len(pieces)) if sample else 0,
+        sample_rows=max(1, sample // len(pieces)) if sample else 0,
     )
+
+
+def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
+    """The words that the rules speak of; none where that rule is off.
+
+    Raises:
+        InputError: there is no such list, or it cannot be used.
+    """
+    if not rules.unsafe.words:
+        return ()
+    try:
+        return read_unsafe_words(resolve(rules.unsafe.words_file or UNSAFE_WORDS))
+    except InputError as error:
+        raise InputError(f"unsafe.words_file: {error}") from error
 
 
 def _usable(files: list[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
@@ -105,8 +122,13 @@ def _spread_sample(pieces: list[Piece], sample: int) -> list[Piece]:
 
 def _buckets(rows: int, worker_gb: float) -> int:
     """How many buckets there must be for one to fit into a worker; a power of two."""
-    fitting = (worker_gb - WORKER_GB) * 1e9 / BYTES_PER_TEXT
+    fitting = _room(worker_gb) / BYTES_PER_TEXT
     return 1 << max(0, math.ceil(math.log2(max(1.0, rows / fitting))))
+
+
+def _room(worker_gb: float) -> float:
+    """Bytes that a worker has for rows."""
+    return (worker_gb - WORKER_GB) * 1e9
 
 
 def stamps(plan: Plan) -> list[str]:

@@ -58,6 +58,12 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
                     f"the rules have no value {name!r}{nearest(key, keys)}; {section} has: {', '.join(keys)}"
                 )
             values[section][key] = _fitting(name, value, values[section][key])
+    if not any("score.cuts" in _dotted(change) for change in changes):
+        # Default cuts below a higher minimum are no mistake of the user's.
+        minimum = values["score"]["minimum"]
+        values["score"]["cuts"] = [
+            c for c in values["score"]["cuts"] if not isinstance(minimum, float | int) or c > minimum
+        ]
     try:
         return TypeAdapter(CurationRules).validate_python(values)
     except ValidationError as error:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Protocol
 
 from sidlsg.errors import InputError, SidlsgError
 from sidlsg.prompts.engine.worker import THREADS, begin
 from sidlsg.prompts.tasks.phases import forget, run_task
 from sidlsg.prompts.tasks.work import Task
-from sidlsg.store import S3
 
 
 class Engine(Protocol):
@@ -70,8 +68,8 @@ class Processes:
                 done(waiting[future])
         except BrokenProcessPool as error:
             raise SidlsgError(
-                "a worker process ended in the middle of a task, perhaps for want of memory; give fewer workers or a "
-                "smaller --memory-gb: the same command goes on with what is left to do"
+                "a worker process ended in the middle of a task, perhaps for want of memory; give fewer workers: "
+                "the same command goes on with what is left to do"
             ) from error
         except BaseException:
             for future in waiting:
@@ -103,8 +101,8 @@ class Ray:
         options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if local else {"address": address}
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"no Ray cluster at {address!r}: {error}; give its address, or local") from error
+        except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
+            raise InputError(f"no Ray cluster at {address!r}: {error}; give the address of one") from error
         self.local = local
         self._task = ray.remote(num_cpus=1, max_retries=3, runtime_env={"env_vars": THREADS})(run_task)
 
@@ -130,13 +128,12 @@ class Ray:
         self._ray.shutdown()
 
 
-def open_engine(name: str, workers: int, place: str) -> Engine:
+def open_engine(name: str, workers: int) -> Engine:
     """An engine by name.
 
     Args:
         name: `native`, `ray` for one of this machine, or `ray://HOST:PORT` or `ray:auto` for a cluster.
         workers: how many tasks at once on this machine.
-        place: of the work folder, which every worker must reach.
 
     Raises:
         InputError: there is no such engine, or it cannot be used.
@@ -148,7 +145,5 @@ def open_engine(name: str, workers: int, place: str) -> Engine:
     if name == "ray":
         return Ray("local", workers)
     if name.startswith(("ray://", "ray:")):
-        if not place.startswith(S3) and not Path(place).is_absolute():
-            raise InputError(f"work folder {place} is not one that a cluster reaches; give s3:// or a shared folder")
         return Ray(name if name.startswith("ray://") else name.removeprefix("ray:"), workers)
     raise InputError(f"engine {name!r} is unknown; allowed: native, ray, ray:auto and ray://HOST:PORT")

@@ -25,6 +25,7 @@ LEFT: dict[str, Any] = {**PAIRS, "key": pl.String}
 EDGES: dict[str, Any] = {**PAIRS, "similarity": pl.Float64}
 DROPS: dict[str, Any] = {"ref": pl.UInt64, "root": pl.UInt64, "root_k0": pl.UInt64, "root_k1": pl.UInt64}
 DROPPED = pa.schema([("key", pa.binary(16)), ("kept", pa.binary(16))])
+DROPPED_GROUP = 1 << 16
 LARGEST = 20
 """Groups that are told by name."""
 
@@ -78,8 +79,9 @@ def groups(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     drops = drops.join(first.select("root", root_k0="k0", root_k1="k1"), on="root", how="left").sort("ref")
     _spread_by(work, "drops", drops, "ref")
     largest = sizes.join(first, on="root", how="left", maintain_order="left")
-    sample = drops.select("ref", "root").bottom_k(SAMPLES, by=pl.col("ref").hash(0))
-    dropped = _first_texts(work, sample["ref"].sort()).select(pl.col("root").alias("ref"), pl.col("text").alias("gone"))
+    # References follow the order of digests, so that the first ones are a fair sample.
+    sample = drops.select("ref", "root").head(SAMPLES)
+    dropped = _first_texts(work, sample["ref"]).select(pl.col("root").alias("ref"), pl.col("text").alias("gone"))
     shown = sample.join(dropped, on="ref").join(first, on="root").sort("ref")
     return {
         "largest": [[size, text[:SHOWN]] for size, text in largest.select("len", "text").iter_rows()],
@@ -105,12 +107,20 @@ def _spread_by(work: Work, folder: str, table: pl.DataFrame, ref: str) -> None:
 
 def write_drops(work: Work, plan: Plan, path: Path) -> None:
     """Write which text each near duplicate gave way to: `key` and `kept`, digests of 16 bytes, sorted by `key`."""
+    waiting = DROPPED.empty_table()
     with pq.ParquetWriter(path, DROPPED, compression="zstd") as writer:
         for bucket in range(plan.buckets):
             drops = work.get(["drops"], bucket, DROPS)
             keys = work.get([f"unique/{bucket:04}"], 0, UNIQUE).select("k0", "k1")[places_of(drops["ref"].to_numpy())]
             columns = (keys.to_numpy(), drops.select("root_k0", "root_k1").to_numpy())
-            writer.write_table(pa.table([_as_bytes(column) for column in columns], schema=DROPPED))
+            more = pa.table([_as_bytes(column) for column in columns], schema=DROPPED)
+            waiting = pa.concat_tables([waiting, more])
+            # Row groups must not depend on the number of buckets.
+            whole = len(waiting) - len(waiting) % DROPPED_GROUP
+            if whole:
+                writer.write_table(waiting.slice(0, whole), row_group_size=DROPPED_GROUP)
+                waiting = waiting.slice(whole).combine_chunks()
+        writer.write_table(waiting)
 
 
 def _as_bytes(keys: np.ndarray[Any, Any]) -> pa.Array:

@@ -37,6 +37,8 @@ class Plan:
     buckets: int
     """Into so many parts the texts are spread by the first bits of their key; a power of two."""
     rows_per_shard: int
+    rows_collected: int = 1 << 20
+    """Rows of a piece that wait in memory before they are written."""
     sample_rows: int = 0
     """The most rows that are read of a piece; 0 for all."""
 
@@ -57,7 +59,8 @@ class Plan:
             stamps: one a file, which changes when the file does.
         """
         # What was done before a damaged file was met is good, whether such files are skipped or not.
-        plan = replace(self, skip_bad_files=False)
+        # Work that is cut finer than it need be now is as good.
+        plan = replace(self, skip_bad_files=False, buckets=1, rows_collected=1)
         return hashlib.sha256(json.dumps([plan.to_json(), stamps, code_digest(CODE)]).encode()).hexdigest()
 
     def to_json(self) -> str:

@@ -28,8 +28,6 @@ SCHEMA: dict[str, Any] = {
 }
 """`k0` and `k1` are the first 16 bytes of the SHA-256 of the text's key: what makes it the same text, and its place in
 the set's order. `label`, `file` and `row` say where it came from."""
-FLUSH = 1 << 20
-"""Rows that are collected before they are written."""
 
 
 def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
                 rows_read += batch.height
                 kept = row_steps(batch, plan.rules, plan.unsafe_words, funnel)
                 waiting.append(_keyed(kept, plan.rules.order.seed, label, piece.file))
-                if sum(table.height for table in waiting) >= FLUSH:
+                if sum(table.height for table in waiting) >= plan.rows_collected:
                     _write(work, f"scan/{number:06}/{chunks:04}", waiting, plan.buckets)
                     waiting = []
                     chunks += 1

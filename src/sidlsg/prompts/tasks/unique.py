@@ -50,10 +50,11 @@ def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     ]
     texts = _first_of_equal(work.get(names, bucket, SCHEMA), plan, funnel)
     texts = _by_tokens(texts, plan, funnel)
+    texts = texts.with_columns(_words=same_words_keys(texts["text"]))
     texts = _without_held_out(texts, plan, work, funnel)
-    work.put(f"unique/{bucket:04}", {0: texts})
+    work.put(f"unique/{bucket:04}", {0: texts.drop("_words")})
     if plan.rules.duplicates.similarity:
-        bands = _bands(texts, bucket)
+        bands = _bands(texts["_words"], bucket)
         spread(work, f"bands/{bucket:04}", bands, bucket_of(bands["band"].to_numpy(), plan.buckets))
     return {"funnel": funnel.to_dict()}
 
@@ -121,20 +122,20 @@ def _without_held_out(texts: pl.DataFrame, plan: Plan, work: Work, funnel: Funne
     rule = plan.rules.held_out
     if not plan.held_out:
         return texts
-    captions = pl.Series(plan.held_out, dtype=pl.String)
+    captions = clean_captions(plan.held_out)
     if rule.words or rule.content_words:
-        table = texts.with_columns(words=same_words_keys(texts["text"]), content=content_words_keys(texts["text"]))
+        table = texts.with_columns(_content=content_words_keys(texts["text"]))
         found = pl.lit(False)
         if rule.words:
-            found |= pl.col("words").is_in(caption_keys(plan.held_out).implode())
+            found |= pl.col("_words").is_in(caption_keys(plan.held_out).implode())
         if rule.content_words:
-            found |= pl.col("content").is_in(content_words_keys(captions).implode())
-        texts = funnel.count("held_out", table, ~found).drop("words", "content")
+            found |= pl.col("_content").is_in(content_words_keys(captions).implode())
+        texts = funnel.count("held_out", table, ~found).drop("_content")
     if rule.similarity:
         index = _index(work, plan)
         nearest, similarity = [], []
         for batch in texts.iter_slices(BATCH):
-            where, how = index.matches(same_words_keys(batch["text"]), rule.similarity)
+            where, how = index.matches(batch["_words"], rule.similarity)
             nearest.append(where)
             similarity.append(how)
         where = np.concatenate(nearest) if nearest else np.zeros(0, np.int64)
@@ -162,17 +163,22 @@ def _own_index(captions: tuple[str, ...]) -> HeldOutIndex:
         return HeldOutIndex.open(Path(folder))
 
 
+def clean_captions(captions: tuple[str, ...]) -> pl.Series:
+    """Evaluation captions, cleaned as texts are."""
+    return clean_all(pl.Series(captions, dtype=pl.String))
+
+
 def caption_keys(captions: tuple[str, ...]) -> pl.Series:
     """The words keys of evaluation captions."""
-    return same_words_keys(clean_all(pl.Series(captions, dtype=pl.String)))
+    return same_words_keys(clean_captions(captions))
 
 
-def _bands(texts: pl.DataFrame, bucket: int) -> pl.DataFrame:
+def _bands(words: pl.Series, bucket: int) -> pl.DataFrame:
     parts = []
-    first = bucket << REF_BITS
-    for batch in texts.iter_slices(BATCH):
-        keys = band_keys(signatures(*shingles(same_words_keys(batch["text"]))), *NEAR_DUPLICATES)
-        refs = np.tile(np.arange(first, first + batch.height, dtype=np.uint64), NEAR_DUPLICATES[0])
-        first += batch.height
+    for start in range(0, len(words), BATCH):
+        batch = words.slice(start, BATCH)
+        keys = band_keys(signatures(*shingles(batch)), *NEAR_DUPLICATES)
+        first = (bucket << REF_BITS) + start
+        refs = np.tile(np.arange(first, first + len(batch), dtype=np.uint64), NEAR_DUPLICATES[0])
         parts.append(pl.DataFrame({"band": keys.T.ravel(), "ref": refs}, schema=BANDS))
     return pl.concat(parts) if parts else pl.DataFrame(schema=BANDS)

@@ -19,6 +19,8 @@ from sidlsg.storage import sha256_file
 
 TOP_WORDS = 2000
 """Words of a shard that are counted on: the most frequent ones."""
+LARGEST_SCORE = 1000.0
+"""Scores beyond this, on either side, are counted with it."""
 KEPT_SAMPLES = 50
 """The set's order is that of a digest, so that the first prompts are a fair sample."""
 
@@ -104,7 +106,9 @@ def _statistics(texts: pl.DataFrame) -> dict[str, Any]:
     """Histograms that add up over shards."""
     words = texts.select(pl.col("text").str.split(" ").alias("word"))
     top = words.explode("word").select(pl.col("word").str.to_lowercase().value_counts(sort=True)).head(TOP_WORDS)
-    scores = texts.select((pl.col("score") * 10).floor().cast(pl.Int64).alias("score")).drop_nulls()
+    # A score may be any number, and a histogram of a few prompts beside millions of empty bars shows nothing.
+    tenths = (pl.col("score").cast(pl.Float64).clip(-LARGEST_SCORE, LARGEST_SCORE) * 10).floor().cast(pl.Int64)
+    scores = texts.select(tenths.alias("score")).drop_nulls()
     return {
         "tokens": _histogram(texts["tokens"]),
         "words": _histogram(words["word"].list.len()),
