@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, Protocol
@@ -61,8 +61,9 @@ class Processes:
 
     def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
         """See `Engine`."""
-        waiting = {self._pool.submit(run_task, place, task): task for task in tasks}
+        waiting: dict[Future[None], Task] = {}
         try:
+            waiting.update((self._pool.submit(run_task, place, task), task) for task in tasks)
             for future in as_completed(waiting):
                 future.result()
                 done(waiting[future])

@@ -1,0 +1,103 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.prompts.curate import Execution, curate
+from sidlsg.prompts.explain import explain
+from sidlsg.prompts.rules import BalanceRule, CurationRules
+from sidlsg.records import PromptSet
+
+HELD_OUT = ["The man’s red hat on a wooden table", "Two dogs running along the beach"]
+ROWS = [
+    ("a large painting of mountains at dawn with a quiet lake and some trees", 7.0),  # 0: near 3, whose digest is lower
+    ("A Large Painting of Mountains at Dawn with a Quiet Lake and Some Trees", 6.5),  # 1: the same text
+    ("a large painting of mountains at  dawn with a quiet lake and some trees", 5.0),  # 2: below the cut
+    ("a LARGE painting of the mountains at dawn with a quiet lake and some trees", 8.0),  # 3: kept
+    ("the mans red hat on a wooden table", 7.0),  # 4: held out, its words
+    ("the man's red hats on the wooden tables", 7.0),  # 5: held out, its words of meaning
+    ("two dogs running along the beach today", 7.0),  # 6: like one that is held out
+    ("<b></b>", 7.0),  # 7: nothing after cleaning
+    ("IMG_1234.jpg", 7.0),  # 8: junk
+    ("two words", 7.0),  # 9: short
+    (None, 7.0),  # 10: no text
+    (" ".join(f"xq{number}zjk" for number in range(40)), 7.0),  # 11: many tokens
+    ("a bowl of fresh fruit", 7.0),  # 12: kept
+    ("A Bowl of Fresh Fruit", 6.5),  # 13: the same text with a lower score
+]
+RULES = CurationRules()
+
+
+@pytest.fixture
+def made(write_table, tmp_path):
+    texts, scores = zip(*ROWS, strict=True)
+    source = write_table(texts, scores)
+    # Two shards, so that the right one has to be found.
+    curate(source, tmp_path / "out", RULES, HELD_OUT, Execution(rows_per_shard=1))
+    return tmp_path / "out"
+
+
+def told(made, row):
+    return " / ".join(explain(f"in.parquet:{row}", made, HELD_OUT))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (2, "dropped by score, which keeps a score of at least 6: score 5.0"),
+        (7, "dropped by clean"),
+        (8, "dropped by junk, .*: file name"),
+        (9, "dropped by length, which keeps 3 to 60 words: 2 words"),
+        (10, "no text / dropped by text"),
+        (11, "dropped by tokens, which keeps 1 to 75 tokens: it has [1-9]"),
+        (4, "dropped by held_out: it has the words of \"The man's red hat"),
+        (5, "dropped by held_out: it has the meaning words of"),
+        (6, 'dropped by held_out_near: similarity 0.[789]. to "Two dogs'),
+    ],
+)
+def test_the_step_and_its_reason_are_named(made, row, words):
+    assert re.search(words, told(made, row))
+
+
+def test_a_kept_row_and_those_that_gave_way_to_it(made):
+    record = PromptSet.load(made)
+    assert len(record.shards) == record.count == 2
+    kept = {row: told(made, row) for row in (3, 12)}
+    number = {row: int(line.rpartition("kept: it is prompt ")[2]) for row, line in kept.items()}
+    assert sorted(number.values()) == [0, 1]
+    for row in (0, 1):
+        assert re.search(rf"near_duplicates: its group has prompt {number[3]}, .*similarity 0\.9", told(made, row))
+    assert f"dropped by duplicates: 2 rows have this text, and prompt {number[12]}" in told(made, 13)
+    assert told(made, 13).endswith("was taken from in.parquet:12")
+    text, rest = explain(str(number[12]), made, HELD_OUT)
+    assert text == f'prompt {number[12]}: "a bowl of fresh fruit"'
+    assert rest == "5 tokens, score 7.000, from in, in.parquet:12, 2 rows have its text"
+
+
+def test_a_row_that_balance_dropped(write_table, tmp_path):
+    source = write_table([f"{word} is a word for something" for word in ("zebra", "quilt", "lighthouse", "volcano")])
+    rules = replace(RULES, balance=BalanceRule(maximum_per_bin=1, bin_tokens=75))
+    curate(source, tmp_path / "out", rules, ["something else"])
+    found = [" / ".join(explain(f"in.parquet:{row}", tmp_path / "out", ["something else"])) for row in range(4)]
+    assert sum("kept" in line for line in found) == 1
+    assert sum("dropped by balance" in line for line in found) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("other.parquet:1", r"no row of .*; give FILE:ROW with a file of its manifest \(in.parquet\), or an id"),
+        ("in.parquet", "give FILE:ROW"),
+        ("in.parquet:999", "in.parquet"),
+        ("7", "has no prompt 7; its ids go from 0 to 1"),
+    ],
+)
+def test_what_is_no_row_is_refused(made, row, message):
+    with pytest.raises(InputError, match=message):
+        explain(row, made, HELD_OUT)
+
+
+def test_another_held_out_list_is_refused(made):
+    with pytest.raises(InputError, match="another held-out list"):
+        explain("in.parquet:0", made, ["a cat"])
