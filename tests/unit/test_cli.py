@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -251,6 +252,36 @@ def test_prompts_are_curated_from_the_command_line(sidlsg: Run, prompts: Path, t
     record = PromptSet.load(tmp_path / "out")
     assert out.splitlines()[-1] == f"{record.count:,} prompts in out"
     assert record.count == record.funnel[-1].rows_out > 0
+
+
+def test_a_dry_run_prints_the_funnel_and_writes_nothing(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    code, out, errors = sidlsg("curate", "--source", str(prompts), "--dry-run", "--sample", "10")
+    assert (code, errors) == (0, "")
+    assert re.search(r"^read +10 -> +10$", out, re.MULTILINE)
+    assert tree(tmp_path) == before
+
+
+def test_rules_are_printed_as_a_file_that_can_be_given(sidlsg: Run, tmp_path: Path) -> None:
+    code, out, errors = sidlsg("curate", "--print-rules", "--set", "score.minimum=5.5")
+    assert (code, errors) == (0, "")
+    (tmp_path / "rules.toml").write_text(out)
+    code, again, _ = sidlsg("curate", "--print-rules", "--rules", "rules.toml")
+    assert (code, again) == (0, out)
+    assert "minimum = 5.5" in out
+
+
+def test_a_row_is_explained_from_the_command_line(sidlsg: Run, prompts: Path) -> None:
+    sidlsg("curate", "--source", str(prompts), "--output", "set")
+    code, out, errors = sidlsg("curate", "--output", "set", "--explain", f"{prompts.name}:0")
+    assert (code, errors) == (0, "")
+    assert re.search("kept|dropped by", out)
+
+
+def test_curation_without_an_output_says_what_to_give(refused: Callable[..., None]) -> None:
+    refused("give the folder of the prompt set, or --dry-run", "curate")
+    refused("copy the set to a folder", "curate", "--output", "s3://bucket/set", "--explain", "1")
+    refused("so --work must name a place", "curate", "--output", "out", "--engine", "ray:auto")
 
 
 def test_prompts_are_encoded_from_the_command_line(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sidlsg.progress import Meter
 from sidlsg.prompts.engine.engines import Engine, Inline, open_engine
 from sidlsg.prompts.finish import finish, require_prompts
 from sidlsg.prompts.made import Made
+from sidlsg.prompts.output import check_apart, check_output
 from sidlsg.prompts.place import work_place
 from sidlsg.prompts.prepare import make_plan, stamps
 from sidlsg.prompts.rules import CurationRules
@@ -24,7 +25,6 @@ from sidlsg.prompts.tasks.plan import PLAN_FILE, Plan
 from sidlsg.prompts.tasks.unique import prepare_held_out
 from sidlsg.prompts.tasks.work import Task, Work
 from sidlsg.records import PromptSet
-from sidlsg.storage import refuse_foreign, refuse_inside
 from sidlsg.store import S3
 
 MEGABYTE = 1e6
@@ -82,19 +82,15 @@ def curate(
     """
     places = [str(sources)] if isinstance(sources, Path) else list(sources)
     target = str(output)
-    if not target.startswith(S3):
-        # Before the sources are read, which can take long.
-        refuse_foreign(Path(target), PromptSet.FILE)
+    # Before the sources are read, which can take long.
+    check_output(target)
     if execution.engine.startswith("ray:") and not execution.work:
         raise InputError(
             f"engine {execution.engine} is a cluster, so --work must name a place that all its machines reach: an "
             f"{S3} prefix or a folder on a shared disk"
         )
     plan = _plan(places, rules, held_out, execution)
-    if not target.startswith(S3):
-        for file in plan.files:
-            if file.is_local:
-                refuse_inside(Path(target), source=Path(file.place))
+    check_apart(target, execution.work, [file.place for file in plan.files])
     with work_place(target, execution.work, plan.key(stamps(plan))) as place:
         work, plan = begin(place, plan)
         engine = open_engine(execution.engine, execution.workers)
@@ -117,7 +113,7 @@ def preview(
         sources: as for `curate`.
         rules: what a row must have.
         held_out: evaluation captions.
-        rows: the most to read, spread over the sources.
+        rows: about how many to read, spread over the sources.
         execution: how it runs.
 
     Raises:

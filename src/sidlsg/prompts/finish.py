@@ -7,8 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sidlsg.errors import ContentError, InputError
+from sidlsg.errors import ContentError
 from sidlsg.prompts.made import MANIFEST, STATISTICS, Made, to_json
+from sidlsg.prompts.output import check_output
 from sidlsg.prompts.place import NothingLeftError
 from sidlsg.prompts.tasks.near import write_drops
 from sidlsg.prompts.tasks.plan import Plan
@@ -102,13 +103,9 @@ def _explain(work: Work, plan: Plan, made: Made, folder: Path) -> None:
 
 
 def _to_s3(work: Work, plan: Plan, made: Made, output: str) -> PromptSet:
+    check_output(output)
     store = open_store(output)
     there = store.names()
-    if there and PromptSet.FILE not in there:
-        raise InputError(
-            f"output {output} holds something else (no {PromptSet.FILE} in it); "
-            "give a prefix that is new, empty or an earlier output"
-        )
     # A reader looks for the record first: without it, what is being replaced is no prompt set.
     records = [f"{cut_folder(cut)}{PromptSet.FILE}" for cut in plan.cuts]
     store.delete([name for name in there if name.endswith(PromptSet.FILE)])

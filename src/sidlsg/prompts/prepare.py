@@ -19,6 +19,8 @@ ROWS_PER_PIECE = 1 << 20
 """What a task reads: some seconds of work."""
 WORKER_GB = 0.4
 """What a worker takes before it has any rows: Python, Polars, Arrow, and a batch on its way."""
+LEAST_SAMPLED = 4096
+"""Rows that a sample takes of a piece, where there are that many: fewer would cost more to reach than to read."""
 BYTES_PER_ROW = 500
 """What a row takes that waits to be written, with the copy that is sorted."""
 BYTES_PER_TEXT = 1300
@@ -46,7 +48,7 @@ def make_plan(
         memory_gb: what all of them may take, in 10⁹ bytes; more rows then become more and smaller tasks.
         rows_per_shard: the most prompts in one shard.
         skip_bad_files: leave out what cannot be read, and list it.
-        sample: the most rows to read in all, spread over the inputs; 0 for everything.
+        sample: about how many rows to read in all, spread over the inputs; 0 for everything.
 
     Raises:
         InputError: an input or a number cannot be used.
@@ -67,8 +69,9 @@ def make_plan(
     if not pieces:
         reason = f"; the first: {bad[0].reason}" if bad else ""
         raise InputError(f"no file of {', '.join(sources)} can be used{reason}")
+    limit = 0
     if sample:
-        pieces = _spread_sample(pieces, sample)
+        pieces, limit = _spread_sample(pieces, sample)
     rows = sum(min(piece.rows, sample or piece.rows) for piece in pieces)
     return Plan(
         files=tuple(files),
@@ -81,7 +84,7 @@ def make_plan(
         buckets=_buckets(rows, memory_gb / workers),
         rows_collected=min(ROWS_PER_PIECE, int(_room(memory_gb / workers) / BYTES_PER_ROW)),
         rows_per_shard=rows_per_shard,
-        sample_rows=max(1, sample // len(pieces)) if sample else 0,
+        sample_rows=limit,
     )
 
 
@@ -114,10 +117,25 @@ def _usable(files: list[InputFile], rules: CurationRules, skip: bool) -> tuple[l
     return good, bad
 
 
-def _spread_sample(pieces: list[Piece], sample: int) -> list[Piece]:
-    """Some pieces, evenly spread."""
-    count = min(len(pieces), max(1, sample // 4096))
-    return [pieces[index * len(pieces) // count] for index in range(count)]
+def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:
+    """Some pieces, evenly spread, and how many rows of each together make the sample; 0 for all rows of all."""
+    full = [piece for piece in pieces if piece.rows]
+    count = min(len(full), max(1, sample // LEAST_SAMPLED))
+    while True:
+        chosen = [full[index * len(full) // count] for index in range(count)]
+        if sum(piece.rows for piece in chosen) >= sample:
+            break
+        if count == len(full):
+            return pieces, 0
+        count = min(len(full), 2 * count)
+    # Small pieces give all that they have, and larger ones make up for it.
+    left, rows = sample, sorted(piece.rows for piece in chosen)
+    for index, has in enumerate(rows):
+        share = math.ceil(left / (len(rows) - index))
+        if has >= share:
+            return chosen, share
+        left -= has
+    return chosen, 0
 
 
 def _buckets(rows: int, worker_gb: float) -> int:

@@ -79,7 +79,9 @@ def _keep_lowest(samples: dict[int, list[str]], dropped: pl.DataFrame, why: pl.E
     bound = max(samples) if len(samples) >= SAMPLES else 2**64
     # Null texts are dropped as well, and there is nothing to show of them.
     hashed = dropped.with_columns(_digest=pl.col("text").hash(0)).filter(pl.col("text").is_not_null())
-    lowest = hashed.filter(pl.col("_digest") < bound).bottom_k(SAMPLES, by="_digest")
+    # One text may be in many rows.
+    low = hashed.filter(pl.col("_digest") < bound).unique("_digest", keep="first", maintain_order=True)
+    lowest = low.bottom_k(SAMPLES, by="_digest")
     for text, note, digest in lowest.select("text", why.alias("_why"), "_digest").iter_rows():
         samples[digest] = [text[:SHOWN], note or ""]
     for digest in sorted(samples)[SAMPLES:]:
