@@ -184,7 +184,7 @@ def test_shards_split_the_same_order(write_table, tmp_path):
 WORDS = st.lists(st.sampled_from(["red", "Red", "RED", "dog", "dog.", "&amp;", "ß", "SS", "“dog”"]), max_size=5)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8, deadline=None)
 @given(st.lists(WORDS.map(" ".join), max_size=25), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_neither_the_set_nor_its_order(write_table, tmp_path, texts, chance):
     texts = ["always one prompt", *texts]
