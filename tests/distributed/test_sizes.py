@@ -85,6 +85,7 @@ def test_two_processes_go_on_from_s3(workers: Workers, s3_place: str) -> None:
     assert distance(whole.tensors, ended.tensors) == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("two")
 def test_four_processes_train_the_same_student_and_go_on_from_what_two_saved(
     alone: Outcome, workers: Workers, saved: Path, first_weights: dict[str, Tensor]

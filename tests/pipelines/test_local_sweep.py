@@ -20,6 +20,7 @@ TEXTS = ["none", "lsg kappa=1.5"]
 ROUND = ["distil", "register", "evaluate"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("as_code")
 def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     changes: str, images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
