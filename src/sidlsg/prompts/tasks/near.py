@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 from sidlsg.prompts.near.candidates import candidate_pairs
 from sidlsg.prompts.near.groups import connected
 from sidlsg.prompts.near.jaccard import jaccard_of_keys
+from sidlsg.prompts.near.minhash import HASHES
+from sidlsg.prompts.near.sketch import alike
 from sidlsg.prompts.tasks.funnel import SAMPLES, SHOWN
 from sidlsg.prompts.tasks.plan import Plan, bucket_names
 from sidlsg.prompts.tasks.scan import spread
-from sidlsg.prompts.tasks.unique import BANDS, BATCH, REF_BITS, UNIQUE, places_of, texts_of
+from sidlsg.prompts.tasks.unique import BANDS, BATCH, REF_BITS, SKETCHES, UNIQUE, places_of, texts_of
 from sidlsg.prompts.tasks.work import Work
 from sidlsg.prompts.text.keys import same_words_keys
 
 PAIRS: dict[str, Any] = {"low": pl.UInt64, "high": pl.UInt64}
-LEFT: dict[str, Any] = {**PAIRS, "key": pl.String}
+LEFT: dict[str, Any] = {**PAIRS, **SKETCHES, "key": pl.String}
 EDGES: dict[str, Any] = {**PAIRS, "similarity": pl.Float64}
 DROPS: dict[str, Any] = {"ref": pl.UInt64, "root": pl.UInt64, "root_k0": pl.UInt64, "root_k1": pl.UInt64}
 DROPPED = pa.schema([("key", pa.binary(16)), ("kept", pa.binary(16))])
@@ -44,14 +46,22 @@ def left(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     """Put the lower text beside the pairs of one bucket; they go to `left/BUCKET` by the
     bucket of the higher text."""
     table = work.get(bucket_names("pairs", plan.buckets), bucket, PAIRS).unique().sort("low", "high")
-    texts = texts_of(work, bucket)[places_of(table["low"].to_numpy())]
-    _spread_by(work, f"left/{bucket:04}", table.with_columns(key=same_words_keys(texts)), "high")
+    places = places_of(table["low"].to_numpy())
+    keys = same_words_keys(texts_of(work, bucket)[places])
+    table = table.hstack(_sketches_of(work, bucket)[places]).with_columns(key=keys)
+    _spread_by(work, f"left/{bucket:04}", table, "high")
     return {}
 
 
 def verify(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     """Keep the pairs of one bucket that are as similar as the rules ask, in `edges/BUCKET`."""
     table = work.get(bucket_names("left", plan.buckets), bucket, LEFT).sort("high", "low")
+    candidates = table.height
+    high = places_of(table["high"].to_numpy())
+    low = np.arange(candidates)
+    # Most candidates are far from alike, which sketches tell for a small part of what an exact comparison costs.
+    ours, theirs = (_words_of(part) for part in (table, _sketches_of(work, bucket)))
+    table = table[alike(ours, theirs, low, high, plan.rules.duplicates.similarity, HASHES)]
     texts = texts_of(work, bucket)
     edges = []
     for batch in table.iter_slices(BATCH):
@@ -60,7 +70,16 @@ def verify(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
         scored = batch.select("low", "high", similarity=pl.Series(similarity, dtype=pl.Float64))
         edges.append(scored.filter(pl.col("similarity") >= plan.rules.duplicates.similarity))
     work.put(f"edges/{bucket:04}", {0: pl.concat(edges)} if edges else {})
-    return {"candidates": table.height}
+    return {"candidates": candidates, "compared": table.height}
+
+
+def _sketches_of(work: Work, bucket: int) -> pl.DataFrame:
+    return work.get([f"sketches/{bucket:04}"], 0, SKETCHES)
+
+
+def _words_of(table: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """The sketches of a table, [3, n]."""
+    return np.stack([table[name].to_numpy() for name in SKETCHES])
 
 
 def groups(work: Work, plan: Plan, number: int) -> dict[str, Any]:

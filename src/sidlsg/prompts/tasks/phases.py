@@ -45,7 +45,7 @@ PHASES = (
     Phase(name="unique", run=unique, count=_a_bucket, spent=("scan/",)),
     Phase(name="pairs", run=near.pairs, count=_a_bucket, needed=_similar, spent=("bands/",)),
     Phase(name="left", run=near.left, count=_a_bucket, needed=_similar, spent=("pairs/",)),
-    Phase(name="verify", run=near.verify, count=_a_bucket, needed=_similar, spent=("left/",)),
+    Phase(name="verify", run=near.verify, count=_a_bucket, needed=_similar, spent=("left/", "sketches/")),
     Phase(name="groups", run=near.groups, count=lambda *_: 1, needed=_similar, spent=("edges/",)),
     Phase(name="settle", run=settle, count=_a_bucket),
     Phase(name="trim", run=trim, count=_a_bucket, needed=lambda plan: plan.rules.balance.maximum_per_bin > 0),

@@ -13,6 +13,7 @@ import polars as pl
 from sidlsg.prompts.near.held_out_index import HeldOutIndex
 from sidlsg.prompts.near.minhash import NEAR_DUPLICATES, band_keys, signatures
 from sidlsg.prompts.near.shingles import shingles
+from sidlsg.prompts.near.sketch import WORDS, sketches
 from sidlsg.prompts.tasks.funnel import Funnel
 from sidlsg.prompts.tasks.plan import Plan
 from sidlsg.prompts.tasks.scan import SCHEMA, bucket_of, spread
@@ -24,6 +25,8 @@ from sidlsg.prompts.text.tokens import token_counts
 UNIQUE: dict[str, Any] = {**SCHEMA, "tokens": pl.UInt32, "copies": pl.UInt32}
 """`copies` says how many rows had the text."""
 BANDS: dict[str, Any] = {"band": pl.UInt64, "ref": pl.UInt64}
+SKETCHES: dict[str, Any] = dict.fromkeys((f"s{word}" for word in range(WORDS)), pl.UInt64)
+"""In the order of the bucket's texts."""
 REF_BITS = 40
 """A text's reference is its bucket, shifted by so many bits, and its place in the bucket: references rise with keys."""
 INDEX = "held_out_index"
@@ -34,7 +37,8 @@ BATCH = 1 << 17
 def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     """Make one sorted table of a bucket's different texts, `unique/BUCKET`.
 
-    Their bands, by which near duplicates find each other, go to `bands/BUCKET` by the band's own bucket.
+    Sketches of them go to `sketches/BUCKET`. Their bands, by which near duplicates find each other, go to
+    `bands/BUCKET` by the band's own bucket.
 
     Returns:
         The funnel.
@@ -54,7 +58,8 @@ def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     texts = _without_held_out(texts, plan, work, funnel)
     work.put(f"unique/{bucket:04}", {0: texts.drop("_words")})
     if plan.rules.duplicates.similarity:
-        bands = _bands(texts["_words"], bucket)
+        bands, sketched = _bands(texts["_words"], bucket)
+        work.put(f"sketches/{bucket:04}", {0: sketched})
         spread(work, f"bands/{bucket:04}", bands, bucket_of(bands["band"].to_numpy(), plan.buckets))
     return {"funnel": funnel.to_dict()}
 
@@ -173,12 +178,15 @@ def caption_keys(captions: tuple[str, ...]) -> pl.Series:
     return same_words_keys(clean_captions(captions))
 
 
-def _bands(words: pl.Series, bucket: int) -> pl.DataFrame:
-    parts = []
+def _bands(words: pl.Series, bucket: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The bands and the sketches of texts."""
+    bands, sketched = [pl.DataFrame(schema=BANDS)], [pl.DataFrame(schema=SKETCHES)]
     for start in range(0, len(words), BATCH):
         batch = words.slice(start, BATCH)
-        keys = band_keys(signatures(*shingles(batch)), *NEAR_DUPLICATES)
+        hashes = signatures(*shingles(batch))
+        keys = band_keys(hashes, *NEAR_DUPLICATES)
         first = (bucket << REF_BITS) + start
         refs = np.tile(np.arange(first, first + len(batch), dtype=np.uint64), NEAR_DUPLICATES[0])
-        parts.append(pl.DataFrame({"band": keys.T.ravel(), "ref": refs}, schema=BANDS))
-    return pl.concat(parts) if parts else pl.DataFrame(schema=BANDS)
+        bands.append(pl.DataFrame({"band": keys.T.ravel(), "ref": refs}, schema=BANDS))
+        sketched.append(pl.DataFrame(dict(zip(SKETCHES, sketches(hashes), strict=True)), schema=SKETCHES))
+    return pl.concat(bands), pl.concat(sketched)
