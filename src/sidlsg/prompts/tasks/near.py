@@ -94,29 +94,29 @@ def groups(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     drops = pl.DataFrame({"ref": refs, "root": roots}, schema={"ref": pl.UInt64, "root": pl.UInt64})
     sizes = drops.group_by("root").len().sort(["len", "root"], descending=[True, False]).head(LARGEST)
     drops = drops.filter(pl.col("ref") != pl.col("root"))
-    first = _first_texts(work, drops["root"].unique().sort())
-    drops = drops.join(first.select("root", root_k0="k0", root_k1="k1"), on="root", how="left").sort("ref")
+    # Their keys alone: the texts of all groups would not fit where there are many.
+    keys = _rows_of(work, drops["root"].unique().sort(), ("k0", "k1")).rename({"k0": "root_k0", "k1": "root_k1"})
+    drops = drops.join(keys.rename({"ref": "root"}), on="root", how="left").sort("ref")
     _spread_by(work, "drops", drops, "ref")
-    largest = sizes.join(first, on="root", how="left", maintain_order="left")
     # References follow the order of digests, so that the first ones are a fair sample.
     sample = drops.select("ref", "root").head(SAMPLES)
-    dropped = _first_texts(work, sample["ref"]).select(pl.col("root").alias("ref"), pl.col("text").alias("gone"))
-    shown = sample.join(dropped, on="ref").join(first, on="root").sort("ref")
+    shown = pl.concat([sample["ref"], sample["root"], sizes["root"]]).unique().sort()
+    text = dict(_rows_of(work, shown, ("text",)).iter_rows())
     return {
-        "largest": [[size, text[:SHOWN]] for size, text in largest.select("len", "text").iter_rows()],
-        "samples": [[gone[:SHOWN], text[:SHOWN]] for gone, text in shown.select("gone", "text").iter_rows()],
+        "largest": [[size, text[root][:SHOWN]] for root, size in sizes.select("root", "len").iter_rows()],
+        "samples": [[text[ref][:SHOWN], text[root][:SHOWN]] for ref, root in sample.iter_rows()],
     }
 
 
-def _first_texts(work: Work, roots: pl.Series) -> pl.DataFrame:
-    """Key and text of some references: `root`, `k0`, `k1`, `text`."""
-    values = roots.to_numpy()
+def _rows_of(work: Work, refs: pl.Series, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Some columns of the texts of rising references, beside `ref`."""
+    values = refs.to_numpy()
     buckets = values >> np.uint64(REF_BITS)
-    tables = [pl.DataFrame(schema={"root": pl.UInt64, "k0": pl.UInt64, "k1": pl.UInt64, "text": pl.String})]
+    tables = [pl.DataFrame(schema={"ref": pl.UInt64, **{name: UNIQUE[name] for name in columns}})]
     for bucket in np.unique(buckets):
         mine = values[buckets == bucket]
-        table = work.get([f"unique/{bucket:04}"], 0, UNIQUE).select("k0", "k1", "text")
-        tables.append(table[places_of(mine)].select(pl.Series("root", mine, pl.UInt64), "k0", "k1", "text"))
+        table = work.get([f"unique/{bucket:04}"], 0, UNIQUE).select(columns)
+        tables.append(table[places_of(mine)].select(pl.Series("ref", mine, pl.UInt64), *columns))
     return pl.concat(tables)
 
 
