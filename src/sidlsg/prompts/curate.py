@@ -15,7 +15,7 @@ from sidlsg.progress import Meter
 from sidlsg.prompts.engine.engines import Engine, Inline, open_engine
 from sidlsg.prompts.finish import finish, require_prompts
 from sidlsg.prompts.made import Made
-from sidlsg.prompts.output import check_apart, check_output
+from sidlsg.prompts.output import check_apart, check_output, check_outside
 from sidlsg.prompts.place import work_place
 from sidlsg.prompts.prepare import make_plan, stamps
 from sidlsg.prompts.rules import CurationRules
@@ -84,6 +84,7 @@ def curate(
     target = str(output)
     # Before the sources are read, which can take long.
     check_output(target)
+    check_outside(target, places)
     if execution.engine.startswith("ray:") and not execution.work:
         raise InputError(
             f"engine {execution.engine} is a cluster, so --work must name a place that all its machines reach: an "

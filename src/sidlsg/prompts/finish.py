@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from sidlsg.prompts.tasks.work import Work
 from sidlsg.prompts.tasks.write import cut_folder
 from sidlsg.records import PromptSet
 from sidlsg.report.curation import write_summary
-from sidlsg.storage import atomic_folder, atomic_write, sha256_file
+from sidlsg.storage import atomic_folder, atomic_write, copy_verified, sha256_file
 from sidlsg.store import S3, open_store
 
 NEAR_DUPLICATES = "near_duplicates.parquet"
@@ -90,7 +89,7 @@ def _take(work: Work, name: str, target: Path) -> None:
         os.link(work.folder / name, target)
     except OSError:
         # Another disk, or one that knows no links.
-        shutil.copyfile(work.folder / name, target)
+        copy_verified(work.folder / name, target, "")
 
 
 def _explain(work: Work, plan: Plan, made: Made, folder: Path) -> None:

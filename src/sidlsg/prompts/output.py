@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.prompts.source.inputs import absolute
 from sidlsg.records import PromptSet
 from sidlsg.storage import refuse_foreign, refuse_inside
 from sidlsg.store import S3, open_store
@@ -40,3 +41,19 @@ def check_apart(output: str, work: str, sources: Iterable[str]) -> None:
             refuse_inside(Path(output), **{name: Path(place).expanduser()})
         elif f"{place.rstrip('/')}/".startswith(f"{output.rstrip('/')}/"):
             raise InputError(f"{name} {place} lies inside the output {output}, which is replaced; give another")
+
+
+def check_outside(output: str, places: Iterable[str]) -> None:
+    """Check that an output does not lie inside a source, which would have it among its files the next time.
+
+    Raises:
+        InputError: it does.
+    """
+    for given in places:
+        place = absolute(given).rpartition("=")[2]
+        if output.startswith(S3) or place.startswith(S3):
+            inside = f"{output.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
+        else:
+            inside = Path(output).resolve().is_relative_to(Path(place).resolve())
+        if inside:
+            raise InputError(f"output {output} lies inside the source {place}, which would grow by it; give another")

@@ -272,3 +272,12 @@ def test_a_large_table_streams_over_batches(tmp_path):
     rows = pq.read_table(tmp_path / "out/origins/00000.parquet").to_pylist()
     found = read_prompts(tmp_path / "out")
     assert all(row["row"] < 40000 and found[row["id"]] == texts[row["row"]] for row in rows)
+
+
+def test_an_output_inside_a_source_folder_is_refused(write_table, tmp_path):
+    (tmp_path / "data").mkdir()
+    write_table(TEXTS, name="data/in.parquet")
+    with pytest.raises(InputError, match="lies inside the source"):
+        curate(["web=" + str(tmp_path / "data")], tmp_path / "data" / "out", RULES, [])
+    with pytest.raises(InputError, match="lies inside the source"):
+        curate([str(tmp_path / "data")], tmp_path / "data" / "out", RULES, [])
