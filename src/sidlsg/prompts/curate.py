@@ -84,13 +84,13 @@ def curate(
     target = str(output)
     # Before the sources are read, which can take long.
     check_output(target)
-    check_outside(target, places)
     if execution.engine.startswith("ray:") and not execution.work:
         raise InputError(
             f"engine {execution.engine} is a cluster, so --work must name a place that all its machines reach: an "
             f"{S3} prefix or a folder on a shared disk"
         )
     plan = _plan(places, rules, held_out, execution)
+    check_outside(target, places)
     check_apart(target, execution.work, [file.place for file in plan.files])
     with work_place(target, execution.work, plan.key(stamps(plan))) as place:
         work, plan = begin(place, plan)
