@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from sidlsg.package import code_digest
@@ -33,16 +34,18 @@ class Made:
 
     def __init__(self, work: Work, plan: Plan) -> None:
         self._work, self.plan = work, plan
-        scanned = work.done("scan")
+        # What tasks found is read once: it is asked for many times, and may lie on S3.
+        self._done = cache(work.done)
+        scanned = self._done("scan")
         self.bad = {plan.pieces[number].file: result["bad"] for number, result in scanned.items() if "bad" in result}
         self._scanned = {n: r for n, r in sorted(scanned.items()) if plan.pieces[n].file not in self.bad}
-        self._groups: dict[str, Any] = work.done("groups").get(0, {})
+        self._groups: dict[str, Any] = self._done("groups").get(0, {})
 
     def funnel(self) -> dict[str, StepCount]:
         """All steps so far, in their order."""
         parts = [result["funnel"] for result in self._scanned.values()]
         for phase in ("unique", "settle", "trim"):
-            parts += [result["funnel"] for _, result in sorted(self._work.done(phase).items())]
+            parts += [result["funnel"] for _, result in sorted(self._done(phase).items())]
         steps = merged(parts)
         if "near_duplicates" in steps:
             samples = [[gone, f"like: {first}"] for gone, first in self._groups.get("samples", [])]
@@ -81,7 +84,7 @@ class Made:
     def files(self) -> dict[str, list[Any]]:
         """The output's parquet files: SHA-256 and bytes by name."""
         found: dict[str, list[Any]] = {}
-        for result in self._work.done("write").values():
+        for result in self._done("write").values():
             found |= result["files"]
         return dict(sorted(found.items()))
 
@@ -141,12 +144,12 @@ class Made:
             "top_words": _most_frequent([result["top_words"] for result in whole]),
             "largest_groups": self._groups.get("largest", []),
             "cuts": {f"{cut:g}": sum(part["rows"] for part in self._written(cut)) for cut in self.plan.cuts if cut},
-            "candidate_pairs": sum(result["candidates"] for result in self._work.done("verify").values()),
+            "candidate_pairs": sum(result["candidates"] for result in self._done("verify").values()),
             "bad_files": self.bad_files(),
         }
 
     def _written(self, cut: float | None) -> list[dict[str, Any]]:
-        results = self._work.done("write")
+        results = self._done("write")
         return [results[number] for number, shard in enumerate(shards_of(self._work, self.plan)) if shard.cut == cut]
 
 

@@ -87,7 +87,7 @@ def _prompts(given: str, rules: CurationRules) -> dict[str, str]:
     local = [file for file in files if file.is_local]
     for file in local:
         check_file(Path(file.place), file, rules)
-    digests = sorted(file_digest(Path(file.place)) for file in local)
+    digests = [file_digest(Path(file.place)) for file in local]
     # What lies on S3 is not read twice for its digest.
     digest = sources_digest(digests) if len(local) == len(files) else ""
     return {"prompts": ";".join(absolute(place) for place in places), "prompts_sha256": digest}

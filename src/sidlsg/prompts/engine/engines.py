@@ -104,7 +104,6 @@ class Ray:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
             raise InputError(f"no Ray cluster at {address!r}: {error}; give the address of one") from error
-        self.local = local
         self._task = ray.remote(num_cpus=1, max_retries=3, runtime_env={"env_vars": THREADS})(run_task)
 
     def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:

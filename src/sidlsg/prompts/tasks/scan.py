@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from sidlsg.errors import InputError
+from sidlsg.prompts.source.batches import SCHEMA as ROWS
 from sidlsg.prompts.source.batches import read_batches
 from sidlsg.prompts.source.fetch import local_copy
 from sidlsg.prompts.tasks.funnel import Funnel
@@ -68,7 +69,7 @@ def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
         return {"bad": str(error)}
     if not funnel.steps:
         # A file without rows still goes through every step, so that the funnel shows all of them.
-        row_steps(_no_rows(), plan.rules, plan.unsafe_words, funnel)
+        row_steps(ROWS.to_frame(eager=True), plan.rules, plan.unsafe_words, funnel)
     _write(work, f"scan/{number:06}/{chunks:04}", waiting, plan.buckets)
     return {"chunks": chunks + 1, "funnel": funnel.to_dict(), "rows": rows_read, "digest": digest}
 
@@ -104,11 +105,3 @@ def _keyed(rows: pl.DataFrame, seed: int, label: int, file: int) -> pl.DataFrame
 def _write(work: Work, name: str, tables: list[pl.DataFrame], buckets: int) -> None:
     table = pl.concat(tables) if tables else pl.DataFrame(schema=SCHEMA)
     spread(work, name, table, bucket_of(table["k0"].to_numpy(), buckets))
-
-
-def _no_rows() -> pl.DataFrame:
-    numbers = dict.fromkeys(("score", "punsafe", "watermark", "similarity", "width", "height"), pl.Float64)
-    return pl.DataFrame(
-        schema={"text": pl.String, "broken": pl.Boolean, **numbers, "nsfw": pl.String, "language": pl.String}
-        | {"row": pl.UInt64}
-    )
