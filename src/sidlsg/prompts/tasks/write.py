@@ -47,7 +47,10 @@ def cut_folder(cut: float | None) -> str:
 
 def shards_of(work: Work, plan: Plan) -> list[Shard]:
     """All shards that are to be written, once it is settled what is kept."""
-    counts = _counts(work, plan)
+    return _shards(plan, _counts(work, plan))
+
+
+def _shards(plan: Plan, counts: list[list[int]]) -> list[Shard]:
     found = []
     for index, cut in enumerate(plan.cuts):
         total = sum(bucket[index] for bucket in counts)
@@ -63,8 +66,9 @@ def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     Returns:
         Digests and sizes of the files, and for the whole set what the summary tells.
     """
-    shard = shards_of(work, plan)[number]
-    texts = _texts(work, plan, shard).with_columns(id=pl.int_range(shard.start, shard.stop, dtype=pl.Int64))
+    counts = _counts(work, plan)
+    shard = _shards(plan, counts)[number]
+    texts = _texts(work, plan, shard, counts).with_columns(id=pl.int_range(shard.start, shard.stop, dtype=pl.Int64))
     labels = pl.Series(plan.labels, dtype=pl.String)
     names = pl.Series([file.name for file in plan.files], dtype=pl.String)
     texts = texts.with_columns(
@@ -89,9 +93,9 @@ def _counts(work: Work, plan: Plan) -> list[list[int]]:
     return [results[bucket]["counts"] for bucket in range(plan.buckets)]
 
 
-def _texts(work: Work, plan: Plan, shard: Shard) -> pl.DataFrame:
+def _texts(work: Work, plan: Plan, shard: Shard, all_counts: list[list[int]]) -> pl.DataFrame:
     index = plan.cuts.index(shard.cut)
-    counts = [bucket[index] for bucket in _counts(work, plan)]
+    counts = [bucket[index] for bucket in all_counts]
     folder = "trimmed" if plan.rules.balance.maximum_per_bin else "kept"
     parts = []
     for bucket, (count, stop) in enumerate(zip(counts, accumulate(counts), strict=True)):
