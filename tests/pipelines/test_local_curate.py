@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kfp import local
-
 from sidlsg.pipelines.curate import curate as pipeline
 from sidlsg.places import HELD_OUT, PROMPTS, resolve
 from sidlsg.prompts.curate import Execution, curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.records import PromptSet
+from sidlsg.run.surroundings import kfp_local
 
 
 def test_pods_make_the_set_that_one_machine_makes(tmp_path: Path) -> None:
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"))
-    run = pipeline(pods=2, work=str(tmp_path / "work"), output=str(tmp_path / "copy"))
+    with kfp_local(outputs=tmp_path / "kfp", cache=tmp_path / "cache", scratch=tmp_path):
+        run = pipeline(pods=2, work=str(tmp_path / "work"), output=str(tmp_path / "copy"))
     made = Path(run.outputs["prompt_set"].path)
     record = PromptSet.load(made)
     record.verify(made)

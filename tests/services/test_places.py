@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from services.seaweedfs import SeaweedFS
 from sidlsg.cli import app
 from sidlsg.errors import ContentError, InputError
 from sidlsg.places import HELD_OUT, place_digest, resolve
+from sidlsg.prompts.made import MANIFEST
 from sidlsg.s3 import split_place
 from sidlsg.storage import sha256_file
 from sidlsg.store import open_store
@@ -122,7 +124,7 @@ def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: 
     assert not [path for path in (cache / "partial").iterdir() if path.suffix != ".lock"]
 
 
-def test_a_stage_takes_a_pinned_place(s3_place: str, assets: Path, tmp_path: Path) -> None:
+def test_a_stage_takes_a_pinned_place(s3_place: str, assets: Path, cache: Path, tmp_path: Path) -> None:
     table = assets / "prompts" / "prompts.parquet"
     store = open_store(s3_place)
     store.put("prompts.parquet", table, sha256_file(table))
@@ -132,5 +134,10 @@ def test_a_stage_takes_a_pinned_place(s3_place: str, assets: Path, tmp_path: Pat
         assert CliRunner().invoke(app, ["curate", *options]).exit_code == 0
     made = {path.relative_to(tmp_path / "local") for path in (tmp_path / "local").rglob("*") if path.is_file()}
     assert made
-    for path in made:
+    for path in made - {Path(MANIFEST)}:
         assert (tmp_path / "remote" / path).read_bytes() == (tmp_path / "local" / path).read_bytes()
+    remote, local = (json.loads((tmp_path / name / MANIFEST).read_text()) for name in ("remote", "local"))
+    # Only where the file lay differs.
+    assert local["inputs"][0].pop("place") == str(table)
+    assert Path(remote["inputs"][0].pop("place")).is_relative_to(cache)
+    assert remote == local
