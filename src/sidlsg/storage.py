@@ -211,10 +211,12 @@ def refuse_foreign(target: Path, marker: str) -> None:
 
 def _require_folders(path: Path) -> None:
     for parent in path.parents:
+        # In this order: another process may make the folder between two questions.
+        if not parent.exists():
+            continue
         if parent.is_dir():
             return
-        if parent.exists():
-            raise InputError(f"output {path} cannot be made: {parent} is a file; give a path through folders alone")
+        raise InputError(f"output {path} cannot be made: {parent} is a file; give a path through folders alone")
 
 
 def require_writable(folder: Path) -> None:

@@ -218,3 +218,21 @@ def test_a_place_that_cannot_be_written_to_is_found_before_work_begins(tmp_path:
     for place in (Path("/proc/x/y"), tmp_path / "file" / "folder"):
         with pytest.raises(InputError, match=r"nothing can be written to .*; give an output elsewhere"):
             require_writable(place)
+
+
+@pytest.mark.parametrize("asked", ["exists", "is_dir"])
+def test_a_folder_that_another_process_makes_meanwhile_is_no_file(
+    tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shards"
+    ask = getattr(Path, asked)
+
+    def answer(path: Path) -> bool:
+        found: bool = ask(path)
+        if path == folder and not found:
+            folder.mkdir()
+        return found
+
+    monkeypatch.setattr(Path, asked, answer)
+    atomic_write(folder / "00000.json", "{}")
+    assert (folder / "00000.json").read_text() == "{}"
