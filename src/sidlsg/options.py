@@ -89,7 +89,7 @@ def recipe_changes(strategy: str | None, kappa: float | None, scales: list[str],
     for text in values:
         name, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {text!r} is not NAME=VALUE, such as iterations=400")
+            raise InputError(f"--set {text!r} has no value; give {text}=VALUE")
         try:
             changes[name] = json.loads(value)
         except ValueError:

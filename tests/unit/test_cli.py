@@ -186,7 +186,7 @@ def test_a_truncated_table_is_refused(refused: Callable[..., None], prompts: Pat
         (("--strategy", "long"), "strategy 'long' needs kappa4"),
         (("--strategy", "lgs", "--kappa", "2"), "'lgs' is unknown (did you mean 'lsg'?)"),
         (("--recipe", "tinny"), "recipe 'tinny' is unknown (did you mean 'tiny'?)"),
-        (("--set", "iterations"), "--set 'iterations' is not NAME=VALUE"),
+        (("--set", "iterations"), "--set 'iterations' has no value; give iterations=VALUE"),
         (("--set", "iteration=4"), "no value 'iteration' (did you mean 'iterations'?)"),
         (("--set", "iterations=four"), "iterations is 'four'; it must be of kind int"),
         (("--set", "lr=NaN"), "lr is nan; it must be a finite number above 0"),

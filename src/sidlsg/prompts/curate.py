@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.errors import ContentError, InputError
+from sidlsg.errors import ContentError, InputError, SidlsgError
 from sidlsg.progress import Meter
 from sidlsg.prompts.engine.engines import Engine, Inline, open_engine
 from sidlsg.prompts.finish import finish, require_prompts
 from sidlsg.prompts.made import Made
 from sidlsg.prompts.output import check_apart, check_output, check_outside
-from sidlsg.prompts.place import work_place
+from sidlsg.prompts.place import NothingLeftError, work_place
 from sidlsg.prompts.prepare import make_plan, stamps
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.tasks.funnel import StepCount
@@ -97,6 +97,11 @@ def curate(
         engine = open_engine(execution.engine, execution.workers)
         try:
             run_phases(work, plan, engine, report)
+        except NothingLeftError:
+            raise
+        except (SidlsgError, OSError, KeyboardInterrupt):
+            report(f"what is done lies in {place}; the same command goes on from there, another one clears it away")
+            raise
         finally:
             engine.close()
         record = finish(work, plan, target, execution.source_sha256)

@@ -25,6 +25,7 @@ from sidlsg.prompts.source.inputs import InputFile
 from sidlsg.prompts.tasks.funnel import Funnel
 from sidlsg.prompts.tasks.row_steps import row_steps, step_demands
 from sidlsg.prompts.tasks.unique import caption_keys, clean_captions
+from sidlsg.prompts.tasks.write import CUTS
 from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.records import FileRef, PromptSet
@@ -75,7 +76,7 @@ def _fate(
     demands = step_demands(rules)
     for step, count in funnel.steps.items():
         if count.rows_in and not count.rows_out:
-            why = next(iter(count.samples.values()), ["", ""])[1]
+            why = next(iter(count.samples.values()), ["", _no_text(rows)])[1]
             return [f"dropped by {step}, which keeps {demands[step]}" + (f": {why}" if why else "")]
     text = kept["text"]
     lines = [f"clean: {_quoted(text[0])}"] if text[0] != rows["text"][0] else []
@@ -107,6 +108,11 @@ def _fate(
     return [*lines, "it passes every step, and yet is not in the set: the set was made by other code"]
 
 
+def _no_text(rows: pl.DataFrame) -> str:
+    """Why a row without a text has none; no sample shows such rows."""
+    return "it is not UTF-8, or not as its format asks" if rows["broken"][0] else "it has none"
+
+
 def _same_text(found: tuple[int, str], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:
     identity, text = found
     origin = _origin(output, identity)
@@ -114,7 +120,7 @@ def _same_text(found: tuple[int, str], rules: CurationRules, output: Path, name:
         return [f"kept: it is prompt {identity}"]
     step = "duplicates" if rules.duplicates.exact else "near_duplicates"
     return [
-        f"dropped by {step}: {origin['copies']} rows have this text, and prompt {identity}, {_quoted(text)}, was "
+        f"dropped by {step}: {_rows(origin['copies'])} this text, and prompt {identity}, {_quoted(text)}, was "
         f"taken from {origin['file']}:{origin['row']}"
     ]
 
@@ -149,7 +155,7 @@ def _prompt(identity: int, output: Path, record: PromptSet) -> list[str]:
             return [
                 f"prompt {identity}: {_quoted(row['text'])}",
                 f"{row['tokens']} tokens, {score}, from {row['source']}, {origin['file']}:{origin['row']}, "
-                f"{origin['copies']} rows have its text",
+                f"{_rows(origin['copies'])} its text",
             ]
     raise InputError(f"{output} is damaged: no shard has prompt {identity}; run the curate stage again")
 
@@ -193,6 +199,9 @@ def _manifest(output: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if output.parent.name == CUTS:
+            whole = output.parent.parent
+            raise InputError(f"{output} is a cut of the set {whole}, which knows all rows; ask that one") from error
         raise InputError(
             f"{output} has no {MANIFEST} that can be read ({error}); run the curate stage again"
         ) from error
@@ -201,6 +210,10 @@ def _manifest(output: Path) -> dict[str, Any]:
 
 def _local(output: Path, shard: FileRef) -> Path:
     return output / shard.path
+
+
+def _rows(count: int) -> str:
+    return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
 def _quoted(text: str | None) -> str:

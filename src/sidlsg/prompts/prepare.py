@@ -59,8 +59,8 @@ def make_plan(
     least = workers * WORKER_GB * 1.2
     if not (math.isfinite(memory_gb) and memory_gb >= least):
         raise InputError(
-            f"memory_gb is {memory_gb:g}, too little for {workers} workers, which take {WORKER_GB:g} each before they "
-            f"have any rows; give {least:.2g} or more, or fewer workers"
+            f"memory_gb is {memory_gb:g}, too little for {workers} worker{'s' if workers > 1 else ''}; "
+            f"give {least:.2g} or more{', or fewer workers' if workers > 1 else ''}"
         )
     files = find_inputs(sources)
     files, bad = _usable(files, rules, skip_bad_files)

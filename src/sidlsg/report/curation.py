@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ WIDTH, BAR, GAP, LABEL, NUMBER = 880, 22, 8, 150, 190
 """The funnel's measures in its picture: the whole, a bar's height, the room between bars, for names and for counts."""
 BINS = 24
 """Bars of a histogram, at most: more values share a bar."""
+TAIL = 0.001
+"""The share of prompts on either side that one bar may hold: a few far values would flatten the picture."""
 SHOWN_WORDS = 40
+MARKDOWN_GROUPS = 10
 MARKDOWN_SAMPLES = 5
 """Dropped texts a rule that the Markdown shows; the page shows all that were kept for it."""
 
@@ -49,7 +53,7 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
         "picture": funnel_picture(funnel),
         "tokens": histogram(statistics["prompts_by_tokens"]),
         "scores": histogram(statistics["prompts_by_tenths_of_score"], scale=0.1),
-        "truncated": statistics["truncated"],
+        "truncation": _truncation(statistics["truncated"]),
         "cuts": statistics["cuts"],
         "sources": sources if len(sources) > 1 else {},
         "kept": statistics["kept"],
@@ -84,31 +88,56 @@ def funnel_picture(funnel: Sequence[Mapping[str, Any]]) -> str:
 
 
 def histogram(counts: Mapping[str, int], scale: float = 1.0) -> list[Bar]:
-    """Bars of equal widths over integers that are given as text, each named by its values times `scale`."""
+    """Bars over integers that are given as text, each named by its values times `scale`.
+
+    They have equal widths, but for a first and a last one where few values lie far out.
+    """
     if not counts:
         return []
-    by_value = {int(value): count for value, count in counts.items()}
-    low, high = min(by_value), max(by_value)
+    by_value = dict(sorted((int(value), count) for value, count in counts.items()))
+    low, high = _range_shown(by_value)
     width = -(-(high - low + 1) // BINS)
-    sums = [0] * ((high - low) // width + 1)
+    bars = (high - low) // width + 1
+    # The first and the last one are for what lies outside.
+    sums = [0] * (bars + 2)
     for value, count in by_value.items():
-        sums[(value - low) // width] += count
-    most = max(sums)
-    return [
-        Bar(label=_label(low + index * width, width, scale), count=count, share=count / most)
-        for index, count in enumerate(sums)
+        sums[min(max((value - low) // width + 1, 0), bars + 1)] += count
+    labels = [
+        f"under {_number(low, scale)}",
+        *(_label(low + index * width, width, scale) for index in range(bars)),
+        f"{_number(low + bars * width, scale)} or more",
     ]
+    shown = range(0 if sums[0] else 1, bars + (2 if sums[-1] else 1))
+    return [Bar(label=labels[index], count=sums[index], share=sums[index] / max(sums)) for index in shown]
+
+
+def _range_shown(rising: Mapping[int, int]) -> tuple[int, int]:
+    """The lowest and the highest value with bars of equal widths: all of them, or the half or less that holds most."""
+    values, counts = list(rising), list(rising.values())
+    few = sum(counts) * TAIL
+    low = values[sum(before <= few for before in accumulate(counts))]
+    high = values[-1 - sum(before <= few for before in accumulate(reversed(counts)))]
+    return (low, high) if high - low < (values[-1] - values[0]) / 2 else (values[0], values[-1])
+
+
+def _number(value: int, scale: float) -> str:
+    return str(value) if scale == 1.0 else f"{value * scale:.1f}"
 
 
 def _label(low: int, width: int, scale: float) -> str:
     if scale != 1.0:
-        return f"{low * scale:.1f} to {(low + width) * scale:.1f}"
+        return f"{_number(low, scale)} to {_number(low + width, scale)}"
     return str(low) if width == 1 else f"{low} to {low + width - 1}"
 
 
 def _minus(step: Mapping[str, Any]) -> str:
     dropped = step["rows_in"] - step["rows_out"]
     return f" (−{dropped:,})" if dropped else ""
+
+
+def _truncation(count: int) -> str:
+    has = "1 prompt has" if count == 1 else f"{count:,} prompts have"
+    return f"{has} more than the 75 tokens that CLIP reads; what comes after them is lost."
 
 
 def _markdown(values: Mapping[str, Any]) -> str:
@@ -134,6 +163,11 @@ def _markdown(values: Mapping[str, Any]) -> str:
         if bars:
             lines += ["", f"## {title}", "", "| | prompts |", "|---|---:|"]
             lines += [f"| {bar.label} | {bar.count:,} |" for bar in bars]
+    lines += ["", values["truncation"]]
+    if values["groups"]:
+        lines += ["", "## Largest groups of near duplicates", "", "| texts | the one that stayed |", "|---:|---|"]
+        lines += [f"| {size:,} | {_cell(text)} |" for size, text in values["groups"][:MARKDOWN_GROUPS]]
+    lines += ["", "## Most frequent words", "", ", ".join(f"{_code(word)} {n:,}" for word, n in values["words"])]
     lines += ["", "## Kept, for example", "", *(f"- {_code(text)}" for text in values["kept"][:MARKDOWN_SAMPLES])]
     lines += ["", "## Dropped, for example"]
     for name, samples in values["dropped"].items():
@@ -145,6 +179,11 @@ def _markdown(values: Mapping[str, Any]) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _cell(text: str) -> str:
+    """A text as it is, in a table."""
+    return _code(text).replace("|", "\\|")
 
 
 def _code(text: str) -> str:

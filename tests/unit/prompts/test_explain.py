@@ -1,12 +1,14 @@
 import re
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.curate import Execution, curate
 from sidlsg.prompts.explain import explain
-from sidlsg.prompts.rules import BalanceRule, CurationRules
+from sidlsg.prompts.rules import BalanceRule, CurationRules, ImageRule, ScoreRule
 from sidlsg.records import PromptSet
 
 HELD_OUT = ["The man’s red hat on a wooden table", "Two dogs running along the beach"]
@@ -25,6 +27,9 @@ ROWS = [
     (" ".join(f"xq{number}zjk" for number in range(40)), 7.0),  # 11: many tokens
     ("a bowl of fresh fruit", 7.0),  # 12: kept
     ("A Bowl of Fresh Fruit", 6.5),  # 13: the same text with a lower score
+    ("a bowl of fresh vegetables", float("nan")),  # 14: no score
+    ("тихое озеро в горах на рассвете", 7.0),  # 15: Russian, as it looks
+    ("long " * 2000, 7.0),  # 16: too many bytes
 ]
 RULES = CurationRules()
 
@@ -49,7 +54,10 @@ def told(made, row):
         (7, "dropped by clean"),
         (8, "dropped by junk, .*: file name"),
         (9, "dropped by length, which keeps 3 to 60 words: 2 words"),
-        (10, "no text / dropped by text"),
+        (10, "no text / dropped by text, .*: it has none"),
+        (14, "dropped by score, .*: no score"),
+        (15, "dropped by language, .*: by its letters and words"),
+        (16, "dropped by text, .*: 10000 bytes"),
         (11, "dropped by tokens, which keeps 1 to 75 tokens: it has [1-9]"),
         (4, "dropped by held_out: it has the words of \"The man's red hat"),
         (5, "dropped by held_out: it has the meaning words of"),
@@ -82,6 +90,28 @@ def test_a_row_that_balance_dropped(write_table, tmp_path):
     found = [" / ".join(explain(f"in.parquet:{row}", tmp_path / "out", ["something else"])) for row in range(4)]
     assert sum("kept" in line for line in found) == 1
     assert sum("dropped by balance" in line for line in found) == 3
+
+
+def test_an_image_is_told_by_its_values(tmp_path):
+    columns = {"TEXT": ["a boat on the lake", "a tree on the hill"], "WIDTH": [300, 900], "HEIGHT": [200, 900]}
+    pq.write_table(pa.table({**columns, "pwatermark": [None, 0.5]}), tmp_path / "in.parquet")
+    image = ImageRule(enabled=True, minimum_side=256)
+    rules = replace(RULES, score=ScoreRule(enabled=False), image=image)
+    curate(tmp_path / "in.parquet", tmp_path / "out", rules, HELD_OUT)
+    (_, fate) = explain("in.parquet:0", tmp_path / "out", HELD_OUT)
+    assert fate.endswith("no watermark, width 300.0, height 200.0")
+
+
+def test_bytes_that_are_no_text_are_told_apart(tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"\xff a broken line\na tree on the hill\n")
+    curate([str(tmp_path / "in.txt")], tmp_path / "out", replace(RULES, score=ScoreRule(enabled=False)), HELD_OUT)
+    (_, fate) = explain("in.txt:0", tmp_path / "out", HELD_OUT)
+    assert fate.endswith(": it is not UTF-8, or not as its format asks")
+
+
+def test_a_cut_sends_to_the_whole_set(made):
+    with pytest.raises(InputError, match=r"6\.5 is a cut of the set .*out, which knows all rows; ask that one"):
+        explain("in.parquet:0", made / "cuts" / "6.5", HELD_OUT)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,16 @@ def test_a_histogram_joins_values_into_equal_bars():
     assert histogram({}) == []
 
 
+def test_a_few_far_values_do_not_flatten_a_histogram():
+    bars = histogram({"-9999": 1, **{str(value): 1000 for value in range(60, 70)}, "10000": 2}, scale=0.1)
+    assert [(bar.label, bar.count) for bar in bars[:2]] == [("under 6.0", 1), ("6.0 to 6.1", 1000)]
+    assert [(bar.label, bar.count) for bar in bars[-2:]] == [("6.9 to 7.0", 1000), ("7.0 or more", 2)]
+    assert len(bars) == 12
+    bars = histogram({"1": 1000, "90": 1000, "1000": 1})
+    assert (bars[0].label, bars[-2].label, bars[-1].label) == ("1 to 4", "89 to 92", "93 or more")
+    assert sum(bar.count for bar in bars) == 2001
+
+
 def test_texts_are_texts_on_the_page_and_in_the_markdown(tmp_path):
     write_summary(STATISTICS, tmp_path)
     page = (tmp_path / "summary.html").read_text()
@@ -55,6 +65,10 @@ def test_texts_are_texts_on_the_page_and_in_the_markdown(tmp_path):
     assert "```` <script>alert(1)</script> ``` `x` ````" in markdown
     assert "| score | a score | 100 | 25 | 75 |" in markdown
     assert "- ` a <b>blue</b> cat ` (score 5)" in markdown
+    assert "| 4 | ` a \\| dog ` |" in markdown
+    assert "` dog ` 3" in markdown
+    for text in (page, markdown):
+        assert "0 prompts have more than the 75 tokens" in text
 
 
 def test_equal_statistics_give_equal_bytes(tmp_path):

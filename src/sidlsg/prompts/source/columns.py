@@ -85,10 +85,13 @@ def require_columns(
 def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, names: Sequence[str]) -> InputError:
     """The error for a column that holds something else than its meaning does."""
     kind = "numbers" if meaning in NUMBERS else "strings"
-    without = "" if meaning == "text" else ", or to [] to go without"
+    others = [name for name in names if name != column]
+    advice = [f"set columns.{meaning} to a column of {kind}, out of: {listed(others)}"] if others else []
+    if meaning != "text":
+        advice.append(f"set columns.{meaning} to [] to go without")
     return InputError(
-        f"column {column!r} of {file.place} holds {holds}, not {kind}; set columns.{meaning} to a column of {kind}, "
-        f"out of: {listed(names)}{without}"
+        f"column {column!r} of {file.place} holds {holds}, not {kind}; "
+        f"{', or '.join(advice) or f'give a file with a column of {kind}'}"
     )
 
 

@@ -186,10 +186,10 @@ def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Cal
     files = [(at, name, kind) for at, name in shown if (kind := format_of(name))]
     if not files:
         others = sorted(name for _, name in found)
-        there = f"only {', '.join(others[:_SHOWN])}" if others else "nothing"
+        there = f"no source file in {place}, only {', '.join(others[:_SHOWN])}" if others else f"nothing in {place}"
         more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
         raise InputError(
-            f"there is no source file in {place}, {there}{more}; files that end in {_suffixes()} count, "
+            f"there is {there}{more}; files that end in {_suffixes()} count, "
             "where no part of their name starts with . or _"
         )
     states = [state(at) for at, _, _ in files]

@@ -28,7 +28,8 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
     """The meanings that some of a file's first objects have keys for.
 
     Raises:
-        InputError: the file cannot be read, none of them has a key that the rules need, or a value is of another kind.
+        InputError: the file cannot be read, none of them has a key that the rules need, or all values of a key are of
+            another kind than its meaning.
         StorageError: the disk or the network did not give it.
     """
     blocks = read_lines(path, file, 0, 0, longest(rules), _CHECK_BLOCK)
@@ -43,11 +44,18 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
         )
     names = list(dict.fromkeys(key for found in objects for key in found))
     columns: dict[str, str] = {}
+    misfits: dict[str, tuple[str, str]] = {}
     for found in objects:
         for meaning, key in match_columns(list(found), file, rules).items():
             columns.setdefault(meaning, key)
-            if found[key] is not None and not _fits(meaning, found[key]):
-                raise wrong_kind(key, meaning, type(found[key]).__name__, file, names)
+            if _fits(meaning, found[key]):
+                misfits[meaning] = ("", "")
+            elif found[key] is not None:
+                misfits.setdefault(meaning, (key, type(found[key]).__name__))
+    # A few values of another kind are rows without one; a key with no others means something else.
+    for meaning, (key, holds) in misfits.items():
+        if key:
+            raise wrong_kind(key, meaning, holds, file, names)
     require_columns(columns.keys(), file, rules, names)
     return set(columns)
 

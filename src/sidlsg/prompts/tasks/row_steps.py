@@ -28,20 +28,21 @@ def row_steps(rows: pl.DataFrame, rules: CurationRules, unsafe_words: tuple[str,
     """
     rows = funnel.count("read", rows, pl.col("row").is_not_null())
     text = pl.col("text")
-    rows = funnel.count("text", rows, text.is_not_null() & (text.str.len_bytes() <= rules.text.maximum_bytes))
+    size = text.str.len_bytes()
+    rows = funnel.count("text", rows, size <= rules.text.maximum_bytes, pl.format("{} bytes", size))
     if rules.score.enabled:
         score = pl.col("score").cast(pl.Float32)
         keep = score >= pl.lit(rules.score.minimum, pl.Float32)
-        rows = funnel.count("score", rows, keep, pl.format("score {}", pl.col("score").round(3)))
+        rows = funnel.count("score", rows, keep, _named("score", 3))
     if rules.unsafe.columns:
         rows = _unsafe_columns(rows, rules, funnel)
     if rules.image.enabled:
-        rows = funnel.count("image", rows, _image(rules.image))
+        rows = funnel.count("image", rows, *_image(rules.image))
     rows = rows.with_columns(clean_all(rows["text"]).alias("text"))
     rows = funnel.count("clean", rows, text != "")
     if rules.language.enabled:
         drop = other_language(rows["text"], rows["language"], rules.language.keep, rules.language.detect)
-        rows = _without(rows, "language", drop, funnel, pl.col("language"))
+        rows = _without(rows, "language", drop, funnel, pl.col("language").fill_null("by its letters and words"))
     if rules.unsafe.words:
         found = _matcher(unsafe_words).found(rows["text"])
         rows = _without(rows, "unsafe_words", found.is_not_null(), funnel, found=found)
@@ -81,22 +82,32 @@ def _unsafe_columns(rows: pl.DataFrame, rules: CurationRules, funnel: Funnel) ->
     safe = (punsafe.is_null() | (punsafe <= rules.unsafe.maximum_punsafe)) & (
         tag.is_null() | ~tag.is_in([word.upper() for word in rules.unsafe.tags])
     )
-    why = pl.concat_str(pl.format("punsafe {}", punsafe.round(3)), pl.col("nsfw"), separator=" ", ignore_nulls=True)
+    why = pl.concat_str(pl.format("punsafe {}", punsafe.round(3)), pl.col("nsfw"), separator=", ", ignore_nulls=True)
     return funnel.count("unsafe_columns", rows, safe, why)
 
 
-def _image(rule: ImageRule) -> pl.Expr:
+def _named(number: str, digits: int) -> pl.Expr:
+    """A number with its name, for a person."""
+    return pl.format(f"{number} {{}}", pl.col(number).round(digits)).fill_null(f"no {number}")
+
+
+def _image(rule: ImageRule) -> tuple[pl.Expr, pl.Expr]:
+    """Which images are kept, and what there is to tell of the others."""
     shorter, longer = pl.min_horizontal("width", "height"), pl.max_horizontal("width", "height")
-    keep = pl.col("row").is_not_null()
+    keep, told = pl.col("row").is_not_null(), []
     if rule.maximum_watermark < 1:
         keep &= pl.col("watermark") <= rule.maximum_watermark
+        told.append(_named("watermark", 3))
     if rule.minimum_similarity > 0:
         keep &= pl.col("similarity") >= rule.minimum_similarity
+        told.append(_named("similarity", 3))
     if rule.minimum_side > 0:
         keep &= shorter >= rule.minimum_side
     if rule.maximum_aspect > 0:
         keep &= longer <= rule.maximum_aspect * shorter
-    return keep
+    if rule.minimum_side > 0 or rule.maximum_aspect > 0:
+        told += [_named("width", 0), _named("height", 0)]
+    return keep, pl.concat_str(*told, separator=", ") if told else pl.lit("")
 
 
 def _without(

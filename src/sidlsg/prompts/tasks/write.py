@@ -17,6 +17,8 @@ from sidlsg.prompts.tasks.unique import UNIQUE
 from sidlsg.prompts.tasks.work import Work
 from sidlsg.storage import sha256_file
 
+CUTS = "cuts"
+"""The folder of the cuts inside the output."""
 TOP_WORDS = 2000
 """Words of a shard that are counted on: the most frequent ones."""
 LARGEST_SCORE = 1000.0
@@ -42,7 +44,7 @@ class Shard:
 
 def cut_folder(cut: float | None) -> str:
     """Where a cut's set lies inside the output: `cuts/6.25/`; empty for the whole set."""
-    return "" if cut is None else f"cuts/{cut:g}/"
+    return "" if cut is None else f"{CUTS}/{cut:g}/"
 
 
 def shards_of(work: Work, plan: Plan) -> list[Shard]:

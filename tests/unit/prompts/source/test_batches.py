@@ -239,8 +239,8 @@ def test_columns_of_the_wrong_type(write_parquet):
     path = write_parquet({"TEXT": ["a"], "score": ["6"], "n": [1], "s": [{"x": 1}]})
     message = refusal(path)
     assert "column 'score' of" in message
-    assert "holds string, not numbers; set columns.score to a column of numbers, out of: TEXT, score, n, s" in message
-    assert "or to [] to go without" in message
+    assert "holds string, not numbers; set columns.score to a column of numbers, out of: TEXT, n, s" in message
+    assert "or set columns.score to [] to go without" in message
     assert "holds int64, not strings" in refusal(path, CurationRules(columns=Columns(text=("n",), score=("n",))))
     assert "holds struct" in refusal(path, CurationRules(columns=Columns(text=("s",), score=("n",))))
     file = one(path)

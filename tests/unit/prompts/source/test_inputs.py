@@ -125,11 +125,12 @@ def test_nothing_at_a_place(write, tmp_path):
     assert "there is nothing at" in refusal(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     message = refusal(tmp_path / "empty")
-    assert "nothing; files that end in .parquet, .parq, .txt" in message
+    assert f"there is nothing in {tmp_path / 'empty'}; files that end in .parquet, .parq, .txt" in message
     for index in range(7):
         write(f"others/{index}.csv")
     message = refusal(tmp_path / "others")
     assert str(tmp_path / "others") in message
+    assert "no source file in" in message
     assert "only 0.csv, 1.csv, 2.csv, 3.csv, 4.csv and 2 more" in message
 
 

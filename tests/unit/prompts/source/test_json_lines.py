@@ -94,9 +94,16 @@ def test_what_is_no_jsonl_is_refused(write):
 def test_values_of_the_wrong_kind_are_named(write):
     message = refusal(write("a.jsonl", lines({"TEXT": "a", "score": None}, {"TEXT": "a", "score": "6.5"})))
     assert "column 'score' of" in message
-    assert "holds str, not numbers; set columns.score to a column of numbers, out of: TEXT, score" in message
-    assert "holds list, not strings" in refusal(write("a.jsonl", lines({"TEXT": ["a"]})))
+    assert "holds str, not numbers; set columns.score to a column of numbers, out of: TEXT, or set" in message
+    message = refusal(write("a.jsonl", lines({"TEXT": ["a"]})))
+    assert "holds list, not strings; give a file with a column of strings" in message
     assert "fits each" in refusal(write("a.jsonl", lines({"Text": "a", "text": "b"})))
+
+
+def test_one_value_of_the_wrong_kind_is_a_row_without_one(write):
+    file = write("a.jsonl", lines({"TEXT": "a", "score": "high"}, {"TEXT": "b", "score": 7}))
+    check_file(file, one(file), CurationRules())
+    assert all_rows(file)["score"].to_list() == [None, 7.0]
 
 
 values = st.recursive(
