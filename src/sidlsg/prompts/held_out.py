@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg.errors import InputError
+from sidlsg.prompts.lists import read_list
 from sidlsg.storage import sha256_bytes
 
 
@@ -19,21 +19,7 @@ def read_held_out(path: Path, what: str = "held-out list") -> list[str]:
     Raises:
         InputError: there is no such file, it is not UTF-8, or it has no caption.
     """
-    if not path.is_file():
-        raise InputError(f"no {what} at {path}; give a UTF-8 text file with one caption a line")
-    try:
-        # Some editors put a byte order mark first, which must not become a part of the first caption.
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{what} {path} is not UTF-8 (byte {error.start}); save it as UTF-8 text with one caption a line"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror}; check its permissions") from error
-    captions = [line.strip() for line in text.split("\n") if line.strip()]
-    if not captions:
-        raise InputError(f"{what} {path} has no caption; give a text file with one caption a line")
-    return captions
+    return read_list(path, what, "caption")
 
 
 def held_out_digest(held_out: Sequence[str]) -> str:

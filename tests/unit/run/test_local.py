@@ -133,7 +133,7 @@ def test_a_failing_stage_ends_the_run_with_its_own_message(
     with pytest.raises(StageError) as caught:
         run_local(replace(request_, held_out=str(empty)))
 
-    assert str(caught.value) == f"held-out list {empty} has no caption; give a text file with one caption a line"
+    assert str(caught.value) == f"held-out list {empty} has no caption; give UTF-8 text with one caption a line"
     assert (caught.value.stage, caught.value.exit_code) == ("curate", 2)
     first, last = capsys.readouterr().out.splitlines()
     assert first == "curate ..."

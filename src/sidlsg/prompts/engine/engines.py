@@ -144,6 +144,6 @@ def open_engine(name: str, workers: int) -> Engine:
         return Inline() if workers == 1 else Processes(workers)
     if name == "ray":
         return Ray("local", workers)
-    if name.startswith(("ray://", "ray:")):
+    if name.startswith("ray:"):
         return Ray(name if name.startswith("ray://") else name.removeprefix("ray:"), workers)
     raise InputError(f"engine {name!r} is unknown; allowed: native, ray, ray:auto and ray://HOST:PORT")

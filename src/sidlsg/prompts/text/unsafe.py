@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from sidlsg.errors import InputError
+from sidlsg.prompts.lists import read_list
 from sidlsg.prompts.text.columns import put
 
 _LOOK_ALIKES = dict(
@@ -31,24 +32,11 @@ def read_unsafe_words(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: there is no such file, it is not UTF-8, or it has no word.
     """
-    allowed = "a UTF-8 text file with one word or phrase a line"
-    if not path.is_file():
-        raise InputError(f"no list of unsafe words at {path}; give {allowed}")
-    try:
-        # Some editors put a byte order mark first, which must not become a part of the first word.
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"list of unsafe words {path} is not UTF-8 (byte {error.start}); save it as {allowed}"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"list of unsafe words {path} cannot be read: {error.strerror}; check its permissions"
-        ) from error
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    what, entry = "list of unsafe words", "word or phrase"
+    lines = (line.partition("#")[0].strip() for line in read_list(path, what, entry))
     words = tuple(dict.fromkeys(line for line in lines if line))
     if not words:
-        raise InputError(f"list of unsafe words {path} has no word; give {allowed}")
+        raise InputError(f"{what} {path} has comments alone; give one {entry} a line")
     return words
 
 

@@ -59,7 +59,7 @@ def test_lists_that_cannot_be_used_say_so(tmp_path):
     with pytest.raises(InputError, match="no list of unsafe words at"):
         read_unsafe_words(tmp_path / "none.txt")
     (tmp_path / "empty.txt").write_text("# nothing\n\n")
-    with pytest.raises(InputError, match="has no word"):
+    with pytest.raises(InputError, match="has comments alone"):
         read_unsafe_words(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(InputError, match=r"not UTF-8 \(byte 3\)"):
