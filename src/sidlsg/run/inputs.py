@@ -17,6 +17,7 @@ from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.registry.names import check_name
 from sidlsg.run.parameters import curation_rules
 from sidlsg.run.request import Request, TrainingRequest
+from sidlsg.storage import sha256_file
 
 FILES = {
     "held_out": "a text file of evaluation prompts, one a line",
@@ -79,7 +80,6 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
 def _prompts(given: str, rules: CurationRules) -> dict[str, str]:
     # Imported here: Polars takes a fifth of a second.
     from sidlsg.prompts.source.batches import check_file
-    from sidlsg.prompts.source.fetch import file_digest
     from sidlsg.prompts.source.inputs import absolute, find_inputs
 
     places = split_list(given, ";")
@@ -87,7 +87,7 @@ def _prompts(given: str, rules: CurationRules) -> dict[str, str]:
     local = [file for file in files if file.is_local]
     for file in local:
         check_file(Path(file.place), file, rules)
-    digests = [file_digest(Path(file.place)) for file in local]
+    digests = [sha256_file(Path(file.place)) for file in local]
     # What lies on S3 is not read twice for its digest.
     digest = sources_digest(digests) if len(local) == len(files) else ""
     return {"prompts": ";".join(absolute(place) for place in places), "prompts_sha256": digest}

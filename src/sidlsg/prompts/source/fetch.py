@@ -10,7 +10,6 @@ from pathlib import Path
 from sidlsg.errors import ContentError
 from sidlsg.prompts.source.damage import damage_named
 from sidlsg.prompts.source.inputs import InputFile
-from sidlsg.storage import sha256_file
 from sidlsg.store import open_store
 
 
@@ -38,11 +37,6 @@ def local_copy(file: InputFile, folder: Path | None = None) -> Iterator[Path]:
         open_store(parent).get(name, path)
         _require_size(file, path)
         yield path
-
-
-def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a local copy's content."""
-    return sha256_file(path)
 
 
 def _require_size(file: InputFile, path: Path) -> None:
