@@ -43,32 +43,53 @@ def pairs(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
 
 
 def left(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
-    """Put the lower text beside the pairs of one bucket; they go to `left/BUCKET` by the
-    bucket of the higher text."""
-    table = work.get(bucket_names("pairs", plan.buckets), bucket, PAIRS).unique().sort("low", "high")
-    places = places_of(table["low"].to_numpy())
-    keys = same_words_keys(texts_of(work, bucket)[places])
-    table = table.hstack(_sketches_of(work, bucket)[places]).with_columns(key=keys)
-    _spread_by(work, f"left/{bucket:04}", table, "high")
-    return {}
+    """Put the lower text beside the pairs of one bucket; they go to `left/BUCKET/CHUNK` by the
+    bucket of the higher text.
+
+    Returns:
+        How many chunks there are: low buckets have more pairs than others, for the lower text is what counts.
+    """
+    table = _distinct(work.get(bucket_names("pairs", plan.buckets), bucket, PAIRS))
+    texts, sketched = texts_of(work, bucket), _sketches_of(work, bucket)
+    chunks = 0
+    for batch in table.iter_slices(max(1, plan.rows_collected // 2)):
+        places = places_of(batch["low"].to_numpy())
+        batch = batch.hstack(sketched[places]).with_columns(key=same_words_keys(texts[places]))
+        _spread_by(work, f"left/{bucket:04}/{chunks:04}", batch, "high")
+        chunks += 1
+    return {"chunks": chunks}
+
+
+def _distinct(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Each pair once, sorted."""
+    pairs = pairs.sort("low", "high")
+    low, high = pairs["low"].to_numpy(), pairs["high"].to_numpy()
+    first = np.ones(len(pairs), bool)
+    first[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+    return pairs.filter(pl.Series(first))
 
 
 def verify(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     """Keep the pairs of one bucket that are as similar as the rules ask, in `edges/BUCKET`."""
-    table = work.get(bucket_names("left", plan.buckets), bucket, LEFT).sort("high", "low")
-    candidates = table.height
-    high = places_of(table["high"].to_numpy())
-    low = np.arange(candidates)
-    # Most candidates are far from alike, which sketches tell for a small part of what an exact comparison costs.
-    ours, theirs = (_words_of(part) for part in (table, _sketches_of(work, bucket)))
-    table = table[alike(ours, theirs, low, high, plan.rules.duplicates.similarity, HASHES)]
+    candidates, least = 0, plan.rules.duplicates.similarity
+    theirs = _words_of(_sketches_of(work, bucket))
+    found = [pl.DataFrame(schema=LEFT)]
+    for lower, result in sorted(work.done("left").items()):
+        for chunk in range(result["chunks"]):
+            table = work.get([f"left/{lower:04}/{chunk:04}"], bucket, LEFT)
+            candidates += table.height
+            high = places_of(table["high"].to_numpy())
+            # Most candidates are far from alike, which sketches tell for a small part of an exact comparison's cost.
+            low = np.arange(table.height)
+            found.append(table[alike(_words_of(table), theirs, low, high, least, HASHES)])
+    table = pl.concat(found)
     texts = texts_of(work, bucket)
     edges = []
     for batch in table.iter_slices(BATCH):
         others = same_words_keys(texts[places_of(batch["high"].to_numpy())])
         similarity = jaccard_of_keys(batch["key"], others)
         scored = batch.select("low", "high", similarity=pl.Series(similarity, dtype=pl.Float64))
-        edges.append(scored.filter(pl.col("similarity") >= plan.rules.duplicates.similarity))
+        edges.append(scored.filter(pl.col("similarity") >= least))
     work.put(f"edges/{bucket:04}", {0: pl.concat(edges)} if edges else {})
     return {"candidates": candidates, "compared": table.height}
 
