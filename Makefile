@@ -9,9 +9,10 @@ GPU_READY := $(GPU_VENV)/.ready
 # A torchvision is made for one torch.
 GPU_PINS := torch==2.14.1 torchvision==0.29.1 open-clip-torch==3.3.0 timm==1.0.31 ftfy==6.3.1
 RUN ?= runs/demo
+SERVICES ?= runs/services
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-eval-gpu bench lint format clean
+.PHONY: help setup demo postgres services services-stop test test-long test-eval-gpu bench lint format clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,16 +30,28 @@ setup: $(READY)  ## Make .venv with everything in it, the same versions each tim
 $(READY): pyproject.toml constraints.txt
 	$(call new_venv,$(VENV))
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,services,dev]'
 	@touch $@
 
 demo: $(READY)  ## Distil, register, evaluate, gate and promote the bundled teacher's student
 	$(BIN)/sidlsg run --output $(RUN)
 
-test: $(READY)  ## Run the tests
+# Debian's package; it is not asked for what needs no database.
+postgres:
+	@command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends postgresql >/dev/null; } \
+		|| { echo "PostgreSQL is needed: sudo apt-get install --no-install-recommends postgresql"; exit 1; }
+
+services: $(READY) postgres  ## Start MLflow on PostgreSQL with artifacts on S3, all on this machine
+	$(BIN)/sidlsg services start --folder $(SERVICES)
+
+services-stop: $(READY)  ## End them; their data stays
+	$(BIN)/sidlsg services stop --folder $(SERVICES)
+
+test: $(READY) postgres  ## Run the tests
 	$(BIN)/python -m pytest
 
-test-long: $(READY)  ## Run the tests that take minutes
+test-long: $(READY) postgres  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
 test-eval-gpu: $(GPU_READY)  ## Run the tests of CLIP's networks; downloads some GB first

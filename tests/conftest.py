@@ -81,6 +81,6 @@ def s3_place(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
     """`s3://` and a new, empty bucket, which the environment gives access to for this test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in s3_server.environment().items():
+    for name, value in s3_server.client_environment().items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.make_bucket()}"

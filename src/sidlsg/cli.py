@@ -37,6 +37,7 @@ from sidlsg.options import (
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.prompts import commands as prompt_commands
 from sidlsg.run import commands as run_commands
+from sidlsg.services import commands as service_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -96,6 +97,7 @@ convert = typer.Typer(
 )
 app.add_typer(convert, name="convert")
 app.add_typer(commands.images, name="images")
+app.add_typer(service_commands.app, name="services")
 app.command()(prompt_commands.curate)
 app.command()(commands.protocols)
 app.command()(commands.evaluate)

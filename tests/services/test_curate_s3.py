@@ -143,7 +143,7 @@ def test_sources_inside_an_earlier_output_are_not_deleted(s3_place: str, corpus:
 def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SeaweedFS]:
     """A server of this test alone, which may be killed."""
     with SeaweedFS(tmp_path / "server") as server:
-        for name, value in server.environment().items():
+        for name, value in server.client_environment().items():
             monkeypatch.setenv(name, value)
         yield server
 
@@ -163,7 +163,7 @@ def test_a_server_that_stops_in_the_middle(
     with pytest.raises(StorageError, match=r"does not answer .*run the same command") as caught:
         on_s3(corpus, sources, f"{place}/out", **how)
     assert "\n" not in str(caught.value)
-    assert mortal.secret_key not in str(caught.value)
+    assert mortal.state["secret_key"] not in str(caught.value)
     with pytest.raises(StorageError, match="does not answer"):
         on_s3(corpus, str(source), f"{place}/out", **how)
     mortal.start()

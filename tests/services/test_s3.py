@@ -38,7 +38,7 @@ def make_file(path: Path, seed: int, parts: int = FEW) -> str:
 def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SeaweedFS]:
     """A server of this test alone, which may be killed."""
     with SeaweedFS(tmp_path / "server") as server:
-        for name, value in server.environment().items():
+        for name, value in server.client_environment().items():
             monkeypatch.setenv(name, value)
         yield server
 
@@ -107,7 +107,7 @@ def test_wrong_access_is_refused_without_showing_it(
     with pytest.raises(InputError, match=told) as caught:
         open_store(f"{s3_place}/run")
     assert f"{s3_place}/run" in str(caught.value)
-    for hidden in ("not-the-secret", "nobody-known", s3_server.secret_key, s3_server.access_key):
+    for hidden in ("not-the-secret", "nobody-known", s3_server.state["secret_key"], s3_server.state["access_key"]):
         assert hidden not in str(caught.value)
 
 
@@ -191,7 +191,7 @@ def test_a_server_that_dies_during_an_upload_loses_nothing(mortal: SeaweedFS, tm
         store.put("big.bin", tmp_path / "new", new)
     for said in (f"s3://{bucket}/run/big.bin", mortal.endpoint, "run the same command again"):
         assert said in str(caught.value)
-    assert mortal.secret_key not in str(caught.value)
+    assert mortal.state["secret_key"] not in str(caught.value)
 
     mortal.start()
     again = open_store(f"s3://{bucket}/run")
@@ -263,8 +263,8 @@ store.put("big.bin", Path(sys.argv[2]), sys.argv[3])
 def test_a_user_who_may_only_read_is_told(s3_server: SeaweedFS, s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(s3_place)
     store.write("x", b"x")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.reader_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.reader_secret)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.state["reader_access_key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.state["reader_secret_key"])
     readers = open_store(s3_place)
     assert readers.read("x") == b"x"
     for attempt in (lambda: readers.write("x", b"y"), lambda: readers.delete(["x"])):

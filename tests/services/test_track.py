@@ -17,7 +17,6 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from services.mlflow_server import MlflowServer
 from services.tracked_run import tracked
 from sidlsg.errors import InputError
 from sidlsg.prompts.curate import curate
@@ -27,6 +26,7 @@ from sidlsg.recipes.recipe import get_recipe
 from sidlsg.records import Student
 from sidlsg.registry.connect import connect
 from sidlsg.registry.register import register
+from sidlsg.services.mlflow_server import MlflowServer
 from sidlsg.track.tracker import Tracker, open_tracker
 
 CHANGES = {
@@ -309,7 +309,6 @@ def test_a_student_whose_server_was_away_at_the_end_is_registered_in_its_run(
 
 
 def test_a_server_that_is_not_there_at_the_start_is_said(tmp_path: Path) -> None:
-    server = MlflowServer(tmp_path)
-    server.port = 9  # nothing listens there
+    server = MlflowServer(tmp_path, port=9)  # nothing listens there
     with pytest.raises(InputError, match="no answer from the MLflow server"):
         opened(server, "none", [])

@@ -22,7 +22,7 @@ from sidlsg.s3 import S3Store
 def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SeaweedFS]:
     """A server of this test alone, which may be killed."""
     with SeaweedFS(tmp_path / "server") as server:
-        for name, value in server.environment().items():
+        for name, value in server.client_environment().items():
             monkeypatch.setenv(name, value)
         yield server
 
@@ -87,7 +87,7 @@ def test_a_server_that_dies_during_an_upload_and_comes_back(
         assert "does not answer" in line
         assert "training goes on" in line
         assert "\n" not in line
-        assert mortal.secret_key not in line
+        assert mortal.state["secret_key"] not in line
     assert run.checkpoints.iterations() == [10, 12]
 
 

@@ -151,7 +151,8 @@ def check_values(command: str, given: dict[str, Any]) -> None:
 
 @every_page
 def test_commands_and_options_in_the_text_exist(page: Path) -> None:
-    options = {option for command in commands().values() for p in command.params for option in p.opts}
+    every = [inner for command in commands().values() for inner in getattr(command, "commands", {"": command}).values()]
+    options = {option for command in every for p in command.params for option in p.opts}
     named = {words[1] for span in spans(page) if len(words := span.split()) > 1 and words[0] == "sidlsg"}
     assert named <= {*commands(), "--help", "--version"}
     assert {span.split()[0].partition("=")[0] for span in spans(page) if span.startswith("--")} <= options
