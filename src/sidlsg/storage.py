@@ -143,6 +143,9 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
         InputError: `target` exists and holds something else.
     """
     refuse_foreign(target, marker)
+    if target.is_symlink():
+        # What it leads to is replaced, and not the link.
+        target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_remains(target)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))

@@ -280,6 +280,9 @@ def test_a_row_is_explained_from_the_command_line(sidlsg: Run, prompts: Path) ->
 
 def test_curation_without_an_output_says_what_to_give(refused: Callable[..., None]) -> None:
     refused("give the folder of the prompt set, or --dry-run", "curate")
+    refused("no PromptSet record at out", "curate", "--output", "out", "--explain", "")
+    both = "--dry-run and --explain are given; give one of them"
+    refused(both, "curate", "--output", "out", "--explain", "0", "--dry-run")
     refused("copy the set to a folder", "curate", "--output", "s3://bucket/set", "--explain", "1")
     refused("so --work must name a place", "curate", "--output", "out", "--engine", "ray:auto")
 

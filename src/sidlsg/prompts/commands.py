@@ -55,13 +55,13 @@ def curate(
     ] = False,
     sample: Annotated[int, typer.Option(min=1, help="Rows of a dry run, spread over the sources.")] = SAMPLE,
     explain: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="FILE:ROW|ID",
             help="Tell why a row is not in --output, or where a prompt is from.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     print_rules: Annotated[bool, typer.Option("--print-rules", help="Print the rules as TOML, and stop.")] = False,
 ) -> None:
     """Select, clean and deduplicate prompts, without those that evaluation uses; the same command again continues.
@@ -76,6 +76,9 @@ def curate(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rule_files import read_rules, rules_toml, rules_with
 
+    asked = {"--print-rules": print_rules, "--dry-run": dry_run, "--explain": explain is not None}
+    if sum(asked.values()) > 1:
+        raise InputError(f"{' and '.join(name for name in asked if asked[name])} are given; give one of them")
     values = rules_with({} if rules is None else read_rules(rules), recipe_changes(None, None, [], set_))
     if print_rules:
         print(rules_toml(values), end="")
@@ -96,7 +99,7 @@ def curate(
         return
     if not output:
         raise InputError("no --output is given; give the folder of the prompt set, or --dry-run to write nothing")
-    if explain:
+    if explain is not None:
         if output.startswith(S3):
             raise InputError(f"output {output} is on S3; copy the set to a folder, and explain it there")
         print("\n".join(tell(explain, Path(output), captions)))

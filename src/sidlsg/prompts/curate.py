@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -82,6 +83,9 @@ def curate(
     """
     places = [str(sources)] if isinstance(sources, Path) else list(sources)
     target = str(output)
+    if Path(target).is_symlink():
+        # What it leads to is replaced, and not the link.
+        target = os.path.realpath(target)
     # Before the sources are read, which can take long.
     check_output(target)
     if execution.engine.startswith("ray:") and not execution.work:
@@ -90,7 +94,7 @@ def curate(
             f"{S3} prefix or a folder on a shared disk"
         )
     plan = _plan(places, rules, held_out, execution)
-    check_outside(target, places)
+    check_outside(target, execution.work, places)
     check_apart(target, execution.work, [file.place for file in plan.files])
     with work_place(target, execution.work, plan.key(stamps(plan))) as place:
         work, plan = begin(place, plan)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from sidlsg.errors import InputError
 from sidlsg.prompts.finish import NEAR_DUPLICATES
 from sidlsg.prompts.held_out import held_out_digest
-from sidlsg.prompts.made import MANIFEST
+from sidlsg.prompts.made import MANIFEST, rules_digest
 from sidlsg.prompts.near.jaccard import jaccard_of_keys
 from sidlsg.prompts.prepare import unsafe_words
 from sidlsg.prompts.rule_files import rules_with
@@ -48,13 +48,19 @@ def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     if row.isdigit():
         return _prompt(int(row), output, record)
     name, colon, number = row.rpartition(":")
+    left_out = {entry["name"]: entry["reason"] for entry in manifest["bad_files"]}
+    if name in left_out:
+        return [f"{row}: the file was left out: {left_out[name]}"]
     files = {entry["name"]: entry for entry in manifest["inputs"]}
     if not colon or not number.isdigit() or name not in files:
-        some = ", ".join(list(files)[:5])
+        some = ", ".join([*list(files)[:5], *(["…"] if len(files) > 5 else [])])
         raise InputError(f"{row!r} is no row of {output}; give FILE:ROW with a file of its manifest ({some}), or an id")
     if held_out_digest(held_out) != record.held_out_sha256:
         raise InputError(f"{output} was made with another held-out list; give that one by --held-out")
     rules = rules_with(manifest["rules"])
+    if rules_digest(rules, unsafe_words(rules)) != record.rules_sha256:
+        of = rules.unsafe.words_file or "of this package"
+        raise InputError(f"{output} was made with another list of unsafe words than the one {of}; put that one back")
     entry = files[name]
     file = InputFile(**{key: entry[key] for key in ("place", "name", "label", "format", "size")})
     with local_copy(file) as path:
@@ -82,7 +88,7 @@ def _fate(
     lines = [f"clean: {_quoted(text[0])}"] if text[0] != rows["text"][0] else []
     key = digests(same_text_keys(text), rules.order.seed)[0]
     found = _find(output, record, key, rules.order.seed)
-    if found is not None:
+    if found:
         return lines + _same_text(found, rules, output, name, number)
     tokens = int(token_counts(text)[0])
     most = rules.length.maximum_tokens
@@ -93,9 +99,10 @@ def _fate(
         return lines + like
     kept_key = _gave_way_to(output, key)
     if kept_key is not None:
-        other = _find(output, record, kept_key, rules.order.seed)
-        if other is None:
+        others = _find(output, record, kept_key, rules.order.seed)
+        if not others:
             return [*lines, "dropped by near_duplicates, for a text that balance dropped in its turn"]
+        other = others[0]
         similarity = jaccard_of_keys(same_words_keys(text), same_words_keys(pl.Series([other[1]])))[0]
         chain = "" if similarity >= rules.duplicates.similarity else ", through others that are like both"
         return [
@@ -113,11 +120,14 @@ def _no_text(rows: pl.DataFrame) -> str:
     return "it is not UTF-8, or not as its format asks" if rows["broken"][0] else "it has none"
 
 
-def _same_text(found: tuple[int, str], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:
-    identity, text = found
+def _same_text(found: list[tuple[int, str]], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:
+    # Where equal texts are kept, there are several.
+    for identity, _ in found:
+        origin = _origin(output, identity)
+        if (origin["file"], origin["row"]) == (name, number):
+            return [f"kept: it is prompt {identity}"]
+    identity, text = found[0]
     origin = _origin(output, identity)
-    if (origin["file"], origin["row"]) == (name, number):
-        return [f"kept: it is prompt {identity}"]
     step = "duplicates" if rules.duplicates.exact else "near_duplicates"
     return [
         f"dropped by {step}: {_rows(origin['copies'])} this text, and prompt {identity}, {_quoted(text)}, was "
@@ -160,8 +170,8 @@ def _prompt(identity: int, output: Path, record: PromptSet) -> list[str]:
     raise InputError(f"{output} is damaged: no shard has prompt {identity}; run the curate stage again")
 
 
-def _find(output: Path, record: PromptSet, key: np.ndarray[Any, Any], seed: int) -> tuple[int, str] | None:
-    """The prompt with a key: shards are in the order of keys, so only one of them is read whole."""
+def _find(output: Path, record: PromptSet, key: np.ndarray[Any, Any], seed: int) -> list[tuple[int, str]]:
+    """The prompts with a key: shards are in the order of keys, so only those are read that can have it."""
     low, high = 0, len(record.shards) - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -172,10 +182,15 @@ def _find(output: Path, record: PromptSet, key: np.ndarray[Any, Any], seed: int)
             low = middle
         else:
             high = middle - 1
-    table = pl.read_parquet(_local(output, record.shards[low]), columns=["id", "text"])
-    keys = digests(same_text_keys(table["text"]), seed)
-    places = np.flatnonzero((keys == key).all(axis=1))
-    return table.row(int(places[0])) if len(places) else None
+    found: list[tuple[int, str]] = []
+    # Equal texts may begin in the shards before.
+    for number in range(low, -1, -1):
+        table = pl.read_parquet(_local(output, record.shards[number]), columns=["id", "text"])
+        same = (digests(same_text_keys(table["text"]), seed) == key).all(axis=1)
+        found = [*table.filter(pl.Series(same)).rows(), *found]
+        if not same[0]:
+            break
+    return found
 
 
 def _gave_way_to(output: Path, key: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:

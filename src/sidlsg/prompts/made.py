@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
 
 from sidlsg.package import code_digest
 from sidlsg.prompts.held_out import held_out_digest
+from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.shards import shard_name
 from sidlsg.prompts.sources_digest import sources_digest
 from sidlsg.prompts.tasks.funnel import SAMPLES, StepCount, merged
@@ -56,18 +58,13 @@ class Made:
         """SHA-256 over the digests of all files, sorted; of a single file its own."""
         return sources_digest([digest for result in self._scanned.values() if (digest := result["digest"])])
 
-    def rules_digest(self) -> str:
-        """SHA-256 of the rules and of the words that they speak of."""
-        words = sha256_bytes("\n".join(self.plan.unsafe_words).encode())
-        return hashlib.sha256(f"{self.plan.rules.digest}\n{words}".encode()).hexdigest()
-
     def record(self, cut: float | None) -> PromptSet:
         """The record of a set; paths are relative to its own folder."""
         folder = cut_folder(cut)
         written = self._written(cut)
         return PromptSet(
             source_sha256=self.source_digest(),
-            rules_sha256=self.rules_digest(),
+            rules_sha256=rules_digest(self.plan.rules, self.plan.unsafe_words),
             held_out_sha256=held_out_digest(self.plan.held_out),
             minimum_score=cut,
             count=sum(result["rows"] for result in written),
@@ -113,7 +110,7 @@ class Made:
             "inputs": inputs,
             "bad_files": self.bad_files(),
             "rules": asdict(self.plan.rules),
-            "rules_sha256": self.rules_digest(),
+            "rules_sha256": rules_digest(self.plan.rules, self.plan.unsafe_words),
             "unsafe_words": len(self.plan.unsafe_words),
             "held_out": len(self.plan.held_out),
             "held_out_sha256": held_out_digest(self.plan.held_out),
@@ -151,6 +148,12 @@ class Made:
     def _written(self, cut: float | None) -> list[dict[str, Any]]:
         results = self._done("write")
         return [results[number] for number, shard in enumerate(shards_of(self._work, self.plan)) if shard.cut == cut]
+
+
+def rules_digest(rules: CurationRules, unsafe_words: Sequence[str]) -> str:
+    """SHA-256 of the rules and of the words that they speak of."""
+    words = sha256_bytes("\n".join(unsafe_words).encode())
+    return hashlib.sha256(f"{rules.digest}\n{words}".encode()).hexdigest()
 
 
 def to_json(values: dict[str, Any]) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.source.inputs import absolute
+from sidlsg.prompts.tasks.write import CUTS
 from sidlsg.records import PromptSet
 from sidlsg.storage import refuse_foreign, refuse_inside
 from sidlsg.store import S3, open_store
+
+_SET = rf"{re.escape(PromptSet.FILE)}|(?:shards|origins)/[0-9]+\.parquet"
+_OURS = re.compile(
+    rf"{_SET}|{CUTS}/[^/]+/(?:{_SET})|(?:manifest|stats)\.json|summary\.(?:html|md)|near_duplicates\.parquet"
+)
+"""The names of a set's files."""
 
 
 def check_output(output: str) -> None:
@@ -21,6 +29,7 @@ def check_output(output: str) -> None:
     """
     if not output.startswith(S3):
         refuse_foreign(Path(output), PromptSet.FILE)
+        _refuse_additions(Path(output))
         return
     there = open_store(output).names()
     if there and PromptSet.FILE not in there:
@@ -28,6 +37,14 @@ def check_output(output: str) -> None:
             f"output {output} holds something else (no {PromptSet.FILE} in it); "
             "give a prefix that is new, empty or an earlier output"
         )
+
+
+def _refuse_additions(output: Path) -> None:
+    """Check that an earlier set has no files of others in it, which would go with it."""
+    files = (path.relative_to(output).as_posix() for path in sorted(output.rglob("*")) if not path.is_dir())
+    foreign = next((name for name in files if not _OURS.fullmatch(name)), None)
+    if foreign is not None:
+        raise InputError(f"output {output} is an earlier set, and {foreign} is no part of it; move it elsewhere first")
 
 
 def check_apart(output: str, work: str, sources: Iterable[str]) -> None:
@@ -43,17 +60,22 @@ def check_apart(output: str, work: str, sources: Iterable[str]) -> None:
             raise InputError(f"{name} {place} lies inside the output {output}, which is replaced; give another")
 
 
-def check_outside(output: str, places: Iterable[str]) -> None:
-    """Check that an output does not lie inside a source, which would have it among its files the next time.
+def check_outside(output: str, work: str, places: Iterable[str]) -> None:
+    """Check that no output and no work lies inside a source, which would have it among its files the next time.
 
     Raises:
-        InputError: it does.
+        InputError: one does.
     """
     for given in places:
         place = absolute(given).rpartition("=")[2]
-        if output.startswith(S3) or place.startswith(S3):
-            inside = f"{output.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
-        else:
-            inside = Path(output).resolve().is_relative_to(Path(place).resolve())
-        if inside:
-            raise InputError(f"output {output} lies inside the source {place}, which would grow by it; give another")
+        for name, target in (("output", output), ("work", work)):
+            if target and _is_inside(target, place):
+                raise InputError(
+                    f"{name} {target} lies inside the source {place}, which would grow by it; give another"
+                )
+
+
+def _is_inside(target: str, place: str) -> bool:
+    if target.startswith(S3) or place.startswith(S3):
+        return f"{target.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
+    return Path(target).expanduser().resolve().is_relative_to(Path(place).resolve())

@@ -47,7 +47,10 @@ def work_place(output: str, work: str, key: str) -> Iterator[str]:
         target = Path(output).absolute()
         folder = target.parent / f".{target.name}.{name}.work"
         _clear_others(target, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"work cannot lie in {folder}: a part of that is a file; give a folder") from error
     with alone_in(folder, f"another process curates for {output}"):
         try:
             yield str(folder)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from sidlsg.errors import InputError
 from sidlsg.places import UNSAFE_WORDS, resolve
-from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import check_file
+from sidlsg.prompts.source.columns import wanted
 from sidlsg.prompts.source.inputs import InputFile, find_inputs
 from sidlsg.prompts.source.pieces import BadFile, Piece, cut_pieces
 from sidlsg.prompts.tasks.plan import Plan
+from sidlsg.prompts.text.language import check_language
 from sidlsg.prompts.text.unsafe import read_unsafe_words
 
 ROWS_PER_PIECE = 1 << 20
@@ -62,6 +64,7 @@ def make_plan(
             f"memory_gb is {memory_gb:g}, too little for {workers} worker{'s' if workers > 1 else ''}; "
             f"give {least:.2g} or more{', or fewer workers' if workers > 1 else ''}"
         )
+    check_language(rules.language)
     files = find_inputs(sources)
     files, bad = _usable(files, rules, skip_bad_files)
     pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip_bad_files)
@@ -105,16 +108,30 @@ def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
 def _usable(files: list[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
     """The files that hold what the rules ask for. What lies on S3 is checked when it is read."""
     good, bad = [], []
+    found: set[str] = set()
     for file in files:
         try:
             if file.is_local:
-                check_file(Path(file.place), file, rules)
+                found |= check_file(Path(file.place), file, rules)
             good.append(file)
         except InputError as error:
             if not skip:
                 raise
             bad.append(BadFile(name=file.name, reason=str(error)))
+    if good and all(file.is_local for file in good):
+        _require_named(rules, found)
     return good, bad
+
+
+def _require_named(rules: CurationRules, found: set[str]) -> None:
+    """Check that some file has each column that the user names: a filter on a mistyped one would pass everything."""
+    for meaning in wanted(rules):
+        names = getattr(rules.columns, meaning)
+        if names and names != getattr(Columns(), meaning) and meaning not in found:
+            raise InputError(
+                f"columns.{meaning} names {' and '.join(map(repr, names))}, and no file has such a column; give a name "
+                "that one has, or [] to go without"
+            )
 
 
 def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:

@@ -58,7 +58,7 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
                     f"the rules have no value {name!r}{nearest(key, keys)}; {section} has: {', '.join(keys)}"
                 )
             values[section][key] = _fitting(name, value, values[section][key])
-    if not any("score.cuts" in _dotted(change) for change in changes):
+    if tuple(values["score"]["cuts"]) == CurationRules().score.cuts:
         # Default cuts below a higher minimum are no mistake of the user's.
         minimum = values["score"]["minimum"]
         values["score"]["cuts"] = [
@@ -85,11 +85,11 @@ def rules_toml(rules: CurationRules) -> str:
 
 
 def _fitting(name: str, value: Any, default: Any) -> Any:
-    """The value, where one name alone may stand for a list of names. Pydantic would take true for 1."""
+    """The value, where one alone may stand for a list of them. Pydantic would take true for 1."""
     if isinstance(value, bool) is not isinstance(default, bool):
         kind = "true or false" if isinstance(default, bool) else f"like {default!r}"
         raise InputError(f"{name} is {value!r}; it must be {kind}")
-    return [value] if isinstance(default, tuple) and isinstance(value, str) else value
+    return [value] if isinstance(default, tuple) and isinstance(value, str | int | float) else value
 
 
 def _dotted(change: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class TextRule:
-    """What is a text at all: not null, valid UTF-8, not empty, and not huge. Always on."""
+    """What is a text at all: not null, valid UTF-8, and not huge. Always on."""
 
     maximum_bytes: int = 8192
     """The longest raw text, in bytes of UTF-8: longer ones are documents, and would slow every later step."""
@@ -70,9 +70,11 @@ class ScoreRule:
     def __post_init__(self) -> None:
         if not math.isfinite(self.minimum):
             raise InputError(f"score.minimum is {self.minimum}; give a finite number, such as 6.0")
-        if list(self.cuts) != sorted(set(self.cuts)) or any(not cut > self.minimum for cut in self.cuts):
+        rising = list(self.cuts) == sorted(set(self.cuts)) and all(cut > self.minimum for cut in self.cuts)
+        if not rising or not all(map(math.isfinite, self.cuts)):
             raise InputError(
-                f"score.cuts are {list(self.cuts)}; give rising numbers above score.minimum {self.minimum}"
+                f"score.cuts are {list(self.cuts)}; give rising numbers above score.minimum {self.minimum}, "
+                "none of them infinite"
             )
 
 
@@ -93,6 +95,11 @@ class UnsafeRule:
 
     def __post_init__(self) -> None:
         _share("unsafe.maximum_punsafe", self.maximum_punsafe)
+        if any("," in tag for tag in self.tags):
+            raise InputError(
+                f"unsafe.tags are {list(self.tags)}, and no tag has a comma; give several as a list, such as "
+                '["NSFW", "UNSURE"]'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,9 +280,14 @@ def _plain(value: object) -> object:
     }
 
 
+_MOST = 2**31 - 1
+
+
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise InputError(f"{name} is {value}; give {least} or more")
+    if value > _MOST:
+        raise InputError(f"{name} is {value}; give at most {_MOST}")
 
 
 def _share(name: str, value: float) -> None:

@@ -58,6 +58,7 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
         "sources": sources if len(sources) > 1 else {},
         "kept": statistics["kept"],
         "dropped": statistics["dropped"],
+        "dropped_rows": {step["name"]: step["rows_in"] - step["rows_out"] for step in funnel},
         "words": list(statistics["top_words"].items())[:SHOWN_WORDS],
         "groups": statistics["largest_groups"],
         "bad_files": statistics["bad_files"],

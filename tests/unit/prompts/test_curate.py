@@ -281,3 +281,59 @@ def test_an_output_inside_a_source_folder_is_refused(write_table, tmp_path):
         curate(["web=" + str(tmp_path / "data")], tmp_path / "data" / "out", RULES, [])
     with pytest.raises(InputError, match="lies inside the source"):
         curate([str(tmp_path / "data")], tmp_path / "data" / "out", RULES, [])
+
+
+def test_work_inside_a_source_folder_is_refused(write_table, tmp_path):
+    (tmp_path / "data").mkdir()
+    write_table(TEXTS, name="data/in.parquet")
+    with pytest.raises(InputError, match=r"work .* lies inside the source"):
+        curate([str(tmp_path / "data")], tmp_path / "out", RULES, [], Execution(work=str(tmp_path / "data" / "work")))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["in.parquet"]
+
+
+def test_work_cannot_lie_in_a_file(write_table, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="a part of that is a file; give a folder"):
+        curate(write_table(TEXTS), tmp_path / "out", RULES, [], Execution(work=str(tmp_path / "file")))
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "shards/extra.txt", "cuts/mine/a.txt", "cuts/6.5/notes.txt"])
+def test_what_others_put_into_an_earlier_set_is_not_deleted(write_table, tmp_path, name):
+    source = write_table(TEXTS, [7.0] * len(TEXTS))
+    curate(source, tmp_path / "out", RULES, [])
+    (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(InputError, match=f"is an earlier set, and {name} is no part of it"):
+        curate(source, tmp_path / "out", RULES, [])
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_linked_output_is_written_where_the_link_leads(write_table, tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk" / "set").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "set")
+    record = curate(write_table(TEXTS), tmp_path / "out", RULES, [])
+    assert (tmp_path / "out").is_symlink()
+    assert PromptSet.load(tmp_path / "disk" / "set") == record
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "in.parquet", "out"]
+
+
+def test_a_column_that_is_named_must_be_somewhere(write_table, tmp_path):
+    source = write_table(TEXTS)
+    with pytest.raises(InputError, match=r"columns\.nsfw names 'NFSW', and no file has such a column"):
+        curate(source, tmp_path / "out", rules_with({"columns.nsfw": "NFSW"}), [])
+    assert not (tmp_path / "out").exists()
+    # One file of several is enough.
+    other = tmp_path / "other.parquet"
+    columns = {"TEXT": ["a tree on the hill", "a boat on the lake"], "AESTHETIC_SCORE": [7.0, 7.0]}
+    pq.write_table(pa.table({**columns, "NFSW": [" nsfw ", None]}), other)
+    record = curate([str(source), str(other)], tmp_path / "out", rules_with({"columns.nsfw": "NFSW"}), [])
+    (step,) = [step for step in record.funnel if step.name == "unsafe_columns"]
+    assert step.rows_in - step.rows_out == 1
+
+
+def test_a_language_that_is_not_known_is_refused_first(tmp_path):
+    with pytest.raises(InputError, match="which the detector does not know"):
+        curate(tmp_path / "none.parquet", tmp_path / "out", rules_with({"language.keep": "xx"}), [])

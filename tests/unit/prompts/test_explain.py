@@ -8,7 +8,8 @@ import pytest
 from sidlsg.errors import InputError
 from sidlsg.prompts.curate import Execution, curate
 from sidlsg.prompts.explain import explain
-from sidlsg.prompts.rules import BalanceRule, CurationRules, ImageRule, ScoreRule
+from sidlsg.prompts.rule_files import rules_with
+from sidlsg.prompts.rules import BalanceRule, CurationRules, DuplicatesRule, ImageRule, ScoreRule
 from sidlsg.records import PromptSet
 
 HELD_OUT = ["The man’s red hat on a wooden table", "Two dogs running along the beach"]
@@ -99,7 +100,7 @@ def test_an_image_is_told_by_its_values(tmp_path):
     rules = replace(RULES, score=ScoreRule(enabled=False), image=image)
     curate(tmp_path / "in.parquet", tmp_path / "out", rules, HELD_OUT)
     (_, fate) = explain("in.parquet:0", tmp_path / "out", HELD_OUT)
-    assert fate.endswith("no watermark, width 300.0, height 200.0")
+    assert fate.endswith("no watermark that is a number, width 300.0, height 200.0")
 
 
 def test_bytes_that_are_no_text_are_told_apart(tmp_path):
@@ -107,6 +108,34 @@ def test_bytes_that_are_no_text_are_told_apart(tmp_path):
     curate([str(tmp_path / "in.txt")], tmp_path / "out", replace(RULES, score=ScoreRule(enabled=False)), HELD_OUT)
     (_, fate) = explain("in.txt:0", tmp_path / "out", HELD_OUT)
     assert fate.endswith(": it is not UTF-8, or not as its format asks")
+
+
+def test_equal_texts_that_are_all_kept_are_told_apart(tmp_path):
+    (tmp_path / "in.txt").write_text("a tree on the hill\n" * 3 + "a boat on the lake\n")
+    rules = replace(RULES, score=ScoreRule(enabled=False), duplicates=DuplicatesRule(exact=False, similarity=0))
+    curate([str(tmp_path / "in.txt")], tmp_path / "out", rules, HELD_OUT, Execution(rows_per_shard=1))
+    fates = [explain(f"in.txt:{19 * row}", tmp_path / "out", HELD_OUT)[-1] for row in range(4)]
+    assert sorted(fates) == [f"kept: it is prompt {identity}" for identity in range(4)]
+
+
+def test_another_list_of_unsafe_words_is_refused(write_table, tmp_path):
+    (tmp_path / "words.txt").write_text("dog\n")
+    rules = rules_with({"unsafe.words_file": str(tmp_path / "words.txt")})
+    source = write_table(["a dog on the hill", "a boat on the lake"], [7.0, 7.0])
+    curate(source, tmp_path / "out", rules, HELD_OUT)
+    assert "dropped by unsafe_words" in explain("in.parquet:0", tmp_path / "out", HELD_OUT)[-1]
+    (tmp_path / "words.txt").write_text("cat\n")
+    with pytest.raises(InputError, match=r"made with another list of unsafe words than the one .*words\.txt"):
+        explain("in.parquet:0", tmp_path / "out", HELD_OUT)
+
+
+def test_a_file_that_was_left_out_says_so(write_table, tmp_path):
+    good = write_table(["a dog on the hill", "a boat on the lake"], [7.0, 7.0])
+    (tmp_path / "bad.parquet").write_bytes(b"no table")
+    places = [str(good), str(tmp_path / "bad.parquet")]
+    curate(places, tmp_path / "out", RULES, HELD_OUT, Execution(skip_bad_files=True))
+    (fate,) = explain("bad.parquet:0", tmp_path / "out", HELD_OUT)
+    assert re.search(r"the file was left out: .*bad\.parquet is not a parquet file", fate)
 
 
 def test_a_cut_sends_to_the_whole_set(made):
@@ -119,6 +148,7 @@ def test_a_cut_sends_to_the_whole_set(made):
     [
         ("other.parquet:1", r"no row of .*; give FILE:ROW with a file of its manifest \(in.parquet\), or an id"),
         ("in.parquet", "give FILE:ROW"),
+        ("", "'' is no row of"),
         ("in.parquet:999", "in.parquet"),
         ("7", "has no prompt 7; its ids go from 0 to 1"),
     ],

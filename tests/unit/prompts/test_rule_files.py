@@ -22,6 +22,16 @@ def test_later_changes_win_and_dotted_names_are_sections():
     assert rules.score == ScoreRule(minimum=5.5, cuts=())
 
 
+def test_one_value_alone_stands_for_a_list_of_it():
+    rules = rules_with({"score.cuts": 7, "unsafe.tags": "UNSURE"})
+    assert (rules.score.cuts, rules.unsafe.tags) == ((7.0,), ("UNSURE",))
+
+
+def test_printed_default_cuts_are_default_cuts():
+    rules = rules_with(tomllib.loads(rules_toml(CurationRules())), {"score.minimum": 6.3})
+    assert rules.score == ScoreRule(minimum=6.3, cuts=(6.5,))
+
+
 def test_printed_rules_are_the_same_when_they_are_read():
     rules = rules_with({"unsafe.words_file": 'a "b"\\c', "score.cuts": [7.5], "columns.language": []})
     assert rules_with(tomllib.loads(rules_toml(rules))) == rules

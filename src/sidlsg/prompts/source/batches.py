@@ -90,16 +90,20 @@ def columns_of(path: Path, file: InputFile, rules: CurationRules) -> set[str]:
     return object_columns(path, file, rules)
 
 
-def check_file(path: Path, file: InputFile, rules: CurationRules) -> None:
+def check_file(path: Path, file: InputFile, rules: CurationRules) -> set[str]:
     """Check that a file can be opened and has the columns that the rules need; its rows are not read.
+
+    Returns:
+        The meanings that it has columns for, as `columns_of` says.
 
     Raises:
         InputError: it cannot be read, or lacks a column that the rules need, or one holds something else.
         StorageError: the disk or the network did not give it.
     """
-    columns_of(path, file, rules)
+    columns = columns_of(path, file, rules)
     if file.format == TEXT:
         next(read_lines(path, file, 0, 1, longest(rules)), None)
+    return columns
 
 
 def read_row(path: Path, file: InputFile, rules: CurationRules, row: int) -> pl.DataFrame:

@@ -52,7 +52,7 @@ def match_columns(names: Sequence[str], file: InputFile, rules: CurationRules) -
 
 
 def require_columns(
-    available: AbstractSet[str], file: InputFile, rules: CurationRules, names: Sequence[str] = ()
+    available: AbstractSet[str], file: InputFile, rules: CurationRules, names: Sequence[str] = (), where: str = ""
 ) -> None:
     """Check that a file has what the rules cannot do without.
 
@@ -61,12 +61,15 @@ def require_columns(
         file: for messages.
         rules: that are switched on.
         names: of the columns that it has, for messages.
+        where: it was looked at, for messages; by default as a whole.
 
     Raises:
         InputError: it lacks one.
     """
     if "text" not in available:
-        raise InputError(f"{_lacks('text', file, rules)}; it has: {listed(names)}; set columns.text to one of them")
+        raise InputError(
+            f"{_lacks('text', file, rules)}{where}; it has: {listed(names)}; set columns.text to one of them"
+        )
     needs = [("score", "score.enabled", "false")] if rules.score.enabled else []
     for meaning, rule, off in needs + _image_needs(rules):
         if meaning in available:
@@ -77,9 +80,14 @@ def require_columns(
                 f"set {rule} to {off}, or give parquet or jsonl"
             )
         raise InputError(
-            f"{_lacks(meaning, file, rules)}, which {rule} needs; it has: {listed(names)}; "
+            f"{_lacks(meaning, file, rules)}{where}, which {rule} needs; it has: {listed(names)}; "
             f"set columns.{meaning} to one of them, or {rule} to {off}"
         )
+
+
+def is_needless(meaning: str, rules: CurationRules) -> bool:
+    """Whether a column only goes along with its text: one that holds something else is then none."""
+    return meaning == "score" and not rules.score.enabled
 
 
 def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, names: Sequence[str]) -> InputError:
@@ -87,7 +95,9 @@ def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, names: Se
     kind = "numbers" if meaning in NUMBERS else "strings"
     others = [name for name in names if name != column]
     advice = [f"set columns.{meaning} to a column of {kind}, out of: {listed(others)}"] if others else []
-    if meaning != "text":
+    if meaning == "score":
+        advice.append("set score.enabled to false to go without")
+    elif meaning != "text":
         advice.append(f"set columns.{meaning} to [] to go without")
     return InputError(
         f"column {column!r} of {file.place} holds {holds}, not {kind}; "

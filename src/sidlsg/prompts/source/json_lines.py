@@ -13,7 +13,7 @@ import polars as pl
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.source.columns import NUMBERS, STRINGS, match_columns, require_columns, wrong_kind
+from sidlsg.prompts.source.columns import NUMBERS, STRINGS, is_needless, match_columns, require_columns, wrong_kind
 from sidlsg.prompts.source.inputs import InputFile
 from sidlsg.prompts.source.lines import longest, read_lines
 
@@ -54,9 +54,9 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
                 misfits.setdefault(meaning, (key, type(found[key]).__name__))
     # A few values of another kind are rows without one; a key with no others means something else.
     for meaning, (key, holds) in misfits.items():
-        if key:
+        if key and not is_needless(meaning, rules):
             raise wrong_kind(key, meaning, holds, file, names)
-    require_columns(columns.keys(), file, rules, names)
+    require_columns(columns.keys(), file, rules, names, f" in its first {len(lines):,} lines")
     return set(columns)
 
 
@@ -78,8 +78,13 @@ def parse_lines(lines: Sequence[bytes], rules: CurationRules, file: InputFile) -
             continue
         given = found.get(keys["text"]) if "text" in keys else None
         text = _string(given)
-        texts.append(text)
-        broken.append(text is None and given is not None)
+        # What a table says of safety in a way that cannot be read is not taken for silence.
+        unread = any(
+            meaning in keys and found[keys[meaning]] is not None and not _fits(meaning, found[keys[meaning]])
+            for meaning in ("punsafe", "nsfw")
+        )
+        texts.append(None if unread else text)
+        broken.append(unread or (text is None and given is not None))
         for meaning, column in values.items():
             column.append(readers[meaning](found[keys[meaning]]) if meaning in keys else None)
     numbers = {meaning: pl.Series(values[meaning], dtype=pl.Float64) for meaning in NUMBERS}

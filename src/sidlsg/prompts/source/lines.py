@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.damage import damage_named
 from sidlsg.prompts.source.inputs import InputFile
@@ -19,6 +20,8 @@ BLOCK = 4 << 20
 """Bytes that are read at once."""
 _MARK = b"\xef\xbb\xbf"
 """The byte order mark that some programs begin UTF-8 with."""
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+"""The marks of UTF-16."""
 
 
 def longest(rules: CurationRules) -> int:
@@ -47,13 +50,15 @@ def read_lines(
         The offsets as uint64, and the lines, of one block.
 
     Raises:
-        InputError: the file is missing, or damaged gzip.
+        InputError: the file is missing, no UTF-8 as its first line shows, or damaged gzip.
         StorageError: the disk or the network did not give it.
     """
     kind = "gzip" if file.is_compressed else "text"
     with damage_named(file, kind), _opened(path, file) as stream:
         for starts, lines in _split(stream, start, stop or sys.maxsize, limit, block):
             if starts[0] == 0:
+                if lines[0].startswith(_WIDE) or b"\0" in lines[0]:
+                    raise InputError(f"{file.place} is UTF-16 or no text at all; save it as UTF-8")
                 lines[0] = lines[0].removeprefix(_MARK)
             kept = [index for index, line in enumerate(lines) if line and not line.isspace()]
             if len(kept) < len(lines):

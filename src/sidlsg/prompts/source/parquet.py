@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.source.columns import NUMBERS, match_columns, require_columns, wrong_kind
+from sidlsg.prompts.source.columns import NUMBERS, is_needless, match_columns, require_columns, wrong_kind
 from sidlsg.prompts.source.damage import damage_named, damaged
 from sidlsg.prompts.source.inputs import MAGIC, PARQUET, InputFile
 
@@ -56,10 +56,13 @@ def table_columns(table: Any, file: InputFile, rules: CurationRules) -> dict[str
     schema = table.schema_arrow
     columns = match_columns(schema.names, file, rules)
     require_columns(columns.keys(), file, rules, schema.names)
-    for meaning, name in columns.items():
+    for meaning, name in list(columns.items()):
         type_ = schema.field(name).type
-        if not (is_number(type_) if meaning in NUMBERS else is_text(type_)):
+        if is_number(type_) if meaning in NUMBERS else is_text(type_):
+            continue
+        if not is_needless(meaning, rules):
             raise wrong_kind(name, meaning, str(type_), file, schema.names)
+        del columns[meaning]
     return columns
 
 

@@ -38,8 +38,9 @@ def row_steps(rows: pl.DataFrame, rules: CurationRules, unsafe_words: tuple[str,
         rows = _unsafe_columns(rows, rules, funnel)
     if rules.image.enabled:
         rows = funnel.count("image", rows, *_image(rules.image))
-    rows = rows.with_columns(clean_all(rows["text"]).alias("text"))
-    rows = funnel.count("clean", rows, text != "")
+    # A person is shown what there was before.
+    rows = rows.with_columns(_clean=clean_all(rows["text"]))
+    rows = funnel.count("clean", rows, pl.col("_clean") != "").drop("text").rename({"_clean": "text"})
     if rules.language.enabled:
         drop = other_language(rows["text"], rows["language"], rules.language.keep, rules.language.detect)
         rows = _without(rows, "language", drop, funnel, pl.col("language").fill_null("by its letters and words"))
@@ -78,17 +79,17 @@ def step_demands(rules: CurationRules) -> dict[str, str]:
 
 
 def _unsafe_columns(rows: pl.DataFrame, rules: CurationRules, funnel: Funnel) -> pl.DataFrame:
-    punsafe, tag = pl.col("punsafe"), pl.col("nsfw").str.to_uppercase()
-    safe = (punsafe.is_null() | (punsafe <= rules.unsafe.maximum_punsafe)) & (
-        tag.is_null() | ~tag.is_in([word.upper() for word in rules.unsafe.tags])
-    )
-    why = pl.concat_str(pl.format("punsafe {}", punsafe.round(3)), pl.col("nsfw"), separator=", ", ignore_nulls=True)
-    return funnel.count("unsafe_columns", rows, safe, why)
+    punsafe, tag = pl.col("punsafe"), pl.col("nsfw").str.strip_chars().str.to_uppercase()
+    likely = (punsafe > rules.unsafe.maximum_punsafe).fill_null(False)
+    tagged = tag.is_in([word.strip().upper() for word in rules.unsafe.tags]).fill_null(False)
+    told = pl.when(likely).then(_named("punsafe", 3)), pl.when(tagged).then(pl.col("nsfw"))
+    why = pl.concat_str(*told, separator=", ", ignore_nulls=True)
+    return funnel.count("unsafe_columns", rows, ~(likely | tagged), why)
 
 
 def _named(number: str, digits: int) -> pl.Expr:
     """A number with its name, for a person."""
-    return pl.format(f"{number} {{}}", pl.col(number).round(digits)).fill_null(f"no {number}")
+    return pl.format(f"{number} {{}}", pl.col(number).round(digits)).fill_null(f"no {number} that is a number")
 
 
 def _image(rule: ImageRule) -> tuple[pl.Expr, pl.Expr]:

@@ -111,7 +111,8 @@ def _texts(work: Work, plan: Plan, shard: Shard, all_counts: list[list[int]]) ->
 def _statistics(texts: pl.DataFrame) -> dict[str, Any]:
     """Histograms that add up over shards."""
     words = texts.select(pl.col("text").str.split(" ").alias("word"))
-    top = words.explode("word").select(pl.col("word").str.to_lowercase().value_counts(sort=True)).head(TOP_WORDS)
+    all_words = words.explode("word").filter(pl.col("word").str.contains(r"[\p{L}\p{N}]"))
+    top = all_words.select(pl.col("word").str.to_lowercase().value_counts(sort=True)).head(TOP_WORDS)
     # A score may be any number, and a histogram of a few prompts beside millions of empty bars shows nothing.
     tenths = (pl.col("score").cast(pl.Float64).clip(-LARGEST_SCORE, LARGEST_SCORE) * 10).floor().cast(pl.Int64)
     scores = texts.select(tenths.alias("score")).drop_nulls()

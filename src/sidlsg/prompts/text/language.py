@@ -6,6 +6,7 @@ import polars as pl
 from polars_whichlang import detect_lang
 
 from sidlsg.errors import InputError
+from sidlsg.prompts.rules import LanguageRule
 
 LANGUAGES = {
     "ar": ("ara", "arabic", r"\p{Arabic}"),
@@ -53,6 +54,19 @@ _FIVE_WORDS = r"(?:[^ ]+ ){4}[^ ]"
 _TEN_WIDE = r"(?:[\p{Han}\p{Hiragana}\p{Katakana}ー][^\p{L}]*){10}"
 
 
+def check_language(rule: LanguageRule) -> None:
+    """Check that the detector knows the language, where it is asked.
+
+    Raises:
+        InputError: it does not.
+    """
+    if rule.enabled and rule.detect and rule.keep not in LANGUAGES:
+        raise InputError(
+            f"language.keep is {rule.keep!r}, which the detector does not know; give one of {', '.join(LANGUAGES)}, "
+            "or set language.detect to false to go by the table's column alone"
+        )
+
+
 def other_language(texts: pl.Series, codes: pl.Series, keep: str, detect: bool) -> pl.Series:
     """Whether each text is to be dropped for its language.
 
@@ -67,16 +81,8 @@ def other_language(texts: pl.Series, codes: pl.Series, keep: str, detect: bool) 
         codes: the table's. Null, "und" and the like say nothing, nor does what is neither a name of `LANGUAGES` nor a
             code of two or three letters, such as "nolang".
         keep: ISO 639-1 of the language to keep.
-        detect: whether to look at texts that no code speaks of.
-
-    Raises:
-        InputError: texts are to be looked at, and the detector does not know the language.
+        detect: whether to look at texts that no code speaks of; only for a language of `LANGUAGES`.
     """
-    if detect and keep not in LANGUAGES:
-        raise InputError(
-            f"language.keep is {keep!r}, which the detector does not know; give one of {', '.join(LANGUAGES)}, "
-            "or set language.detect to false to go by the table's column alone"
-        )
     said = _said(codes)
     drop = said.is_not_null() & (said != keep).fill_null(False)
     if not detect:

@@ -237,16 +237,19 @@ def test_a_column_twice(tmp_path):
 
 def test_columns_of_the_wrong_type(write_parquet):
     path = write_parquet({"TEXT": ["a"], "score": ["6"], "n": [1], "s": [{"x": 1}]})
-    message = refusal(path)
+    message = refusal(path, CurationRules())
     assert "column 'score' of" in message
     assert "holds string, not numbers; set columns.score to a column of numbers, out of: TEXT, n, s" in message
-    assert "or set columns.score to [] to go without" in message
+    assert "or set score.enabled to false to go without" in message
     assert "holds int64, not strings" in refusal(path, CurationRules(columns=Columns(text=("n",), score=("n",))))
     assert "holds struct" in refusal(path, CurationRules(columns=Columns(text=("s",), score=("n",))))
     file = one(path)
     (piece,), _ = cut_pieces([file], 10)
     with pytest.raises(InputError, match="not numbers"):
-        list(read_batches(path, file, piece, NO_SCORE))
+        list(read_batches(path, file, piece, CurationRules()))
+    # Where no rule needs it, it is none.
+    (batch,) = read_batches(path, file, piece, NO_SCORE)
+    assert batch["score"].to_list() == [None]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
@@ -314,3 +317,11 @@ def test_one_line(write):
     for row in (-1, 1, 4, 9, 1000):
         with pytest.raises(InputError, match=f"no row of .*a.txt is at {row}; .* byte offset"):
             read_row(path, one(path), NO_SCORE, row)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_refused(write, name, encoding):
+    assert "is UTF-16 or no text at all; save it as UTF-8" in refusal(
+        write(name, "a prompt\nanother\n".encode(encoding))
+    )

@@ -92,7 +92,9 @@ def test_what_is_no_jsonl_is_refused(write):
 
 
 def test_values_of_the_wrong_kind_are_named(write):
-    message = refusal(write("a.jsonl", lines({"TEXT": "a", "score": None}, {"TEXT": "a", "score": "6.5"})))
+    message = refusal(
+        write("a.jsonl", lines({"TEXT": "a", "score": None}, {"TEXT": "a", "score": "6.5"})), CurationRules()
+    )
     assert "column 'score' of" in message
     assert "holds str, not numbers; set columns.score to a column of numbers, out of: TEXT, or set" in message
     message = refusal(write("a.jsonl", lines({"TEXT": ["a"]})))
@@ -106,11 +108,25 @@ def test_one_value_of_the_wrong_kind_is_a_row_without_one(write):
     assert all_rows(file)["score"].to_list() == [None, 7.0]
 
 
+@pytest.mark.parametrize("safety", [{"punsafe": "0.9"}, {"punsafe": [0.9]}, {"NSFW": True}, {"NSFW": ["NSFW"]}])
+def test_what_is_said_of_safety_and_cannot_be_read_is_not_taken_for_silence(write, safety):
+    path = write("a.jsonl", lines({"TEXT": "a", "punsafe": 0.1, "NSFW": "UNLIKELY"}, {"TEXT": "b", **safety}))
+    found = all_rows(path)
+    assert found["text"].to_list() == ["a", None]
+    assert found["broken"].to_list() == [False, True]
+
+
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
     max_leaves=5,
 )
+
+
+def readable_text(found):
+    safety = (found.get("punsafe"), (bool, int, float)), (found.get("NSFW"), str)
+    readable = all(value is None or isinstance(value, kinds) for value, kinds in safety)
+    return found.get("TEXT") if readable and isinstance(found.get("TEXT"), str) else None
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -121,6 +137,5 @@ def test_any_objects_are_read_alike_however_cut(tmp_path_factory, objects):
     path = tmp_path_factory.mktemp("any") / "a.jsonl"
     path.write_bytes(lines(*objects))
     whole = all_rows(path)
-    texts = [found.get("TEXT") for found in objects]
-    assert whole["text"].to_list() == [text if isinstance(text, str) else None for text in texts]
+    assert whole["text"].to_list() == [readable_text(found) for found in objects]
     assert all_rows(path, rows_per_piece=1, batch_rows=2).equals(whole)

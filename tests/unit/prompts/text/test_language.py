@@ -2,7 +2,8 @@ import polars as pl
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.prompts.text.language import LANGUAGES, other_language
+from sidlsg.prompts.rules import LanguageRule
+from sidlsg.prompts.text.language import LANGUAGES, check_language, other_language
 
 
 def drops(text, code=None, keep="en", detect=True):
@@ -113,7 +114,8 @@ def test_rows_are_judged_apart():
 
 def test_a_language_that_the_detector_does_not_know_is_refused_unless_columns_decide():
     with pytest.raises(InputError, match=r"'pl', which the detector does not know; give one of ar, de, en"):
-        drops("pies", keep="pl")
+        check_language(LanguageRule(keep="pl"))
+    check_language(LanguageRule(keep="pl", detect=False))
     assert not drops("pies", "pl", keep="pl", detect=False)
     assert drops("dog", "en", keep="pl", detect=False)
 
