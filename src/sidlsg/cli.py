@@ -317,6 +317,19 @@ def promote(
 
 
 @app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    tracking_uri: TrackingUri,
+    reason: Annotated[str, typer.Option(help="Why, for the audit trail on the versions.")],
+    output: Annotated[Path | None, typer.Option(help="Also write the Promotion record to this folder.")] = None,
+) -> None:
+    """Make the version that was the champion before the champion again; the aliases change places."""
+    from sidlsg.registry.promote import rollback as stage
+
+    _say(stage(tracking_uri, name, reason), output)
+
+
+@app.command()
 def generate(
     student: Annotated[Path, typer.Argument(help="Folder of a student.")],
     prompt: Annotated[str, typer.Argument(help="What to draw.")],

@@ -10,11 +10,10 @@ from mlflow.exceptions import MlflowException
 from sidlsg.errors import InputError, nearest
 from sidlsg.records import ModelVersion
 from sidlsg.registry.connect import connect
-from sidlsg.registry.versions import STUDENT_TAG
+from sidlsg.registry.versions import STUDENT_TAG, pages
 
 SHOWN = 20
 """How many names an error message lists."""
-_PAGE = 100
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -51,7 +50,7 @@ def _model(client: MlflowClient, name: str) -> Any:
     except MlflowException as error:
         if error.error_code != _MISSING:
             raise
-    names = sorted(model.name for model in _pages(client.search_registered_models))
+    names = sorted(model.name for model in pages(client.search_registered_models))
     if not names:
         raise InputError(f"no model {name!r}: this registry has no model at all; register a student, or give another")
     raise InputError(f"no model {name!r} in this registry{nearest(name, names)}; it has: {_listed(names)}")
@@ -74,23 +73,11 @@ def _version(client: MlflowClient, model: Any, which: str) -> Any:
         if error.error_code != _MISSING:
             raise
     numbers = sorted(
-        int(version.version) for version in _pages(client.search_model_versions, filter_string=f"name = '{name}'")
+        int(version.version) for version in pages(client.search_model_versions, filter_string=f"name = '{name}'")
     )
     raise InputError(
         f"model {name!r} has no version {which}; it has: {_listed([str(number) for number in numbers]) or 'none'}"
     )
-
-
-def _pages(search: Any, **given: Any) -> list[Any]:
-    """All that a search of MLflow's finds."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = search(max_results=_PAGE, page_token=token, **given)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
 
 
 def _listed(names: list[str]) -> str:

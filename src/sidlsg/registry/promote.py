@@ -1,40 +1,112 @@
-"""The promote stage: moves the aliases `champion` and `previous`."""
+"""The promote stage: moves the aliases `champion` and `previous`, and back."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
+from sidlsg.registry.claims import Claim, claimed, holder
 from sidlsg.registry.connect import connect
-from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, require_version
+from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, require_version
+
+AUDIT_TAG = "change."
+"""Begins the tags of a version that say when it became the champion or ceased to be, by whom and why: `change.3.0`."""
+_PLANNED = "to be champion"
+"""Begins the tag's value until it is."""
 
 
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     """Make the judged version the champion, if the verdict passed and it is not the champion already.
 
-    The champion's alias moves last: whoever sees it moved sees everything else done. MLflow cannot compare and set,
-    so one promotion of a model runs at a time; the champion is only replaced by a version that was compared with it.
+    The champion's alias moves last: whoever sees it moved sees everything else done. One change of a model's aliases
+    goes on at a time, and the champion is only replaced by a version that was compared with it.
 
     Raises:
-        InputError: there is no such version, or another champion came since the verdict.
+        InputError: there is no such version, another champion came since the verdict, or another change is going on.
     """
     client = connect(tracking_uri)
     name, number = verdict.name, str(verdict.version)
     require_version(client, name, verdict.version)
+    if not verdict.passed or alias_version(client, name, CHAMPION) == verdict.version:
+        return _unchanged(client, name)
+    with claimed(client, name, f"promotion of version {number} by verdict {verdict.digest[:16]}") as claim:
+        champion = alias_version(client, name, CHAMPION)
+        if champion == verdict.version:
+            return _unchanged(client, name)
+        if champion != verdict.champion_version:
+            raise InputError(
+                f"version {number} of {name!r} was compared with champion version {verdict.champion_version}, but the "
+                f"champion is version {champion} now; run the gate again"
+            )
+        client.set_model_version_tag(name, number, "promoted_by_verdict_sha256", verdict.digest)
+        client.set_model_version_tag(name, number, "promoted_at", _now())
+        return _move(client, name, verdict.version, claim, f"verdict {verdict.digest}")
+
+
+def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
+    """Make the version that was the champion before the champion again; the two change places.
+
+    Raises:
+        InputError: there is no such model or no earlier champion, or another change is going on.
+    """
+    client = connect(tracking_uri)
+    if not reason.strip():
+        raise InputError("no reason is given; say why, for the audit trail")
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(f"no model {name!r} in this registry; give the name of one") from error
+    with claimed(client, name, f"rollback at {_now()}") as claim:
+        return _move(client, name, _before(client, name), claim, f"rollback: {reason.strip()}")
+
+
+def _before(client: MlflowClient, name: str) -> int:
+    champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
+    if previous == champion:
+        # An earlier change was killed between the two aliases; what it was to bring is on the version.
+        versions = pages(client.search_model_versions, filter_string=f"name = '{name}'")
+        planned = [(change, int(version.version)) for version in versions for change in _planned(version)]
+        previous = max(planned)[1] if planned else None
+    if previous is None:
+        raise InputError(f"model {name!r} had no champion before this one; promote another version instead")
+    require_version(client, name, previous)
+    return previous
+
+
+def _move(client: MlflowClient, name: str, version: int, claim: Claim, why: str) -> Promotion:
+    """Let the aliases change, with a line on both versions."""
     champion = alias_version(client, name, CHAMPION)
-    previous = alias_version(client, name, PREVIOUS)
-    if not verdict.passed or champion == verdict.version:
-        return Promotion(name=name, champion_version=champion, previous_version=previous, changed=False)
-    if champion != verdict.champion_version:
-        raise InputError(
-            f"version {number} of {name!r} was compared with champion version {verdict.champion_version}, but the "
-            f"champion is version {champion} now; run the gate again"
-        )
-    client.set_model_version_tag(name, number, "promoted_by_verdict_sha256", verdict.digest)
-    client.set_model_version_tag(name, number, "promoted_at", datetime.now(UTC).isoformat(timespec="seconds"))
+    tag, who = f"{AUDIT_TAG}{claim.title}", f"{_now()} by {holder()}, {why}"
+    instead = f"instead of {champion or 'none'}, {who}"
+    client.set_model_version_tag(name, str(version), tag, f"{_PLANNED} {instead}")
+    claim.check()
     if champion is not None:
+        client.set_model_version_tag(name, str(champion), tag, f"replaced by version {version}, {who}")
         client.set_registered_model_alias(name, PREVIOUS, str(champion))
-        previous = champion
-    client.set_registered_model_alias(name, CHAMPION, number)
-    return Promotion(name=name, champion_version=verdict.version, previous_version=previous, changed=True)
+    client.set_registered_model_alias(name, CHAMPION, str(version))
+    client.set_model_version_tag(name, str(version), tag, f"champion {instead}")
+    claim.made()
+    previous = alias_version(client, name, PREVIOUS)
+    return Promotion(name=name, champion_version=version, previous_version=previous, changed=True)
+
+
+def _planned(version: Any) -> list[tuple[int, ...]]:
+    """The changes, as numbers to compare, that were to make it the champion and were not finished."""
+    keys = (key for key, said in version.tags.items() if key.startswith(AUDIT_TAG) and said.startswith(_PLANNED))
+    return [tuple(int(part) for part in key.removeprefix(AUDIT_TAG).split(".")) for key in keys]
+
+
+def _unchanged(client: MlflowClient, name: str) -> Promotion:
+    champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
+    return Promotion(name=name, champion_version=champion, previous_version=previous, changed=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

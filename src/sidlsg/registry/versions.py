@@ -13,6 +13,7 @@ STUDENT_TAG = "student_sha256"
 """The tag on run and version that makes registering idempotent: the Student record's digest."""
 CHAMPION = "champion"
 PREVIOUS = "previous"
+_PAGE = 100
 
 
 def versions_of(client: MlflowClient, name: str, student_sha256: str) -> list[Any]:
@@ -55,3 +56,15 @@ def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:
     """The number of the version that an alias of an existing model points to."""
     number = client.get_registered_model(name).aliases.get(alias)
     return None if number is None else int(number)
+
+
+def pages(search: Any, **given: Any) -> list[Any]:
+    """All that a search of MLflow's finds."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(max_results=_PAGE, page_token=token, **given)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.connect import connect
-from sidlsg.registry.promote import promote
+from sidlsg.registry.promote import promote, rollback
 
 
 @pytest.fixture
@@ -95,3 +95,79 @@ def test_a_promotion_killed_half_way_is_repeated(tracking_uri, name, monkeypatch
 def test_a_version_that_is_not_there_is_refused(tracking_uri, name):
     with pytest.raises(InputError, match="no version 9"):
         promote(verdict(name, 9, None), tracking_uri)
+
+
+def killed_at(alias: str):
+    """MLflow's client as it is where the program dies before that alias moves."""
+    original = MlflowClient.set_registered_model_alias
+
+    def set_alias(self, model, given, version):
+        if given == alias:
+            raise KeyboardInterrupt
+        original(self, model, given, version)
+
+    return set_alias
+
+
+def test_a_rollback_changes_the_two_and_can_be_taken_back(tracking_uri, name):
+    promote(verdict(name, 1, None), tracking_uri)
+    promote(verdict(name, 2, 1), tracking_uri)
+    back = rollback(tracking_uri, name, "blurred hands")
+    assert back == Promotion(name=name, champion_version=1, previous_version=2, changed=True)
+    assert aliases(tracking_uri, name) == {"champion": 1, "previous": 2}
+    assert rollback(tracking_uri, name, "the hands were fine").champion_version == 2
+    assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
+
+
+def test_every_change_is_on_the_versions(tracking_uri, name):
+    promote(verdict(name, 1, None), tracking_uri)
+    promote(verdict(name, 2, 1), tracking_uri)
+    rollback(tracking_uri, name, "blurred hands")
+    client = connect(tracking_uri)
+    first, second = (client.get_model_version(name, str(number)).tags for number in (1, 2))
+    assert first["change.1.0"].startswith("champion instead of none, ")
+    assert first["change.2.0"].startswith("replaced by version 2, ")
+    assert second["change.2.0"].startswith("champion instead of 1, ")
+    assert second["change.2.0"].endswith(f"verdict {verdict(name, 2, 1).digest}")
+    assert first["change.3.0"].startswith("champion instead of 2, ")
+    assert second["change.3.0"].startswith("replaced by version 1, ")
+    for said in (first["change.3.0"], second["change.3.0"]):
+        assert "@" in said
+        assert said.endswith("rollback: blurred hands")
+
+
+@pytest.mark.parametrize("alias", ["previous", "champion"])
+def test_a_rollback_killed_half_way_is_repeated(tracking_uri, name, alias, monkeypatch):
+    promote(verdict(name, 1, None), tracking_uri)
+    promote(verdict(name, 2, 1), tracking_uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", killed_at(alias))
+        with pytest.raises(KeyboardInterrupt):
+            rollback(tracking_uri, name, "blurred hands")
+    assert aliases(tracking_uri, name)["champion"] == 2
+    assert rollback(tracking_uri, name, "blurred hands").champion_version == 1
+    assert aliases(tracking_uri, name) == {"champion": 1, "previous": 2}
+
+
+def test_what_cannot_be_rolled_back_says_why(tracking_uri, name):
+    with pytest.raises(InputError, match="no champion before"):
+        rollback(tracking_uri, name, "a reason")
+    promote(verdict(name, 1, None), tracking_uri)
+    with pytest.raises(InputError, match="no champion before"):
+        rollback(tracking_uri, name, "a reason")
+    with pytest.raises(InputError, match="say why"):
+        rollback(tracking_uri, name, " ")
+    with pytest.raises(InputError, match="no model 'nobody'"):
+        rollback(tracking_uri, "nobody", "a reason")
+    assert aliases(tracking_uri, name) == {"champion": 1}
+
+
+def test_a_rejected_version_is_no_rollbacks_aim(tracking_uri, name):
+    """A promotion that was killed before anything moved leaves a plan, which is not taken for a rollback's."""
+    promote(verdict(name, 1, None), tracking_uri)
+    promote(verdict(name, 2, 1), tracking_uri)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", killed_at("previous"))
+        with pytest.raises(KeyboardInterrupt):
+            promote(verdict(name, 3, 2), tracking_uri)
+    assert rollback(tracking_uri, name, "a reason").champion_version == 1
