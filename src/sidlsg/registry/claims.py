@@ -1,7 +1,7 @@
 """One change of a model's aliases at a time, though MLflow has neither locks nor compare-and-set.
 
 What MLflow does keep unique, in every store, is the name of an experiment. So whoever makes the experiment
-`sidlsg claims/MODEL/NUMBER.TRY` may carry out change NUMBER of the model; everybody else is told who that is. A change
+`sidlsg-claims/MODEL/NUMBER.TRY` may carry out change NUMBER of the model; everybody else is told who that is. A change
 that was made raises the number in the tag `changes` of the model; the experiment is deleted, which keeps its name.
 """
 
@@ -26,7 +26,7 @@ LEASE_S = 120.0
 """How long a claim holds: a change takes seconds, and one whose program was killed must not be in the way for good."""
 _POLL_S = 0.5
 _CAUSE, _HOLDER = "cause", "holder"
-_FOLDER = "sidlsg claims"
+_FOLDER = "sidlsg-claims"
 
 
 class Claim:
