@@ -8,11 +8,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from sidlsg import __version__
+from sidlsg.convert import commands as convert_commands
 from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
 from sidlsg.options import (
@@ -29,13 +30,13 @@ from sidlsg.options import (
     TeacherLayout,
     TeacherPlace,
     TeacherSettings,
-    TrackingUri,
     Weights,
     recipe_changes,
     rejection,
 )
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.prompts import commands as prompt_commands
+from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
 
@@ -92,10 +93,7 @@ def _process() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-convert = typer.Typer(
-    no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators."
-)
-app.add_typer(convert, name="convert")
+app.add_typer(convert_commands.app, name="convert")
 app.add_typer(commands.images, name="images")
 app.add_typer(service_commands.app, name="services")
 app.command()(prompt_commands.curate)
@@ -104,6 +102,10 @@ app.command()(commands.evaluate)
 app.command()(run_commands.sweep)
 app.command()(run_commands.evaluate_version)
 app.command("compile")(run_commands.compile_)
+app.command()(registry_commands.register)
+app.command()(registry_commands.gate)
+app.command()(registry_commands.promote)
+app.command()(registry_commands.rollback)
 
 
 @app.callback(invoke_without_command=True)
@@ -264,72 +266,6 @@ def distil(
 
 
 @app.command()
-def register(
-    student: Annotated[Path, typer.Option(help="Folder of a student.")],
-    tracking_uri: TrackingUri,
-    name: Annotated[str, typer.Option(help="Registered model's name.")],
-    output: Annotated[Path | None, typer.Option(help="Also write the ModelVersion record to this folder.")] = None,
-) -> None:
-    """Register a student in MLflow; the same student again makes no second version."""
-    from sidlsg.registry.register import register as stage
-
-    version = stage(student, tracking_uri, name)
-    _say(version, output)
-
-
-@app.command()
-def gate(
-    version: Annotated[Path, typer.Option(help="Folder or file of a ModelVersion record.")],
-    scorecard: Annotated[Path, typer.Option(help="Folder of a scorecard.")],
-    tracking_uri: TrackingUri,
-    recipe: Recipe = "tiny",
-    output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
-) -> None:
-    """Judge a version by its scorecard. Exit code 3: it did not pass."""
-    from sidlsg.recipes.recipe import get_recipe
-    from sidlsg.records import ModelVersion
-    from sidlsg.registry.gate import gate as stage
-    from sidlsg.summary import print_verdict
-
-    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, get_recipe(recipe).require_gate())
-    print_verdict(verdict)
-    if output is not None:
-        verdict.save(output)
-    if not verdict.passed:
-        raise VerdictError(rejection(verdict))
-
-
-@app.command()
-def promote(
-    verdict: Annotated[Path, typer.Option(help="Folder or file of a Verdict record.")],
-    tracking_uri: TrackingUri,
-    output: Annotated[Path | None, typer.Option(help="Also write the Promotion record to this folder.")] = None,
-) -> None:
-    """Move the alias `champion` to a version that passed. Exit code 3: it did not pass, and nothing moved."""
-    from sidlsg.records import Verdict
-    from sidlsg.registry.promote import promote as stage
-
-    judged = Verdict.load(verdict)
-    promotion = stage(judged, tracking_uri)
-    _say(promotion, output)
-    if not judged.passed:
-        raise VerdictError(rejection(judged))
-
-
-@app.command()
-def rollback(
-    name: Annotated[str, typer.Argument(help="Registered model's name.")],
-    tracking_uri: TrackingUri,
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail on the versions.")],
-    output: Annotated[Path | None, typer.Option(help="Also write the Promotion record to this folder.")] = None,
-) -> None:
-    """Make the version that was the champion before the champion again; the aliases change places."""
-    from sidlsg.registry.promote import rollback as stage
-
-    _say(stage(tracking_uri, name, reason), output)
-
-
-@app.command()
 def generate(
     student: Annotated[Path, typer.Argument(help="Folder of a student.")],
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
@@ -421,44 +357,6 @@ def recipes() -> None:
             print(f"{'':<18} published: FID {row.fid} CLIP {row.clip} at {row.images_seen:,.0f} images ({row.source})")
 
 
-@convert.command("single-file")
-def convert_single_file(
-    file: Annotated[str, typer.Argument(help="A Stable Diffusion in one safetensors file.")],
-    layout: Annotated[str, typer.Option(help="Folder with its pipeline's small files; weights in it are not read.")],
-    output: Annotated[Path, typer.Option(help="Becomes the StableDiffusionPipeline's folder.")],
-    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
-) -> None:
-    """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
-    from sidlsg.convert.single_file import convert_single_file as stage
-    from sidlsg.places import resolve
-
-    record = stage(resolve(file, sha256), resolve(layout), output)
-    print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
-
-
-@convert.command("released")
-def convert_released(
-    file: Annotated[str, typer.Argument(help="A released checkpoint: a pickle with the generator under the key ema.")],
-    output: Annotated[Path, typer.Option(help="Becomes the student's folder.")],
-    kappa: Annotated[float, typer.Option(help="The κ that was published with it, for the record.")],
-    teacher: TeacherPlace,
-    teacher_layout: TeacherLayout = "",
-    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
-    t_init: Annotated[int, typer.Option(min=1, help="The timestep of its one step.")] = 625,
-    images_seen: Annotated[
-        int | None, typer.Option(min=1, help="Images that it was trained on; by default what the file's name says.")
-    ] = None,
-) -> None:
-    """Write a released checkpoint as a student's folder; nothing of the pickle is run."""
-    from sidlsg.convert.released import convert_released as stage
-    from sidlsg.places import resolve
-    from sidlsg.teacher.source import teacher_folder
-
-    folder = teacher_folder(teacher, layout=teacher_layout)
-    student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen)
-    print(f"student from {student.recipe_values['source_sha256']} in {output}")
-
-
 @app.command()
 def teach(
     output: Annotated[Path, typer.Option(help="Receives tiny-sd/, judge/ and prompts/, as assets/ holds them.")],
@@ -473,12 +371,6 @@ def teach(
     began = time.monotonic()
     make(output, work, TINY, print)
     print(f"made {output} in {(time.monotonic() - began) / 60:.0f} minutes")
-
-
-def _say(record: Any, output: Path | None) -> None:
-    print(record.to_json(), end="")
-    if output is not None:
-        record.save(output)
 
 
 if __name__ == "__main__":
