@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import logging
 from pathlib import Path
 
 from sidlsg.pipelines.curate import curate as pipeline
@@ -14,8 +16,12 @@ from sidlsg.run.surroundings import kfp_local
 
 
 def test_pods_make_the_set_that_one_machine_makes(tmp_path: Path) -> None:
+    plain_print, handlers = builtins.print, logging.getLogger().handlers[:]
     with kfp_local(outputs=tmp_path / "kfp", cache=tmp_path / "cache", scratch=tmp_path):
         run = pipeline(pods=2, work=str(tmp_path / "work"), output=str(tmp_path / "copy"))
+    # Two pods are two threads, which may leave their own behind.
+    assert builtins.print is plain_print
+    assert logging.getLogger().handlers == handlers
     made = Path(run.outputs["prompt_set"].path)
     record = PromptSet.load(made)
     record.verify(made)

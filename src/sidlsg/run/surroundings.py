@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import logging
 import os
@@ -16,7 +17,9 @@ from sidlsg.run.watch import LineSink
 @contextlib.contextmanager
 def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
     """Let pipelines that are called run here, each task in a process of its own."""
-    earlier = LocalExecutionConfig.instance
+    earlier, plain_print = LocalExecutionConfig.instance, builtins.print
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(outputs),
@@ -28,6 +31,11 @@ def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
         yield
     finally:
         LocalExecutionConfig.instance = earlier
+        # Tasks of a loop run in threads, each of which replaces these and puts back what it found there: the print or
+        # the handler of another one, if that ended first.
+        builtins.print = plain_print
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager
