@@ -1,14 +1,16 @@
-"""One change of a model's aliases at a time, though MLflow has neither locks nor compare-and-set.
+"""One process at a time for a thing in the registry, though MLflow has neither locks nor compare-and-set.
 
 What MLflow does keep unique, in every store, is the name of an experiment. So whoever makes the experiment
-`sidlsg-claims/MODEL/NUMBER.TRY` may carry out change NUMBER of the model; everybody else is told who that is. A change
-that was made raises the number in the tag `changes` of the model; the experiment is deleted, which keeps its name.
+`sidlsg-claims/THING.ATTEMPT` may go ahead, and everybody else waits or is told who that is. While the holder works, it
+writes a beat into a tag; where that stays the same for a while, the holder is dead, and the next attempt is free.
+At the end the experiment is deleted, which keeps its name.
 """
 
 from __future__ import annotations
 
 import getpass
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,66 +22,81 @@ from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
 
-CHANGES_TAG = "changes"
-"""On the registered model: how many changes of its aliases were made."""
-LEASE_S = 120.0
-"""How long a claim holds: a change takes seconds, and one whose program was killed must not be in the way for good."""
-_POLL_S = 0.5
-_CAUSE, _HOLDER = "cause", "holder"
-_FOLDER = "sidlsg-claims"
+FOLDER = "sidlsg-claims"
+"""Begins the names of the experiments."""
+BEAT_S = 2.0
+"""How often a holder writes that it lives."""
+PATIENCE_S = 20.0
+"""How long a beat may stay the same: a network's hiccup is no death."""
+_POLL_S = 0.3
+_CAUSE, _HOLDER, _BEAT = "cause", "holder", "beat"
 
 
 class Claim:
-    """The right to change the aliases of a model."""
+    """The right to go ahead."""
 
-    def __init__(self, client: MlflowClient, name: str, number: int, attempt: int, experiment_id: str) -> None:
-        self._client, self._name, self._number, self._experiment_id = client, name, number, experiment_id
-        self.title = f"{number}.{attempt}"
-        """The change's number, from 1, and which attempt at it this is, from 0."""
-        self._until = time.monotonic() + LEASE_S / 2
+    def __init__(self, client: MlflowClient, thing: str, attempt: int, experiment_id: str) -> None:
+        self._client, self._experiment_id = client, experiment_id
+        self.thing, self.attempt = thing, attempt
+        self._lived = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
 
     def check(self) -> None:
         """Make sure that it still holds, before what cannot be taken back.
 
         Raises:
-            InputError: too much time went by, so somebody else may have begun.
+            InputError: others may take this process for dead, and have gone ahead.
         """
         gone = self._client.get_experiment(self._experiment_id).lifecycle_stage == "deleted"
-        if gone or time.monotonic() > self._until:
-            raise InputError(f"the change of {self._name!r} took too long, or was ended; nothing moved; run it again")
-
-    def made(self) -> None:
-        """Say that the change is complete."""
-        self._client.set_registered_model_tag(self._name, CHANGES_TAG, str(self._number))
+        if gone or time.monotonic() - self._lived > PATIENCE_S / 2:
+            raise InputError(f"{self.thing}: the registry did not hear from this process for too long; run it again")
 
     def end(self) -> None:
         """Let others go ahead."""
+        self._over.set()
+        # A beat on its way to a server that is away may take minutes.
+        self._thread.join(2 * BEAT_S)
         try:
             self._client.delete_experiment(self._experiment_id)
-        except MlflowException as error:
-            # Another process with the same cause ended it.
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"):
-                raise
+        except MlflowException:
+            # It is gone already, or the server is away: then the beat ends, which says the same.
+            return
+
+    def _live(self) -> None:
+        for beat in count(1):
+            if self._over.wait(BEAT_S):
+                return
+            try:
+                self._client.set_experiment_tag(self._experiment_id, _BEAT, str(beat))
+                self._lived = time.monotonic()
+            except MlflowException:
+                # The next beat may get through; `check` knows how long none has.
+                continue
 
 
 @contextmanager
-def claimed(client: MlflowClient, name: str, cause: str, *, clock: Callable[[], float] = time.time) -> Iterator[Claim]:
-    """Keep others from changing the aliases of model `name` while the block runs.
+def claimed(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Iterator[Claim | None]:
+    """Keep others away from a thing while the block runs.
 
     Args:
         client: of the registry.
-        name: of an existing model.
-        cause: what the change is for; the same cause again, a retry, waits for the end of the one before it.
-        clock: seconds since 1970, of about the same clock as the server's.
+        thing: asked as often as others went ahead: the thing's name now, None where there is nothing left to do.
+        cause: what for. Where another process is there for the same cause, this one waits for its end.
+
+    Yields:
+        The claim; None where there is nothing left to do.
 
     Raises:
-        InputError: somebody else's change is going on.
+        InputError: another process is there, for another cause.
     """
-    claim = _claim(client, name, cause, clock)
+    claim = _claim(client, thing, cause)
     try:
         yield claim
     finally:
-        claim.end()
+        if claim is not None:
+            claim.end()
 
 
 def holder() -> str:
@@ -91,34 +108,21 @@ def holder() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _claim(client: MlflowClient, name: str, cause: str, clock: Callable[[], float]) -> Claim:
-    while True:
-        number = _changes(client, name) + 1
-        for attempt in count():
-            made = _made(client, f"{_FOLDER}/{name}/{number}.{attempt}", cause)
-            if made is not None:
-                claim = Claim(client, name, number, attempt, made)
-                if _changes(client, name) < number:
-                    return claim
-                # That change was made, and its experiment purged, between our two questions.
-                claim.end()
-                break
-            other: Any = client.get_experiment_by_name(f"{_FOLDER}/{name}/{number}.{attempt}")
-            if other is None or other.lifecycle_stage == "deleted":
-                if _changes(client, name) >= number:
-                    break
-                continue
-            left = LEASE_S - (clock() - other.creation_time / 1000)
-            if left > 0 and other.tags.get(_CAUSE) == cause:
-                # The same is done by another process, or was by one that was killed; either has an end.
-                time.sleep(_POLL_S)
-                break
-            if left > 0:
-                who, what = other.tags.get(_HOLDER, "somebody"), other.tags.get(_CAUSE, "for an unknown cause")
-                raise InputError(
-                    f"{who} is changing the aliases of {name!r} ({what}); run this again when that has ended, in "
-                    f"{left:.0f} s at the latest"
-                )
+def _claim(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Claim | None:
+    attempt, last = 0, ""
+    while (name := thing()) is not None:
+        attempt, last = (attempt if name == last else 0), name
+        made = _made(client, f"{FOLDER}/{name}.{attempt}", cause)
+        if made is None:
+            _await(client, f"{FOLDER}/{name}.{attempt}", name, cause)
+            attempt += 1
+            continue
+        claim = Claim(client, name, attempt, made)
+        if thing() == name:
+            return claim
+        # Others went ahead, and their experiment was purged, between our two questions.
+        claim.end()
+    return None
 
 
 def _made(client: MlflowClient, title: str, cause: str) -> str | None:
@@ -131,5 +135,25 @@ def _made(client: MlflowClient, title: str, cause: str) -> str | None:
         return None
 
 
-def _changes(client: MlflowClient, name: str) -> int:
-    return int(client.get_registered_model(name).tags.get(CHANGES_TAG, "0"))
+def _await(client: MlflowClient, title: str, thing: str, cause: str) -> None:
+    """Wait until the holder of a claim has ended or died.
+
+    Raises:
+        InputError: it lives, and has another cause.
+    """
+    first: Any = None
+    since = time.monotonic()
+    while True:
+        other: Any = client.get_experiment_by_name(title)
+        if other is None or other.lifecycle_stage == "deleted":
+            return
+        beat = (other.experiment_id, other.tags.get(_BEAT))
+        first = first or beat
+        if beat != first and other.tags.get(_CAUSE) != cause:
+            who, what = other.tags.get(_HOLDER, "somebody"), other.tags.get(_CAUSE, "an unknown cause")
+            raise InputError(f"{who} is at work on {thing} ({what}); run this again when that has ended")
+        if beat != first:
+            first, since = beat, time.monotonic()
+        if time.monotonic() - since > PATIENCE_S:
+            return
+        time.sleep(_POLL_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from mlflow import MlflowClient
@@ -16,6 +17,8 @@ from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, r
 
 AUDIT_TAG = "change."
 """Begins the tags of a version that say when it became the champion or ceased to be, by whom and why: `change.3.0`."""
+CHANGES_TAG = "changes"
+"""On the registered model: how many changes of its aliases were made."""
 _PLANNED = "to be champion"
 """Begins the tag's value until it is."""
 
@@ -34,7 +37,8 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     require_version(client, name, verdict.version)
     if not verdict.passed or alias_version(client, name, CHAMPION) == verdict.version:
         return _unchanged(client, name)
-    with claimed(client, name, f"promotion of version {number} by verdict {verdict.digest[:16]}") as claim:
+    cause = f"promotion of version {number} by verdict {verdict.digest[:16]}"
+    with claimed(client, partial(_next_change, client, name), cause) as claim:
         champion = alias_version(client, name, CHAMPION)
         if champion == verdict.version:
             return _unchanged(client, name)
@@ -63,7 +67,11 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise InputError(f"no model {name!r} in this registry; give the name of one") from error
-    with claimed(client, name, f"rollback at {_now()}") as claim:
+    seen = alias_version(client, name, CHAMPION)
+    with claimed(client, partial(_next_change, client, name), f"rollback from version {seen}") as claim:
+        champion = alias_version(client, name, CHAMPION)
+        if champion != seen:
+            raise InputError(f"the champion of {name!r} is version {champion} now, and not {seen} any more; look again")
         return _move(client, name, _before(client, name), claim, f"rollback: {reason.strip()}")
 
 
@@ -80,10 +88,18 @@ def _before(client: MlflowClient, name: str) -> int:
     return previous
 
 
-def _move(client: MlflowClient, name: str, version: int, claim: Claim, why: str) -> Promotion:
+def _next_change(client: MlflowClient, name: str) -> str:
+    """The next change of a model's aliases, as a thing to claim."""
+    made = client.get_registered_model(name).tags.get(CHANGES_TAG, "0")
+    return f"{name}/{int(made) + 1}"
+
+
+def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, why: str) -> Promotion:
     """Let the aliases change, with a line on both versions."""
+    assert claim is not None  # there is always a next change
+    number = claim.thing.rpartition("/")[2]
     champion = alias_version(client, name, CHAMPION)
-    tag, who = f"{AUDIT_TAG}{claim.title}", f"{_now()} by {holder()}, {why}"
+    tag, who = f"{AUDIT_TAG}{number}.{claim.attempt}", f"{_now()} by {holder()}, {why}"
     instead = f"instead of {champion or 'none'}, {who}"
     client.set_model_version_tag(name, str(version), tag, f"{_PLANNED} {instead}")
     claim.check()
@@ -92,7 +108,7 @@ def _move(client: MlflowClient, name: str, version: int, claim: Claim, why: str)
         client.set_registered_model_alias(name, PREVIOUS, str(champion))
     client.set_registered_model_alias(name, CHAMPION, str(version))
     client.set_model_version_tag(name, str(version), tag, f"champion {instead}")
-    claim.made()
+    client.set_registered_model_tag(name, CHANGES_TAG, number)
     previous = alias_version(client, name, PREVIOUS)
     return Promotion(name=name, champion_version=version, previous_version=previous, changed=True)
 

@@ -1,4 +1,4 @@
-"""Claims: one change of a model's aliases at a time, and none that blocks for good."""
+"""Claims: one process at a time, others wait or are told, and a dead one is not in the way."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from threading import Timer
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.registry.claims import LEASE_S, claimed
+from sidlsg.registry import claims
+from sidlsg.registry.claims import FOLDER, claimed
 from sidlsg.registry.connect import connect
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(claims, "BEAT_S", 0.1)
+    monkeypatch.setattr(claims, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(claims, "_POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -18,66 +26,81 @@ def client(tracking_uri):
 
 
 @pytest.fixture
-def name(client, request) -> str:
-    name = f"claimed-{request.node.name}"
-    client.create_registered_model(name)
-    return name
+def thing(request) -> str:
+    return f"thing {request.node.name}"
 
 
-def test_a_second_cause_waits_and_is_told_who_is_there(client, name):
-    with claimed(client, name, "promotion of version 1"):
-        told = r"@.* is changing the aliases of .*\(promotion of version 1\); run this"
-        with pytest.raises(InputError, match=told), claimed(client, name, "promotion of version 2"):
+def test_another_cause_is_told_who_is_there(client, thing):
+    told = r"@.* is at work on thing .* \(one cause\); run this again when that has ended"
+    with claimed(client, lambda: thing, "one cause"):
+        began = time.monotonic()
+        with pytest.raises(InputError, match=told), claimed(client, lambda: thing, "another"):
             pass
-    with claimed(client, name, "promotion of version 2") as claim:
-        assert claim.title == "1.1"  # nothing was made by the first
+        assert time.monotonic() - began < 1.5
+    with claimed(client, lambda: thing, "another") as claim:
+        assert claim.attempt == 1
 
 
-def test_what_was_made_is_counted(client, name):
-    for number in (1, 2, 3):
-        with claimed(client, name, f"cause {number}") as claim:
-            assert claim.title == f"{number}.0"
-            claim.made()
-
-
-def test_the_same_cause_waits_for_the_end_of_the_other(client, name):
+def test_the_same_cause_waits_for_the_end_of_the_other(client, thing):
     order = []
-    first = claimed(client, name, "cause")
-    claim = first.__enter__()
+    first = claimed(client, lambda: thing, "cause")
+    first.__enter__()
 
     def end() -> None:
-        claim.made()
-        order.append("made")
+        order.append("first")
         first.__exit__(None, None, None)
 
-    timer = Timer(1.0, end)
+    # Longer than a dead one is waited for: the beat tells.
+    timer = Timer(2.5, end)
     timer.start()
-    with claimed(client, name, "cause") as second:
-        order.append(second.title)
+    with claimed(client, lambda: thing, "cause"):
+        order.append("second")
     timer.join()
-    assert order == ["made", "2.0"]
+    assert order == ["first", "second"]
 
 
-def test_a_claim_of_a_killed_program_ends(client, name):
-    killed = claimed(client, name, "killed")
-    killed.__enter__()
-    soon = claimed(client, name, "next", clock=lambda: time.time() + LEASE_S - 30)
-    with pytest.raises(InputError, match="is changing"), soon:
-        pass
-    with claimed(client, name, "next", clock=lambda: time.time() + LEASE_S + 1) as claim:
-        assert claim.title == "1.1"
+def test_what_the_other_did_need_not_be_done_again(client, thing):
+    done = []
+    first = claimed(client, lambda: thing, "cause")
+    first.__enter__()
+
+    def end() -> None:
+        done.append(True)
+        first.__exit__(None, None, None)
+
+    timer = Timer(0.3, end)
+    timer.start()
+    with claimed(client, lambda: None if done else thing, "cause") as claim:
+        assert claim is None
+    timer.join()
 
 
-def test_a_claim_that_was_ended_moves_nothing(client, name):
-    with claimed(client, name, "cause") as claim:
-        claim.end()
-        with pytest.raises(InputError, match="nothing moved; run it again"):
+@pytest.mark.parametrize("cause", ["cause", "another"])
+def test_a_dead_one_is_not_in_the_way(client, thing, cause):
+    # As a killed process leaves it: no beat follows.
+    client.create_experiment(f"{FOLDER}/{thing}.0", tags={"cause": "cause", "holder": "ann@there", "beat": "7"})
+    began = time.monotonic()
+    with claimed(client, lambda: thing, cause) as claim:
+        assert claim.attempt == 1
+        assert time.monotonic() - began >= 1.5
+        claim.check()
+
+
+def test_one_that_was_ended_by_others_goes_no_further(client, thing):
+    with claimed(client, lambda: thing, "cause") as claim:
+        client.delete_experiment(client.get_experiment_by_name(f"{FOLDER}/{thing}.0").experiment_id)
+        with pytest.raises(InputError, match="did not hear from this process for too long; run it again"):
             claim.check()
 
 
-def test_a_claim_that_took_too_long_moves_nothing(client, name, monkeypatch):
-    with claimed(client, name, "cause") as claim:
+def test_one_that_was_not_heard_goes_no_further(client, thing, monkeypatch):
+    with claimed(client, lambda: thing, "cause") as claim:
         now = time.monotonic()
-        monkeypatch.setattr(time, "monotonic", lambda: now + LEASE_S)
-        with pytest.raises(InputError, match="took too long"):
+        monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+        with pytest.raises(InputError, match="did not hear"):
             claim.check()
+
+
+def test_things_are_apart(client, thing):
+    with claimed(client, lambda: thing, "one"), claimed(client, lambda: f"{thing} too", "another") as claim:
+        assert claim.attempt == 0
