@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sidlsg.records import ModelVersion, Student
+from sidlsg.registry.claims import claimed
 from sidlsg.registry.connect import connect, experiment_id
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import save_model, student_files
@@ -29,8 +31,8 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
     """Register a student as a version of model `name`, in the experiment of that name.
 
     The Student record's digest is the key: registering the same student again gives the version that is there, and
-    a call that died half-way is continued by the next. When several callers race, the oldest run and the lowest
-    version stay. A student whose training was tracked gets no second run: what the training's run lacks is added.
+    a call that died half-way is continued by the next. Of several callers at once one works, and the others wait for
+    it. A student whose training was tracked gets no second run: what the training's run lacks is added.
 
     Args:
         student_folder: what the distil stage wrote: a diffusers folder with record, log, grids and model card.
@@ -50,13 +52,18 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
     grid_steps(student, student_folder)
 
     client = connect(tracking_uri, create=True)
-    found = versions_of(client, name, student.digest)
-    if found:
-        version = found[0]
-    else:
-        run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder)
-        version = _create_version(client, name, run, student)
+    with claimed(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
+        if claim is not None:
+            run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder)
+            claim.check()
+            _create_version(client, name, run, student)
+    version = versions_of(client, name, student.digest)[0]
     return ModelVersion(name=name, version=int(version.version), run_id=version.run_id, student_sha256=student.digest)
+
+
+def _unregistered(client: MlflowClient, name: str, digest: str) -> str | None:
+    """A student that has no version yet, as a thing to claim."""
+    return None if versions_of(client, name, digest) else f"{name}/student {digest[:16]}"
 
 
 def _logged_run(client: MlflowClient, experiment: str, student: Student, folder: Path) -> Any:

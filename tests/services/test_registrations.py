@@ -1,0 +1,51 @@
+"""Registrations at once, some killed, on MLflow with PostgreSQL and an S3 server: one version each, and complete."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from sidlsg.records import Student
+from sidlsg.registry.claims import FOLDER
+from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.find import find_version
+from sidlsg.registry.register import COMPLETE_TAG
+from sidlsg.registry.versions import STUDENT_TAG, versions_of
+from sidlsg.services.stack import Stack
+
+RACING = Path(__file__).with_name("racing.py")
+
+
+@pytest.mark.parametrize(
+    ("racers", "rounds"), [(6, 2), pytest.param(16, 20, marks=pytest.mark.long, id="16 processes, 20 times")]
+)
+def test_of_many_registrations_at_once_one_version_comes(
+    servers: Stack, tiny_student: Path, racers: int, rounds: int, tmp_path: Path
+) -> None:
+    client = MlflowClient(servers.mlflow.address)
+    student = Student.load(tiny_student)
+    for seed in range(rounds):
+        name = f"raced-{racers}-{seed}"
+        words = [str(tiny_student), servers.mlflow.address, name, str(racers), str(seed)]
+        done = subprocess.run([sys.executable, str(RACING), *words], capture_output=True, text=True, check=False)
+        print(done.stdout, end="")  # noqa: T201 - says when the kill came
+        assert done.returncode == 0, done.stderr[-3000:]
+        # The one that was killed may have been the last to work; the same call again goes on.
+        (version,) = client.search_model_versions(f"name = '{name}'")
+        assert [found.version for found in versions_of(client, name, student.digest)] == [version.version]
+        experiment = client.get_experiment_by_name(name).experiment_id
+        (run,) = client.search_runs([experiment], run_view_type=ViewType.ALL)
+        assert run.info.run_id == version.run_id
+        assert run.info.status == "FINISHED"
+        assert (run.data.tags[STUDENT_TAG], run.data.tags[COMPLETE_TAG]) == (student.digest, student.digest)
+        left = client.search_experiments(filter_string=f"name LIKE '{FOLDER}/{name}/%'")
+        assert len(left) <= 1  # that of the one that was killed
+        fetch_student(
+            find_version(servers.mlflow.address, name, version.version), servers.mlflow.address, tmp_path / name
+        )
+        Student.load(tmp_path / name).verify(tmp_path / name)
