@@ -80,7 +80,7 @@ def test_of_two_promotions_at_once_one_wins(tracking_uri: str, rounds: int) -> N
 
 def test_a_promotion_and_a_rollback_at_once_leave_two_aliases_that_one_of_them_made(tracking_uri: str) -> None:
     client = connect(tracking_uri)
-    for _ in range(10):
+    for _ in range(5):
         name = model(client, 3)
         promote(verdict(name, 1, None), tracking_uri)
         promote(verdict(name, 2, 1), tracking_uri)
