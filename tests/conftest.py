@@ -77,10 +77,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 
 
 @pytest.fixture
-def s3_place(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> str:
-    """`s3://` and a new, empty bucket, which the environment gives access to for this test."""
+def s3_place(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`s3://` and a new, empty bucket, removed afterwards, which the environment gives access to for this test."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in s3_server.client_environment().items():
         monkeypatch.setenv(name, value)
-    return f"s3://{s3_server.make_bucket()}"
+    bucket = s3_server.make_bucket()
+    yield f"s3://{bucket}"
+    s3_server.drop_bucket(bucket)

@@ -18,6 +18,8 @@ from sidlsg.services.server import Server
 _PARTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 _GRPC = 10_000
 """Each part listens there above its own port, too."""
+_VOLUME_MB = 128
+"""Each bucket takes a volume at least, and the server allows free disk space / this many of them."""
 _SOCKETS = Path("/tmp")  # fixed in the program
 _PROBE = "probe"
 """A bucket and an object in it, there since the first start."""
@@ -106,6 +108,7 @@ class SeaweedFS(Server):
         options |= {"dir": str(self.folder / "data"), "ip": HOST, "ip.bind": HOST}
         options |= {"s3.config": str(self.folder / "s3.json"), "s3.port.iceberg": "0", "s3.port.lance": "0"}
         options |= {"webdav": "false", "admin.ui": "false", "master.telemetry": "false"}
+        options |= {"master.volumeSizeLimitMB": str(_VOLUME_MB)}
         return [_weed(), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
 
     def is_ready(self) -> bool:
