@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,14 @@ def test_a_changed_file_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> N
     assert code_digest() != before
     assert code_digest(TRAINING_CODE) == before_training
     code_digest.cache_clear()
+
+
+def test_a_wheel_carries_each_package() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        listed = set(tomllib.load(file)["tool"]["setuptools"]["packages"])
+    found = set()
+    for prefix, root in PLACES.items():
+        for path in root.rglob("__init__.py"):
+            inside = f"{prefix}{path.parent.relative_to(root).as_posix()}".removesuffix("/.").removesuffix(".")
+            found.add(".".join(part for part in ("sidlsg", *inside.split("/")) if part))
+    assert listed - {"sidlsg.assets"} == found
