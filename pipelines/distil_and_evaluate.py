@@ -10,6 +10,7 @@ from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
+from sidlsg.components.images import tell_image
 from sidlsg.components.promote.component import promote
 from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
@@ -96,7 +97,7 @@ def distil_and_evaluate(
         embeddings_dtype: Type of those states, float32 or float16. The latter takes half the room, and serves only
             recipes whose text_states is float16.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
-        hourly_price: Price of the machine an hour, for the costs in the report. 0 for none.
+        hourly_price: Price of the machine an hour, for the costs in the report and on the version. 0 for none.
 
     Returns:
         prompt_set: The curated prompts.
@@ -147,9 +148,14 @@ def distil_and_evaluate(
         experiment=model_name,
         package_sha256=package_sha256,
     ).set_caching_options(True)
+    tell_image(distilled)
     # These four read or change the registry, or speak of what it holds now: never from a cache.
     registered = register(
-        student=distilled.outputs["student"], tracking_uri=tracking_uri, name=model_name
+        student=distilled.outputs["student"],
+        tracking_uri=tracking_uri,
+        name=model_name,
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        hourly_price=hourly_price,
     ).set_caching_options(False)
     evaluated = evaluate(
         version=registered.outputs["version"],

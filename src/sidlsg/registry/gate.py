@@ -11,12 +11,14 @@ from mlflow import MlflowClient
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
+from sidlsg.registry.explain import explained
 from sidlsg.registry.record import own_scorecard
 from sidlsg.registry.rules import Champion, GateRules
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
 
 
+@explained
 def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
     """Judge a version by its scorecard, and record scorecard and verdict on it.
 
