@@ -13,7 +13,7 @@ from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.claims import Claim, claimed, holder
 from sidlsg.registry.connect import connect
-from sidlsg.registry.explain import explained
+from sidlsg.registry.explain import explained, explained_once
 from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, registered_model, require_version
 
 AUDIT_TAG = "change."
@@ -55,7 +55,7 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
         return _move(client, name, verdict.version, claim, f"verdict {verdict.digest}")
 
 
-@explained
+@explained_once
 def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
     """Make the version that was the champion before the champion again; the two change places.
 
