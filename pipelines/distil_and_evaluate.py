@@ -58,6 +58,7 @@ def distil_and_evaluate(
     checkpoints: str = "/tmp/sidlsg-checkpoints",
     embeddings_gb: float = 0.0,
     embeddings_dtype: str = "float32",
+    gate_rules: str = "",
     package_sha256: str = "",
     hourly_price: float = 0.0,
 ) -> Outputs:
@@ -96,6 +97,7 @@ def distil_and_evaluate(
             training, which then needs no text encoder. 0 to encode during training.
         embeddings_dtype: Type of those states, float32 or float16. The latter takes half the room, and serves only
             recipes whose text_states is float16.
+        gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
         hourly_price: Price of the machine an hour, for the costs in the report and on the version. 0 for none.
 
@@ -179,6 +181,7 @@ def distil_and_evaluate(
         scorecard=evaluated.outputs["scorecard"],
         tracking_uri=tracking_uri,
         recipe=recipe,
+        gate_rules=gate_rules,
     ).set_caching_options(False)
     promoted = promote(verdict=judged.outputs["verdict"], tracking_uri=tracking_uri).set_caching_options(False)
     written = report(

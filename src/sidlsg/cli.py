@@ -17,6 +17,7 @@ from sidlsg.convert import commands as convert_commands
 from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
 from sidlsg.options import (
+    GateRulesFile,
     HeldOut,
     JudgeFile,
     Kappa,
@@ -106,6 +107,7 @@ app.add_typer(registry_commands.registry, name="registry")
 app.command()(registry_commands.register)
 app.command()(registry_commands.register_teacher)
 app.command()(registry_commands.gate)
+app.command()(registry_commands.gate_rules)
 app.command()(registry_commands.promote)
 app.command()(registry_commands.rollback)
 
@@ -142,11 +144,14 @@ def run(
     embeddings_gb: Annotated[
         float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
     ] = 0.0,
-    hourly_price: Annotated[float, typer.Option(min=0, help="Of the machine, for the report's cost column.")] = 0.0,
+    hourly_price: Annotated[
+        float, typer.Option(min=0, help="Of the machine, for the costs in the report and on the version.")
+    ] = 0.0,
     protocol: Protocols = [],  # noqa: B006
     weights: Weights = None,
     teacher_setting: TeacherSettings = [],  # noqa: B006
     keep_images: KeepImages = "",
+    gate_rules: GateRulesFile = None,
 ) -> None:
     """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
 
@@ -177,6 +182,7 @@ def run(
         weights=weights,
         teacher_settings=tuple(teacher_setting),
         keep_images=keep_images,
+        gate_rules=gate_rules,
     )
     result = run_local(request)
     print_summary(result)

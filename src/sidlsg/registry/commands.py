@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sidlsg.errors import VerdictError
-from sidlsg.options import Recipe, TeacherLayout, TrackingUri, rejection
+from sidlsg.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
 
 registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
 
@@ -74,20 +74,31 @@ def gate(
     scorecard: Annotated[Path, typer.Option(help="Folder of a scorecard.")],
     tracking_uri: TrackingUri,
     recipe: Recipe = "tiny",
+    rules: GateRulesFile = None,
     output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
 ) -> None:
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
     from sidlsg.recipes.recipe import get_recipe
     from sidlsg.records import ModelVersion
     from sidlsg.registry.gate import gate as stage
+    from sidlsg.registry.rule_file import read_gate_rules
     from sidlsg.summary import print_verdict
 
-    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, get_recipe(recipe).require_gate())
+    demanded = get_recipe(recipe).require_gate() if rules is None else read_gate_rules(rules)
+    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, demanded)
     print_verdict(verdict)
     if output is not None:
         verdict.save(output)
     if not verdict.passed:
         raise VerdictError(rejection(verdict))
+
+
+def gate_rules(recipe: Recipe = "tiny") -> None:
+    """Print a recipe's rules of the gate as a TOML file to begin with."""
+    from sidlsg.recipes.recipe import get_recipe
+    from sidlsg.registry.rule_file import gate_rules_text
+
+    print(gate_rules_text(get_recipe(recipe).require_gate()), end="")
 
 
 def promote(

@@ -24,6 +24,8 @@ from sidlsg.registry.points import Points
 from sidlsg.registry.versions import STUDENT_TAG
 
 GRID_KEY = "samples"
+SECONDS_TAG = "training_seconds"
+"""The tag that says how long the training took, restarts added up."""
 _STEP_FIELDS = ("iteration", "images_seen")
 _ENTRIES_A_BATCH = 100
 """MLflow's limit of parameters and tags for one request."""
@@ -46,7 +48,7 @@ def run_tags(student: Student) -> dict[str, str]:
         "hardware": student.hardware,
         "kappas": ", ".join(f"{kappa:g}" for kappa in student.kappas),
         "images_seen": str(student.images_seen),
-        "training_seconds": f"{student.seconds:.1f}",
+        SECONDS_TAG: f"{student.seconds:.1f}",
         **licence_tags(student.licence),
         **{name: value for name, value in (("git_commit", student.git_commit), ("image", student.image)) if value},
     }
