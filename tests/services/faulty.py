@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import random
@@ -140,7 +141,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data) if length is None else length))
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(data)
+        with contextlib.suppress(BrokenPipeError):  # the client waited no longer
+            self.wfile.write(data)
 
     def _reset(self) -> None:
         self.wfile.flush()

@@ -137,10 +137,15 @@ def _claim(client: MlflowClient, thing: Callable[[], str | None], cause: str) ->
             attempt += 1
             continue
         claim = Claim(client, name, attempt, made)
-        if thing() == name:
+        mine = False
+        try:
+            # Others may have gone ahead, and their experiment been purged, between our two questions.
+            mine = thing() == name
+        finally:
+            if not mine:
+                claim.end()
+        if mine:
             return claim
-        # Others went ahead, and their experiment was purged, between our two questions.
-        claim.end()
     return None
 
 
