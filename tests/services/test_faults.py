@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.services.faulty import FaultyProxy
 
+from services.faulty import FaultyProxy
 from sidlsg.errors import SidlsgError
 from sidlsg.records import ModelVersion, Student, Verdict
 from sidlsg.registry import claims
