@@ -40,6 +40,7 @@ from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
+from sidlsg.trigger import commands as trigger_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -110,6 +111,8 @@ app.command()(registry_commands.gate)
 app.command()(registry_commands.gate_rules)
 app.command()(registry_commands.promote)
 app.command()(registry_commands.rollback)
+app.command()(trigger_commands.submit)
+app.command()(trigger_commands.schedule)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,1 @@
+"""Pipeline runs on a Kubeflow Pipelines server: started, watched and scheduled."""
