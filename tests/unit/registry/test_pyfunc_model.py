@@ -203,10 +203,9 @@ def test_a_safety_checker_looks_unless_it_is_turned_off_by_name(checked, checked
         answer = model.predict([RED], params={"count": 4})[0]
         assert [text is None for text in answer] == [score > limit for score in like]
         # A flagged picture comes as nothing, the others as they are.
-        assert all(
-            text is None or np.abs(pixels(text) - pixels(same)).max() in (0, 1, 255)
-            for text, same in zip(answer, drawn, strict=True)
-        )
+        for text, same in zip(answer, drawn, strict=True):
+            # In a batch but for rounding.
+            assert text is None or np.abs(pixels(text).astype(int) - pixels(same)).max() <= 1
 
 
 def test_a_model_that_lost_its_safety_checker_is_not_served(checked_model):
