@@ -14,6 +14,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,8 +22,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from torch import Tensor
 
-FORMATS = {"png": {"optimize": True}, "jpeg": {"quality": 95}, "webp": {"quality": 95}}
+FORMATS: dict[str, dict[str, Any]] = {"png": {"optimize": True}, "jpeg": {"quality": 95}, "webp": {"quality": 95}}
 CHECKERS = ("required", "none")
 TEXT_ROWS = 16  # prompts that the text encoder always sees at once: a prompt's state depends on no other prompt
 
@@ -94,7 +96,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             raise _refusal(f"format {params['format']!r} given; allowed: {', '.join(FORMATS)}")
         states = self._states(prompts)
         asked = [(row, seed + i) for row in range(len(prompts)) for i in range(count)]
-        answer = [[] for _ in prompts]
+        answer: list[list[str | None]] = [[] for _ in prompts]
         for start in range(0, len(asked), self.batch):
             part = asked[start : start + self.batch]
             pictures = self._draw(states[[row for row, _ in part]], [seed for _, seed in part], steps)
@@ -102,7 +104,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
                 answer[row].append(None if picture is None else _encoded(picture, params["format"]))
         return answer
 
-    def _prompts(self, model_input):  # type: ignore[no-untyped-def]
+    def _prompts(self, model_input: Any) -> list[str]:
         values = np.asarray(model_input, dtype=object)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
@@ -113,7 +115,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             raise _refusal(f"a prompt of {longest:,} characters given; allowed: {self.longest:,} at most")
         return [str(value) for value in values.flat]
 
-    def _states(self, prompts):  # type: ignore[no-untyped-def]
+    def _states(self, prompts: list[str]) -> Tensor:
         """[N, L, D]: the text states."""
         tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
         padded = prompts + prompts[-1:] * (-len(prompts) % TEXT_ROWS)
@@ -130,7 +132,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         ]
         return torch.cat(parts)[: len(prompts)]
 
-    def _draw(self, states, seeds, steps):  # type: ignore[no-untyped-def]
+    def _draw(self, states: Tensor, seeds: list[int], steps: int) -> list[Any]:
         """A picture a seed, [H, W, 3] uint8; None where the safety checker flagged it."""
         unet, vae = self.pipeline.unet, self.pipeline.vae
         shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
@@ -158,22 +160,23 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         return [None if bad else picture for picture, bad in zip(pictures, flagged, strict=True)]
 
 
-def _encoded(picture, kind):  # type: ignore[no-untyped-def]
+def _encoded(picture: Any, kind: str) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format=kind, **FORMATS[kind])
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _whole(config, name):  # type: ignore[no-untyped-def]
+def _whole(config: dict[str, Any], name: str) -> int:
     value = config[name]
     if type(value) is not int or value < 1:
         raise _refusal(f"{name} {value!r} configured; it is a whole number of at least 1")
     return value
 
 
-def _refusal(message):  # type: ignore[no-untyped-def]
+def _refusal(message: str) -> MlflowException:
     # A scoring server answers this with 400, "bad request", and not with 500.
-    return MlflowException.invalid_parameter_value(message)
+    refusal: MlflowException = MlflowException.invalid_parameter_value(message)
+    return refusal
 
 
 mlflow.models.set_model(StudentModel())
