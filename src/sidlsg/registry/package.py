@@ -22,6 +22,10 @@ CARD = "README.md"
 ARTIFACT = "student"
 PATH_IN_MODEL = f"artifacts/{ARTIFACT}"
 """Where the student's folder is inside the MLflow model folder."""
+SAFETY_TAG = "safety_checker"
+"""Names what serving does by default, in the model's metadata and on the version."""
+SERVING = {"batch": 1, "max_images": 64, "max_steps": 4, "max_prompt_characters": 4096}
+"""The rest of a model's serving configuration; `pyfunc_model` says what each is."""
 _REQUIRED = ("mlflow", "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 _ADVICE_NOT_TAKEN = ("type hints", "input example")
 """Type hints would drop the params; an input example would load the model. The signature is given instead."""
@@ -55,6 +59,8 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts={ARTIFACT: str(staged)},
                 signature=signature(),
+                model_config={"safety_checker": safety_checker_of(student), **SERVING},
+                metadata={SAFETY_TAG: safety_checker_of(student)},
                 pip_requirements=requirements(),  # given, so that MLflow does not load the model to infer them
             )
     for warning in said:
@@ -63,12 +69,24 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
+def safety_checker_of(student: Student) -> str:
+    """What a server of this student does unless it is configured otherwise: `required`, or `none`."""
+    return "required" if any(ref.path.startswith("safety_checker/") for ref in student.model) else "none"
+
+
 def signature() -> ModelSignature:
-    """One unnamed column of prompts in, a list of base64 PNG strings for each out."""
+    """One unnamed column of prompts in, a list of base64 strings of picture files for each out."""
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string)]),
         outputs=Schema([ColSpec(Array(DataType.string))]),
-        params=ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("count", DataType.long, 1)]),
+        params=ParamSchema(
+            [
+                ParamSpec("seed", DataType.long, 0),
+                ParamSpec("count", DataType.long, 1),
+                ParamSpec("steps", DataType.long, 1),
+                ParamSpec("format", DataType.string, "png"),
+            ]
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from sidlsg.registry.connect import connect, experiment_id
 from sidlsg.registry.create import create_version
 from sidlsg.registry.explain import explained
 from sidlsg.registry.names import check_name
-from sidlsg.registry.package import save_model, student_files
+from sidlsg.registry.package import SAFETY_TAG, safety_checker_of, save_model, student_files
 from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_tags, training_rows
 from sidlsg.registry.teachers import register_teacher_of, teacher_name
 from sidlsg.registry.upload import upload
@@ -90,6 +90,7 @@ def register(
             run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder)
             teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
             tags = {"teacher_model": teacher.name, "teacher_version": str(teacher.version)}
+            tags[SAFETY_TAG] = safety_checker_of(student)
             claim.check()
             _create_version(client, name, run, student, tags | (circumstances or Circumstances()).tags(student))
     version = versions_of(client, name, student.digest)[0]

@@ -28,7 +28,10 @@ def test_the_saved_model_declares_its_interface_and_leaves_the_student_alone(mak
     assert [(p.name, p.dtype.name, p.default) for p in info.signature.params] == [
         ("seed", "long", 0),
         ("count", "long", 1),
+        ("steps", "long", 1),
+        ("format", "string", "png"),
     ]
+    assert info.metadata["safety_checker"] == "none"
     assert (tmp_path / "model" / "requirements.txt").read_text().split() == requirements()
     # Nothing pickled: code and safetensors only.
     assert not list((tmp_path / "model").rglob("*.pkl"))
