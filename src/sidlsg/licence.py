@@ -7,24 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.records import FileRef, Licence, file_ref
+from sidlsg.teacher.folder import CARD, is_about_use
 
-CARD = "README.md"
 FOLDER = "teacher"
 """Where a student's folder has its teacher's card and texts."""
-_TEXTS = ("license", "licence", "notice", "copying", "use_policy", "use-policy", "acceptable_use")
 _MOST_BYTES = 1 << 20
 """Texts are smaller; what is larger is something else."""
 
 
 def licence_files(folder: Path) -> list[Path]:
     """A model folder's card, and its files that are named like texts of a licence or of use restrictions."""
-    found = [path for path in folder.iterdir() if path.name == CARD or path.name.lower().startswith(_TEXTS)]
+    found = [path for path in folder.iterdir() if is_about_use(path.name)]
     return sorted(path for path in found if path.is_file() and path.stat().st_size <= _MOST_BYTES)
-
-
-def is_licence_name(name: str) -> bool:
-    """Whether a file of that name may be one of `licence_files`."""
-    return name == CARD or name.lower().startswith(_TEXTS)
 
 
 def copy_licence(teacher: Path, student: Path) -> Licence:

@@ -12,6 +12,8 @@ from sidlsg.storage import sha256_files
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
 INDEX = "model_index.json"
+CARD = "README.md"
+_ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-policy", "acceptable_use")
 PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
@@ -48,6 +50,11 @@ def check_folder(folder: Path) -> None:
     if is_present(named, "safety_checker"):
         # A student carries its teacher's safety checker: it must be readable before training starts, not after.
         _check_weights(folder / "safety_checker")
+
+
+def is_about_use(name: str) -> bool:
+    """Whether a file beside the pipeline is named like its card, or like a text of licence or use restrictions."""
+    return name == CARD or name.lower().startswith(_ABOUT_USE)
 
 
 def is_present(index: dict[str, Any], name: str) -> bool:
