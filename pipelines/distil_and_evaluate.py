@@ -10,6 +10,7 @@ from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
+from sidlsg.components.images import tell_image
 from sidlsg.components.promote.component import promote
 from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
@@ -57,6 +58,7 @@ def distil_and_evaluate(
     checkpoints: str = "/tmp/sidlsg-checkpoints",
     embeddings_gb: float = 0.0,
     embeddings_dtype: str = "float32",
+    gate_rules: str = "",
     package_sha256: str = "",
     hourly_price: float = 0.0,
 ) -> Outputs:
@@ -95,8 +97,9 @@ def distil_and_evaluate(
             training, which then needs no text encoder. 0 to encode during training.
         embeddings_dtype: Type of those states, float32 or float16. The latter takes half the room, and serves only
             recipes whose text_states is float16.
+        gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
-        hourly_price: Price of the machine an hour, for the costs in the report. 0 for none.
+        hourly_price: Price of the machine an hour, for the costs in the report and on the version. 0 for none.
 
     Returns:
         prompt_set: The curated prompts.
@@ -147,9 +150,14 @@ def distil_and_evaluate(
         experiment=model_name,
         package_sha256=package_sha256,
     ).set_caching_options(True)
+    tell_image(distilled)
     # These four read or change the registry, or speak of what it holds now: never from a cache.
     registered = register(
-        student=distilled.outputs["student"], tracking_uri=tracking_uri, name=model_name
+        student=distilled.outputs["student"],
+        tracking_uri=tracking_uri,
+        name=model_name,
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        hourly_price=hourly_price,
     ).set_caching_options(False)
     evaluated = evaluate(
         version=registered.outputs["version"],
@@ -173,6 +181,7 @@ def distil_and_evaluate(
         scorecard=evaluated.outputs["scorecard"],
         tracking_uri=tracking_uri,
         recipe=recipe,
+        gate_rules=gate_rules,
     ).set_caching_options(False)
     promoted = promote(verdict=judged.outputs["verdict"], tracking_uri=tracking_uri).set_caching_options(False)
     written = report(

@@ -39,6 +39,7 @@ def evaluate_only(
     teacher_settings: str = "",
     keep_images: str = "",
     checkpoints: str = "/tmp/sidlsg-checkpoints",
+    gate_rules: str = "",
     package_sha256: str = "",
 ) -> Outputs:
     """Score a registered student beside its teacher, and judge it by a recipe's rules against the champion.
@@ -64,6 +65,7 @@ def evaluate_only(
         teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
         keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
         checkpoints: Folder for what an evaluation has done so far. One on a mounted volume lets a retried step go on.
+        gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
 
     Returns:
@@ -97,6 +99,7 @@ def evaluate_only(
         scorecard=evaluated.outputs["scorecard"],
         tracking_uri=tracking_uri,
         recipe=recipe,
+        gate_rules=gate_rules,
     ).set_caching_options(False)
     return Outputs(
         scorecard=evaluated.outputs["scorecard"],

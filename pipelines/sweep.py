@@ -10,6 +10,7 @@ from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
+from sidlsg.components.images import tell_image
 from sidlsg.components.plan.component import plan
 from sidlsg.components.register.component import register
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
@@ -160,9 +161,13 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 experiment=model_name,
                 package_sha256=package_sha256,
             ).set_caching_options(True)
+            tell_image(distilled)
             # It changes the registry: never from a cache.
             registered = register(
-                student=distilled.outputs["student"], tracking_uri=tracking_uri, name=model_name
+                student=distilled.outputs["student"],
+                tracking_uri=tracking_uri,
+                name=model_name,
+                pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             ).set_caching_options(False)
             evaluated = evaluate(
                 version=registered.outputs["version"],

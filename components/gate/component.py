@@ -14,6 +14,7 @@ def gate(
     scorecard: Input[Artifact],
     tracking_uri: str,
     recipe: str,
+    gate_rules: str,
 ) -> NamedTuple("Outputs", [("verdict", str), ("passed", bool), ("seconds", float)]):
     """Judge a version by its scorecard, against the recipe's rules and the champion. A rejection is no failure.
 
@@ -22,6 +23,7 @@ def gate(
         scorecard: All scores of this version.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
         recipe: Name of the recipe that holds the rules.
+        gate_rules: Text of a TOML file of rules instead. Empty for the recipe's.
 
     Returns:
         verdict: The Verdict record, as JSON.
@@ -33,13 +35,13 @@ def gate(
 
     from sidlsg.records import ModelVersion
     from sidlsg.registry.gate import gate as run_stage
-    from sidlsg.run.parameters import gate_rules
+    from sidlsg.run.parameters import gate_rules as parsed
 
     began = time.monotonic()
     record = run_stage(
         version=ModelVersion.from_json(version),
         scorecard_folder=Path(scorecard.path),
         tracking_uri=tracking_uri,
-        rules=gate_rules(recipe),
+        rules=parsed(recipe, gate_rules),
     )
     return record.to_json(), record.passed, round(time.monotonic() - began, 1)

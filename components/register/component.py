@@ -13,6 +13,8 @@ def register(
     student: Input[Model],
     tracking_uri: str,
     name: str,
+    pipeline_run: str,
+    hourly_price: float = 0.0,
 ) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
     """Register a student in MLflow. The same student gives the same version, however often it is registered.
 
@@ -20,6 +22,8 @@ def register(
         student: The student, a diffusers folder with its Student record.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
         name: Name of the registered model.
+        pipeline_run: Id of the pipeline run, for the version's tags.
+        hourly_price: Price of the training's machine an hour, for the cost on the version. 0 for none.
 
     Returns:
         version: The ModelVersion record, as JSON.
@@ -28,8 +32,14 @@ def register(
     import time
     from pathlib import Path
 
+    from sidlsg.registry.register import Circumstances
     from sidlsg.registry.register import register as run_stage
 
     began = time.monotonic()
-    record = run_stage(student_folder=Path(student.path), tracking_uri=tracking_uri, name=name)
+    record = run_stage(
+        student_folder=Path(student.path),
+        tracking_uri=tracking_uri,
+        name=name,
+        circumstances=Circumstances(pipeline_run=pipeline_run, hourly_price=hourly_price),
+    )
     return record.to_json(), round(time.monotonic() - began, 1)

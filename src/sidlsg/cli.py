@@ -17,6 +17,7 @@ from sidlsg.convert import commands as convert_commands
 from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
 from sidlsg.options import (
+    GateRulesFile,
     HeldOut,
     JudgeFile,
     Kappa,
@@ -39,6 +40,7 @@ from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
+from sidlsg.trigger import commands as trigger_commands
 from sidlsg.trigger.service import commands as trigger_commands
 
 app = typer.Typer(
@@ -104,10 +106,15 @@ app.command()(commands.evaluate)
 app.command()(run_commands.sweep)
 app.command()(run_commands.evaluate_version)
 app.command("compile")(run_commands.compile_)
+app.add_typer(registry_commands.registry, name="registry")
 app.command()(registry_commands.register)
+app.command()(registry_commands.register_teacher)
 app.command()(registry_commands.gate)
+app.command()(registry_commands.gate_rules)
 app.command()(registry_commands.promote)
 app.command()(registry_commands.rollback)
+app.command()(trigger_commands.submit)
+app.command()(trigger_commands.schedule)
 
 
 @app.callback(invoke_without_command=True)
@@ -142,11 +149,14 @@ def run(
     embeddings_gb: Annotated[
         float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
     ] = 0.0,
-    hourly_price: Annotated[float, typer.Option(min=0, help="Of the machine, for the report's cost column.")] = 0.0,
+    hourly_price: Annotated[
+        float, typer.Option(min=0, help="Of the machine, for the costs in the report and on the version.")
+    ] = 0.0,
     protocol: Protocols = [],  # noqa: B006
     weights: Weights = None,
     teacher_setting: TeacherSettings = [],  # noqa: B006
     keep_images: KeepImages = "",
+    gate_rules: GateRulesFile = None,
 ) -> None:
     """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
 
@@ -177,6 +187,7 @@ def run(
         weights=weights,
         teacher_settings=tuple(teacher_setting),
         keep_images=keep_images,
+        gate_rules=gate_rules,
     )
     result = run_local(request)
     print_summary(result)

@@ -43,6 +43,12 @@ class VerdictError(SidlsgError):
     exit_code = 3
 
 
+class RunFailedError(SidlsgError):
+    """A pipeline's run on a server failed or was cancelled."""
+
+    exit_code = 5
+
+
 NEAR = 0.4
 """How like a name must be to be suggested, from 0 to 1."""
 BEGUN = 3

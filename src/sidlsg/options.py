@@ -37,6 +37,13 @@ Scale = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
+GateRulesFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file of the gate's rules, as `sidlsg gate-rules` prints them; by default the recipe's.",
+        show_default=False,
+    ),
+]
 TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
 TeacherLayout = Annotated[
     str,

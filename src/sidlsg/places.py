@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sidlsg.cache import fetched
 from sidlsg.errors import ContentError, InputError
+from sidlsg.licence import is_licence_name
 from sidlsg.storage import sha256_file
 from sidlsg.store import S3, Store, open_store
 from sidlsg.teacher.folder import DATA_SUFFIXES, INDEX, check_folder, folder_digest
@@ -143,7 +144,7 @@ def _fetch_folder(store: Store, prefix: str, place: str, target: Path) -> None:
         raise InputError(f"there is nothing at {place}; give {S3}BUCKET/KEY of a file or folder that is there")
     for name in names:
         inner = name.removeprefix(prefix)
-        if inner == INDEX or (inner.count("/") == 1 and Path(inner).suffix in DATA_SUFFIXES):
+        if inner == INDEX or is_licence_name(inner) or (inner.count("/") == 1 and Path(inner).suffix in DATA_SUFFIXES):
             store.get(name, target / inner)
 
 

@@ -161,6 +161,18 @@ class EmbeddingSet(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Licence:
+    """Under which terms a model may be used, as its own folder says."""
+
+    name: str = ""
+    """The card's `license`, such as `creativeml-openrail-m`; empty where the card says nothing."""
+    link: str = ""
+    """The card's `license_link`."""
+    files: tuple[FileRef, ...] = ()
+    """The card and the texts of licence and use restrictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Student(Record):
     """A distilled one-step generator: a diffusers folder with this record in it."""
 
@@ -194,6 +206,14 @@ class Student(Record):
     """JSON lines: scores of the EMA along the way, one row an evaluation; None where there were none."""
     grids: tuple[FileRef, ...]
     """Sample grids of the EMA from fixed noises, `grids/<images seen>.png`, in order."""
+    licence: Licence = Licence()
+    """The teacher's, which holds for the student too."""
+    lineage: tuple[FileRef, ...] = ()
+    """The records that it was made from: of the prompt set, and of its text states where they were encoded before."""
+    git_commit: str = ""
+    """Of the code that ran, with `+changes` where files differed from it; empty where that is not known."""
+    image: str = ""
+    """The container image that it ran in, by digest; empty outside of a pipeline on a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import yaml
 
 from sidlsg import __version__
 from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
 from sidlsg.errors import InputError
+from sidlsg.package import IMAGE_VARIABLE
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -24,3 +31,14 @@ def test_a_name_that_can_move_is_refused(given: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(VARIABLE, given)
     with pytest.raises(InputError, match="by digest"):
         image()
+
+
+def test_a_trained_student_knows_its_image(tmp_path: Path) -> None:
+    given = f"ghcr.io/me/sidlsg@{DIGEST}"
+    for pipeline in ("distil_and_evaluate", "sweep"):
+        file = tmp_path / f"{pipeline}.yaml"
+        command = [sys.executable, "-m", "sidlsg", "compile", "--pipeline", pipeline, "--output", str(file)]
+        subprocess.run(command, check=True, env={**os.environ, VARIABLE: given}, capture_output=True)
+        container = yaml.safe_load(file.read_text())["deploymentSpec"]["executors"]["exec-distil"]["container"]
+        assert container["image"] == given
+        assert container["env"] == [{"name": IMAGE_VARIABLE, "value": given}]

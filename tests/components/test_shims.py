@@ -147,7 +147,7 @@ def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_ou
 def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
     card = Artifact(name="scorecard", uri=str(tmp_path / "card"), metadata={})
     with pytest.raises(InputError, match="not a ModelVersion record"):
-        gate.python_func(version="{}", scorecard=card, tracking_uri="", recipe="tiny")
+        gate.python_func(version="{}", scorecard=card, tracking_uri="", recipe="tiny", gate_rules="")
     with pytest.raises(InputError, match="not a Verdict record"):
         promote.python_func(verdict="{}", tracking_uri="")
     places = {f"{name}{end}": "" for name in ("teacher", "held_out", "judge") for end in ("", "_sha256")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -80,3 +81,14 @@ def test_a_wheel_carries_each_package() -> None:
             inside = f"{prefix}{path.parent.relative_to(root).as_posix()}".removesuffix("/.").removesuffix(".")
             found.add(".".join(part for part in ("sidlsg", *inside.split("/")) if part))
     assert listed - {"sidlsg.assets"} == found
+
+
+def test_the_commit_is_the_images_or_the_checkouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sidlsg.package import git_commit
+
+    git_commit.cache_clear()
+    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", git_commit())
+    git_commit.cache_clear()
+    monkeypatch.setenv("SIDLSG_GIT_COMMIT", "abc")
+    assert git_commit() == "abc"
+    git_commit.cache_clear()

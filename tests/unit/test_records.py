@@ -18,6 +18,7 @@ from sidlsg.records import (
     Extreme,
     FileRef,
     FunnelStep,
+    Licence,
     ModelVersion,
     Promotion,
     PromptSet,
@@ -74,6 +75,8 @@ def example(kind: type[Record]) -> Any:
         "model": (ref, replace(ref, path="unet/b.safetensors")),
         "training_log": ref,
         "grids": (ref,),
+        "licence": Licence(name="mit", files=(ref,)),
+        "lineage": (ref,),
         "subjects": (SubjectScores(subject="student 1 step", steps=1, guidance_scale=0.0, scores=(score,)),),
         "grid_prompts": ("a", "b"),
         "images_seen": 64,
@@ -170,6 +173,8 @@ def student_of(folder: Path) -> Student:
         model=(refs["unet/w"], refs["vae/w"]),
         training_log=refs["log"],
         grids=(refs["grids/1.png"],),
+        licence=Licence(),
+        lineage=(),
     )
 
 

@@ -17,8 +17,10 @@ from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.strategies import lsg
 from sidlsg.errors import InputError
+from sidlsg.export.card import licence_head, licence_lines
 from sidlsg.export.folder import write_folder
-from sidlsg.package import code_digest
+from sidlsg.licence import copy_licence
+from sidlsg.package import code_digest, git_commit, running_image
 from sidlsg.records import Student, file_ref
 from sidlsg.storage import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_file
 from sidlsg.teacher.load import Teacher, load_teacher
@@ -102,6 +104,9 @@ def convert_released(
             model=tuple(file_ref(path, folder) for path in files),
             training_log=file_ref(log, folder),
             grids=(),
+            licence=copy_licence(loaded.folder, folder),
+            git_commit=git_commit(),
+            image=running_image(),
         )
         student.save(folder)
         atomic_write(folder / "README.md", released_card(student))
@@ -112,11 +117,13 @@ def released_card(student: Student) -> str:
     """Markdown for the README.md of a student that `convert_released` wrote."""
     values = student.recipe_values
     images = f"{student.images_seen:,}" if student.images_seen else "not known"
+    head = "".join(f"{line}\n" for line in licence_head(student.licence))
+    licence = "\n".join(licence_lines(student.licence))
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image
 tags: [one-step, distillation, sid-lsg]
----
+{head}---
 # One-step generator, converted from a released checkpoint
 
 The weights are those of `{values["source"]}`, a checkpoint that the authors of SiD-LSG (arXiv 2406.01561) published;
@@ -146,7 +153,10 @@ Not known: {", ".join(values["not_known"])}. Where the record must have a value 
 
 ## Use
 
-The licences of the checkpoint and of the teacher, and their use restrictions, hold.
+The licences of the checkpoint and of the teacher, and their use restrictions, hold. Of the checkpoint's this folder
+says nothing.
+
+{licence}
 """
 
 

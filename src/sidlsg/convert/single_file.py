@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from sidlsg.errors import InputError
+from sidlsg.licence import licence_files
 from sidlsg.records import Record
 from sidlsg.storage import atomic_folder, refuse_foreign, refuse_inside, sha256_file, sha256_files
 from sidlsg.teacher.folder import COMPONENTS, DATA_SUFFIXES, INDEX, PIPELINE, WITH_WEIGHTS, folder_digest, is_present
@@ -135,6 +136,8 @@ def convert_single_file(file: Path, layout: Path, output: Path) -> Conversion:
             target = folder / source.relative_to(layout)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)
+        for source in licence_files(layout):
+            shutil.copyfile(source, folder / source.name)
         _write_index(layout, folder)
         for name in WITH_WEIGHTS:
             network = _network(name, file, layout, torch.float16 if kinds == {"F16"} else torch.float32)

@@ -29,8 +29,10 @@ from sidlsg.errors import InputError
 from sidlsg.estimate.check import check_fits
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
+from sidlsg.export.lineage import copy_records
 from sidlsg.hardware import device_name, set_threads
-from sidlsg.package import TRAINING_CODE, code_digest
+from sidlsg.licence import copy_licence
+from sidlsg.package import TRAINING_CODE, code_digest, git_commit, running_image
 from sidlsg.places import resolve
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
@@ -176,7 +178,7 @@ def distil(
             unet = student_unet(state, loaded.unet)
             student = None
             if world.leads:
-                student = _write(output, recipe, loaded, prompt_set, seed, state, unet, work)
+                student = _write(output, recipe, loaded, (prompts, extras.embeddings), seed, state, unet, work)
             # The others leave when all is written, and may not see the output's disk.
             record = world.gather(None if student is None else student.to_json())[0]
         except BaseException as error:
@@ -331,7 +333,7 @@ def _write(
     output: Path,
     recipe: Recipe,
     teacher: Teacher,
-    prompt_set: PromptSet,
+    made_from: tuple[Path, Path | None],
     seed: int,
     state: TrainingState,
     unet: UNet2DConditionModel,
@@ -353,7 +355,7 @@ def _write(
             strategy=recipe.strategy,
             kappas=recipe.guidance.scales,
             teacher_sha256=teacher.sha256,
-            prompts_sha256=prompt_set.digest,
+            prompts_sha256=PromptSet.load(made_from[0]).digest,
             package_sha256=code_digest(),
             seed=seed,
             t_init=recipe.t_init,
@@ -366,6 +368,10 @@ def _write(
             training_log=file_ref(log, folder),
             evaluations=file_ref(evaluations, folder) if state.evaluations else None,
             grids=tuple(file_ref(path, folder) for path in pictures),
+            licence=copy_licence(teacher.folder, folder),
+            lineage=copy_records(*made_from, folder),
+            git_commit=git_commit(),
+            image=running_image(),
         )
         student.save(folder)
         atomic_write(folder / "README.md", student_card(student))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from sidlsg.records import Scorecard, Student, SubjectScores
+from sidlsg.records import Licence, Scorecard, Student, SubjectScores
 
 
 def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
@@ -21,6 +22,7 @@ def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
         "library_name: diffusers",
         "pipeline_tag: text-to-image",
         "tags: [one-step, distillation, sid-lsg]",
+        *licence_head(student.licence),
         "---",
         f"# One-step student `{student.recipe}`",
         "",
@@ -44,6 +46,8 @@ def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
         f"| teacher (SHA-256 of its model files) | `{student.teacher_sha256}` |",
         f"| prompt set (SHA-256 of its record) | `{student.prompts_sha256}` |",
         f"| code (SHA-256 of the package) | `{student.package_sha256}` |",
+        *([f"| git commit | `{student.git_commit}` |"] if student.git_commit else []),
+        *([f"| image | `{student.image}` |"] if student.image else []),
         f"| guidance | {student.strategy}: {kappas} |",
         f"| images seen | {student.images_seen:,} in {student.iterations:,} iterations of {recipe['batch']} |",
         f"| learning rates | generator {recipe['lr']:g}, fake score {recipe['fake_score_lr']:g} |",
@@ -61,13 +65,28 @@ def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
         lines.append("Not evaluated yet. The registry holds the scores of registered versions.")
     else:
         lines += score_table(scorecard.subjects)
-    lines += [
-        "",
-        "## Use",
-        "",
-        "The teacher's licence and use restrictions hold for this student as well.",
-    ]
+    lines += ["", "## Use", "", "The teacher's licence and use restrictions hold for this student as well.", ""]
+    lines += licence_lines(student.licence)
     return "\n".join(lines) + "\n"
+
+
+def licence_head(licence: Licence) -> list[str]:
+    """The lines at the head of a model card that name a licence; none where it is not known."""
+    named = [f"license: {json.dumps(licence.name)}"] if licence.name else []
+    return named + ([f"license_link: {json.dumps(licence.link)}"] if licence.link else [])
+
+
+def licence_lines(licence: Licence) -> list[str]:
+    """What a model card says of a teacher's licence."""
+    if licence.name:
+        link = f" ({licence.link})" if licence.link else ""
+        lines = [f"Licence: **{licence.name}**{link}, as the teacher's card says."]
+    else:
+        lines = ["**The teacher's card names no licence**: find out which one holds before you use the student."]
+    if licence.files:
+        names = ", ".join(f"`{ref.path}`" for ref in licence.files)
+        lines.append(f"The teacher's card, and the texts that came with it: {names}.")
+    return lines
 
 
 def score_table(subjects: Sequence[SubjectScores]) -> list[str]:

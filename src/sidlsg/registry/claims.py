@@ -9,6 +9,7 @@ At the end the experiment is deleted, which keeps its name.
 from __future__ import annotations
 
 import getpass
+import secrets
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
+from sidlsg.registry.versions import pages
 
 FOLDER = "sidlsg-claims"
 """Begins the names of the experiments."""
@@ -29,7 +31,7 @@ BEAT_S = 2.0
 PATIENCE_S = 20.0
 """How long a beat may stay the same: a network's hiccup is no death."""
 _POLL_S = 0.3
-_CAUSE, _HOLDER, _BEAT = "cause", "holder", "beat"
+_CAUSE, _HOLDER, _BEAT, _TOKEN = "cause", "holder", "beat", "token"
 
 
 class Claim:
@@ -99,6 +101,23 @@ def claimed(client: MlflowClient, thing: Callable[[], str | None], cause: str) -
             claim.end()
 
 
+def claims_on(client: MlflowClient, name: str) -> list[Any]:
+    """The experiments that are claims on things of a model, those of the dead too."""
+    return pages(client.search_experiments, filter_string=f"name LIKE '{FOLDER}/{name}/%'")
+
+
+def dead_claims(client: MlflowClient, name: str) -> list[Any]:
+    """The experiments of claims on things of a model whose holders are dead; waits to see, where there are claims."""
+    before = {claim.experiment_id: claim.tags.get(_BEAT) for claim in claims_on(client, name)}
+    if not before:
+        return []
+    time.sleep(PATIENCE_S)
+    missing = object()
+    return [
+        claim for claim in claims_on(client, name) if before.get(claim.experiment_id, missing) == claim.tags.get(_BEAT)
+    ]
+
+
 def holder() -> str:
     """Who this is, for the audit trail: the user and the machine."""
     try:
@@ -118,21 +137,29 @@ def _claim(client: MlflowClient, thing: Callable[[], str | None], cause: str) ->
             attempt += 1
             continue
         claim = Claim(client, name, attempt, made)
-        if thing() == name:
+        mine = False
+        try:
+            # Others may have gone ahead, and their experiment been purged, between our two questions.
+            mine = thing() == name
+        finally:
+            if not mine:
+                claim.end()
+        if mine:
             return claim
-        # Others went ahead, and their experiment was purged, between our two questions.
-        claim.end()
     return None
 
 
 def _made(client: MlflowClient, title: str, cause: str) -> str | None:
     """A new experiment's id; None where its name is taken, also by a deleted one."""
+    token = secrets.token_hex(8)
     try:
-        return str(client.create_experiment(title, tags={_CAUSE: cause, _HOLDER: holder()}))
+        return str(client.create_experiment(title, tags={_CAUSE: cause, _HOLDER: holder(), _TOKEN: token}))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        return None
+    # MLflow's client repeats a request whose answer got lost: then it is this process's own.
+    found = client.get_experiment_by_name(title)
+    return str(found.experiment_id) if found is not None and found.tags.get(_TOKEN) == token else None
 
 
 def _await(client: MlflowClient, title: str, thing: str, cause: str) -> None:

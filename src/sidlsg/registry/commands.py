@@ -1,4 +1,4 @@
-"""The commands `sidlsg register`, `gate`, `promote` and `rollback`."""
+"""The commands `sidlsg register`, `register-teacher`, `gate`, `promote`, `rollback` and `registry doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from sidlsg.errors import VerdictError
-from sidlsg.options import Recipe, TrackingUri, rejection
+from sidlsg.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
+
+registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
 
 
 def register(
@@ -16,12 +18,55 @@ def register(
     tracking_uri: TrackingUri,
     name: Annotated[str, typer.Option(help="Registered model's name.")],
     output: Annotated[Path | None, typer.Option(help="Also write the ModelVersion record to this folder.")] = None,
+    hourly_price: Annotated[
+        float, typer.Option(min=0, help="Price of the training's machine an hour, for the cost on the version.")
+    ] = 0.0,
 ) -> None:
     """Register a student in MLflow; the same student again makes no second version."""
+    from sidlsg.registry.register import Circumstances
     from sidlsg.registry.register import register as stage
 
-    version = stage(student, tracking_uri, name)
+    version = stage(student, tracking_uri, name, Circumstances(hourly_price=hourly_price))
     _say(version, output)
+
+
+def register_teacher(
+    teacher: Annotated[
+        str, typer.Argument(help="Place of a StableDiffusionPipeline as runs will find it: a folder, or s3://… pinned.")
+    ],
+    tracking_uri: TrackingUri,
+    name: Annotated[str, typer.Option(help="Registered model's name for teachers.")],
+    teacher_layout: TeacherLayout = "",
+) -> None:
+    """Announce a teacher in MLflow, as a version of its own that a trigger can take as a reason for a run."""
+    from sidlsg.registry.teachers import register_teacher as stage
+    from sidlsg.teacher.source import teacher_folder
+
+    version = stage(teacher_folder(teacher, layout=teacher_layout), teacher, tracking_uri, name)
+    print(f"{version.name} version {version.version}: teacher {version.sha256}")
+
+
+@registry.command()
+def doctor(
+    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    tracking_uri: TrackingUri,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody uses.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
+) -> None:
+    """Look for what killed calls left behind, and for versions that are not whole. Exit code 1: something is left."""
+    from sidlsg.registry.doctor import examine
+
+    left = 0
+    for finding in examine(tracking_uri, name, files):
+        if fix and finding.mend is not None:
+            finding.mend()
+            print(f"removed: {finding.what}")
+            continue
+        left += 1
+        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else ' with --fix'}")
+    if left:
+        raise typer.Exit(1)
+    print(f"{name} is in order")
 
 
 def gate(
@@ -29,20 +74,31 @@ def gate(
     scorecard: Annotated[Path, typer.Option(help="Folder of a scorecard.")],
     tracking_uri: TrackingUri,
     recipe: Recipe = "tiny",
+    rules: GateRulesFile = None,
     output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
 ) -> None:
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
     from sidlsg.recipes.recipe import get_recipe
     from sidlsg.records import ModelVersion
     from sidlsg.registry.gate import gate as stage
+    from sidlsg.registry.rule_file import read_gate_rules
     from sidlsg.summary import print_verdict
 
-    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, get_recipe(recipe).require_gate())
+    demanded = get_recipe(recipe).require_gate() if rules is None else read_gate_rules(rules)
+    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, demanded)
     print_verdict(verdict)
     if output is not None:
         verdict.save(output)
     if not verdict.passed:
         raise VerdictError(rejection(verdict))
+
+
+def gate_rules(recipe: Recipe = "tiny") -> None:
+    """Print a recipe's rules of the gate as a TOML file to begin with."""
+    from sidlsg.recipes.recipe import get_recipe
+    from sidlsg.registry.rule_file import gate_rules_text
+
+    print(gate_rules_text(get_recipe(recipe).require_gate()), end="")
 
 
 def promote(

@@ -42,16 +42,14 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
             raise InputError(f"no MLflow store at {file}; register a student there first, or {ALLOWED}")
         if not file.parent.is_dir():
             if not create or file.parent.exists():
-                raise InputError(
-                    f"{file.parent} is not a folder, so {_shown(tracking_uri)} cannot be opened; {ALLOWED}"
-                )
+                raise InputError(f"{file.parent} is not a folder, so {shown(tracking_uri)} cannot be opened; {ALLOWED}")
             file.parent.mkdir(parents=True)
     try:
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"MLflow cannot open {_shown(tracking_uri)} ({first_line}); {ALLOWED}") from error
+        raise InputError(f"MLflow cannot open {shown(tracking_uri)} ({first_line}); {ALLOWED}") from error
     return client
 
 
@@ -74,10 +72,10 @@ def sqlite_file(tracking_uri: str) -> Path:
     try:
         url = make_url(tracking_uri)
     except SQLAlchemyError as error:
-        raise InputError(f"tracking URI {_shown(tracking_uri)!r} is not an address; {ALLOWED}") from error
+        raise InputError(f"tracking URI {shown(tracking_uri)!r} is not an address; {ALLOWED}") from error
     if url.get_backend_name() != "sqlite":
         # A bare database would leave MLflow to put artifacts in the current directory.
-        raise InputError(f"tracking URI {_shown(tracking_uri)!r} is not of an allowed kind; {ALLOWED}")
+        raise InputError(f"tracking URI {shown(tracking_uri)!r} is not of an allowed kind; {ALLOWED}")
     if not url.database or url.database == ":memory:":
         raise InputError(f"tracking URI {tracking_uri!r} names no file; {ALLOWED}")
     return Path(url.database).resolve()
@@ -120,15 +118,15 @@ def _probe(address: str) -> None:
         reason = getattr(error, "reason", error)
         # MLflow has certificate settings of its own, so a refused certificate is not the last word.
         if not isinstance(reason, ssl.SSLError):
-            raise InputError(f"no answer from the MLflow server at {_shown(address)} ({reason}); {ALLOWED}") from error
+            raise InputError(f"no answer from the MLflow server at {shown(address)} ({reason}); {ALLOWED}") from error
 
 
 def _without_user(address: str, instead: str = "") -> str:
     return re.sub(r"//[^/]*@", f"//{instead}", address)
 
 
-def _shown(address: str) -> str:
-    # An address may hold a password, and messages end in logs.
+def shown(address: str) -> str:
+    """An address without what may be a password, for messages."""
     return _without_user(address, "…@")
 
 

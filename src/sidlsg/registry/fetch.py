@@ -11,12 +11,14 @@ from mlflow.exceptions import MlflowException
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.connect import connect
+from sidlsg.registry.explain import explained
 from sidlsg.registry.package import PATH_IN_MODEL
 from sidlsg.registry.register import MODEL_PATH
 from sidlsg.registry.versions import require_same_student
 from sidlsg.storage import atomic_folder, refuse_foreign
 
 
+@explained
 def fetch_student(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:
     """Download a registered student to `folder` and check it.
 

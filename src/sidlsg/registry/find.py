@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from sidlsg.errors import InputError, nearest
 from sidlsg.records import ModelVersion
 from sidlsg.registry.connect import connect
+from sidlsg.registry.explain import explained
 from sidlsg.registry.versions import STUDENT_TAG, pages
 
 SHOWN = 20
@@ -17,6 +18,7 @@ SHOWN = 20
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
+@explained
 def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
     """The record of a version that a student was registered as.
 

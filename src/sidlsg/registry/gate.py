@@ -9,14 +9,19 @@ from typing import Any
 from mlflow import MlflowClient
 
 from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, Scorecard, Verdict
+from sidlsg.records import ModelVersion, RuleResult, Scorecard, Verdict
 from sidlsg.registry.connect import connect
+from sidlsg.registry.demands import Facts
+from sidlsg.registry.explain import explained
 from sidlsg.registry.record import own_scorecard
+from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Champion, GateRules
-from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
+from sidlsg.registry.run_log import SECONDS_TAG
+from sidlsg.registry.score_log import FOLDER, RULE, SCORECARD_TAG, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
 
 
+@explained
 def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
     """Judge a version by its scorecard, and record scorecard and verdict on it.
 
@@ -30,7 +35,7 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
     champion = _champion(client, version)
-    results = rules.apply(card, champion)
+    results = rules.apply(card, champion, _facts(registered))
     verdict = Verdict(
         name=version.name,
         version=version.version,
@@ -42,16 +47,33 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
     )
     log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
     client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
+    client.log_text(registered.run_id, gate_rules_text(rules), f"{FOLDER}/gate_rules.toml")
     client.log_text(registered.run_id, verdict.to_json(), f"{FOLDER}/{Verdict.FILE}")
     tags = {
         SCORECARD_TAG: card.digest,
         "verdict_rules_sha256": rules.digest,
         "verdict_sha256": verdict.digest,
         "verdict": "passed" if verdict.passed else "rejected",
+        **{f"{RULE}{number:02}": _told(result) for number, result in enumerate(results, start=1)},
         **score_tags(card),
     }
-    set_tags(client, registered, tags)
+    set_tags(client, registered, tags, (RULE,))
     return verdict
+
+
+def _facts(registered: Any) -> Facts:
+    seconds = float(registered.tags.get(SECONDS_TAG, 0))
+    return Facts(
+        name=registered.name,
+        version=int(registered.version),
+        # A converted student's record has 0.
+        training_seconds=seconds or None,
+        tags=registered.tags,
+    )
+
+
+def _told(result: RuleResult) -> str:
+    return f"{'passed' if result.passed else 'FAILED'}: {result.rule}: {result.found}"
 
 
 def _champion(client: MlflowClient, version: ModelVersion) -> Champion | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.claims import Claim, claimed, holder
 from sidlsg.registry.connect import connect
-from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, require_version
+from sidlsg.registry.explain import explained, explained_once
+from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, registered_model, require_version
 
 AUDIT_TAG = "change."
 """Begins the tags of a version that say when it became the champion or ceased to be, by whom and why: `change.3.0`."""
@@ -21,8 +22,10 @@ CHANGES_TAG = "changes"
 """On the registered model: how many changes of its aliases were made."""
 _PLANNED = "to be champion"
 """Begins the tag's value until it is."""
+_DONE = "champion "
 
 
+@explained
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     """Make the judged version the champion, if the verdict passed and it is not the champion already.
 
@@ -52,6 +55,7 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
         return _move(client, name, verdict.version, claim, f"verdict {verdict.digest}")
 
 
+@explained_once
 def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
     """Make the version that was the champion before the champion again; the two change places.
 
@@ -61,18 +65,26 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
     client = connect(tracking_uri)
     if not reason.strip():
         raise InputError("no reason is given; say why, for the audit trail")
-    try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise InputError(f"no model {name!r} in this registry; give the name of one") from error
+    registered_model(client, name)
     seen = alias_version(client, name, CHAMPION)
     with claimed(client, partial(_next_change, client, name), f"rollback from version {seen}") as claim:
         champion = alias_version(client, name, CHAMPION)
         if champion != seen:
             raise InputError(f"the champion of {name!r} is version {champion} now, and not {seen} any more; look again")
         return _move(client, name, _before(client, name), claim, f"rollback: {reason.strip()}")
+
+
+def unfinished_change(versions: Sequence[Any]) -> int | None:
+    """The number of the last change of a model's aliases, if it was stopped before the champion's alias moved."""
+    said = [(int(key.removeprefix(AUDIT_TAG).split(".")[0]), text) for key, text in _audit(versions)]
+    last = max((number for number, _ in said), default=0)
+    texts = [text for number, text in said if number == last]
+    stopped = any(text.startswith(_PLANNED) for text in texts) and not any(text.startswith(_DONE) for text in texts)
+    return last if stopped else None
+
+
+def _audit(versions: Sequence[Any]) -> list[tuple[str, str]]:
+    return [(key, said) for version in versions for key, said in version.tags.items() if key.startswith(AUDIT_TAG)]
 
 
 def _before(client: MlflowClient, name: str) -> int:
@@ -107,7 +119,7 @@ def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, wh
         client.set_model_version_tag(name, str(champion), tag, f"replaced by version {version}, {who}")
         client.set_registered_model_alias(name, PREVIOUS, str(champion))
     client.set_registered_model_alias(name, CHAMPION, str(version))
-    client.set_model_version_tag(name, str(version), tag, f"champion {instead}")
+    client.set_model_version_tag(name, str(version), tag, f"{_DONE}{instead}")
     client.set_registered_model_tag(name, CHANGES_TAG, number)
     previous = alias_version(client, name, PREVIOUS)
     return Promotion(name=name, champion_version=version, previous_version=previous, changed=True)
@@ -115,7 +127,7 @@ def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, wh
 
 def _planned(version: Any) -> list[tuple[int, ...]]:
     """The changes, as numbers to compare, that were to make it the champion and were not finished."""
-    keys = (key for key, said in version.tags.items() if key.startswith(AUDIT_TAG) and said.startswith(_PLANNED))
+    keys = (key for key, said in _audit([version]) if said.startswith(_PLANNED))
     return [tuple(int(part) for part in key.removeprefix(AUDIT_TAG).split(".")) for key in keys]
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard
 from sidlsg.registry.connect import connect
+from sidlsg.registry.explain import explained
 from sidlsg.registry.score_log import SCORECARD_TAG, VERDICT_TAGS, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import require_same_student
 
 
+@explained
 def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: str) -> None:
     """Log a scorecard to the run of its version, and put the scores on the version; once, however often it is asked.
 

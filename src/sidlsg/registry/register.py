@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,17 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.claims import claimed
 from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.create import create_version
+from sidlsg.registry.explain import explained
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import save_model, student_files
 from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_tags, training_rows
+from sidlsg.registry.teachers import register_teacher_of, teacher_name
+from sidlsg.registry.upload import upload
 from sidlsg.registry.versions import STUDENT_TAG, versions_of
 from sidlsg.track.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
 
@@ -27,7 +34,32 @@ COMPLETE_TAG = "complete_student_sha256"
 """The tag on a run that has everything of a student, its model included: the Student record's digest."""
 
 
-def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion:
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What a student's record does not say of how it came about."""
+
+    pipeline_run: str = ""
+    """Id of the pipeline run that registers it; empty where none does."""
+    hourly_price: float = 0.0
+    """Price of the training's machine an hour, in any currency; 0 where it is not known."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.hourly_price) and self.hourly_price >= 0):
+            raise InputError(f"hourly price {self.hourly_price} given; give a finite number of 0 or more")
+
+    def tags(self, student: Student) -> dict[str, str]:
+        """What a new version is told besides; a version that is there keeps what it was told."""
+        tags = {"pipeline_run": self.pipeline_run} if self.pipeline_run else {}
+        if self.hourly_price:
+            tags["training_cost"] = f"{student.seconds / 3600 * self.hourly_price:.4f}"
+            tags["hourly_price"] = f"{self.hourly_price:g}"
+        return tags
+
+
+@explained
+def register(
+    student_folder: Path, tracking_uri: str, name: str, circumstances: Circumstances | None = None
+) -> ModelVersion:
     """Register a student as a version of model `name`, in the experiment of that name.
 
     The Student record's digest is the key: registering the same student again gives the version that is there, and
@@ -37,7 +69,8 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
     Args:
         student_folder: what the distil stage wrote: a diffusers folder with record, log, grids and model card.
         tracking_uri: where MLflow is, see `connect`.
-        name: the registered model's name, made if there is none.
+        name: the registered model's name, made if there is none. The teacher becomes a version of `NAME-teacher`.
+        circumstances: what the version is told besides.
 
     Raises:
         InputError: the student is incomplete or damaged, the name is not allowed, or MLflow cannot be reached.
@@ -55,8 +88,10 @@ def register(student_folder: Path, tracking_uri: str, name: str) -> ModelVersion
     with claimed(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
         if claim is not None:
             run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder)
+            teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
+            tags = {"teacher_model": teacher.name, "teacher_version": str(teacher.version)}
             claim.check()
-            _create_version(client, name, run, student)
+            _create_version(client, name, run, student, tags | (circumstances or Circumstances()).tags(student))
     version = versions_of(client, name, student.digest)[0]
     return ModelVersion(name=name, version=int(version.version), run_id=version.run_id, student_sha256=student.digest)
 
@@ -85,7 +120,7 @@ def _logged_run(client: MlflowClient, experiment: str, student: Student, folder:
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / MODEL_PATH
             save_model(student, folder, packed)
-            client.log_artifacts(run_id, str(packed), MODEL_PATH)
+            upload(client, run_id, packed, MODEL_PATH)
         # The next call that finds this run only makes the version.
         client.set_tag(run_id, COMPLETE_TAG, student.digest)
     return run
@@ -120,27 +155,19 @@ def _training_run(client: MlflowClient, student: Student, folder: Path) -> Any:
     return None if run is None or run.data.tags.get(COMPLETE_TAG, student.digest) != student.digest else run
 
 
-def _create_version(client: MlflowClient, name: str, run: Any, student: Student) -> Any:
-    """Make the version; MLflow has no "create unless it exists", so of several equal ones the lowest stays."""
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    run_id = run.info.run_id
-    created = client.create_model_version(
+def _create_version(client: MlflowClient, name: str, run: Any, student: Student, tags: dict[str, str]) -> None:
+    """Make the version, and drop a run that another one's version made needless."""
+    kept, is_new = create_version(
+        client,
         name,
-        source=f"{run.info.artifact_uri}/{MODEL_PATH}",
-        run_id=run_id,
-        tags=run_tags(student),
+        STUDENT_TAG,
+        run,
+        MODEL_PATH,
+        tags={**run_tags(student), **tags},
         description=(
             f"One-step student of recipe {student.recipe}, strategy {student.strategy}, "
             f"{student.images_seen} images seen. The model card is README.md among the run's artifacts."
         ),
     )
-    kept = versions_of(client, name, student.digest)[0]
-    if kept.version != created.version:
-        client.delete_model_version(name, created.version)
-        if kept.run_id != run_id and TRAINING_TAG not in run.data.tags:
-            client.delete_run(run_id)
-    return kept
+    if not is_new and kept.run_id != run.info.run_id and TRAINING_TAG not in run.data.tags:
+        client.delete_run(run.info.run_id)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from sidlsg.errors import InputError
 from sidlsg.records import Record, RuleResult, Score, Scorecard
+from sidlsg.registry.demands import Approval, Facts, MaximumCost, Required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +179,23 @@ class GateRules(Record):
     no_regression: tuple[NoRegression, ...] = ()
     not_worse: tuple[NotWorse, ...] = ()
     better: tuple[Better, ...] = ()
+    required: tuple[Required, ...] = ()
+    costs: tuple[MaximumCost, ...] = ()
+    approvals: tuple[Approval, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.floors or self.ratios or self.no_regression or self.not_worse or self.better):
+        if not (self.floors or self.ratios or self.no_regression or self.not_worse or self.better or self.required):
+            if self.costs or self.approvals:
+                raise InputError("no rule asks for a score, so any picture would pass; give one that does")
             raise InputError("a gate without rules would let everything through; give at least one rule")
 
-    def apply(self, card: Scorecard, champion: Champion | None) -> tuple[RuleResult, ...]:
+    def apply(self, card: Scorecard, champion: Champion | None, facts: Facts | None = None) -> tuple[RuleResult, ...]:
         """Apply every rule, in order.
+
+        Args:
+            card: the challenger's scores.
+            champion: None where there is none yet.
+            facts: what else is known of the challenger.
 
         Raises:
             InputError: a rule names a subject or score that the scorecard lacks.
@@ -195,6 +206,9 @@ class GateRules(Record):
             *(rule.apply(card, champion) for rule in self.no_regression),
             *(rule.apply(card, champion) for rule in self.not_worse),
             *(rule.apply(card, champion) for rule in self.better),
+            *(rule.apply(card) for rule in self.required),
+            *(rule.apply(facts or Facts()) for rule in self.costs),
+            *(rule.apply(facts or Facts()) for rule in self.approvals),
         )
 
 

@@ -13,19 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from PIL import Image
 
 from sidlsg.errors import InputError
-from sidlsg.records import FileRef, Student
+from sidlsg.export.lineage import prompt_set_of
+from sidlsg.records import FileRef, Licence, PromptSet, Student
 from sidlsg.registry.package import CARD
 from sidlsg.registry.points import Points
 from sidlsg.registry.versions import STUDENT_TAG
 
 GRID_KEY = "samples"
+SECONDS_TAG = "training_seconds"
+"""The tag that says how long the training took, restarts added up."""
 _STEP_FIELDS = ("iteration", "images_seen")
 _ENTRIES_A_BATCH = 100
 """MLflow's limit of parameters and tags for one request."""
+_DATASET_DIGEST = 36
+"""MLflow's limit of its length."""
 
 Row = tuple[int, dict[str, float]]
 """Images seen, and the numbers logged there."""
@@ -41,7 +46,18 @@ def run_tags(student: Student) -> dict[str, str]:
         "recipe": student.recipe,
         "strategy": student.strategy,
         "hardware": student.hardware,
+        "kappas": ", ".join(f"{kappa:g}" for kappa in student.kappas),
+        "images_seen": str(student.images_seen),
+        SECONDS_TAG: f"{student.seconds:.1f}",
+        **licence_tags(student.licence),
+        **{name: value for name, value in (("git_commit", student.git_commit), ("image", student.image)) if value},
     }
+
+
+def licence_tags(licence: Licence) -> dict[str, str]:
+    """The tags that name a licence; none where it is not known."""
+    tags = {"license": licence.name, "license_link": licence.link}
+    return {name: value for name, value in tags.items() if value}
 
 
 def run_params(student: Student) -> dict[str, str]:
@@ -133,6 +149,23 @@ def log_student(client: MlflowClient, run: Any, student: Student, folder: Path) 
             with Image.open(path) as image:
                 client.log_image(run_id, image, key=GRID_KEY, step=step)
     client.log_artifact(run_id, str(folder / CARD))
+    prompts = prompt_set_of(student, folder)
+    if prompts is not None:
+        client.log_inputs(run_id, [_dataset(prompts)])
+
+
+def _dataset(prompts: PromptSet) -> DatasetInput:
+    """A prompt set as what went into a run; MLflow has room for a part of its digest."""
+    profile = {"prompts": prompts.count, **{f"left_by_{step.name}": step.rows_out for step in prompts.funnel}}
+    source = {"prompt_set_sha256": prompts.digest, "source_sha256": prompts.source_sha256}
+    dataset = Dataset(
+        name=f"prompt set {prompts.digest[:8]}",
+        digest=prompts.digest[:_DATASET_DIGEST],
+        source_type="sidlsg",
+        source=json.dumps(source),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "distillation")])
 
 
 def logged_grids(client: MlflowClient, run_id: str) -> set[int]:

@@ -23,9 +23,12 @@ from sidlsg.report.write_scoreboard import write_scoreboard
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""
 SCORECARD_TAG = "scorecard_sha256"
-VERDICT_TAGS = ("verdict", "verdict_sha256", "verdict_rules_sha256")
 SCORE = "score/"
 """Starts the tags that hold a version's scores."""
+RULE = "rule."
+"""Starts the tags that hold what the gate found, rule by rule."""
+VERDICT_TAGS = ("verdict", RULE)
+"""Start the tags of a verdict."""
 STUDENT = "student 1 step"
 
 
@@ -81,11 +84,11 @@ def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], sta
         client: of the registry.
         registered: the version, as MLflow gives it.
         tags: the new ones, scores among them.
-        stale: more that must go.
+        stale: what the names of others begin with that must go.
     """
     name, number = registered.name, str(registered.version)
     for key in registered.tags:
-        if key not in tags and (key.startswith(SCORE) or key in stale):
+        if key not in tags and key.startswith((SCORE, *stale)):
             client.delete_model_version_tag(name, number, key)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)

@@ -18,8 +18,27 @@ _PAGE = 100
 
 def versions_of(client: MlflowClient, name: str, student_sha256: str) -> list[Any]:
     """Every MLflow version of model `name` that was made of that student, the lowest first."""
-    found = client.search_model_versions(f"name = '{name}' and tags.{STUDENT_TAG} = '{student_sha256}'")
+    return tagged_versions(client, name, STUDENT_TAG, student_sha256)
+
+
+def tagged_versions(client: MlflowClient, name: str, tag: str, value: str) -> list[Any]:
+    """Every MLflow version of model `name` with that tag, the lowest first."""
+    found = client.search_model_versions(f"name = '{name}' and tags.{tag} = '{value}'")
     return sorted(found, key=lambda version: int(version.version))
+
+
+def registered_model(client: MlflowClient, name: str) -> Any:
+    """The registered model of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(f"no model {name!r} in this registry; give the name of one") from error
 
 
 def require_version(client: MlflowClient, name: str, version: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sidlsg.options import (
+    GateRulesFile,
     HeldOut,
     JudgeFile,
     KeepImages,
@@ -109,8 +110,9 @@ def evaluate_version(
     weights: Weights = None,
     teacher_setting: TeacherSettings = [],  # noqa: B006
     keep_images: KeepImages = "",
+    gate_rules: GateRulesFile = None,
 ) -> None:
-    """Score a registered version again, and judge it by the recipe's gate; no alias moves.
+    """Score a registered version again, and judge it by the gate; no alias moves.
 
     Exit code 3: the gate said no.
     """
@@ -133,6 +135,7 @@ def evaluate_version(
         weights=weights,
         teacher_settings=tuple(teacher_setting),
         keep_images=keep_images,
+        gate_rules=gate_rules,
     )
     result = run_evaluation(request)
     print_evaluation(result)

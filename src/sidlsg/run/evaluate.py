@@ -9,7 +9,7 @@ from typing import Any
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.run.execute import LOG, execute
-from sidlsg.run.inputs import common_arguments
+from sidlsg.run.inputs import common_arguments, gate_text
 from sidlsg.run.kubeflow import evaluate_only
 from sidlsg.run.parameters import gate_rules
 from sidlsg.run.publish import publish_file, publish_folder
@@ -54,10 +54,11 @@ def evaluate_arguments(request: EvaluateRequest, run_dir: Path) -> dict[str, Any
     Raises:
         InputError: a value, or what lies at a place, cannot be used.
     """
-    gate_rules(request.recipe)
+    text = gate_text(request)
+    gate_rules(request.recipe, text)
     if not request.tracking_uri:
         raise InputError("no MLflow is given that has the version; give the registry's address")
-    return {**common_arguments(request, run_dir), "version": request.version}
+    return {**common_arguments(request, run_dir), "version": request.version, "gate_rules": text}
 
 
 def _publish(outputs: dict[str, Any], run_dir: Path) -> dict[str, Any]:

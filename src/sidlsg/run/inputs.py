@@ -15,8 +15,9 @@ from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.sources_digest import sources_digest
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.registry.names import check_name
+from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.run.parameters import curation_rules
-from sidlsg.run.request import Request, TrainingRequest
+from sidlsg.run.request import EvaluateRequest, Request, RunRequest, TrainingRequest
 from sidlsg.storage import sha256_file
 
 FILES = {
@@ -75,6 +76,19 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
         "embeddings_gb": float(request.embeddings_gb),
         "embeddings_dtype": recipe.text_states,
     }
+
+
+def gate_text(request: RunRequest | EvaluateRequest) -> str:
+    """The text of the request's file of gate rules; empty for the recipe's.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if request.gate_rules is None:
+        return ""
+    # What is wrong with it is told with its name.
+    read_gate_rules(request.gate_rules)
+    return request.gate_rules.read_text(encoding="utf-8")
 
 
 def _prompts(given: str, rules: CurationRules) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.run.execute import LOG, execute
-from sidlsg.run.inputs import training_arguments
+from sidlsg.run.inputs import gate_text, training_arguments
 from sidlsg.run.kubeflow import distil_and_evaluate
 from sidlsg.run.parameters import gate_rules
 from sidlsg.run.publish import publish_file, publish_folder
@@ -54,12 +54,14 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     Raises:
         InputError: a value, or what lies at a place, cannot be used.
     """
-    gate_rules(request.recipe)
+    text = gate_text(request)
+    gate_rules(request.recipe, text)
     if not (math.isfinite(request.hourly_price) and request.hourly_price >= 0):
         raise InputError(f"hourly price {request.hourly_price} is not a price; give 0 or more")
     return {
         **training_arguments(request, run_dir),
         "hourly_price": float(request.hourly_price),
+        "gate_rules": text,
     }
 
 

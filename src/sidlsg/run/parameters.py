@@ -6,6 +6,7 @@ from sidlsg.changes import parse_changes
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import get_recipe
+from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.registry.rules import GateRules
 
 
@@ -18,10 +19,12 @@ def curation_rules(text: str) -> CurationRules:
     return rules_with(parse_changes(text))
 
 
-def gate_rules(recipe: str) -> GateRules:
-    """The gate that a recipe's students must pass.
+def gate_rules(recipe: str, text: str = "") -> GateRules:
+    """The gate that a student must pass: the rules given as the text of a TOML file, else its recipe's.
 
     Raises:
-        InputError: there is no such recipe, or it has no gate.
+        InputError: the text is none of rules, or there is no such recipe, or it has no gate.
     """
+    if text:
+        return parse_gate_rules(text)
     return get_recipe(recipe).require_gate()

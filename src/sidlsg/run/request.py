@@ -57,6 +57,8 @@ class RunRequest(TrainingRequest):
 
     hourly_price: float = 0.0
     """Price of this machine an hour, for the costs in the report."""
+    gate_rules: Path | None = None
+    """TOML file of the gate's rules; None for the recipe's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class EvaluateRequest(Request):
 
     version: str = "champion"
     """Its number, or an alias."""
+    gate_rules: Path | None = None
+    """TOML file of the gate's rules; None for the recipe's."""
 
 
 @dataclass(frozen=True, kw_only=True)

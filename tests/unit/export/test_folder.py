@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sidlsg.distil.sampler import generate_latents
+from sidlsg.errors import InputError
 from sidlsg.export.folder import one_step_scheduler
 from sidlsg.export.generate import seeded_noise
+from sidlsg.export.lineage import prompt_set_of
+from sidlsg.records import Student
 from sidlsg.teacher.load import load_teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
@@ -68,3 +72,25 @@ def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_stud
     card = (tiny_student / "README.md").read_text()
     for part in ("κ1 = 1.2", "8 in 2 iterations of 4", "num_inference_steps=1", "seed | 0"):
         assert part in card
+
+
+def test_the_teachers_licence_and_the_prompts_record_travel(tiny_student: Path, assets: Path) -> None:
+    student = Student.load(tiny_student)
+    student.verify(tiny_student)
+    assert student.licence.name == "apache-2.0"
+    assert (tiny_student / "teacher" / "README.md").read_bytes() == (assets / "tiny-sd" / "README.md").read_bytes()
+    prompts = prompt_set_of(student, tiny_student)
+    assert prompts is not None
+    assert prompts.digest == student.prompts_sha256
+    card = (tiny_student / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: diffusers\n")
+    assert 'license: "apache-2.0"\n---\n' in card
+
+
+def test_another_prompt_sets_record_is_refused(tiny_student: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(tiny_student, folder)
+    record = folder / "lineage" / "prompt_set.json"
+    record.write_text(record.read_text().replace('"count": ', '"count": 1'))
+    with pytest.raises(InputError, match="is of prompt set"):
+        prompt_set_of(Student.load(folder), folder)

@@ -104,3 +104,33 @@ def test_one_that_was_not_heard_goes_no_further(client, thing, monkeypatch):
 def test_things_are_apart(client, thing):
     with claimed(client, lambda: thing, "one"), claimed(client, lambda: f"{thing} too", "another") as claim:
         assert claim.attempt == 0
+
+
+def test_a_claim_whose_second_look_fails_is_given_back(client, thing):
+    answers = iter([thing, OSError("the network")])
+
+    def look() -> str:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    with pytest.raises(OSError, match="the network"), claimed(client, look, "cause"):
+        pass
+    began = time.monotonic()
+    with claimed(client, lambda: thing, "another") as claim:
+        assert claim.attempt == 1
+    # Nobody's beat goes on.
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_repeated_request_finds_its_own_claim(client, thing, monkeypatch):
+    original = client.create_experiment
+
+    def twice(title: str, tags: dict[str, str]) -> str:
+        original(title, tags=tags)
+        return original(title, tags=tags)
+
+    monkeypatch.setattr(client, "create_experiment", twice)
+    with claimed(client, lambda: thing, "cause") as claim:
+        assert claim.attempt == 0

@@ -13,8 +13,10 @@ from PIL import Image
 from sidlsg.errors import InputError
 from sidlsg.records import Extreme, Scorecard, Verdict, file_ref
 from sidlsg.registry.connect import connect
+from sidlsg.registry.demands import Approval, MaximumCost
 from sidlsg.registry.gate import gate
 from sidlsg.registry.register import register
+from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.registry.rules import Floor, GateRules, NoRegression, Ratio
 
 STUDENT = "student 1 step"
@@ -159,3 +161,32 @@ def test_the_best_and_the_worst_images_are_a_table(client, versions, make_scorec
     path = table["data"][0][5]["filepath"]
     with Image.open(client.download_artifacts(version.run_id, path, str(tmp_path))) as image:
         assert np.asarray(image)[0, 0].tolist() == [200, 10, 10]
+
+
+def test_each_rule_is_on_the_version_and_an_older_verdicts_are_not(client, versions, make_scorecard, tracking_uri):
+    version = versions[2]
+    folder = make_scorecard(version.student_sha256, fid=9.0, accuracy=0.9)
+    gate(version, folder, tracking_uri, RULES)
+    tags = client.get_model_version(version.name, str(version.version)).tags
+    assert tags["rule.01"].startswith("passed: accuracy of student 1 step is at least 0.8: 0.9 (")
+    assert tags["rule.02"].startswith("FAILED: fid of student 1 step is at most 0.25")
+    gate(version, folder, tracking_uri, GateRules(floors=RULES.floors))
+    tags = client.get_model_version(version.name, str(version.version)).tags
+    assert [tag for tag in tags if tag.startswith("rule.")] == ["rule.01"]
+
+
+def test_a_version_waits_for_approval_and_its_cost_counts(client, versions, make_scorecard, tracking_uri, tmp_path):
+    version = versions[1]
+    folder = make_scorecard(version.student_sha256, fid=2.0, accuracy=0.9)
+    rules = GateRules(
+        floors=RULES.floors,
+        costs=(MaximumCost(maximum=0.01, hourly_price=2.0),),
+        approvals=(Approval(people=("ann",)),),
+    )
+    waiting = gate(version, folder, tracking_uri, rules)
+    assert [result.passed for result in waiting.rules] == [True, True, False]
+    assert waiting.rules[1].found == "0.0008333 for 2 s"
+    client.set_model_version_tag(version.name, str(version.version), "approved_by", "ann")
+    assert gate(version, folder, tracking_uri, rules).passed
+    text = artifact(client, version.run_id, "evaluation/gate_rules.toml", tmp_path)
+    assert parse_gate_rules(text) == rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from sidlsg.errors import InputError
 from sidlsg.records import Student
 from sidlsg.registry import register as stage
 from sidlsg.registry.connect import connect
-from sidlsg.registry.register import register
+from sidlsg.registry.register import Circumstances, register
 
 
 @pytest.fixture
@@ -183,3 +184,31 @@ def test_a_damaged_student_is_refused(client, tracking_uri, make_student, damage
 def test_a_name_that_mlflow_cannot_hold_is_refused(tracking_uri, make_student, name):
     with pytest.raises(InputError, match="model name"):
         register(make_student(), tracking_uri, name)
+
+
+def test_a_version_says_what_it_was_made_of(client, tracking_uri, tiny_student):
+    circumstances = Circumstances(pipeline_run="run-7", hourly_price=2.5)
+    student = Student.load(tiny_student)
+    version = register(tiny_student, tracking_uri, "lineage", circumstances)
+    tags = client.get_model_version("lineage", str(version.version)).tags
+    assert tags["pipeline_run"] == "run-7"
+    assert tags["license"] == "apache-2.0"
+    assert tags["kappas"] == "1.2, 1.2, 1.2, 1.2"
+    assert tags["images_seen"] == "8"
+    assert tags["git_commit"] == student.git_commit
+    assert float(tags["training_cost"]) == pytest.approx(student.seconds / 3600 * 2.5, abs=1e-4)
+    (used,) = client.get_run(version.run_id).inputs.dataset_inputs
+    assert used.dataset.digest == student.prompts_sha256[:36]
+    assert json.loads(used.dataset.source)["prompt_set_sha256"] == student.prompts_sha256
+    assert register(tiny_student, tracking_uri, "lineage", Circumstances(pipeline_run="run-8")) == version
+    assert client.get_model_version("lineage", str(version.version)).tags["pipeline_run"] == "run-7"
+    packed = {
+        f.path.rpartition("/")[2] for f in client.list_artifacts(version.run_id, "model/artifacts/student/teacher")
+    }
+    assert packed == {"README.md"}
+
+
+@pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
+def test_a_price_that_is_none_is_refused(price):
+    with pytest.raises(InputError, match="hourly price"):
+        Circumstances(hourly_price=price)

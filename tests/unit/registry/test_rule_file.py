@@ -1,0 +1,114 @@
+"""The gate's rules as TOML: each kind, read back as it was, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sidlsg.cli import app
+from sidlsg.errors import InputError
+from sidlsg.recipes.table import RECIPES
+from sidlsg.registry.demands import Approval, MaximumCost, Required
+from sidlsg.registry.rule_file import gate_rules_text, parse_gate_rules, read_gate_rules
+from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
+
+EVERY_KIND = """
+[[floor]]
+score = "attributes"
+limit = 0.95
+
+[[floor]]
+subject = "teacher 1 step"
+score = "attributes"
+limit = 1
+
+[[ratio]]
+score = "fid"
+against_subject = "teacher 20 steps"
+factor = 3.0
+
+[[no_regression]]
+score = "fid"
+tolerance = 1.5
+
+[[not_worse]]
+score = "attributes"
+
+[[better]]
+score = "fid"
+
+[[required]]
+protocol = "fid/judge"
+
+[cost]
+maximum = 20
+hourly_price = 2.5
+
+[approval]
+people = ["Ann", "ben \\"b\\""]
+"""
+
+
+def test_every_kind_is_read_and_written() -> None:
+    rules = parse_gate_rules(EVERY_KIND)
+    student = "student 1 step"
+    assert rules == GateRules(
+        floors=(
+            Floor(subject=student, score="attributes", limit=0.95),
+            Floor(subject="teacher 1 step", score="attributes", limit=1.0),
+        ),
+        ratios=(Ratio(subject=student, score="fid", against_subject="teacher 20 steps", factor=3.0),),
+        no_regression=(NoRegression(subject=student, score="fid", tolerance=1.5),),
+        not_worse=(NotWorse(subject=student, score="attributes"),),
+        better=(Better(subject=student, score="fid"),),
+        required=(Required(subject=student, protocol="fid/judge"),),
+        costs=(MaximumCost(maximum=20.0, hourly_price=2.5),),
+        approvals=(Approval(people=("Ann", 'ben "b"')),),
+    )
+    assert parse_gate_rules(gate_rules_text(rules)) == rules
+
+
+@pytest.mark.parametrize("recipe", sorted(name for name, recipe in RECIPES.items() if recipe.gate))
+def test_a_recipes_rules_are_printed_to_begin_with(recipe: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["gate-rules", "--recipe", recipe])
+    assert result.exit_code == 0
+    file = tmp_path / "rules.toml"
+    file.write_text(result.output)
+    assert read_gate_rules(file) == RECIPES[recipe].gate
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[flor]]\nscore = 'x'", "no rule is called 'flor' (did you mean 'floor'?)"),
+        ("floor = 3", "floor must be a table"),
+        ("floor = [3]", "floor must be a table"),
+        ("[[floor]]\nscore = 'x'", "[floor] lacks limit"),
+        ("[[floor]]\nscore = 'x'\nlimit = '5'", "[floor]: limit: "),
+        ("[[floor]]\nscore = 5\nlimit = 5", "[floor]: score: "),
+        ("[[floor]]\nscore = 'x'\nlimit = true", "[floor]: limit: "),
+        ("[[floor]]\nscore = 'x'\nlimit = nan", "limit nan given"),
+        ("[[floor]]\nscore = 'x'\nlimit = 2020-01-01", "not JSON serializable"),
+        ("[[floor]]\nscore = 'x'\nlimt = 5", "no value 'limt' (did you mean 'limit'?)"),
+        ("[[better]]\nscore = 'x'\n[cost]\nmaximum = 0\nhourly_price = 1", "[cost]: maximum 0"),
+        ("[[better]]\nscore = 'x'\n[approval]\npeople = 'ann'", "[approval]: people: "),
+        ("[[better]]\nscore = 'x'\n[approval]\npeople = ['']", "people with names"),
+        ("[approval]", "no rule asks for a score"),
+        ("", "a gate without rules would let everything through"),
+        ("a = [", "not TOML"),
+    ],
+)
+def test_what_is_no_rule_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_gate_rules(text)
+    assert words in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_gate_rules(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_gate_rules(tmp_path / "binary.toml")

@@ -1,0 +1,62 @@
+"""Terms of use: read from a model's card, with the texts beside it, into the student's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidlsg.export.card import licence_head, licence_lines
+from sidlsg.licence import copy_licence
+from sidlsg.records import Licence
+
+
+def copied(tmp_path: Path, card: str | bytes | None, **texts: str) -> Licence:
+    teacher, student = tmp_path / "from", tmp_path / "student"
+    teacher.mkdir()
+    student.mkdir()
+    if card is not None:
+        (teacher / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
+    for name, text in texts.items():
+        (teacher / name).write_text(text)
+    licence = copy_licence(teacher, student)
+    for ref in licence.files:
+        assert (student / ref.path).read_bytes() == (teacher / Path(ref.path).name).read_bytes()
+    return licence
+
+
+def test_card_and_texts_travel(tmp_path: Path) -> None:
+    card = "---\nlicense: creativeml-openrail-m\nlicense_link: https://example.org/terms\n---\n# A model\n"
+    licence = copied(tmp_path, card, LICENSE="no harm", use_policy="do not", notes="other", weights="w")
+    assert (licence.name, licence.link) == ("creativeml-openrail-m", "https://example.org/terms")
+    assert [ref.path for ref in licence.files] == ["teacher/LICENSE", "teacher/README.md", "teacher/use_policy"]
+
+
+@pytest.mark.parametrize(
+    ("card", "name"),
+    [
+        ("---\nlicense: other\nlicense_name: my-terms\n---\n", "my-terms"),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", "mit, apache-2.0"),
+        ("---\ntags: [x]\n---\n", ""),
+        ("# no head\nlicense: mit\n", ""),
+        ("---\n[broken: yaml\n---\n", ""),
+        ("---\n- a list\n---\n", ""),
+        (b"---\nlicense: \xff\n---\n", ""),
+        (None, ""),
+    ],
+)
+def test_what_a_card_names(tmp_path: Path, card: str | bytes | None, name: str) -> None:
+    assert copied(tmp_path, card).name == name
+
+
+def test_a_large_file_is_no_text(tmp_path: Path) -> None:
+    assert copied(tmp_path, None, LICENSE="x" * (1 << 20 | 1)) == Licence()
+
+
+def test_a_card_says_where_nothing_is_known() -> None:
+    assert licence_head(Licence()) == []
+    assert "names no licence" in licence_lines(Licence())[0]
+
+
+def test_a_hostile_name_stays_one_value() -> None:
+    assert licence_head(Licence(name="mit\ntags: [x]")) == ['license: "mit\\ntags: [x]"']
