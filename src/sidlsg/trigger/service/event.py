@@ -1,27 +1,32 @@
-"""What happened in MLflow's registry, as a webhook tells it."""
+"""What happened in MLflow's registry: as a webhook tells it, or as a look at the registry finds it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sidlsg.errors import InputError
 
-KINDS = ("model_version.created", "model_version_alias.created", "model_version_tag.set")
+CREATED, ALIAS, TAG = "model_version.created", "model_version_alias.created", "model_version_tag.set"
+KINDS = (CREATED, ALIAS, TAG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One change of a model version."""
+    """One change of a model version; what the version is, the registry says."""
 
     kind: str
     model: str
     version: str
     alias: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """Those that the event tells: all of a new version, or the one that was set."""
+    tag: str = ""
+    """The key of the tag that was set."""
+
+    def to_json(self) -> str:
+        """As text, for the disk."""
+        return json.dumps(asdict(self), sort_keys=True)
 
 
 def parse_event(body: bytes) -> Event | None:
@@ -44,15 +49,18 @@ def parse_event(body: bytes) -> Event | None:
     kind = f"{content.get('entity')}.{content.get('action')}"
     if kind not in KINDS:
         return None
-    tags = {_word(data, "key"): _word(data, "value")} if kind.endswith("tag.set") else data.get("tags") or {}
-    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        raise InputError("'tags' of the delivery is not a table of texts")
-    alias = _word(data, "alias") if kind == "model_version_alias.created" else ""
-    return Event(kind=kind, model=_word(data, "name"), version=_word(data, "version"), alias=alias, tags=tags)
+    return Event(
+        kind=kind,
+        model=_word(data, "name"),
+        version=_word(data, "version"),
+        alias=_word(data, "alias") if kind == ALIAS else "",
+        tag=_word(data, "key") if kind == TAG else "",
+    )
 
 
 def _word(data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
-    if not isinstance(value, str):
-        raise InputError(f"{key!r} of the delivery is not a text")
+    # MLflow's database has no room for this character, and no name of a thing is so long.
+    if not isinstance(value, str) or "\0" in value or len(value) > 1000:
+        raise InputError(f"{key!r} of the delivery is not a short text")
     return value
