@@ -61,7 +61,7 @@ def test_an_event_that_no_rule_can_name_is_taken_and_forgotten(client, ledger, t
         ({"secret": "another secret"}, 401),
         ({"delivery": "d.1"}, 401),
         ({"X-MLflow-Signature": "v1,"}, 401),
-        ({"X-MLflow-Signature": "\x80"}, 401),
+        ({"X-MLflow-Signature": b"\x80"}, 401),
         ({"age": 400}, 400),
         ({"age": -400}, 400),
         ({"body": b"[" * 100_000}, 400),
