@@ -225,8 +225,6 @@ def test_a_second_service_is_refused(service: Start, model: str) -> None:
         environment = {**triggers.environment, "SIDLSG_WEBHOOK_SECRET": SECRET}
         command = triggers.command("serve", *words)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            triggers.command("serve", *words), env=environment, capture_output=True, text=True, check=False
-        )
     assert done.returncode != 0
     assert "another service uses" in done.stderr
 

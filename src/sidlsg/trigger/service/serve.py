@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -76,11 +78,16 @@ class Service:
                     timeout_graceful_shutdown=10,
                 )
             )
+            # uvicorn ends in order, and then raises the signal again.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             worker.begin()
             log("serving", address=self.address, port=self.port, dry_run=self.dry_run)
             try:
                 server.run()
-            except SystemExit as error:  # uvicorn's way to say that it cannot listen
+            except SystemExit as error:
+                if not error.code:
+                    return
+                # uvicorn's way to say that it cannot listen
                 raise InputError(f"port {self.port} of {self.address} cannot be listened on; give another") from error
             finally:
                 worker.end()
