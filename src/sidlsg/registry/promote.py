@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -72,6 +72,12 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
         if champion != seen:
             raise InputError(f"the champion of {name!r} is version {champion} now, and not {seen} any more; look again")
         return _move(client, name, _before(client, name), claim, f"rollback: {reason.strip()}")
+
+
+def changes_to(tags: Mapping[str, str]) -> list[int]:
+    """The numbers of the changes that made a version with these tags the champion."""
+    made = (key for key, said in tags.items() if key.startswith(AUDIT_TAG) and said.startswith((_DONE, _PLANNED)))
+    return [int(key.removeprefix(AUDIT_TAG).split(".")[0]) for key in made]
 
 
 def unfinished_change(versions: Sequence[Any]) -> int | None:
