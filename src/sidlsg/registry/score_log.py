@@ -17,16 +17,13 @@ from mlflow.entities import Metric
 from PIL import Image
 
 from sidlsg.records import Score, Scorecard
+from sidlsg.registry.description import RULE, SCORE, describe
 from sidlsg.registry.run_log import log_entries
 from sidlsg.report.write_scoreboard import write_scoreboard
 
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""
 SCORECARD_TAG = "scorecard_sha256"
-SCORE = "score/"
-"""Starts the tags that hold a version's scores."""
-RULE = "rule."
-"""Starts the tags that hold what the gate found, rule by rule."""
 VERDICT_TAGS = ("verdict", RULE)
 """Start the tags of a verdict."""
 STUDENT = "student 1 step"
@@ -78,7 +75,7 @@ def score_tags(card: Scorecard) -> dict[str, str]:
 
 
 def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], stale: Sequence[str] = ()) -> None:
-    """Set tags on a version, and remove those of earlier scorecards that have none now.
+    """Set tags on a version, remove those of earlier scorecards that have none now, and describe it.
 
     Args:
         client: of the registry.
@@ -87,11 +84,13 @@ def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], sta
         stale: what the names of others begin with that must go.
     """
     name, number = registered.name, str(registered.version)
-    for key in registered.tags:
-        if key not in tags and key.startswith((SCORE, *stale)):
-            client.delete_model_version_tag(name, number, key)
+    gone = [key for key in registered.tags if key not in tags and key.startswith((SCORE, *stale))]
+    for key in gone:
+        client.delete_model_version_tag(name, number, key)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
+    left = {key: value for key, value in registered.tags.items() if key not in gone}
+    describe(client, registered, {**left, **tags})
 
 
 def _told(score: Score) -> str:
