@@ -47,13 +47,13 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
     metrics, tags = [], {}
     for subject in card.subjects:
         for score in subject.scores:
-            key = _name(f"{subject.subject}/{score.name}/{score.protocol}")
+            key = _metric(subject.subject, score.name, score.protocol)
             metrics.append(Metric(key, score.value, now, 0))
             terms = {"steps": subject.steps, "guidance_scale": subject.guidance_scale, "protocol": score.protocol}
             terms |= {"n": score.n, "reference_digest": score.reference_digest, "interval": score.interval}
             tags[key] = json.dumps({**terms, "higher_is_better": score.higher_is_better})
         metrics += [
-            Metric(_name(f"{subject.subject}/{row.protocol}/{row.style}"), row.mean, now, 0) for row in subject.styles
+            Metric(_metric(subject.subject, row.style, row.protocol), row.mean, now, 0) for row in subject.styles
         ]
     client.log_batch(run_id, metrics=metrics)
     log_entries(client, run_id, tags=tags)
@@ -118,6 +118,11 @@ def _log_table(client: MlflowClient, run_id: str, card: Scorecard, folder: Path)
 def _image(path: Path) -> mlflow.Image:
     with Image.open(path) as picture:
         return mlflow.Image(np.asarray(picture.convert("RGB")))
+
+
+def _metric(subject: str, what: str, protocol: str) -> str:
+    """A metric's name: what stands before its only slash is a section of MLflow's page."""
+    return _name(f"{subject}/{what} {protocol.replace('/', ':')}")
 
 
 def _name(text: str) -> str:
