@@ -91,11 +91,14 @@ def read_compiled(path: Path) -> CompiledPipeline:
     try:
         name = documents[0]["pipelineInfo"]["name"]
         parameters = (documents[0]["root"].get("inputDefinitions") or {}).get("parameters") or {}
-    except (IndexError, KeyError, TypeError, AttributeError) as error:
+        definitions = {str(each): dict(definition) for each, definition in parameters.items()}
+        if not isinstance(name, str):
+            raise TypeError(name)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a compiled pipeline; give a file from `sidlsg compile`") from error
     content = json.dumps(documents, sort_keys=True, default=str).encode()
     version = f"sha256-{hashlib.sha256(content).hexdigest()[:24]}"
-    return CompiledPipeline(name=name, text=text, parameters=parameters, version=version)
+    return CompiledPipeline(name=name, text=text, parameters=definitions, version=version)
 
 
 def get_compiled(pipeline: str, folder: Path = Path()) -> CompiledPipeline:
