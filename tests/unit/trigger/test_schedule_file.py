@@ -9,7 +9,8 @@ from sidlsg.trigger.schedule_file import Schedules, read_schedules
 
 YAML = """
 pipelineInfo: {name: tiny}
-root: {inputDefinitions: {parameters: {seed: {parameterType: NUMBER_INTEGER, defaultValue: 0}}}}
+root: {inputDefinitions: {parameters: {
+  seed: {parameterType: NUMBER_INTEGER, defaultValue: 0}, items: {parameterType: LIST, defaultValue: []}}}}
 """
 TABLE = """
 [[schedule]]
@@ -78,6 +79,7 @@ def test_a_digest_is_of_what_cannot_be_edited(tmp_path: Path, old: str, new: str
         (f"{EXPERIMENT}{TABLE}parameters = [1]", "parameters is [1]; it must be a table"),
         (f"{EXPERIMENT}{TABLE}parameters = {{ sed = 1 }}", "schedule 1 (weekly): pipeline tiny has no parameter 'sed'"),
         (f"{EXPERIMENT}{TABLE}parameters = {{ seed = 'x' }}", "parameter seed is 'x'; it must be a whole number"),
+        (f"{EXPERIMENT}{TABLE}parameters = {{ items = [2026-01-01] }}", "it must be a JSON list"),
         (EXPERIMENT + TABLE.replace("weekly", "Weekly run"), "name 'Weekly run' is not allowed"),
         (EXPERIMENT + TABLE.replace("UTC", "Berlin"), "(weekly): time zone 'Berlin' is unknown"),
         (EXPERIMENT + TABLE.replace("0 3", "0"), "(weekly): cron '0 * * mon' has 4 fields"),
