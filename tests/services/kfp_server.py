@@ -183,7 +183,7 @@ class KfpServer:
         if kind == "recurringruns":
             assert 1 <= int(fields["max_concurrency"]) <= 10
             cron = fields["trigger"]["cron_schedule"]["cron"]
-            assert re.fullmatch(r"TZ=\S+( \S+){6}", cron), f"cron {cron!r}"
+            assert re.fullmatch(r"[^ =]+( [^ =]+){5}", cron), f"cron {cron!r}"  # its reader takes no TZ= in front
             fields["status"] = f"{fields['mode']}D"
         return self.add(kind, fields)
 

@@ -21,7 +21,7 @@ TABLE = """
 name = "{name}"
 pipeline = "tiny.yaml"
 cron = "0 3 * * mon"
-time_zone = "Europe/Berlin"
+time_zone = "UTC"
 parameters = {{ seed = {seed} }}
 enabled = {enabled}
 """
@@ -82,7 +82,7 @@ def apply(kfp: KfpServer, declared: Schedules) -> list[str]:
 def test_the_server_follows_the_file(kfp: KfpServer, tmp_path: Path) -> None:
     assert apply(kfp, declare(tmp_path, ("nightly", 1), ("weekly", 2))) == ["create", "create"]
     assert seeds(kfp) == {"nightly": (1, "ENABLED"), "weekly": (2, "ENABLED")}
-    assert ours(kfp)[0]["trigger"]["cron_schedule"]["cron"] == "TZ=Europe/Berlin 0 0 3 * * mon"
+    assert ours(kfp)[0]["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * mon"
     assert (ours(kfp)[0]["max_concurrency"], ours(kfp)[0]["no_catchup"]) == ("1", True)
     assert apply(kfp, declare(tmp_path, ("nightly", 3), ("weekly", 2))) == ["update", "unchanged"]
     assert apply(kfp, declare(tmp_path, ("nightly", 3), enabled=False)) == ["disable", "delete"]

@@ -3,19 +3,19 @@ from __future__ import annotations
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.trigger.cron import kubeflow_cron
+from sidlsg.trigger.cron import check_time_zone, kubeflow_cron
 
 
 @pytest.mark.parametrize(
-    ("cron", "zone", "written"),
+    ("cron", "written"),
     [
-        ("0 3 * * mon", "Europe/Berlin", "TZ=Europe/Berlin 0 0 3 * * mon"),
-        ("30 0 3 * * 1-5", "UTC", "TZ=UTC 30 0 3 * * 1-5"),
-        ("*/15  8-18/2 1,15 jan-MAR ?", "Asia/Tokyo", "TZ=Asia/Tokyo 0 */15 8-18/2 1,15 jan-MAR ?"),
+        ("0 3 * * mon", "0 0 3 * * mon"),
+        ("30 0 3 * * 1-5", "30 0 3 * * 1-5"),
+        ("*/15  8-18/2 1,15 jan-MAR ?", "0 */15 8-18/2 1,15 jan-MAR ?"),
     ],
 )
-def test_an_expression_is_written_with_six_fields_and_its_zone(cron: str, zone: str, written: str) -> None:
-    assert kubeflow_cron(cron, zone) == written
+def test_an_expression_is_written_with_six_fields(cron: str, written: str) -> None:
+    assert kubeflow_cron(cron) == written
 
 
 @pytest.mark.parametrize(
@@ -41,16 +41,23 @@ def test_an_expression_is_written_with_six_fields_and_its_zone(cron: str, zone: 
 )
 def test_what_cron_cannot_read_is_refused(cron: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        kubeflow_cron(cron, "UTC")
+        kubeflow_cron(cron)
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("zone", ["", "Europe/Berlni", "+02:00", "../UTC"])
 def test_an_unknown_zone_is_refused(zone: str) -> None:
-    with pytest.raises(InputError, match=r"is unknown.*give one such as Europe/Berlin or UTC"):
-        kubeflow_cron("0 3 * * *", zone)
+    for zones in ((zone, "UTC"), ("UTC", zone)):
+        with pytest.raises(InputError, match=r"is unknown.*give one such as Europe/Berlin or UTC"):
+            check_time_zone(*zones)
 
 
 def test_a_zone_that_is_nearly_right_is_named() -> None:
     with pytest.raises(InputError, match="did you mean 'Europe/Berlin'"):
-        kubeflow_cron("0 3 * * *", "Europe/Berlni")
+        check_time_zone("Europe/Berlni", "UTC")
+
+
+def test_a_zone_is_the_servers() -> None:
+    check_time_zone("Europe/Berlin", "Europe/Berlin")
+    with pytest.raises(InputError, match=r"time zone Europe/Berlin is not the server's, UTC.*write this one in UTC"):
+        check_time_zone("Europe/Berlin", "UTC")

@@ -32,7 +32,7 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
     declared = read(tmp_path, EXPERIMENT + TABLE)
     (schedule,) = declared.schedules
     assert (declared.experiment, schedule.name, schedule.compiled.name) == ("nights", "weekly", "tiny")
-    assert (schedule.cron, schedule.parameters) == ("TZ=UTC 0 0 3 * * mon", {})
+    assert (schedule.cron, schedule.parameters) == ("0 0 3 * * mon", {})
     assert (schedule.max_concurrency, schedule.catchup, schedule.enabled) == (1, False, True)
 
 
@@ -43,11 +43,15 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert (schedule.max_concurrency, schedule.catchup, schedule.enabled) == (10, True, False)
 
 
+def test_a_server_may_have_another_time_zone(tmp_path: Path) -> None:
+    text = f'{EXPERIMENT}server_time_zone = "Asia/Tokyo"{TABLE.replace("UTC", "Asia/Tokyo")}'
+    assert read(tmp_path, text).schedules[0].cron == "0 0 3 * * mon"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "same"),
     [
         ("0 3", "0 4", False),
-        ("UTC", "Asia/Tokyo", False),
         ('"UTC"', '"UTC"\nparameters = { seed = 1 }', False),
         ('"UTC"', '"UTC"\nmax_concurrency = 2', False),
         ('"UTC"', '"UTC"\ncatchup = true', False),
@@ -81,6 +85,9 @@ def test_a_digest_is_of_what_cannot_be_edited(tmp_path: Path, old: str, new: str
         (f"{EXPERIMENT}{TABLE}parameters = {{ seed = 'x' }}", "parameter seed is 'x'; it must be a whole number"),
         (f"{EXPERIMENT}{TABLE}parameters = {{ items = [2026-01-01] }}", "it must be a JSON list"),
         (EXPERIMENT + TABLE.replace("weekly", "Weekly run"), "name 'Weekly run' is not allowed"),
+        (EXPERIMENT + TABLE.replace("UTC", "Asia/Tokyo"), "(weekly): time zone Asia/Tokyo is not the server's, UTC"),
+        (f'{EXPERIMENT}server_time_zone = "Asia/Tokyo"{TABLE}', "time zone UTC is not the server's, Asia/Tokyo"),
+        (f"{EXPERIMENT}server_time_zone = 9{TABLE}", "server_time_zone is 9; it must be text"),
         (EXPERIMENT + TABLE.replace("UTC", "Berlin"), "(weekly): time zone 'Berlin' is unknown"),
         (EXPERIMENT + TABLE.replace("0 3", "0"), "(weekly): cron '0 * * mon' has 4 fields"),
         (EXPERIMENT + TABLE.replace("tiny.yaml", "none.yaml"), "none.yaml cannot be read"),
