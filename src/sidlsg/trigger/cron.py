@@ -66,8 +66,8 @@ def check_time_zone(time_zone: str, server: str) -> None:
     if time_zone != server:
         raise InputError(
             f"time zone {time_zone} is not the server's, {server}: Kubeflow Pipelines reads all expressions in one; "
-            f"write this one in {server}, or give CRON_SCHEDULE_TIMEZONE={time_zone} to its scheduled "
-            f'workflow controller, and server_time_zone = "{time_zone}" in the file'
+            f"write this one in {server}, or give the server's scheduled workflow controller "
+            f'CRON_SCHEDULE_TIMEZONE={time_zone} and the file server_time_zone = "{time_zone}"'
         )
 
 
