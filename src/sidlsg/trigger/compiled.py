@@ -15,7 +15,7 @@ from sidlsg.errors import InputError, nearest
 
 FILES = (".yaml", ".yml")
 KINDS = {
-    "NUMBER_INTEGER": "a whole number",
+    "NUMBER_INTEGER": "a whole number up to 2**53",
     "NUMBER_DOUBLE": "a number",
     "BOOLEAN": "true or false",
     "STRING": "text",
@@ -23,6 +23,8 @@ KINDS = {
     "STRUCT": "a JSON object",
 }
 """A parameter's types, as the compiled file names them, in words."""
+EXACT = 2**53
+"""Parameters travel as doubles, which hold whole numbers up to here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +93,14 @@ def read_compiled(path: Path) -> CompiledPipeline:
     try:
         name = documents[0]["pipelineInfo"]["name"]
         parameters = (documents[0]["root"].get("inputDefinitions") or {}).get("parameters") or {}
-    except (IndexError, KeyError, TypeError, AttributeError) as error:
+        definitions = {str(each): dict(definition) for each, definition in parameters.items()}
+        if not isinstance(name, str):
+            raise TypeError(name)
+        content = json.dumps(documents, sort_keys=True, default=str).encode()
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a compiled pipeline; give a file from `sidlsg compile`") from error
-    content = json.dumps(documents, sort_keys=True, default=str).encode()
     version = f"sha256-{hashlib.sha256(content).hexdigest()[:24]}"
-    return CompiledPipeline(name=name, text=text, parameters=parameters, version=version)
+    return CompiledPipeline(name=name, text=text, parameters=definitions, version=version)
 
 
 def get_compiled(pipeline: str, folder: Path = Path()) -> CompiledPipeline:
@@ -126,13 +131,22 @@ def _checked(name: str, definition: Mapping[str, Any], value: Any) -> Any:
     kind = definition.get("parameterType")
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     fits = {
-        "NUMBER_INTEGER": number and value == int(value),
+        "NUMBER_INTEGER": number and abs(value) <= EXACT and value == int(value),
         "NUMBER_DOUBLE": number,
         "BOOLEAN": isinstance(value, bool),
         "STRING": isinstance(value, str),
-        "LIST": isinstance(value, list),
-        "STRUCT": isinstance(value, dict),
+        "LIST": isinstance(value, list) and _is_json(value),
+        "STRUCT": isinstance(value, dict) and _is_json(value),
     }
     if not fits.get(str(kind), True):
         raise InputError(f"parameter {name} is {value!r}; it must be {_kind(definition)}")
     return int(value) if kind == "NUMBER_INTEGER" else value
+
+
+def _is_json(value: Any) -> bool:
+    """TOML has dates, and it and Python's JSON have infinity and NaN."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

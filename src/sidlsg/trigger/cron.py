@@ -22,16 +22,15 @@ PART = re.compile(r"(?P<star>[*?])|(?P<low>\w+)(-(?P<high>\w+))?")
 EXAMPLE = "'0 3 * * mon', at three every Monday"
 
 
-def kubeflow_cron(cron: str, time_zone: str) -> str:
-    """Write an expression with six fields and a time zone in front, as Kubeflow Pipelines' own reader takes them.
+def kubeflow_cron(cron: str) -> str:
+    """Write an expression with six fields, as Kubeflow Pipelines' own reader takes them.
 
     Args:
         cron: five fields as in crontab, or six with seconds in front. Kubeflow Pipelines would take five for the first
             five of six.
-        time_zone: IANA's name, such as Europe/Berlin.
 
     Raises:
-        InputError: a field or the time zone cannot be used.
+        InputError: a field cannot be used.
     """
     fields = cron.split()
     if len(fields) == len(FIELDS) - 1:
@@ -45,10 +44,31 @@ def kubeflow_cron(cron: str, time_zone: str) -> str:
                     f"cron {cron!r} has {part!r} for the {name}; allowed: {least} to {greatest}"
                     f"{f' or {words[0]} to {words[-1]}' if words else ''}, *, A-B and any of these with /STEP"
                 )
-    if not time_zone or time_zone not in zoneinfo.available_timezones():
-        near = nearest(time_zone, zoneinfo.available_timezones())
-        raise InputError(f"time zone {time_zone!r} is unknown{near}; give one such as Europe/Berlin or UTC")
-    return f"TZ={time_zone} {' '.join(fields)}"
+    return " ".join(fields)
+
+
+def check_time_zone(time_zone: str, server: str) -> None:
+    """Check that an expression in one time zone means the same to a server in another.
+
+    Args:
+        time_zone: that the expression is written in; IANA's name, such as Europe/Berlin.
+        server: that the server reads every expression in.
+
+    Raises:
+        InputError: one is unknown, or they differ.
+    """
+    known = zoneinfo.available_timezones()
+    for zone in (time_zone, server):
+        if zone not in known:
+            raise InputError(
+                f"time zone {zone!r} is unknown{nearest(zone, known)}; give one such as Europe/Berlin or UTC"
+            )
+    if time_zone != server:
+        raise InputError(
+            f"time zone {time_zone} is not the server's, {server}: Kubeflow Pipelines reads all expressions in one; "
+            f"write this one in {server}, or give the server's scheduled workflow controller "
+            f'CRON_SCHEDULE_TIMEZONE={time_zone} and the file server_time_zone = "{time_zone}"'
+        )
 
 
 def _fits(part: str, least: int, greatest: int, words: tuple[str, ...]) -> bool:

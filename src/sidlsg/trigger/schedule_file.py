@@ -13,7 +13,7 @@ from typing import Any
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.trigger.compiled import CompiledPipeline, get_compiled
-from sidlsg.trigger.cron import kubeflow_cron
+from sidlsg.trigger.cron import check_time_zone, kubeflow_cron
 
 TYPES: Mapping[str, type] = {
     "name": str,
@@ -30,6 +30,8 @@ REQUIRED = ("name", "pipeline", "cron", "time_zone")
 WORDS = {str: "text", dict: "a table", int: "a whole number", bool: "true or false"}
 MOST_AT_ONCE = 10
 """Kubeflow Pipelines' own limit of runs of one schedule at a time."""
+SERVER_TIME_ZONE = "UTC"
+"""Kubeflow Pipelines' own, where nobody gave it another."""
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -40,7 +42,7 @@ class Schedule:
     name: str
     compiled: CompiledPipeline
     cron: str
-    """With time zone, as Kubeflow Pipelines reads it."""
+    """As Kubeflow Pipelines reads it, in the server's time zone."""
     parameters: Mapping[str, Any]
     max_concurrency: int = 1
     catchup: bool = False
@@ -74,21 +76,26 @@ def read_schedules(path: Path) -> Schedules:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a TOML file of schedules") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
-    _known(f"{path}", tables, ("experiment", "schedule"))
+    _known(f"{path}", tables, ("experiment", "server_time_zone", "schedule"))
     experiment = tables.get("experiment")
     if not isinstance(experiment, str) or not experiment:
         raise InputError(f'{path} names no experiment, which its schedules are kept in; give experiment = "NAME"')
+    server = tables.get("server_time_zone", SERVER_TIME_ZONE)
+    if not isinstance(server, str):
+        raise InputError(f"{path}: server_time_zone is {server!r}; it must be text")
     listed = tables.get("schedule", [])
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise InputError(f"{path}: schedule is not a list of tables; begin each schedule with [[schedule]]")
-    schedules = tuple(_read(f"{path}, schedule {number}", table, path.parent) for number, table in enumerate(listed, 1))
+    schedules = tuple(
+        _read(f"{path}, schedule {number}", table, path.parent, server) for number, table in enumerate(listed, 1)
+    )
     names = [schedule.name for schedule in schedules]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"{path} has two schedules named {twice[0]!r}; give each a name of its own")
     return Schedules(experiment=experiment, schedules=schedules)
 
 
-def _read(where: str, table: dict[str, Any], folder: Path) -> Schedule:
+def _read(where: str, table: dict[str, Any], folder: Path, server: str) -> Schedule:
     _known(where, table, TYPES)
     for key in REQUIRED:
         if key not in table:
@@ -102,11 +109,12 @@ def _read(where: str, table: dict[str, Any], folder: Path) -> Schedule:
     if not 1 <= most <= MOST_AT_ONCE:
         raise InputError(f"{where}: max_concurrency is {most}; give 1 to {MOST_AT_ONCE}")
     try:
+        check_time_zone(table["time_zone"], server)
         compiled = get_compiled(table["pipeline"], folder)
         return Schedule(
             name=name,
             compiled=compiled,
-            cron=kubeflow_cron(table["cron"], table["time_zone"]),
+            cron=kubeflow_cron(table["cron"]),
             parameters=compiled.checked(table.get("parameters", {})),
             max_concurrency=most,
             catchup=table.get("catchup", False),

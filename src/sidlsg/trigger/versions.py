@@ -85,7 +85,7 @@ def ensure_version(server: Server, compiled: CompiledPipeline) -> VersionId:
 
     def upload() -> VersionId:
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / f"{compiled.name}.yaml"
+            path = Path(scratch) / "pipeline.yaml"
             path.write_text(compiled.text)
             made = server.uploads.upload_pipeline_version(
                 str(path), name=compiled.version, display_name=compiled.version, pipelineid=pipeline_id

@@ -42,9 +42,10 @@ def watch(
                 _tell(run, told, report)
                 if run.state in ENDED:
                     break
-            if limit and time.monotonic() - began >= limit:
+            left = began + limit - time.monotonic() if limit else every
+            if left <= 0:
                 raise StoppedError(f"the run has not ended within {limit:g} seconds, and goes on: {link}")
-            time.sleep(every)
+            time.sleep(min(every, left))
     except KeyboardInterrupt as error:
         raise StoppedError(
             f"waiting was interrupted, and the run goes on: {link} shows it, and Terminate there ends it; the same "

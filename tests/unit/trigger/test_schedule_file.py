@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.trigger.schedule_file import Schedules, read_schedules
+
+YAML = """
+pipelineInfo: {name: tiny}
+root: {inputDefinitions: {parameters: {
+  seed: {parameterType: NUMBER_INTEGER, defaultValue: 0}, items: {parameterType: LIST, defaultValue: []}}}}
+"""
+TABLE = """
+[[schedule]]
+name = "weekly"
+pipeline = "tiny.yaml"
+cron = "0 3 * * mon"
+time_zone = "UTC"
+"""
+EXPERIMENT = 'experiment = "nights"\n'
+
+
+def read(folder: Path, text: str) -> Schedules:
+    (folder / "tiny.yaml").write_text(YAML)
+    (folder / "schedules.toml").write_text(text)
+    return read_schedules(folder / "schedules.toml")
+
+
+def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
+    declared = read(tmp_path, EXPERIMENT + TABLE)
+    (schedule,) = declared.schedules
+    assert (declared.experiment, schedule.name, schedule.compiled.name) == ("nights", "weekly", "tiny")
+    assert (schedule.cron, schedule.parameters) == ("0 0 3 * * mon", {})
+    assert (schedule.max_concurrency, schedule.catchup, schedule.enabled) == (1, False, True)
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    more = "parameters = { seed = 7 }\nmax_concurrency = 10\ncatchup = true\nenabled = false\n"
+    (schedule,) = read(tmp_path, EXPERIMENT + TABLE + more).schedules
+    assert schedule.parameters == {"seed": 7}
+    assert (schedule.max_concurrency, schedule.catchup, schedule.enabled) == (10, True, False)
+
+
+def test_a_server_may_have_another_time_zone(tmp_path: Path) -> None:
+    text = f'{EXPERIMENT}server_time_zone = "Asia/Tokyo"{TABLE.replace("UTC", "Asia/Tokyo")}'
+    assert read(tmp_path, text).schedules[0].cron == "0 0 3 * * mon"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("0 3", "0 4", False),
+        ('"UTC"', '"UTC"\nparameters = { seed = 1 }', False),
+        ('"UTC"', '"UTC"\nmax_concurrency = 2', False),
+        ('"UTC"', '"UTC"\ncatchup = true', False),
+        ('"UTC"', '"UTC"\nenabled = false', True),
+        ("weekly", "other", True),
+    ],
+)
+def test_a_digest_is_of_what_cannot_be_edited(tmp_path: Path, old: str, new: str, same: bool) -> None:
+    (before,) = read(tmp_path, EXPERIMENT + TABLE).schedules
+    (after,) = read(tmp_path, EXPERIMENT + TABLE.replace(old, new)).schedules
+    assert (before.digest == after.digest) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("experiment = ", "schedules.toml is not TOML"),
+        (TABLE, 'names no experiment, which its schedules are kept in; give experiment = "NAME"'),
+        (f"experiment = 1\n{TABLE}", "names no experiment"),
+        (f"{EXPERIMENT}[schedule]\n", "schedule is not a list of tables; begin each schedule with [[schedule]]"),
+        (f"{EXPERIMENT}[[schedules]]\n", "has 'schedules', which is unknown (did you mean 'schedule'?)"),
+        (f"{EXPERIMENT}{TABLE}{TABLE}", "has two schedules named 'weekly'; give each a name of its own"),
+        (f"{EXPERIMENT}[[schedule]]\n", "schedule 1 has no name; give it"),
+        (f"{EXPERIMENT}{TABLE}crno = 1", "schedule 1 has 'crno', which is unknown (did you mean 'cron'?); allowed"),
+        (f"{EXPERIMENT}{TABLE}catchup = 1", "catchup is 1; it must be true or false"),
+        (f"{EXPERIMENT}{TABLE}max_concurrency = true", "max_concurrency is True; it must be a whole number"),
+        (f"{EXPERIMENT}{TABLE}max_concurrency = 11", "max_concurrency is 11; give 1 to 10"),
+        (f"{EXPERIMENT}{TABLE}max_concurrency = 0", "max_concurrency is 0; give 1 to 10"),
+        (f"{EXPERIMENT}{TABLE}parameters = [1]", "parameters is [1]; it must be a table"),
+        (f"{EXPERIMENT}{TABLE}parameters = {{ sed = 1 }}", "schedule 1 (weekly): pipeline tiny has no parameter 'sed'"),
+        (f"{EXPERIMENT}{TABLE}parameters = {{ seed = 'x' }}", "parameter seed is 'x'; it must be a whole number"),
+        (f"{EXPERIMENT}{TABLE}parameters = {{ items = [2026-01-01] }}", "it must be a JSON list"),
+        (EXPERIMENT + TABLE.replace("weekly", "Weekly run"), "name 'Weekly run' is not allowed"),
+        (EXPERIMENT + TABLE.replace("UTC", "Asia/Tokyo"), "(weekly): time zone Asia/Tokyo is not the server's, UTC"),
+        (f'{EXPERIMENT}server_time_zone = "Asia/Tokyo"{TABLE}', "time zone UTC is not the server's, Asia/Tokyo"),
+        (f"{EXPERIMENT}server_time_zone = 9{TABLE}", "server_time_zone is 9; it must be text"),
+        (EXPERIMENT + TABLE.replace("UTC", "Berlin"), "(weekly): time zone 'Berlin' is unknown"),
+        (EXPERIMENT + TABLE.replace("0 3", "0"), "(weekly): cron '0 * * mon' has 4 fields"),
+        (EXPERIMENT + TABLE.replace("tiny.yaml", "none.yaml"), "none.yaml cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_told(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.toml cannot be read: No such file or directory; give a TOML file"):
+        read_schedules(tmp_path / "none.toml")
