@@ -17,6 +17,7 @@ from sidlsg.registry.gate import gate
 from sidlsg.registry.register import register
 from sidlsg.registry.rules import Better, Floor, GateRules
 from sidlsg.registry.transfer import transfer
+from sidlsg.registry.versions import CHAMPION, alias_version
 from sidlsg.services.mlflow_server import MlflowServer
 from sidlsg.services.stack import ARTIFACTS, Stack
 
@@ -93,8 +94,8 @@ def test_from_staging_to_production(
 
     done = transfer(staging, name, str(version.version), production)
     assert done.promotion.champion_version == 1
-    assert connect(production).get_registered_model(name).aliases == {"champion": "1"}
-    assert connect(staging).get_registered_model(name).aliases == {}
+    assert alias_version(connect(production), name, CHAMPION) == 1
+    assert alias_version(connect(staging), name, CHAMPION) is None
     tags = connect(production).get_model_version(name, "1").tags
     (said,) = [value for key, value in tags.items() if key.startswith("transfer.")]
     assert said.startswith(f"from {name} version {version.version} at {staging}, ")

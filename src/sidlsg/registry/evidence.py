@@ -11,7 +11,7 @@ from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.rules import GateRules
-from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG
+from sidlsg.registry.score_log import FAILED, FOLDER, RULE, SCORECARD_TAG
 from sidlsg.registry.versions import require_same_student
 from sidlsg.storage import require_digest, sha256_file
 
@@ -73,5 +73,6 @@ def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path) -> Ev
 
 
 def _failed(tags: Mapping[str, str]) -> str:
-    failed = [said.partition(": ")[2] for key, said in sorted(tags.items()) if said.startswith("FAILED: ")]
+    rules = [said for key, said in sorted(tags.items()) if key.startswith(RULE)]
+    failed = [said.removeprefix(FAILED) for said in rules if said.startswith(FAILED)]
     return "; ".join(failed) or "it does not say why"

@@ -27,6 +27,8 @@ SCORE = "score/"
 """Starts the tags that hold a version's scores."""
 RULE = "rule."
 """Starts the tags that hold what the gate found, rule by rule."""
+FAILED = "FAILED: "
+"""Starts what is said of a rule that was not met."""
 VERDICT_TAGS = ("verdict", RULE)
 """Start the tags of a verdict."""
 STUDENT = "student 1 step"
