@@ -15,11 +15,11 @@ from sidlsg.registry.score_log import FAILED, FOLDER, RULE, SCORECARD_TAG
 from sidlsg.registry.versions import require_same_student
 from sidlsg.storage import require_digest, sha256_file
 
-VERDICT_TAG = "verdict_sha256"
+VERDICT_TAG, RULES_TAG = "verdict_sha256", "verdict_rules_sha256"
 _DIGEST_TAGS = {
     Scorecard.FILE: SCORECARD_TAG,
     Verdict.FILE: VERDICT_TAG,
-    GateRules.FILE: "verdict_rules_sha256",
+    GateRules.FILE: RULES_TAG,
 }
 """Each file, and the tag with its digest: tags are in the database, and files in the artifact store."""
 
@@ -66,8 +66,10 @@ def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path) -> Ev
     for name, tag in _DIGEST_TAGS.items():
         require_digest(f"{FOLDER}/{name} of {which}", sha256_file(place / name), tags[tag])
     verdict = Verdict.load(place)
-    if not verdict.passed or (verdict.name, verdict.version) != (version.name, version.version):
-        raise ContentError(f"the verdict of {which} is not that of a version that passed; run the gate there again")
+    told = (verdict.name, verdict.version, verdict.scorecard_sha256, verdict.rules_sha256, verdict.passed)
+    if told != (version.name, version.version, tags[SCORECARD_TAG], tags[RULES_TAG], True):
+        # A gate that was stopped between two tags leaves such.
+        raise ContentError(f"the tags of {which} are not those of its verdict; run the gate there again")
     Scorecard.load(place).verify(place)
     return Evidence(folder=place, verdict=verdict, rules=GateRules.load(place), tags=tags)
 

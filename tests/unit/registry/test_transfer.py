@@ -179,6 +179,17 @@ def test_a_version_that_did_not_pass_stays_where_it_is(passed, tracking_uri, tar
     assert name not in models(target)
 
 
+def test_a_verdict_beside_the_tags_of_another_is_refused(passed, tracking_uri, target, name):
+    """A gate that was killed between its tags: the verdict is new, and says no, and the tag is of the one before."""
+    version = passed()
+    client = connect(tracking_uri)
+    passed(rules=GateRules(floors=(Floor(subject=STUDENT, score="accuracy", limit=0.99),)))
+    client.set_model_version_tag(name, str(version.version), "verdict", "passed")
+    with pytest.raises(InputError, match="are not those of its verdict"):
+        transfer(tracking_uri, name, "1", target)
+    assert name not in models(target)
+
+
 def test_what_was_never_judged_is_refused(tracking_uri, target, name, make_student):
     register(make_student(4), tracking_uri, name)
     with pytest.raises(InputError, match="has no verdict; run `sidlsg gate` there first"):
