@@ -41,6 +41,7 @@ from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
 from sidlsg.trigger import commands as trigger_commands
+from sidlsg.trigger.service import commands as service_trigger_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -98,6 +99,7 @@ def _process() -> int:
 app.add_typer(convert_commands.app, name="convert")
 app.add_typer(commands.images, name="images")
 app.add_typer(service_commands.app, name="services")
+app.add_typer(service_trigger_commands.app, name="triggers")
 app.command()(prompt_commands.curate)
 app.command()(commands.protocols)
 app.command()(commands.evaluate)

@@ -36,6 +36,7 @@ class KfpServer:
         self.faults: list[str] = []
         self.states = ["PENDING", "RUNNING", "SUCCEEDED"]
         self.wrong: list[str] = []
+        self.look: Callable[[], None] = lambda: None
         self.lists: dict[str, list[dict[str, Any]]] = {kind: [] for kind in LISTS}
         self._lock = threading.Lock()
         outer = self
@@ -74,6 +75,7 @@ class KfpServer:
                     code, answer = 401, {"message": "unauthenticated"}
                 else:
                     code, answer = self.carry_out(http, body)
+                    self.look()
         if kind == "reset":
             http.connection.shutdown(socket.SHUT_RDWR)
             http.close_connection = True

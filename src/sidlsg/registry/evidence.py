@@ -9,9 +9,10 @@ from pathlib import Path
 from sidlsg.errors import ContentError, InputError, VerdictError
 from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
+from sidlsg.registry.description import RULE
 from sidlsg.registry.explain import explained
 from sidlsg.registry.rules import GateRules
-from sidlsg.registry.score_log import FAILED, FOLDER, RULE, SCORECARD_TAG
+from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG
 from sidlsg.registry.versions import require_same_student
 from sidlsg.storage import require_digest, sha256_file
 
@@ -22,6 +23,8 @@ _DIGEST_TAGS = {
     GateRules.FILE: RULES_TAG,
 }
 """Each file, and the tag with its digest: tags are in the database, and files in the artifact store."""
+_FAILED = "FAILED: "
+"""Starts what the gate says of a rule that was not met."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,5 +79,5 @@ def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path) -> Ev
 
 def _failed(tags: Mapping[str, str]) -> str:
     rules = [said for key, said in sorted(tags.items()) if key.startswith(RULE)]
-    failed = [said.removeprefix(FAILED) for said in rules if said.startswith(FAILED)]
+    failed = [said.removeprefix(_FAILED) for said in rules if said.startswith(_FAILED)]
     return "; ".join(failed) or "it does not say why"

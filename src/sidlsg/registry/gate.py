@@ -12,12 +12,13 @@ from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, RuleResult, Scorecard, Verdict
 from sidlsg.registry.connect import connect
 from sidlsg.registry.demands import Facts
+from sidlsg.registry.description import RULE
 from sidlsg.registry.explain import explained
 from sidlsg.registry.record import own_scorecard
 from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Champion, GateRules
 from sidlsg.registry.run_log import SECONDS_TAG
-from sidlsg.registry.score_log import FAILED, FOLDER, RULE, SCORECARD_TAG, log_scorecard, score_tags, set_tags
+from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
 
 
@@ -73,7 +74,7 @@ def _facts(registered: Any) -> Facts:
 
 
 def _told(result: RuleResult) -> str:
-    return f"{'passed: ' if result.passed else FAILED}{result.rule}: {result.found}"
+    return f"{'passed' if result.passed else 'FAILED'}: {result.rule}: {result.found}"
 
 
 def _champion(client: MlflowClient, version: ModelVersion) -> Champion | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -78,6 +78,12 @@ def standing(client: MlflowClient, name: str) -> Promotion:
     """How the aliases are, for a call that moves none."""
     champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
     return Promotion(name=name, champion_version=champion, previous_version=previous, changed=False)
+
+
+def changes_to(tags: Mapping[str, str]) -> list[int]:
+    """The numbers of the changes that made a version with these tags the champion."""
+    made = (key for key, said in tags.items() if key.startswith(AUDIT_TAG) and said.startswith((_DONE, _PLANNED)))
+    return [int(key.removeprefix(AUDIT_TAG).split(".")[0]) for key in made]
 
 
 def unfinished_change(versions: Sequence[Any]) -> int | None:

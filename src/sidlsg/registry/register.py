@@ -19,6 +19,7 @@ from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.claims import claimed
 from sidlsg.registry.connect import connect, experiment_id
 from sidlsg.registry.create import create_version
+from sidlsg.registry.description import description
 from sidlsg.registry.explain import explained
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import SAFETY_TAG, safety_checker_of, save_model, student_files
@@ -158,17 +159,7 @@ def _training_run(client: MlflowClient, student: Student, folder: Path) -> Any:
 
 def _create_version(client: MlflowClient, name: str, run: Any, student: Student, tags: dict[str, str]) -> None:
     """Make the version, and drop a run that another one's version made needless."""
-    kept, is_new = create_version(
-        client,
-        name,
-        STUDENT_TAG,
-        run,
-        MODEL_PATH,
-        tags={**run_tags(student), **tags},
-        description=(
-            f"One-step student of recipe {student.recipe}, strategy {student.strategy}, "
-            f"{student.images_seen} images seen. The model card is README.md among the run's artifacts."
-        ),
-    )
+    told = {**run_tags(student), **tags}
+    kept, is_new = create_version(client, name, STUDENT_TAG, run, MODEL_PATH, tags=told, description=description(told))
     if not is_new and kept.run_id != run.info.run_id and TRAINING_TAG not in run.data.tags:
         client.delete_run(run.info.run_id)

@@ -17,18 +17,13 @@ from mlflow.entities import Metric
 from PIL import Image
 
 from sidlsg.records import Score, Scorecard
+from sidlsg.registry.description import RULE, SCORE, describe
 from sidlsg.registry.run_log import log_entries
 from sidlsg.report.write_scoreboard import write_scoreboard
 
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""
 SCORECARD_TAG = "scorecard_sha256"
-SCORE = "score/"
-"""Starts the tags that hold a version's scores."""
-RULE = "rule."
-"""Starts the tags that hold what the gate found, rule by rule."""
-FAILED = "FAILED: "
-"""Starts what is said of a rule that was not met."""
 VERDICT_TAGS = ("verdict", RULE)
 """Start the tags of a verdict."""
 STUDENT = "student 1 step"
@@ -52,13 +47,13 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
     metrics, tags = [], {}
     for subject in card.subjects:
         for score in subject.scores:
-            key = _name(f"{subject.subject}/{score.name}/{score.protocol}")
+            key = _metric(subject.subject, score.name, score.protocol)
             metrics.append(Metric(key, score.value, now, 0))
             terms = {"steps": subject.steps, "guidance_scale": subject.guidance_scale, "protocol": score.protocol}
             terms |= {"n": score.n, "reference_digest": score.reference_digest, "interval": score.interval}
             tags[key] = json.dumps({**terms, "higher_is_better": score.higher_is_better})
         metrics += [
-            Metric(_name(f"{subject.subject}/{row.protocol}/{row.style}"), row.mean, now, 0) for row in subject.styles
+            Metric(_metric(subject.subject, row.style, row.protocol), row.mean, now, 0) for row in subject.styles
         ]
     client.log_batch(run_id, metrics=metrics)
     log_entries(client, run_id, tags=tags)
@@ -80,7 +75,7 @@ def score_tags(card: Scorecard) -> dict[str, str]:
 
 
 def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], stale: Sequence[str] = ()) -> None:
-    """Set tags on a version, and remove those of earlier scorecards that have none now.
+    """Set tags on a version, remove those of earlier scorecards that have none now, and describe it.
 
     Args:
         client: of the registry.
@@ -89,11 +84,13 @@ def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], sta
         stale: what the names of others begin with that must go.
     """
     name, number = registered.name, str(registered.version)
-    for key in registered.tags:
-        if key not in tags and key.startswith((SCORE, *stale)):
-            client.delete_model_version_tag(name, number, key)
+    gone = [key for key in registered.tags if key not in tags and key.startswith((SCORE, *stale))]
+    for key in gone:
+        client.delete_model_version_tag(name, number, key)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
+    left = {key: value for key, value in registered.tags.items() if key not in gone}
+    describe(client, registered, {**left, **tags})
 
 
 def _told(score: Score) -> str:
@@ -121,6 +118,11 @@ def _log_table(client: MlflowClient, run_id: str, card: Scorecard, folder: Path)
 def _image(path: Path) -> mlflow.Image:
     with Image.open(path) as picture:
         return mlflow.Image(np.asarray(picture.convert("RGB")))
+
+
+def _metric(subject: str, what: str, protocol: str) -> str:
+    """A metric's name: what stands before its only slash is a section of MLflow's page."""
+    return _name(f"{subject}/{what} {protocol.replace('/', ':')}")
 
 
 def _name(text: str) -> str:

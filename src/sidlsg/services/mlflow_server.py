@@ -80,6 +80,8 @@ class MlflowServer(Server):
             # Their receiver is on this machine, too.
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+            # By default a new webhook is told nothing for a minute.
+            "MLFLOW_WEBHOOK_CACHE_TTL": "1",
             "OMP_NUM_THREADS": "1",
         }
 

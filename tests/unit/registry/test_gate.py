@@ -55,9 +55,9 @@ def test_a_good_student_passes_and_everything_is_recorded(client, versions, make
     assert "no champion yet" in verdict.rules[2].found
 
     run = client.get_run(version.run_id)
-    assert run.data.metrics["student 1 step/fid/fid/judge-2k"] == 2.0
-    assert run.data.metrics["teacher 1 step/accuracy/judge/attributes"] == 0.4
-    terms = json.loads(run.data.tags["student 1 step/accuracy/judge/attributes"])
+    assert run.data.metrics["student 1 step/fid fid:judge-2k"] == 2.0
+    assert run.data.metrics["teacher 1 step/accuracy judge:attributes"] == 0.4
+    terms = json.loads(run.data.tags["student 1 step/accuracy judge:attributes"])
     assert terms == {
         "steps": 1,
         "guidance_scale": 0.0,
@@ -81,7 +81,7 @@ def test_a_good_student_passes_and_everything_is_recorded(client, versions, make
     assert tags["scorecard_sha256"] == Scorecard.load(folder).digest
 
     assert gate(version, folder, tracking_uri, RULES) == verdict
-    assert len(client.get_metric_history(version.run_id, "student 1 step/fid/fid/judge-2k")) == 1
+    assert len(client.get_metric_history(version.run_id, "student 1 step/fid fid:judge-2k")) == 1
 
 
 def test_a_poor_student_is_rejected(client, versions, make_scorecard, tracking_uri):

@@ -21,7 +21,7 @@ def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, 
     tags = client.get_model_version("recorded", "1").tags
     assert tags["score/fid"].startswith("2, fid/judge-2k")
     assert "verdict" not in tags
-    history = client.get_metric_history(version.run_id, "student 1 step/fid/fid/judge-2k")
+    history = client.get_metric_history(version.run_id, "student 1 step/fid fid:judge-2k")
     assert [point.value for point in history] == [2.0]
     assert "evaluation/scorecard.json" in [file.path for file in client.list_artifacts(version.run_id, "evaluation")]
     assert client.get_registered_model("recorded").aliases == {}

@@ -1,0 +1,1 @@
+"""Events of MLflow's registry into pipeline runs."""

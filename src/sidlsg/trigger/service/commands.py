@@ -1,0 +1,125 @@
+"""The commands `sidlsg triggers`: runs and copies that events of the registry start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidlsg.options import TrackingUri
+from sidlsg.trigger.commands import Host, Namespace, ServiceAccount, TokenEnv, TokenFile
+
+app = typer.Typer(help="Start runs and copies when MLflow's registry changes.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Option(help="TOML table of events, and what they start.")]
+Folder = Annotated[Path, typer.Option(help="Folder of the service's database.")]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the secrets that MLflow may sign with, one a line; by default SIDLSG_WEBHOOK_SECRET has one.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def serve(
+    file: File,
+    folder: Folder,
+    tracking_uri: TrackingUri,
+    host: Host,
+    secret_file: SecretFile = None,
+    experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
+    address: Annotated[str, typer.Option(help="To listen on; 0.0.0.0 for all of the machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 8080,
+    poll_seconds: Annotated[
+        float, typer.Option(min=1, help="How often the registry is read for what no webhook told.")
+    ] = 60.0,
+    window_seconds: Annotated[
+        float, typer.Option(min=1, help="How far a delivery's timestamp may be from this machine's clock.")
+    ] = 300.0,
+    per_minute: Annotated[int, typer.Option(min=1, help="Deliveries taken a minute, of one sender half of it.")] = 600,
+    body_bytes: Annotated[int, typer.Option(min=1024, help="The longest delivery.")] = 1 << 20,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be started, and remember nothing.")
+    ] = False,
+    namespace: Namespace = "",
+    token_env: TokenEnv = "",
+    token_file: TokenFile = None,
+    service_account: ServiceAccount = False,
+) -> None:
+    """Receive MLflow's webhooks, and start what the table says, once for each cause."""
+    from sidlsg.trigger.connection import Connection
+    from sidlsg.trigger.runs import Kubeflow
+    from sidlsg.trigger.server import Server
+    from sidlsg.trigger.service.receiver import Limits
+    from sidlsg.trigger.service.secrets import webhook_secrets
+    from sidlsg.trigger.service.serve import Service
+    from sidlsg.trigger.service.table import read_table
+
+    connection = Connection(
+        host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
+    )
+    Service(
+        table=read_table(file),
+        folder=folder,
+        runs=Kubeflow(Server(connection), experiment),
+        tracking_uri=tracking_uri,
+        secrets=webhook_secrets(secret_file),
+        address=address,
+        port=port,
+        poll_s=poll_seconds,
+        limits=Limits(
+            window_s=window_seconds,
+            body_bytes=body_bytes,
+            per_minute=per_minute,
+            per_sender=max(1, per_minute // 2),
+        ),
+        dry_run=dry_run,
+    ).run()
+
+
+@app.command()
+def check(file: File) -> None:
+    """Read a table of triggers, and say what it starts. Exit code 2: it has mistakes, and all are named."""
+    from sidlsg.trigger.service.table import read_table
+
+    table = read_table(file)
+    for rule in table.on:
+        words = (f"{rule.name}:", rule.event, rule.model, rule.alias or rule.tag, rule.action)
+        print(" ".join(word for word in words if word))
+    for watch in table.watch:
+        print(f"{watch.name}: another prompt set at {watch.place} runs {watch.run.pipeline}")
+
+
+@app.command()
+def webhook(
+    file: File,
+    tracking_uri: TrackingUri,
+    url: Annotated[str, typer.Option(help="Of the service as MLflow reaches it, such as http://triggers:8080.")],
+    secret_file: SecretFile = None,
+) -> None:
+    """Let MLflow tell the service of the table's events, with the first of the secrets."""
+    from sidlsg.trigger.service.receiver import PATH
+    from sidlsg.trigger.service.secrets import webhook_secrets
+    from sidlsg.trigger.service.table import read_table
+    from sidlsg.trigger.service.webhook import require_webhook
+
+    print(require_webhook(read_table(file), tracking_uri, f"{url.rstrip('/')}{PATH}", webhook_secrets(secret_file)[0]))
+
+
+@app.command("list")
+def list_(folder: Folder) -> None:
+    """Print every cause that the service knows, and what came of it."""
+    from datetime import UTC, datetime
+
+    from sidlsg.errors import InputError
+    from sidlsg.trigger.service.ledger import Ledger
+    from sidlsg.trigger.service.serve import LEDGER
+
+    if not (folder / LEDGER).is_file():
+        raise InputError(f"no service has worked in {folder}; give the folder that `sidlsg triggers serve` has")
+    for cause, state, result, made in Ledger(folder / LEDGER).causes():
+        when = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
+        print(f"{when} {state:<6} {cause.name} {cause.rule}: {cause.what}{f': {result}' if result else ''}")

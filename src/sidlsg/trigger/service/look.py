@@ -1,0 +1,84 @@
+"""Reads the registry: what an event's version is, and what happened that no webhook told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sidlsg.errors import ContentError
+from sidlsg.records import PromptSet
+from sidlsg.registry.connect import connect
+from sidlsg.registry.explain import explained
+from sidlsg.registry.promote import changes_to
+from sidlsg.registry.versions import CHAMPION, pages
+from sidlsg.store import open_store
+from sidlsg.trigger.service.event import Event
+from sidlsg.trigger.service.ledger import Cause
+from sidlsg.trigger.service.table import Table, Watch
+
+
+@explained
+def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
+    """What an event asks for, by what its version is now; nothing for a version that is gone.
+
+    Raises:
+        InputError: a rule needs a tag that the version lacks.
+        StorageError: MLflow does not answer.
+    """
+    client = connect(tracking_uri)
+    try:
+        version = client.get_model_version(event.model, event.version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return []
+    return table.causes(event, version.tags, _mark(event, version))
+
+
+@explained
+def all_causes(table: Table, tracking_uri: str) -> list[Cause]:
+    """What all versions of the registry ask for, as they are now.
+
+    Raises:
+        StorageError: MLflow does not answer.
+    """
+    client = connect(tracking_uri)
+    found: list[Cause] = []
+    for model in pages(client.search_registered_models):
+        aliases: dict[str, list[str]] = defaultdict(list)
+        for alias, number in model.aliases.items():
+            aliases[str(number)].append(alias)
+        for version in _versions(client, model.name):
+            for event in table.possible(model.name, version.version, version.tags, aliases[str(version.version)]):
+                found += table.causes(event, version.tags, _mark(event, version))
+    return found
+
+
+def watched(watch: Watch) -> Cause | None:
+    """What a prompt set asks for as it is now; None where there is none.
+
+    Raises:
+        InputError: there is something else.
+        StorageError: the server that has it does not answer.
+    """
+    store = open_store(watch.place, create=False)
+    try:
+        text = store.read(PromptSet.FILE).decode(errors="replace")
+    except ContentError:
+        return None
+    return watch.cause(PromptSet.from_json(text, f"{watch.place}/{PromptSet.FILE}").digest)
+
+
+def _versions(client: MlflowClient, name: str) -> list[Any]:
+    return pages(client.search_model_versions, filter_string=f"name = '{name}'")
+
+
+def _mark(event: Event, version: Any) -> str:
+    """The version's run, for another registry has the same numbers; and, of a champion, the number of the change that
+    made it so: an alias that comes back is another cause, and one that is set again is not.
+    """
+    change = max(changes_to(version.tags), default=0) if event.alias == CHAMPION else 0
+    return f"run {version.run_id}" + (f" change {change}" if change else "")

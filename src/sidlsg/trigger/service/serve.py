@@ -1,0 +1,122 @@
+"""The service: the web application and the worker, until the process is asked to end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from sidlsg.errors import InputError, SidlsgError
+from sidlsg.registry.connect import connect
+from sidlsg.storage import alone_in
+from sidlsg.trigger.interface import PipelineRuns
+from sidlsg.trigger.service.ledger import Ledger
+from sidlsg.trigger.service.log import log
+from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.trigger.service.receiver import Limits, Receiver, application
+from sidlsg.trigger.service.table import Table
+from sidlsg.trigger.service.worker import Worker
+
+LEDGER = "ledger.db"
+_BUSY = 64
+"""Connections at once."""
+_ANSWER_S = 5.0
+"""How long an answer of `/readyz` is good for: it asks two servers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a service is started with."""
+
+    table: Table
+    folder: Path
+    """Of its database; one service at a time."""
+    runs: PipelineRuns
+    tracking_uri: str
+    secrets: Sequence[str]
+    address: str = "127.0.0.1"
+    port: int = 8080
+    poll_s: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    dry_run: bool = False
+    """Say what would be done, and remember nothing."""
+
+    def run(self) -> None:
+        """Serve until SIGTERM or Ctrl-C.
+
+        Raises:
+            InputError: another service uses the folder, the port is taken, or MLflow cannot be reached at the start.
+        """
+        with ExitStack() as stack:
+            folder = self.folder
+            if self.dry_run:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(folder, f"another service uses {folder}"))
+            ledger, metrics = Ledger(folder / LEDGER), Metrics()
+            worker = Worker(
+                self.table, ledger, self.runs, self.tracking_uri, metrics, self.poll_s, dry_run=self.dry_run
+            )
+            receiver = Receiver(ledger, self.secrets, metrics, self.limits, worker.wake)
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    application(receiver, metrics, _remembered(lambda: self.missing(ledger))),
+                    host=self.address,
+                    port=self.port,
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    limit_concurrency=_BUSY,
+                    timeout_keep_alive=5,
+                    timeout_graceful_shutdown=10,
+                )
+            )
+            # uvicorn ends in order, and then raises the signal again.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            worker.begin()
+            log("serving", address=self.address, port=self.port, dry_run=self.dry_run)
+            try:
+                server.run()
+            except SystemExit as error:
+                if not error.code:
+                    return
+                # uvicorn's way to say that it cannot listen
+                raise InputError(f"port {self.port} of {self.address} cannot be listened on; give another") from error
+            finally:
+                worker.end()
+                log("ended")
+
+    def missing(self, ledger: Ledger) -> dict[str, str]:
+        """What is not ready, and why."""
+        checks: dict[str, Callable[[], object]] = {
+            "database": lambda: ledger.note("ready", str(time.time())),
+            "mlflow": lambda: connect(self.tracking_uri),
+            "kubeflow": self.runs.ready,
+        }
+        found: dict[str, str] = {}
+        for name, check in checks.items():
+            try:
+                check()
+            except SidlsgError as error:
+                found[name] = str(error)
+            except Exception as error:  # a full disk, a locked file
+                found[name] = type(error).__name__
+        return found
+
+
+def _remembered(ask: Callable[[], dict[str, str]]) -> Callable[[], dict[str, str]]:
+    known: list[tuple[float, dict[str, str]]] = []
+
+    def answer() -> dict[str, str]:
+        if not known or time.monotonic() - known[-1][0] > _ANSWER_S:
+            known[:] = [(time.monotonic(), ask())]
+        return known[-1][1]
+
+    return answer

@@ -1,0 +1,227 @@
+"""The table that maps events to runs and copies.
+
+```toml
+[[on]]
+name = "distil a new teacher"
+event = "model_version.created"
+model = "teacher-*"
+tags = { place = "*" }
+
+[on.run]
+pipeline = "distil-and-evaluate"
+parameters = { teacher = "{tag.place}", seed = 0 }
+```
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sidlsg.errors import InputError
+from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
+from sidlsg.trigger.service.ledger import Cause
+
+_WORD = re.compile(r"\{([^{}]*)\}")
+_OF_VERSIONS = re.compile(r"model|version|alias|tag\.[^{}]+")
+_OF_PLACES = re.compile(r"place|digest")
+
+
+class Strict(BaseModel):
+    """A table of the file: no key beside those that are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Run(Strict):
+    """The run that a rule asks for."""
+
+    pipeline: str = Field(min_length=1)
+    version: str = ""
+    """Of the pipeline; empty for the newest."""
+    parameters: dict[str, str | bool | int | float] = {}
+    """Texts may hold words in braces."""
+
+    def filled(self, words: Mapping[str, str]) -> dict[str, Any]:
+        """The action, with the words in their places.
+
+        Raises:
+            KeyError: a word is not known.
+        """
+        # Once over each text: what a tag holds is never read as a template.
+        parameters = {
+            name: _WORD.sub(lambda found: words[found[1]], value) if isinstance(value, str) else value
+            for name, value in self.parameters.items()
+        }
+        return {"run": {"pipeline": self.pipeline, "version": self.version, "parameters": parameters}}
+
+    def require_words(self, known: re.Pattern[str], allowed: str) -> None:
+        """Check the words.
+
+        Raises:
+            ValueError: one is not among those that there are.
+        """
+        for name, value in self.parameters.items():
+            for word in _WORD.findall(value) if isinstance(value, str) else ():
+                if not known.fullmatch(word):
+                    raise ValueError(f"{{{word}}} in {name!r}; allowed are {allowed}")
+
+
+class Copy(Strict):
+    """The copy of a student's folder that a rule asks for."""
+
+    to: str = Field(min_length=1)
+    """A folder or an `s3://` prefix that serving reads."""
+
+
+class Rule(Strict):
+    """Which events of versions ask for what."""
+
+    name: str = Field(min_length=1)
+    event: Literal["model_version.created", "model_version_alias.created", "model_version_tag.set"]
+    model: str = "*"
+    """A pattern of names, as a shell has it."""
+    alias: str = ""
+    tag: str = ""
+    """The key of the tag that was set."""
+    tags: dict[str, str] = {}
+    """Patterns of values; the version must have every one of the tags."""
+    run: Run | None = None
+    copy_: Copy | None = Field(default=None, alias="copy")
+
+    @model_validator(mode="after")
+    def _check(self) -> Rule:
+        if (self.event == ALIAS) != bool(self.alias):
+            raise ValueError(f"'alias' belongs to the event {ALIAS}, which needs it")
+        if (self.event == TAG) != bool(self.tag):
+            raise ValueError(f"'tag' belongs to the event {TAG}, which needs it")
+        if (self.run is None) == (self.copy_ is None):
+            raise ValueError("a rule needs either 'run' or 'copy'")
+        if self.run is not None:
+            self.run.require_words(_OF_VERSIONS, "{model}, {version}, {alias} and {tag.KEY}")
+        return self
+
+    @property
+    def action(self) -> str:
+        """What it does, in words."""
+        return (
+            f"runs {self.run.pipeline}" if self.run else f"copies the student to {self.copy_.to if self.copy_ else ''}"
+        )
+
+    def matches(self, event: Event, tags: Mapping[str, str]) -> bool:
+        """Whether an event of a version with these tags asks for this rule's action."""
+        return (
+            (event.kind, event.alias) == (self.event, self.alias)
+            and event.tag == self.tag
+            and fnmatch.fnmatchcase(event.model, self.model)
+            and all(key in tags and fnmatch.fnmatchcase(tags[key], want) for key, want in self.tags.items())
+        )
+
+    def cause(self, event: Event, tags: Mapping[str, str], mark: str) -> Cause:
+        """What an event asks for, named by a digest of the rule's name and of what happened, never of the delivery.
+
+        Args:
+            event: that this rule matches.
+            tags: of the version.
+            mark: tells this happening from others with the same names.
+
+        Raises:
+            InputError: a parameter needs a tag that the version lacks.
+        """
+        words = {"model": event.model, "version": event.version, "alias": event.alias}
+        words |= {f"tag.{key}": text for key, text in tags.items()}
+        action: dict[str, Any]
+        try:
+            action = self.run.filled(words) if self.run else {}
+        except KeyError as error:
+            raise InputError(
+                f"rule {self.name!r} needs {{{error.args[0]}}}, which {event.model} version {event.version} does not "
+                "have; ask for the tag in the rule's 'tags'"
+            ) from error
+        if self.copy_:
+            named = {"model": event.model, "version": event.version, "alias": event.alias}
+            action = {"copy": {**named, "to": self.copy_.to}}
+        value = f"{event.tag}={tags.get(event.tag, '')}" if event.tag else event.alias
+        told = [event.kind, event.model, event.version, value, mark]
+        return _cause(self.name, " ".join(word for word in told if word), action)
+
+
+class Watch(Strict):
+    """A prompt set whose changes ask for a run."""
+
+    name: str = Field(min_length=1)
+    place: str = Field(min_length=1)
+    """A prompt set's folder, or its `s3://` prefix."""
+    run: Run
+
+    @model_validator(mode="after")
+    def _check(self) -> Watch:
+        self.run.require_words(_OF_PLACES, "{place} and {digest}")
+        return self
+
+    def cause(self, digest: str) -> Cause:
+        """What a prompt set of that digest asks for."""
+        action = self.run.filled({"place": self.place, "digest": digest})
+        return _cause(self.name, f"prompt set {digest}", action)
+
+
+class Table(Strict):
+    """The rules of a file, in its order."""
+
+    on: list[Rule] = []
+    watch: list[Watch] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> Table:
+        names = [rule.name for rule in self.on] + [watch.name for watch in self.watch]
+        if not names:
+            raise ValueError("there is no rule; give [[on]] or [[watch]]")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two rules are named {twice[0]!r}; runs are named after rules")
+        return self
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of events that it needs."""
+        return sorted({rule.event for rule in self.on})
+
+    def causes(self, event: Event, tags: Mapping[str, str], mark: str) -> list[Cause]:
+        """What an event asks for, of every rule that it matches."""
+        return [rule.cause(event, tags, mark) for rule in self.on if rule.matches(event, tags)]
+
+    def possible(self, model: str, version: str, tags: Mapping[str, str], aliases: list[str]) -> list[Event]:
+        """The events that a version as it is now may have had, and that a rule names."""
+        seen = [Event(kind=CREATED, model=model, version=version)]
+        seen += [Event(kind=ALIAS, model=model, version=version, alias=alias) for alias in aliases]
+        seen += [Event(kind=TAG, model=model, version=version, tag=key) for key in tags]
+        return [event for event in seen if any(rule.matches(event, tags) for rule in self.on)]
+
+
+def read_table(path: Path) -> Table:
+    """Read a file of rules.
+
+    Raises:
+        InputError: it cannot be read, is not TOML, or has a key or value that is not allowed; all are named.
+    """
+    try:
+        return Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; give a file of rules") from error
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
+        raise InputError(f"{path} is not a table of triggers: {told}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+
+
+def _cause(rule: str, what: str, action: dict[str, Any]) -> Cause:
+    digest = hashlib.sha256(json.dumps([rule, what]).encode()).hexdigest()
+    return Cause(name=f"trigger-{digest[:32]}", rule=rule, what=what, action=action)

@@ -1,0 +1,61 @@
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.trigger.service.event import Event
+from sidlsg.trigger.service.ledger import OLD, Cause, Ledger
+
+EVENT = Event(kind="model_version.created", model="m", version="1")
+CAUSE = Cause(name="cause-1", rule="r", what="w", action={"run": {"pipeline": "p", "parameters": {"teacher": "t"}}})
+
+
+def test_a_delivery_counts_once_also_after_a_restart(tmp_path):
+    path = tmp_path / "new" / "ledger.db"
+    assert Ledger(path).take("d1", EVENT, 1.0)
+    assert not Ledger(path).take("d1", EVENT, 2.0)
+    assert [event for _, event in Ledger(path).events()] == [EVENT]
+
+
+def test_an_event_becomes_causes_and_is_gone(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.take("d1", EVENT, 1.0)
+    ledger.take("d2", EVENT, 1.0)
+    (first, _), (second, _) = ledger.events()
+    assert ledger.add([CAUSE], 1.0, event=first) == [CAUSE]
+    assert ledger.add([CAUSE], 2.0, event=second) == []
+    assert ledger.events() == []
+    assert Ledger(tmp_path / "ledger.db").wanted() == [CAUSE]
+
+
+def test_what_was_done_is_wanted_no_more_and_survives_pruning(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.take("d1", EVENT, 1.0)
+    ledger.add([CAUSE], 1.0)
+    ledger.done(CAUSE.name, "run-1")
+    ledger.done(CAUSE.name, "run-2")
+    assert ledger.wanted() == []
+    assert ledger.prune(before=5.0) == 1
+    assert ledger.take("d1", EVENT, 6.0)
+    assert ledger.add([CAUSE], 6.0) == []
+    assert [(state, result) for _, state, result, _ in ledger.causes()] == [("done", "run-1")]
+
+
+def test_what_is_old_is_left_alone(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.add([CAUSE], 1.0, OLD)
+    assert ledger.add([CAUSE], 2.0) == []
+    assert ledger.wanted() == []
+
+
+def test_facts_are_noted(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert ledger.fact("looked") == ""
+    ledger.note("looked", "1")
+    ledger.note("looked", "2")
+    assert Ledger(tmp_path / "ledger.db").fact("looked") == "2"
+
+
+def test_a_file_that_is_no_database_is_refused_by_name(tmp_path):
+    path = tmp_path / "ledger.db"
+    path.write_text("no database at all" * 100)
+    with pytest.raises(InputError, match=r"ledger\.db cannot be used"):
+        Ledger(path)

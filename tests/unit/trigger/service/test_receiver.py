@@ -1,0 +1,104 @@
+import json
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sidlsg.errors import InputError
+from sidlsg.trigger.service.ledger import Ledger
+from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.trigger.service.receiver import PATH, Limits, Receiver, application
+from sidlsg.trigger.service.signature import signature_of
+
+SECRET = "a secret of the tests"
+DATA = {"name": "m", "version": "1", "tags": {}}
+BODY = json.dumps({"entity": "model_version", "action": "created", "data": DATA}).encode()
+LIMITS = Limits(per_minute=1000, per_sender=500, body_bytes=200_000)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "ledger.db")
+
+
+@pytest.fixture
+def taken():
+    return []
+
+
+def client_of(ledger, taken, limits=LIMITS, missing=dict):
+    metrics = Metrics()
+    receiver = Receiver(ledger, [SECRET, "the secret that was"], metrics, limits, lambda: taken.append(1))
+    return TestClient(application(receiver, metrics, missing))
+
+
+@pytest.fixture
+def client(ledger, taken):
+    return client_of(ledger, taken)
+
+
+def send(client, delivery="d1", body=BODY, secret=SECRET, age=0.0, **headers):
+    stamp = str(int(time.time() - age))
+    told = {"X-MLflow-Delivery-Id": delivery, "X-MLflow-Timestamp": stamp}
+    told["X-MLflow-Signature"] = signature_of(secret, delivery, stamp, body)
+    return client.post(PATH, content=body, headers=told | headers).status_code
+
+
+def test_a_delivery_is_taken_once(client, ledger, taken):
+    assert [send(client), send(client), send(client, "d2", secret="the secret that was")] == [202, 200, 202]
+    assert len(ledger.events()) == len(taken) == 2
+
+
+def test_an_event_that_no_rule_can_name_is_taken_and_forgotten(client, ledger, taken):
+    body = json.dumps({"entity": "registered_model", "action": "created", "data": {"name": "m"}}).encode()
+    assert send(client, body=body) == 202
+    assert (ledger.events(), taken) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"secret": "another secret"}, 401),
+        ({"delivery": "d.1"}, 401),
+        ({"X-MLflow-Signature": "v1,"}, 401),
+        ({"X-MLflow-Signature": b"\x80"}, 401),
+        ({"age": 400}, 400),
+        ({"age": -400}, 400),
+        ({"body": b"[" * 100_000}, 400),
+        ({"body": b" " * (LIMITS.body_bytes + 1)}, 413),
+    ],
+)
+def test_what_is_refused_leaves_nothing(client, ledger, taken, change, status):
+    assert send(client, **change) == status
+    assert (ledger.events(), taken) == ([], [])
+
+
+def test_a_body_without_a_length_is_cut_off(client):
+    parts = (b" " * 10_000 for _ in range(30))
+    assert client.post(PATH, content=parts).status_code == 413
+
+
+def test_too_many_are_refused(ledger, taken):
+    client = client_of(ledger, taken, Limits(per_minute=10, per_sender=5))
+    assert [send(client, f"d{i}") for i in range(7)] == [202] * 5 + [429] * 2
+
+
+def test_a_disk_that_takes_nothing_is_told_to_the_sender(client, ledger, monkeypatch):
+    monkeypatch.setattr(ledger, "take", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    assert send(client) == 503
+
+
+def test_health_and_metrics(ledger, taken):
+    assert client_of(ledger, taken).get("/healthz").json() == {"status": "alive"}
+    assert client_of(ledger, taken).get("/readyz").status_code == 200
+    client = client_of(ledger, taken, missing=lambda: {"mlflow": "away"})
+    assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"mlflow": "away"})
+    send(client)
+    assert 'sidlsg_triggers_deliveries_total{status="202"} 1.0' in client.get("/metrics").text
+    assert client.get("/docs").status_code == client.get("/openapi.json").status_code == 404
+
+
+@pytest.mark.parametrize("secrets", [[], [""]])
+def test_no_secret_is_refused(ledger, secrets):
+    with pytest.raises(InputError, match="secret is empty"):
+        Receiver(ledger, secrets, Metrics(), LIMITS, print)

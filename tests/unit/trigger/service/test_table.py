@@ -1,0 +1,103 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
+from sidlsg.trigger.service.table import read_table
+
+DOC = Path(__file__).parents[4] / "docs/triggers.md"
+RULE = '[[on]]\nname = "n"\nevent = "model_version.created"\n'
+RUN = '[on.run]\npipeline = "p"\n'
+TEACHER = Event(kind=CREATED, model="sd15-teacher", version="3")
+TAGS = {"teacher_sha256": "ab", "place": "s3://b/{model}"}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text):
+        path = tmp_path / "triggers.toml"
+        path.write_text(text)
+        return read_table(path)
+
+    return read
+
+
+@pytest.fixture
+def table(read):
+    return read(re.search(r"```toml\n(.*?)```", DOC.read_text(), re.DOTALL)[1])
+
+
+def test_a_new_teacher_is_distilled_and_its_tags_are_no_templates(table):
+    (cause,) = table.causes(TEACHER, TAGS, "run 1")
+    assert cause.action["run"]["pipeline"] == "distil-and-evaluate"
+    assert cause.action["run"]["parameters"]["teacher"] == "s3://b/{model}"
+
+
+def test_a_candidate_is_evaluated_and_a_champion_copied(table):
+    event = {"kind": ALIAS, "model": "sd15", "version": "2"}
+    (cause,) = table.causes(Event(**event, alias="candidate"), {}, "run 1")
+    assert cause.action["run"]["parameters"] == {"model_name": "sd15", "version": "2", "recipe": "sd15"}
+    (copy,) = table.causes(Event(**event, alias="champion"), {}, "run 1 change 4")
+    assert copy.action == {
+        "copy": {"model": "sd15", "version": "2", "alias": "champion", "to": "s3://serving/students"}
+    }
+    assert table.causes(Event(**event, alias="other"), {}, "run 1") == []
+
+
+def test_a_new_prompt_set_is_a_cause(table):
+    (watch,) = table.watch
+    assert watch.cause("d1").action["run"]["parameters"]["prompts"] == watch.place
+    assert watch.cause("d1").name == watch.cause("d1").name != watch.cause("d2").name
+
+
+def test_the_name_is_of_the_cause_alone(table):
+    def name(version="3", tags=TAGS, mark="run 1"):
+        return table.causes(Event(kind=CREATED, model="sd15-teacher", version=version), tags, mark)[0].name
+
+    assert name() == name(tags={**TAGS, "place": "elsewhere"})
+    assert len({name(), name(version="4"), name(mark="run 2")}) == 3
+
+
+def test_a_tag_that_was_set_counts_with_its_value(read):
+    table = read(f'[[on]]\nname = "n"\nevent = "{TAG}"\ntag = "ready"\n{RUN}')
+    event = Event(kind=TAG, model="m", version="1", tag="ready")
+    assert table.causes(event, {"ready": "1"}, "")[0].name != table.causes(event, {"ready": "2"}, "")[0].name
+    assert table.causes(Event(kind=TAG, model="m", version="1", tag="other"), {"other": "1"}, "") == []
+
+
+def test_a_version_without_the_tags_is_none_of_the_rules(table):
+    assert table.causes(TEACHER, {"teacher_sha256": "ab"}, "") == []
+
+
+def test_what_a_version_may_have_had(table):
+    assert table.possible("sd15-teacher", "3", TAGS, []) == [TEACHER]
+    (found,) = table.possible("sd15", "2", {}, ["champion", "other"])
+    assert found == Event(kind=ALIAS, model="sd15", version="2", alias="champion")
+
+
+def test_a_tag_that_a_parameter_needs_and_the_version_lacks_is_named(read):
+    table = read(RULE + RUN + 'parameters = { t = "{tag.place}" }')
+    with pytest.raises(InputError, match=r"needs \{tag\.place\}"):
+        table.causes(Event(kind=CREATED, model="m", version="1"), {}, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("on = 3 3", "not TOML"),
+        ("", "there is no rule"),
+        (RULE, "either 'run' or 'copy'"),
+        (RULE + RUN + '[on.copy]\nto = "x"\n', "either 'run' or 'copy'"),
+        (RULE + "wrong = 1\n" + RUN, "wrong: Extra"),
+        (RULE + 'alias = "x"\n' + RUN, "'alias' belongs"),
+        (RULE + 'tag = "x"\n' + RUN, "'tag' belongs"),
+        (RULE + RUN + 'parameters = { t = "{x.__class__}" }', "allowed are {model}"),
+        (2 * (RULE + RUN), "two rules are named 'n'"),
+        ('[[watch]]\nname = "w"\nplace = "p"\n[watch.run]\npipeline = "p"\nparameters = { t = "{model}" }', "{digest}"),
+    ],
+)
+def test_mistakes_are_told(read, text, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        read(text)
