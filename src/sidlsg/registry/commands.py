@@ -1,4 +1,4 @@
-"""The commands `sidlsg register`, `register-teacher`, `gate`, `promote`, `rollback` and `registry doctor`."""
+"""The commands of the registry: `sidlsg register`, `gate`, `promote`, `transfer`, `rollback` and those beside them."""
 
 from __future__ import annotations
 
@@ -115,6 +115,43 @@ def promote(
     _say(promotion, output)
     if not judged.passed:
         raise VerdictError(rejection(judged))
+
+
+def transfer(
+    name: Annotated[str, typer.Argument(help="Registered model's name, where the version is.")],
+    which: Annotated[str, typer.Argument(help="The version's number, or an alias such as champion.")],
+    source: Annotated[str, typer.Option("--from", help="MLflow where the version is: an address like --tracking-uri.")],
+    tracking_uri: TrackingUri,
+    to_name: Annotated[
+        str, typer.Option(help="The model's name where it goes; by default the same.", show_default=False)
+    ] = "",
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of the gate's rules there; by default those that the version passed.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the new version's records to this folder.")] = None,
+) -> None:
+    """Take a version that passed into another registry (from staging to production), judge it there, and promote it.
+
+    Exit code 3: it did not pass, here or there, and the champion stays.
+    """
+    from sidlsg.registry.rule_file import read_gate_rules
+    from sidlsg.registry.transfer import transfer as stage
+    from sidlsg.summary import print_verdict
+
+    demanded = None if rules is None else read_gate_rules(rules)
+    done = stage(source, name, which, tracking_uri, to_name, demanded)
+    if output is not None:
+        done.version.save(output)
+    if done.verdict is not None:
+        print_verdict(done.verdict)
+        if output is not None:
+            done.verdict.save(output)
+    _say(done.promotion, output)
+    if done.verdict is not None and not done.verdict.passed:
+        raise VerdictError(rejection(done.verdict))
 
 
 def rollback(

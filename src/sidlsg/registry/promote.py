@@ -39,12 +39,12 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     name, number = verdict.name, str(verdict.version)
     require_version(client, name, verdict.version)
     if not verdict.passed or alias_version(client, name, CHAMPION) == verdict.version:
-        return _unchanged(client, name)
+        return standing(client, name)
     cause = f"promotion of version {number} by verdict {verdict.digest[:16]}"
     with claimed(client, partial(_next_change, client, name), cause) as claim:
         champion = alias_version(client, name, CHAMPION)
         if champion == verdict.version:
-            return _unchanged(client, name)
+            return standing(client, name)
         if champion != verdict.champion_version:
             raise InputError(
                 f"version {number} of {name!r} was compared with champion version {verdict.champion_version}, but the "
@@ -72,6 +72,12 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
         if champion != seen:
             raise InputError(f"the champion of {name!r} is version {champion} now, and not {seen} any more; look again")
         return _move(client, name, _before(client, name), claim, f"rollback: {reason.strip()}")
+
+
+def standing(client: MlflowClient, name: str) -> Promotion:
+    """How the aliases are, for a call that moves none."""
+    champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
+    return Promotion(name=name, champion_version=champion, previous_version=previous, changed=False)
 
 
 def changes_to(tags: Mapping[str, str]) -> list[int]:
@@ -135,11 +141,6 @@ def _planned(version: Any) -> list[tuple[int, ...]]:
     """The changes, as numbers to compare, that were to make it the champion and were not finished."""
     keys = (key for key, said in _audit([version]) if said.startswith(_PLANNED))
     return [tuple(int(part) for part in key.removeprefix(AUDIT_TAG).split(".")) for key in keys]
-
-
-def _unchanged(client: MlflowClient, name: str) -> Promotion:
-    champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
-    return Promotion(name=name, champion_version=champion, previous_version=previous, changed=False)
 
 
 def _now() -> str:
