@@ -47,8 +47,12 @@ def kubeflow() -> Iterator[KfpServer]:
     with KfpServer() as server:
         pipeline = {"display_name": "tiny", "pipeline_id": "p-1", "created_at": "2026-01-01T00:00:00Z"}
         server.lists["pipelines"].append(pipeline)
-        server.lists["versions"].append({**pipeline, "display_name": "v1", "pipeline_version_id": "v-1"})
+        inputs = {"parameters": {"version": {"parameterType": "STRING"}}}
+        spec = {"pipelineInfo": {"name": "tiny"}, "root": {"inputDefinitions": inputs}}
+        version = {**pipeline, "display_name": "v1", "pipeline_version_id": "v-1", "pipeline_spec": spec}
+        server.lists["versions"].append(version)
         yield server
+    assert server.wrong == []
 
 
 @pytest.fixture
