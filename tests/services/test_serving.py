@@ -47,7 +47,11 @@ def port(surroundings: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     words = ["mlflow", "models", "serve", "-m", URI, "--env-manager", "local", "--port", str(number)]
     with log.open("w") as said:
         server = subprocess.Popen(
-            [*words, "--host", "127.0.0.1"], env=surroundings, stdout=said, stderr=said, start_new_session=True
+            [*words, "--host", "127.0.0.1"],
+            env=surroundings | {"SERVING_MODEL_CONFIG": '{"max_images": 5}'},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
         )
     try:
         until = time.monotonic() + PATIENCE_S
@@ -87,7 +91,7 @@ def test_the_pages_curl_gets_the_picture_of_sidlsg_generate(port: int, tiny_stud
 @pytest.mark.parametrize(
     "asked",
     [
-        {"inputs": [PROMPT], "params": {"count": 10_000}},
+        {"inputs": [PROMPT], "params": {"count": 6}},
         {"inputs": [PROMPT], "params": {"seed": -1}},
         {"inputs": [PROMPT], "params": {"format": "gif"}},
         {"inputs": ["a" * 2**20]},
@@ -101,7 +105,10 @@ def test_bad_requests_are_answered_400(port: int, asked: dict[str, object]) -> N
     )
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=60)
-    assert caught.value.code == 400, caught.value.read()
+    said = caught.value.read().decode()
+    assert caught.value.code == 400, said
+    if "count" in asked.get("params", {}):  # type: ignore[operator]
+        assert "at most 5 (max_images)" in said
 
 
 def test_a_batch_needs_no_server(surroundings: dict[str, str], tiny_student: Path, tmp_path: Path) -> None:
