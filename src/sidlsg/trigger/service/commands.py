@@ -52,7 +52,7 @@ def serve(
     """Receive MLflow's webhooks, and start what the table says, once for each cause."""
     from sidlsg.trigger.connection import Connection
     from sidlsg.trigger.runs import Kubeflow
-    from sidlsg.trigger.server import Server
+    from sidlsg.trigger.server import Patience, Server
     from sidlsg.trigger.service.receiver import Limits
     from sidlsg.trigger.service.secrets import webhook_secrets
     from sidlsg.trigger.service.serve import Service
@@ -64,7 +64,8 @@ def serve(
     Service(
         table=read_table(file),
         folder=folder,
-        runs=Kubeflow(Server(connection), experiment),
+        # What the server refuses the service itself tries again, and others must not wait for it.
+        runs=Kubeflow(Server(connection, Patience(total=10.0)), experiment),
         tracking_uri=tracking_uri,
         secrets=webhook_secrets(secret_file),
         address=address,

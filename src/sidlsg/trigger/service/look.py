@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import ContentError
+from sidlsg.errors import ContentError, InputError
 from sidlsg.records import PromptSet
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
@@ -17,7 +18,8 @@ from sidlsg.registry.versions import CHAMPION, pages
 from sidlsg.store import open_store
 from sidlsg.trigger.service.event import Event
 from sidlsg.trigger.service.ledger import Cause
-from sidlsg.trigger.service.table import Table, Watch
+from sidlsg.trigger.service.log import log
+from sidlsg.trigger.service.table import Table
 
 
 @explained
@@ -25,8 +27,8 @@ def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
     """What an event asks for, by what its version is now; nothing for a version that is gone.
 
     Raises:
-        InputError: a rule needs a tag that the version lacks.
-        StorageError: MLflow does not answer.
+        InputError: MLflow cannot be reached.
+        StorageError: it breaks off.
     """
     client = connect(tracking_uri)
     try:
@@ -35,7 +37,7 @@ def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return []
-    return table.causes(event, version.tags, _mark(event, version))
+    return _asked(event, version, table)
 
 
 @explained
@@ -43,7 +45,8 @@ def all_causes(table: Table, tracking_uri: str) -> list[Cause]:
     """What all versions of the registry ask for, as they are now.
 
     Raises:
-        StorageError: MLflow does not answer.
+        InputError: MLflow cannot be reached.
+        StorageError: it breaks off.
     """
     client = connect(tracking_uri)
     found: list[Cause] = []
@@ -52,24 +55,37 @@ def all_causes(table: Table, tracking_uri: str) -> list[Cause]:
         for alias, number in model.aliases.items():
             aliases[str(number)].append(alias)
         for version in _versions(client, model.name):
-            for event in table.possible(model.name, version.version, version.tags, aliases[str(version.version)]):
-                found += table.causes(event, version.tags, _mark(event, version))
+            # A SQLite store gives numbers, a server texts.
+            number = str(version.version)
+            for event in table.possible(model.name, number, version.tags, aliases[number]):
+                found += _asked(event, version, table)
     return found
 
 
-def watched(watch: Watch) -> Cause | None:
-    """What a prompt set asks for as it is now; None where there is none.
+def prompt_set_at(place: str) -> str:
+    """The digest of the prompt set at a place as it is now; empty where there is none.
 
     Raises:
         InputError: there is something else.
         StorageError: the server that has it does not answer.
     """
-    store = open_store(watch.place, create=False)
+    if "://" not in place and not Path(place).is_dir():
+        return ""
+    store = open_store(place, create=False)
     try:
         text = store.read(PromptSet.FILE).decode(errors="replace")
     except ContentError:
-        return None
-    return watch.cause(PromptSet.from_json(text, f"{watch.place}/{PromptSet.FILE}").digest)
+        return ""
+    return PromptSet.from_json(text, f"{place}/{PromptSet.FILE}").digest
+
+
+def _asked(event: Event, version: Any, table: Table) -> list[Cause]:
+    try:
+        return table.causes(event, version.tags, _mark(event, version))
+    except InputError as error:
+        # The version lacks what a rule needs: others must not wait for it.
+        log("left alone", happened=str(event), why=str(error))
+        return []
 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:

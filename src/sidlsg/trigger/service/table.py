@@ -181,12 +181,17 @@ class Table(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Table:
-        names = [rule.name for rule in self.on] + [watch.name for watch in self.watch]
+        names = self.names
         if not names:
             raise ValueError("there is no rule; give [[on]] or [[watch]]")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules are named {twice[0]!r}; runs are named after rules")
         return self
+
+    @property
+    def names(self) -> list[str]:
+        """Of all rules."""
+        return [rule.name for rule in self.on] + [watch.name for watch in self.watch]
 
     @property
     def kinds(self) -> list[str]:

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from sidlsg.errors import InputError, SidlsgError
+from sidlsg.errors import SidlsgError
 from sidlsg.trigger.interface import PipelineRuns
 from sidlsg.trigger.service.copies import copy_student
 from sidlsg.trigger.service.event import Event
 from sidlsg.trigger.service.ledger import OLD, WANTED, Cause, Ledger
 from sidlsg.trigger.service.log import log
-from sidlsg.trigger.service.look import all_causes, causes_of, watched
+from sidlsg.trigger.service.look import all_causes, causes_of, prompt_set_at
 from sidlsg.trigger.service.metrics import Metrics
-from sidlsg.trigger.service.table import Table
+from sidlsg.trigger.service.table import Table, Watch
 
-LOOKED = "looked"
-"""The fact that the registry was read once, and all that was there then was noted as old."""
+LOOKED = "looked for "
+"""Begins the facts that a rule was looked at once, and all that it asked for then was noted as old."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
 _TICK_S = 1.0
 _KEPT_S = 7 * 86400.0
@@ -67,10 +67,13 @@ class Worker:
         Raises:
             SidlsgError: the registry cannot be read.
         """
-        if not self._ledger.fact(LOOKED):
-            old = self._ledger.add(self._found(), time.time(), OLD)
-            self._ledger.note(LOOKED, str(time.time()))
-            log("first look", left_alone=len(old))
+        new = {name for name in self._table.names if not self._ledger.fact(f"{LOOKED}{name}")}
+        if new:
+            found = all_causes(self._table, self._uri) + [self._watched(watch) for watch in self._table.watch]
+            old = self._ledger.add([cause for cause in found if cause and cause.rule in new], time.time(), OLD)
+            for name in new:
+                self._ledger.note(f"{LOOKED}{name}", str(time.time()))
+            log("first look", rules=sorted(new), left_alone=len(old))
         self._next_look = time.monotonic() + self._poll_s
         self._thread.start()
 
@@ -119,26 +122,26 @@ class Worker:
             log("will be tried again", what=what, seconds=length, why=str(error))
 
     def _resolve(self, event: Event, number: int) -> None:
-        try:
-            causes = causes_of(event, self._table, self._uri)
-        except InputError as error:
-            # The version lacks what a rule needs: it will not get better by waiting.
-            log("left alone", happened=str(event), why=str(error))
-            causes = []
+        causes = causes_of(event, self._table, self._uri)
         self._new(self._ledger.add(causes, time.time(), WANTED, number))
 
     def _look(self) -> None:
+        self._new(self._ledger.add(all_causes(self._table, self._uri), time.time(), WANTED))
+        for watch in self._table.watch:
+            try:
+                cause = self._watched(watch)
+            except SidlsgError as error:
+                # The others are looked at all the same.
+                log("not looked at", rule=watch.name, why=str(error))
+                continue
+            self._new(self._ledger.add([cause] if cause else [], time.time(), WANTED))
         self._next_look = time.monotonic() + self._poll_s
-        self._new(self._ledger.add(self._found(), time.time(), WANTED))
         self._metrics.looked.set(time.time())
         self._ledger.prune(time.time() - _KEPT_S)
 
-    def _found(self) -> list[Cause]:
-        found = all_causes(self._table, self._uri)
-        for watch in self._table.watch:
-            cause = watched(watch)
-            found += [] if cause is None else [cause]
-        return found
+    def _watched(self, watch: Watch) -> Cause | None:
+        digest = prompt_set_at(watch.place)
+        return watch.cause(digest) if digest else None
 
     def _new(self, causes: list[Cause]) -> None:
         for cause in causes:

@@ -1,0 +1,178 @@
+"""The worker on a real MLflow store: what is old, what is new, what is missing, and what must not stop the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from sidlsg.errors import StorageError
+from sidlsg.registry.connect import connect
+from sidlsg.trigger.interface import RunState
+from sidlsg.trigger.service import worker as module
+from sidlsg.trigger.service.event import CREATED, Event
+from sidlsg.trigger.service.ledger import Ledger
+from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.trigger.service.table import Table
+from sidlsg.trigger.service.worker import Worker
+
+RULE = {"name": "new", "event": CREATED, "model": "m-*", "run": {"pipeline": "p", "parameters": {"v": "{version}"}}}
+
+
+class Runs:
+    """A server in this process; it refuses the parameters that it is told to."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, dict[str, Any]]] = []
+        self.refused: set[str] = set()
+
+    def find(self, name: str) -> RunState | None:
+        return next((RunState(run_id=f"r-{n}", name=n, state="RUNNING") for n, _ in self.made if n == name), None)
+
+    def start(self, name: str, pipeline: str, version: str, parameters: dict[str, Any]) -> RunState:
+        assert (pipeline, version) == ("p", "")
+        if str(parameters.get("v")) in self.refused:
+            raise StorageError("the server does not answer")
+        self.made.append((name, parameters))
+        return RunState(run_id=f"r-{name}", name=name, state="PENDING")
+
+    def ready(self) -> None: ...
+
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        return [parameters for _, parameters in self.made]
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def client(uri: str, tmp_path) -> MlflowClient:
+    client = connect(uri, create=True)
+    client.create_experiment("e", artifact_location=f"file://{tmp_path}/artifacts")
+    client.create_registered_model("m-1")
+    return client
+
+
+def version(client: MlflowClient, **tags: str) -> str:
+    run = client.create_run(client.get_experiment_by_name("e").experiment_id).info
+    return str(client.create_model_version("m-1", f"{run.artifact_uri}/model", run.run_id, tags=tags).version)
+
+
+@pytest.fixture
+def make(uri: str, tmp_path, monkeypatch):
+    runs = Runs()
+
+    def make(*rules: dict[str, Any], **more: Any) -> tuple[Worker, Runs, Ledger]:
+        ledger = Ledger(tmp_path / "ledger.db")
+        table = Table.model_validate({"on": list(rules), **more})
+        worker = Worker(table, ledger, runs, uri, Metrics(), poll_s=0.0)
+        # One step at a time, by the test.
+        monkeypatch.setattr(worker._thread, "start", lambda: None)
+        worker.begin()
+        return worker, runs, ledger
+
+    return make
+
+
+def test_what_was_there_is_old_and_what_comes_is_found(client, make):
+    version(client)
+    worker, runs, ledger = make(RULE)
+    worker.step()
+    assert runs.made == []
+    new = version(client)
+    worker.step()
+    worker.step()
+    assert runs.parameters == [{"v": new}]
+    ledger.take("d1", Event(kind=CREATED, model="m-1", version=new), 1.0)
+    worker.step()
+    assert ledger.events() == []
+    assert len(runs.made) == 1
+
+
+def test_what_a_new_rule_finds_is_old_too(client, make):
+    make(RULE)
+    missed = version(client)
+    worker, runs, _ = make(RULE, {**RULE, "name": "another"})
+    worker.step()
+    # For the rule that was there it is news, for the other one it is not.
+    assert runs.parameters == [{"v": missed}]
+
+
+def test_a_version_without_the_tag_does_not_stop_the_others(client, make):
+    worker, runs, _ = make({**RULE, "run": {"pipeline": "p", "parameters": {"v": "{tag.place}"}}})
+    version(client)
+    version(client, place="there")
+    worker.step()
+    assert runs.parameters == [{"v": "there"}]
+
+
+def test_an_event_waits_for_a_registry_that_is_away(client, make, monkeypatch):
+    worker, runs, ledger = make(RULE)
+    new = version(client)
+    ledger.take("d1", Event(kind=CREATED, model="m-1", version=new), 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_uri", "http://127.0.0.1:9")
+        worker.step()
+    assert len(ledger.events()) == 1
+    worker._pauses.clear()
+    worker.step()
+    assert ledger.events() == []
+    assert runs.parameters == [{"v": new}]
+
+
+@pytest.mark.usefixtures("client")
+def test_an_event_of_a_version_that_is_gone_is_forgotten(make):
+    worker, runs, ledger = make(RULE)
+    ledger.take("d1", Event(kind=CREATED, model="m-1", version="99"), 1.0)
+    worker.step()
+    assert (ledger.events(), runs.made) == ([], [])
+
+
+def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    worker, runs, _ = make(RULE)
+    first, second = version(client), version(client)
+    runs.refused = {first}
+    worker.step()
+    assert runs.parameters == [{"v": second}]
+    asked: list[str] = []
+    find = runs.find
+    monkeypatch.setattr(runs, "find", lambda name: asked.append(name) or find(name))
+    tries = []
+    # After one second, and then after two more.
+    for clock[0] in (100.5, 101.1, 102.0, 103.2):
+        worker.step()
+        tries.append(len(asked))
+    assert tries == [0, 1, 1, 2]
+    runs.refused = set()
+    clock[0] = 200.0
+    worker.step()
+    assert runs.parameters == [{"v": second}, {"v": first}]
+
+
+def test_a_prompt_set_that_changes_is_a_cause(client, make, tmp_path):
+    def write(count: int) -> None:
+        record = {"source_sha256": "a", "rules_sha256": "b", "held_out_sha256": "c", "count": count}
+        (tmp_path / "prompts").mkdir(exist_ok=True)
+        (tmp_path / "prompts" / "prompt_set.json").write_text(json.dumps({**record, "shards": [], "funnel": []}))
+
+    write(1)
+    run = {"pipeline": "p", "parameters": {"prompts": "{place}"}}
+    watch = {"name": "prompts", "place": str(tmp_path / "prompts"), "run": run}
+    worker, runs, _ = make(RULE, watch=[watch, {**watch, "name": "none", "place": str(tmp_path / "none")}])
+    worker.step()
+    assert runs.made == []
+    write(2)
+    worker.step()
+    worker.step()
+    assert runs.parameters == [{"prompts": str(tmp_path / "prompts")}]
+    (tmp_path / "prompts" / "prompt_set.json").write_text("broken")
+    new = version(client)
+    worker.step()
+    assert runs.parameters[1:] == [{"v": new}]
