@@ -10,6 +10,7 @@ GPU_READY := $(GPU_VENV)/.ready
 GPU_PINS := torch==2.14.1 torchvision==0.29.1 open-clip-torch==3.3.0 timm==1.0.31 ftfy==6.3.1
 RUN ?= runs/demo
 SERVICES ?= runs/services
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo postgres services services-stop test test-long test-eval-gpu bench lint format clean
@@ -48,8 +49,9 @@ services: $(READY) postgres  ## Start MLflow on PostgreSQL with artifacts on S3,
 services-stop: $(READY)  ## End them; their data stays
 	$(BIN)/sidlsg services stop --folder $(SERVICES)
 
-test: $(READY) postgres  ## Run the tests
-	$(BIN)/python -m pytest
+# A file's tests stay together: they share servers and trained networks.
+test: $(READY) postgres  ## Run the tests, two files at a time
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: $(READY) postgres  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long

@@ -59,7 +59,9 @@ def test_a_teachers_folder_is_fetched_without_what_lies_beside(
     path = resolve(place, expected)
     assert path == resolve(f"{place}@sha256:{expected}")
     assert path.is_relative_to(cache)
-    assert {p.suffix for p in path.rglob("*") if p.is_file()} <= {".safetensors", ".json", ".txt"}
+    assert {p.suffix for p in path.rglob("*") if p.is_file()} <= {".safetensors", ".json", ".txt", ".md"}
+    # The card comes too: a student inherits its terms.
+    assert (path / "README.md").read_bytes() == (assets / "tiny-sd" / "README.md").read_bytes()
     assert not (path / "v1-5-pruned.safetensors").exists()
     assert not (path / "logs").exists()
     assert not (path / ".git").exists()
