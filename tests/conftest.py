@@ -7,6 +7,8 @@ import os
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Results that must be bit-identical are so for one thread count only, also after a stage that sets it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,6 @@ from diffusers import UNet2DConditionModel
 
 from services.seaweedfs import SeaweedFS
 
-# Results that must be bit-identical are so for one thread count only.
 torch.set_num_threads(1)
 
 

@@ -11,7 +11,7 @@ from sidlsg.pipelines.sweep import sweep
 from sidlsg.run.request import EvaluateRequest, Request, RunRequest, SweepRequest
 
 ONLY_LOCAL = {"run_dir", "tracking_uri"}
-AS_TEXT = {"protocols", "weights", "teacher_settings"}
+AS_TEXT = {"protocols", "weights", "teacher_settings", "gate_rules"}
 """A pipeline's parameter is a text where a request has a path or several."""
 
 
