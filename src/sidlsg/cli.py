@@ -78,9 +78,11 @@ def main() -> None:
         if not error.format_message():
             sys.exit(2)
         _fail(error.format_message(), getattr(error, "exit_code", 2))
-    # The parser itself turns an interrupt into this return value.
+    # The parser itself turns an interrupt into this return value, and a command's `typer.Exit` into its code.
     if code == INTERRUPTED:
         _fail("interrupted; the same command again goes on from the last checkpoint", INTERRUPTED)
+    if isinstance(code, int) and code:
+        sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -63,7 +63,7 @@ def doctor(
             print(f"removed: {finding.what}")
             continue
         left += 1
-        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else ' with --fix'}")
+        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else '; --fix removes it'}")
     if left:
         raise typer.Exit(1)
     print(f"{name} is in order")

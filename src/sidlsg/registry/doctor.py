@@ -54,15 +54,18 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
         InputError: there is no such model.
     """
     client = connect(tracking_uri)
-    aliases = dict(registered_model(client, name).aliases)
-    versions = pages(client.search_model_versions, filter_string=f"name = '{name}'")
+    registered_model(client, name)
+    # Runs, then claims, then versions: who is at work on a run has its claim still, or its version already.
+    runs = _runs(client, name)
     dead = dead_claims(client, name)
     gone = {claim.experiment_id for claim in dead}
     held = {claim.name for claim in claims_on(client, name) if claim.experiment_id not in gone}
+    versions = _versions(client, name)
+    aliases = dict(registered_model(client, name).aliases)
     found = [
         Finding(
             what=f"a claim whose holder is dead: {claim.name}",
-            advice="it is removed; the next call would take no notice of it",
+            advice="the next call takes no notice of it",
             mend=partial(client.delete_experiment, claim.experiment_id),
         )
         for claim in dead
@@ -70,7 +73,7 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     for version in sorted(versions, key=lambda version: int(version.version)):
         found += _of_version(client, tracking_uri, version, aliases, files)
     found += _doubles(client, versions, aliases)
-    found += _orphans(client, name, versions, held)
+    found += _orphans(client, name, runs, versions, held)
     change = unfinished_change(versions)
     if change is not None and not held:
         found.append(
@@ -97,7 +100,7 @@ def _of_version(
             advice=(
                 f"it is {' and '.join(named)}: roll back or promote another version, then look again"
                 if named
-                else "it is removed; register the student again"
+                else "register the student again after it is removed"
             ),
             mend=None if named else partial(_drop, client, version),
         )
@@ -163,28 +166,46 @@ def _doubles(client: MlflowClient, versions: list[Any], aliases: dict[str, Any])
                 named = str(number) in map(str, aliases.values())
                 yield Finding(
                     what=f"version {number} is the same as version {first}",
-                    advice="an alias names it: promote the other first" if named else "it is removed",
+                    advice="an alias names it: promote the other first" if named else "nobody needs it",
                     mend=None if named else partial(client.delete_model_version, version.name, version.version),
                 )
 
 
-def _orphans(client: MlflowClient, name: str, versions: list[Any], held: set[str]) -> Iterator[Finding]:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage == "deleted":
-        return
+def _orphans(
+    client: MlflowClient, name: str, runs: list[Any], versions: list[Any], held: set[str]
+) -> Iterator[Finding]:
     used = {version.run_id for version in versions}
-    runs = pages(client.search_runs, experiment_ids=[experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
     for run in runs:
         for key, what in ((STUDENT_TAG, "student"), (TEACHER_TAG, "teacher")):
             digest = run.data.tags.get(key)
             if digest is None:
                 continue
+            thing = f"{name}/{what} {digest[:16]}."
             # What followed a training tells of it, with or without a version.
             kept = run.info.run_id in used or TRAINING_TAG in run.data.tags
-            if not kept and not any(f"{name}/{what} {digest[:16]}." in claim for claim in held):
+            if not kept and not any(thing in claim for claim in held):
                 yield Finding(
                     what=f"run {run.info.run_id} of {what} {digest[:16]} belongs to no version",
-                    advice="it is removed (`mlflow gc` frees its files); registering makes a new one",
-                    mend=partial(client.delete_run, run.info.run_id),
+                    advice="registering makes another (`mlflow gc` frees the files of a removed one)",
+                    mend=partial(_remove_run, client, name, run.info.run_id, thing),
                 )
             break
+
+
+def _remove_run(client: MlflowClient, name: str, run_id: str, thing: str) -> None:
+    """Remove a run, unless somebody has begun to use it meanwhile."""
+    at_work = any(thing in claim.name for claim in claims_on(client, name))
+    if at_work or run_id in {version.run_id for version in _versions(client, name)}:
+        raise InputError(f"run {run_id} is in use now; look again when that has ended")
+    client.delete_run(run_id)
+
+
+def _runs(client: MlflowClient, name: str) -> list[Any]:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage == "deleted":
+        return []
+    return pages(client.search_runs, experiment_ids=[experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
+
+
+def _versions(client: MlflowClient, name: str) -> list[Any]:
+    return pages(client.search_model_versions, filter_string=f"name = '{name}'")

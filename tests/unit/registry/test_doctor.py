@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from typer.testing import CliRunner
 
-from sidlsg.cli import app
+from sidlsg.cli import main
 from sidlsg.errors import InputError
 from sidlsg.records import Student
 from sidlsg.registry import claims
@@ -27,17 +27,27 @@ def client(tracking_uri: str) -> MlflowClient:
     return connect(tracking_uri, create=True)
 
 
-def doctor(*given: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["registry", "doctor", *given])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """The program itself, for its exit code."""
+
+    def run(*given: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["sidlsg", "registry", "doctor", *given])
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0), capsys.readouterr().out
+        return 0, capsys.readouterr().out
+
+    return run
 
 
 def artifacts(client: MlflowClient, run_id: str) -> Path:
     return Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
 
 
-def test_a_healthy_model_is_in_order(tracking_uri: str, make_student: Any) -> None:
+def test_a_healthy_model_is_in_order(doctor: Any, tracking_uri: str, make_student: Any) -> None:
     register(make_student(), tracking_uri, "healthy")
     for files in ([], ["--files"]):
         assert doctor("healthy", "--tracking-uri", tracking_uri, *files) == (0, "healthy is in order\n")
@@ -51,7 +61,7 @@ def test_an_unknown_model_is_refused(tracking_uri: str) -> None:
 
 
 def test_a_run_without_a_version_is_removed_but_not_a_trainings(
-    client: MlflowClient, tracking_uri: str, make_student: Any
+    doctor: Any, client: MlflowClient, tracking_uri: str, make_student: Any
 ) -> None:
     register(make_student(), tracking_uri, "orphaned")
     experiment = client.get_experiment_by_name("orphaned").experiment_id
@@ -108,7 +118,7 @@ def test_a_dead_holders_claim_is_removed(
 
 @pytest.mark.parametrize("files", [False, True])
 def test_a_version_without_a_file_is_found(
-    client: MlflowClient, tracking_uri: str, make_student: Any, files: bool
+    doctor: Any, client: MlflowClient, tracking_uri: str, make_student: Any, files: bool
 ) -> None:
     name = f"broken-{files}".lower()
     version = register(make_student(), tracking_uri, name)
@@ -147,3 +157,16 @@ def test_a_second_version_of_one_student_is_removed(client: MlflowClient, tracki
     assert finding.what == "version 2 is the same as version 1"
     client.set_registered_model_alias("doubled", "champion", "2")
     assert [each.mend for each in examine(tracking_uri, "doubled")] == [None]
+
+
+def test_a_run_that_somebody_has_begun_to_use_stays(client: MlflowClient, tracking_uri: str, make_student: Any) -> None:
+    register(make_student(), tracking_uri, "taken-up")
+    folder = make_student(9)
+    experiment = client.get_experiment_by_name("taken-up").experiment_id
+    client.create_run(experiment, tags=run_tags(Student.load(folder)))
+    (finding,) = examine(tracking_uri, "taken-up")
+    version = register(folder, tracking_uri, "taken-up")
+    assert finding.mend is not None
+    with pytest.raises(InputError, match="is in use now"):
+        finding.mend()
+    assert client.get_run(version.run_id).info.lifecycle_stage == "active"
