@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,24 @@ from threading import Barrier
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.connect import connect
-from sidlsg.registry.promote import promote, rollback
+from sidlsg.registry.promote import promote as stage
+from sidlsg.registry.promote import rollback
 from sidlsg.services.stack import Stack
+
+
+def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
+    """The stage, after the gate has left a verdict that passed on the version."""
+    if verdict.passed:
+        client = connect(tracking_uri)
+        with contextlib.suppress(MlflowException):  # there may be no such version
+            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict_sha256", verdict.digest)
+            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict", "passed")
+    return stage(verdict, tracking_uri)
 
 
 @pytest.fixture

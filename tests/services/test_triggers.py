@@ -253,6 +253,10 @@ def test_a_champion_is_copied_and_named_last(
     def promoted(number: int, champion: int | None) -> None:
         digests = {"scorecard_sha256": "s", "rules_sha256": "r"}
         verdict = Verdict(name=name, version=number, champion_version=champion, passed=True, rules=(), **digests)
+        for key, value in {"verdict_sha256": verdict.digest, "verdict": "passed"}.items():
+            MlflowClient(servers.mlflow.address).set_model_version_tag(
+                name, str(number), key, value
+            )  # as the gate does
         promote(verdict, servers.mlflow.address)
 
     def current() -> dict[str, object]:

@@ -11,12 +11,13 @@ from sidlsg.records import ModelVersion, Scorecard, Verdict
 from sidlsg.registry.connect import connect
 from sidlsg.registry.description import RULE
 from sidlsg.registry.explain import explained
+from sidlsg.registry.promote import VERDICT_TAG
 from sidlsg.registry.rules import GateRules
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG
 from sidlsg.registry.versions import require_same_student
 from sidlsg.storage import require_digest, sha256_file
 
-VERDICT_TAG, RULES_TAG = "verdict_sha256", "verdict_rules_sha256"
+RULES_TAG = "verdict_rules_sha256"
 _DIGEST_TAGS = {
     Scorecard.FILE: SCORECARD_TAG,
     Verdict.FILE: VERDICT_TAG,

@@ -16,6 +16,8 @@ from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained, explained_once
 from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, registered_model, require_version
 
+VERDICT_TAG = "verdict_sha256"
+"""The tag of a version with the digest of the gate's last verdict on it."""
 AUDIT_TAG = "change."
 """Begins the tags of a version that say when it became the champion or ceased to be, by whom and why: `change.3.0`."""
 CHANGES_TAG = "changes"
@@ -33,13 +35,15 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     goes on at a time, and the champion is only replaced by a version that was compared with it.
 
     Raises:
-        InputError: there is no such version, another champion came since the verdict, or another change is going on.
+        InputError: there is no such version, the verdict is not the one that the gate left on it, another champion
+            came since, or another change is going on.
     """
     client = connect(tracking_uri)
     name, number = verdict.name, str(verdict.version)
-    require_version(client, name, verdict.version)
+    registered = require_version(client, name, verdict.version)
     if not verdict.passed or alias_version(client, name, CHAMPION) == verdict.version:
         return standing(client, name)
+    _require_recorded(registered, verdict)
     cause = f"promotion of version {number} by verdict {verdict.digest[:16]}"
     with claimed(client, partial(_next_change, client, name), cause) as claim:
         champion = alias_version(client, name, CHAMPION)
@@ -53,6 +57,17 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
         client.set_model_version_tag(name, number, "promoted_by_verdict_sha256", verdict.digest)
         client.set_model_version_tag(name, number, "promoted_at", _now())
         return _move(client, name, verdict.version, claim, f"verdict {verdict.digest}")
+
+
+def _require_recorded(registered: Any, verdict: Verdict) -> None:
+    """A verdict counts where the gate left it: one of another registry, or edited, says nothing of this version."""
+    tags = registered.tags
+    if (tags.get(VERDICT_TAG), tags.get("verdict")) != (verdict.digest, "passed"):
+        raise InputError(
+            f"the verdict given ({verdict.digest[:16]}) is not the one that version {registered.version} of "
+            f"{registered.name!r} has ({tags.get(VERDICT_TAG, 'none')[:16]}, {tags.get('verdict', 'not judged')}); "
+            "run the gate in this registry, and promote by what it writes"
+        )
 
 
 @explained_once

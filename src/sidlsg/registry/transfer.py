@@ -17,14 +17,14 @@ from sidlsg.errors import ContentError, InputError
 from sidlsg.records import ModelVersion, Promotion, Verdict
 from sidlsg.registry.claims import holder
 from sidlsg.registry.connect import check_address, connect, shown
-from sidlsg.registry.evidence import VERDICT_TAG, Evidence, fetch_evidence
+from sidlsg.registry.evidence import Evidence, fetch_evidence
 from sidlsg.registry.explain import explained
 from sidlsg.registry.fetch import fetch_student
 from sidlsg.registry.find import find_version
 from sidlsg.registry.gate import gate
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import CARD
-from sidlsg.registry.promote import promote, standing
+from sidlsg.registry.promote import VERDICT_TAG, promote, standing
 from sidlsg.registry.register import Circumstances, register
 from sidlsg.registry.rules import GateRules
 from sidlsg.registry.upload import stored_digest, upload

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.connect import connect
-from sidlsg.registry.promote import promote, rollback
+from sidlsg.registry.promote import promote as stage
+from sidlsg.registry.promote import rollback
+
+
+def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
+    """The stage, after the gate has left a verdict that passed on the version."""
+    if verdict.passed:
+        client = connect(tracking_uri)
+        with contextlib.suppress(MlflowException):  # there may be no such version
+            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict_sha256", verdict.digest)
+            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict", "passed")
+    return stage(verdict, tracking_uri)
 
 
 @pytest.fixture
@@ -171,3 +185,17 @@ def test_a_rejected_version_is_no_rollbacks_aim(tracking_uri, name):
         with pytest.raises(KeyboardInterrupt):
             promote(verdict(name, 3, 2), tracking_uri)
     assert rollback(tracking_uri, name, "a reason").champion_version == 1
+
+
+def test_a_verdict_that_the_gate_did_not_leave_there_is_refused(tracking_uri, name):
+    promote(verdict(name, 1, None), tracking_uri)
+    client = connect(tracking_uri)
+    with pytest.raises(InputError, match=r"is not the one that version 2 .* has \(none, not judged\)"):
+        stage(verdict(name, 2, 1), tracking_uri)
+    rejected = verdict(name, 2, 1, passed=False)
+    client.set_model_version_tag(name, "2", "verdict_sha256", rejected.digest)
+    client.set_model_version_tag(name, "2", "verdict", "rejected")
+    # Somebody edits the file.
+    with pytest.raises(InputError, match="rejected"):
+        stage(verdict(name, 2, 1), tracking_uri)
+    assert aliases(tracking_uri, name) == {"champion": 1}
