@@ -75,6 +75,11 @@ class Approval:
     def __post_init__(self) -> None:
         if not self.tag or any(not name.strip() for name in self.people):
             raise InputError("an approval needs a tag's name, and people with names")
+        if self.tag != APPROVAL_TAG and not self.tag.startswith(f"{APPROVAL_TAG}."):
+            raise InputError(
+                f"tag {self.tag!r} given for an approval; it must be {APPROVAL_TAG} or begin with {APPROVAL_TAG}., so "
+                "that no tag that a program writes counts as somebody's consent"
+            )
 
     def apply(self, facts: Facts) -> RuleResult:
         """Look at the version's tags."""

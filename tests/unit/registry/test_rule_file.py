@@ -95,6 +95,7 @@ def test_a_recipes_rules_are_printed_to_begin_with(recipe: str, tmp_path: Path) 
         ("[[better]]\nscore = 'x'\n[cost]\nmaximum = 0\nhourly_price = 1", "[cost]: maximum 0"),
         ("[[better]]\nscore = 'x'\n[approval]\npeople = 'ann'", "[approval]: people: "),
         ("[[better]]\nscore = 'x'\n[approval]\npeople = ['']", "people with names"),
+        ("[[better]]\nscore = 'x'\n[approval]\ntag = 'verdict'", "must be approved_by"),
         ("[approval]", "no rule asks for a score"),
         ("", "a gate without rules would let everything through"),
         ("a = [", "not TOML"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
+from sidlsg.errors import InputError
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.versions import pages
@@ -26,9 +29,15 @@ def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> s
         What was done, in words.
 
     Raises:
-        InputError: MLflow refuses the address.
+        InputError: the address is none, or MLflow refuses it.
         StorageError: MLflow does not answer.
     """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise InputError(
+            "the service's address must be http(s)://HOST:PORT, without a user and a password, which MLflow would keep "
+            "and show; deliveries are signed instead"
+        )
     client = connect(tracking_uri)
     events = [WebhookEvent(*_parts(kind)) for kind in table.kinds]
     there = [hook for hook in pages(client.list_webhooks) if hook.name == NAME]
