@@ -50,7 +50,7 @@ def register_teacher(
 def doctor(
     name: Annotated[str, typer.Argument(help="Registered model's name.")],
     tracking_uri: TrackingUri,
-    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody uses.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody uses, end cut records.")] = False,
     files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
 ) -> None:
     """Look for what killed calls left behind, and for versions that are not whole. Exit code 1: something is left."""
@@ -60,10 +60,10 @@ def doctor(
     for finding in examine(tracking_uri, name, files):
         if fix and finding.mend is not None:
             finding.mend()
-            print(f"removed: {finding.what}")
+            print(f"mended: {finding.what}")
             continue
         left += 1
-        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else '; --fix removes it'}")
+        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else '; --fix mends it'}")
     if left:
         raise typer.Exit(1)
     print(f"{name} is in order")

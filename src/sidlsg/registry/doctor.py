@@ -21,10 +21,10 @@ from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.fetch import fetch_student
 from sidlsg.registry.package import CARD, PATH_IN_MODEL
-from sidlsg.registry.promote import unfinished_change
+from sidlsg.registry.promote import finish_record, planned_for, unfinished_change
 from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH
 from sidlsg.registry.teachers import TEACHER_TAG
-from sidlsg.registry.versions import STUDENT_TAG, pages, registered_model
+from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, pages, registered_model
 from sidlsg.track.runs import TRAINING_TAG
 
 
@@ -35,7 +35,7 @@ class Finding:
     what: str
     advice: str
     """What helps."""
-    mend: Callable[[], None] | None = None
+    mend: Callable[[], object] | None = None
     """Does it; None where a person must decide."""
 
 
@@ -76,10 +76,13 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     found += _orphans(client, name, runs, versions, held)
     change = unfinished_change(versions)
     if change is not None and not held:
+        # After the alias moved only the record lacks its end.
+        moved = str(aliases.get(CHAMPION)) in [str(each.version) for each in versions if change in planned_for(each)]
         found.append(
             Finding(
-                what=f"change {change} of the aliases was stopped in the middle",
-                advice="run the same `sidlsg promote` or `sidlsg rollback` again",
+                what=f"change {change} of aliases was stopped {'after' if moved else 'before'} the champion's moved",
+                advice="its record needs an end" if moved else "run the same command again",
+                mend=partial(finish_record, client, name) if moved else None,
             )
         )
     return found

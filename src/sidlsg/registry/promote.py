@@ -41,7 +41,10 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     client = connect(tracking_uri)
     name, number = verdict.name, str(verdict.version)
     registered = require_version(client, name, verdict.version)
-    if not verdict.passed or alias_version(client, name, CHAMPION) == verdict.version:
+    if not verdict.passed:
+        return standing(client, name)
+    if alias_version(client, name, CHAMPION) == verdict.version:
+        finish_record(client, name)
         return standing(client, name)
     _require_recorded(registered, verdict)
     cause = f"promotion of version {number} by verdict {verdict.digest[:16]}"
@@ -82,6 +85,7 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
         raise InputError("no reason is given; say why, for the audit trail")
     registered_model(client, name)
     seen = alias_version(client, name, CHAMPION)
+    finish_record(client, name)
     with claimed(client, partial(_next_change, client, name), f"rollback from version {seen}") as claim:
         champion = alias_version(client, name, CHAMPION)
         if champion != seen:
@@ -93,6 +97,26 @@ def standing(client: MlflowClient, name: str) -> Promotion:
     """How the aliases are, for a call that moves none."""
     champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
     return Promotion(name=name, champion_version=champion, previous_version=previous, changed=False)
+
+
+def finish_record(client: MlflowClient, name: str) -> bool:
+    """Complete the record of a change that was stopped after the champion's alias moved. Returns whether there was one.
+
+    Whoever is in the middle of that change writes the same.
+    """
+    champion = alias_version(client, name, CHAMPION)
+    if champion is None:
+        return False
+    version = require_version(client, name, champion)
+    planned = max(_planned(version), default=(0,))
+    if planned[0] == 0 or planned[0] in _numbers(version, _DONE):
+        return False
+    tag = f"{AUDIT_TAG}{'.'.join(map(str, planned))}"
+    said = f"{_DONE}{version.tags[tag].removeprefix(_PLANNED).strip()}"
+    client.set_model_version_tag(name, str(champion), tag, said)
+    if int(registered_model(client, name).tags.get(CHANGES_TAG, "0")) < planned[0]:
+        client.set_registered_model_tag(name, CHANGES_TAG, str(planned[0]))
+    return True
 
 
 def changes_to(tags: Mapping[str, str]) -> list[int]:
@@ -110,8 +134,18 @@ def unfinished_change(versions: Sequence[Any]) -> int | None:
     return last if stopped else None
 
 
+def planned_for(version: Any) -> list[int]:
+    """The numbers of the changes that were to make a version the champion, and whose record has no end."""
+    return [change[0] for change in _planned(version)]
+
+
 def _audit(versions: Sequence[Any]) -> list[tuple[str, str]]:
     return [(key, said) for version in versions for key, said in version.tags.items() if key.startswith(AUDIT_TAG)]
+
+
+def _numbers(version: Any, begin: str) -> set[int]:
+    """The numbers of the changes of which a version's tags begin so."""
+    return {int(key.removeprefix(AUDIT_TAG).split(".")[0]) for key, said in _audit([version]) if said.startswith(begin)}
 
 
 def _before(client: MlflowClient, name: str) -> int:

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.connect import connect
+from sidlsg.registry.doctor import examine
 from sidlsg.registry.promote import promote as stage
 from sidlsg.registry.promote import rollback
 
@@ -199,3 +200,34 @@ def test_a_verdict_that_the_gate_did_not_leave_there_is_refused(tracking_uri, na
     with pytest.raises(InputError, match="rejected"):
         stage(verdict(name, 2, 1), tracking_uri)
     assert aliases(tracking_uri, name) == {"champion": 1}
+
+
+@pytest.mark.parametrize("again", ["promote", "rollback", "doctor"])
+def test_a_change_that_was_stopped_after_the_alias_moved_gets_its_record(tracking_uri, name, monkeypatch, again):
+    promote(verdict(name, 1, None), tracking_uri)
+    original = MlflowClient.set_model_version_tag
+
+    def killed_at_the_end(self, model, version, key, value):
+        if value.startswith("champion instead of 1"):
+            raise KeyboardInterrupt
+        original(self, model, version, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_model_version_tag", killed_at_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            promote(verdict(name, 2, 1), tracking_uri)
+    client = connect(tracking_uri)
+    assert client.get_model_version(name, "2").tags["change.2.0"].startswith("to be champion")
+    assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
+    if again == "promote":
+        assert not promote(verdict(name, 2, 1), tracking_uri).changed
+    elif again == "rollback":
+        assert rollback(tracking_uri, name, "a reason").champion_version == 1
+    else:
+        (finding,) = examine(tracking_uri, name)
+        assert "stopped after the champion's moved" in finding.what
+        finding.mend()
+        assert examine(tracking_uri, name) == []
+    assert client.get_model_version(name, "2").tags["change.2.0"].startswith("champion instead of 1")
+    changes = client.get_registered_model(name).tags["changes"]
+    assert changes == ("3" if again == "rollback" else "2")
