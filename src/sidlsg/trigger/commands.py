@@ -20,6 +20,10 @@ ServiceAccount = Annotated[
 ]
 
 
+FIRST_S = 10.0
+"""Seconds that a server may be away at first: a wrong address should not look like patience."""
+
+
 def submit(
     host: Host,
     pipeline: Annotated[
@@ -52,7 +56,7 @@ def submit(
     from sidlsg.trigger.compiled import get_compiled
     from sidlsg.trigger.connection import Connection
     from sidlsg.trigger.runs import Kubeflow
-    from sidlsg.trigger.server import Server
+    from sidlsg.trigger.server import Patience, Server
     from sidlsg.trigger.submit import preview, run_name
     from sidlsg.trigger.submit import submit as start
     from sidlsg.trigger.watch import watch
@@ -64,6 +68,7 @@ def submit(
     )
     compiled = get_compiled(pipeline)
     parameters = compiled.parsed(set_)
+    Server(connection, Patience(total=FIRST_S)).reach()
     runs = Kubeflow(Server(connection), experiment)
     name = name or run_name(compiled, parameters)
     if dry_run:
@@ -88,12 +93,13 @@ def schedule(
     from sidlsg.trigger.connection import Connection
     from sidlsg.trigger.schedule import difference, synchronise
     from sidlsg.trigger.schedule_file import read_schedules
-    from sidlsg.trigger.server import Server
+    from sidlsg.trigger.server import Patience, Server
 
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
     )
     declared = read_schedules(file)
+    Server(connection, Patience(total=FIRST_S)).reach()
     server = Server(connection)
     changes = difference(server, declared)
     for change in changes:

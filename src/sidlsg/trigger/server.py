@@ -54,6 +54,14 @@ class Server:
         self.health = api.HealthzServiceApi(client)
         self._patience = patience or Patience()
 
+    def reach(self) -> None:
+        """Make sure that the server answers.
+
+        Raises:
+            StorageError: it does not.
+        """
+        self.ask("answer", self.health.healthz_service_get_healthz)
+
     def ask(self, what: str, attempt: Callable[[], T], *, conflicts: bool = False) -> T:
         """Do something that may be repeated, until it works.
 

@@ -20,7 +20,7 @@ create table if not exists deliveries (id text primary key, seen real not null) 
 create table if not exists events (number integer primary key autoincrement, event text not null);
 create table if not exists causes (
     name text primary key, rule text not null, what text not null, action text not null,
-    made real not null, state text not null, result text not null default ''
+    made real not null, state text not null, result text not null default '', tries integer not null default 0
 ) without rowid;
 create table if not exists facts (name text primary key, value text not null) without rowid;
 """
@@ -100,6 +100,13 @@ class Ledger:
             (Cause(name=name, rule=rule, what=what, action=json.loads(action)), state, result, made)
             for name, rule, what, action, state, result, made in rows
         ]
+
+    def failed(self, name: str, why: str) -> None:
+        """Note why nothing came of a cause yet."""
+        with closing(self._open()) as database, database:
+            database.execute(
+                "update causes set result = ?, tries = tries + 1 where name = ? and state = ?", (why, name, WANTED)
+            )
 
     def done(self, name: str, result: str) -> None:
         """Store what came of a cause; a later result does not replace it."""

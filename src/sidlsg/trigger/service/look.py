@@ -14,7 +14,7 @@ from sidlsg.records import PromptSet
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.promote import changes_to
-from sidlsg.registry.versions import CHAMPION, pages
+from sidlsg.registry.versions import CHAMPION, alias_version, pages
 from sidlsg.store import open_store
 from sidlsg.trigger.service.event import Event
 from sidlsg.trigger.service.ledger import Cause
@@ -36,6 +36,10 @@ def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
+        return []
+    if event.alias and alias_version(client, event.model, event.alias) != int(event.version):
+        # It moved on, or was never there: a signature says who told, not that it is so.
+        log("left alone", happened=str(event), why="the alias does not point to that version now")
         return []
     return _asked(event, version, table)
 

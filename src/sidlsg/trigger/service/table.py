@@ -81,6 +81,12 @@ class Copy(Strict):
     to: str = Field(min_length=1)
     """A folder or an `s3://` prefix that serving reads."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Copy:
+        if "://" in self.to and not self.to.startswith("s3://"):
+            raise ValueError(f"'to' is {self.to!r}; give a folder or s3://BUCKET/PREFIX")
+        return self
+
 
 class Rule(Strict):
     """Which events of versions ask for what."""

@@ -156,8 +156,9 @@ class Worker:
             return
         try:
             result = self._run(cause) if kind == "run" else self._copy(cause.action["copy"])
-        except SidlsgError:
+        except SidlsgError as error:
             self._metrics.actions.labels(kind=kind, result="failed").inc()
+            self._ledger.failed(cause.name, str(error))
             raise
         self._ledger.done(cause.name, result)
         self._metrics.actions.labels(kind=kind, result="done").inc()

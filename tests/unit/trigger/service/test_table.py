@@ -90,6 +90,7 @@ def test_a_tag_that_a_parameter_needs_and_the_version_lacks_is_named(read):
         ("", "there is no rule"),
         (RULE, "either 'run' or 'copy'"),
         (RULE + RUN + '[on.copy]\nto = "x"\n', "either 'run' or 'copy'"),
+        (RULE + '[on.copy]\nto = "ftp://x"\n', "'to' is 'ftp://x'"),
         (RULE + "wrong = 1\n" + RUN, "wrong: Extra"),
         (RULE + 'alias = "x"\n' + RUN, "'alias' belongs"),
         (RULE + 'tag = "x"\n' + RUN, "'tag' belongs"),

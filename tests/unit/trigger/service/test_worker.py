@@ -12,7 +12,7 @@ from sidlsg.errors import StorageError
 from sidlsg.registry.connect import connect
 from sidlsg.trigger.interface import RunState
 from sidlsg.trigger.service import worker as module
-from sidlsg.trigger.service.event import CREATED, Event
+from sidlsg.trigger.service.event import ALIAS, CREATED, Event
 from sidlsg.trigger.service.ledger import Ledger
 from sidlsg.trigger.service.metrics import Metrics
 from sidlsg.trigger.service.table import Table
@@ -136,7 +136,7 @@ def test_an_event_of_a_version_that_is_gone_is_forgotten(make):
 def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    worker, runs, _ = make(RULE)
+    worker, runs, ledger = make(RULE)
     first, second = version(client), version(client)
     runs.refused = {first}
     worker.step()
@@ -150,6 +150,8 @@ def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make,
         worker.step()
         tries.append(len(asked))
     assert tries == [0, 1, 1, 2]
+    waiting = [result for cause, state, result, _ in ledger.causes() if state == "wanted"]
+    assert waiting == ["the server does not answer"]
     runs.refused = set()
     clock[0] = 200.0
     worker.step()
@@ -176,3 +178,14 @@ def test_a_prompt_set_that_changes_is_a_cause(client, make, tmp_path):
     new = version(client)
     worker.step()
     assert runs.parameters[1:] == [{"v": new}]
+
+
+def test_an_alias_that_is_not_there_is_no_cause(client, make):
+    rule = {"name": "c", "event": ALIAS, "alias": "candidate", "run": RULE["run"]}
+    worker, runs, ledger = make(rule)
+    first, second = version(client), version(client)
+    client.set_registered_model_alias("m-1", "candidate", second)
+    for delivery, number in enumerate((first, second)):
+        ledger.take(str(delivery), Event(kind=ALIAS, model="m-1", version=number, alias="candidate"), 1.0)
+    worker.step()
+    assert runs.parameters == [{"v": second}]
