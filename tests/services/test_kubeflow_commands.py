@@ -144,7 +144,7 @@ def test_a_wrong_token_is_refused_and_not_shown(sidlsg: Run, kfp: KfpServer, mon
     for options in ([], ["--token-env", "KFP_TOKEN"]):
         code, out, err = sidlsg(*submit(kfp.host, *options))
         assert code == 2
-        assert "refused to list runs (HTTP 401: unauthenticated); give a token that may" in err
+        assert "refused to answer (HTTP 401: unauthenticated); give a token that may" in err
         assert "secret" not in out + err
     assert kfp.runs == []
 
@@ -181,7 +181,7 @@ def test_no_server_is_told(sidlsg: Run, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sidlsg.trigger.server.Patience", partial(Patience, total=0.5))
     code, _, err = sidlsg(*submit("http://127.0.0.1:1"))
     assert code == 1
-    assert "Kubeflow Pipelines at 127.0.0.1:1 did not list runs (NewConnectionError)" in err
+    assert "Kubeflow Pipelines at 127.0.0.1:1 did not answer (NewConnectionError)" in err
 
 
 @pytest.mark.parametrize("pipeline", ["distil_and_evaluate", "sweep", "evaluate_only"])
