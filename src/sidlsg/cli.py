@@ -35,6 +35,7 @@ from sidlsg.options import (
     recipe_changes,
     rejection,
 )
+from sidlsg.pipeline_run import headed, say
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
@@ -89,7 +90,8 @@ def _fail(message: str, code: int) -> None:
     process = _process()
     # What all processes that train together do together, the leading one says.
     if not process or code not in (AlarmError.exit_code, StoppedError.exit_code):
-        print(f"{f'process {process}: ' if process else ''}error: {' '.join(message.split())}", file=sys.stderr)
+        line = f"{f'process {process}: ' if process else ''}error: {' '.join(message.split())}"
+        print(headed(line), file=sys.stderr)
     sys.exit(code)
 
 
@@ -216,7 +218,7 @@ def encode(
     from sidlsg.encode.stage import encode as stage
     from sidlsg.teacher.source import teacher_folder
 
-    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, print)
+    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, say)
     written = len(record.shards)
     print(f"{f'{written:,}' if written else 'no'} shard{'' if written == 1 else 's'} in {output}")
 
@@ -276,9 +278,9 @@ def distil(
         experiment=experiment,
     )
     folder = teacher_folder(teacher, layout=teacher_layout)
-    student = stage(prompts, folder, output, values, seed, checkpoints, print, extras)
+    student = stage(prompts, folder, output, values, seed, checkpoints, say, extras)
     if not _process():
-        print(f"student of {student.images_seen:,} images in {output}")
+        say(f"student of {student.images_seen:,} images in {output}")
 
 
 @app.command()
