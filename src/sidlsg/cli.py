@@ -155,8 +155,15 @@ def run(
         float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
     ] = 0.0,
     hourly_price: Annotated[
-        float, typer.Option(min=0, help="Of the machine, for the costs in the report and on the version.")
+        float,
+        typer.Option(
+            min=0, help="Of a stage that --prices does not name, for the costs in the report and on the version."
+        ),
     ] = 0.0,
+    prices: Annotated[
+        str,
+        typer.Option(metavar="JSON", help='Prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}.'),
+    ] = "{}",
     protocol: Protocols = [],  # noqa: B006
     weights: Weights = None,
     teacher_setting: TeacherSettings = [],  # noqa: B006
@@ -188,6 +195,7 @@ def run(
         tracking_uri=tracking_uri,
         embeddings_gb=embeddings_gb,
         hourly_price=hourly_price,
+        prices=prices,
         protocols=tuple(protocol),
         weights=weights,
         teacher_settings=tuple(teacher_setting),

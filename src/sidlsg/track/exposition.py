@@ -1,4 +1,4 @@
-"""Where a training's metrics go: served to Prometheus on a port, pushed to a Pushgateway, or both; by default nowhere."""
+"""Where a training's metrics go: served to Prometheus on a port, pushed to a Pushgateway, or both; by default off."""
 
 from __future__ import annotations
 

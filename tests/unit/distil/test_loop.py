@@ -223,6 +223,10 @@ class Diary:
         self.rows: list[dict[str, float]] = []
         self.pictures: list[int] = []
         self.scores: list[dict[str, float]] = []
+        self.iterations: list[int] = []
+
+    def iterated(self, images_seen: int) -> None:
+        self.iterations.append(images_seen)
 
     def logged(self, row: dict[str, float]) -> None:
         self.rows.append(row)
@@ -239,6 +243,7 @@ def test_observers_are_told(start: Callable[..., tuple[TrainingState, Run]]) -> 
     diary = Diary()
     state, run = start("a", observers=[diary], evaluation=Falling())
     train(replace(RECIPE, evaluate_every=40), state, run)
+    assert diary.iterations == list(range(2, 82, 2))
     assert diary.rows == state.log
     assert diary.pictures == [0, 20, 80]
     assert diary.scores == state.evaluations
