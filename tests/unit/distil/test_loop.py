@@ -250,6 +250,31 @@ def test_observers_are_told(start: Callable[..., tuple[TrainingState, Run]]) -> 
     assert all(row["images_per_second"] > 0 for row in diary.rows)
 
 
+def test_metrics_read_nothing_from_the_device(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+    """On a GPU each read makes the host wait; what the metrics take has been read for the log already."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from sidlsg.track.metrics import TrainingMetrics
+
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func is torch.ops.aten._local_scalar_dense.default
+            return func(*args, **(kwargs or {}))
+
+    def reads(name: str, **more: Any) -> int:
+        state, run = start(name, **more)
+        with Reads() as mode:
+            train(replace(RECIPE, iterations=6, log_every=2), state, replace(run, grids=None))
+        return mode.count
+
+    metrics = TrainingMetrics("test", 2)
+    assert reads("a", observers=[metrics]) == reads("b")
+    own = {"run": metrics.run, "recipe": "test"}
+    assert metrics.registry.get_sample_value("sidlsg_training_images_total", own) == 12
+
+
 def test_learning_rates() -> None:
     cosine = replace(RECIPE, warmup=4, lr_floor=0.1)
     assert [learning_rate_factor(cosine, i) for i in (0, 1, 3)] == [0.25, 0.5, 1.0]
