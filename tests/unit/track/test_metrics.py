@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sidlsg.recipes.recipe import get_recipe
 from sidlsg.track.exposition import Destinations
-from sidlsg.track.metrics import LABELS, Exposed, TrainingMetrics
+from sidlsg.track.metrics import LABELS, Exposed, TrainingMetrics, exposed
 from sidlsg.trigger.service.metrics import Metrics
 from unit.track.gateway import Gateway
 
@@ -71,6 +72,14 @@ def test_a_group_is_one_training_of_one_run(metrics: TrainingMetrics) -> None:
         assert path == "/metrics/job/sidlsg-training/run/run-7/training/tiny-0123"
         assert 'mlflow_run="abc",recipe="tiny",run="run-7",training="tiny-0123"} 1.0' in gateway.groups[path]
         assert 'sidlsg_training_active{recipe="tiny",run="run-7"} 0.0' in gateway.groups[path]
+
+
+def test_by_default_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SIDLSG_METRICS_PORT", "SIDLSG_PUSHGATEWAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sidlsg.track.metrics.TrainingMetrics", None)
+    with exposed(get_recipe("tiny"), print) as found:
+        assert found is None
 
 
 def families(registry: CollectorRegistry) -> set[tuple[str, frozenset[str]]]:

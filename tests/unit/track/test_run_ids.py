@@ -24,7 +24,7 @@ from sidlsg.run.lines import say
 from unit.track.gateway import Gateway
 
 RUN = "0a1b2c3d-0000-4000-8000-000000000007"
-CHANGES = '{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 0, "log_every": 1, "evaluate_every": 0}'
+CHANGES = '{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 0, "log_every": 1, "evaluate_every": 0, "on_alarm": "off"}'
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +102,6 @@ def test_log_metrics_and_mlflow_name_the_same_run(
     version = register(tmp_path / "student", tracking_uri, "ids", Circumstances(pipeline_run=pipeline_run()))
     assert version.run_id == run.info.run_id
     assert client.get_model_version("ids", str(version.version)).tags["pipeline_run"] == RUN
-
-
-def test_without_the_variables_there_is_neither(
-    train, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("SIDLSG_PIPELINE_RUN", "SIDLSG_METRICS_PORT", "SIDLSG_PUSHGATEWAY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sidlsg.track.metrics.TrainingMetrics", None)
-    train("no-ids")
-    (run,) = client.search_runs([client.get_experiment_by_name("no-ids").experiment_id])
-    assert "pipeline_run" not in run.data.tags
-    assert "run=" not in capsys.readouterr().out
 
 
 def test_a_port_that_is_taken_ends_it_before_the_teacher_is_loaded(
