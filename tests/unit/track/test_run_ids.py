@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import urllib.request
@@ -24,7 +25,12 @@ from sidlsg.run.lines import say
 from unit.track.gateway import Gateway
 
 RUN = "0a1b2c3d-0000-4000-8000-000000000007"
-CHANGES = '{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 0, "log_every": 1, "evaluate_every": 0, "on_alarm": "off"}'
+CHANGES = json.dumps(
+    {
+        **{"iterations": 2, "batch": 4, "micro_batch": 4, "log_every": 1},
+        **{"grids": 0, "evaluate_every": 0, "on_alarm": "off"},
+    }
+)
 
 
 @pytest.fixture(scope="module")
