@@ -55,8 +55,13 @@ def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path)
             workflow.script("Upload a version, start a run, and wait for the verdict"),
             checkout,
             **common,
-            KF_PIPELINES_ENDPOINT=server.host, TRACKING_URI=store, GITHUB_RUN_ID="77",
-            RECIPE="tiny", MODEL_NAME="sd15", SEED="3", PRICES='{"distil": 12.5}',
+            KF_PIPELINES_ENDPOINT=server.host,
+            TRACKING_URI=store,
+            GITHUB_RUN_ID="77",
+            RECIPE="tiny",
+            MODEL_NAME="sd15",
+            SEED="3",
+            PRICES='{"distil": 12.5}',
             GITHUB_STEP_SUMMARY=str(checkout / "page.md"),
         )
         assert done.returncode == 3, done.stderr
@@ -105,8 +110,12 @@ def test_an_image_has_its_name_its_commits_time_and_a_base_by_digest(commit: Pat
     done = run(
         WORKFLOWS["images"].script("Name, labels and base"),
         commit,
-        NAME=name, REGISTRY="GHCR.io", GITHUB_REPOSITORY_OWNER="Some-One", GITHUB_OUTPUT=str(output),
-        PYTHON_BASE=python, CUDA_BASE=f"cuda@{DIGEST}",
+        NAME=name,
+        REGISTRY="GHCR.io",
+        GITHUB_REPOSITORY_OWNER="Some-One",
+        GITHUB_OUTPUT=str(output),
+        PYTHON_BASE=python,
+        CUDA_BASE=f"cuda@{DIGEST}",
     )
     if name == "mlflow":
         assert done.returncode == 1

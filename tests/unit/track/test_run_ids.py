@@ -27,8 +27,13 @@ from unit.track.gateway import Gateway
 RUN = "0a1b2c3d-0000-4000-8000-000000000007"
 CHANGES = json.dumps(
     {
-        "iterations": 2, "batch": 4, "micro_batch": 4, "log_every": 1,
-        "grids": 0, "evaluate_every": 0, "on_alarm": "off",
+        "iterations": 2,
+        "batch": 4,
+        "micro_batch": 4,
+        "log_every": 1,
+        "grids": 0,
+        "evaluate_every": 0,
+        "on_alarm": "off",
     }
 )
 
