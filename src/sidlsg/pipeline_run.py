@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-RUN_VARIABLE = "SIDLSG_PIPELINE_RUN"
-"""Says in a pipeline's container which run of Kubeflow Pipelines it belongs to."""
+from sidlsg.package import RUN_VARIABLE
+
 RUN_TAG = "pipeline_run"
 """The tag with that id, on a run and on a version in MLflow."""
 HEAD = re.compile(r"run=\S+ ")

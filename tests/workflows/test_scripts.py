@@ -40,8 +40,9 @@ def run(script: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path) -> None:
     workflow, store = WORKFLOWS["retrain"], f"sqlite:///{checkout}/mlflow.db"
     client = connect(store, create=True)
-    common = {"SIDLSG_IMAGE": f"registry.example.com/sidlsg@{DIGEST}", "NAMESPACE": "", "KFP_TOKEN": "secret-token"}
-    common["TRACKING_URI"] = store
+    images = "".join(f'{name} = "r.example.com/sidlsg-{name}@{DIGEST}"\n' for name in ("curate", "train", "evaluate"))
+    (checkout / "cluster.toml").write_text(f"[images]\n{images}")
+    common = {"PROFILE": "cluster.toml", "NAMESPACE": "", "KFP_TOKEN": "secret-token", "TRACKING_URI": store}
     compiled = run(workflow.script("Compile the pipeline"), checkout, **common)
     assert compiled.returncode == 0, compiled.stderr
     with KfpServer(token="secret-token") as server:
@@ -76,12 +77,12 @@ def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path)
     assert "secret-token" not in page + done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("missing", ["SIDLSG_IMAGE", "TRACKING_URI"])
+@pytest.mark.parametrize("missing", ["PROFILE", "TRACKING_URI"])
 def test_retraining_without_what_it_needs_says_what_to_set(checkout: Path, missing: str) -> None:
-    given = {"SIDLSG_IMAGE": f"r/sidlsg@{DIGEST}", "TRACKING_URI": "http://mlflow:5000", missing: ""}
+    given = {"PROFILE": "cluster.toml", "TRACKING_URI": "http://mlflow:5000", missing: ""}
     done = run(WORKFLOWS["retrain"].script("Compile the pipeline"), checkout, **given)
     assert done.returncode == 1
-    name = {"TRACKING_URI": "SIDLSG_MLFLOW"}.get(missing, missing)
+    name = {"TRACKING_URI": "SIDLSG_MLFLOW", "PROFILE": "SIDLSG_PROFILE"}[missing]
     assert f"set the variable {name}" in done.stdout
 
 
@@ -131,7 +132,7 @@ def test_an_image_has_its_name_its_commits_time_and_a_base_by_digest(commit: Pat
 
 def test_the_images_digests_reach_the_pipelines(checkout: Path) -> None:
     workflow = WORKFLOWS["images"]
-    images = {name: f"r/sidlsg-{name}@{DIGEST}" for name in ("train", "curate")}
+    images = {name: f"r/sidlsg-{name}@{DIGEST}" for name in ("train", "curate", "evaluate")}
     for name, image in images.items():
         assert run(workflow.script("Write the digest down"), checkout, NAME=name, IMAGE=image).returncode == 0
     assert run(workflow.script("One file"), checkout).returncode == 0
@@ -144,8 +145,8 @@ def test_the_images_digests_reach_the_pipelines(checkout: Path) -> None:
     done = run(re.sub(r"for pipeline in .*; do", "for pipeline in evaluate_only; do", every), checkout)
     assert done.returncode == 0, done.stderr
     compiled = (checkout / "release" / "evaluate_only.yaml").read_text()
-    assert set(re.findall(r"^ +image: (.*)$", compiled, re.MULTILINE)) == {images["train"]}
+    assert set(re.findall(r"^ +image: (.*)$", compiled, re.MULTILINE)) == {images["evaluate"]}
     sums = WORKFLOWS["release"].script("Digests of all files")
     assert run(sums, checkout / "release").returncode == 0
     names = [line.split()[1] for line in (checkout / "release" / "SHA256SUMS").read_text().splitlines()]
-    assert names == ["evaluate_only.yaml", "images.json"]
+    assert names == ["evaluate_only.yaml", "images.json", "images.toml"]
