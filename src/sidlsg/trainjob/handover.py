@@ -33,21 +33,15 @@ class Handover:
         self.place = place
         self.store = open_store(place, create)
 
-    def stage(self, parcel: Parcel, report: Callable[[str], None]) -> str:
-        """Put inputs where nodes fetch them, the order last.
-
-        Returns:
-            The order's digest, which nodes are told.
-        """
-        self.store.delete([Order.FILE])
+    def stage(self, parcel: Parcel, report: Callable[[str], None]) -> None:
+        """Put inputs where nodes fetch them, the order last; a student of an earlier attempt counts no more."""
+        self.store.delete([Order.FILE, DIGESTS])
         digests = {ref.path: ref.sha256 for ref in parcel.order.inputs}
         size = sum(path.stat().st_size for path in parcel.files.values())
         report(f"{len(digests)} files of {size / 1e6:,.1f} MB go to {self.place}")
         for name, path in parcel.files.items():
             self.store.put(f"{INPUTS}/{name}", path, digests[name])
-        text = parcel.order.to_json().encode()
-        self.store.write(Order.FILE, text)
-        return sha256_bytes(text)
+        self.store.write(Order.FILE, parcel.order.to_json().encode())
 
     def order(self, sha256: str) -> Order:
         """What is to be done.
