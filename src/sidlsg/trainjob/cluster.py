@@ -109,13 +109,16 @@ class Cluster:
         """
         what = f"read TrainJob {name}"
         try:
-            return self._call(what, lambda **how: self._objects.get_namespaced_custom_object(*self._place, name, **how))
+            found: Object = self._call(
+                what, lambda **how: self._objects.get_namespaced_custom_object(*self._place, name, **how)
+            )
+            return found
         except self._refused as error:
             if error.status == 404:
                 return None
             raise meaning(error, what, self.namespace) from error
 
-    def list(self, label: str, value: str) -> list[Object]:
+    def labelled(self, label: str, value: str) -> list[Object]:
         """Jobs by a label.
 
         Raises:

@@ -149,7 +149,7 @@ class _Launch:
     def _refuse_another(self, own: Object | None = None) -> None:
         """Keep two jobs from writing the same checkpoints. Of two that start at one time, the later one gives up."""
         label = self.wanted["metadata"]["labels"][TRAINING]
-        for job in self.cluster.list(TRAINING, label):
+        for job in self.cluster.labelled(TRAINING, label):
             other = job["metadata"]["name"]
             if other == self.name or has_ended(job) or job["metadata"].get("deletionTimestamp"):
                 continue

@@ -119,9 +119,7 @@ def pack(
         states.verify(embeddings)
         files |= _record_files(EMBEDDINGS, embeddings, states)
     if tracking_uri and not tracking_uri.startswith(("http://", "https://")):
-        raise InputError(
-            f"MLflow is given as {tracking_uri}, which other nodes cannot reach; give http(s)://HOST, or none"
-        )
+        raise InputError(f"MLflow is {tracking_uri}, which other nodes cannot reach; give http(s)://HOST, or none")
     recipe_with_changes(recipe, changes)
     places = {
         "teacher": _handed("teacher", teacher, teacher_sha256, files),

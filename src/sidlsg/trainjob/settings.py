@@ -37,7 +37,7 @@ class NodeSettings:
     gpu_resource: str = "nvidia.com/gpu"
     """What the cluster calls a GPU."""
     shm: str = "8Gi"
-    """Memory of a node behind `/dev/shm`, through which processes of one machine talk; empty for the container's own."""
+    """Memory of a node behind `/dev/shm`, through which its processes talk; empty for the container's own."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """As Kubernetes has them."""
