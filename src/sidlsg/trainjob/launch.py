@@ -131,10 +131,8 @@ class _Launch:
 
     def _created(self) -> Object:
         job = self.cluster.create(self.wanted)
-        what = (
-            f"{self.nodes.nodes} × {self.nodes.gpus_per_node or 'no'} GPU{'' if self.nodes.gpus_per_node == 1 else 's'}"
-        )
-        self.report(f"TrainJob {self.name} in namespace {self.cluster.namespace}: {what}")
+        gpus = f"{self.nodes.gpus_per_node} GPUs each" if self.nodes.gpus_per_node else "no GPU"
+        self.report(f"TrainJob {self.name} in namespace {self.cluster.namespace}: {self.nodes.nodes} nodes, {gpus}")
         self._refuse_another(job)
         return job
 

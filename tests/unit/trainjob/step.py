@@ -1,0 +1,22 @@
+"""The step as a process of its own, to be asked to end, or killed: `step.py STUDENT FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from sidlsg.errors import SidlsgError
+from sidlsg.trainjob.cluster import Cluster
+from unit.trainjob.asked import QUICK, SHORT, Launch, make_nodes, make_parcel
+
+student, folder = map(Path, sys.argv[1:])
+launch = Launch(
+    make_parcel(student, folder), folder, Cluster(patience=SHORT), make_nodes(folder), replace(QUICK, gone=60)
+)
+launch.said = type("Printed", (list,), {"append": staticmethod(lambda line: print(line, flush=True))})()
+try:
+    launch.do()
+except SidlsgError as error:
+    print(f"error: {error}", flush=True)
+    sys.exit(error.exit_code)
