@@ -51,6 +51,10 @@ class Api(KubernetesEmulator):
         self.logs: dict[str, list[str]] = {}
         self.ever: list[dict[str, Any]] = []
         """Every job that was made, as it was asked for."""
+        self.controller: Step | None = None
+        """Acts each time that somebody reads the job, when the script is at its end."""
+        self.deleting: Callable[[Api], bool] = Api._gone
+        """Whether what a deleted job has is gone, when somebody looks."""
         self.slow_to_go = 1
         """How often a deleted job is still there when somebody looks."""
         self._stamp = itertools.count(1)
@@ -135,11 +139,16 @@ class Api(KubernetesEmulator):
         if job is None:
             return
         if job["metadata"].get("deletionTimestamp"):
-            self.slow_to_go -= 1
-            if self.slow_to_go < 0:
+            if self.deleting(self):
                 self.vanish(name)
         elif self.script:
             self.script.pop(0)(self)
+        elif self.controller is not None:
+            self.controller(self)
+
+    def _gone(self) -> bool:
+        self.slow_to_go -= 1
+        return self.slow_to_go < 0
 
     def vanish(self, name: str) -> None:
         """The job and its pods are gone."""
@@ -207,7 +216,7 @@ class Api(KubernetesEmulator):
         return "".join(f"{line}\n" for line in lines).encode()
 
     async def _list(self, request: Request) -> dict[str, Any]:
-        found = [each for each in self.all_of(request.resource)]
+        found = self.all_of(request.resource)
         for selector in filter(None, request.params.get("labelSelector", "").split(",")):
             key, _, value = selector.partition("=")
             found = [each for each in found if each["metadata"].get("labels", {}).get(key) == value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Launch:
     nodes: Nodes
     pace: Pace = QUICK
     said: list[str] = field(default_factory=list)
+    loud: bool = False
+    """Whether what is said is printed, too."""
 
     @property
     def output(self) -> Path:
@@ -57,7 +60,13 @@ class Launch:
         return Path(self.nodes.handover)
 
     def do(self) -> Student:
-        return distil_on_nodes(self.parcel, self.output, self.nodes, self.said.append, self.cluster, self.pace)
+        return distil_on_nodes(self.parcel, self.output, self.nodes, self.tell, self.cluster, self.pace)
+
+    def tell(self, line: str) -> None:
+        self.said.append(line)
+        if self.loud:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
     def left(self) -> list[Path]:
         """What lies in the handover."""

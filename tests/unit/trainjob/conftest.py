@@ -32,6 +32,7 @@ def api(running_api: RunningApi) -> Api:
 @pytest.fixture
 def cluster(running_api: RunningApi) -> Cluster:
     """A client of it, with little patience."""
+    assert running_api.kubeconfig.exists()
     return Cluster(patience=SHORT)
 
 

@@ -11,12 +11,10 @@ from sidlsg.trainjob.cluster import Cluster
 from unit.trainjob.asked import QUICK, SHORT, Launch, make_nodes, make_parcel
 
 student, folder = map(Path, sys.argv[1:])
-launch = Launch(
-    make_parcel(student, folder), folder, Cluster(patience=SHORT), make_nodes(folder), replace(QUICK, gone=60)
-)
-launch.said = type("Printed", (list,), {"append": staticmethod(lambda line: print(line, flush=True))})()
+pace, parcel = replace(QUICK, gone=60), make_parcel(student, folder)
+launch = Launch(parcel, folder, Cluster(patience=SHORT), make_nodes(folder), pace, loud=True)
 try:
     launch.do()
 except SidlsgError as error:
-    print(f"error: {error}", flush=True)
+    launch.tell(f"error: {error}")
     sys.exit(error.exit_code)

@@ -77,7 +77,7 @@ def test_a_slow_queue_is_told_and_not_counted_as_running(launch: Launch, api: Ap
 def test_a_queue_that_never_lets_it_in_is_given_up(launch: Launch, api: Api) -> None:
     api.script = [queued]
     launch.pace = replace(QUICK, queued=0.2)
-    with pytest.raises(SidlsgError, match="waited in its queue.*queue_minutes"):
+    with pytest.raises(SidlsgError, match=r"waited in its queue.*queue_minutes"):
         launch.do()
     assert api.left() == launch.left() == []
 
