@@ -72,11 +72,18 @@ class LocalTrainer:
             shutil.rmtree(machine / "cache", ignore_errors=True)
             machine.mkdir(parents=True, exist_ok=True)
             environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIDLSG_"))},
-                **{"PET_NNODES": str(trainer["numNodes"]), "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"])},
-                **{"PET_NODE_RANK": str(node), "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)},
-                **{"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "SIDLSG_CACHE": str(machine / "cache")},
-                **self._environment(trainer["env"]),
+                name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SIDLSG_"))
+            }
+            environment |= self._environment(trainer["env"])
+            environment |= {
+                "PET_NNODES": str(trainer["numNodes"]),
+                "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
+                "PET_NODE_RANK": str(node),
+                "PET_MASTER_ADDR": "127.0.0.1",
+                "PET_MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": "1",
+                "PYTHONUNBUFFERED": "1",
+                "SIDLSG_CACHE": str(machine / "cache"),
             }
             with (machine / "log").open("ab") as log:
                 self.told.append(log.tell())

@@ -95,6 +95,7 @@ def test_two_nodes_train_together_and_hand_their_student_over(
     running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step, api = Step(tmp_path, s3_place), running_api.api
+    assert trainer.processes == []
     student = step.do(iterations=2)
     record = Student.load(step.student)
     record.verify(step.student)
@@ -124,14 +125,14 @@ def test_a_cancelled_run_saves_its_state_and_the_next_goes_on(
     thread = threading.Thread(target=cancel)
     thread.start()
     with pytest.raises(StoppedError):
-        step.do(iterations=60)
+        step.do(iterations=40)
     thread.join()
     assert api.left() == []
     assert open_store(f"{s3_place}/handover").names() == []
     assert "asked to end at iteration" in trainer.logs()
-    step.do(iterations=60)
+    step.do(iterations=40)
     assert "continues from" in trainer.logs()
-    assert Student.load(step.student).iterations == 60
+    assert Student.load(step.student).iterations == 40
     assert api.left() == []
     assert open_store(f"{s3_place}/handover").names() == []
     assert len(api.ever) == 2
@@ -151,6 +152,7 @@ def test_a_node_that_fails_ends_the_step_with_what_it_said(
     api.script = [without_prompts]
     with pytest.raises(Exception, match=r"TrainJob distil-\w+ failed .*node 1 ended with exit code 1"):
         step.do(iterations=2)
+    assert "error: there is no s3://" in trainer.logs()
     assert "node 1 | process 1: error: there is no s3://" in capsys.readouterr().out
     assert api.left() == []
     assert open_store(f"{s3_place}/handover").names() == []
