@@ -1,4 +1,4 @@
-"""Does with a TrainJob what Kubeflow Trainer's controller does, on this machine: torchrun a node, and its exit codes."""
+"""Does with a TrainJob what Kubeflow Trainer's controller does, here: a torchrun for each node, and exit codes."""
 
 from __future__ import annotations
 

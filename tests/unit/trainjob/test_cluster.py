@@ -67,7 +67,7 @@ def test_patience_ends(running_api: RunningApi, api: Api) -> None:
     assert running_api.kubeconfig.exists()
     api.faults = ["503"] * 1000
     began = time.monotonic()
-    with pytest.raises(ClusterError, match="does not answer .read TrainJob x: code 503"):
+    with pytest.raises(ClusterError, match=r"does not answer .read TrainJob x: code 503"):
         cluster.get("x")
     assert time.monotonic() - began < 5
 
