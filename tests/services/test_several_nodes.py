@@ -49,7 +49,7 @@ class Step:
             teacher_sha256="",
             teacher_layout="",
             recipe="tiny",
-            changes=json.dumps({**RECIPE, "on_alarm": "off", **changes}),
+            changes=json.dumps({**RECIPE, "on_alarm": "off", "evaluate_every": 0, **changes}),
             seed=3,
             checkpoints=f"{self.place}/checkpoints",
             held_out=HELD_OUT,
@@ -138,6 +138,7 @@ def test_a_cancelled_run_saves_its_state_and_the_next_goes_on(
     assert len(api.ever) == 2
 
 
+@pytest.mark.long
 def test_a_node_that_fails_ends_the_step_with_what_it_said(
     running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,7 @@ def test_a_run_that_is_cancelled_leaves_nothing(
 
 
 def test_a_second_request_to_end_does_not_disturb_the_first(process: Process, api: Api, launch: Launch) -> None:
-    api.script, api.slow_to_go = [running], 100
+    api.script, api.slow_to_go = [running], 30
     process.start(lambda: "runs" in process.said())
     assert process.process is not None
     process.process.send_signal(signal.SIGTERM)
