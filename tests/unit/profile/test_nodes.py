@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sidlsg.profile.nodes import node_settings
 from sidlsg.profile.profile import Stage
 from sidlsg.profile.read import read_profile
 from sidlsg.trainjob.settings import NodeSettings, read_settings
-from sidlsg.trainjob.share import node_settings
 
 ROOT = Path(__file__).parents[3]
 
