@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema
@@ -25,6 +27,14 @@ def every() -> list[Object]:
     """Each different object of all configurations, once."""
     found = [one for name in CONFIGURATIONS for one in rendered(name)]
     return unique(found + parsed(kustomize(INFRA / "restore")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_are_read_once() -> Iterator[None]:
+    """Not anew for each object: a version's are some megabytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_validate.utils, "schema_contents", cache(kubernetes_validate.utils.schema_contents))
+        yield
 
 
 def is_others(one: Object) -> bool:
