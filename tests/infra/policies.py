@@ -254,7 +254,9 @@ def budgets_mean_something(objects: list[Object]) -> list[str]:
         if len(own) != 1:
             found.append(f"{name_of(budget)}: {len(own)} workloads match it")
         elif "minAvailable" in spec and spec["minAvailable"] >= own[0].replicas:
-            found.append(f"{name_of(budget)}: {own[0].replicas} pods can never be {spec['minAvailable']} during a drain")
+            found.append(
+                f"{name_of(budget)}: {own[0].replicas} pods can never be {spec['minAvailable']} during a drain"
+            )
     return found
 
 
@@ -409,4 +411,3 @@ POLICIES: tuple[Policy, ...] = (
     monitors_find_something,
     objects_are_in_their_place,
 )
-

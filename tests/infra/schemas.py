@@ -106,7 +106,9 @@ SPECS: dict[tuple[str, str], Schema | None] = {
         {
             "namespaceSelector": SELECTOR,
             "queueingStrategy": {"enum": ["StrictFIFO", "BestEffortFIFO"]},
-            "preemption": record({"withinClusterQueue": {"enum": ["Never", "LowerPriority", "LowerOrNewerEqualPriority"]}}),
+            "preemption": record(
+                {"withinClusterQueue": {"enum": ["Never", "LowerPriority", "LowerOrNewerEqualPriority"]}}
+            ),
             "resourceGroups": several(record({"coveredResources": several(TEXT), "flavors": several(FLAVOR)})),
         }
     ),  # fmt: skip

@@ -121,7 +121,7 @@ BROKEN: list[tuple[Policy, str, Change]] = [
     (network_selectors_match, "kubeflo'", lambda o: policy(o, "mlflow")["ingress"][0]["from"][0].update(namespaceSelector={"matchLabels": {"kubernetes.io/metadata.name": "kubeflo"}})),
     (network_selectors_match, "seaweedfs", lambda o: remove(o, "StatefulSet", "seaweedfs")),
     (pods_are_denied_by_default, "Ingress", lambda o: remove(o, "NetworkPolicy", "default-deny")),
-    (pods_are_denied_by_default, "ClusterTrainingRuntime", lambda o: [remove(o, "NetworkPolicy", name, "kubeflow") for name in ("sidlsg-steps-default-deny", "sidlsg-workers", "sidlsg-training-metrics")]),
+    (pods_are_denied_by_default, "ClusterTrainingRuntime", lambda o: [remove(o, "NetworkPolicy", name, "kubeflow") for name in ("sidlsg-steps-default-deny", "sidlsg-workers", "sidlsg-training-metrics", "sidlsg-training-push")]),
     (services_have_pods, "0 workloads", lambda o: get(o, "Service", "mlflow")["spec"].update(selector={"app.kubernetes.io/name": "mlfow"})),
     (services_have_pods, "0 workloads", lambda o: remove(o, "StatefulSet", "postgres")),
     (services_have_pods, "no container has the port", lambda o: mlflow(o).update(ports=[])),

@@ -87,7 +87,9 @@ def lost(before: Any, after: Any, place: str = "") -> list[str]:
         keys = [*before, *(key for key in after if key not in before)]
         return [found for key in keys for found in lost(before.get(key), after.get(key), f"{place}.{key}")]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [found for n, (a, b) in enumerate(zip(before, after, strict=True)) for found in lost(a, b, f"{place}.{n}")]
+        return [
+            found for n, (a, b) in enumerate(zip(before, after, strict=True)) for found in lost(a, b, f"{place}.{n}")
+        ]
     return [] if before == after else [f"{place}: {before!r} became {after!r}"]
 
 

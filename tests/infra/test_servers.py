@@ -71,7 +71,11 @@ def seaweedfs(folder: Path, objects: list[Object], given: Mapping[str, Mapping[s
     own = container(objects, "StatefulSet", "seaweedfs")
     # Its other ports have fixed numbers in the pod; here others may have them.
     more = tuple(f"-{part}.port={free_port(above=10_000)}" for part in ("master", "volume", "filer", "admin"))
-    changes = {"-dir=/data": "-dir={folder}", "-ip.bind=0.0.0.0": f"-ip.bind={HOST}", "-s3.port=8333": "-s3.port={port}"}
+    changes = {
+        "-dir=/data": "-dir={folder}",
+        "-ip.bind=0.0.0.0": f"-ip.bind={HOST}",
+        "-s3.port=8333": "-s3.port={port}",
+    }
     with Contained(folder / "s3", own, environment(own, objects, given), changes, more=more) as server:
         yield server
 
@@ -122,7 +126,11 @@ def test_s3_refuses_strangers_and_mistyped_buckets(
 
 @pytest.fixture(scope="module")
 def mlflow(
-    folder: Path, objects: list[Object], given: Mapping[str, Mapping[str, str]], seaweedfs: Contained, buckets: list[str]
+    folder: Path,
+    objects: list[Object],
+    given: Mapping[str, Mapping[str, str]],
+    seaweedfs: Contained,
+    buckets: list[str],
 ) -> Iterator[Contained]:
     own = container(objects, "Deployment", "mlflow")
     variables = environment(own, objects, given)

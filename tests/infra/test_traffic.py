@@ -34,14 +34,15 @@ ENDS = {
     "pages": End("kubeflow", {"app": "ml-pipeline-ui"}),
     "dns": End("kube-system", {"k8s-app": "kube-dns"}),
     "prometheus": End("monitoring", {"app.kubernetes.io/name": "prometheus"}),
+    "pushgateway": End("monitoring", {"app.kubernetes.io/name": "prometheus-pushgateway"}),
     "proxy": End("login", {"app": "proxy"}, {"sidlsg.dev/may-use": "mlflow"}),
     "stranger": End("default", {"app": "stranger"}),
     "neighbour": End("sidlsg", {"app": "neighbour"}),
 }
-PORTS = (53, 5000, 5432, 6443, 8080, 8333, 8887, 8888, 9333, 9464, 18888, 29500, 40000)
+PORTS = (53, 5000, 5432, 6443, 8080, 8333, 8887, 8888, 9091, 9333, 9464, 18888, 29500, 40000)
 STEPS = ("step", "distil", "launcher")
 OURS = ("postgres", "seaweedfs", "mlflow", "triggers", "backup", "buckets", *STEPS, "worker", "neighbour")
-FOREIGN = ("kubeflow", "metadata", "pages", "dns", "prometheus", "proxy", "stranger")
+FOREIGN = ("kubeflow", "metadata", "pages", "dns", "prometheus", "pushgateway", "proxy", "stranger")
 
 ALLOWED = {
     *{("mlflow", "postgres", 5432), ("backup", "postgres", 5432)},
@@ -55,7 +56,11 @@ ALLOWED = {
     *{("worker", "worker", port) for port in PORTS},
     *{(source, "dns", 53) for source in OURS},
 }
-WATCHED = {("prometheus", "triggers", 8080), ("prometheus", "distil", 9464), ("prometheus", "worker", 9464)}
+WATCHED = {
+    ("prometheus", "triggers", 8080),
+    *{("prometheus", target, 9464) for target in ("distil", "worker")},
+    *{(source, "pushgateway", 9091) for source in ("distil", "worker")},
+}
 
 
 def found(objects: list[Object]) -> set[tuple[str, str, int]]:
