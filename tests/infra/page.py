@@ -35,7 +35,7 @@ class Block:
 def yours() -> dict[tuple[str, str], Yours]:
     """Kind and name → row."""
     rows = [
-        Yours(kind, name, frozenset(re.findall(r"`([^`]+)`", keys)))
+        Yours(kind, name, frozenset(re.findall(r"`([A-Z0-9_]+)`", keys)))
         for kind, name, keys in _rows("What is yours")
         if kind not in ("Pod", "Namespace")
     ]

@@ -111,7 +111,7 @@ SPECS: dict[tuple[str, str], Schema | None] = {
             ),
             "resourceGroups": several(record({"coveredResources": several(TEXT), "flavors": several(FLAVOR)})),
         }
-    ),  # fmt: skip
+    ),
     ("kueue.x-k8s.io/v1beta2", "LocalQueue"): record({"clusterQueue": TEXT}),
     ("monitoring.coreos.com/v1", "ServiceMonitor"): record(
         {

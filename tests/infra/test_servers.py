@@ -113,9 +113,8 @@ def test_the_buckets_are_made_once(seaweedfs: Contained, buckets: list[str], giv
         client.delete_object(Bucket=name, Key="x")
 
 
-def test_s3_refuses_strangers_and_mistyped_buckets(
-    seaweedfs: Contained, buckets: list[str], given: dict[str, dict[str, str]]
-) -> None:
+@pytest.mark.usefixtures("buckets")
+def test_s3_refuses_strangers_and_mistyped_buckets(seaweedfs: Contained, given: dict[str, dict[str, str]]) -> None:
     wrong = {**given["sidlsg-s3"], "AWS_SECRET_ACCESS_KEY": "wrong"}
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3_client(seaweedfs, wrong).list_buckets()
@@ -132,6 +131,7 @@ def mlflow(
     seaweedfs: Contained,
     buckets: list[str],
 ) -> Iterator[Contained]:
+    assert buckets
     own = container(objects, "Deployment", "mlflow")
     variables = environment(own, objects, given)
     assert variables["MLFLOW_S3_ENDPOINT_URL"] == "http://seaweedfs.sidlsg:8333"
