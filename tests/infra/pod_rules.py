@@ -108,9 +108,14 @@ def servers_are_probed(objects: list[Object]) -> list[str]:
 
 
 def quota_is_enough(objects: list[Object]) -> list[str]:
-    """All services, with one pod more of each Deployment that is replaced, fit into their namespace's quota."""
+    """All services, with one pod more of each Deployment that is replaced, fit into their namespace's quota.
+
+    And each container and claim is within the limit range.
+    """
     hard = get(objects, "ResourceQuota", "services")["spec"]["hard"]
+    largest = {one["type"]: one["max"] for one in get(objects, "LimitRange", "services")["spec"]["limits"]}
     needed: dict[str, float] = defaultdict(float)
+    found = []
     for pod in (pod for pod in pods(objects) if pod.namespace == "sidlsg"):
         more = pod.owner == "Deployment sidlsg/mlflow"
         for kind in ("requests", "limits"):
@@ -119,13 +124,21 @@ def quota_is_enough(objects: list[Object]) -> list[str]:
                 rest = sum(quantity(c["resources"][kind][name]) for c in pod.spec["containers"])
                 needed[f"{kind}.{name}"] += max([rest, *first]) * (pod.replicas + more)
         needed["pods"] += pod.replicas + more
+        for container in pod.containers:
+            for name, most in largest["Container"].items():
+                if quantity(container["resources"]["limits"][name]) > quantity(most):
+                    found.append(f"{pod.owner}: {container['name']} has more {name} than a container may, {most}")
     for one in objects:
         claims = one["spec"].get("volumeClaimTemplates", []) if one["kind"] == "StatefulSet" else []
         for claim in [*claims, *([one] if one["kind"] == "PersistentVolumeClaim" else [])]:
-            needed["requests.storage"] += quantity(claim["spec"]["resources"]["requests"]["storage"])
+            size = claim["spec"]["resources"]["requests"]["storage"]
+            if quantity(size) > quantity(largest["PersistentVolumeClaim"]["storage"]):
+                found.append(f"{name_of(one)}: {size} are more than a claim may have")
+            needed["requests.storage"] += quantity(size)
             needed["persistentvolumeclaims"] += 1
-    return [
+    found += [f"there is no quota of {name}" for name in needed if name not in hard]
+    return found + [
         f"the quota of {name} is {hard[name]}, and {value} are needed"
         for name, value in needed.items()
         if name in hard and value > quantity(hard[name])
-    ] + [f"there is no quota of {name}" for name in needed if name not in hard]
+    ]

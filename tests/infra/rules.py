@@ -69,7 +69,7 @@ def rights_are_least(objects: list[Object]) -> list[str]:
 
 def objects_are_in_their_place(objects: list[Object]) -> list[str]:
     """Each is ours by its label, in one of the two namespaces, and there once."""
-    cluster = ("Namespace", "ResourceFlavor", "ClusterQueue", "ClusterTrainingRuntime")
+    cluster = ("Namespace", "ResourceFlavor", "ClusterQueue", "WorkloadPriorityClass", "ClusterTrainingRuntime")
     found = [
         f"{name_of(one)} is in no namespace of ours"
         for one in objects

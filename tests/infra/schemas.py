@@ -130,8 +130,10 @@ SPECS: dict[tuple[str, str], Schema | None] = {
     ("monitoring.coreos.com/v1", "PrometheusRule"): record(
         {"groups": several(record({"name": TEXT, "rules": several(ALERT)}))}
     ),
+    # It has no `spec`.
+    ("kueue.x-k8s.io/v1beta2", "WorkloadPriorityClass"): record({"value": {"type": "integer"}, "description": TEXT}),
     # By Kubeflow Trainer's own models.
     ("trainer.kubeflow.org/v1alpha1", "ClusterTrainingRuntime"): None,
 }
-"""API version and kind → schema of `spec`."""
+"""API version and kind → schema of what is in the object beside its name: `spec`, for all but one."""
 METADATA = record({"name": TEXT}, {"namespace": TEXT, "labels": LABELS, "annotations": LABELS})

@@ -278,6 +278,12 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         "no quota of pods",
         lambda o: get(o, "ResourceQuota", "services")["spec"]["hard"].pop("pods"),
     ),
+    (rules.quota_is_enough, "than a container may", lambda o: mlflow(o)["resources"]["limits"].update(memory="17Gi")),
+    (
+        rules.quota_is_enough,
+        "than a claim may",
+        lambda o: get(o, "PersistentVolumeClaim", "triggers")["spec"]["resources"]["requests"].update(storage="3Ti"),
+    ),
     (rules.rights_are_least, "the whole cluster", cluster_role),
     (rules.rights_are_least, "'*'", lambda o: role(o).update(verbs=["*"])),
     (rules.rights_are_least, "secrets", lambda o: role(o).update(resources=["secrets"])),

@@ -71,8 +71,10 @@ def others_problem(one: Object) -> str:
     try:
         jsonschema.validate(one["metadata"], METADATA)
         if schema is not None:
-            jsonschema.validate(one.get("spec", {}), schema)
-            unknown = set(one) - {"apiVersion", "kind", "metadata", "spec"}
+            rest = {key: value for key, value in one.items() if key not in ("apiVersion", "kind", "metadata")}
+            bare = one["kind"] == "WorkloadPriorityClass"
+            unknown = set() if bare else set(rest) - {"spec"}
+            jsonschema.validate(rest if bare else rest.get("spec", {}), schema)
             return f"unknown: {unknown}" if unknown else ""
     except jsonschema.ValidationError as error:
         return error.message
