@@ -40,6 +40,7 @@ from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
+from sidlsg.trainjob import commands as trainjob_commands
 from sidlsg.trigger import commands as trigger_commands
 from sidlsg.trigger.service import commands as service_trigger_commands
 
@@ -116,6 +117,7 @@ app.command()(registry_commands.gate_rules)
 app.command()(registry_commands.promote)
 app.command()(registry_commands.transfer)
 app.command()(registry_commands.rollback)
+app.command(hidden=True)(trainjob_commands.distil_node)
 app.command()(trigger_commands.submit)
 app.command()(trigger_commands.schedule)
 
