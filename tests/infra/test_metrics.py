@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
 from infra.cluster import INFRA, get, rendered
 from sidlsg.trigger.service.metrics import Metrics
 
@@ -42,13 +44,16 @@ def known() -> dict[str, set[str]]:
     """Every metric and its labels."""
     found = {f"sidlsg_training_{name}": {"run", "recipe", *labels} for name, labels in OF_TRAINING.items()}
     found |= {name: set(labels) for name, labels in OF_OTHERS.items()}
-    for metric in Metrics().registry.collect():
-        suffix = "_total" if metric.type == "counter" else ""
-        found[metric.name + suffix] = set()
-    labels = {"deliveries_total": "status", "causes_total": "rule", "actions_total": "kind result"}
-    for name, own in labels.items():
-        found[f"sidlsg_triggers_{name}"] |= set(own.split())
-    return found
+    return found | labels_by_metric(Metrics().registry)
+
+
+def labels_by_metric(registry: CollectorRegistry) -> dict[str, set[str]]:
+    """What a registry serves; metrics without a child yet, too, which it does not collect."""
+    return {
+        f"{metric._name}{'_total' if isinstance(metric, Counter) else ''}": set(metric._labelnames)
+        for metric in registry._collector_to_names
+        if isinstance(metric, Counter | Gauge)
+    }
 
 
 def metrics_in(expression: str) -> dict[str, set[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from infra.containers import Contained, command_line, environment
 from infra.page import yours
 from sidlsg.services.mlflow_server import _fernet_key
 from sidlsg.services.ports import HOST, free_port
-from sidlsg.services.postgres import Postgres
+from sidlsg.services.postgres import Postgres, _program
 
 BUCKETS = ["backups", "data", "mlflow", "pipelines", "serving"]
 
@@ -50,6 +51,32 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     with Postgres(folder / "postgres") as server:
         server.require_database("mlflow")
         yield server
+
+
+def test_postgres_takes_the_manifests_options_and_answers_its_probe(
+    postgres: Postgres, folder: Path, objects: list[Object]
+) -> None:
+    own = container(objects, "StatefulSet", "postgres")
+    (options,) = [one["value"] for one in own["env"] if one["name"] == "POSTGRES_INITDB_ARGS"]
+    (folder / "initdb").mkdir()
+    user = postgres.runs_as()
+    if user is not None:
+        shutil.chown(folder / "initdb", user, user)
+    made = subprocess.run(
+        [_program("initdb"), *options.split(), "--pgdata", str(folder / "initdb")],
+        capture_output=True,
+        text=True,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        cwd="/",
+    )
+    assert made.returncode == 0, made.stderr
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        command = own[probe]["exec"]["command"]
+        here = {"PATH": os.environ["PATH"], "PGPORT": str(postgres.port), "POSTGRES_USER": "mlflow"}
+        assert subprocess.run(command, env=here).returncode == 0
+        assert subprocess.run(command, env=here | {"PGPORT": "1"}).returncode != 0
 
 
 @pytest.fixture(scope="module")
