@@ -16,6 +16,7 @@ from sidlsg.profile.stages import PART, PART_LABEL, STAGE_LABEL
 
 _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"
+LAUNCHER = "distil-nodes"
 LONGEST_WAIT = "3600s"
 """Between two tries of a step."""
 
@@ -30,10 +31,9 @@ def using(profile: Profile | None) -> Iterator[None]:
         _ACTIVE.reset(token)
 
 
-def nodes(stage: str) -> int:
-    """How many pods of a stage train together, by the active profile."""
-    profile = _ACTIVE.get()
-    return profile.stages[stage].nodes if profile else 1
+def active_profile() -> Profile | None:
+    """The profile of the pipeline that is being traced, if it has one."""
+    return _ACTIVE.get()
 
 
 def pipeline_config() -> PipelineConfig:
@@ -86,7 +86,9 @@ def _share(task: Any, share: Stage, image: str) -> None:
         kubernetes.add_toleration(
             task, key=taint.key or None, operator=taint.operator, value=taint.value or None, effect=taint.effect or None
         )
-    for key, value in {**share.labels, **_queue_labels(share)}.items():
+    # Kueue admits the nodes of a TrainJob, and not the step that starts them.
+    queue = {} if task.component_spec.name == LAUNCHER else _queue_labels(share)
+    for key, value in {**share.labels, **queue}.items():
         kubernetes.add_pod_label(task, key, value)
     for key, value in share.annotations.items():
         kubernetes.add_pod_annotation(task, key, value)

@@ -7,13 +7,13 @@ from kfp.dsl import HTML, Artifact, Dataset, Model
 
 from sidlsg.components.cluster import on_cluster
 from sidlsg.components.curate.component import curate
-from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
 from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
+from sidlsg.components.training import train
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 
@@ -132,7 +132,7 @@ def distil_and_evaluate(
         budget_gb=embeddings_gb,
         package_sha256=package_sha256,
     ).set_caching_options(True)
-    distilled = distil(
+    distilled = train(
         prompt_set=curated.outputs["prompt_set"],
         embeddings=encoded.outputs["embeddings"],
         teacher=teacher,

@@ -14,6 +14,7 @@ import typer
 
 from sidlsg import __version__
 from sidlsg.convert import commands as convert_commands
+from sidlsg.distil import commands as distil_commands
 from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
 from sidlsg.options import (
@@ -118,6 +119,7 @@ app.command()(registry_commands.promote)
 app.command()(registry_commands.transfer)
 app.command()(registry_commands.rollback)
 app.command(hidden=True)(trainjob_commands.distil_node)
+app.command(hidden=True)(distil_commands.distil_process)
 app.command()(trigger_commands.submit)
 app.command()(trigger_commands.schedule)
 

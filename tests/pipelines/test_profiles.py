@@ -12,6 +12,7 @@ from sidlsg.profile.read import read_profile
 from sidlsg.profile.stages import IMAGES
 from sidlsg.run.compile import compile_pipeline
 from sidlsg.run.kubeflow import PIPELINES
+from sidlsg.trainjob.settings import Nodes, read_settings
 from sidlsg.trigger.compiled import read_compiled
 
 TABLES = """
@@ -48,11 +49,29 @@ environment = { SIDLSG_METRICS_PORT = "9464" }
 """
 
 
-def profile(folder: Path, train: str = "b" * 64) -> Profile:
+NODES = """
+[defaults]
+secrets.sidlsg-s3 = { AWS_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID" }
+
+[stages.distil]
+nodes = 2
+handover = "s3://bucket/handover"
+cpu = "8"
+memory = "64Gi"
+gpus = 8
+shm = "16Gi"
+timeout = "3d"
+tolerations = [{ key = "nvidia.com/gpu", operator = "Exists", effect = "NoSchedule" }]
+queue = "gpus"
+"""
+PROFILES = sorted((Path(__file__).parents[2] / "infra" / "profiles").glob("*.toml"))
+
+
+def profile(folder: Path, train: str = "b" * 64, tables: str = TABLES) -> Profile:
     digests = {"curate": "a" * 64, "train": train, "evaluate": "c" * 64}
     images = "\n".join(f'{name} = "r.example/sidlsg-{name}@sha256:{digest}"' for name, digest in digests.items())
     path = folder / "profile.toml"
-    path.write_text(f"[images]\n{images}\n{TABLES}")
+    path.write_text(f"[images]\n{images}\n{tables}")
     return read_profile(path)
 
 
@@ -144,6 +163,40 @@ def test_another_digest_changes_only_the_lines_of_its_image(tmp_path: Path, name
     assert len(changed) == 2 * sum(IMAGES[stage] == "train" for stage in ("encode", "distil"))
     assert all(a.replace("b" * 64, "d" * 64) == b for a, b in changed)
     assert all(re.match(r"\s*(image|value): r\.example/sidlsg-train@sha256:", a) for a, _ in changed)
+
+
+@pytest.mark.parametrize("name", ["distil_and_evaluate", "sweep"])
+def test_more_nodes_than_one_take_the_step_that_starts_a_trainjob(tmp_path: Path, name: str) -> None:
+    chosen = profile(tmp_path, tables=NODES)
+    document, settings = yaml.safe_load_all(compiled(tmp_path, name, chosen))
+    groups = [document["root"], *document["components"].values()]
+    tasks = {key: task for group in groups for key, task in group.get("dag", {}).get("tasks", {}).items()}
+    assert "distil" not in tasks
+    constants = {
+        key: each["runtimeValue"]["constant"]
+        for key, each in tasks["distil-nodes"]["inputs"]["parameters"].items()
+        if "runtimeValue" in each
+    }
+    nodes = Nodes(
+        **{key: value for key, value in constants.items() if key not in ("node_settings",)},
+        settings=read_settings(constants["node_settings"]),
+    )
+    assert (nodes.nodes, nodes.gpus_per_node, nodes.queue) == (2, 8, "gpus")
+    assert (nodes.image, nodes.handover) == (chosen.image("distil"), "s3://bucket/handover")
+    assert nodes.timeout_minutes == 3 * 24 * 60
+    assert (nodes.settings.cpu, nodes.settings.memory, nodes.settings.shm) == ("8", "64Gi", "16Gi")
+    assert nodes.settings.tolerations == ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},)
+    assert nodes.settings.secrets == {"sidlsg-s3": ("AWS_ACCESS_KEY_ID",)}
+    launcher = settings["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-distil-nodes"]
+    assert "kueue.x-k8s.io/queue-name" not in launcher["podMetadata"]["labels"]
+    container = document["deploymentSpec"]["executors"]["exec-distil-nodes"]["container"]
+    assert "accelerator" not in container["resources"]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("file", PROFILES, ids=lambda file: str(file.stem))
+def test_the_project_s_own_profiles_compile(tmp_path: Path, name: str, file: Path) -> None:
+    assert compiled(tmp_path, name, read_profile(file))
 
 
 def test_no_value_of_a_secret_is_in_it(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ class Stage(Strict):
     gpu_type: str = "nvidia.com/gpu"
     """The cluster's name of the resource."""
     nodes: int = Field(default=1, ge=1)
-    """Pods that train together; more than one takes a TrainJob. Of distil alone."""
+    """Pods that train together, of distil alone. More than one takes a TrainJob, which the step distil-nodes starts."""
+    handover: str = ""
+    """Where these nodes get their inputs and leave the student: s3://BUCKET/PREFIX, or a folder on a volume of all."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
     shm: Size = ""

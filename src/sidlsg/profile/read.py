@@ -53,9 +53,27 @@ def read_profile(path: Path) -> Profile:
         raise InputError(f"{path}: " + "; ".join(mistakes))
     profile = Profile.model_validate(whole)
     for stage, share in profile.stages.items():
-        if share.nodes > 1 and stage != "distil":
-            raise InputError(f"{path}: {stage} has {share.nodes} nodes; only distil runs on more than one")
+        _check_training(path, stage, share)
     return profile
+
+
+def _check_training(path: Path, stage: str, share: Stage) -> None:
+    if stage != "distil":
+        for what, count in (("nodes", share.nodes), ("GPUs", share.gpus)):
+            if count > 1:
+                raise InputError(f"{path}: {stage} has {count} {what}; only distil uses more than one")
+    elif share.nodes > 1:
+        if not share.handover:
+            raise InputError(
+                f"{path}: distil has {share.nodes} nodes and no handover, through which they get their inputs; give "
+                'handover = "s3://BUCKET/PREFIX"'
+            )
+        for secret, keys in share.secrets.items():
+            if renamed := [variable for variable, key in keys.items() if variable != key]:
+                raise InputError(
+                    f"{path}: {renamed[0]} comes from another key of {secret}; on several nodes a variable and its key "
+                    "have one name"
+                )
 
 
 def _mistakes(model: type[Profile] | type[Stage], table: dict[str, Any], where: str) -> list[str]:

@@ -12,6 +12,7 @@ IMAGES: Mapping[str, str] = {
     "curate-finish": CURATE,
     "encode": TRAIN,
     "distil": TRAIN,
+    "distil-nodes": TRAIN,
     "register": EVALUATE,
     "evaluate": EVALUATE,
     "gate": EVALUATE,

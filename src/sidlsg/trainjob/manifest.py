@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sidlsg.package import IMAGE_VARIABLE
+from sidlsg.package import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
 from sidlsg.trainjob.settings import Nodes, NodeSettings
 
 GROUP, VERSION, PLURAL, KIND = "trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob"
@@ -23,7 +23,6 @@ RUN = "pipeline/runid"
 JOB_STAGE, POD_STAGE = "distil-nodes", "distil-nodes-worker"
 PASSED_ON = ("SIDLSG_METRICS_PORT", "SIDLSG_PUSHGATEWAY", "MLFLOW_RUN_ID")
 """Variables that the nodes have as the step has them."""
-RUN_VARIABLE, GPUS_VARIABLE = "SIDLSG_PIPELINE_RUN", "SIDLSG_GPUS"
 _KEPT_S = 60
 """Of the time that a pod has to end: for what comes after the state is saved."""
 _LABEL = 63

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidlsg.distil.stage import Extras, distil, run_identity, run_name
+from sidlsg.hardware import require_gpus
 from sidlsg.places import resolve
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.records import Student
@@ -30,10 +31,11 @@ def train_on_node(
         silence: after how many seconds without a sign of it training ends.
 
     Raises:
-        InputError: the order or an input is missing or is another, or cannot be used.
+        InputError: the order or an input is missing or is another, or cannot be used; or GPUs are missing.
         StoppedError: the process was asked to end, and saved its state.
         AlarmError: an alarm ended the run.
     """
+    require_gpus()
     handover = Handover(place, create=False)
     order = handover.order(sha256)
     inputs = handover.fetch(order)

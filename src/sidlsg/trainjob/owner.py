@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sidlsg.package import RUN_VARIABLE
 from sidlsg.trainjob.cluster import Cluster, Object
-from sidlsg.trainjob.manifest import RUN, RUN_VARIABLE
+from sidlsg.trainjob.manifest import RUN
 
 
 def run_of(pod: Object | None) -> str:
