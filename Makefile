@@ -13,7 +13,8 @@ SERVICES ?= runs/services
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo postgres services services-stop container-tools images test test-containers test-long test-eval-gpu bench lint format clean
+PINS_VENV := .venv-constraints
+.PHONY: help setup demo postgres services services-stop container-tools images test test-containers test-long test-eval-gpu bench lint format constraints clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,5 +99,12 @@ format: $(READY)  ## Put code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+constraints:  ## Resolve the versions in constraints.txt anew; takes an environment of its own, for minutes
+	$(call new_venv,$(PINS_VENV))
+	$(PINS_VENV)/bin/pip install --quiet torch
+	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,metrics,lowbit,ray,dev]'
+	$(PINS_VENV)/bin/python .ci/constraints.py constraints.txt
+	rm -rf $(PINS_VENV)
+
 clean:  ## Delete the environment, caches and the demo's run
-	rm -rf $(VENV) $(GPU_VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN)
+	rm -rf $(VENV) $(GPU_VENV) $(PINS_VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN)

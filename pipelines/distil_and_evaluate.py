@@ -28,6 +28,7 @@ class Outputs(NamedTuple):
     verdict: str
     passed: bool
     promotion: str
+    costs: str
 
 
 @dsl.pipeline(name="distil-and-evaluate")
@@ -61,6 +62,7 @@ def distil_and_evaluate(
     gate_rules: str = "",
     package_sha256: str = "",
     hourly_price: float = 0.0,
+    prices: str = "{}",
 ) -> Outputs:
     """Distil a Stable Diffusion into a one-step generator, evaluate it, and promote it if it is good enough.
 
@@ -99,7 +101,10 @@ def distil_and_evaluate(
             recipes whose text_states is float16.
         gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
         package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
-        hourly_price: Price of the machine an hour, for the costs in the report and on the version. 0 for none.
+        hourly_price: Price an hour of a stage that prices does not name, for the costs in the report and on the
+            version. 0 for none.
+        prices: JSON object of prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}, each of all that the
+            stage takes together. {} for none.
 
     Returns:
         prompt_set: The curated prompts.
@@ -110,6 +115,7 @@ def distil_and_evaluate(
         verdict: The Verdict record, as JSON.
         passed: Whether the version may be the champion.
         promotion: The Promotion record, as JSON.
+        costs: Seconds and price of each stage, as JSON.
     """
     curated = curate(
         source=prompts,
@@ -157,6 +163,7 @@ def distil_and_evaluate(
         name=model_name,
         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         hourly_price=hourly_price,
+        prices=prices,
     ).set_caching_options(False)
     evaluated = evaluate(
         version=registered.outputs["version"],
@@ -198,6 +205,8 @@ def distil_and_evaluate(
         gate_seconds=judged.outputs["seconds"],
         promote_seconds=promoted.outputs["seconds"],
         hourly_price=hourly_price,
+        prices=prices,
+        tracking_uri=tracking_uri,
     ).set_caching_options(False)
     on_cluster(curated, encoded, distilled, registered, evaluated, judged, promoted, written)
     return Outputs(
@@ -209,4 +218,5 @@ def distil_and_evaluate(
         verdict=judged.outputs["verdict"],
         passed=judged.outputs["passed"],
         promotion=promoted.outputs["promotion"],
+        costs=written.outputs["costs"],
     )

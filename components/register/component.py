@@ -15,6 +15,7 @@ def register(
     name: str,
     pipeline_run: str,
     hourly_price: float = 0.0,
+    prices: str = "{}",
 ) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
     """Register a student in MLflow. The same student gives the same version, however often it is registered.
 
@@ -24,6 +25,7 @@ def register(
         name: Name of the registered model.
         pipeline_run: Id of the pipeline run, for the version's tags.
         hourly_price: Price of the training's machine an hour, for the cost on the version. 0 for none.
+        prices: JSON object of prices an hour by stage; that of distil comes before hourly_price. {} for none.
 
     Returns:
         version: The ModelVersion record, as JSON.
@@ -32,14 +34,16 @@ def register(
     import time
     from pathlib import Path
 
+    from sidlsg.prices import parse_prices
     from sidlsg.registry.register import Circumstances
     from sidlsg.registry.register import register as run_stage
 
     began = time.monotonic()
+    price = parse_prices(prices, hourly_price).of("distil")
     record = run_stage(
         student_folder=Path(student.path),
         tracking_uri=tracking_uri,
         name=name,
-        circumstances=Circumstances(pipeline_run=pipeline_run, hourly_price=hourly_price),
+        circumstances=Circumstances(pipeline_run=pipeline_run, hourly_price=price),
     )
     return record.to_json(), round(time.monotonic() - began, 1)

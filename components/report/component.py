@@ -1,5 +1,7 @@
 """The report component: everything that a run found, on one HTML page."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
 
@@ -22,8 +24,10 @@ def report(
     gate_seconds: float,
     promote_seconds: float,
     hourly_price: float,
+    prices: str,
+    tracking_uri: str,
     html: Output[HTML],
-):
+) -> NamedTuple("Outputs", [("costs", str)]):
     """Write one page with the image grids, the scores, the verdict, the time and the cost of a run.
 
     Args:
@@ -40,30 +44,44 @@ def report(
         evaluate_seconds: How long evaluate took.
         gate_seconds: How long gate took.
         promote_seconds: How long promote took.
-        hourly_price: Price of the machine an hour. 0 for a page without costs.
+        hourly_price: Price an hour of a stage that prices does not name. 0 for none.
+        prices: JSON object of prices an hour by stage, such as {"distil": 12.5}. {} for none.
+        tracking_uri: MLflow, where the version is told what the run cost, if there is a price.
         html: The page, one file.
+
+    Returns:
+        costs: Seconds and price of each stage, as JSON.
     """
     from pathlib import Path
 
+    from sidlsg.prices import parse_prices
     from sidlsg.records import ModelVersion, Promotion, Verdict
+    from sidlsg.registry.run_cost import record_cost
+    from sidlsg.report.cost import cost, costs_json
     from sidlsg.report.write import write_report
 
+    registered, priced = ModelVersion.from_json(version), parse_prices(prices, hourly_price)
+    seconds = {
+        "curate": curate_seconds,
+        "encode": encode_seconds,
+        "distil": distil_seconds,
+        "register": register_seconds,
+        "evaluate": evaluate_seconds,
+        "gate": gate_seconds,
+        "promote": promote_seconds,
+    }
     write_report(
         prompts=Path(prompt_set.path),
         student=Path(student.path),
         scorecard=Path(scorecard.path),
-        version=ModelVersion.from_json(version),
+        version=registered,
         verdict=Verdict.from_json(verdict),
         promotion=Promotion.from_json(promotion),
-        seconds={
-            "curate": curate_seconds,
-            "encode": encode_seconds,
-            "distil": distil_seconds,
-            "register": register_seconds,
-            "evaluate": evaluate_seconds,
-            "gate": gate_seconds,
-            "promote": promote_seconds,
-        },
-        hourly_price=hourly_price,
+        seconds=seconds,
+        prices=priced,
         output=Path(html.path),
     )
+    found = cost(seconds, priced)
+    if found.priced:
+        record_cost(registered, tracking_uri, found.amount)
+    return (costs_json(seconds, priced),)

@@ -36,6 +36,7 @@ from sidlsg.options import (
     recipe_changes,
     rejection,
 )
+from sidlsg.pipeline_run import headed, say
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
@@ -91,7 +92,8 @@ def _fail(message: str, code: int) -> None:
     process = _process()
     # What all processes that train together do together, the leading one says.
     if not process or code not in (AlarmError.exit_code, StoppedError.exit_code):
-        print(f"{f'process {process}: ' if process else ''}error: {' '.join(message.split())}", file=sys.stderr)
+        line = f"{f'process {process}: ' if process else ''}error: {' '.join(message.split())}"
+        print(headed(line), file=sys.stderr)
     sys.exit(code)
 
 
@@ -157,8 +159,15 @@ def run(
         float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
     ] = 0.0,
     hourly_price: Annotated[
-        float, typer.Option(min=0, help="Of the machine, for the costs in the report and on the version.")
+        float,
+        typer.Option(
+            min=0, help="Of a stage that --prices does not name, for the costs in the report and on the version."
+        ),
     ] = 0.0,
+    prices: Annotated[
+        str,
+        typer.Option(metavar="JSON", help='Prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}.'),
+    ] = "{}",
     protocol: Protocols = [],  # noqa: B006
     weights: Weights = None,
     teacher_setting: TeacherSettings = [],  # noqa: B006
@@ -190,6 +199,7 @@ def run(
         tracking_uri=tracking_uri,
         embeddings_gb=embeddings_gb,
         hourly_price=hourly_price,
+        prices=prices,
         protocols=tuple(protocol),
         weights=weights,
         teacher_settings=tuple(teacher_setting),
@@ -220,7 +230,7 @@ def encode(
     from sidlsg.encode.stage import encode as stage
     from sidlsg.teacher.source import teacher_folder
 
-    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, print)
+    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, say)
     written = len(record.shards)
     print(f"{f'{written:,}' if written else 'no'} shard{'' if written == 1 else 's'} in {output}")
 
@@ -280,9 +290,9 @@ def distil(
         experiment=experiment,
     )
     folder = teacher_folder(teacher, layout=teacher_layout)
-    student = stage(prompts, folder, output, values, seed, checkpoints, print, extras)
+    student = stage(prompts, folder, output, values, seed, checkpoints, say, extras)
     if not _process():
-        print(f"student of {student.images_seen:,} images in {output}")
+        say(f"student of {student.images_seen:,} images in {output}")
 
 
 @app.command()

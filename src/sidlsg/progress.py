@@ -10,6 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from sidlsg.pipeline_run import say
+
 LINE_EVERY = 2.0
 """Seconds between lines where output is not a terminal."""
 PREFIX = "progress: "
@@ -74,4 +76,4 @@ class Meter:
             self._bar.update(self._task, completed=done, text=text)
         elif now - self._last_line >= LINE_EVERY or done >= self.total:
             self._last_line = now
-            print(f"{PREFIX}{self.label} {100 * done // max(self.total, 1)}%: {text}", flush=True)  # noqa: T201
+            say(f"{PREFIX}{self.label} {100 * done // max(self.total, 1)}%: {text}")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sidlsg.records import Promotion, Scorecard, Verdict
+from sidlsg.report.cost import Cost
 from sidlsg.run.request import RunResult
 
 
@@ -61,6 +62,7 @@ def print_summary(result: RunResult) -> None:
     console.print("\nGate", style="italic")
     print_verdict(result.verdict)
     console.print(_champion(result.promotion), highlight=False, style="bold")
+    print_cost(result.cost)
     console.print()
     places = {
         "report": result.report,
@@ -71,6 +73,23 @@ def print_summary(result: RunResult) -> None:
     }
     for name, place in places.items():
         console.print(f"  {name:<9} {place}", highlight=False, soft_wrap=True)
+
+
+def print_cost(cost: Cost) -> None:
+    """One row a stage with its time, price and cost, and the sum; nothing where no price is known."""
+    if not cost.priced:
+        return
+    table = Table(title="Cost", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for heading in ("time", "an hour", "cost"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in (*cost.stages, cost.total):
+        table.add_row(row.stage, row.time, row.price or "-", row.cost or "-")
+    console = Console()
+    console.print()
+    console.print(table)
+    if cost.unpriced:
+        console.print(f"  without a price, and not in the sum: {', '.join(cost.unpriced)}", highlight=False)
 
 
 def _champion(promotion: Promotion) -> str:

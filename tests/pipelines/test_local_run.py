@@ -19,7 +19,8 @@ CACHED = ("curate", "encode", "distil", "evaluate")
 def run(tmp_path: Path, as_code: Callable[[str], None], changes: str) -> Callable[[str], RunResult]:
     def go(code: str) -> RunResult:
         as_code(code)
-        return run_local(RunRequest(run_dir=tmp_path / "run", changes=changes, model_name="shapes"))
+        prices = '{"distil": 12.5}'
+        return run_local(RunRequest(run_dir=tmp_path / "run", changes=changes, model_name="shapes", prices=prices))
 
     return go
 
@@ -44,7 +45,12 @@ def test_a_run_delivers_and_its_stages_are_kept_while_nothing_changes(
     assert (second.version, second.scorecard, second.verdict) == (first.version, first.scorecard, first.verdict)
     assert_complete(second, tmp_path / "run", images)
     assert "distil ... taken from the cache" in capsys.readouterr().out
-    assert len(MlflowClient(second.tracking_uri).search_model_versions("name = 'shapes'")) == 1
+    (version,) = MlflowClient(second.tracking_uri).search_model_versions("name = 'shapes'")
+    # A stage from the cache costs what it cost when it ran.
+    assert [row.cost for row in second.cost.stages if row.stage == "distil"] == [first.cost.total.cost]
+    assert first.cost.amount == second.cost.amount > 0
+    assert float(version.tags["run_cost"]) == pytest.approx(first.cost.amount, abs=1e-4)
+    assert version.tags["hourly_price"] == "12.5"
 
     third = run("2" * 64)
     assert third.cached == ()

@@ -132,6 +132,8 @@ class At:
         self.action = action
         self.checkpoints: Checkpoints | None = None
 
+    def iterated(self, images_seen: int) -> None: ...
+
     def logged(self, row: dict[str, float]) -> None:
         if row["iteration"] == self.iteration:
             if self.checkpoints is not None:

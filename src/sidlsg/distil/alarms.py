@@ -64,12 +64,15 @@ class Alarms:
     `remember`, and is then watched as if it had never stopped.
     """
 
-    def __init__(self, recipe: Recipe, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, recipe: Recipe, report: Callable[[str], None], count: Callable[[str], None] | None = None
+    ) -> None:
         """Args:
         recipe: its `on_alarm` decides between warning, stopping and silence; its values are named as causes.
         report: receives the warnings.
+        count: receives the name of each alarm that goes off.
         """
-        self.recipe, self.report = recipe, report
+        self.recipe, self.report, self.count = recipe, report, count
         self.rows: list[Row] = []
         self.said: set[str] = set()
 
@@ -96,6 +99,9 @@ class Alarms:
         self.said |= {alarm.name for alarm in new}
         if not new:
             return None
+        if self.count is not None:
+            for alarm in new:
+                self.count(alarm.name)
         text = "\n".join(f"alarm at iteration {iteration}: {alarm}" for alarm in new)
         if self.recipe.on_alarm == "stop":
             return text

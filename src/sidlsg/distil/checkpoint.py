@@ -103,6 +103,8 @@ class Checkpoints:
     """How many stay, newest first; the one with the best score stays besides."""
     accept_changes: bool = False
     """Whether to continue a run whose recipe, teacher, prompts, seed or code was another."""
+    count: Callable[[], None] | None = None
+    """Called in the leading process for each checkpoint that was written, from the thread that wrote it."""
     _writing: _Writing | None = None
     _saved: tuple[int, bool] | None = None
     """Iteration, and whether its fake score's update was done, of what this process wrote last."""
@@ -146,6 +148,8 @@ class Checkpoints:
             try:
                 self._write(staged, Manifest(state_iteration, self.run, counters, {}, score))
                 self._saved = done
+                if self.count is not None and self.world.leads:
+                    self.count()
             except BaseException as error:  # a thread's errors would be lost
                 writing.error = error
                 if not wait and self.world.leads and isinstance(error, SidlsgError | OSError):

@@ -180,6 +180,7 @@ class _Loop:
                 note = f"losses: {', '.join(losses)}"
             state.carried = {}
             self._count_time()
+            self._tell(lambda observer: observer.iterated(state.images_seen))
             if meter is not None:
                 meter.update(state.images_seen, note)
             self._draw()

@@ -12,6 +12,9 @@ Row = dict[str, float]
 class Observer(Protocol):
     """Told of what happens, in the leading process alone."""
 
+    def iterated(self, images_seen: int) -> None:
+        """An iteration is done, as far as the host knows; nothing is read from the device for it."""
+
     def logged(self, row: Row) -> None:
         """A row of the training log: `iteration`, `images_seen`, losses, norms, signs, speed."""
 

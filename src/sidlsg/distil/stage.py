@@ -20,6 +20,7 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import Run, train
+from sidlsg.distil.observe import Observer
 from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.stopping import StopRequest
@@ -44,6 +45,7 @@ from sidlsg.teacher.load import Teacher, load_teacher
 from sidlsg.teacher.source import unet_of
 
 if TYPE_CHECKING:
+    from sidlsg.track.metrics import Exposed
     from sidlsg.track.tracker import Tracker
 
 GRIDS = "grids"
@@ -136,7 +138,12 @@ def distil(
     open_store(str(checkpoints))  # says what is wrong with the place
     stop = StopRequest()
     # From the start: loading takes minutes, and an export that is asked to end is soon done.
-    with stop.listening(), joined() as world, _alone(world, str(checkpoints)):
+    with (
+        stop.listening(),
+        joined() as world,
+        _alone(world, str(checkpoints)),
+        _metrics(world, recipe, report) as metrics,
+    ):
         world.share(recipe.batch)
         if world.leads:
             require_writable(output.parent)  # not after days of training
@@ -159,6 +166,7 @@ def distil(
             world=world,
             keep=recipe.keep_checkpoints,
             accept_changes=extras.accept_changes,
+            count=None if metrics is None else metrics.metrics.saved,
         )
         work = output.parent / f".{output.name}.{GRIDS}" if saved.folder is None else saved.folder / GRIDS
         state = TrainingState.start(
@@ -171,10 +179,15 @@ def distil(
             generator=origin,
             report=report,
         )
-        run = replace(_run(recipe, loaded, prompts, seed, saved, work, state, report, extras), stop=stop)
+        count = None if metrics is None else metrics.metrics.alarmed
+        run = replace(_run(recipe, loaded, prompts, seed, saved, work, state, report, count, extras), stop=stop)
         tracker = _tracker(extras, recipe, identity, loaded, prompt_set, seed, state, report)
+        if metrics is not None:
+            metrics.named(run_name(recipe, identity), "" if tracker is None else tracker.run_id)
+        told = (tracker, None if metrics is None else metrics.metrics)
+        observers: list[Observer] = [each for each in told if each is not None]
         try:
-            train(recipe, state, run if tracker is None else replace(run, observers=[tracker]))
+            train(recipe, state, replace(run, observers=observers))
             unet = student_unet(state, loaded.unet)
             student = None
             if world.leads:
@@ -193,6 +206,19 @@ def distil(
 
 def _silent(_: str) -> None:
     """What the leading process says already."""
+
+
+@contextlib.contextmanager
+def _metrics(world: World, recipe: Recipe, report: Callable[[str], None]) -> Iterator[Exposed | None]:
+    """What Prometheus is told, by the leading process where the environment asks for it."""
+    if not world.leads:
+        yield None
+        return
+    # Imported here: who is not asked needs no client of Prometheus.
+    from sidlsg.track.metrics import exposed
+
+    with exposed(recipe, report) as metrics:
+        yield metrics
 
 
 @contextlib.contextmanager
@@ -237,6 +263,7 @@ def _run(
     grids: Path,
     state: TrainingState,
     report: Callable[[str], None],
+    count_alarm: Callable[[str], None] | None,
     extras: Extras,
 ) -> Run:
     """What the training loop works with: text encoder and VAE stay where they are not in the way."""
@@ -257,7 +284,7 @@ def _run(
     )
     frozen = state.frozen(teacher.unet)
     call = state.call(frozen)
-    alarms = Alarms(recipe, report)
+    alarms = Alarms(recipe, report, count_alarm)
     look, evaluation = None, None
     if recipe.on_alarm != "off":
         few_steps = teacher_images(call, drawer, teacher.encode.uncond, recipe.guidance.kappa4)
@@ -305,7 +332,7 @@ def _tracker(
     from sidlsg.track.tracker import open_tracker
     from sidlsg.track.utilisation import utilisation_of
 
-    return open_tracker(
+    tracker = open_tracker(
         tracking_address(extras.tracking_uri),
         extras.experiment,
         identity.key,
@@ -317,6 +344,8 @@ def _tracker(
         report=report,
         utilisation=utilisation_of(teacher.unet.config, recipe, state.world.size, state.world.device),
     )
+    report(f"MLflow follows this training in run {tracker.run_id}")
+    return tracker
 
 
 def student_unet(state: TrainingState, like: Any) -> UNet2DConditionModel:

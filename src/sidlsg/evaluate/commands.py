@@ -17,6 +17,7 @@ from sidlsg.options import (
     TeacherSettings,
     Weights,
 )
+from sidlsg.pipeline_run import say
 from sidlsg.places import HELD_OUT, JUDGE, TEACHER
 
 images = typer.Typer(no_args_is_help=True, help="Score pictures of any origin under published protocols.")
@@ -57,7 +58,7 @@ def evaluate(
         output,
         read_held_out(resolve(held_out)),
         resolve(judge),
-        print,
+        say,
         published=load_published(protocol, read_weights(weights) if weights is not None else {}),
         settings=teacher_setting or None,
         keep_images=keep_images,

@@ -9,6 +9,7 @@ import typer
 
 from sidlsg.errors import VerdictError
 from sidlsg.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
+from sidlsg.pipeline_run import pipeline_run
 
 registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
 
@@ -26,7 +27,7 @@ def register(
     from sidlsg.registry.register import Circumstances
     from sidlsg.registry.register import register as stage
 
-    version = stage(student, tracking_uri, name, Circumstances(hourly_price=hourly_price))
+    version = stage(student, tracking_uri, name, Circumstances(pipeline_run=pipeline_run(), hourly_price=hourly_price))
     _say(version, output)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from sidlsg.errors import InputError
+from sidlsg.pipeline_run import pipeline_run
 from sidlsg.records import ModelVersion, RuleResult, Scorecard, Verdict
 from sidlsg.registry.connect import connect
 from sidlsg.registry.demands import Facts
@@ -20,6 +21,9 @@ from sidlsg.registry.rules import Champion, GateRules
 from sidlsg.registry.run_log import SECONDS_TAG
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
+
+JUDGED_BY = "verdict_pipeline_run"
+"""The tag with the pipeline run whose gate judged the version last."""
 
 
 @explained
@@ -55,10 +59,11 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
         "verdict_rules_sha256": rules.digest,
         "verdict_sha256": verdict.digest,
         "verdict": "passed" if verdict.passed else "rejected",
+        **({JUDGED_BY: pipeline_run()} if pipeline_run() else {}),
         **{f"{RULE}{number:02}": _told(result) for number, result in enumerate(results, start=1)},
         **score_tags(card),
     }
-    set_tags(client, registered, tags, (RULE,))
+    set_tags(client, registered, tags, (RULE, JUDGED_BY))
     return verdict
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
+from sidlsg.pipeline_run import RUN_TAG
 from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.claims import claimed
 from sidlsg.registry.connect import connect, experiment_id
@@ -50,7 +51,7 @@ class Circumstances:
 
     def tags(self, student: Student) -> dict[str, str]:
         """What a new version is told besides; a version that is there keeps what it was told."""
-        tags = {"pipeline_run": self.pipeline_run} if self.pipeline_run else {}
+        tags = {RUN_TAG: self.pipeline_run} if self.pipeline_run else {}
         if self.hourly_price:
             tags["training_cost"] = f"{student.seconds / 3600 * self.hourly_price:.4f}"
             tags["hourly_price"] = f"{self.hourly_price:g}"
@@ -88,12 +89,14 @@ def register(
     client = connect(tracking_uri, create=True)
     with claimed(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
         if claim is not None:
-            run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder)
+            told = circumstances or Circumstances()
+            by = {RUN_TAG: told.pipeline_run} if told.pipeline_run else {}
+            run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder, by)
             teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
             tags = {"teacher_model": teacher.name, "teacher_version": str(teacher.version)}
             tags[SAFETY_TAG] = safety_checker_of(student)
             claim.check()
-            _create_version(client, name, run, student, tags | (circumstances or Circumstances()).tags(student))
+            _create_version(client, name, run, student, tags | told.tags(student))
     version = versions_of(client, name, student.digest)[0]
     return ModelVersion(name=name, version=int(version.version), run_id=version.run_id, student_sha256=student.digest)
 
@@ -103,13 +106,16 @@ def _unregistered(client: MlflowClient, name: str, digest: str) -> str | None:
     return None if versions_of(client, name, digest) else f"{name}/student {digest[:16]}"
 
 
-def _logged_run(client: MlflowClient, experiment: str, student: Student, folder: Path) -> Any:
+def _logged_run(
+    client: MlflowClient, experiment: str, student: Student, folder: Path, new_tags: Mapping[str, str]
+) -> Any:
     """The student's run, complete: a finished one, an unfinished one or its training's continued, or a new one."""
     run = _oldest_run(client, experiment, student)
     if run is None:
         run = _training_run(client, student, folder)
     if run is None:
-        new = client.create_run(experiment, tags=run_tags(student), run_name=f"{student.recipe}-{student.digest[:8]}")
+        tags = {**run_tags(student), **new_tags}
+        new = client.create_run(experiment, tags=tags, run_name=f"{student.recipe}-{student.digest[:8]}")
         run = _oldest_run(client, experiment, student) or new
         if run.info.run_id != new.info.run_id:
             client.delete_run(new.info.run_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 
 from sidlsg.errors import InputError
+from sidlsg.prices import Prices
 from sidlsg.report.text import duration
 
 
@@ -17,6 +19,8 @@ class StageCost:
     time: str
     share: float
     """Of the whole, in percent."""
+    price: str
+    """For an hour; empty where there is none, and of the sum."""
     cost: str
     """Empty where there is no price."""
 
@@ -25,39 +29,70 @@ class StageCost:
 class Cost:
     """The stages and their sum."""
 
-    price: str
-    """For an hour; empty where none was given."""
+    priced: bool
+    """Whether any stage has a price."""
     stages: tuple[StageCost, ...]
     total: StageCost
+    amount: float
+    """What all stages cost; 0 where no price is known."""
+    unpriced: tuple[str, ...]
+    """Stages without a price, which the sum leaves out."""
 
 
-def cost(seconds: dict[str, float], hourly_price: float) -> Cost:
-    """Cost of each stage at the same price.
+def cost(seconds: dict[str, float], prices: Prices) -> Cost:
+    """Cost of each stage at its price.
 
     Args:
         seconds: by stage, in the order of the stages.
-        hourly_price: of the machine, in any currency; 0 where it is not known.
+        prices: of an hour.
 
     Raises:
         InputError: a number is negative or not finite.
     """
-    for what, value in (("hourly_price", hourly_price), *((f"seconds of {s}", v) for s, v in seconds.items())):
+    for stage, value in seconds.items():
         if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"{what} is {value}; give a finite number of 0 or more")
+            raise InputError(f"seconds of {stage} is {value}; give a finite number of 0 or more")
     whole = math.fsum(seconds.values())
+    amounts = {stage: spent / 3600 * prices.of(stage) for stage, spent in seconds.items()}
+    amount = math.fsum(amounts.values())
+    priced = any(prices.of(stage) > 0 for stage in seconds)
     # Cents are enough for a bill, not for a run that costs less than one.
-    digits = 2 if whole / 3600 * hourly_price >= 1 else 4
+    digits = 2 if amount >= 1 else 4
 
-    def row(stage: str, spent: float) -> StageCost:
+    def row(stage: str, spent: float, price: float, paid: float | None) -> StageCost:
         return StageCost(
             stage=stage,
             time=duration(spent),
             share=100 * spent / whole if whole else 0.0,
-            cost=f"{spent / 3600 * hourly_price:,.{digits}f}" if hourly_price > 0 else "",
+            price=f"{price:,.2f}" if price > 0 else "",
+            cost="" if paid is None else f"{paid:,.{digits}f}",
         )
 
     return Cost(
-        price=f"{hourly_price:,.2f}" if hourly_price > 0 else "",
-        stages=tuple(row(stage, spent) for stage, spent in seconds.items()),
-        total=row("all stages", whole),
+        priced=priced,
+        stages=tuple(
+            row(stage, spent, prices.of(stage), amounts[stage] if prices.of(stage) > 0 else None)
+            for stage, spent in seconds.items()
+        ),
+        total=row("all stages", whole, 0.0, amount if priced else None),
+        amount=amount,
+        unpriced=tuple(stage for stage in seconds if not prices.of(stage) > 0) if priced else (),
     )
+
+
+def costs_json(seconds: dict[str, float], prices: Prices) -> str:
+    """The seconds and the price of each stage, for whoever shows them elsewhere: a JSON list in the stages' order."""
+    return json.dumps(
+        [{"stage": stage, "seconds": spent, "price": prices.of(stage)} for stage, spent in seconds.items()]
+    )
+
+
+def cost_of_json(text: str) -> Cost:
+    """What `costs_json` was made of, with its sum.
+
+    Raises:
+        InputError: a number is negative or not finite.
+    """
+    rows = json.loads(text)
+    seconds = {row["stage"]: float(row["seconds"]) for row in rows}
+    return cost(seconds, Prices(by_stage={row["stage"]: float(row["price"]) for row in rows}))

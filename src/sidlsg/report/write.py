@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sidlsg.prices import Prices
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.report import cost, lineage, pictures, scores, training
 from sidlsg.report.contenders import Entry
@@ -23,7 +24,7 @@ def write_report(
     verdict: Verdict,
     promotion: Promotion,
     seconds: dict[str, float],
-    hourly_price: float,
+    prices: Prices,
     output: Path,
 ) -> None:
     """Write the report of a run.
@@ -38,7 +39,7 @@ def write_report(
         verdict: the gate's.
         promotion: what followed from it.
         seconds: what each stage took, in the order of the stages.
-        hourly_price: of the machine, in any currency; 0 where it is not known.
+        prices: of an hour of each.
         output: the HTML file.
 
     Raises:
@@ -75,6 +76,6 @@ def write_report(
         made_with=lineage.made_with(records.student),
         recipe_values=lineage.recipe_values(records.student),
         funnel=lineage.funnel_rows(records.prompts.funnel),
-        cost=cost.cost(seconds, hourly_price),
+        cost=cost.cost(seconds, prices),
     )
     atomic_write(output, html)

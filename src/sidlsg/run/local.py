@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
 
-from sidlsg.errors import InputError
+from sidlsg.prices import parse_prices
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.report.cost import cost_of_json
 from sidlsg.run.execute import LOG, execute
 from sidlsg.run.inputs import gate_text, training_arguments
 from sidlsg.run.kubeflow import distil_and_evaluate
@@ -43,6 +43,7 @@ def run_local(request: RunRequest) -> RunResult:
         scorecard=Scorecard.load(run_dir / "scorecard"),
         verdict=Verdict.from_json(outputs["verdict"]),
         promotion=Promotion.from_json(outputs["promotion"]),
+        cost=cost_of_json(outputs["costs"]),
         stages=stages,
         seconds=round(time.monotonic() - began, 1),
     )
@@ -56,11 +57,11 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """
     text = gate_text(request)
     gate_rules(request.recipe, text)
-    if not (math.isfinite(request.hourly_price) and request.hourly_price >= 0):
-        raise InputError(f"hourly price {request.hourly_price} is not a price; give 0 or more")
+    parse_prices(request.prices, request.hourly_price)
     return {
         **training_arguments(request, run_dir),
         "hourly_price": float(request.hourly_price),
+        "prices": request.prices,
         "gate_rules": text,
     }
 

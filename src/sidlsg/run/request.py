@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.records import ModelVersion, Promotion, Scorecard, Verdict
+from sidlsg.report.cost import Cost
 from sidlsg.run.settings import SETTINGS
 
 
@@ -56,7 +57,9 @@ class RunRequest(TrainingRequest):
     """One run of the whole pipeline on this machine."""
 
     hourly_price: float = 0.0
-    """Price of this machine an hour, for the costs in the report."""
+    """Price an hour of a stage that `prices` does not name, for the costs in the report."""
+    prices: str = "{}"
+    """JSON object of prices an hour by stage."""
     gate_rules: Path | None = None
     """TOML file of the gate's rules; None for the recipe's."""
 
@@ -124,6 +127,8 @@ class RunResult(Result):
     scorecard: Scorecard
     verdict: Verdict
     promotion: Promotion
+    cost: Cost
+    """Of each stage, with the time that it took when it ran."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from sidlsg.pipeline_run import HEAD
 from sidlsg.progress import PREFIX
 from sidlsg.run.lines import NOTE
 from sidlsg.run.request import StageRun
@@ -145,6 +146,7 @@ class Watcher:
         self._screen.stage_done(name, "taken from the cache" if cached else f"done in {seconds:.1f} s", setting)
 
     def _stage_line(self, line: str) -> None:
+        line = HEAD.sub("", line, count=1) if HEAD.match(line) else line
         self._printed.append(line)
         if line.startswith(PREFIX):
             self._screen.progress(line)

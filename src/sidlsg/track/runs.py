@@ -12,6 +12,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
+from sidlsg.pipeline_run import run_tag
 from sidlsg.records import Student
 from sidlsg.registry.run_log import Row, log_entries, log_missing_params, run_params
 from sidlsg.registry.versions import STUDENT_TAG
@@ -48,6 +49,7 @@ class Training:
             "prompts_sha256": self.prompts_sha256,
             "recipe": self.params["recipe"],
             "strategy": self.params["strategy"],
+            **run_tag(),
         }
 
 

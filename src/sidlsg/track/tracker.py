@@ -11,10 +11,11 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from sidlsg.errors import InputError, StoppedError
+from sidlsg.pipeline_run import run_tag
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import Student
 from sidlsg.registry.connect import connect, experiment_id
-from sidlsg.registry.run_log import recipe_params, row_values, run_tags, score_values
+from sidlsg.registry.run_log import log_entries, recipe_params, row_values, run_tags, score_values
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.track.runs import Training, find_or_make_run, given_run, make_run, take_given_run
 from sidlsg.track.sender import Sender
@@ -38,13 +39,19 @@ class Tracker:
         sender: Sender[Entry],
         report: Callable[[str], None],
         utilisation: Utilisation | None = None,
+        run_id: str = "",
     ) -> None:
         """Args:
         sender: takes what is to be written.
         report: receives lines for the user.
         utilisation: makes `mfu` of the speed; None where the device's peak is not known.
+        run_id: of the MLflow run, as it was opened.
         """
         self._sender, self._report, self._utilisation = sender, report, utilisation
+        self.run_id = run_id
+
+    def iterated(self, images_seen: int) -> None:
+        """MLflow has the rows of the log."""
 
     def logged(self, row: Mapping[str, float]) -> None:
         """Send a row of the training log, and `mfu` where the device's peak is known."""
@@ -140,6 +147,8 @@ def open_tracker(
             run = find_or_make_run(client, where, training)
             if STUDENT_TAG not in run.data.tags:
                 client.update_run(run.info.run_id, status="RUNNING")
+                # Another pipeline run may go on with what one before has left.
+                log_entries(client, run.info.run_id, tags=run_tag())
     except (MlflowException, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -151,4 +160,4 @@ def open_tracker(
         return make_run(client, where, training)
 
     writer = Writer(client, run, another)
-    return Tracker(Sender(writer.write, report), report, utilisation)
+    return Tracker(Sender(writer.write, report), report, utilisation, run.info.run_id)

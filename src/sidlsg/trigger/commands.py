@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sidlsg.errors import RunFailedError, VerdictError
+
+if TYPE_CHECKING:  # MLflow takes seconds
+    from sidlsg.registry.judged import Judged
 
 Host = Annotated[
     str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines, such as http://ml-pipeline:8888.")
@@ -42,6 +47,14 @@ def submit(
     experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
     wait: Annotated[bool, typer.Option("--wait", help="Tell what the stages do until the run ends.")] = False,
     wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait at most; 0 for no limit.")] = 0.0,
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="Add what the run came to, in Markdown, to the end of this file.", show_default=False),
+    ] = None,
+    tracking_uri: Annotated[
+        str,
+        typer.Option(help="MLflow, where the run's gate left its verdict, which then decides too.", show_default=False),
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     namespace: Namespace = "",
     token_env: TokenEnv = "",
@@ -50,11 +63,13 @@ def submit(
 ) -> None:
     """Upload a pipeline to Kubeflow Pipelines and start a run; the same command again finds both.
 
-    With --wait, exit code 5: the run failed or was cancelled. 75: it goes on, and waiting was stopped.
+    With --wait, exit code 5: the run failed or was cancelled. 75: it goes on, and waiting was stopped. With
+    --tracking-uri as well, 3: the gate said no. 5: the run left no verdict.
     """
-    from sidlsg.errors import InputError
+    from sidlsg.errors import InputError, StoppedError
     from sidlsg.trigger.compiled import get_compiled
     from sidlsg.trigger.connection import Connection
+    from sidlsg.trigger.run_summary import add_summary, run_summary
     from sidlsg.trigger.runs import Kubeflow
     from sidlsg.trigger.server import Patience, Server
     from sidlsg.trigger.submit import preview, run_name
@@ -63,6 +78,8 @@ def submit(
 
     if wait_seconds and not wait:
         raise InputError("--wait-seconds limits --wait; give both")
+    if (summary or tracking_uri) and not wait:
+        raise InputError("--summary and --tracking-uri tell how a run ended; give --wait too")
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
     )
@@ -76,8 +93,41 @@ def submit(
         return
     run = start(runs, compiled, name, parameters, print)
     print(connection.run_link(run.run_id))
-    if wait:
+    if not wait:
+        return
+    ended: RunFailedError | StoppedError | None = None
+    try:
         watch(runs, run.run_id, lambda line: print(line, flush=True), limit=wait_seconds)
+    except (RunFailedError, StoppedError) as error:
+        ended = error
+    judged: tuple[Judged, ...] = ()
+    if tracking_uri and not isinstance(ended, StoppedError):
+        # Imported here: MLflow takes seconds.
+        from sidlsg.registry.judged import judged_by
+
+        judged = judged_by(run.run_id, tracking_uri)
+    if summary is not None:
+        link = connection.run_link(run.run_id)
+        add_summary(summary, run_summary(runs.details(run.run_id), link, judged))
+    if ended is not None:
+        raise ended
+    if tracking_uri:
+        _require_passed(run.name, judged)
+
+
+def _require_passed(run: str, judged: tuple[Judged, ...]) -> None:
+    """Print the verdicts of a run; raise where it left none, or where one is no."""
+    if not judged:
+        raise RunFailedError(
+            f"the run {run} succeeded and left no verdict in this registry; give the address of the registry that its "
+            "gate used, and a pipeline that has a gate"
+        )
+    for each in judged:
+        print(f"version {each.version} of {each.name} {'passed the gate' if each.passed else 'did not pass the gate'}")
+    rejected = [each for each in judged if not each.passed]
+    if rejected:
+        reasons = "; ".join(f"version {each.version} of {each.name}: {each.failed}" for each in rejected)
+        raise VerdictError(f"the gate of the run {run} said no: {reasons}")
 
 
 def schedule(

@@ -133,9 +133,11 @@ def test_a_fake_score_that_loses_track_slowly() -> None:
 
 def test_warnings_are_said_once() -> None:
     lines: list[str] = []
-    alarms = Alarms(recipe(**STRONG), lines.append)
+    counted: list[str] = []
+    alarms = Alarms(recipe(**STRONG), lines.append, counted.append)
     assert [alarms(row) for row in log(20, teacher_distance=20.0)] == [None] * 20
     assert len(lines) == 1
+    assert counted == ["teacher-far-away"]
     assert lines[0].startswith(f"alarm at iteration {WINDOW}: teacher-far-away: ")
     assert "lie 22 from" in lines[0]
     assert "limit 5" in lines[0]

@@ -223,6 +223,10 @@ class Diary:
         self.rows: list[dict[str, float]] = []
         self.pictures: list[int] = []
         self.scores: list[dict[str, float]] = []
+        self.iterations: list[int] = []
+
+    def iterated(self, images_seen: int) -> None:
+        self.iterations.append(images_seen)
 
     def logged(self, row: dict[str, float]) -> None:
         self.rows.append(row)
@@ -239,10 +243,36 @@ def test_observers_are_told(start: Callable[..., tuple[TrainingState, Run]]) -> 
     diary = Diary()
     state, run = start("a", observers=[diary], evaluation=Falling())
     train(replace(RECIPE, evaluate_every=40), state, run)
+    assert diary.iterations == list(range(2, 82, 2))
     assert diary.rows == state.log
     assert diary.pictures == [0, 20, 80]
     assert diary.scores == state.evaluations
     assert all(row["images_per_second"] > 0 for row in diary.rows)
+
+
+def test_metrics_read_nothing_from_the_device(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+    """On a GPU each read makes the host wait; what the metrics take has been read for the log already."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from sidlsg.track.metrics import TrainingMetrics
+
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func is torch.ops.aten._local_scalar_dense.default
+            return func(*args, **(kwargs or {}))
+
+    def reads(name: str, **more: Any) -> int:
+        state, run = start(name, **more)
+        with Reads() as mode:
+            train(replace(RECIPE, iterations=6, log_every=2), state, replace(run, grids=None))
+        return mode.count
+
+    metrics = TrainingMetrics("test", 2)
+    assert reads("a", observers=[metrics]) == reads("b")
+    own = {"run": metrics.run, "recipe": "test"}
+    assert metrics.registry.get_sample_value("sidlsg_training_images_total", own) == 12
 
 
 def test_learning_rates() -> None:

@@ -15,9 +15,11 @@ from sidlsg.records import Extreme, Scorecard, Verdict, file_ref
 from sidlsg.registry.connect import connect
 from sidlsg.registry.demands import Approval, MaximumCost
 from sidlsg.registry.gate import gate
+from sidlsg.registry.judged import judged_by
 from sidlsg.registry.register import register
 from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.registry.rules import Floor, GateRules, NoRegression, Ratio
+from sidlsg.registry.run_cost import record_cost
 
 STUDENT = "student 1 step"
 RULES = GateRules(
@@ -190,3 +192,28 @@ def test_a_version_waits_for_approval_and_its_cost_counts(client, versions, make
     assert gate(version, folder, tracking_uri, rules).passed
     text = artifact(client, version.run_id, "evaluation/gate_rules.toml", tmp_path)
     assert parse_gate_rules(text) == rules
+
+
+def test_the_pipeline_run_that_judged_last_is_told(
+    versions, make_scorecard, tracking_uri, monkeypatch: pytest.MonkeyPatch
+):
+    folder = make_scorecard(versions[1].student_sha256, fid=2.0, accuracy=0.9)
+    monkeypatch.setenv("SIDLSG_PIPELINE_RUN", "0a1b-7")
+    gate(versions[1], folder, tracking_uri, RULES)
+    (judged,) = judged_by("0a1b-7", tracking_uri)
+    assert (judged.name, judged.version, judged.passed, judged.champion) == ("gated", versions[1].version, True, False)
+    assert judged.failed == ""
+    assert len(judged.rules) == 3
+    assert judged.scores.keys() == {"fid", "accuracy"}
+
+    record_cost(versions[1], tracking_uri, 18.95)
+    gate(versions[1], make_scorecard(versions[1].student_sha256, fid=2.0, accuracy=0.1), tracking_uri, RULES)
+    (judged,) = judged_by("0a1b-7", tracking_uri)
+    assert (judged.passed, judged.cost) == (False, "18.9500")
+    assert judged.failed.startswith("accuracy of student 1 step")
+
+    monkeypatch.delenv("SIDLSG_PIPELINE_RUN")
+    gate(versions[1], folder, tracking_uri, RULES)
+    assert judged_by("0a1b-7", tracking_uri) == ()
+    with pytest.raises(InputError, match="is not the id of a pipeline run"):
+        judged_by("' or '1' = '1", tracking_uri)

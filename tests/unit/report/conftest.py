@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sidlsg.prices import Prices
 from sidlsg.records import (
     FunnelStep,
     ModelVersion,
@@ -31,6 +32,7 @@ from sidlsg.shapes.captions import held_out_captions
 from sidlsg.shapes.draw import draw
 from sidlsg.teacher.images import grid, save_png
 
+NO_PRICES = Prices()
 SECONDS = {
     "curate": 3.4,
     "encode": 2.0,
@@ -76,7 +78,7 @@ class Run:
             promotion=self.promotion,
         )
 
-    def write(self, output: Path, seconds: dict[str, float] = SECONDS, hourly_price: float = 0.0) -> str:
+    def write(self, output: Path, seconds: dict[str, float] = SECONDS, prices: Prices = NO_PRICES) -> str:
         """The page's text."""
         write_report(
             self.prompts,
@@ -86,7 +88,7 @@ class Run:
             self.verdict,
             self.promotion,
             seconds,
-            hourly_price,
+            prices,
             output,
         )
         return output.read_text()

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from sidlsg.errors import InputError
+from sidlsg.prices import Prices
 from sidlsg.records import RuleResult
 from unit.report.page import Page
 
@@ -27,7 +28,7 @@ def test_every_section_is_there_in_order(make_run, output):
 
 
 def test_numbers_are_those_of_the_records(make_run, output):
-    page = Page(make_run().write(output, hourly_price=3.6))
+    page = Page(make_run().write(output, prices=Prices(default=3.6)))
     scores = page.text("scores")
     assert "teacher 20 steps * 2.500 8.25 0.962 0.871" in scores
     assert "teacher 1 step 151.250 97.50 0.410 0.062" in scores
@@ -42,7 +43,7 @@ def test_numbers_are_those_of_the_records(make_run, output):
         assert part in records
     assert "duplicates 5,980 1,210" in records
     # 450 s at 3.6 an hour; 558 s in all.
-    assert "distil 7 min 30 s 0.4500" in page.text("cost")
+    assert "distil 7 min 30 s 3.60 0.4500" in page.text("cost")
     assert "all stages 9 min 18 s 0.5580" in page.text("cost")
 
 

@@ -78,8 +78,10 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
         ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),
         ({"embeddings_gb": float("inf")}, "embeddings_gb is inf, not a size"),
         ({"embeddings_gb": -1.0}, "embeddings_gb is -1.0, not a size"),
-        ({"hourly_price": float("nan")}, "is not a price"),
-        ({"hourly_price": -1.0}, "is not a price"),
+        ({"hourly_price": float("nan")}, "is nan, not a price"),
+        ({"hourly_price": -1.0}, "is -1.0, not a price"),
+        ({"prices": '{"distl": 1}'}, r"no stage that has a price \(did you mean 'distil'\?\)"),
+        ({"prices": '{"distil": -1}'}, "price of distil is -1.0, not a price"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(

@@ -1,0 +1,35 @@
+"""The pipeline run that this process works for: its id, and lines of the log that begin with it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from sidlsg.package import RUN_VARIABLE
+
+RUN_TAG = "pipeline_run"
+"""The tag with that id, on a run and on a version in MLflow."""
+HEAD = re.compile(r"run=\S+ ")
+"""Begins each line of a stage where the run is known."""
+
+
+def pipeline_run() -> str:
+    """The id of the pipeline run, the same word everywhere; empty where there is none."""
+    return "".join(os.environ.get(RUN_VARIABLE, "").split())
+
+
+def run_tag() -> dict[str, str]:
+    """The tag for MLflow; none where there is no pipeline run."""
+    run = pipeline_run()
+    return {RUN_TAG: run} if run else {}
+
+
+def headed(text: str) -> str:
+    """A text for the log, each of its lines with the run at its head."""
+    run = pipeline_run()
+    return "\n".join(f"run={run} {line}" for line in text.split("\n")) if run else text
+
+
+def say(text: str) -> None:
+    """Print a text for the log, at once: it is read while the work goes on."""
+    print(headed(text), flush=True)  # noqa: T201

@@ -1,0 +1,82 @@
+"""What a run came to, in Markdown: for a page of whoever waited for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidlsg.errors import InputError
+from sidlsg.progress import clock
+
+if TYPE_CHECKING:  # MLflow takes seconds
+    from sidlsg.registry.judged import Judged
+
+
+def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
+    """The verdicts, the stages and the scores of a run.
+
+    Args:
+        run: as the server's API has it, with its tasks.
+        link: of its page.
+        judged: the versions that its gate judged.
+    """
+    state = str(run.state or "PENDING").lower()
+    lines = [f"## {_plain(run.display_name)}: {state}", "", f"Run [{run.run_id}]({link})", ""]
+    for each in judged:
+        word = "passed the gate" if each.passed else "did not pass the gate"
+        lines += [
+            f"**Version {each.version} of {_plain(each.name)} {word}.** "
+            + ("It is the champion now." if each.champion else "It is not the champion."),
+            *([f"The run cost {_plain(each.cost)}."] if each.cost else []),
+            "",
+            *(f"- {_plain(rule)}" for rule in each.rules),
+            "",
+        ]
+        if each.scores:
+            rows = (f"| {_plain(name)} | {_plain(value)} |" for name, value in each.scores.items())
+            lines += ["| score | value, protocol, of |", "|---|---|", *rows, ""]
+    tasks = [task for task in _tasks(run) if not _of_the_server(task)]
+    if tasks:
+        lines += ["| stage | state | time |", "|---|---|---:|", *map(_row, tasks), ""]
+    return "\n".join(lines)
+
+
+def add_summary(file: Path, text: str) -> None:
+    """Write at the end of a file, which other steps of a job may have begun.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as out:
+            out.write(text)
+    except OSError as error:
+        raise InputError(
+            f"summary {file} cannot be written: {error.strerror}; give a file in a folder of yours"
+        ) from error
+
+
+def _tasks(run: Any) -> list[Any]:
+    return (run.run_details.task_details if run.run_details else None) or []
+
+
+def _of_the_server(task: Any) -> bool:
+    """Steps that Kubeflow Pipelines adds of itself."""
+    name = str(task.display_name or "")
+    return not name or name == "root" or name.endswith("-driver")
+
+
+def _row(task: Any) -> str:
+    began, ended = task.start_time, task.end_time
+    took = clock((ended - began).total_seconds()) if began and ended and ended >= began else ""
+    reason = f" ({_plain(task.error.message)})" if task.error and task.error.message else ""
+    return f"| {_plain(task.display_name)} | {str(task.state or '').lower()}{reason} | {took} |"
+
+
+def _plain(text: Any) -> str:
+    """Text that Markdown takes as text, on one line."""
+    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    for sign in "\\|[]`*_":
+        plain = plain.replace(sign, f"\\{sign}")
+    return plain

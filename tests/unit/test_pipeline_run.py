@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from sidlsg.pipeline_run import HEAD, headed, pipeline_run, run_tag, say
+from sidlsg.progress import Meter
+from sidlsg.run.lines import say as note
+from sidlsg.run.screen import Screen
+from sidlsg.run.watch import Watcher
+
+
+def test_without_a_pipeline_run_nothing_is_said_of_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SIDLSG_PIPELINE_RUN", raising=False)
+    assert pipeline_run() == ""
+    assert run_tag() == {}
+    say("hello")
+    note("hello")
+    assert capsys.readouterr().out == "hello\nnote: hello\n"
+
+
+def test_every_line_begins_with_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SIDLSG_PIPELINE_RUN", " 12-ab\n")
+    assert run_tag() == {"pipeline_run": "12-ab"}
+    assert headed("one\ntwo") == "run=12-ab one\nrun=12-ab two"
+    note("alarm at 1\nalarm at 2")
+    with Meter("distil", 2, "images") as meter:
+        meter.update(2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["run=12-ab note: alarm at 1", "run=12-ab alarm at 2"]
+    assert lines[2].startswith("run=12-ab progress: distil 100%")
+    assert all(HEAD.match(line) for line in lines)
+
+
+def test_who_watches_the_stages_sees_through_it() -> None:
+    shown = io.StringIO()
+    watcher = Watcher(Screen(shown), io.StringIO())
+    watcher.feed("INFO - Executing task 'distil'")
+    watcher.feed("    run=12-ab note: continues from here")
+    assert "  continues from here\n" in shown.getvalue()
+    assert "run=12-ab" not in shown.getvalue()
