@@ -9,22 +9,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from infra.cluster import INFRA, get, rendered
+from sidlsg.track.metrics import TrainingMetrics
 from sidlsg.trigger.service.metrics import Metrics
 
-OF_TRAINING = {
-    "info": ("training", "mlflow_run"),
-    "active": (),
-    "images_total": (),
-    "iterations_total": (),
-    "images_seen": (),
-    "images_per_second": (),
-    "loss": ("network",),
-    "nan_share": (),
-    "last_iteration_timestamp_seconds": (),
-    "last_checkpoint_timestamp_seconds": (),
-    "alarms_total": ("alarm",),
-    "checkpoints_total": (),
-}
 OF_OTHERS = {
     "kube_pod_status_phase": ("namespace", "pod", "phase"),
     "kube_pod_labels": ("namespace", "pod", "label_sidlsg_dev_stage"),
@@ -42,9 +29,8 @@ WORDS = {"by", "on", "and", "or", "unless", "group_left", "offset"}
 
 def known() -> dict[str, set[str]]:
     """Every metric and its labels."""
-    found = {f"sidlsg_training_{name}": {"run", "recipe", *labels} for name, labels in OF_TRAINING.items()}
-    found |= {name: set(labels) for name, labels in OF_OTHERS.items()}
-    return found | labels_by_metric(Metrics().registry)
+    own = labels_by_metric(Metrics().registry) | labels_by_metric(TrainingMetrics("tiny", 1).registry)
+    return own | {name: set(labels) for name, labels in OF_OTHERS.items()}
 
 
 def labels_by_metric(registry: CollectorRegistry) -> dict[str, set[str]]:
