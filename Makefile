@@ -32,7 +32,7 @@ setup: $(READY)  ## Make .venv with everything in it, the same versions each tim
 $(READY): pyproject.toml constraints.txt
 	$(call new_venv,$(VENV))
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,services,triggers,dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,services,triggers,infra,dev]'
 	@touch $@
 
 demo: $(READY)  ## Distil, register, evaluate, gate and promote the bundled teacher's student

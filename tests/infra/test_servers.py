@@ -1,0 +1,218 @@
+"""What the manifests start, started here: SeaweedFS, the buckets, MLflow and the triggers service."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from mlflow import MlflowClient
+
+from infra.cluster import INFRA, Object, get, rendered
+from infra.containers import Contained, command_line, environment
+from infra.page import yours
+from sidlsg.services.mlflow_server import _fernet_key
+from sidlsg.services.ports import HOST, free_port
+from sidlsg.services.postgres import Postgres, _program
+
+BUCKETS = ["backups", "data", "mlflow", "pipelines", "serving"]
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[Object]:
+    return rendered("local")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # PostgreSQL's own user must be able to enter the folder, where the tests run as root.
+    with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary).chmod(0o711)
+        yield Path(temporary)
+
+
+def container(objects: list[Object], kind: str, name: str, which: str = "containers") -> Object:
+    found: Object = get(objects, kind, name)["spec"]["template"]["spec"][which][0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def postgres(folder: Path) -> Iterator[Postgres]:
+    with Postgres(folder / "postgres") as server:
+        server.require_database("mlflow")
+        yield server
+
+
+def test_postgres_takes_the_manifests_options_and_answers_its_probe(
+    postgres: Postgres, folder: Path, objects: list[Object]
+) -> None:
+    own = container(objects, "StatefulSet", "postgres")
+    (options,) = [one["value"] for one in own["env"] if one["name"] == "POSTGRES_INITDB_ARGS"]
+    (folder / "initdb").mkdir()
+    user = postgres.runs_as()
+    if user is not None:
+        shutil.chown(folder / "initdb", user, user)
+    made = subprocess.run(
+        [_program("initdb"), *options.split(), "--pgdata", str(folder / "initdb")],
+        capture_output=True,
+        text=True,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        cwd="/",
+    )
+    assert made.returncode == 0, made.stderr
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        command = own[probe]["exec"]["command"]
+        here = {"PATH": os.environ["PATH"], "PGPORT": str(postgres.port), "POSTGRES_USER": "mlflow"}
+        assert subprocess.run(command, env=here).returncode == 0
+        assert subprocess.run(command, env=here | {"PGPORT": "1"}).returncode != 0
+
+
+@pytest.fixture(scope="module")
+def given(postgres: Postgres) -> dict[str, dict[str, str]]:
+    """The secrets, with the keys that the page names."""
+    values = {
+        "sidlsg-s3": {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)},
+        "sidlsg-postgres": {"MLFLOW_BACKEND_STORE_URI": postgres.url("mlflow")},
+        "sidlsg-webhook": {"SIDLSG_WEBHOOK_SECRET": secrets.token_hex(16)},
+        "sidlsg-mlflow-server": {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _fernet_key()},
+    }
+    for name, own in values.items():
+        assert set(own) <= yours()["Secret", name].keys
+    return values
+
+
+@pytest.fixture(scope="module")
+def seaweedfs(folder: Path, objects: list[Object], given: Mapping[str, Mapping[str, str]]) -> Iterator[Contained]:
+    own = container(objects, "StatefulSet", "seaweedfs")
+    # Its other ports have fixed numbers in the pod; here others may have them.
+    more = tuple(f"-{part}.port={free_port(above=10_000)}" for part in ("master", "volume", "filer", "admin"))
+    changes = {
+        "-dir=/data": "-dir={folder}",
+        "-ip.bind=0.0.0.0": f"-ip.bind={HOST}",
+        "-s3.port=8333": "-s3.port={port}",
+    }
+    with Contained(folder / "s3", own, environment(own, objects, given), changes, more=more) as server:
+        yield server
+
+
+def s3_client(server: Contained, keys: Mapping[str, str]) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://{HOST}:{server.port}",
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}, proxies={}, retries={"max_attempts": 1}),
+    )
+
+
+@pytest.fixture(scope="module")
+def buckets(seaweedfs: Contained, objects: list[Object], given: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What the Job prints that makes the buckets, run twice."""
+    own = container(objects, "Job", "buckets")
+    variables = environment(own, objects, given) | {"AWS_ENDPOINT_URL_S3": f"http://{HOST}:{seaweedfs.port}"}
+    line = command_line(own, variables, {"/etc/sidlsg": str(INFRA / "base" / "seaweedfs")})
+    runs = [
+        subprocess.run(line, env={**variables, "PATH": os.defpath}, capture_output=True, text=True) for _ in range(2)
+    ]
+    assert [run.returncode for run in runs] == [0, 0], runs
+    return [run.stdout for run in runs]
+
+
+def test_the_buckets_are_made_once(seaweedfs: Contained, buckets: list[str], given: dict[str, dict[str, str]]) -> None:
+    assert buckets == ["made mlflow, data, pipelines, serving, backups\n", "made none\n"]
+    client = s3_client(seaweedfs, given["sidlsg-s3"])
+    assert sorted(bucket["Name"] for bucket in client.list_buckets()["Buckets"]) == BUCKETS
+    for name in BUCKETS:
+        client.put_object(Bucket=name, Key="x", Body=b"1")
+        client.delete_object(Bucket=name, Key="x")
+
+
+@pytest.mark.usefixtures("buckets")
+def test_s3_refuses_strangers_and_mistyped_buckets(seaweedfs: Contained, given: dict[str, dict[str, str]]) -> None:
+    wrong = {**given["sidlsg-s3"], "AWS_SECRET_ACCESS_KEY": "wrong"}
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        s3_client(seaweedfs, wrong).list_buckets()
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        s3_client(seaweedfs, given["sidlsg-s3"]).put_object(Bucket="mlfow", Key="x", Body=b"1")
+    assert seaweedfs.answer("/data/x")[0] == 403
+
+
+@pytest.fixture(scope="module")
+def mlflow(
+    folder: Path,
+    objects: list[Object],
+    given: Mapping[str, Mapping[str, str]],
+    seaweedfs: Contained,
+    buckets: list[str],
+) -> Iterator[Contained]:
+    assert buckets
+    own = container(objects, "Deployment", "mlflow")
+    variables = environment(own, objects, given)
+    assert variables["MLFLOW_S3_ENDPOINT_URL"] == "http://seaweedfs.sidlsg:8333"
+    variables["MLFLOW_S3_ENDPOINT_URL"] = f"http://{HOST}:{seaweedfs.port}"
+    changes = {"--host=0.0.0.0": f"--host={HOST}", "--port=5000": "--port={port}", "--workers=2": "--workers=1"}
+    with Contained(folder / "mlflow", own, variables, changes) as server:
+        yield server
+
+
+def test_mlflow_answers_those_that_the_manifest_names(mlflow: Contained) -> None:
+    asked = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+    for host in ("mlflow", "mlflow.sidlsg:5000", "mlflow.sidlsg.svc", "localhost:5000", "127.0.0.1:5000"):
+        assert mlflow.answer(asked, host)[0] == 200, host
+    assert mlflow.answer(asked, "evil.example.com")[0] == 403
+    # The kubelet's probe asks the pod's own address.
+    assert mlflow.answer("/health", "10.1.2.3:5000")[0] == 200
+
+
+def test_mlflow_keeps_artifacts_in_the_bucket(
+    mlflow: Contained, seaweedfs: Contained, given: dict[str, dict[str, str]]
+) -> None:
+    client = MlflowClient(f"http://{HOST}:{mlflow.port}")
+    run = client.create_run(client.create_experiment("things"))
+    client.log_text(run.info.run_id, "hello", "hello.txt")
+    found = s3_client(seaweedfs, given["sidlsg-s3"]).list_objects_v2(Bucket="mlflow")["Contents"]
+    assert [one["Key"].partition("/")[0] for one in found if one["Key"].endswith("hello.txt")] == ["artifacts"]
+
+
+def test_the_triggers_service_tells_mlflow_and_serves(
+    mlflow: Contained, folder: Path, objects: list[Object], given: Mapping[str, Mapping[str, str]]
+) -> None:
+    first = container(objects, "Deployment", "triggers", "initContainers")
+    variables = environment(first, objects, given) | {"MLFLOW_TRACKING_URI": f"http://{HOST}:{mlflow.port}"}
+    table = {"/etc/sidlsg": str(INFRA / "base" / "triggers")}
+    line = command_line(first, variables, table)
+    path = f"{Path(sys.executable).parent}:{os.defpath}"
+    told = subprocess.run(line, env={**variables, "PATH": path}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    webhooks = MlflowClient(f"http://{HOST}:{mlflow.port}").list_webhooks()
+    assert [webhook.url for webhook in webhooks] == ["http://triggers.sidlsg:8080/webhooks/mlflow"]
+
+    own = container(objects, "Deployment", "triggers")
+    closed = free_port()
+    changes = {
+        **table,
+        "/srv/triggers": "{folder}/state",
+        "--address=0.0.0.0": f"--address={HOST}",
+        "--port=8080": "--port={port}",
+        "http://ml-pipeline.kubeflow:8888": f"http://{HOST}:{closed}",
+    }
+    with Contained(folder / "triggers", own, variables, changes, probe="livenessProbe") as server:
+        # No Kubeflow is here: not ready, and yet alive.
+        status, why = server.answer(own["readinessProbe"]["httpGet"]["path"])
+        assert status == 503 and "kubeflow" in why and "mlflow" not in why
+        assert "sidlsg_triggers_last_look_timestamp_seconds" in server.answer("/metrics")[1]
+        server.stop()
+        assert '"ended"' in (folder / "triggers" / "log").read_text()
