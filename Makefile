@@ -13,7 +13,7 @@ SERVICES ?= runs/services
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo postgres services services-stop test test-long test-eval-gpu bench lint format clean
+.PHONY: help setup demo postgres services services-stop test test-long test-gpu test-eval-gpu bench lint format clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: $(READY) postgres  ## Run the tests, two files at a time
 
 test-long: $(READY) postgres  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+test-gpu: $(READY)  ## Run the tests that need a GPU; they fail where none is
+	$(BIN)/python -m pytest -m gpu -rP tests/gpu
 
 test-eval-gpu: $(GPU_READY)  ## Run the tests of CLIP's networks; downloads some GB first
 	$(GPU_BIN)/python -m pytest tests/eval_gpu
