@@ -394,7 +394,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="default: all; small fp32, bf16")
     parser.add_argument("--compile", choices=("off", "on", "both"), help="default both; small off")
     parser.add_argument("--checkpointing", choices=("off", "on", "both"), default="both")
-    parser.add_argument("--micro-batch", type=int, action="append", help="default 1, 4, 16, 32; small 2")
+    parser.add_argument("--micro-batch", type=int, action="append", help="default 1, 4, 16, 32; small 2; 0 for none")
     parser.add_argument(
         "--standin-micro-batch", type=int, action="append", help="default 1, as released, and 4; 0 for none"
     )
@@ -414,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.batch = options.batch or (2 if small else 64)
     options.precision = options.precision or (["fp32", "bf16"] if small else list(PRECISIONS))
     options.compile = options.compile or ("off" if small else "both")
-    options.micro_batch = options.micro_batch or ([2] if small else [1, 4, 16, 32])
+    options.micro_batch = [m for m in options.micro_batch or ([2] if small else [1, 4, 16, 32]) if m]
     options.standin_micro_batch = [m for m in options.standin_micro_batch or ([2] if small else [1, 4]) if m]
     options.generate = [n for n in options.generate or ([2] if small else [1, 16]) if n]
     options.iterations = options.iterations or (1 if small else 3)

@@ -36,15 +36,15 @@ def test_what_lives_in_the_hosts_memory_has_the_same_bits(cuda: torch.device, bu
 def test_activations_that_are_computed_again_give_the_same_gradient(
     cuda: torch.device, bundled: Bundled, update: str
 ) -> None:
-    _, kept = Training(bundled, cuda).gradient(update)
-    _, again = Training(bundled, cuda, activation_checkpointing=True).gradient(update)
+    _, kept = Training(bundled, cuda).part().gradient(update)
+    _, again = Training(bundled, cuda, activation_checkpointing=True).part().gradient(update)
     assert distance(again, kept) < 1e-5
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_compiled_blocks_give_the_same_gradient(cuda: torch.device, bundled: Bundled, precision: str) -> None:
-    plain = Training(bundled, cuda, precision=precision)
-    compiled = Training(bundled, cuda, precision=precision, compile=True)
+    plain = Training(bundled, cuda, precision=precision).part()
+    compiled = Training(bundled, cuda, precision=precision, compile=True).part()
     assert compiled.state.compiled
     for update in UPDATES:
         (_, theirs), (_, ours) = plain.gradient(update), compiled.gradient(update)

@@ -18,31 +18,34 @@ GRADIENT = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 2e-2, "bf16": 1e-1}
 """Largest distance of a gradient to the CPU's in float32, as a share of its size."""
 APART = {"fp32": 0.25, "tf32": 0.35, "fp16": 0.35, "bf16": 0.5}
 """How far the students may be apart, as a share of how far they are from the teacher."""
-LOSS = 0.05
-"""Of the mean over the last third of a run."""
+LOSS = 0.15
+"""How far the mean loss over the last third of a run may be off, as a share of the mean of its size."""
 
 
-def run(bundled: Bundled, device: torch.device, precision: str) -> tuple[Training, dict[str, float]]:
-    """A run, and the mean of each loss over its last third."""
+def run(bundled: Bundled, device: torch.device, precision: str) -> tuple[Training, dict[str, list[float]]]:
+    """A run, and each loss over its last third."""
     training = Training(bundled, device, precision=precision)
     losses: dict[str, list[float]] = {update: [] for update in UPDATES}
     for _ in range(ITERATIONS):
         for update, loss in training.iterate(observe=False).losses.items():
             losses[update].append(float(loss))
-    last = ITERATIONS // 3
-    return training, {update: sum(row[-last:]) / last for update, row in losses.items()}
+    return training, {update: row[-ITERATIONS // 3 :] for update, row in losses.items()}
 
 
 @pytest.fixture(scope="module")
-def on_cpu(bundled: Bundled) -> tuple[Training, dict[str, float]]:
-    return run(bundled, CPU, "fp32")
+def on_cpu(bundled: Bundled) -> tuple[Training, dict[str, list[float]]]:
+    torch.set_num_threads(4)  # nothing here must be bit-identical on the CPU
+    try:
+        return run(bundled, CPU, "fp32")
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("precision", list(GRADIENT))
 @pytest.mark.parametrize("update", UPDATES)
 def test_a_gradient_is_the_cpus(cuda: torch.device, bundled: Bundled, precision: str, update: str) -> None:
-    loss, gradient = Training(bundled, CPU).gradient(update)
-    found, its = Training(bundled, cuda, precision=precision).gradient(update)
+    loss, gradient = Training(bundled, CPU).part().gradient(update)
+    found, its = Training(bundled, cuda, precision=precision).part().gradient(update)
     print(f"{precision} {update}: loss {abs(found / loss - 1):.1e}, gradient {distance(its, gradient):.1e} off")
     assert found == pytest.approx(loss, rel=GRADIENT[precision])
     assert distance(its, gradient) < GRADIENT[precision]
@@ -50,13 +53,16 @@ def test_a_gradient_is_the_cpus(cuda: torch.device, bundled: Bundled, precision:
 
 @pytest.mark.parametrize("precision", list(GRADIENT))
 def test_a_run_ends_where_the_cpus_does(
-    cuda: torch.device, bundled: Bundled, on_cpu: tuple[Training, dict[str, float]], precision: str
+    cuda: torch.device, bundled: Bundled, on_cpu: tuple[Training, dict[str, list[float]]], precision: str
 ) -> None:
     theirs, their_losses = on_cpu
     ours, losses = run(bundled, cuda, precision)
     start = torch.cat([p.detach().flatten() for p in bundled.teacher.unet.parameters()])
     apart = float((ours.weights() - theirs.weights()).norm() / (theirs.weights() - start).norm())
-    off = {update: losses[update] / their_losses[update] - 1 for update in UPDATES}
+    off = {
+        update: (sum(losses[update]) - sum(row)) / sum(abs(loss) for loss in row)
+        for update, row in their_losses.items()
+    }
     print(f"{precision}: students {apart:.3f} apart, losses {', '.join(f'{u} {o:+.2%}' for u, o in off.items())}")
     assert apart < APART[precision]
     assert all(abs(value) < LOSS for value in off.values())

@@ -21,6 +21,8 @@ from sidlsg.teacher.load import load_teacher
 
 CPU = torch.device("cpu")
 SEED, RATE, KAPPA, HALF_LIFE = 0, 5e-4, 1.2, 1000
+LOSS_SCALE = 64.0
+"""Of fp16: the usual first one is too large here, and a run would begin with steps that are left out."""
 
 
 class Bundled:
@@ -57,6 +59,9 @@ class Training:
         self.state = TrainingState.start(
             bundled.teacher.unet, RATE, RATE, eps, settings=chosen, world=World(device=device)
         )
+        for scaler in (self.state.generator_scaler, self.state.fake_score_scaler):
+            if scaler.is_enabled():
+                scaler.load_state_dict({**scaler.state_dict(), "scale": LOSS_SCALE})
         frozen = self.state.frozen(load_teacher(bundled.folder).unet)
         self.method = Method(
             teacher=self.state.call(frozen), schedule=bundled.teacher.schedule.to(device), guidance=lsg(KAPPA)
@@ -80,6 +85,16 @@ class Training:
     def iterate(self, observe: bool = True) -> StepResult:
         """One iteration."""
         return train_step(self.state, self.method, self.plan, self.encode, self.batch, HALF_LIFE, observe)
+
+    def part(self) -> Training:
+        """Move both networks away from the teacher, a little and the same way each time: else gradients vanish."""
+        generator = torch.Generator().manual_seed(1)
+        for network in (self.state.generator, self.state.fake_score):
+            for parameter in network.parameters():
+                size = parameter.detach().cpu().square().mean().sqrt()
+                noise = torch.randn(parameter.shape, generator=generator) * 0.02 * size
+                parameter.data += noise.to(parameter.device)
+        return self
 
     def gradient(self, update: Update) -> tuple[float, Tensor]:
         """Loss and gradient of one update at the state as it is, on the CPU."""
