@@ -1,6 +1,6 @@
 """Adds to what `sd15_gpu.py` measured what `sidlsg estimate` says of the same rows; needs no GPU.
 
-python benchmarks/estimated.py benchmarks/results/sd15_nvidia_h100_80gb_hbm3.json
+python benchmarks/estimated.py benchmarks/results/sd15_nvidia_h200.json
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     """Read, add, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result", type=Path, help="a JSON of sd15_gpu.py")
-    parser.add_argument("--gpu", default="h100", help="a name of `sidlsg estimate`")
+    parser.add_argument("--gpu", default="h200", help="a name of `sidlsg estimate`")
     options = parser.parse_args()
     result = json.loads(options.result.read_text())
     for row in result["rows"]:

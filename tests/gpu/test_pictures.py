@@ -18,7 +18,7 @@ from sidlsg.teacher.images import Images
 
 pytestmark = pytest.mark.gpu
 FEW_STEPS = Setting(steps=4, guidance_scale=0.0)
-SCORED = 2016
+SCORED = 504
 TOLERANCE = {"fid_judge": 0.1, "fid_efficientnet": 0.1, "attributes": 0.001, "all_attributes": 0.003}
 """Of a score on the GPU, against the CPU's from the same noises."""
 

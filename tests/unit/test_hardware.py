@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.hardware import best_device, cpu_quota, device_name, set_threads
+from sidlsg.hardware import best_device, cpu_quota, device_name, plain_float32, set_threads
 
 
 @pytest.fixture
@@ -67,3 +67,15 @@ def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     words = device_name(torch.device("cpu"))
     assert words.startswith("CPU (")
     assert f"{torch.get_num_threads()} threads" in words
+
+
+def test_plain_float32_is_neither_tf32_nor_autocast_and_leaves_things_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    matmul, cudnn, device = torch.backends.cuda.matmul, torch.backends.cudnn, torch.device("cpu")
+    monkeypatch.setattr(matmul, "allow_tf32", True)
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    with torch.autocast("cpu", torch.bfloat16), plain_float32(device):
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, False)
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
