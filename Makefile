@@ -13,7 +13,7 @@ SERVICES ?= runs/services
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo postgres services services-stop test test-long test-gpu test-eval-gpu bench lint format clean
+.PHONY: help setup demo postgres services services-stop container-tools images test test-containers test-long test-gpu test-eval-gpu bench lint format clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,19 @@ services-stop: $(READY)  ## End them; their data stays
 # A file's tests stay together: they share servers and trained networks.
 test: $(READY) postgres  ## Run the tests, two files at a time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Debian's packages: Docker's daemon, and what makes a base image without a registry.
+container-tools:
+	@command -v dockerd >/dev/null && command -v mmdebstrap >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq \
+			&& apt-get install -qq --no-install-recommends docker.io mmdebstrap >/dev/null; } \
+		|| { echo "Docker is needed: sudo apt-get install --no-install-recommends docker.io mmdebstrap"; exit 1; }
+
+test-containers: $(READY) container-tools  ## Build the images and run the tiny pipeline in them, as root
+	$(BIN)/python -m pytest -m containers tests/containers
+
+images: $(READY)  ## Build the five images of this commit with Docker
+	PYTHON=$(BIN)/python images/build.sh
 
 test-long: $(READY) postgres  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long

@@ -2,11 +2,9 @@
 
 import os
 import re
-from typing import Any
 
 from sidlsg import __version__
 from sidlsg.errors import InputError
-from sidlsg.package import IMAGE_VARIABLE
 
 VARIABLE = "SIDLSG_IMAGE"
 LOCAL_IMAGE = f"sidlsg-python:{__version__}"
@@ -29,12 +27,6 @@ def image() -> str:
             f"{VARIABLE} is {given!r}, and a tag can move; give the image by digest: NAME@sha256:<64 hex digits>"
         )
     return given
-
-
-def tell_image(task: Any) -> None:
-    """Let a task of a pipeline know which image it runs in, where that is known by digest."""
-    if IMAGE != LOCAL_IMAGE:
-        task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
 IMAGE = image()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Dataset
 
+from sidlsg.components.cluster import on_cluster
 from sidlsg.components.curate_finish.component import curate_finish
 from sidlsg.components.curate_join.component import curate_join
 from sidlsg.components.curate_part.component import curate_part
@@ -66,17 +67,21 @@ def curate(
         skip_bad_files=skip_bad_files,
     ).set_caching_options(False)
     place = planned.output
-    parts = curate_join(place=place, phase="plan", pods=pods, done=[]).set_caching_options(False).output
+    joined = curate_join(place=place, phase="plan", pods=pods, done=[]).set_caching_options(False)
+    on_cluster(planned, joined)
+    parts = joined.output
     for phase in PHASES:
         with dsl.ParallelFor(items=parts) as part:
             done = curate_part(part=part).set_caching_options(False)
         joined = curate_join(place=place, phase=phase, pods=pods, done=dsl.Collected(done.output)).set_caching_options(
             False
         )
+        on_cluster(done, joined)
         parts = joined.output
     finished = curate_finish(place=place, parts=parts, source_sha256=prompts_sha256, output=output).set_caching_options(
         False
     )
     # A step of its own, so that the one before can be retried.
-    curate_join(place=place, phase="finish", pods=pods, done=[]).after(finished).set_caching_options(False)
+    told = curate_join(place=place, phase="finish", pods=pods, done=[]).after(finished).set_caching_options(False)
+    on_cluster(finished, told)
     return Outputs(prompt_set=finished.outputs["prompt_set"], html=finished.outputs["html"])

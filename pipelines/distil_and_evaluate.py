@@ -5,15 +5,15 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Model
 
+from sidlsg.components.cluster import on_cluster
 from sidlsg.components.curate.component import curate
-from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.gate.component import gate
-from sidlsg.components.images import tell_image
 from sidlsg.components.promote.component import promote
 from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
+from sidlsg.components.training import train
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 
@@ -132,7 +132,7 @@ def distil_and_evaluate(
         budget_gb=embeddings_gb,
         package_sha256=package_sha256,
     ).set_caching_options(True)
-    distilled = distil(
+    distilled = train(
         prompt_set=curated.outputs["prompt_set"],
         embeddings=encoded.outputs["embeddings"],
         teacher=teacher,
@@ -150,7 +150,6 @@ def distil_and_evaluate(
         experiment=model_name,
         package_sha256=package_sha256,
     ).set_caching_options(True)
-    tell_image(distilled)
     # These four read or change the registry, or speak of what it holds now: never from a cache.
     registered = register(
         student=distilled.outputs["student"],
@@ -200,6 +199,7 @@ def distil_and_evaluate(
         promote_seconds=promoted.outputs["seconds"],
         hourly_price=hourly_price,
     ).set_caching_options(False)
+    on_cluster(curated, encoded, distilled, registered, evaluated, judged, promoted, written)
     return Outputs(
         prompt_set=curated.outputs["prompt_set"],
         student=distilled.outputs["student"],

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact
 
+from sidlsg.components.cluster import on_cluster
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
@@ -101,6 +102,7 @@ def evaluate_only(
         recipe=recipe,
         gate_rules=gate_rules,
     ).set_caching_options(False)
+    on_cluster(found, evaluated, judged)
     return Outputs(
         scorecard=evaluated.outputs["scorecard"],
         html=evaluated.outputs["html"],

@@ -5,14 +5,14 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
 
+from sidlsg.components.cluster import on_cluster
 from sidlsg.components.compare.component import compare
 from sidlsg.components.curate.component import curate
-from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
-from sidlsg.components.images import tell_image
 from sidlsg.components.plan.component import plan
 from sidlsg.components.register.component import register
+from sidlsg.components.training import train
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 from sidlsg.run.settings import SETTINGS
 
@@ -143,7 +143,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             package_sha256=package_sha256,
         ).set_caching_options(True)
         with dsl.ParallelFor(items=planned.output, parallelism=at_once) as setting_changes:
-            distilled = distil(
+            distilled = train(
                 prompt_set=curated.outputs["prompt_set"],
                 embeddings=encoded.outputs["embeddings"],
                 teacher=teacher,
@@ -161,7 +161,6 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 experiment=model_name,
                 package_sha256=package_sha256,
             ).set_caching_options(True)
-            tell_image(distilled)
             # It changes the registry: never from a cache.
             registered = register(
                 student=distilled.outputs["student"],
@@ -194,6 +193,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             recipe=recipe,
             tracking_uri=tracking_uri,
         ).set_caching_options(False)
+        on_cluster(planned, curated, encoded, distilled, registered, evaluated, compared)
         return Outputs(
             prompt_set=curated.outputs["prompt_set"],
             students=dsl.Collected(distilled.outputs["student"]),

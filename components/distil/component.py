@@ -53,36 +53,29 @@ def distil(
         seconds: How long it took, from the start or the last checkpoint.
     """
     import time
-    from pathlib import Path
 
-    from sidlsg.distil.stage import Extras, run_identity, run_name
-    from sidlsg.distil.stage import distil as run_stage
-    from sidlsg.places import resolve
-    from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.recipes.recipe import recipe_with_changes
-    from sidlsg.records import PromptSet
+    from sidlsg.distil.pod import PodTraining, train_in_pod
     from sidlsg.run.lines import say
-    from sidlsg.teacher.folder import folder_digest
-    from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
-    folder, values = teacher_folder(teacher, teacher_sha256, teacher_layout), recipe_with_changes(recipe, changes)
-    identity = run_identity(values, folder_digest(folder), PromptSet.load(Path(prompt_set.path)).digest, seed)
-    record = run_stage(
-        prompts=Path(prompt_set.path),
-        teacher=folder,
-        output=Path(student.path),
-        recipe=values,
+    asked = PodTraining(
+        prompts=prompt_set.path,
+        embeddings=embeddings.path,
+        teacher=teacher,
+        teacher_sha256=teacher_sha256,
+        teacher_layout=teacher_layout,
+        recipe=recipe,
+        changes=changes,
         seed=seed,
-        checkpoints=f"{checkpoints}/{run_name(values, identity)}",
-        report=say,
-        extras=Extras(
-            embeddings=Path(embeddings.path),
-            held_out=read_held_out(resolve(held_out, held_out_sha256)),
-            judge=resolve(judge, judge_sha256),
-            tracking_uri=tracking_uri,
-            experiment=experiment,
-        ),
+        checkpoints=checkpoints,
+        held_out=held_out,
+        held_out_sha256=held_out_sha256,
+        judge=judge,
+        judge_sha256=judge_sha256,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        output=student.path,
     )
+    record = train_in_pod(asked, say)
     student.metadata.update(sha256=record.digest, images_seen=record.images_seen, package_sha256=package_sha256)
     return (round(time.monotonic() - began, 1),)

@@ -38,10 +38,12 @@ def encode(
     from pathlib import Path
 
     from sidlsg.encode.stage import encode as run_stage
+    from sidlsg.hardware import require_gpus
     from sidlsg.run.lines import say
     from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
+    require_gpus()
     record = run_stage(
         prompts=Path(prompt_set.path),
         teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),

@@ -65,6 +65,7 @@ def evaluate(
     from sidlsg.evaluate.stage import STUDENT
     from sidlsg.evaluate.stage import evaluate as run_stage
     from sidlsg.evaluate.weights import parse_weights
+    from sidlsg.hardware import require_gpus
     from sidlsg.options import split_list
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
@@ -75,6 +76,7 @@ def evaluate(
     from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()
+    require_gpus()
     registered = ModelVersion.from_json(version)
     name = f"evaluate-{registered.name}-{registered.version}-{registered.student_sha256[:8]}"
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,6 +14,7 @@ import typer
 
 from sidlsg import __version__
 from sidlsg.convert import commands as convert_commands
+from sidlsg.distil import commands as distil_commands
 from sidlsg.errors import AlarmError, SidlsgError, StoppedError, VerdictError
 from sidlsg.evaluate import commands
 from sidlsg.options import (
@@ -40,6 +41,7 @@ from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
+from sidlsg.trainjob import commands as trainjob_commands
 from sidlsg.trigger import commands as trigger_commands
 from sidlsg.trigger.service import commands as service_trigger_commands
 
@@ -116,6 +118,8 @@ app.command()(registry_commands.gate_rules)
 app.command()(registry_commands.promote)
 app.command()(registry_commands.transfer)
 app.command()(registry_commands.rollback)
+app.command(hidden=True)(trainjob_commands.distil_node)
+app.command(hidden=True)(distil_commands.distil_process)
 app.command()(trigger_commands.submit)
 app.command()(trigger_commands.schedule)
 

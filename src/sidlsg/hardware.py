@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 
+from sidlsg.errors import InputError
+from sidlsg.package import GPUS_VARIABLE
+
 
 def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """CPUs that this process may really use: its affinity, cut by the container's quota."""
@@ -36,6 +39,30 @@ def set_threads() -> int:
 def best_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def require_gpus() -> int:
+    """Check that a pipeline's step sees the GPUs that it asked the cluster for.
+
+    Returns:
+        How many it asked for; 0 where nothing says so.
+
+    Raises:
+        InputError: it sees fewer, or what it was told is no number.
+    """
+    asked = os.environ.get(GPUS_VARIABLE, "")
+    if not asked:
+        return 0
+    if not asked.isdecimal():
+        raise InputError(f"{GPUS_VARIABLE} is {asked!r}; give the number of GPUs that the step asked for, or unset it")
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if seen < int(asked):
+        build = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "is for CPUs"
+        raise InputError(
+            f"the step asked for {asked} GPUs and sees {seen} (this torch {build}); look at the node's driver and its "
+            "device plugin, and at gpus, gpu_type and the image in the profile"
+        )
+    return int(asked)
 
 
 def device_name(device: torch.device) -> str:

@@ -19,6 +19,10 @@ COMMIT_VARIABLE = "SIDLSG_GIT_COMMIT"
 """Says in an image which commit its package was built of."""
 IMAGE_VARIABLE = "SIDLSG_RUNNING_IMAGE"
 """Says in a pipeline's container which image it was started from: a compiled pipeline sets it."""
+RUN_VARIABLE = "SIDLSG_PIPELINE_RUN"
+"""Says in a pipeline's container which run it is of."""
+GPUS_VARIABLE = "SIDLSG_GPUS"
+"""Says in a pipeline's container how many GPUs it asked for."""
 
 
 @cache

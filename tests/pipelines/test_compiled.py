@@ -58,7 +58,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def compiled(texts: dict[str, str]) -> Compiled:
-    return {name: yaml.safe_load(text) for name, text in texts.items()}
+    return {name: next(yaml.safe_load_all(text)) for name, text in texts.items()}
 
 
 def body(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sidlsg.errors import InputError
 from sidlsg.options import (
     GateRulesFile,
     HeldOut,
@@ -144,14 +145,32 @@ def evaluate_version(
 
 
 def compile_(
-    pipeline: Annotated[str, typer.Option(help="distil_and_evaluate, sweep or evaluate_only.")] = "distil_and_evaluate",
+    pipeline: Annotated[
+        str, typer.Option(help="distil_and_evaluate, sweep, evaluate_only or curate.")
+    ] = "distil_and_evaluate",
     output: Annotated[
         Path | None, typer.Option(help="The YAML file; by default the pipeline's name.", show_default=False)
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of each step's image and share of the cluster; by default the image that SIDLSG_IMAGE "
+            "names, and the cluster's own limits.",
+            show_default=False,
+        ),
+    ] = None,
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest", help="Write objects for a server that keeps pipelines in Kubernetes."),
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of those objects.", show_default=False)] = "",
 ) -> None:
     """Compile a pipeline for Kubeflow Pipelines."""
+    from sidlsg.profile.read import read_profile
     from sidlsg.run.compile import compile_pipeline
 
+    if namespace and not manifest:
+        raise InputError("--namespace is of the objects that --manifest writes; give both")
     output = Path(f"{pipeline}.yaml") if output is None else output
-    compile_pipeline(output, pipeline)
+    compile_pipeline(output, pipeline, read_profile(profile) if profile else None, manifest, namespace)
     print(output)

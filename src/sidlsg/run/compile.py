@@ -6,20 +6,33 @@ import tempfile
 from pathlib import Path
 
 from sidlsg.errors import InputError, nearest
-from sidlsg.run.kubeflow import PIPELINES, compiler
+from sidlsg.profile.profile import Profile
+from sidlsg.run.kubeflow import PIPELINES, compiler, manifest_options, with_profile
 from sidlsg.storage import atomic_write
+from sidlsg.trigger.compiled import read_compiled
 
 SUFFIXES = (".yaml", ".yml")
 
 
-def compile_pipeline(output: Path, pipeline: str = "distil_and_evaluate") -> None:
+def compile_pipeline(
+    output: Path,
+    pipeline: str = "distil_and_evaluate",
+    profile: Profile | None = None,
+    manifest: bool = False,
+    namespace: str = "",
+) -> None:
     """Write a compiled pipeline.
 
-    The container image is the one that the environment variable `SIDLSG_IMAGE` names.
+    Without a profile, the container image is the one that the environment variable `SIDLSG_IMAGE` names, and the
+    cluster's defaults decide what steps get.
 
     Args:
         output: a .yaml file; replaced if it exists.
         pipeline: a name in `PIPELINES`.
+        profile: each step's image and share of the cluster.
+        manifest: write the objects `Pipeline` and `PipelineVersion`, for a Kubeflow Pipelines that keeps them in
+            Kubernetes, instead of the file that its API takes. The version is named by its content.
+        namespace: of those objects; empty for the one that they are applied in.
 
     Raises:
         InputError: there is no such pipeline, or the file's name or place cannot be used.
@@ -32,9 +45,15 @@ def compile_pipeline(output: Path, pipeline: str = "distil_and_evaluate") -> Non
         raise InputError(f"output {output} is not a YAML file; give a name that ends in {' or '.join(SUFFIXES)}")
     if output.is_dir():
         raise InputError(f"output {output} is a folder; give a file name that ends in {' or '.join(SUFFIXES)}")
+    traced = with_profile(PIPELINES[pipeline], profile) if profile else PIPELINES[pipeline]
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(PIPELINES[pipeline], str(compiled))
+        compiler.Compiler().compile(traced, str(compiled))
+        if manifest:
+            options = manifest_options(version=read_compiled(compiled).version, namespace=namespace)
+            compiler.Compiler().compile(
+                traced, str(compiled), kubernetes_manifest_format=True, kubernetes_manifest_options=options
+            )
         text = compiled.read_text()
     try:
         atomic_write(output, text)

@@ -1,19 +1,26 @@
 """All that runs need of Kubeflow Pipelines, which comes with an extra of this package; says so where it is missing."""
 
+from typing import Any
+
 from sidlsg.errors import InputError
+from sidlsg.profile.profile import Profile
 
 try:
-    from kfp import compiler, local
+    from kfp import compiler, dsl, local
+    from kfp.compiler import KubernetesManifestOptions
     from kfp.local.config import LocalExecutionConfig
 
+    from sidlsg.components.cluster import pipeline_config, using  # type: ignore[import-not-found]
     from sidlsg.pipelines.curate import curate  # type: ignore[import-not-found]
     from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate  # type: ignore[import-not-found]
     from sidlsg.pipelines.evaluate_only import evaluate_only  # type: ignore[import-not-found]
     from sidlsg.pipelines.sweep import make_sweep, sweep  # type: ignore[import-not-found]
 except ModuleNotFoundError as error:
-    if error.name != "kfp":
+    if error.name not in ("kfp", "kfp.kubernetes"):
         raise
-    raise InputError("kfp is not installed, which runs and compiles pipelines; pip install 'sidlsg[kfp]'") from error
+    raise InputError(
+        f"{error.name} is not installed, which runs and compiles pipelines; pip install 'sidlsg[kfp]'"
+    ) from error
 
 PIPELINES = {
     "distil_and_evaluate": distil_and_evaluate,
@@ -22,6 +29,20 @@ PIPELINES = {
     "curate": curate,
 }
 """By the names that the command line takes."""
+
+
+def with_profile(pipeline: Any, profile: Profile) -> Any:
+    """A pipeline traced once more, its steps as a profile has them."""
+    with using(profile):
+        return dsl.pipeline(name=pipeline.name, pipeline_config=pipeline_config())(pipeline.pipeline_func)
+
+
+def manifest_options(version: str, namespace: str) -> Any:
+    """How a compiled pipeline becomes objects of Kubernetes: the pipeline itself, and one version of it."""
+    return KubernetesManifestOptions(
+        pipeline_version_name=version, namespace=namespace or None, include_pipeline_manifest=True
+    )
+
 
 __all__ = [
     "PIPELINES",
@@ -32,5 +53,7 @@ __all__ = [
     "evaluate_only",
     "local",
     "make_sweep",
+    "manifest_options",
     "sweep",
+    "with_profile",
 ]

@@ -1,0 +1,107 @@
+"""What the steps of a pipeline ask of a cluster: labels always, and what the active profile says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from kfp import kubernetes
+from kfp.dsl import PipelineConfig
+
+from sidlsg.components.images import IMAGE, LOCAL_IMAGE
+from sidlsg.package import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.profile.profile import Profile, Stage
+from sidlsg.profile.quantity import seconds
+from sidlsg.profile.stages import PART, PART_LABEL, STAGE_LABEL
+
+_ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
+SHARED_MEMORY = "/dev/shm"
+LAUNCHER = "distil-nodes"
+LONGEST_WAIT = "3600s"
+"""Between two tries of a step."""
+
+
+@contextmanager
+def using(profile: Profile | None) -> Iterator[None]:
+    """Pipelines that are traced in this context get their steps' share of the cluster from a profile."""
+    token = _ACTIVE.set(profile)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(token)
+
+
+def active_profile() -> Profile | None:
+    """The profile of the pipeline that is being traced, if it has one."""
+    return _ACTIVE.get()
+
+
+def pipeline_config() -> PipelineConfig:
+    """What the active profile says of a run as a whole."""
+    profile = _ACTIVE.get()
+    if profile is None:
+        return PipelineConfig()
+    return PipelineConfig(
+        ttl_seconds_after_finished=seconds(profile.run.ttl), active_deadline_seconds=seconds(profile.run.deadline)
+    )
+
+
+def on_cluster(*tasks: Any) -> None:
+    """Label steps, tell them their run's id, and give them their share by the active profile.
+
+    Args:
+        tasks: of a pipeline that is being traced.
+    """
+    profile = _ACTIVE.get()
+    for task in tasks:
+        stage = task.component_spec.name
+        kubernetes.add_pod_label(task, PART_LABEL, PART)
+        kubernetes.add_pod_label(task, STAGE_LABEL, stage)
+        kubernetes.use_field_path_as_env(task, RUN_VARIABLE, "metadata.labels['pipeline/runid']")
+        if profile is not None:
+            _share(task, profile.stages[stage], profile.image(stage))
+        elif IMAGE != LOCAL_IMAGE:
+            task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+
+
+def _share(task: Any, share: Stage, image: str) -> None:
+    task.set_container_image(image)
+    task.set_env_variable(IMAGE_VARIABLE, image)
+    for name, value in share.environment.items():
+        task.set_env_variable(name, value)
+    task.set_cpu_request(share.cpu).set_cpu_limit(share.cpu_limit or share.cpu)
+    task.set_memory_request(share.memory).set_memory_limit(share.memory)
+    if share.gpus:
+        task.set_accelerator_type(share.gpu_type).set_accelerator_limit(share.gpus)
+        task.set_env_variable(GPUS_VARIABLE, str(share.gpus))
+    if share.retries:
+        task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 2.0, LONGEST_WAIT)
+    kubernetes.set_timeout(task, seconds(share.timeout))
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=share.scratch)
+    if share.shm:
+        kubernetes.empty_dir_mount(task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit=share.shm)
+    for key, value in share.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for taint in share.tolerations:
+        kubernetes.add_toleration(
+            task, key=taint.key or None, operator=taint.operator, value=taint.value or None, effect=taint.effect or None
+        )
+    # Kueue admits the nodes of a TrainJob, and not the step that starts them.
+    queue = {} if task.component_spec.name == LAUNCHER else _queue_labels(share)
+    for key, value in {**share.labels, **queue}.items():
+        kubernetes.add_pod_label(task, key, value)
+    for key, value in share.annotations.items():
+        kubernetes.add_pod_annotation(task, key, value)
+    for secret, keys in share.secrets.items():
+        kubernetes.use_secret_as_env(task, secret, {key: variable for variable, key in keys.items()})
+    if share.endpoints:
+        kubernetes.use_config_map_as_env(task, share.endpoints, {key: key for key in share.endpoint_keys})
+    if share.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(share.pull_secrets))
+    for volume in share.volumes:
+        kubernetes.mount_pvc(task, volume.claim, volume.path)
+
+
+def _queue_labels(share: Stage) -> dict[str, str]:
+    labels = {"kueue.x-k8s.io/queue-name": share.queue, "kueue.x-k8s.io/priority-class": share.priority}
+    return {key: value for key, value in labels.items() if value}

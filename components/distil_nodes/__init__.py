@@ -1,0 +1,1 @@
+"""The distil_nodes component."""

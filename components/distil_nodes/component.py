@@ -1,0 +1,110 @@
+"""The distil_nodes component: as distil, on the nodes of a TrainJob that this step starts and waits for."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model, Output
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def distil_nodes(
+    prompt_set: Input[Dataset],
+    embeddings: Input[Dataset],
+    teacher: str,
+    teacher_sha256: str,
+    teacher_layout: str,
+    recipe: str,
+    changes: str,
+    seed: int,
+    checkpoints: str,
+    held_out: str,
+    held_out_sha256: str,
+    judge: str,
+    judge_sha256: str,
+    tracking_uri: str,
+    experiment: str,
+    package_sha256: str,
+    nodes: int,
+    gpus_per_node: int,
+    image: str,
+    handover: str,
+    timeout_minutes: int,
+    queue: str,
+    namespace: str,
+    node_settings: str,
+    student: Output[Model],
+) -> NamedTuple("Outputs", [("seconds", float)]):
+    """Distil a teacher into a one-step student on several nodes, as a TrainJob of Kubeflow Trainer.
+
+    Args:
+        prompt_set: The curated prompts.
+        embeddings: Their text states, or the record that says to make them during training.
+        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
+        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
+        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
+        recipe: Name of the recipe.
+        changes: JSON object of the recipe's values to replace. {} for none.
+        seed: Seed of every random draw.
+        checkpoints: Folder for checkpoints that all nodes see: s3://BUCKET/PREFIX, or on a volume that they mount.
+        held_out: Text file of evaluation captions, for scores along the way. A place like the teacher's.
+        held_out_sha256: SHA-256 that the list must have. Empty for no check.
+        judge: Safetensors file of the network that reads generated images. A place like the teacher's.
+        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        tracking_uri: MLflow, told of the training while it goes on. Empty for nowhere.
+        experiment: Experiment of the MLflow run.
+        package_sha256: Digest of the code that runs, a part of the cache key.
+        nodes: How many machines train together.
+        gpus_per_node: GPUs of each, a process on every one; 0 for one process without.
+        image: Image of the nodes, by digest. Empty for the one that this step runs in.
+        handover: Where inputs go to the nodes and the student comes back: s3://BUCKET/PREFIX, emptied at the end.
+        timeout_minutes: How long the nodes may run. What a queue takes is not counted.
+        queue: Kueue's LocalQueue. Empty for none.
+        namespace: Where the TrainJob goes. Empty for the namespace of this step.
+        node_settings: JSON object of what each node asks for and where it may run. {} for the defaults.
+        student: The student, a diffusers folder with its Student record.
+
+    Returns:
+        seconds: How long it took, waiting in a queue included.
+    """
+    import time
+    from pathlib import Path
+
+    from sidlsg.package import running_image
+    from sidlsg.run.lines import say
+    from sidlsg.trainjob.launch import distil_on_nodes
+    from sidlsg.trainjob.order import pack
+    from sidlsg.trainjob.settings import Nodes, read_settings
+
+    began = time.monotonic()
+    parcel = pack(
+        prompts=Path(prompt_set.path),
+        embeddings=Path(embeddings.path),
+        recipe=recipe,
+        changes=changes,
+        seed=seed,
+        checkpoints=checkpoints,
+        teacher=teacher,
+        teacher_sha256=teacher_sha256,
+        teacher_layout=teacher_layout,
+        held_out=held_out,
+        held_out_sha256=held_out_sha256,
+        judge=judge,
+        judge_sha256=judge_sha256,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+    )
+    where = Nodes(
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        image=image or running_image(),
+        handover=handover,
+        timeout_minutes=timeout_minutes,
+        queue=queue,
+        namespace=namespace,
+        settings=read_settings(node_settings),
+    )
+    record = distil_on_nodes(parcel, Path(student.path), where, say)
+    student.metadata.update(sha256=record.digest, images_seen=record.images_seen, package_sha256=package_sha256)
+    return (round(time.monotonic() - began, 1),)

@@ -1,0 +1,20 @@
+"""The training step of a pipeline: one pod, or the step that starts several nodes, as the active profile says."""
+
+from typing import Any
+
+from sidlsg.components.cluster import active_profile
+from sidlsg.components.distil.component import distil
+from sidlsg.components.distil_nodes.component import distil_nodes
+from sidlsg.profile.nodes import node_inputs
+
+
+def train(**inputs: Any) -> Any:
+    """The step, which trains a student.
+
+    Args:
+        inputs: of the component `distil`.
+    """
+    profile = active_profile()
+    if profile is None or profile.stages["distil"].nodes == 1:
+        return distil(**inputs)
+    return distil_nodes(**inputs, **node_inputs(profile))

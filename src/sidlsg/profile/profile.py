@@ -1,0 +1,146 @@
+"""A profile: images by digest, and each stage's share of a cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from sidlsg.profile.quantity import Cpu, Size, Time
+from sidlsg.profile.stages import IMAGES
+
+_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _by_digest(image: str) -> str:
+    if not _BY_DIGEST.fullmatch(image):
+        raise ValueError("a tag can move, and results are kept by the image's name; give NAME@sha256:<64 hex digits>")
+    return image
+
+
+def _name(text: str) -> str:
+    if text and not _NAME.fullmatch(text):
+        raise ValueError("give a name as Kubernetes has it: small letters, digits, hyphens and dots, at most 63")
+    return text
+
+
+def _variables(names: dict[str, str]) -> dict[str, str]:
+    for name in names:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of an environment variable")
+    return names
+
+
+Image = Annotated[str, AfterValidator(_by_digest)]
+Name = Annotated[str, AfterValidator(_name)]
+Keys = Annotated[dict[str, str], AfterValidator(_variables)]
+
+
+class Strict(BaseModel):
+    """A table of the file: no key beside those that are read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Toleration(Strict):
+    """A taint of nodes that a stage's pods may run in spite of."""
+
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Toleration:
+        if self.operator == "Equal" and not self.key:
+            raise ValueError('operator "Equal" needs a key')
+        if self.operator == "Exists" and self.value:
+            raise ValueError('operator "Exists" takes no value')
+        return self
+
+
+class Volume(Strict):
+    """A claim of persistent storage that a stage's pods mount."""
+
+    claim: Name
+    path: Annotated[str, Field(pattern=r"^/\S+$")]
+
+
+class Stage(Strict):
+    """What the pods of one stage ask for, and what they get from the cluster."""
+
+    cpu: Cpu = "1"
+    """Processors, asked for; also the limit, where `cpu_limit` names no other."""
+    cpu_limit: Cpu = ""
+    memory: Size = "2Gi"
+    """Asked for, and the limit."""
+    gpus: int = Field(default=0, ge=0)
+    """Of each pod. The step looks for them at its start."""
+    gpu_type: str = "nvidia.com/gpu"
+    """The cluster's name of the resource."""
+    nodes: int = Field(default=1, ge=1)
+    """Pods that train together, of distil alone. More than one takes a TrainJob, which the step distil-nodes starts."""
+    handover: str = ""
+    """Where these nodes get their inputs and leave the student: s3://BUCKET/PREFIX, or a folder on a volume of all."""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
+    shm: Size = ""
+    """Shared memory between the processes of a pod, at /dev/shm. It counts as the pod's memory."""
+    scratch: Size = "10Gi"
+    """Disk space at /tmp, which is the pod's own and goes with it."""
+    timeout: Time = "1d"
+    """Most time of one try."""
+    retries: int = Field(default=2, ge=0, le=100)
+    """Tries after the first. What outlives a pod is gone on with: checkpoints, an evaluation's parts, a curation's."""
+    retry_wait: Time = "1m"
+    """Before the first of them; doubled for each one after it, up to an hour."""
+    queue: Name = ""
+    """Kueue's LocalQueue that admits the pods. Empty for none."""
+    priority: Name = ""
+    """Kueue's WorkloadPriorityClass. Empty for none."""
+    endpoints: Name = ""
+    """ConfigMap with the addresses of MLflow and S3. Empty for none."""
+    endpoint_keys: tuple[str, ...] = Field(default=("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3"), strict=False)
+    """Its keys that become environment variables of the same names."""
+    secrets: dict[Name, Keys] = {}
+    """By Secret: environment variable to the key that holds it. Never the value itself."""
+    pull_secrets: tuple[Name, ...] = Field(default=(), strict=False)
+    """Secrets for the registry of the images."""
+    volumes: tuple[Volume, ...] = Field(default=(), strict=False)
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    environment: Keys = {}
+    """Further environment variables. Nothing secret: they are in the compiled pipeline."""
+
+
+class Whole(Strict):
+    """Of a run as a whole."""
+
+    ttl: Time = "7d"
+    """How long a finished run's pods stay. What Kubeflow Pipelines tells of the run stays longer."""
+    deadline: Time = "7d"
+    """Most time of a run, waiting for a place included."""
+
+
+class Images(Strict):
+    """By the names of the folders in `images/`."""
+
+    curate: Image
+    train: Image
+    evaluate: Image
+
+
+class Profile(Strict):
+    """A profile's file, with each stage's table filled from `defaults`."""
+
+    images: Images
+    run: Whole = Whole()
+    stages: Mapping[str, Stage]
+
+    def image(self, stage: str) -> str:
+        """The image of a stage, by digest."""
+        return str(getattr(self.images, IMAGES[stage]))

@@ -1,0 +1,159 @@
+"""The distil_nodes component, with really started nodes that meet by gloo, and a real S3 server between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kfp.dsl import Dataset, Model
+
+from services.kubernetes_api import Api, RunningApi
+from services.local_trainer import LocalTrainer
+from services.seaweedfs import SeaweedFS
+from sidlsg.components.distil_nodes.component import distil_nodes
+from sidlsg.encode.stage import encode
+from sidlsg.errors import StoppedError
+from sidlsg.places import HELD_OUT, JUDGE, TEACHER
+from sidlsg.records import Student
+from sidlsg.store import open_store
+from unbreakable.runs import RECIPE, make_prompts
+
+IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0' * 64}"
+SETTINGS = {"cpu": "1", "memory": "2Gi", "shm": "", "grace_seconds": 60}
+
+
+class Step:
+    """The component's step; it can be done again."""
+
+    def __init__(self, folder: Path, place: str) -> None:
+        self.folder, self.place = folder, place
+        make_prompts(folder / "prompts")
+        encode(folder / "prompts", Path("assets/tiny-sd").resolve(), folder / "states", "float32", 0, print)
+
+    @property
+    def student(self) -> Path:
+        return self.folder / "out" / "student"
+
+    def do(self, **changes: object) -> Model:
+        student = Model(name="student", uri=str(self.student), metadata={})
+        distil_nodes.python_func(
+            prompt_set=Dataset(name="prompt_set", uri=str(self.folder / "prompts"), metadata={}),
+            embeddings=Dataset(name="embeddings", uri=str(self.folder / "states"), metadata={}),
+            teacher=TEACHER,
+            teacher_sha256="",
+            teacher_layout="",
+            recipe="tiny",
+            changes=json.dumps({**RECIPE, "on_alarm": "off", "evaluate_every": 0, **changes}),
+            seed=3,
+            checkpoints=f"{self.place}/checkpoints",
+            held_out=HELD_OUT,
+            held_out_sha256="",
+            judge=JUDGE,
+            judge_sha256="",
+            tracking_uri="",
+            experiment="",
+            package_sha256="code",
+            nodes=2,
+            gpus_per_node=0,
+            image=IMAGE,
+            handover=f"{self.place}/handover",
+            timeout_minutes=10,
+            queue="",
+            namespace="",
+            node_settings=json.dumps(SETTINGS),
+            student=student,
+        )
+        return student
+
+
+@pytest.fixture
+def running_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningApi]:
+    with RunningApi(tmp_path) as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
+        monkeypatch.setenv("SIDLSG_PIPELINE_RUN", "run-1")
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield running
+
+
+@pytest.fixture
+def trainer(running_api: RunningApi, s3_server: SeaweedFS, tmp_path: Path) -> Iterator[LocalTrainer]:
+    trainer = LocalTrainer(tmp_path / "machines", s3_server.client_environment())
+    running_api.api.controller, running_api.api.deleting = trainer, trainer.deleting
+    try:
+        yield trainer
+    finally:
+        trainer.end(signal.SIGKILL)
+
+
+def test_two_nodes_train_together_and_hand_their_student_over(
+    running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, api = Step(tmp_path, s3_place), running_api.api
+    assert trainer.processes == []
+    student = step.do(iterations=2)
+    record = Student.load(step.student)
+    record.verify(step.student)
+    assert record.hardware.startswith("2 × ")
+    assert (record.images_seen, record.image) == (4, IMAGE)
+    assert student.metadata == {"sha256": record.digest, "images_seen": 4, "package_sha256": "code"}
+    assert api.left() == []
+    assert open_store(f"{s3_place}/handover").names() == []
+    assert any("checkpoint.json" in name for name in open_store(f"{s3_place}/checkpoints").names())
+    said = capsys.readouterr().out
+    assert "note: node 0 | note: student of 4 images in" in said
+    (job,) = api.ever
+    assert job["metadata"]["labels"]["pipeline/runid"] == "run-1"
+
+
+@pytest.mark.long
+def test_a_cancelled_run_saves_its_state_and_the_next_goes_on(
+    running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path
+) -> None:
+    step, api = Step(tmp_path, s3_place), running_api.api
+
+    def cancel() -> None:
+        while not any("checkpoint.json" in name for name in open_store(f"{s3_place}/checkpoints").names()):
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(StoppedError):
+        step.do(iterations=40)
+    thread.join()
+    assert api.left() == []
+    assert open_store(f"{s3_place}/handover").names() == []
+    assert "asked to end at iteration" in trainer.logs()
+    step.do(iterations=40)
+    assert "continues from" in trainer.logs()
+    assert Student.load(step.student).iterations == 40
+    assert api.left() == []
+    assert open_store(f"{s3_place}/handover").names() == []
+    assert len(api.ever) == 2
+
+
+@pytest.mark.long
+def test_a_node_that_fails_ends_the_step_with_what_it_said(
+    running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, api = Step(tmp_path, s3_place), running_api.api
+    taken = Api.job
+
+    def without_prompts(api: Api) -> None:
+        place = taken(api)["spec"]["trainer"]["args"][5]
+        store = open_store(place)
+        store.delete([name for name in store.names("inputs/prompts") if name.endswith(".parquet")])
+
+    api.script = [without_prompts]
+    with pytest.raises(Exception, match=r"TrainJob distil-\w+ failed .*node 1 ended with exit code 1"):
+        step.do(iterations=2)
+    assert "error: there is no s3://" in trainer.logs()
+    assert "node 1 | process 1: error: there is no s3://" in capsys.readouterr().out
+    assert api.left() == []
+    assert open_store(f"{s3_place}/handover").names() == []

@@ -1,0 +1,137 @@
+"""Training as a pipeline's step: the GPUs that it asked for, and one process for each."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sidlsg.distil.pod import PodTraining, read_training, train_in_pod, train_in_processes
+from sidlsg.encode.stage import encode
+from sidlsg.errors import InputError, SidlsgError, StoppedError
+from sidlsg.hardware import require_gpus
+from sidlsg.package import GPUS_VARIABLE
+from sidlsg.places import HELD_OUT, JUDGE, TEACHER, resolve
+
+
+def test_a_step_that_asked_for_no_gpu_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(GPUS_VARIABLE, raising=False)
+    assert require_gpus() == 0
+
+
+@pytest.mark.parametrize(("asked", "seen"), [("1", 0), ("4", 3)])
+def test_fewer_gpus_than_asked_for_are_told(monkeypatch: pytest.MonkeyPatch, asked: str, seen: int) -> None:
+    monkeypatch.setenv(GPUS_VARIABLE, asked)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    with pytest.raises(
+        InputError, match=rf"asked for {asked} GPUs and sees {seen} \(this torch is for .*device plugin"
+    ):
+        require_gpus()
+
+
+def test_gpus_that_are_there_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(GPUS_VARIABLE, "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert require_gpus() == 2
+
+
+def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(GPUS_VARIABLE, "all")
+    with pytest.raises(InputError, match="SIDLSG_GPUS is 'all'"):
+        require_gpus()
+
+
+@pytest.fixture
+def asked(tiny_student: Path, tmp_path: Path) -> PodTraining:
+    """A short training, from files as the step has them."""
+    teacher = resolve(TEACHER)
+    prompts = tiny_student.parent / "prompts"
+    encode(prompts, teacher, tmp_path / "embeddings", "float32", 0.0, print)
+    changes = {"iterations": 3, "batch": 4, "grids": 1, "log_every": 1, "evaluate_every": 0, "on_alarm": "off"}
+    return PodTraining(
+        prompts=str(prompts),
+        embeddings=str(tmp_path / "embeddings"),
+        teacher=TEACHER,
+        teacher_sha256="",
+        teacher_layout="",
+        recipe="tiny",
+        changes=json.dumps(changes),
+        seed=0,
+        checkpoints=str(tmp_path / "checkpoints"),
+        held_out=HELD_OUT,
+        held_out_sha256="",
+        judge=JUDGE,
+        judge_sha256="",
+        tracking_uri="",
+        experiment="pod",
+        output=str(tmp_path / "student"),
+    )
+
+
+def test_what_was_asked_goes_through_a_file(asked: PodTraining, tmp_path: Path) -> None:
+    file = tmp_path / "asked.json"
+    file.write_text(json.dumps(asdict(asked)))
+    assert read_training(file) == asked
+
+
+def test_two_processes_make_the_student_of_one(asked: PodTraining, tmp_path: Path) -> None:
+    alone = train_in_pod(replace(asked, output=str(tmp_path / "a"), checkpoints=str(tmp_path / "c")), print)
+    said: list[str] = []
+    both = train_in_processes(asked, 2, said.append)
+    assert said == ["2 processes, one a GPU"]
+    assert (
+        (both.images_seen, both.prompts_sha256)
+        == (alone.images_seen, alone.prompts_sha256)
+        == (12, both.prompts_sha256)
+    )
+    one, two = (
+        load_file(Path(folder) / "unet" / "diffusion_pytorch_model.safetensors")
+        for folder in (tmp_path / "a", asked.output)
+    )
+    assert all(torch.allclose(one[key].float(), two[key].float(), atol=2e-3) for key in one)
+
+
+def test_a_process_that_fails_fails_the_step(asked: PodTraining, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SidlsgError, match="a training process ended with code 1"):
+        train_in_processes(replace(asked, recipe="tinny"), 2, print)
+    assert "did you mean 'tiny'?" in capfd.readouterr().err
+
+
+def test_a_step_that_is_asked_to_end_lets_its_processes_save(asked: PodTraining, tmp_path: Path) -> None:
+    """The step as a process of its own, as in a pod."""
+    long = replace(asked, changes=json.dumps({**json.loads(asked.changes), "iterations": 4000}))
+    file = tmp_path / "asked.json"
+    file.write_text(json.dumps(asdict(long)))
+    program = f"""
+import sys
+from pathlib import Path
+from sidlsg.distil.pod import read_training, train_in_processes
+from sidlsg.errors import StoppedError
+try:
+    train_in_processes(read_training(Path({str(file)!r})), 2, print)
+except StoppedError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    step = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    assert step.stdout is not None
+    said = []
+    for line in step.stdout:
+        said.append(line)
+        if "iteration" in line and step.poll() is None:
+            step.send_signal(signal.SIGTERM)
+            break
+    said.append(step.communicate(timeout=180)[0])
+    assert step.returncode == StoppedError.exit_code, "".join(said)
+    assert "the same step again goes on from there" in "".join(said)
+    assert list((tmp_path / "checkpoints").rglob("*.safetensors"))
+    assert not Path(long.output).exists()

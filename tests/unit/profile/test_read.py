@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.profile.quantity import seconds
+from sidlsg.profile.read import read_profile
+from sidlsg.profile.stages import IMAGES
+
+COMPONENTS = Path(__file__).parents[3] / "components"
+DIGEST = "sha256:" + "1" * 64
+IMAGE_LINES = "\n".join(f'{name} = "r.example/sidlsg-{name}@{DIGEST}"' for name in ("curate", "train", "evaluate"))
+
+
+def write(folder: Path, text: str, images: str = IMAGE_LINES) -> Path:
+    path = folder / "profile.toml"
+    path.write_text(f"[images]\n{images}\n{text}")
+    return path
+
+
+def test_a_stage_has_the_defaults_and_what_its_own_table_says(tmp_path: Path) -> None:
+    profile = read_profile(
+        write(tmp_path, '[defaults]\ncpu = "2"\nretries = 1\n[stages.distil]\ncpu = "8"\ngpus = 2\n')
+    )
+    distil, gate = profile.stages["distil"], profile.stages["gate"]
+    assert (distil.cpu, distil.gpus, distil.retries) == ("8", 2, 1)
+    assert (gate.cpu, gate.gpus, gate.retries) == ("2", 0, 1)
+    assert profile.image("encode") == f"r.example/sidlsg-train@{DIGEST}"
+
+
+def test_every_component_is_a_stage_with_an_image() -> None:
+    components = {each.parent.name.replace("_", "-") for each in COMPONENTS.glob("*/component.py")}
+    assert components == set(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[stages.distill]\ngpus = 1", "stage 'distill' is unknown (did you mean 'distil'?)"),
+        ("[default]\ncpu = '1'", "table 'default' is unknown (did you mean 'defaults'?)"),
+        ("[stages.distil]\ngpu = 1", "stages.distil.gpu is unknown (did you mean 'gpus'?)"),
+        ("[stages.distil]\ngpus = -1", "stages.distil.gpus is -1; input should be greater than or equal to 0"),
+        ("[stages.distil]\ngpus = '1'", "stages.distil.gpus is '1'; input should be a valid integer"),
+        ("[stages.gate]\nmemory = '4 GB'", "stages.gate.memory is '4 GB'; give a size, such as"),
+        ("[stages.gate]\ncpu = '0.5m'", "stages.gate.cpu is '0.5m'; give a number of processors"),
+        ("[stages.gate]\ntimeout = '90'", "stages.gate.timeout is '90'; give a time above 0 with its unit"),
+        ("[defaults]\ntimeout = '0s'", "defaults.timeout is '0s'; give a time above 0 with its unit"),
+        ("[run]\nttl = '1w'", "run.ttl is '1w'; give a time above 0"),
+        ("[run]\ntll = '1d'", "run.tll is unknown (did you mean 'ttl'?)"),
+        ("[stages.gate]\nnodes = 2", "gate has 2 nodes; only distil uses more than one"),
+        ("[stages.evaluate]\ngpus = 2", "evaluate has 2 GPUs; only distil uses more than one"),
+        ("[stages.distil]\nnodes = 2", "distil has 2 nodes and no handover"),
+        (
+            "[stages.distil]\nnodes = 2\nhandover = 's3://b/h'\nsecrets.s3 = { A = 'b' }",
+            "A comes from another key of s3",
+        ),
+        ("[defaults]\nqueue = 'A_b'", "defaults.queue is 'A_b'; give a name as Kubernetes has it"),
+        ("[defaults]\nvolumes = [{ claim = 'c', path = 'x' }]", "defaults.volumes.0.path is 'x'"),
+        ("[defaults]\ntolerations = [{ value = 'x' }]", 'operator "Equal" needs a key'),
+        ("[defaults.secrets.s3]\n'A-B' = 'key'", "'A-B' is no name of an environment variable"),
+        ("[[stages]]\n", "stages is not a table"),
+        ("cpu = 1\n[defaults", "is not TOML"),
+    ],
+)
+def test_a_mistake_is_told_by_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_profile(write(tmp_path, text))
+    assert told in str(caught.value)
+    assert "profile.toml" in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = "[stages.distil]\ngpus = -1\n[stages.gate]\nmemory = 'x'\n[run]\nttl = 'x'"
+    with pytest.raises(InputError, match=r"run\.ttl.*; stages\.distil\.gpus.*; stages\.gate\.memory"):
+        read_profile(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("image", ["sidlsg-train", "sidlsg-train:latest", "r.example/sidlsg-train:v1", DIGEST])
+def test_an_image_that_is_not_named_by_digest_is_refused_with_the_reason(tmp_path: Path, image: str) -> None:
+    with pytest.raises(InputError, match=r"images\.train is .*; a tag can move"):
+        read_profile(write(tmp_path, "", IMAGE_LINES.replace(f"r.example/sidlsg-train@{DIGEST}", image)))
+
+
+def test_an_image_that_is_not_one_of_the_project_s_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"images\.trian is unknown \(did you mean 'train'\?\)"):
+        read_profile(write(tmp_path, "", IMAGE_LINES.replace("train =", "trian =")))
+
+
+def test_a_missing_image_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"images\.evaluate is missing; give it"):
+        read_profile(write(tmp_path, "", IMAGE_LINES.rsplit("\n", 1)[0]))
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.toml cannot be read: No such file"):
+        read_profile(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(("text", "value"), [("90s", 90), ("30m", 1800), ("12h", 43200), ("7d", 604800)])
+def test_times(text: str, value: int) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.5h", "-1s", "100000d", "h"])
+def test_other_times(text: str) -> None:
+    with pytest.raises(ValueError, match="with its unit"):
+        seconds(text)

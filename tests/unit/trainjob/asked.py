@@ -1,0 +1,76 @@
+"""What these tests ask for, and how long they wait."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sidlsg.records import Student
+from sidlsg.trainjob.cluster import Cluster, Patience
+from sidlsg.trainjob.follow import Pace
+from sidlsg.trainjob.launch import distil_on_nodes
+from sidlsg.trainjob.order import Parcel, pack
+from sidlsg.trainjob.settings import Nodes, NodeSettings
+
+IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0123456789abcdef' * 4}"
+CHANGES = (
+    '{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1, "evaluate_every": 0, '
+    '"on_alarm": "off"}'
+)
+"""Of the student that all tests share."""
+QUICK = Pace(running=60, queued=60, poll=0.01, told=0.05, margin=0.5, gone=5)
+SHORT = Patience(total=20, reach=5, first=0.01, longest=0.05, connect=2, read=0.5)
+
+
+def make_nodes(folder: Path, **values: Any) -> Nodes:
+    """Two nodes that see `folder/shared`."""
+    settings = NodeSettings(volumes={"shared": str(folder / "shared")})
+    usual = {"nodes": 2, "gpus_per_node": 1, "image": IMAGE, "timeout_minutes": 60, "settings": settings}
+    return Nodes(**(usual | {"handover": str(folder / "shared" / "handover")} | values))
+
+
+def make_parcel(student: Path, folder: Path, **values: Any) -> Parcel:
+    """The order of the student that all tests share."""
+    usual = {"prompts": student.parent / "prompts", "embeddings": None, "recipe": "tiny", "changes": CHANGES, "seed": 0}
+    places = {"checkpoints": str(folder / "shared" / "checkpoints"), "teacher": "bundled:tiny-sd"}
+    return pack(**(usual | places | values))
+
+
+@dataclass
+class Launch:
+    """A step that starts a job and waits for it; it can be done again."""
+
+    parcel: Parcel
+    folder: Path
+    cluster: Cluster
+    nodes: Nodes
+    pace: Pace = QUICK
+    said: list[str] = field(default_factory=list)
+    loud: bool = False
+    """Whether what is said is printed, too."""
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output" / "student"
+
+    @property
+    def handover(self) -> Path:
+        return Path(self.nodes.handover)
+
+    def do(self) -> Student:
+        return distil_on_nodes(self.parcel, self.output, self.nodes, self.tell, self.cluster, self.pace)
+
+    def tell(self, line: str) -> None:
+        self.said.append(line)
+        if self.loud:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+    def left(self) -> list[Path]:
+        """What lies in the handover."""
+        return sorted(self.handover.rglob("*"))
+
+    def text(self) -> str:
+        return "\n".join(self.said)

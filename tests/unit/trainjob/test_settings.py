@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from sidlsg.errors import InputError
+from sidlsg.trainjob.settings import NodeSettings, read_settings
+
+
+def test_nothing_gives_the_defaults() -> None:
+    assert read_settings("") == read_settings("{}") == NodeSettings()
+
+
+def test_values_are_read() -> None:
+    settings = read_settings('{"memory": "512Gi", "secrets": {"s": ["A", "B"]}, "queue_minutes": 5}')
+    assert (settings.memory, settings.secrets, settings.queue_minutes) == ("512Gi", {"s": ("A", "B")}, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "are not JSON"),
+        ("[]", "the whole"),
+        ('{"memroy": "1Gi"}', "memroy.*an object may have: cpu, memory"),
+        ('{"cpu": 4}', "cpu: Input should be a valid string"),
+        ('{"queue_minutes": 0}', "queue_minutes is 0; give 1 or more"),
+        ('{"volumes": {"disk": "shared"}}', "give an absolute path"),
+    ],
+)
+def test_what_cannot_be_used_is_named(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_settings(text)
