@@ -102,7 +102,7 @@ format: $(READY)  ## Put code into the project's format
 constraints:  ## Resolve the versions in constraints.txt anew; takes an environment of its own, for minutes
 	$(call new_venv,$(PINS_VENV))
 	$(PINS_VENV)/bin/pip install --quiet torch
-	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,metrics,lowbit,ray,dev]'
+	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,infra,metrics,lowbit,ray,dev]'
 	$(PINS_VENV)/bin/python .ci/constraints.py constraints.txt
 	rm -rf $(PINS_VENV)
 
