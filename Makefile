@@ -14,7 +14,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo postgres services services-stop container-tools images test test-containers test-long test-eval-gpu bench lint format constraints clean
+.PHONY: help setup demo postgres services services-stop container-tools images test test-containers test-long test-gpu test-eval-gpu bench lint format constraints clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ images: $(READY)  ## Build the five images of this commit with Docker
 test-long: $(READY) postgres  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
+test-gpu: $(READY)  ## Run the tests that need a GPU; they fail where none is
+	$(BIN)/python -m pytest -m gpu -rP tests/gpu
+
 test-eval-gpu: $(GPU_READY)  ## Run the tests of CLIP's networks; downloads some GB first
 	$(GPU_BIN)/python -m pytest tests/eval_gpu
 
@@ -102,7 +105,7 @@ format: $(READY)  ## Put code into the project's format
 constraints:  ## Resolve the versions in constraints.txt anew; takes an environment of its own, for minutes
 	$(call new_venv,$(PINS_VENV))
 	$(PINS_VENV)/bin/pip install --quiet torch
-	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,infra,metrics,lowbit,ray,dev]'
+	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,metrics,infra,lowbit,ray,dev]'
 	$(PINS_VENV)/bin/python .ci/constraints.py constraints.txt
 	rm -rf $(PINS_VENV)
 

@@ -26,14 +26,15 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from released_way import ReleasedWay
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sidlsg.distil.draws import DrawPlan
 from sidlsg.distil.precision import COMPUTE, set_matmul_precision
+from sidlsg.distil.sampler import generate_latents
 from sidlsg.distil.settings import PRECISIONS, Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
@@ -45,6 +46,14 @@ from sidlsg.teacher.schedule import NoiseSchedule
 
 KAPPA, LR = 1.5, 1e-6
 PROMPTS = 256
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+"""The shape of Stable Diffusion 1.5's."""
 SMALL_UNET = {
     "block_out_channels": (80, 160, 320, 320),
     "norm_num_groups": 16,
@@ -64,7 +73,9 @@ class Bench:
         torch.manual_seed(0)
         config = {**ARCHITECTURES["sd15"].unet, **(SMALL_UNET if small else {})}
         self.device = device
-        self.unet = UNet2DConditionModel(**config).requires_grad_(False).eval()
+        with device:  # a CPU takes long to draw so many weights
+            unet = UNet2DConditionModel(**config)
+        self.unet = unet.requires_grad_(False).eval().to("cpu")
         # The shape of CLIP ViT-L/14's text model, which SD1.5 has.
         width, layers = (64, 2) if small else (768, 12)
         text = CLIPTextConfig(
@@ -78,6 +89,7 @@ class Bench:
         # Encoded once, before training, as the `encode` stage does it; in float16 as its shards are.
         self.states = torch.cat([self.encode([text]) for text in self.texts]).half()
         self.uncond = self.encode([""])
+        self.text_encoder.to("cpu")
         self.flops = flops_per_image(config)
 
     @torch.no_grad()
@@ -87,7 +99,7 @@ class Bench:
         for prompt in prompts:
             generator = torch.Generator().manual_seed(zlib.crc32(prompt.encode()))
             rows.append(torch.randint(0, 49000, (TEXT_LENGTH,), generator=generator))
-        states: Tensor = self.text_encoder(torch.stack(rows).to(self.device)).last_hidden_state
+        states: Tensor = self.text_encoder(torch.stack(rows).to(self.text_encoder.device)).last_hidden_state
         return states
 
     def encoded(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
@@ -101,7 +113,8 @@ class Bench:
         return DrawPlan(seed=0, batch=batch, prompt_count=PROMPTS, latent_shape=(4, size, size), prompt_dropout=0.1)
 
     def ours(self, settings: Settings, batch: int, micro_batch: int) -> tuple[Callable[[], dict[str, Tensor]], bool]:
-        """One iteration of this project, and whether its blocks are compiled."""
+        """One iteration of this project, and whether its blocks are compiled; no text encoder is on the device."""
+        self.text_encoder.to("cpu")
         set_matmul_precision(settings.precision)
         eps = 1e-6 if settings.precision == "fp16" else 1e-8
         state = TrainingState.start(
@@ -119,10 +132,12 @@ class Bench:
     def standin(self, batch: int, micro_batch: int) -> Callable[[], dict[str, Tensor]]:
         """One iteration of the released code's way."""
         set_matmul_precision("fp32")
+        self.text_encoder.to(self.device)
         way = ReleasedWay(
             self.unet, self.schedule.alphas_cumprod, self.encode, self.texts,
             kappa=KAPPA, lr=LR, half_life=50_000, device=self.device,
         )  # fmt: skip
+        way.iterate(self.plan(micro_batch), micro_batch)  # instead of warming up, which takes long in this way
         plan = self.plan(batch)
         return lambda: way.iterate(plan, micro_batch)
 
@@ -164,25 +179,75 @@ def peak_flops(precision: str, device: torch.device) -> float:
 def measure(
     iterate: Callable[[], dict[str, Tensor]], bench: Bench, batch: int, iterations: int, warm_up: int, peak: float
 ) -> dict[str, Any]:
-    """Throughput, MFU, peak memory (of the device, in GB; none on a CPU) and the first losses of a way."""
+    """Throughput, MFU, memory (in GB; none on a CPU) and the first losses of a way."""
     device = bench.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    losses: dict[str, Tensor] = {}
-    began = time.perf_counter()
-    for _ in range(warm_up):
-        losses = losses or iterate()
-    first = {name: float(f"{float(loss):.6g}") for name, loss in losses.items()}
-    warm = time.perf_counter() - began
-    seconds = min(_seconds(iterate, device) for _ in range(iterations))
-    memory = round(torch.cuda.max_memory_allocated() / 1e9, 2) if device.type == "cuda" else None
+    losses: list[dict[str, Tensor]] = []
+
+    def work() -> None:
+        losses.append(iterate())
+
+    warm = sum(_seconds(work, device) for _ in range(warm_up))
+    seconds = min(_seconds(work, device) for _ in range(iterations))
     return {
         "images_per_second": float(f"{batch / seconds:.4g}"),
         "mfu": float(f"{batch / seconds * bench.flops / peak:.3g}"),
-        "peak_memory_gb": memory,
+        **memory(device),
         "warm_up_seconds": round(warm, 1),
-        "first_losses": first,
+        "first_losses": {name: float(f"{float(loss):.6g}") for name, loss in losses[0].items()},
     }
+
+
+def memory(device: torch.device) -> dict[str, float | None]:
+    """In GB: tensors at the peak, what the allocator held at its peak, and that with all else on the device."""
+    if device.type != "cuda":
+        return {"peak_memory_gb": None}
+    free, total = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.max_memory_reserved()
+    besides = total - free - torch.cuda.memory_reserved()
+    return {
+        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
+        "reserved_gb": round(reserved / 1e9, 2),
+        "device_gb": round((reserved + besides) / 1e9, 2),
+    }
+
+
+def generation(bench: Bench, batches: Sequence[int], iterations: int) -> list[dict[str, Any]]:
+    """Images a second in one step, in float16: the UNet alone, and with the VAE that makes pictures of its latents."""
+    device, config = bench.device, bench.unet.config
+    half = torch.float16 if device.type == "cuda" else torch.float32
+    # The library's own `to` warns, of nothing.
+    unet = nn.Module.to(copy.deepcopy(bench.unet), device, half).to(memory_format=torch.channels_last)
+    with device:
+        vae = AutoencoderKL(**VAE).eval().requires_grad_(False)
+    nn.Module.to(vae, half).to(memory_format=torch.channels_last)
+
+    def called(x: Tensor, t: Tensor, states: Tensor) -> Any:
+        return unet(x.to(half), t, states)  # the sampler works in float32
+
+    found = []
+    for batch in batches:
+        z = torch.randn(batch, config.in_channels, config.sample_size, config.sample_size, device=device)
+        cond = bench.encoded(range(batch), [False] * batch)[0].to(half)
+
+        @torch.no_grad()
+        def latents(z: Tensor = z, cond: Tensor = cond) -> Tensor:
+            return generate_latents(called, bench.schedule, z, cond)
+
+        @torch.no_grad()
+        def pictures(z: Tensor = z, cond: Tensor = cond) -> Tensor:
+            drawn: Tensor = vae.decode(latents(z, cond).to(half)).sample
+            return drawn
+
+        row: dict[str, Any] = {"batch": batch}
+        for name, draw in (("unet", latents), ("unet_and_vae", pictures)):
+            draw()
+            seconds = min(_seconds(draw, device) for _ in range(iterations))
+            row[f"{name}_images_per_second"] = float(f"{batch / seconds:.4g}")
+        found.append(row)
+        _say(f"one step: {row}")
+    return found
 
 
 def rows(bench: Bench, options: argparse.Namespace) -> list[tuple[dict[str, Any], Callable[[], Any]]]:
@@ -232,16 +297,19 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         "rows": [],
     }
     for row, make in rows(bench, options):
+        if row["micro_batch"] > options.batch:
+            continue
         precision = row["precision"]
         if precision not in result["peak_tflops"]:
-            result["peak_tflops"][precision] = round(peak_flops(precision, bench.device) / 1e12, 2)
+            result["peak_tflops"][precision] = float(f"{peak_flops(precision, bench.device) / 1e12:.4g}")
         iterate = None
         try:
             iterate, row["compile"] = make()
-            row |= measure(
-                iterate, bench, options.batch, options.iterations, options.warm_up,
-                result["peak_tflops"][precision] * 1e12,
-            )  # fmt: skip
+            iterations, warm_up = options.iterations, options.warm_up
+            if row["way"] != "ours":
+                iterations, warm_up = options.standin_iterations, 0
+            peak = result["peak_tflops"][precision] * 1e12
+            row |= measure(iterate, bench, options.batch, iterations, warm_up, peak)
         except torch.OutOfMemoryError:
             row["failed"] = "out of memory"
         del iterate
@@ -249,7 +317,11 @@ def run(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         result["rows"].append(row)
         _say(line(row))
         if options.output:
-            write(result, options.output)
+            write(result, options.output, options.name)
+    if options.generate:
+        result["generation"] = generation(bench, options.generate, options.iterations)
+        if options.output:
+            write(result, options.output, options.name)
     return result
 
 
@@ -278,14 +350,19 @@ def table(result: dict[str, Any]) -> str:
             "| way | precision | compiled | checkpointing | micro-batch | images/s | MFU | peak memory, GB |",
             "|---|---|---|---|---:|---:|---:|---:|",
             *(line(row) for row in result["rows"]),
+            *(
+                f"\nOne step, batch {row['batch']}: {row['unet_images_per_second']} images/s, with the VAE "
+                f"{row['unet_and_vae_images_per_second']}."
+                for row in result.get("generation", [])
+            ),
         ]
     )
 
 
-def write(result: dict[str, Any], folder: Path) -> None:
+def write(result: dict[str, Any], folder: Path, more: str = "") -> None:
     """The result as JSON and as Markdown, named by the device."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^a-z0-9]+", "_", f"sd15{' small' if result['small'] else ''} {result['device']}".lower())
+    name = re.sub(r"[^a-z0-9]+", "_", f"sd15{' small' if result['small'] else ''} {result['device']} {more}".lower())
     (folder / f"{name.strip('_')}.json").write_text(json.dumps(result, indent=2) + "\n")
     (folder / f"{name.strip('_')}.md").write_text(table(result) + "\n")
 
@@ -321,10 +398,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="default: all; small fp32, bf16")
     parser.add_argument("--compile", choices=("off", "on", "both"), help="default both; small off")
     parser.add_argument("--checkpointing", choices=("off", "on", "both"), default="both")
-    parser.add_argument("--micro-batch", type=int, action="append", help="default 1, 4, 16, 32; small 2")
+    parser.add_argument("--micro-batch", type=int, action="append", help="default 1, 4, 16, 32; small 2; 0 for none")
     parser.add_argument(
-        "--standin-micro-batch", type=int, action="append", help="default 1, as released, and 4; 0 for no stand-in"
+        "--standin-micro-batch", type=int, action="append", help="default 1, as released, and 4; 0 for none"
     )
+    parser.add_argument("--standin-iterations", type=int, default=1, help="timed, of the stand-in; default 1")
+    parser.add_argument(
+        "--generate", type=int, action="append", help="a batch to draw in one step; default 1, 16; 0 for none"
+    )
+    parser.add_argument("--name", default="", help="added to the files' name")
     parser.add_argument("--iterations", type=int, help="timed; the fastest counts; default 3, small 1")
     parser.add_argument("--warm-up", type=int, help="before; default 2, small 1")
     parser.add_argument("--output", type=Path, help="a folder for the JSON and the Markdown")
@@ -336,8 +418,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.batch = options.batch or (2 if small else 64)
     options.precision = options.precision or (["fp32", "bf16"] if small else list(PRECISIONS))
     options.compile = options.compile or ("off" if small else "both")
-    options.micro_batch = options.micro_batch or ([2] if small else [1, 4, 16, 32])
+    options.micro_batch = [m for m in options.micro_batch or ([2] if small else [1, 4, 16, 32]) if m]
     options.standin_micro_batch = [m for m in options.standin_micro_batch or ([2] if small else [1, 4]) if m]
+    options.generate = [n for n in options.generate or ([2] if small else [1, 16]) if n]
     options.iterations = options.iterations or (1 if small else 3)
     options.warm_up = options.warm_up or (1 if small else 2)
     set_threads()

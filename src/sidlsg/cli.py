@@ -351,7 +351,7 @@ def estimate(
     gpus: Annotated[int, typer.Option(min=1, help="How many, with a process each.")] = 1,
     mfu: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached: an assumption.")
-    ] = 0.4,
+    ] = 0.2,
     price: Annotated[float, typer.Option(min=0, help="Of one GPU for an hour.")] = 0.0,
     encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
 ) -> None:

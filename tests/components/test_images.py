@@ -39,6 +39,8 @@ def test_a_trained_student_knows_its_image(tmp_path: Path) -> None:
         file = tmp_path / f"{pipeline}.yaml"
         command = [sys.executable, "-m", "sidlsg", "compile", "--pipeline", pipeline, "--output", str(file)]
         subprocess.run(command, check=True, env={**os.environ, VARIABLE: given}, capture_output=True)
-        container = yaml.safe_load(file.read_text())["deploymentSpec"]["executors"]["exec-distil"]["container"]
+        container = next(yaml.safe_load_all(file.read_text()))["deploymentSpec"]["executors"]["exec-distil"][
+            "container"
+        ]
         assert container["image"] == given
         assert container["env"] == [{"name": IMAGE_VARIABLE, "value": given}]

@@ -186,7 +186,7 @@ def test_more_nodes_than_one_take_the_step_that_starts_a_trainjob(tmp_path: Path
     assert nodes.timeout_minutes == 3 * 24 * 60
     assert (nodes.settings.cpu, nodes.settings.memory, nodes.settings.shm) == ("8", "64Gi", "16Gi")
     assert nodes.settings.tolerations == ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},)
-    assert nodes.settings.secrets == {"sidlsg-s3": ("AWS_ACCESS_KEY_ID",)}
+    assert nodes.settings.secrets == {"sidlsg-s3": {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID"}}
     launcher = settings["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-distil-nodes"]
     assert "kueue.x-k8s.io/queue-name" not in launcher["podMetadata"]["labels"]
     container = document["deploymentSpec"]["executors"]["exec-distil-nodes"]["container"]

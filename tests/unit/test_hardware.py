@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.hardware import best_device, cpu_quota, device_name, set_threads
+from sidlsg.hardware import best_device, cpu_quota, device_name, plain_float32, set_threads
 
 
 @pytest.fixture
@@ -67,3 +67,22 @@ def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     words = device_name(torch.device("cpu"))
     assert words.startswith("CPU (")
     assert f"{torch.get_num_threads()} threads" in words
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 allowed everywhere. By hand: these are no attributes that monkeypatch could put back."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("tf32")
+def test_plain_float32_is_neither_tf32_nor_autocast_and_leaves_things_as_they_were() -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with torch.autocast("cpu", torch.bfloat16), plain_float32(torch.device("cpu")):
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, False)
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)

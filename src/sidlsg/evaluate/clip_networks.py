@@ -27,6 +27,7 @@ from sidlsg.errors import InputError
 from sidlsg.evaluate.clip_text import PREFIX, insert_prefix
 from sidlsg.evaluate.resize import padded_square, to_256
 from sidlsg.evaluate.suite import Pictures
+from sidlsg.hardware import plain_float32
 
 HPS_KEY = "state_dict"
 """Where a checkpoint of HPSv2 has its weights."""
@@ -68,7 +69,7 @@ class PairScore(ABC):
             raise InputError(f"{len(pictures)} pictures and {len(prompts)} prompts given; give one prompt a picture")
         pixels = torch.stack([self._pixels(Image.fromarray(picture)) for picture in pictures])
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        with _float32(self._device):
+        with plain_float32(self._device):
             seen = functional.normalize(self._network.encode_image(pixels.to(self._device)), dim=-1)
             said = functional.normalize(self._network.encode_text(self._tokens(list(rows)).to(self._device)), dim=-1)
             cosines = (seen * said[[rows[prompt] for prompt in prompts]]).sum(1, keepdim=True)
@@ -267,16 +268,3 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         logging.root.removeHandler(nothing)
-
-
-@contextmanager
-def _float32(device: torch.device) -> Iterator[None]:
-    """Float32 as the protocols mean it: neither autocast nor TF32, which torch allows in convolutions by default."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sidlsg.export.generate import seeded_noise
-from sidlsg.hardware import best_device
+from sidlsg.hardware import best_device, plain_float32
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.load import load_pipeline
@@ -85,13 +85,14 @@ class StockSampler:
         for start in range(0, len(prompts), self.batch):
             chosen = slice(start, start + self.batch)
             noise = seeded_noise(seeds[chosen], shape, device=self.device)[0]
-            parts.append(
-                self.pipeline(
+            # With TF32, which torch allows by default, a picture would depend on how many are drawn at once.
+            with plain_float32(self.device):
+                drawn = self.pipeline(
                     list(prompts[chosen]),
                     num_inference_steps=setting.steps,
                     guidance_scale=setting.guidance_scale,
                     latents=noise.to(self.pipeline.unet.dtype),
                     output_type="np",
-                ).images
-            )
+                )
+            parts.append(drawn.images)
         return np.concatenate(parts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.errors import InputError
-from sidlsg.hardware import best_device
+from sidlsg.hardware import best_device, plain_float32
 from sidlsg.records import Student
 from sidlsg.teacher.images import Images, decode
 from sidlsg.teacher.load import load_teacher
@@ -53,13 +53,20 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
     # A student's folder has a teacher's parts; its scheduler holds the schedule up to t_init, which is all that runs.
     device = best_device()
     student = load_teacher(folder, device)
-    parts = []
-    for start in range(0, len(prompts), batch):
-        noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps).to(device)
-        cond = student.encode(prompts[start : start + batch])
-        parts.append(
-            generate_latents(
-                student.unet, student.schedule, noise[0], cond, record.t_init, steps, noise[1:] if steps > 1 else None
+    with plain_float32(device):
+        parts = []
+        for start in range(0, len(prompts), batch):
+            noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps).to(device)
+            cond = student.encode(prompts[start : start + batch])
+            parts.append(
+                generate_latents(
+                    student.unet,
+                    student.schedule,
+                    noise[0],
+                    cond,
+                    record.t_init,
+                    steps,
+                    noise[1:] if steps > 1 else None,
+                )
             )
-        )
-    return decode(student.vae, torch.cat(parts))
+        return decode(student.vae, torch.cat(parts))

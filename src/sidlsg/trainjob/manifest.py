@@ -88,10 +88,14 @@ def manifest(
 
 
 def _resources(nodes: Nodes) -> dict[str, Any]:
-    wanted = {"cpu": nodes.settings.cpu, "memory": nodes.settings.memory}
+    settings = nodes.settings
+    wanted = {"cpu": settings.cpu, "memory": settings.memory}
     if nodes.gpus_per_node:
-        wanted[nodes.settings.gpu_resource] = str(nodes.gpus_per_node)
-    return {"requests": wanted, "limits": dict(wanted)}
+        wanted[settings.gpu_resource] = str(nodes.gpus_per_node)
+    limits = wanted | {"cpu": settings.cpu_limit or settings.cpu}
+    if settings.scratch:
+        limits["ephemeral-storage"] = settings.scratch
+    return {"requests": wanted, "limits": limits}
 
 
 def _environment(nodes: Nodes, run: str, environment: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -99,6 +103,7 @@ def _environment(nodes: Nodes, run: str, environment: Mapping[str, str]) -> list
     values = {GPUS_VARIABLE: str(nodes.gpus_per_node), IMAGE_VARIABLE: nodes.image}
     values |= {RUN_VARIABLE: run} if run else {}
     values |= {name: environment[name] for name in PASSED_ON if environment.get(name)}
+    values |= nodes.settings.environment
     entries: dict[str, dict[str, Any]] = {name: {"name": name, "value": value} for name, value in values.items()}
     settings = nodes.settings
     for kind, named, optional in (
@@ -107,9 +112,9 @@ def _environment(nodes: Nodes, run: str, environment: Mapping[str, str]) -> list
         ("secretKeyRef", settings.secrets, False),
     ):
         for name, keys in named.items():
-            for key in keys:
+            for variable, key in keys.items():
                 source = {"name": name, "key": key} | ({"optional": True} if optional else {})
-                entries[key] = {"name": key, "valueFrom": {kind: source}}
+                entries[variable] = {"name": variable, "valueFrom": {kind: source}}
     return list(entries.values())
 
 
@@ -119,6 +124,9 @@ def _patch(settings: NodeSettings, labels: dict[str, str]) -> dict[str, Any]:
     if settings.shm:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shm}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    if settings.scratch:
+        volumes.append({"name": "tmp", "emptyDir": {"sizeLimit": settings.scratch}})
+        mounts.append({"name": "tmp", "mountPath": "/tmp"})
     for number, (claim, path) in enumerate(settings.volumes.items()):
         volumes.append({"name": f"shared-{number}", "persistentVolumeClaim": {"claimName": claim}})
         mounts.append({"name": f"shared-{number}", "mountPath": path})
@@ -130,6 +138,11 @@ def _patch(settings: NodeSettings, labels: dict[str, str]) -> dict[str, Any]:
     if volumes:
         pod["volumes"] = volumes
         pod["containers"] = [{"name": NODE, "volumeMounts": mounts}]
-    template = {"metadata": {"labels": labels}, "spec": pod}
+    if settings.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
+    metadata: dict[str, Any] = {"labels": dict(settings.labels) | labels}
+    if settings.annotations:
+        metadata["annotations"] = dict(settings.annotations)
+    template = {"metadata": metadata, "spec": pod}
     job = {"name": NODE, "template": {"spec": {"template": template}}}
     return {"manager": MANAGER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}

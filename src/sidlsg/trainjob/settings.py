@@ -16,10 +16,12 @@ from sidlsg.store import S3
 
 RUNTIME = "sidlsg-torch"
 """The ClusterTrainingRuntime that the project's manifests bring."""
-S3_SECRET = {"sidlsg-s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-MLFLOW_SECRET = {"sidlsg-mlflow": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")}
+Variables = Mapping[str, Mapping[str, str]]
+"""By the name of a Secret or ConfigMap: environment variable to the key that holds it."""
+S3_SECRET = {"sidlsg-s3": {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}}
+MLFLOW_SECRET = {"sidlsg-mlflow": {name: name for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")}}
 ENDPOINTS = {
-    "sidlsg-endpoints": ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
+    "sidlsg-endpoints": {name: name for name in ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")}
 }
 _IMAGE = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 _MOST_QUEUED_MINUTES = 7 * 24 * 60
@@ -32,23 +34,33 @@ class NodeSettings:
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     cpu: str = "4"
-    """CPUs of a node, requested and at most."""
+    """CPUs of a node, requested; and at most, where `cpu_limit` says no other."""
+    cpu_limit: str = ""
     memory: str = "32Gi"
+    """Requested and at most."""
     gpu_resource: str = "nvidia.com/gpu"
     """What the cluster calls a GPU."""
     shm: str = "8Gi"
     """Memory of a node behind `/dev/shm`, through which its processes talk; empty for the container's own."""
+    scratch: str = ""
+    """Disk of a node behind `/tmp`, where inputs go; empty for what the runtime gives."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """As Kubernetes has them."""
     volumes: Mapping[str, str] = field(default_factory=dict)
     """Claims by name, and where each is mounted: for checkpoints or a handover on a shared disk instead of S3."""
-    secrets: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(S3_SECRET))
-    """Secrets by name, and the keys of each that become environment variables."""
-    optional_secrets: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(MLFLOW_SECRET))
-    """The same, where a Secret or a key may be missing."""
-    config_maps: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(ENDPOINTS))
-    """ConfigMaps by name, and the keys of each that become environment variables where they are there."""
+    secrets: Variables = field(default_factory=lambda: dict(S3_SECRET))
+    optional_secrets: Variables = field(default_factory=lambda: dict(MLFLOW_SECRET))
+    """Secrets that may be missing, or a key of them."""
+    config_maps: Variables = field(default_factory=lambda: dict(ENDPOINTS))
+    """ConfigMaps; they and their keys may be missing."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Further variables; nothing secret, for anybody who may see the job sees them."""
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets for the image's registry."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the pods, beside those that say whose they are."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
     priority: str = ""
     """Kueue's priority class; empty for none."""
     runtime: str = RUNTIME

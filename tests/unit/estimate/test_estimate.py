@@ -15,6 +15,7 @@ from sidlsg.errors import InputError
 from sidlsg.estimate.estimate import Estimate, estimate
 from sidlsg.estimate.gpus import GIB, GPUS, Gpu
 from sidlsg.estimate.show import print_estimate
+from sidlsg.estimate.speed import MFU
 from sidlsg.recipes.recipe import get_recipe, recipe_with_changes
 from sidlsg.teacher.architectures import ARCHITECTURES
 
@@ -37,7 +38,7 @@ def test_parts_add_up_and_time_follows_from_work(found: Estimate) -> None:
     assert found.fits
     assert found.micro_batch == 32  # half of the batch
     assert found.largest_micro_batch == 32
-    assert found.seconds == pytest.approx(32 * found.flops / (GPUS["a10g"].peaks["fp32"] * 0.4))
+    assert found.seconds == pytest.approx(32 * found.flops / (GPUS["a10g"].peaks["fp32"] * MFU))
     assert found.images_per_second == pytest.approx(64 / found.seconds)
     assert found.gpu_hours == pytest.approx(260 * found.seconds * 2 / 3600)
     assert found.fits_one is not None

@@ -63,3 +63,12 @@ def test_picture_i_is_that_of_diffusers_with_seed_i(sampler: StockSampler, asset
     assert close(found, (expected * 255).round().astype(np.uint8))
     # Guidance reaches the pipeline.
     assert not np.array_equal(found, sampler([PROMPTS[1]], [1], Setting(steps=2, guidance_scale=1.0)))
+
+
+def test_pictures_are_drawn_without_tf32(sampler: StockSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    sampler.pipeline.unet.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    sampler(PROMPTS[:1], [0], Setting(steps=1, guidance_scale=0.0))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32

@@ -25,7 +25,13 @@ FULL = {
     "volumes": {"shared-disk": "/shared"},
     "priority": "high",
     "optional_secrets": {},
-    "config_maps": {"sidlsg-endpoints": ["AWS_ENDPOINT_URL"]},
+    "config_maps": {"sidlsg-endpoints": {"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3"}},
+    "cpu_limit": "32",
+    "scratch": "500Gi",
+    "environment": {"NCCL_DEBUG": "WARN"},
+    "pull_secrets": ["registry"],
+    "labels": {"team": "images", "sidlsg.dev/stage": "another"},
+    "annotations": {"note": "none"},
 }
 
 
@@ -66,8 +72,9 @@ def test_it_asks_for_what_was_given() -> None:
     job = full()
     trainer = job["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"], trainer["image"]) == (2, 8, IMAGE)
-    assert trainer["resourcesPerNode"]["limits"] == {"cpu": "16", "memory": "512Gi", "nvidia.com/gpu": "8"}
-    assert trainer["resourcesPerNode"]["requests"] == trainer["resourcesPerNode"]["limits"]
+    asked = {"cpu": "16", "memory": "512Gi", "nvidia.com/gpu": "8"}
+    assert trainer["resourcesPerNode"]["requests"] == asked
+    assert trainer["resourcesPerNode"]["limits"] == asked | {"cpu": "32", "ephemeral-storage": "500Gi"}
     assert trainer["command"] == ["torchrun"]
     assert trainer["args"][-4:] == ["distil-node", "s3://b/handover/distil-1", "--sha256", DIGEST]
     assert job["spec"]["activeDeadlineSeconds"] == 3600
@@ -85,6 +92,7 @@ def test_pods_and_job_can_be_told_apart_and_belong_to_their_run() -> None:
         "app.kubernetes.io/part-of": "sidlsg",
         "sidlsg.dev/stage": "distil-nodes-worker",
         "pipeline/runid": "run-1",
+        "team": "images",
     }
     assert job["metadata"]["ownerReferences"][0]["kind"] == "Workflow"
     assert all(len(value) <= 63 for value in labels.values())
@@ -103,8 +111,9 @@ def test_a_pod_has_its_place_and_its_disks_and_time_to_save() -> None:
     assert pod["nodeSelector"] == {"gpu": "h100"}
     assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
     assert pod["terminationGracePeriodSeconds"] > 600
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
     (container,) = pod["containers"]
-    assert {m["mountPath"] for m in container["volumeMounts"]} == {"/dev/shm", "/shared"}
+    assert {m["mountPath"] for m in container["volumeMounts"]} == {"/dev/shm", "/tmp", "/shared"}
     assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
 
 
@@ -114,6 +123,7 @@ def test_no_secret_has_a_value_and_each_variable_comes_once() -> None:
     assert len(by_name) == len(entries)
     key = by_name["AWS_SECRET_ACCESS_KEY"]
     assert "value" not in key and key["valueFrom"]["secretKeyRef"]["name"] == "sidlsg-s3"
+    assert by_name["NCCL_DEBUG"]["value"] == "WARN"
     assert by_name["SIDLSG_GPUS"]["value"] == "8"
     assert by_name["SIDLSG_PIPELINE_RUN"]["value"] == "run-1"
     assert by_name["SIDLSG_METRICS_PORT"]["value"] == "9464"

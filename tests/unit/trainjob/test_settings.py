@@ -11,8 +11,8 @@ def test_nothing_gives_the_defaults() -> None:
 
 
 def test_values_are_read() -> None:
-    settings = read_settings('{"memory": "512Gi", "secrets": {"s": ["A", "B"]}, "queue_minutes": 5}')
-    assert (settings.memory, settings.secrets, settings.queue_minutes) == ("512Gi", {"s": ("A", "B")}, 5)
+    settings = read_settings('{"memory": "512Gi", "secrets": {"s": {"A": "a"}}, "queue_minutes": 5}')
+    assert (settings.memory, settings.secrets, settings.queue_minutes) == ("512Gi", {"s": {"A": "a"}}, 5)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_values_are_read() -> None:
     [
         ("{", "are not JSON"),
         ("[]", "the whole"),
-        ('{"memroy": "1Gi"}', "memroy.*an object may have: cpu, memory"),
+        ('{"memroy": "1Gi"}', "memroy.*an object may have: cpu, cpu_limit, memory"),
         ('{"cpu": 4}', "cpu: Input should be a valid string"),
         ('{"queue_minutes": 0}', "queue_minutes is 0; give 1 or more"),
         ('{"volumes": {"disk": "shared"}}', "give an absolute path"),
