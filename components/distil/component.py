@@ -54,7 +54,8 @@ def distil(
     """
     import time
 
-    from sidlsg.distil.pod import PodTraining, train_in_pod
+    from sidlsg.distil.pod import PodTraining
+    from sidlsg.distil.pod import train_in_pod as run_stage
     from sidlsg.run.lines import say
 
     began = time.monotonic()
@@ -76,6 +77,6 @@ def distil(
         experiment=experiment,
         output=student.path,
     )
-    record = train_in_pod(asked, say)
+    record = run_stage(asked, say)
     student.metadata.update(sha256=record.digest, images_seen=record.images_seen, package_sha256=package_sha256)
     return (round(time.monotonic() - began, 1),)
