@@ -29,23 +29,25 @@ GRACE_S = 600
 
 @dataclass(frozen=True, kw_only=True)
 class PodTraining:
-    """What the component `distil` was given; texts are as its description says."""
+    """What the component `distil` was given; texts are as its description says, and some may be empty."""
 
     prompts: str
-    embeddings: str
+    embeddings: str = ""
+    """Empty to encode prompts during training."""
     teacher: str
-    teacher_sha256: str
-    teacher_layout: str
+    teacher_sha256: str = ""
+    teacher_layout: str = ""
     recipe: str
     changes: str
     seed: int
     checkpoints: str
-    held_out: str
-    held_out_sha256: str
-    judge: str
-    judge_sha256: str
-    tracking_uri: str
-    experiment: str
+    held_out: str = ""
+    """Needed, as the judge is, where the recipe takes scores along the way."""
+    held_out_sha256: str = ""
+    judge: str = ""
+    judge_sha256: str = ""
+    tracking_uri: str = ""
+    experiment: str = ""
     output: str
 
 
@@ -67,6 +69,7 @@ def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
     values = recipe_with_changes(asked.recipe, asked.changes)
     prompts = Path(asked.prompts)
     identity = run_identity(values, folder_digest(folder), PromptSet.load(prompts).digest, asked.seed)
+    evaluated = values.evaluate_every > 0
     return distil(
         prompts=prompts,
         teacher=folder,
@@ -76,9 +79,9 @@ def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
         checkpoints=f"{asked.checkpoints}/{run_name(values, identity)}",
         report=report,
         extras=Extras(
-            embeddings=Path(asked.embeddings),
-            held_out=read_held_out(resolve(asked.held_out, asked.held_out_sha256)),
-            judge=resolve(asked.judge, asked.judge_sha256),
+            embeddings=Path(asked.embeddings) if asked.embeddings else None,
+            held_out=read_held_out(resolve(asked.held_out, asked.held_out_sha256)) if evaluated else (),
+            judge=resolve(asked.judge, asked.judge_sha256) if evaluated else None,
             tracking_uri=asked.tracking_uri,
             experiment=asked.experiment,
         ),

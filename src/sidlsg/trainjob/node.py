@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-from sidlsg.distil.stage import Extras, distil, run_identity, run_name
+from sidlsg.distil.pod import PodTraining, train
 from sidlsg.hardware import require_gpus
-from sidlsg.places import resolve
-from sidlsg.prompts.held_out import read_held_out
 from sidlsg.records import Student
-from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.source import teacher_folder
 from sidlsg.trainjob.handover import Handover
 from sidlsg.trainjob.lifeline import BEAT_S, SILENCE_S, watched
 from sidlsg.trainjob.order import EMBEDDINGS, PROMPTS, STAGED
@@ -44,35 +39,26 @@ def train_on_node(
     def local(given: str) -> str:
         return str(inputs / given.removeprefix(STAGED)) if given.startswith(STAGED) else given
 
-    values = order.values
-    teacher = teacher_folder(local(order.teacher), layout=local(order.teacher_layout))
-    identity = run_identity(values, folder_digest(teacher), order.prompts_sha256, order.seed)
-    evaluated = values.evaluate_every > 0
-    extras = Extras(
-        embeddings=inputs / EMBEDDINGS if (inputs / EMBEDDINGS).is_dir() else None,
-        held_out=read_held_out(resolve(local(order.held_out))) if evaluated else (),
-        judge=resolve(local(order.judge)) if evaluated else None,
+    output = inputs.with_name(f"{inputs.name}-student")
+    asked = PodTraining(
+        prompts=str(inputs / PROMPTS),
+        embeddings=str(inputs / EMBEDDINGS) if (inputs / EMBEDDINGS).is_dir() else "",
+        teacher=local(order.teacher),
+        teacher_layout=local(order.teacher_layout),
+        recipe=order.recipe,
+        changes=order.changes,
+        seed=order.seed,
+        checkpoints=order.checkpoints,
+        held_out=local(order.held_out),
+        judge=local(order.judge),
         tracking_uri=order.tracking_uri,
         experiment=order.experiment,
+        output=str(output),
     )
-    output = inputs.with_name(f"{inputs.name}-student")
-
-    def train() -> Student:
-        return distil(
-            prompts=inputs / PROMPTS,
-            teacher=teacher,
-            output=output,
-            recipe=values,
-            seed=order.seed,
-            checkpoints=f"{order.checkpoints}/{run_name(values, identity)}",
-            report=report,
-            extras=extras,
-        )
-
     if not leads:
-        return train()
+        return train(asked, report)
     with watched(handover.store, report, every, silence):
-        student = train()
-        handover.give(Path(output))
+        student = train(asked, report)
+        handover.give(output)
         report(f"student of {student.images_seen:,} images in {place}")
     return student
