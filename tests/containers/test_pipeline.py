@@ -36,7 +36,7 @@ def root(tmp_path: Path, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def profile(images: dict[str, str]) -> Profile:
     names = {name: f"sidlsg-{name}@{images[name]}" for name in ("curate", "train", "evaluate")}
-    return Profile(images=Images(**names), stages={stage: Stage() for stage in IMAGES})
+    return Profile(images=Images(**names), stages={stage: Stage(retries=0) for stage in IMAGES})
 
 
 def test_from_prompts_to_a_champion(images: dict[str, str], root: Path) -> None:
