@@ -95,3 +95,9 @@ def test_what_tells_of_an_end_needs_one(sidlsg: Run, kfp: KfpServer) -> None:  #
     code, _, err = sidlsg(*submit(kfp.host, "--summary", "page.md"))
     assert (code, kfp.requests) == (2, [])
     assert "--summary and --tracking-uri tell how a run ended; give --wait too" in err
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_anything_starts(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
+    code, _, err = sidlsg(*submit(kfp.host, "--wait", "--summary", "none/page.md"))
+    assert (code, kfp.requests) == (2, [])
+    assert "summary none/page.md cannot be written" in err

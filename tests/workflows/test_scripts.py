@@ -63,12 +63,15 @@ def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path)
             MODEL_NAME="sd15",
             SEED="3",
             PRICES='{"distil": 12.5}',
+            STEPS_TRACKING_URI="http://mlflow.sidlsg:5000",
+            CHECKPOINTS="s3://data/checkpoints",
             GITHUB_STEP_SUMMARY=str(checkout / "page.md"),
         )
         assert done.returncode == 3, done.stderr
         (started,) = server.runs
         assert started["display_name"] == "retrain-77"
-        parameters = {"recipe": "tiny", "model_name": "sd15", "seed": 3, "prices": '{"distil": 12.5}'}
+        places = {"tracking_uri": "http://mlflow.sidlsg:5000", "checkpoints": "s3://data/checkpoints"}
+        parameters = {"recipe": "tiny", "model_name": "sd15", "seed": 3, "prices": '{"distil": 12.5}'} | places
         assert started["runtime_config"]["parameters"] == parameters
         assert not server.wrong
     page = (checkout / "page.md").read_text()

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,16 @@ def test_commands_would_be_taken(workflow: Workflow, monkeypatch: pytest.MonkeyP
         if name == "submit":
             allowed = PIPELINES["distil_and_evaluate"].component_spec.inputs
             assert {text.partition("=")[0] for text in context.params["set_"]} <= set(allowed)
+
+
+def test_retraining_uses_the_places_of_the_manifests_unless_told() -> None:
+    given = tomllib.loads((ROOT / "infra" / "base" / "triggers" / "triggers.toml").read_text())
+    places = [action["parameters"] for action in given["action"] if "checkpoints" in action.get("parameters", {})]
+    env = WORKFLOWS["retrain"].jobs["retrain"]["env"]
+    for names in places:
+        assert env["CHECKPOINTS"] == f"${{{{ vars.SIDLSG_CHECKPOINTS || '{names['checkpoints']}' }}}}"
+        assert env["STEPS_TRACKING_URI"] == f"${{{{ vars.SIDLSG_STEPS_MLFLOW || '{names['tracking_uri']}' }}}}"
+    assert places
 
 
 def test_commands_are_found() -> None:

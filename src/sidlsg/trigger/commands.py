@@ -69,7 +69,7 @@ def submit(
     from sidlsg.errors import InputError, StoppedError
     from sidlsg.trigger.compiled import get_compiled
     from sidlsg.trigger.connection import Connection
-    from sidlsg.trigger.run_summary import add_summary, run_summary
+    from sidlsg.trigger.run_summary import add_summary, require_writable, run_summary
     from sidlsg.trigger.runs import Kubeflow
     from sidlsg.trigger.server import Patience, Server
     from sidlsg.trigger.submit import preview, run_name
@@ -80,6 +80,8 @@ def submit(
         raise InputError("--wait-seconds limits --wait; give both")
     if (summary or tracking_uri) and not wait:
         raise InputError("--summary and --tracking-uri tell how a run ended; give --wait too")
+    if summary is not None and not dry_run:
+        require_writable(summary)
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
     )

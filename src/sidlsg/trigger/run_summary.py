@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sidlsg.errors import InputError
 from sidlsg.progress import clock
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.judged import Judged
+
+SIGNS = "\\|[]`*_~"
+"""What Markdown takes for its own."""
+ADDRESS = "%/:?#@!$&'()*+,;=-._~"
+"""What an address may hold besides letters and digits."""
 
 
 def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
@@ -22,7 +28,7 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
         judged: the versions that its gate judged.
     """
     state = str(run.state or "PENDING").lower()
-    lines = [f"## {_plain(run.display_name)}: {state}", "", f"Run [{run.run_id}]({link})", ""]
+    lines = [f"## {_plain(run.display_name)}: {state}", "", f"Run [{_plain(run.run_id)}](<{_address(link)}>)", ""]
     for each in judged:
         word = "passed the gate" if each.passed else "did not pass the gate"
         lines += [
@@ -40,6 +46,15 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
     if tasks:
         lines += ["| stage | state | time |", "|---|---|---:|", *map(_row, tasks), ""]
     return "\n".join(lines)
+
+
+def require_writable(file: Path) -> None:
+    """Say now, not when a run of hours has ended, that a file cannot be added to.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    add_summary(file, "")
 
 
 def add_summary(file: Path, text: str) -> None:
@@ -74,9 +89,14 @@ def _row(task: Any) -> str:
     return f"| {_plain(task.display_name)} | {str(task.state or '').lower()}{reason} | {took} |"
 
 
+def _address(link: str) -> str:
+    """A link that does not end before its end: between < and >, where neither they nor spaces may be."""
+    return quote(link, safe=ADDRESS)
+
+
 def _plain(text: Any) -> str:
     """Text that Markdown takes as text, on one line."""
     plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
-    for sign in "\\|[]`*_":
+    for sign in SIGNS:
         plain = plain.replace(sign, f"\\{sign}")
     return plain

@@ -11,7 +11,7 @@ import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.registry.judged import Judged
-from sidlsg.trigger.run_summary import add_summary, run_summary
+from sidlsg.trigger.run_summary import add_summary, require_writable, run_summary
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JUDGED = Judged(
@@ -43,7 +43,7 @@ def test_a_verdict_its_rules_scores_and_stages_are_told() -> None:
     assert text.splitlines() == [
         r"## retrain\_7: succeeded",
         "",
-        "Run [12-ab](http://kfp/12)",
+        "Run [12-ab](<http://kfp/12>)",
         "",
         "**Version 4 of sd15 did not pass the gate.** It is not the champion.",
         "The run cost 18.9500.",
@@ -71,6 +71,21 @@ def test_a_failed_stage_says_why_on_one_line() -> None:
 
 def test_a_run_without_tasks_is_told() -> None:
     assert run_summary(run(state=""), "http://kfp/12", []).splitlines()[0] == r"## retrain\_7: pending"
+
+
+def test_what_a_server_says_does_not_become_markdown() -> None:
+    given = SimpleNamespace(run_id="1](http://evil)[", display_name="~~a~~", state="FAILED", run_details=None)
+    text = run_summary(given, "https://kfp/#/runs/1>)(<b c", [])
+    assert text.splitlines()[0] == r"## \~\~a\~\~: failed"
+    assert r"Run [1\](http://evil)\[](<https://kfp/#/runs/1%3E)(%3Cb%20c>)" in text
+
+
+def test_a_file_that_cannot_be_written_is_told_before_and_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("# Job\n")
+    require_writable(tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == "# Job\n"
+    with pytest.raises(InputError, match="Is a directory; give a file"):
+        require_writable(tmp_path)
 
 
 def test_it_goes_to_the_end_of_a_file(tmp_path: Path) -> None:
