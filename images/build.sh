@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images that are named, or all, of the commit that is checked out: images/build.sh [NAME ...]
+# A tree with changes gives the tag COMMIT-changes: what has a commit's tag is of that commit.
+# It deletes the folders build and dist first, and leaves the wheel that is in the images in dist.
 #
 # From the environment: DOCKER (docker), REGISTRY (a prefix of the names, with its slash), BASE and REQUIREMENTS (instead
 # of a Dockerfile's own), CERTIFICATE (a file of authorities that pip shall trust), BUILD_OPTIONS (more for docker build).
@@ -27,7 +29,8 @@ options=(--build-arg "COMMIT=$commit" --build-arg "CREATED=$created" --secret "i
 [ -z "${BASE:-}" ] || options+=(--build-arg "BASE=$BASE")
 [ -z "${REQUIREMENTS:-}" ] || options+=(--build-arg "REQUIREMENTS=$REQUIREMENTS")
 for name in "${names[@]}"; do
-    tag="${REGISTRY:-}sidlsg-$name:${commit%+changes}"
+    # A tag may hold no +.
+    tag="${REGISTRY:-}sidlsg-$name:${commit/+/-}"
     # shellcheck disable=SC2086  # several options
     DOCKER_BUILDKIT=1 ${DOCKER:-docker} build ${BUILD_OPTIONS:-} "${options[@]}" \
         --file "images/$name/Dockerfile" --tag "$tag" .

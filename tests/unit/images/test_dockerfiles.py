@@ -1,6 +1,8 @@
 """The Dockerfiles as texts: hadolint's opinion, and what the project asks of all of them."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +76,28 @@ def test_a_service_tells_its_health() -> None:
 
 def test_the_build_script_is_sound() -> None:
     subprocess.run(["bash", "-n", ROOT / "images" / "build.sh"], check=True)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_only_a_tree_without_changes_gives_a_commits_tag(tmp_path: Path, changed: bool) -> None:
+    (tmp_path / "images" / "curate").mkdir(parents=True)
+    (tmp_path / "images" / "curate" / "Dockerfile").write_text("FROM scratch\n")
+    shutil.copy(ROOT / "images" / "build.sh", tmp_path / "images")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    if changed:
+        (tmp_path / "new").write_text("")
+    head = subprocess.run([*git, "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    commit = head.stdout.strip()
+    # Neither builds anything: what is looked at is what they are told.
+    environment = {**os.environ, "DOCKER": "echo", "PYTHON": "true", "REGISTRY": "r.example.com/a/"}
+    done = subprocess.run([tmp_path / "images" / "build.sh", "curate"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"COMMIT={commit}{'+changes' if changed else ''} " in done.stdout
+    tag = f"r.example.com/a/sidlsg-curate:{commit}{'-changes' if changed else ''}"
+    assert f"--tag {tag} ." in done.stdout
+    assert done.stdout.splitlines()[-1] == f"built {tag}"
 
 
 def test_an_image_that_is_not_there_is_refused() -> None:
