@@ -80,13 +80,13 @@ def submit(
         raise InputError("--wait-seconds limits --wait; give both")
     if (summary or tracking_uri) and not wait:
         raise InputError("--summary and --tracking-uri tell how a run ended; give --wait too")
-    if summary is not None and not dry_run:
-        require_writable(summary)
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
     )
     compiled = get_compiled(pipeline)
     parameters = compiled.parsed(set_)
+    if summary is not None and not dry_run:
+        require_writable(summary)
     Server(connection, Patience(total=FIRST_S)).reach()
     runs = Kubeflow(Server(connection), experiment)
     name = name or run_name(compiled, parameters)
