@@ -31,8 +31,8 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
     container = client.containers.create(image=local, command=command, volumes=volumes, **options)
     try:
         container.start()
-        for _line in container.logs(stream=True, follow=True):
-            pass
+        for line in container.logs(stream=True, follow=True):
+            print(line.decode(), end="")
         return int(container.wait()["StatusCode"])
     finally:
         container.remove(force=True)

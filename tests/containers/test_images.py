@@ -74,9 +74,10 @@ def test_its_size_by_layer_is_within_the_goal(
     size = int(daemon.run("inspect", "--format", "{{.Size}}", images[name]).stdout) / 1e6
     layers = daemon.run("history", "--no-trunc", "--format", "{{.Size}}\t{{.CreatedBy}}", images[name]).stdout
     with capsys.disabled():
+        print(f"\nsidlsg-{name}: {size:.0f} MB, of {MEGABYTES[name]} allowed")
         for line in layers.splitlines():
             if not line.startswith("0B"):
-                pass
+                print("  " + line[:110])
     assert size <= MEGABYTES[name]
 
 

@@ -45,7 +45,7 @@ def test_from_prompts_to_a_champion(images: dict[str, str], root: Path) -> None:
     uri = f"sqlite:///{root}/mlflow/mlflow.db"
     rules = '[[floor]]\nscore = "attributes"\nlimit = 0.0\n'
     task = with_profile(PIPELINES["distil_and_evaluate"], profile(images))(
-        changes=json.dumps({"iterations": 6, "batch": 16}),
+        changes=json.dumps({"iterations": 6, "batch": 16, "grids": 1, "evaluate_every": 0}),
         tracking_uri=uri,
         checkpoints=f"{root}/checkpoints",
         gate_rules=rules,

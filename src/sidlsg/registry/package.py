@@ -9,6 +9,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import mlflow
 import mlflow.pyfunc
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -26,7 +27,7 @@ SAFETY_TAG = "safety_checker"
 """Names what serving does by default, in the model's metadata and on the version."""
 SERVING = {"batch": 1, "max_images": 64, "max_steps": 4, "max_prompt_characters": 4096}
 """The rest of a model's serving configuration; `pyfunc_model` says what each is."""
-_REQUIRED = ("mlflow", "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
+_REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 _ADVICE_NOT_TAKEN = ("type hints", "input example")
 """Type hints would drop the params; an input example would load the model. The signature is given instead."""
 
@@ -92,7 +93,8 @@ def signature() -> ModelSignature:
 
 def requirements() -> list[str]:
     """The installed versions of what the model's code imports, without local build labels such as `+cpu`."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in _REQUIRED]
+    # An image may have MLflow in its smaller form, whose package has another name; who serves the model needs it whole.
+    return [f"mlflow=={mlflow.__version__}", *(f"{name}=={version(name).partition('+')[0]}" for name in _REQUIRED)]
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
