@@ -17,8 +17,6 @@ from sidlsg.profile.stages import PART, PART_LABEL, STAGE_LABEL
 _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"
 LAUNCHER = "distil-nodes"
-LONGEST_WAIT = "3600s"
-"""Between two tries of a step."""
 
 
 @contextmanager
@@ -59,12 +57,12 @@ def on_cluster(*tasks: Any) -> None:
         kubernetes.add_pod_label(task, STAGE_LABEL, stage)
         kubernetes.use_field_path_as_env(task, RUN_VARIABLE, "metadata.labels['pipeline/runid']")
         if profile is not None:
-            _share(task, profile.stages[stage], profile.image(stage))
+            _share(task, profile.stages[stage], profile.image(stage), profile.run.deadline)
         elif IMAGE != LOCAL_IMAGE:
             task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
-def _share(task: Any, share: Stage, image: str) -> None:
+def _share(task: Any, share: Stage, image: str, deadline: str) -> None:
     task.set_container_image(image)
     task.set_env_variable(IMAGE_VARIABLE, image)
     for name, value in share.environment.items():
@@ -75,7 +73,8 @@ def _share(task: Any, share: Stage, image: str) -> None:
         task.set_accelerator_type(share.gpu_type).set_accelerator_limit(share.gpus)
         task.set_env_variable(GPUS_VARIABLE, str(share.gpus))
     if share.retries:
-        task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 2.0, LONGEST_WAIT)
+        # The last value is no longest pause: after that long, Argo gives no further try.
+        task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 1.0, f"{seconds(deadline)}s")
     kubernetes.set_timeout(task, seconds(share.timeout))
     kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=share.scratch)
     if share.shm:
@@ -93,7 +92,8 @@ def _share(task: Any, share: Stage, image: str) -> None:
     for key, value in share.annotations.items():
         kubernetes.add_pod_annotation(task, key, value)
     for secret, keys in share.secrets.items():
-        kubernetes.use_secret_as_env(task, secret, {key: variable for variable, key in keys.items()})
+        for variable, key in keys.items():
+            kubernetes.use_secret_as_env(task, secret, {key: variable})
     if share.endpoints:
         kubernetes.use_config_map_as_env(task, share.endpoints, {key: key for key in share.endpoint_keys})
     if share.pull_secrets:

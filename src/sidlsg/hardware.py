@@ -53,7 +53,7 @@ def require_gpus() -> int:
     asked = os.environ.get(GPUS_VARIABLE, "")
     if not asked:
         return 0
-    if not asked.isdecimal():
+    if not (asked.isascii() and asked.isdecimal() and len(asked) < 5):
         raise InputError(f"{GPUS_VARIABLE} is {asked!r}; give the number of GPUs that the step asked for, or unset it")
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if seen < int(asked):

@@ -96,20 +96,25 @@ def train_in_processes(asked: PodTraining, processes: int, report: Callable[[str
         file.write_text(json.dumps(asdict(asked)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command += [f"--shutdown-timeout={GRACE_S}", "-m", "sidlsg", "distil-process", str(file)]
-        process = subprocess.Popen(command)
+        process: subprocess.Popen[bytes] | None = None
         asked_to_end = False
 
         def pass_on(_: int, __: FrameType | None) -> None:
             nonlocal asked_to_end
             asked_to_end = True
-            process.send_signal(signal.SIGTERM)
+            if process is not None:
+                process.send_signal(signal.SIGTERM)
 
         earlier: Any = signal.signal(signal.SIGTERM, pass_on)
         try:
+            process = subprocess.Popen(command)
+            if asked_to_end:
+                process.send_signal(signal.SIGTERM)
             code = process.wait()
         finally:
             signal.signal(signal.SIGTERM, earlier)
-            process.kill()
+            if process is not None:
+                process.kill()
     if asked_to_end and code:
         raise StoppedError("asked to end: the processes saved their state; the same step again goes on from there")
     if code:

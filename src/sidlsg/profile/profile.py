@@ -8,12 +8,20 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sidlsg.profile.quantity import Cpu, Size, Time
-from sidlsg.profile.stages import IMAGES
+from sidlsg.package import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.profile.quantity import Cpu, CpuOrNone, Size, SizeOrNone, Time, processors, size
+from sidlsg.profile.stages import IMAGES, PART_LABEL, STAGE_LABEL
 
-_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+_BY_DIGEST = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+OWN_LABELS = (PART_LABEL, STAGE_LABEL, "pipeline/runid", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
+OWN_VARIABLES = (GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE)
+"""What the compiled pipeline itself says."""
+_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY", re.IGNORECASE)
+_OWN_PATHS = ("/tmp", "/dev/shm")
 
 
 def _by_digest(image: str) -> str:
@@ -32,12 +40,38 @@ def _variables(names: dict[str, str]) -> dict[str, str]:
     for name in names:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an environment variable")
+        if name in OWN_VARIABLES:
+            raise ValueError(f"{name} is set by the pipeline itself; leave it out")
     return names
+
+
+def _keys(keys: dict[str, str]) -> dict[str, str]:
+    if not keys or not all(keys.values()):
+        raise ValueError('give each variable the key that holds it: { VARIABLE = "KEY" }')
+    return _variables(keys)
+
+
+def _open(environment: dict[str, str]) -> dict[str, str]:
+    for name in environment:
+        if _SECRET.search(name):
+            raise ValueError(f"{name} looks secret, and this would stand in the compiled pipeline; give it by secrets")
+    return _variables(environment)
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    for key, value in labels.items():
+        if key in OWN_LABELS:
+            raise ValueError(f"{key} is set by the pipeline itself; leave it out")
+        if not _LABEL.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+            raise ValueError(f"{key!r} = {value!r} is no label as Kubernetes has it")
+    return labels
 
 
 Image = Annotated[str, AfterValidator(_by_digest)]
 Name = Annotated[str, AfterValidator(_name)]
-Keys = Annotated[dict[str, str], AfterValidator(_variables)]
+Keys = Annotated[dict[str, str], AfterValidator(_keys)]
+Environment = Annotated[dict[str, str], AfterValidator(_open)]
+Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 
 
 class Strict(BaseModel):
@@ -66,8 +100,8 @@ class Toleration(Strict):
 class Volume(Strict):
     """A claim of persistent storage that a stage's pods mount."""
 
-    claim: Name
-    path: Annotated[str, Field(pattern=r"^/\S+$")]
+    claim: Annotated[Name, Field(min_length=1)]
+    path: Annotated[str, Field(pattern=r"^/[^\s:]+$")]
 
 
 class Stage(Strict):
@@ -75,12 +109,12 @@ class Stage(Strict):
 
     cpu: Cpu = "1"
     """Processors, asked for; also the limit, where `cpu_limit` names no other."""
-    cpu_limit: Cpu = ""
+    cpu_limit: CpuOrNone = ""
     memory: Size = "2Gi"
     """Asked for, and the limit."""
     gpus: int = Field(default=0, ge=0)
     """Of each pod. The step looks for them at its start."""
-    gpu_type: str = "nvidia.com/gpu"
+    gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
     """The cluster's name of the resource."""
     nodes: int = Field(default=1, ge=1)
     """Pods that train together, of distil alone. More than one takes a TrainJob, which the step distil-nodes starts."""
@@ -88,7 +122,7 @@ class Stage(Strict):
     """Where these nodes get their inputs and leave the student: s3://BUCKET/PREFIX, or a folder on a volume of all."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
-    shm: Size = ""
+    shm: SizeOrNone = ""
     """Shared memory between the processes of a pod, at /dev/shm. It counts as the pod's memory."""
     scratch: Size = "10Gi"
     """Disk space at /tmp, which is the pod's own and goes with it."""
@@ -97,7 +131,7 @@ class Stage(Strict):
     retries: int = Field(default=2, ge=0, le=100)
     """Tries after the first. What outlives a pod is gone on with: checkpoints, an evaluation's parts, a curation's."""
     retry_wait: Time = "1m"
-    """Before the first of them; doubled for each one after it, up to an hour."""
+    """Before each of them."""
     queue: Name = ""
     """Kueue's LocalQueue that admits the pods. Empty for none."""
     priority: Name = ""
@@ -111,10 +145,26 @@ class Stage(Strict):
     pull_secrets: tuple[Name, ...] = Field(default=(), strict=False)
     """Secrets for the registry of the images."""
     volumes: tuple[Volume, ...] = Field(default=(), strict=False)
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     annotations: dict[str, str] = {}
-    environment: Keys = {}
+    environment: Environment = {}
     """Further environment variables. Nothing secret: they are in the compiled pipeline."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Stage:
+        if self.cpu_limit and processors(self.cpu_limit) < processors(self.cpu):
+            raise ValueError(f"cpu_limit {self.cpu_limit} is below cpu {self.cpu}")
+        if self.shm and size(self.shm) >= size(self.memory):
+            raise ValueError(f"shm {self.shm} counts as memory, of which there is {self.memory}; give more of that")
+        if self.endpoints and not self.endpoint_keys:
+            raise ValueError("endpoints needs endpoint_keys")
+        paths = [*_OWN_PATHS, *(volume.path.rstrip("/") for volume in self.volumes)]
+        if twice := [path for path in paths if paths.count(path) > 1]:
+            raise ValueError(f"two volumes at {twice[0]}; /tmp and /dev/shm are taken")
+        held = [variable for keys in self.secrets.values() for variable in keys]
+        if both := [name for name in (*held, *self.endpoint_keys) if (*held, *self.environment).count(name) > 1]:
+            raise ValueError(f"{both[0]} is given twice")
+        return self
 
 
 class Whole(Strict):

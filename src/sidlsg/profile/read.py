@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.profile.profile import Images, Profile, Stage, Whole
+from sidlsg.profile.quantity import seconds
 from sidlsg.profile.stages import IMAGES
 
 TABLES = ("images", "run", "defaults", "stages")
@@ -52,28 +54,30 @@ def read_profile(path: Path) -> Profile:
     if mistakes:
         raise InputError(f"{path}: " + "; ".join(mistakes))
     profile = Profile.model_validate(whole)
-    for stage, share in profile.stages.items():
-        _check_training(path, stage, share)
+    _check_training(path, profile)
     return profile
 
 
-def _check_training(path: Path, stage: str, share: Stage) -> None:
-    if stage != "distil":
+def _check_training(path: Path, profile: Profile) -> None:
+    for stage, share in profile.stages.items():
         for what, count in (("nodes", share.nodes), ("GPUs", share.gpus)):
-            if count > 1:
+            if count > 1 and stage != "distil":
                 raise InputError(f"{path}: {stage} has {count} {what}; only distil uses more than one")
-    elif share.nodes > 1:
-        if not share.handover:
-            raise InputError(
-                f"{path}: distil has {share.nodes} nodes and no handover, through which they get their inputs; give "
-                'handover = "s3://BUCKET/PREFIX"'
-            )
-        for secret, keys in share.secrets.items():
-            if renamed := [variable for variable, key in keys.items() if variable != key]:
-                raise InputError(
-                    f"{path}: {renamed[0]} comes from another key of {secret}; on several nodes a variable and its key "
-                    "have one name"
-                )
+    share, waits = profile.stages["distil"], profile.stages["distil-nodes"]
+    if share.nodes == 1:
+        return
+    mounts = [volume.path for volume in share.volumes]
+    shared = re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+/\S+", share.handover)
+    if not shared and not any(PurePosixPath(share.handover).is_relative_to(mount) for mount in mounts):
+        raise InputError(
+            f"{path}: distil has {share.nodes} nodes, and its handover is {share.handover!r}, where they cannot get "
+            'their inputs; give handover = "s3://BUCKET/PREFIX", or a folder on one of its volumes'
+        )
+    if seconds(waits.timeout) <= seconds(share.timeout):
+        raise InputError(
+            f"{path}: distil-nodes, which waits for distil's nodes, has {waits.timeout}, and they have "
+            f"{share.timeout}; give stages.distil-nodes.timeout more, and what they may wait in a queue besides"
+        )
 
 
 def _mistakes(model: type[Profile] | type[Stage], table: dict[str, Any], where: str) -> list[str]:
@@ -95,5 +99,9 @@ def _told(mistake: dict[str, Any], where: str) -> str:
         return f"{place} is unknown{nearest(words[-1], allowed)}; allowed: {', '.join(allowed)}"
     if kind == "missing":
         return f"{place} is missing; give it"
-    reason = mistake["msg"].removeprefix("Value error, ")
-    return f"{place} is {given!r}; {reason[0].lower()}{reason[1:]}"
+    told = mistake["msg"]
+    reason = told.removeprefix("Value error, ")
+    if reason == told:  # one of pydantic's own sentences
+        reason = reason[0].lower() + reason[1:]
+    # A table is not repeated: it may hold what somebody thought a safe place for a password.
+    return f"{place}: {reason}" if isinstance(given, dict) else f"{place} is {given!r}; {reason}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sidlsg.errors import InputError, SidlsgError
 
-RIGHTS = "trainjobs.trainer.kubeflow.org: create, get, list, watch, delete, patch; pods: get, list; pods/log: get"
+RIGHTS = "trainjobs.trainer.kubeflow.org: create, get, list, delete; pods: get, list; pods/log: get"
 """What the step's service account needs in the job's namespace."""
 AGAIN = (408, 425, 429)
 """Codes below 500 that say that the same request may work later."""
