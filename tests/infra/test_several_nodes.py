@@ -74,7 +74,7 @@ def test_the_step_may_do_what_it_does_and_no_more(objects: list[Object]) -> None
         for resource in rule["resources"]
     }
     assert rights == {
-        (GROUP, PLURAL): {"create", "get", "list", "watch", "delete", "patch"},
+        (GROUP, PLURAL): {"create", "get", "list", "delete"},
         ("", "pods"): {"get", "list"},
         ("", "pods/log"): {"get", "list"},
     }
