@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from containers.daemon import DOCKER, Daemon
+from sidlsg.services.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.containers
 
@@ -100,12 +101,16 @@ def test_the_service_starts_in_its_image_and_its_health_is_told(
 ) -> None:
     table, folder = tmp_path / "triggers.toml", tmp_path / "state"
     table.write_text('[[on]]\nname = "n"\nevent = "model_version.created"\n[on.run]\npipeline = "p"\n')
-    folder.mkdir(mode=0o777)
+    folder.mkdir()
     folder.chmod(0o777)
-    words = ["run", "--detach", "--network", "none", "--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp"]
+    registry = MlflowServer(tmp_path / "mlflow")
+    registry.start()
+    words = ["run", "--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp"]
     words += ["--env", "SIDLSG_WEBHOOK_SECRET=" + "0" * 64, "--health-interval", "2s"]
     words += ["--volume", f"{table}:/etc/sidlsg/triggers.toml:ro", "--volume", f"{folder}:/var/lib/sidlsg"]
-    container = daemon.run(*words, images["trigger"]).stdout.strip()
+    words += [images["trigger"], "sidlsg", "triggers", "serve", "--file", "/etc/sidlsg/triggers.toml"]
+    words += ["--folder", "/var/lib/sidlsg", "--tracking-uri", registry.address, "--host", "http://127.0.0.1:9"]
+    container = daemon.run(*words).stdout.strip()
     try:
         wait = "until [ $(docker -H {0} inspect -f '{{{{.State.Health.Status}}}}' {1}) = healthy ]; do sleep 1; done"
         done = subprocess.run(
@@ -114,3 +119,4 @@ def test_the_service_starts_in_its_image_and_its_health_is_told(
         assert done.returncode == 0, daemon.run("logs", container).stderr[-2000:]
     finally:
         daemon.run("rm", "--force", container)
+        registry.stop()
