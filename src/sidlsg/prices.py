@@ -47,8 +47,8 @@ def parse_prices(text: str, default: float = 0.0) -> Prices:
     """
     try:
         given = json.loads(text, object_pairs_hook=_each_once)
-    except ValueError as error:
-        raise InputError(f"prices {text!r} are not JSON ({error}); give an object such as {EXAMPLE}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"prices {text[:200]!r} are not JSON ({error}); give an object such as {EXAMPLE}") from error
     if not isinstance(given, dict):
         raise InputError(f"prices {text!r} are not a JSON object; give one such as {EXAMPLE}")
     for stage, price in given.items():
@@ -59,7 +59,10 @@ def parse_prices(text: str, default: float = 0.0) -> Prices:
             )
         if isinstance(price, bool) or not isinstance(price, int | float):
             raise InputError(f"price of {stage} is {price!r}, not a number; give a finite one of 0 or more")
-    return Prices(default=default, by_stage={stage: float(price) for stage, price in given.items()})
+    try:
+        return Prices(default=default, by_stage={stage: float(price) for stage, price in given.items()})
+    except OverflowError as error:
+        raise InputError(f"prices {text[:200]!r} hold a number that is too large; give finite ones") from error
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -171,6 +172,8 @@ def compile_(
 
     if namespace and not manifest:
         raise InputError("--namespace is of the objects that --manifest writes; give both")
+    if namespace and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
+        raise InputError(f"namespace {namespace!r} is none; give small letters, digits and hyphens, at most 63")
     output = Path(f"{pipeline}.yaml") if output is None else output
     compile_pipeline(output, pipeline, read_profile(profile) if profile else None, manifest, namespace)
     print(output)
