@@ -12,7 +12,7 @@ from sidlsg.distil.sampler import generate_latents
 from sidlsg.errors import InputError
 from sidlsg.hardware import best_device, plain_float32
 from sidlsg.records import Student
-from sidlsg.teacher.images import Images, decode
+from sidlsg.teacher.images import MOST_DECODED, Images, decode
 from sidlsg.teacher.load import load_teacher
 
 
@@ -69,4 +69,5 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
                     noise[1:] if steps > 1 else None,
                 )
             )
-        return decode(student.vae, torch.cat(parts))
+        # As many at once as were drawn at once: some processors round a picture otherwise among others.
+        return decode(student.vae, torch.cat(parts), min(batch, MOST_DECODED))

@@ -17,8 +17,12 @@ from sidlsg.storage import atomic_write
 Images = NDArray[np.uint8]
 
 
+MOST_DECODED = 64
+"""Pictures that the VAE has at once, however many were drawn."""
+
+
 @torch.no_grad()
-def decode(vae: Any, latents: Tensor, batch: int = 64) -> Images:
+def decode(vae: Any, latents: Tensor, batch: int = MOST_DECODED) -> Images:
     """[N, C, h, w] latents to [N, H, W, 3] uint8 sRGB, rounded as diffusers rounds."""
     parts = []
     for part in torch.split(latents.float(), batch):

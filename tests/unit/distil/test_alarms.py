@@ -179,7 +179,7 @@ def teacher(assets: Path) -> Teacher:
 
 RUNS: dict[str, tuple[dict[str, Any], str | None]] = {
     "healthy": ({}, None),
-    "learning rate": ({"lr": 0.5, "fake_score_lr": 0.5}, r"learning rate is too high \(lr = 0.5"),
+    "learning rate": ({"lr": 0.5, "fake_score_lr": 0.5}, r"learning rate is too high \((fake_score_)?lr = 0.5"),
     "fake score": ({"fake_score_lr": 1e-30}, "fake score is not updated: fake_score_lr = 1e-30"),
     "guidance": (STRONG, r"guidance is too strong \(kappa4 = 50"),
 }
