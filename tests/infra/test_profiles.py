@@ -41,7 +41,12 @@ def test_a_step_fits_into_the_queue_and_the_quota(overlay: str) -> None:
                 for flavor in group["flavors"]:
                     for one in flavor["resources"]:
                         most[one["name"]] = max(most[one["name"]], quantity(one["nominalQuota"]))
-            asked = {"cpu": share.cpu, "memory": share.memory, "nvidia.com/gpu": share.gpus}
+            asked = {
+                "cpu": share.cpu,
+                "memory": share.memory,
+                "nvidia.com/gpu": share.gpus,
+                "ephemeral-storage": share.scratch,
+            }
             for name, value in asked.items():
                 assert share.nodes * quantity(value) <= most[name], (stage, name)
 

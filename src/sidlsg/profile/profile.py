@@ -59,9 +59,14 @@ def _open(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    for key, value in labels.items():
+    for key in labels:
         if key in OWN_LABELS:
             raise ValueError(f"{key} is set by the pipeline itself; leave it out")
+    return _node_labels(labels)
+
+
+def _node_labels(labels: dict[str, str]) -> dict[str, str]:
+    for key, value in labels.items():
         if not _LABEL.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
             raise ValueError(f"{key!r} = {value!r} is no label as Kubernetes has it")
     return labels
@@ -72,6 +77,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Keys = Annotated[dict[str, str], AfterValidator(_keys)]
 Environment = Annotated[dict[str, str], AfterValidator(_open)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
+NodeLabels = Annotated[dict[str, str], AfterValidator(_node_labels)]
 
 
 class Strict(BaseModel):
@@ -120,7 +126,7 @@ class Stage(Strict):
     """Pods that train together, of distil alone. More than one takes a TrainJob, which the step distil-nodes starts."""
     handover: str = ""
     """Where these nodes get their inputs and leave the student: s3://BUCKET/PREFIX, or a folder on a volume of all."""
-    node_selector: dict[str, str] = {}
+    node_selector: NodeLabels = {}
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
     shm: SizeOrNone = ""
     """Shared memory between the processes of a pod, at /dev/shm. It counts as the pod's memory."""
@@ -161,8 +167,9 @@ class Stage(Strict):
         paths = [*_OWN_PATHS, *(volume.path.rstrip("/") for volume in self.volumes)]
         if twice := [path for path in paths if paths.count(path) > 1]:
             raise ValueError(f"two volumes at {twice[0]}; /tmp and /dev/shm are taken")
-        held = [variable for keys in self.secrets.values() for variable in keys]
-        if both := [name for name in (*held, *self.endpoint_keys) if (*held, *self.environment).count(name) > 1]:
+        given = [*self.environment, *(variable for keys in self.secrets.values() for variable in keys)]
+        given += self.endpoint_keys if self.endpoints else ()
+        if both := [name for name in given if given.count(name) > 1]:
             raise ValueError(f"{both[0]} is given twice")
         return self
 

@@ -43,9 +43,10 @@ def test_gpus_that_are_there_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert require_gpus() == 2
 
 
-def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(GPUS_VARIABLE, "all")
-    with pytest.raises(InputError, match="SIDLSG_GPUS is 'all'"):
+@pytest.mark.parametrize("told", ["all", "-1", "2.0", "٣", "²", "9" * 5])
+def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv(GPUS_VARIABLE, told)
+    with pytest.raises(InputError, match=f"SIDLSG_GPUS is '{told}'"):
         require_gpus()
 
 
@@ -135,3 +136,21 @@ except StoppedError as error:
     assert "the same step again goes on from there" in "".join(said)
     assert list((tmp_path / "checkpoints").rglob("*.safetensors"))
     assert not Path(long.output).exists()
+
+
+def test_a_step_that_is_asked_to_end_as_its_processes_start_ends_them(
+    asked: PodTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def start_late(command: list[str]) -> subprocess.Popen[bytes]:
+        """The signal arrives before there is a process to pass it on to."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(command)
+
+    monkeypatch.setattr(subprocess, "Popen", start_late)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match="asked to end"):
+        train_in_processes(asked, 2, print)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not Path(asked.output).exists()
