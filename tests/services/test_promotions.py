@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from threading import Barrier
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
@@ -24,12 +22,14 @@ from sidlsg.services.stack import Stack
 
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     """The stage, after the gate has left a verdict that passed on the version."""
-    if verdict.passed:
-        client = connect(tracking_uri)
-        with contextlib.suppress(MlflowException):  # there may be no such version
-            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict_sha256", verdict.digest)
-            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict", "passed")
+    record(verdict, connect(tracking_uri))
     return stage(verdict, tracking_uri)
+
+
+def record(verdict: Verdict, client: MlflowClient) -> None:
+    """What the gate leaves on a version."""
+    client.set_model_version_tag(verdict.name, str(verdict.version), "verdict_sha256", verdict.digest)
+    client.set_model_version_tag(verdict.name, str(verdict.version), "verdict", "passed")
 
 
 @pytest.fixture
@@ -113,7 +113,9 @@ def test_the_same_promotion_by_many_is_made_once(tracking_uri: str) -> None:
     client = connect(tracking_uri)
     name = model(client, 2)
     promote(verdict(name, 1, None), tracking_uri)
-    found = at_once(*[partial(promote, verdict(name, 2, 1), tracking_uri)] * 8)
+    # The verdict is left once, and promoted by many.
+    record(verdict(name, 2, 1), client)
+    found = at_once(*[partial(stage, verdict(name, 2, 1), tracking_uri)] * 8)
     made = Promotion(name=name, champion_version=2, previous_version=1, changed=True)
     assert found.count(made) == 1
     assert found.count(replace(made, changed=False)) == 7
