@@ -122,7 +122,8 @@ def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_ou
             teacher_sha256="",
             teacher_layout="",
             recipe="tiny",
-            changes='{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "lr": 1e-3, "on_alarm": "off"}',
+            changes='{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "lr": 1e-3, "evaluate_every": 0,'
+            ' "on_alarm": "off"}',
             seed=0,
             checkpoints=str(tmp_path / f"{name}-checkpoints"),
             held_out=HELD_OUT,

@@ -73,7 +73,7 @@ def pair(run: TinyRun) -> Iterator[Pair]:
             process.wait()
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_when_one_is_killed_the_other_ends_soon_and_says_why(pair: Pair, lost: int) -> None:
     pair.until("checkpoints/000000002")
     pair.processes[lost].kill()
@@ -110,7 +110,7 @@ def test_a_batch_that_does_not_divide_is_refused_by_all(tmp_path: Path) -> None:
 def test_torchrun_says_the_students_line_once(tmp_path: Path) -> None:
     run = TinyRun(tmp_path / "run", make_prompts(tmp_path / "prompts"), 2, {"iterations": 2, "parallel": "fsdp"})
     assert run.finish() == 0, run.said()
-    assert run.said().count("student of 4 images") == 1
+    assert run.said().count("student of 16 images") == 1
     assert len(run.result().log) == 2
     assert "Warning" not in run.said()
 

@@ -14,6 +14,8 @@ from distributed.conftest import Outcome, Workers, distance
 TOLERANCE = 1e-4
 """Of losses, relative; and of the student, as a share of the distance that it moved."""
 BOTH = ("ddp", "fsdp")
+FSDP_FIRST = [pytest.param("ddp", marks=pytest.mark.long), "fsdp"]
+"""Both, the simpler of them in the long tests only."""
 UPDATES = ("fake_score", "generator")
 
 
@@ -115,7 +117,7 @@ def spoilt_jobs() -> list[dict[str, Any]]:
     return [{"do": "gradients", "iterations": 2, "bad": bad} for bad in ([1], [0, 1, 2, 3])]
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", FSDP_FIRST)
 def test_samples_that_are_not_finite_leave_the_one_processs_gradient(
     workers: Workers, spoilt_jobs: list[dict[str, Any]], kind: str
 ) -> None:
@@ -156,7 +158,7 @@ def test_scores_during_training_do_not_depend_on_the_number_of_processes(workers
     assert expected["likeness"]["fid_teacher"] > 1
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", FSDP_FIRST)
 def test_half_precision_trains_in_several_processes(workers: Workers, kind: str) -> None:
     """With one micro-batch a process and with two: weights are frozen at their first pass, trained at the second."""
     # In an untrained network rounding to half would be most of the two scores' difference.

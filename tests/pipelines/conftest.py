@@ -11,7 +11,7 @@ import pytest
 
 import sidlsg.run.inputs
 
-CHANGES = json.dumps({"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1})
+CHANGES = json.dumps({"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1, "evaluate_images": 32})
 IMAGES = 96
 
 # Python imports a module of this name before anything else; only the process of the evaluate stage is changed.

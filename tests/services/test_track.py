@@ -278,6 +278,7 @@ def test_a_server_that_goes_away_is_waited_for_while_training_goes_on(tmp_path: 
         assert run.info.status == "FAILED"
 
 
+@pytest.mark.long
 def test_a_student_whose_server_was_away_at_the_end_is_registered_in_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path, prompts: Path
 ) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 ASSETS = Path(__file__).parents[2] / "assets"
 RECIPE = {
     "iterations": 6,
-    "batch": 2,
-    "micro_batch": 1,
+    "batch": 8,
+    "micro_batch": 4,  # grids and scores are drawn so many at once
     "checkpoint_every": 2,
     "log_every": 1,
     "grids": 1,
+    "evaluate_images": 16,
     "export_dtype": "float32",  # so that not one bit of the weights is rounded away before it is compared
 }
 MEASURED = ("seconds", "images_per_second")

@@ -8,7 +8,7 @@ from long.kill_run import kill_runs
 
 
 def test_killed_and_ended_runs_continue_to_the_same_bits(tmp_path: Path) -> None:
-    lines = kill_runs(tmp_path, kills=3, terms=2, seed=1)
-    assert sum(line.startswith("kill ") for line in lines) == 3
-    assert sum(line.startswith("term ") for line in lines) >= 2
+    lines = kill_runs(tmp_path, kills=2, terms=1, seed=1)
+    assert sum(line.startswith("kill ") for line in lines) == 2
+    assert sum(line.startswith("term ") for line in lines) >= 1
     assert any("and a half" in line for line in lines)

@@ -222,6 +222,7 @@ def test_the_list_says_what_is_there(run: Run, weights: Path) -> None:
     assert "lacks captions, reference-clean" in with_.stdout
 
 
+@pytest.mark.long
 def test_the_whole_way_of_a_frechet_distance(
     run: Run, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
