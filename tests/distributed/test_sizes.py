@@ -133,6 +133,7 @@ def test_samples_that_are_not_finite_leave_the_one_processs_gradient(
         assert distance(one.tensors, whole.tensors) > 1e-3 * length(whole.tensors)
 
 
+@pytest.mark.long
 def test_gradients_travel_once_an_update(workers: Workers) -> None:
     """However many micro-batches there are: what is sent is the same for one and for four."""
     jobs = [{"do": "messages", "parallel": kind, "iterations": 1, "dtype": "float32"} for kind in BOTH]
@@ -158,7 +159,8 @@ def test_scores_during_training_do_not_depend_on_the_number_of_processes(workers
     assert expected["likeness"]["fid_teacher"] > 1
 
 
-@pytest.mark.parametrize("kind", FSDP_FIRST)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", BOTH)
 def test_half_precision_trains_in_several_processes(workers: Workers, kind: str) -> None:
     """With one micro-batch a process and with two: weights are frozen at their first pass, trained at the second."""
     # In an untrained network rounding to half would be most of the two scores' difference.

@@ -124,6 +124,7 @@ def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
     assert tracker.flops / 1e12 == pytest.approx(TRUE[name][1], abs=0.001)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SLOW)
 def test_a_full_iteration_runs_at_the_true_size(name: str) -> None:
     """Both updates, their optimizer steps and the EMA: every tensor keeps its name, shape and dtype."""
