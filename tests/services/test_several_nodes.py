@@ -102,7 +102,7 @@ def test_two_nodes_train_together_and_hand_their_student_over(
     record = Student.load(step.student)
     record.verify(step.student)
     assert record.hardware.startswith("2 × ")
-    assert (record.images_seen, record.image) == (4, IMAGE)
+    assert (record.images_seen, record.image) == (16, IMAGE)
     assert student.metadata == {"sha256": record.digest, "images_seen": 4, "package_sha256": "code"}
     assert api.left() == []
     assert open_store(f"{s3_place}/handover").names() == []
