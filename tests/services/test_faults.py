@@ -14,8 +14,9 @@ from typing import TypeVar
 import pytest
 
 from services.faulty import FaultyProxy
+from services.verdicts import leave, verdict
 from sidlsg.errors import SidlsgError
-from sidlsg.records import ModelVersion, Student, Verdict
+from sidlsg.records import ModelVersion, Student
 from sidlsg.registry import claims
 from sidlsg.registry.connect import connect
 from sidlsg.registry.doctor import examine
@@ -104,13 +105,9 @@ def test_nothing_half_done_is_seen(
                 return register(folder, to_mlflow.address, name)
 
             version = in_the_end(go)
-            digests = {"scorecard_sha256": "s", "rules_sha256": "r"}
-            verdict = Verdict(
-                name=name, version=version.version, champion_version=champion, passed=True, rules=(), **digests
-            )
-            for key, value in {"verdict_sha256": verdict.digest, "verdict": "passed"}.items():
-                client.set_model_version_tag(name, str(version.version), key, value)  # as the gate does
-            in_the_end(lambda verdict=verdict: promote(verdict, to_mlflow.address))  # type: ignore[misc]
+            passed = verdict(name, version.version, champion)
+            leave(passed, client)
+            in_the_end(lambda passed=passed: promote(passed, to_mlflow.address))  # type: ignore[misc]
             assert alias_version(client, name, CHAMPION) == version.version
             champion = version.version
             assert champion_is_whole()

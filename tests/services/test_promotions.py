@@ -12,6 +12,7 @@ from threading import Barrier
 import pytest
 from mlflow import MlflowClient
 
+from services.verdicts import leave, verdict
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.connect import connect
@@ -22,14 +23,8 @@ from sidlsg.services.stack import Stack
 
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     """The stage, after the gate has left a verdict that passed on the version."""
-    record(verdict, connect(tracking_uri))
+    leave(verdict, connect(tracking_uri))
     return stage(verdict, tracking_uri)
-
-
-def record(verdict: Verdict, client: MlflowClient) -> None:
-    """What the gate leaves on a version."""
-    client.set_model_version_tag(verdict.name, str(verdict.version), "verdict_sha256", verdict.digest)
-    client.set_model_version_tag(verdict.name, str(verdict.version), "verdict", "passed")
 
 
 @pytest.fixture
@@ -44,11 +39,6 @@ def model(client: MlflowClient, versions: int) -> str:
     for _ in range(versions):
         client.create_model_version(name, source=f"{run.artifact_uri}/model", run_id=run.run_id)
     return name
-
-
-def verdict(name: str, version: int, champion: int | None) -> Verdict:
-    digests = {"scorecard_sha256": "s", "rules_sha256": "r"}
-    return Verdict(name=name, version=version, champion_version=champion, passed=True, rules=(), **digests)
 
 
 def at_once(*calls: Callable[[], Promotion]) -> list[Promotion | InputError]:
@@ -114,7 +104,7 @@ def test_the_same_promotion_by_many_is_made_once(tracking_uri: str) -> None:
     name = model(client, 2)
     promote(verdict(name, 1, None), tracking_uri)
     # The verdict is left once, and promoted by many.
-    record(verdict(name, 2, 1), client)
+    leave(verdict(name, 2, 1), client)
     found = at_once(*[partial(stage, verdict(name, 2, 1), tracking_uri)] * 8)
     made = Promotion(name=name, champion_version=2, previous_version=1, changed=True)
     assert found.count(made) == 1

@@ -22,7 +22,8 @@ from mlflow import MlflowClient
 
 from services.kfp_server import KfpServer
 from services.triggers import PATIENCE_S, SECRET, Triggers, created, wait_until
-from sidlsg.records import Student, Verdict
+from services.verdicts import leave, verdict
+from sidlsg.records import Student
 from sidlsg.registry.promote import promote, rollback
 from sidlsg.registry.register import register
 from sidlsg.services.stack import DATA, Stack
@@ -251,13 +252,9 @@ def test_a_champion_is_copied_and_named_last(
     versions = [register(folder, servers.mlflow.address, name) for folder in folders]
 
     def promoted(number: int, champion: int | None) -> None:
-        digests = {"scorecard_sha256": "s", "rules_sha256": "r"}
-        verdict = Verdict(name=name, version=number, champion_version=champion, passed=True, rules=(), **digests)
-        for key, value in {"verdict_sha256": verdict.digest, "verdict": "passed"}.items():
-            MlflowClient(servers.mlflow.address).set_model_version_tag(
-                name, str(number), key, value
-            )  # as the gate does
-        promote(verdict, servers.mlflow.address)
+        passed = verdict(name, number, champion)
+        leave(passed, MlflowClient(servers.mlflow.address))
+        promote(passed, servers.mlflow.address)
 
     def current() -> dict[str, object]:
         store = open_store(f"{to}/{name}")

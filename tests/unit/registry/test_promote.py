@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from services.verdicts import leave, verdict
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.connect import connect
@@ -19,10 +20,8 @@ from sidlsg.registry.promote import rollback
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     """The stage, after the gate has left a verdict that passed on the version."""
     if verdict.passed:
-        client = connect(tracking_uri)
         with contextlib.suppress(MlflowException):  # there may be no such version
-            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict_sha256", verdict.digest)
-            client.set_model_version_tag(verdict.name, str(verdict.version), "verdict", "passed")
+            leave(verdict, connect(tracking_uri))
     return stage(verdict, tracking_uri)
 
 
@@ -40,18 +39,6 @@ def name(tracking_uri, request) -> str:
 def aliases(tracking_uri: str, name: str) -> dict[str, int]:
     found = connect(tracking_uri).get_registered_model(name).aliases
     return {alias: int(version) for alias, version in found.items()}
-
-
-def verdict(name: str, version: int, champion: int | None, passed: bool = True) -> Verdict:
-    return Verdict(
-        name=name,
-        version=version,
-        champion_version=champion,
-        scorecard_sha256="s",
-        rules_sha256="r",
-        passed=passed,
-        rules=(),
-    )
 
 
 def test_aliases_move_and_previous_is_kept(tracking_uri, name):
@@ -194,8 +181,7 @@ def test_a_verdict_that_the_gate_did_not_leave_there_is_refused(tracking_uri, na
     with pytest.raises(InputError, match=r"is not the one that version 2 .* has \(none, not judged\)"):
         stage(verdict(name, 2, 1), tracking_uri)
     rejected = verdict(name, 2, 1, passed=False)
-    client.set_model_version_tag(name, "2", "verdict_sha256", rejected.digest)
-    client.set_model_version_tag(name, "2", "verdict", "rejected")
+    leave(rejected, client)
     # Somebody edits the file.
     with pytest.raises(InputError, match="rejected"):
         stage(verdict(name, 2, 1), tracking_uri)
