@@ -50,7 +50,7 @@ services: $(READY) postgres  ## Start MLflow on PostgreSQL with artifacts on S3,
 services-stop: $(READY)  ## End them; their data stays
 	$(BIN)/sidlsg services stop --folder $(SERVICES)
 
-# A file's tests stay together: they share servers and trained networks. None takes minutes: one that does hangs.
+# A file's tests stay together: they share servers and trained networks. One that takes 15 minutes hangs.
 test: $(READY) postgres  ## Run the tests, two files at a time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 900
 

@@ -12,8 +12,6 @@ from containers.daemon import DOCKER, Daemon
 
 ROOT = Path(__file__).parents[2]
 CPU = ("curate", "train", "evaluate", "trigger")
-KEPT = "15GB"
-"""Of what builds may use again."""
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +52,5 @@ def images(daemon: Daemon) -> dict[str, str]:
     tags = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("built ")}
     found = {tag.partition(":")[0].removeprefix("sidlsg-"): tag for tag in tags}
     assert set(found) == set(CPU)
-    forget_all_but(tags, daemon)
+    daemon.keep(tags)
     return {name: daemon.run("inspect", "--format", "{{.Id}}", tag).stdout.strip() for name, tag in found.items()}
-
-
-def forget_all_but(tags: set[str], daemon: Daemon) -> None:
-    """Images of other commits go, and of the builds' cache what was used longest ago."""
-    listed = daemon.run("images", "--filter", "reference=sidlsg-*", "--format", "{{.Repository}}:{{.Tag}}")
-    others = {name for name in listed.stdout.split() if not name.startswith("sidlsg-stand-in:")} - tags
-    if others:
-        daemon.run("image", "rm", "--force", *others)
-    daemon.run("builder", "prune", "--force", "--keep-storage", KEPT)

@@ -14,7 +14,10 @@ CACHE = Path(os.environ.get("SIDLSG_CONTAINER_CACHE", "/var/cache/sidlsg-contain
 DOCKER = "/usr/bin/docker"
 SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-pip,python3-venv"
+STAND_IN = "sidlsg-stand-in"
 PATIENCE_S = 60.0
+KEPT = "15GB"
+"""Of what builds may use again."""
 
 
 class Daemon:
@@ -61,8 +64,8 @@ class Daemon:
         """The stand-in for Python's image: Debian's packages, as an image by the digest of how it is made."""
         recipe = ["--mode=root", "--variant=minbase", f"--include={PACKAGES}", SUITE]
         key = hashlib.sha256(" ".join(recipe).encode()).hexdigest()[:12]
-        name = f"sidlsg-stand-in:{key}"
-        if name not in self.run("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split():
+        name = f"{STAND_IN}:{key}"
+        if name not in self.tags():
             archive = CACHE / f"base-{key}.tar"
             if not archive.exists():
                 partly = archive.with_suffix(".partly.tar")
@@ -70,3 +73,15 @@ class Daemon:
                 partly.replace(archive)
             self.run("import", str(archive), name)
         return name
+
+    def tags(self) -> set[str]:
+        """This project's images and the stand-in, by name and tag; those without a tag are not among them."""
+        listed = self.run("images", "--filter", "reference=sidlsg-*", "--format", "{{.Repository}}:{{.Tag}}")
+        return set(listed.stdout.split())
+
+    def keep(self, tags: set[str]) -> None:
+        """Let images of other commits go, and of the builds' cache what was used longest ago."""
+        others = {name for name in self.tags() - tags if not name.startswith(f"{STAND_IN}:")}
+        if others:
+            self.run("image", "rm", "--force", *others)
+        self.run("builder", "prune", "--force", "--keep-storage", KEPT)

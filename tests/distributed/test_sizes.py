@@ -14,8 +14,6 @@ from distributed.conftest import Outcome, Workers, distance
 TOLERANCE = 1e-4
 """Of losses, relative; and of the student, as a share of the distance that it moved."""
 BOTH = ("ddp", "fsdp")
-FSDP_FIRST = [pytest.param("ddp", marks=pytest.mark.long), "fsdp"]
-"""Both, the simpler of them in the long tests only."""
 UPDATES = ("fake_score", "generator")
 
 
@@ -117,7 +115,7 @@ def spoilt_jobs() -> list[dict[str, Any]]:
     return [{"do": "gradients", "iterations": 2, "bad": bad} for bad in ([1], [0, 1, 2, 3])]
 
 
-@pytest.mark.parametrize("kind", FSDP_FIRST)
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
 def test_samples_that_are_not_finite_leave_the_one_processs_gradient(
     workers: Workers, spoilt_jobs: list[dict[str, Any]], kind: str
 ) -> None:
