@@ -116,11 +116,10 @@ def list_(folder: Folder) -> None:
     from datetime import UTC, datetime
 
     from sidlsg.errors import InputError
-    from sidlsg.trigger.service.ledger import Ledger
-    from sidlsg.trigger.service.serve import LEDGER
+    from sidlsg.trigger.service.ledger import FILE, Ledger
 
-    if not (folder / LEDGER).is_file():
+    if not (folder / FILE).is_file():
         raise InputError(f"no service has worked in {folder}; give the folder that `sidlsg triggers serve` has")
-    for cause, state, result, made in Ledger(folder / LEDGER).causes():
+    for cause, state, result, made in Ledger(folder / FILE).causes():
         when = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
         print(f"{when} {state:<6} {cause.name} {cause.rule}: {cause.what}{f': {result}' if result else ''}")

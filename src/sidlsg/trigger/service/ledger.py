@@ -13,6 +13,8 @@ from typing import Any
 from sidlsg.errors import InputError
 from sidlsg.trigger.service.event import Event
 
+FILE = "ledger.db"
+"""In the service's folder."""
 WANTED, DONE, OLD = "wanted", "done", "old"
 """States of a cause; an old one was there before the service first looked, and is left alone."""
 _TABLES = """

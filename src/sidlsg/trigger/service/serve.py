@@ -17,14 +17,13 @@ from sidlsg.errors import InputError, SidlsgError
 from sidlsg.registry.connect import connect
 from sidlsg.storage import alone_in
 from sidlsg.trigger.interface import PipelineRuns
-from sidlsg.trigger.service.ledger import Ledger
+from sidlsg.trigger.service.ledger import FILE, Ledger
 from sidlsg.trigger.service.log import log
 from sidlsg.trigger.service.metrics import Metrics
 from sidlsg.trigger.service.receiver import Limits, Receiver, application
 from sidlsg.trigger.service.table import Table
 from sidlsg.trigger.service.worker import Worker
 
-LEDGER = "ledger.db"
 _BUSY = 64
 """Connections at once."""
 _ANSWER_S = 5.0
@@ -60,7 +59,7 @@ class Service:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone_in(folder, f"another service uses {folder}"))
-            ledger, metrics = Ledger(folder / LEDGER), Metrics()
+            ledger, metrics = Ledger(folder / FILE), Metrics()
             worker = Worker(
                 self.table, ledger, self.runs, self.tracking_uri, metrics, self.poll_s, dry_run=self.dry_run
             )
