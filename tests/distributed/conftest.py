@@ -64,6 +64,11 @@ class Workers:
             for job in named
         ]
 
+    def named(self, processes: int, jobs: dict[str, dict[str, Any]]) -> dict[str, Outcome]:
+        """The same, by the jobs' names."""
+        outcomes = self.do(processes, *({**job, "name": name} for name, job in jobs.items()))
+        return dict(zip(jobs, outcomes, strict=True))
+
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Workers:
@@ -82,10 +87,3 @@ def first_weights(assets: Path) -> dict[str, Tensor]:
     """The teacher's, from which students start."""
     weights: dict[str, Tensor] = first_unet(load_teacher(assets / "tiny-sd").unet).state_dict()
     return weights
-
-
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """One process's 20 iterations in float64, each in one piece: that is quickest, and must not matter."""
-    (outcome,) = Workers(tmp_path_factory.mktemp("alone")).do(1, {"micro_batch": 8})
-    return outcome

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from distributed.evaluating import COUNT
@@ -39,6 +40,7 @@ def draw(student: Path, out: Path, processes: int) -> list[torch.Tensor]:
     return [load_tensors(out / f"pixels{rank}.safetensors")[0]["pixels"] for rank in range(processes)]
 
 
+@pytest.mark.long
 def test_one_and_three_processes_draw_the_same_pictures(tiny_student: Path, tmp_path: Path) -> None:
     (alone,) = draw(tiny_student, tmp_path / "one", 1)
     assert alone.shape == (COUNT, 32 * 32 * 3)

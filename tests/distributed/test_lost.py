@@ -107,20 +107,15 @@ def test_a_batch_that_does_not_divide_is_refused_by_all(tmp_path: Path) -> None:
     assert not pair.run.student.exists()
 
 
-def test_torchrun_says_the_students_line_once(tmp_path: Path) -> None:
-    run = TinyRun(tmp_path / "run", make_prompts(tmp_path / "prompts"), 2, {"iterations": 2, "parallel": "fsdp"})
-    assert run.finish() == 0, run.said()
-    assert run.said().count("student of 16 images") == 1
-    assert len(run.result().log) == 2
-    assert "Warning" not in run.said()
-
-
-def test_a_checkpoint_that_cannot_be_written_is_said_once_and_keeps_nobody_waiting(tmp_path: Path) -> None:
-    run = TinyRun(tmp_path / "run", make_prompts(tmp_path / "prompts"), 2, {"iterations": 4})
+def test_what_all_do_is_said_once_and_a_checkpoint_that_cannot_be_written_keeps_nobody_waiting(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "run", make_prompts(tmp_path / "prompts"), 2, {"iterations": 4, "parallel": "fsdp"})
     run.checkpoints.mkdir(parents=True)
     in_the_way = run.checkpoints / ".unfinished-000000002"
     in_the_way.write_text("a file where the checkpoint would be made")
     assert run.finish() == 0, run.said()
+    assert run.said().count("student of 32 images") == 1
+    assert len(run.result().log) == 4
+    assert "Warning" not in run.said()
     assert run.said().count("checkpoint 2 could not be written") == 1
     assert "training goes on, and there is no complete one yet" in run.said()
     assert run.manifest()["iteration"] == 4

@@ -52,16 +52,33 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("saved")
 
 
+Done = dict[str, Outcome]
+"""Jobs of so many processes, by name: starting them takes most of the time, so they do all that tests look at."""
+SCORES = {"do": "scores", "dtype": "float32", "bundled": True}
+
+
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, Outcome]:
+def one(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One process's 20 iterations in float64, each in one piece: that is quickest, and must not matter."""
+    return Workers(tmp_path_factory.mktemp("one")).named(1, {"train": {"micro_batch": 8}, "scores": SCORES})
+
+
+@pytest.fixture(scope="module")
+def alone(one: Done) -> Outcome:
+    return one["train"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> Done:
     """Two processes' 20 iterations, by kind; each saves half-way."""
-    jobs = [{"parallel": kind, "save": str(saved / kind)} for kind in BOTH]
-    return dict(zip(BOTH, Workers(tmp_path_factory.mktemp("two")).do(2, *jobs), strict=True))
+    jobs: dict[str, dict[str, Any]] = {kind: {"parallel": kind, "save": str(saved / kind)} for kind in BOTH}
+    jobs |= {f"scores-{kind}": SCORES | {"parallel": kind} for kind in BOTH}
+    return Workers(tmp_path_factory.mktemp("two")).named(2, jobs)
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_two_processes_train_the_same_student(
-    alone: Outcome, two: dict[str, Outcome], first_weights: dict[str, Tensor], kind: str
+    alone: Outcome, two: Done, first_weights: dict[str, Tensor], kind: str
 ) -> None:
     check(alone, two[kind], first_weights, f"{kind} with 2")
 
@@ -76,6 +93,7 @@ def test_one_process_goes_on_from_what_two_saved(
         check(alone, outcome, first_weights, f"1 after {kind} with 2")
 
 
+@pytest.mark.long
 def test_two_processes_go_on_from_s3(workers: Workers, s3_place: str) -> None:
     """One of a machine's processes fetches the files, and the other reads them there."""
     whole, begun = workers.do(2, {"iterations": 2}, {"iterations": 2, "save": s3_place})
@@ -115,7 +133,8 @@ def spoilt_jobs() -> list[dict[str, Any]]:
     return [{"do": "gradients", "iterations": 2, "bad": bad} for bad in ([1], [0, 1, 2, 3])]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", BOTH)
 def test_samples_that_are_not_finite_leave_the_one_processs_gradient(
     workers: Workers, spoilt_jobs: list[dict[str, Any]], kind: str
 ) -> None:
@@ -142,15 +161,12 @@ def test_gradients_travel_once_an_update(workers: Workers) -> None:
         assert counts["1"][gradients] == counts[share][gradients], counts
 
 
-def test_scores_during_training_do_not_depend_on_the_number_of_processes(workers: Workers) -> None:
+def test_scores_during_training_do_not_depend_on_the_number_of_processes(one: Done, two: Done) -> None:
     """Each process scores all pictures by itself: an image that counted twice would move every distance."""
-    shared = {"do": "scores", "dtype": "float32", "bundled": True}
-    (alone,) = workers.do(1, shared)
-    ddp, fsdp = workers.do(2, *(shared | {"parallel": kind} for kind in BOTH))
-    expected = alone.numbers["scores"]
-    assert ddp.numbers["scores"] == expected
+    expected = one["scores"].numbers["scores"]
+    assert two["scores-ddp"].numbers["scores"] == expected
     # FSDP takes weights in the contiguous layout alone, for which kernels round otherwise.
-    for name, scores in fsdp.numbers["scores"].items():
+    for name, scores in two["scores-fsdp"].numbers["scores"].items():
         assert scores == pytest.approx(expected[name], rel=TOLERANCE)
     # The student is the teacher still: one step of it is far from real shapes, and from its own twenty steps.
     assert expected["shapes"]["fid_judge"] > 1

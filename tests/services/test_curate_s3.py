@@ -57,7 +57,7 @@ def on_s3(corpus: Corpus, sources: str, output: str, **how: Any) -> PromptSet:
     return curate([sources], output, RULES, corpus.captions, Execution(rows_per_shard=SHARD, **how))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_all_of_it_on_s3(
     s3_place: str, corpus: Corpus, source: Path, local: tuple[Path, PromptSet], workers: int
 ) -> None:
@@ -148,7 +148,7 @@ def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SeaweedF
         yield server
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_server_that_stops_in_the_middle(
     mortal: SeaweedFS, corpus: Corpus, source: Path, local: tuple[Path, PromptSet], workers: int
 ) -> None:

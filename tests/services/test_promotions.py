@@ -56,7 +56,7 @@ def at_once(*calls: Callable[[], Promotion]) -> list[Promotion | InputError]:
         return list(pool.map(run, calls))
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.long)])
 def test_of_two_promotions_at_once_one_wins(tracking_uri: str, rounds: int) -> None:
     client = connect(tracking_uri)
     reasons: dict[str, int] = {}

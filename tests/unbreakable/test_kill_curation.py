@@ -27,7 +27,6 @@ WORDS = Path(__file__).parents[2] / "assets" / "prompts" / "held_out.txt"
 RULES = CurationRules(balance=BalanceRule(maximum_per_bin=9000))
 HELD_OUT = WORDS.read_text().splitlines()
 ROWS, FILES = 120_000, 8
-KILLS = 10
 TASKS = 48 + 32 * 6
 """So many there are before shards are written: pieces, then buckets in each of seven phases; and the last of those
 is over so soon that a kill would come too late."""
@@ -128,17 +127,18 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     return digests(output), record
 
 
-def test_killed_ten_times_it_gives_the_same_shards(
-    source: Path, whole: tuple[dict[str, list[str]], PromptSet], tmp_path: Path
+@pytest.mark.parametrize("kills", [5, pytest.param(10, marks=pytest.mark.long)])
+def test_killed_many_times_it_gives_the_same_shards(
+    source: Path, whole: tuple[dict[str, list[str]], PromptSet], tmp_path: Path, kills: int
 ) -> None:
     chance = random.Random(1)
     output = tmp_path / "out"
     seen, killed = [], 0
-    while killed < KILLS:
+    while killed < kills:
         process = start(source, output)
         begun = time.monotonic()
-        # Somewhere in each tenth of the tasks, or at once where the last one got further: kills fall on all phases.
-        wanted = chance.randrange(TASKS * killed // KILLS, TASKS * (killed + 1) // KILLS)
+        # Somewhere in each part of the tasks, or at once where the last one got further: kills fall on all phases.
+        wanted = chance.randrange(TASKS * killed // kills, TASKS * (killed + 1) // kills)
         pause = chance.uniform(0, 0.05)
         while done(tmp_path) < wanted and process.poll() is None:
             assert time.monotonic() - begun < PATIENCE_S
@@ -156,7 +156,7 @@ def test_killed_ten_times_it_gives_the_same_shards(
         assert all(name.startswith(".out.") and name.endswith(".work") for name in there)
     log = (tmp_path / "log").read_text()
     print(f"killed {killed} times, when so many tasks were done: {seen}")  # noqa: T201
-    assert killed == KILLS, log[-2000:]
+    assert killed == kills, log[-2000:]
     assert seen == sorted(seen)
     assert seen[-1] > 0.8 * TASKS  # the last kill fell on one of the late phases
     last = start(source, output)

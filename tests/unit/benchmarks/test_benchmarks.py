@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as for the scripts themselves
 
 import tiny_cpu  # noqa: E402
-from comparing import Way, alternate, ratio  # noqa: E402
 from sd15_gpu import flops_per_image  # noqa: E402
 
 from sidlsg.teacher.architectures import ARCHITECTURES  # noqa: E402
@@ -45,39 +43,7 @@ def test_sd15_costs_what_is_published() -> None:
     assert flops_per_image(dict(ARCHITECTURES["sd15"].unet)) == pytest.approx(14.9e12, rel=0.005)
 
 
-def test_a_ratio_is_of_medians_and_shows_how_rounds_spread() -> None:
-    assert ratio([1, 2, 3, 4, 50], [10, 10, 10, 10, 100]) == {
-        "of_medians": 0.3,
-        "lower_quartile": 0.2,
-        "upper_quartile": 0.4,
-    }
-
-
-def appending(path: Path, text: str) -> Callable[[], object]:
-    def append() -> None:
-        with path.open("a") as file:
-            file.write(text)
-
-    return append
-
-
-def test_every_second_round_goes_backwards(tmp_path: Path) -> None:
-    order = tmp_path / "order"
-    with Way(appending, order, "a") as first, Way(appending, order, "b") as second:
-        times = alternate({"a": first, "b": second}, blocks=2, iterations=2)
-    assert order.read_text() == "aabbbbaa"
-    assert len(times["a"].wall) == len(times["b"].cpu) == 2
-
-
-def failing() -> Callable[[], object]:
-    raise ValueError("on purpose")
-
-
-def test_a_way_that_fails_is_noticed() -> None:
-    with Way(failing) as way, pytest.raises(RuntimeError, match="ended"):
-        way.run(1)
-
-
+@pytest.mark.long
 def test_the_gpu_benchmark_runs_small_on_any_machine(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "benchmarks" / "sd15_gpu.py", "--small", "--batch", "1", "--micro-batch", "1"]
     command += ["--standin-micro-batch", "1", "--precision", "fp32", "--checkpointing", "off", "--output", tmp_path]

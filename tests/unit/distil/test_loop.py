@@ -101,7 +101,12 @@ def weights(state: TrainingState) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("time", "iteration"), [(40, 20), (41, 20), (46, 23)], ids=["after a checkpoint", "half-way", "between checkpoints"]
+    ("time", "iteration"),
+    [
+        pytest.param(40, 20, marks=pytest.mark.long, id="after a checkpoint"),
+        pytest.param(41, 20, id="half-way"),
+        pytest.param(46, 23, marks=pytest.mark.long, id="between checkpoints"),
+    ],
 )
 def test_a_stopped_run_continues_to_bit_identical_weights(
     start: Callable[..., tuple[TrainingState, Run]], tmp_path: Path, time: int, iteration: int

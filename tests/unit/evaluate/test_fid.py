@@ -68,6 +68,7 @@ def test_the_distance_is_that_of_scipys_matrix_root(dim: int) -> None:
     assert frechet_distance(statistics(b), statistics(a)) == pytest.approx(found, rel=1e-9)
 
 
+@pytest.mark.long
 def test_at_inceptions_width_it_takes_a_quarter_of_scipys_time_at_most() -> None:
     """Both with the threads that they take by themselves, one after the other."""
     a, b = features(1, 5000, 2048), features(2, 5000, 2048, shift=0.5)
