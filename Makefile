@@ -54,12 +54,13 @@ services-stop: $(READY)  ## End them; their data stays
 test: $(READY) postgres  ## Run the tests, two files at a time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 900
 
-# Debian's packages: Docker's daemon, and what makes a base image without a registry.
+# Docker's daemon, and what makes a base image of Debian without a registry.
 container-tools:
-	@command -v dockerd >/dev/null && command -v mmdebstrap >/dev/null \
-		|| { test "$$(id -u)" = 0 && apt-get update -qq \
-			&& apt-get install -qq --no-install-recommends docker.io mmdebstrap >/dev/null; } \
-		|| { echo "Docker is needed: sudo apt-get install --no-install-recommends docker.io mmdebstrap"; exit 1; }
+	@missing=; command -v dockerd >/dev/null || missing=" docker.io"; \
+	command -v mmdebstrap >/dev/null || missing="$$missing mmdebstrap debian-archive-keyring"; \
+	test -z "$$missing" || { test "$$(id -u)" = 0 && apt-get update -qq \
+			&& apt-get install -qq --no-install-recommends $$missing >/dev/null; } \
+		|| { echo "Docker is needed: sudo apt-get install --no-install-recommends$$missing"; exit 1; }
 
 test-containers: $(READY) container-tools  ## Build the images and run the tiny pipeline in them, as root
 	$(BIN)/python -m pytest -m containers tests/containers

@@ -15,6 +15,7 @@ import yaml
 
 from infra.cluster import COMPONENTS, INFRA, OVERLAYS, ROOT, pods, quantity, rendered
 from infra.page import PAGE, Block, blocks, yours
+from sidlsg.profile.stages import IMAGES
 
 NEEDS_A_CLUSTER = re.compile(
     r"kubectl (-n \w+ )?(apply|rollout|wait|port-forward|scale|logs|delete|create job)|sidlsg submit|docker push"
@@ -83,9 +84,10 @@ def test_the_secrets_that_the_page_makes_are_those_that_it_names(
 
 
 def test_what_the_page_says_of_images_not_set(told: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    (count,) = [text for n, text in enumerate(outputs(told[0])) if "--count" in run_blocks()[n].text]
+    (counts,) = [text for n, text in enumerate(outputs(told[0])) if "--count" in run_blocks()[n].text]
     every = [container["image"] for pod in pods(rendered("local")) for container in pod.containers]
-    assert int(count) == len(every)
+    restore = re.findall(r"^ +image: ", (INFRA / "restore" / "job.yaml").read_text(), re.MULTILINE)
+    assert [int(count) for count in counts.split()] == [len(every), len(restore), len(set(IMAGES.values()))]
 
 
 def test_paths_and_names_of_manifests_exist() -> None:

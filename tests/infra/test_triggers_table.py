@@ -7,8 +7,13 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 from infra.cluster import INFRA, get, pods, rendered
-from sidlsg.trigger.service.table import read_table
+from sidlsg.evaluate.published import PROTOCOLS
+from sidlsg.evaluate.weights import parse_weights
+from sidlsg.recipes.recipe import get_recipe
+from sidlsg.trigger.service.table import Table, read_table
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 
@@ -22,12 +27,30 @@ def parameters(pipeline: str) -> set[str]:
     raise LookupError(f"no pipeline {pipeline}")
 
 
-def test_the_table_is_read_and_names_pipelines_with_their_parameters() -> None:
+@pytest.fixture
+def whole(tmp_path: Path) -> Table:
+    """The table with the rule that waits for its user's files."""
+    before, rule = (INFRA / "base" / "triggers" / "triggers.toml").read_text().split("# [[on]]\n")
+    path = tmp_path / "triggers.toml"
+    path.write_text(f"{before}[[on]]\n{re.sub('^# ?', '', rule, flags=re.MULTILINE)}")
+    return read_table(path)
+
+
+def test_nothing_is_distilled_before_files_are_put_in() -> None:
     table = read_table(INFRA / "base" / "triggers" / "triggers.toml")
-    runs = [rule.run for rule in table.on if rule.run] + [watch.run for watch in table.watch]
-    assert runs
-    for run in runs:
-        assert set(run.parameters) <= parameters(run.pipeline)
+    assert [rule.name for rule in table.on if rule.run] == []
+
+
+def test_the_rule_that_waits_names_what_its_recipe_s_gate_needs(whole: Table) -> None:
+    (run,) = [rule.run for rule in whole.on if rule.run]
+    given = run.parameters
+    assert set(given) <= parameters(run.pipeline)
+    assert {"prompts", "held_out", "tracking_uri", "checkpoints"} <= set(given)
+    protocols = [PROTOCOLS[name] for name in str(given["protocols"]).split(",")]
+    assert {name for protocol in protocols for name in protocol.files} == set(parse_weights(str(given["weights"])))
+    gate = get_recipe(str(given["recipe"])).require_gate()
+    judged = {rule.score for rule in (*gate.floors, *gate.not_worse)}
+    assert judged <= {score for protocol in protocols for score in protocol.scores}
 
 
 def test_the_pod_has_the_table_and_a_new_one_starts_it_anew() -> None:

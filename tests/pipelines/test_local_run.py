@@ -52,9 +52,16 @@ def test_a_run_delivers_and_its_stages_are_kept_while_nothing_changes(
     assert float(version.tags["run_cost"]) == pytest.approx(first.cost.amount, abs=1e-4)
     assert version.tags["hourly_price"] == "12.5"
 
-    third = run("2" * 64)
-    assert third.cached == ()
-    assert_complete(third, tmp_path / "run", images)
+
+@pytest.mark.long
+def test_other_code_runs_every_stage_again(
+    run: Callable[[str], RunResult], images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("1" * 64)
+    capsys.readouterr()
+    second = run("2" * 64)
+    assert second.cached == ()
+    assert_complete(second, tmp_path / "run", images)
     assert "  continues from " in capsys.readouterr().out
 
 

@@ -55,6 +55,14 @@ def test_the_file_is_what_the_program_writes() -> None:
     assert module.pins([("torch", "2.13.0+cpu")]).endswith("torch==2.13.0\n")
 
 
+def test_the_evaluate_image_s_torchvision_is_made_for_the_torch_that_is_pinned() -> None:
+    text = (ROOT / "images" / "evaluate" / "requirements-published.txt").read_text()
+    (torchvision,) = re.findall(r"^torchvision==0\.(\d+)\.\d+$", text, re.MULTILINE)
+    torch = pinned()["torch"].split(".")
+    # torch 2.0 came with torchvision 0.15, and each release since with the next one.
+    assert (torch[0], int(torchvision)) == ("2", int(torch[1]) + 15), "change it in requirements-published.txt"
+
+
 @pytest.mark.parametrize("target", ["setup", "constraints"])
 def test_both_ways_to_set_up_install_the_same(target: str) -> None:
     text = (ROOT / "Makefile").read_text()

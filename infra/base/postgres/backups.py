@@ -1,7 +1,7 @@
 """Keeps dumps of a database on S3: `store` puts the newest there and deletes the oldest, `fetch` brings one back.
 
 The environment says what and where: BACKUP_FOLDER, BACKUP_PLACE (s3://BUCKET/PREFIX), BACKUPS_KEPT for `store`,
-BACKUP_NAME for `fetch` (empty for the newest), and the AWS variables. It runs where boto3 is and this package is not.
+BACKUP_NAME for `fetch` (empty for the newest), and the AWS variables. It needs nothing but boto3.
 """
 
 import hashlib

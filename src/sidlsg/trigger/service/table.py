@@ -4,7 +4,7 @@
 [[on]]
 name = "distil a new teacher"
 event = "model_version.created"
-model = "teacher-*"
+model = "*-teacher"
 tags = { place = "*" }
 
 [on.run]

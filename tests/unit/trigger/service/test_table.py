@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.published import PROTOCOLS
+from sidlsg.evaluate.weights import parse_weights
+from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
 from sidlsg.trigger.service.table import read_table
 
@@ -35,10 +38,21 @@ def test_a_new_teacher_is_distilled_and_its_tags_are_no_templates(table):
     assert cause.action["run"]["parameters"]["teacher"] == "s3://b/{model}"
 
 
+def test_a_new_teacher_is_judged_by_what_its_files_can_score(table):
+    (cause,) = table.causes(TEACHER, TAGS, "run 1")
+    given = cause.action["run"]["parameters"]
+    protocols = [PROTOCOLS[name] for name in given["protocols"].split(",")]
+    assert {name for protocol in protocols for name in protocol.files} == set(parse_weights(given["weights"]))
+    (floor,) = parse_gate_rules(given["gate_rules"]).floors
+    assert floor.score in {score for protocol in protocols for score in protocol.scores}
+
+
 def test_a_candidate_is_evaluated_and_a_champion_copied(table):
+    candidate = Event(kind=ALIAS, model="sidlsg-tiny", version="3", alias="candidate")
+    (cause,) = table.causes(candidate, {}, "run 1")
+    given = {"model_name": "sidlsg-tiny", "version": "3", "tracking_uri": "http://mlflow:5000"}
+    assert cause.action["run"]["parameters"] == given
     event = {"kind": ALIAS, "model": "sd15", "version": "2"}
-    (cause,) = table.causes(Event(**event, alias="candidate"), {}, "run 1")
-    assert cause.action["run"]["parameters"] == {"model_name": "sd15", "version": "2", "recipe": "sd15"}
     (copy,) = table.causes(Event(**event, alias="champion"), {}, "run 1 change 4")
     assert copy.action == {
         "copy": {"model": "sd15", "version": "2", "alias": "champion", "to": "s3://serving/students"}
@@ -48,7 +62,7 @@ def test_a_candidate_is_evaluated_and_a_champion_copied(table):
 
 def test_a_new_prompt_set_is_a_cause(table):
     (watch,) = table.watch
-    assert watch.cause("d1").action["run"]["parameters"]["prompts"] == watch.place
+    assert watch.cause("d1").action["run"]["parameters"]["prompts"] == f"{watch.place}/shards"
     assert watch.cause("d1").name == watch.cause("d1").name != watch.cause("d2").name
 
 
