@@ -9,7 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import ContentError, InputError
+from sidlsg.errors import ContentError
 from sidlsg.records import PromptSet
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
@@ -41,7 +41,7 @@ def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
         # It moved on, or was never there: a signature says who told, not that it is so.
         log("left alone", happened=str(event), why="the alias does not point to that version now")
         return []
-    return _asked(event, version, table)
+    return table.causes(event, version.tags, _mark(event, version))
 
 
 @explained
@@ -62,7 +62,7 @@ def all_causes(table: Table, tracking_uri: str) -> list[Cause]:
             # A SQLite store gives numbers, a server texts.
             number = str(version.version)
             for event in table.possible(model.name, number, version.tags, aliases[number]):
-                found += _asked(event, version, table)
+                found += table.causes(event, version.tags, _mark(event, version))
     return found
 
 
@@ -81,15 +81,6 @@ def prompt_set_at(place: str) -> str:
     except ContentError:
         return ""
     return PromptSet.from_json(text, f"{place}/{PromptSet.FILE}").digest
-
-
-def _asked(event: Event, version: Any, table: Table) -> list[Cause]:
-    try:
-        return table.causes(event, version.tags, _mark(event, version))
-    except InputError as error:
-        # The version lacks what a rule needs: others must not wait for it.
-        log("left alone", happened=str(event), why=str(error))
-        return []
 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:

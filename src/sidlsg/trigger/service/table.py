@@ -26,13 +26,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, nearest
 from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
 from sidlsg.trigger.service.ledger import Cause
 
 _WORD = re.compile(r"\{([^{}]*)\}")
-_OF_VERSIONS = re.compile(r"model|version|alias|tag\.[^{}]+")
-_OF_PLACES = re.compile(r"place|digest")
 
 
 class Strict(BaseModel):
@@ -51,11 +49,7 @@ class Run(Strict):
     """Texts may hold words in braces."""
 
     def filled(self, words: Mapping[str, str]) -> dict[str, Any]:
-        """The action, with the words in their places.
-
-        Raises:
-            KeyError: a word is not known.
-        """
+        """The action, with the words in their places."""
         # Once over each text: what a tag holds is never read as a template.
         parameters = {
             name: _WORD.sub(lambda found: words[found[1]], value) if isinstance(value, str) else value
@@ -63,7 +57,7 @@ class Run(Strict):
         }
         return {"run": {"pipeline": self.pipeline, "version": self.version, "parameters": parameters}}
 
-    def require_words(self, known: re.Pattern[str], allowed: str) -> None:
+    def require_words(self, *known: str) -> None:
         """Check the words.
 
         Raises:
@@ -71,8 +65,9 @@ class Run(Strict):
         """
         for name, value in self.parameters.items():
             for word in _WORD.findall(value) if isinstance(value, str) else ():
-                if not known.fullmatch(word):
-                    raise ValueError(f"{{{word}}} in {name!r}; allowed are {allowed}")
+                if word not in known:
+                    more = f"; for {{{word}}} put that tag into the rule's 'tags'" if word.startswith("tag.") else ""
+                    raise ValueError(f"{{{word}}} in {name!r}; here are {_in_braces(known)}{more}")
 
 
 class Copy(Strict):
@@ -112,7 +107,10 @@ class Rule(Strict):
         if (self.run is None) == (self.copy_ is None):
             raise ValueError("a rule needs either 'run' or 'copy'")
         if self.run is not None:
-            self.run.require_words(_OF_VERSIONS, "{model}, {version}, {alias} and {tag.KEY}")
+            # A version that the rule matches has these for certain.
+            alias = ["alias"] if self.alias else []
+            tags = sorted({*self.tags, self.tag} - {""})
+            self.run.require_words("model", "version", *alias, *(f"tag.{key}" for key in tags))
         return self
 
     @property
@@ -127,6 +125,7 @@ class Rule(Strict):
         return (
             (event.kind, event.alias) == (self.event, self.alias)
             and event.tag == self.tag
+            and (not self.tag or self.tag in tags)  # it may be gone since
             and fnmatch.fnmatchcase(event.model, self.model)
             and all(key in tags and fnmatch.fnmatchcase(tags[key], want) for key, want in self.tags.items())
         )
@@ -138,20 +137,10 @@ class Rule(Strict):
             event: that this rule matches.
             tags: of the version.
             mark: tells this happening from others with the same names.
-
-        Raises:
-            InputError: a parameter needs a tag that the version lacks.
         """
         words = {"model": event.model, "version": event.version, "alias": event.alias}
         words |= {f"tag.{key}": text for key, text in tags.items()}
-        action: dict[str, Any]
-        try:
-            action = self.run.filled(words) if self.run else {}
-        except KeyError as error:
-            raise InputError(
-                f"rule {self.name!r} needs {{{error.args[0]}}}, which {event.model} version {event.version} does not "
-                "have; ask for the tag in the rule's 'tags'"
-            ) from error
+        action: dict[str, Any] = self.run.filled(words) if self.run else {}
         if self.copy_:
             named = {"model": event.model, "version": event.version, "alias": event.alias}
             action = {"copy": {**named, "to": self.copy_.to}}
@@ -170,7 +159,7 @@ class Watch(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Watch:
-        self.run.require_words(_OF_PLACES, "{place} and {digest}")
+        self.run.require_words("place", "digest")
         return self
 
     def cause(self, digest: str) -> Cause:
@@ -216,21 +205,55 @@ class Table(Strict):
         return [event for event in seen if any(rule.matches(event, tags) for rule in self.on)]
 
 
+_KEYS = {
+    "": tuple(Table.model_fields),
+    "on": tuple(field.alias or name for name, field in Rule.model_fields.items()),
+    "watch": tuple(Watch.model_fields),
+    "run": tuple(Run.model_fields),
+    "copy": tuple(Copy.model_fields),
+}
+"""The keys that a table may have."""
+
+
 def read_table(path: Path) -> Table:
     """Read a file of rules.
 
     Raises:
         InputError: it cannot be read, is not TOML, or has a key or value that is not allowed; all are named.
     """
+    tables: dict[str, Any] = {}
     try:
-        return Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Table.model_validate(tables)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a file of rules") from error
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']}" for one in error.errors())
+        told = "; ".join(_told(dict(one), tables) for one in error.errors())
         raise InputError(f"{path} is not a table of triggers: {told}") from error
     except ValueError as error:
         raise InputError(f"{path} is not TOML: {error}") from error
+
+
+def _told(mistake: dict[str, Any], tables: Mapping[str, Any]) -> str:
+    """A mistake with the name of its rule, or the rule's place in the file."""
+    where, words = "", list(mistake["loc"])
+    allowed = _KEYS[next((str(word) for word in reversed(words[:-1]) if word in _KEYS), "")]
+    if len(words) > 1 and isinstance(words[1], int):
+        kind, number, *words = words
+        rule = tables[kind][number]
+        name = rule.get("name") if isinstance(rule, dict) else None
+        where = f"rule {name!r}: " if name else f"[[{kind}]] number {number + 1}: "
+    place = ".".join(map(str, words))
+    if mistake["type"] == "extra_forbidden":
+        return f"{where}{place} is unknown{nearest(str(words[-1]), allowed)}; allowed: {', '.join(allowed)}"
+    if mistake["type"] == "missing":
+        return f"{where}{place} is missing; give it"
+    reason = str(mistake["msg"]).removeprefix("Value error, ")
+    return f"{where}{place}: {reason}" if place else f"{where}{reason}"
+
+
+def _in_braces(words: tuple[str, ...]) -> str:
+    return ", ".join(f"{{{word}}}" for word in words)
 
 
 def _cause(rule: str, what: str, action: dict[str, Any]) -> Cause:

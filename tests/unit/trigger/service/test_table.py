@@ -91,10 +91,11 @@ def test_what_a_version_may_have_had(table):
     assert found == Event(kind=ALIAS, model="sd15", version="2", alias="champion")
 
 
-def test_a_tag_that_a_parameter_needs_and_the_version_lacks_is_named(read):
-    table = read(RULE + RUN + 'parameters = { t = "{tag.place}" }')
-    with pytest.raises(InputError, match=r"needs \{tag\.place\}"):
-        table.causes(Event(kind=CREATED, model="m", version="1"), {}, "")
+def test_a_tag_that_is_gone_since_it_was_set_is_no_cause(read):
+    table = read(f'[[on]]\nname = "n"\nevent = "{TAG}"\ntag = "ready"\n{RUN}parameters = {{ r = "{{tag.ready}}" }}')
+    event = Event(kind=TAG, model="m", version="1", tag="ready")
+    assert table.causes(event, {"ready": "1"}, "")[0].action["run"]["parameters"] == {"r": "1"}
+    assert table.causes(event, {}, "") == []
 
 
 @pytest.mark.parametrize(
@@ -105,10 +106,15 @@ def test_a_tag_that_a_parameter_needs_and_the_version_lacks_is_named(read):
         (RULE, "either 'run' or 'copy'"),
         (RULE + RUN + '[on.copy]\nto = "x"\n', "either 'run' or 'copy'"),
         (RULE + '[on.copy]\nto = "ftp://x"\n', "'to' is 'ftp://x'"),
-        (RULE + "wrong = 1\n" + RUN, "wrong: Extra"),
+        (RULE + "alais = 1\n" + RUN, "rule 'n': alais is unknown (did you mean 'alias'?); allowed: name, event,"),
+        (RULE + RUN + "x = 1", "rule 'n': run.x is unknown; allowed: pipeline, version, parameters"),
+        ("[[of]]\n", "of is unknown"),
+        ("[[on]]\n" + RUN, "[[on]] number 1: name is missing; give it"),
         (RULE + 'alias = "x"\n' + RUN, "'alias' belongs"),
         (RULE + 'tag = "x"\n' + RUN, "'tag' belongs"),
-        (RULE + RUN + 'parameters = { t = "{x.__class__}" }', "allowed are {model}"),
+        (RULE + RUN + 'parameters = { t = "{x.__class__}" }', "here are {model}, {version}"),
+        (RULE + RUN + 'parameters = { t = "{alias}" }', "{alias} in 't'; here are {model}, {version}"),
+        (RULE + RUN + 'parameters = { t = "{tag.x}" }', "put that tag into the rule's 'tags'"),
         (2 * (RULE + RUN), "two rules are named 'n'"),
         ('[[watch]]\nname = "w"\nplace = "p"\n[watch.run]\npipeline = "p"\nparameters = { t = "{model}" }', "{digest}"),
     ],

@@ -104,7 +104,8 @@ def test_what_a_new_rule_finds_is_old_too(client, make):
 
 
 def test_a_version_without_the_tag_does_not_stop_the_others(client, make):
-    worker, runs, _ = make({**RULE, "run": {"pipeline": "p", "parameters": {"v": "{tag.place}"}}})
+    run = {"pipeline": "p", "parameters": {"v": "{tag.place}"}}
+    worker, runs, _ = make({**RULE, "tags": {"place": "*"}, "run": run})
     version(client)
     version(client, place="there")
     worker.step()
