@@ -31,6 +31,7 @@ def images(daemon: Daemon) -> dict[str, str]:
     """The real Dockerfiles, built on the stand-in; their ids by name."""
     constraint = ["--constraint", str(ROOT / "constraints.txt")]
     wheels = ROOT / "images" / "wheels"
+    before = set(wheels.glob("*.whl"))
     if not list(wheels.glob("torch-*.whl")):
         # The build that is installed here, be it for CPUs or not.
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels)]
@@ -45,9 +46,14 @@ def images(daemon: Daemon) -> dict[str, str]:
         "BUILD_OPTIONS": "--network host --progress plain",
         "PYTHON": sys.executable,
     }
-    done = subprocess.run(
-        [str(ROOT / "images" / "build.sh"), *CPU], env=environment, capture_output=True, text=True, timeout=1800
-    )
+    try:
+        done = subprocess.run(
+            [str(ROOT / "images" / "build.sh"), *CPU], env=environment, capture_output=True, text=True, timeout=1800
+        )
+    finally:
+        # Images for real use would take it, too.
+        for wheel in set(wheels.glob("*.whl")) - before:
+            wheel.unlink()
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
     tags = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("built ")}
     found = {tag.partition(":")[0].removeprefix("sidlsg-"): tag for tag in tags}

@@ -8,7 +8,10 @@ from collections import defaultdict
 from infra.cluster import Object, get, name_of, pods, quantity
 
 _DIGEST = re.compile(r"[a-z0-9.-]+(:\d+)?/[a-z0-9./_-]+@sha256:[0-9a-f]{64}")
-_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|STORE_URI|CREDENTIAL")
+_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|API_KEY|STORE_URI|CREDENTIAL", re.IGNORECASE)
+_PATH_NAME = re.compile(r"_(FILE|PATH)$", re.IGNORECASE)
+_LOGIN = re.compile(r"://[^/\s:@]+:[^/\s$@]+@")
+"""In an address; a password that the shell puts in is none."""
 
 
 def images_are_digests(objects: list[Object]) -> list[str]:
@@ -72,12 +75,19 @@ def no_secret_values(objects: list[Object]) -> list[str]:
     found = [f"{name_of(one)} has values" for one in objects if one["kind"] == "Secret"]
     for pod in pods(objects):
         for container in pod.containers:
-            for variable in container.get("env", []):
-                # A path to a token is none.
-                value = variable.get("value", "")
-                if value and not value.startswith("/") and _SECRET_NAME.search(variable["name"]):
-                    found.append(f"{pod.owner}: {variable['name']} has a value")
+            given = {each["name"]: each["value"] for each in container.get("env", []) if each.get("value")}
+            found += [f"{pod.owner}: {name} has a value" for name, value in given.items() if _is_secret(name, value)]
+            words = [*container.get("command", []), *container.get("args", [])]
+            if any(map(_LOGIN.search, words)):
+                found.append(f"{pod.owner}: {container['name']} has a login in its words")
+    for one in objects:
+        given = one.get("data", {}) if one["kind"] == "ConfigMap" else {}
+        found += [f"{name_of(one)}: {name} has a value" for name, value in given.items() if _is_secret(name, value)]
     return found
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return bool(_LOGIN.search(value) or (_SECRET_NAME.search(name) and not _PATH_NAME.search(name)))
 
 
 def no_tokens_without_need(objects: list[Object]) -> list[str]:
@@ -98,11 +108,11 @@ def servers_are_probed(objects: list[Object]) -> list[str]:
     for pod in (pod for pod in pods(objects) if pod.serves):
         for container in pod.spec["containers"]:
             ports = {port["name"] for port in container.get("ports", [])}
-            for probe in ("readinessProbe", "livenessProbe"):
-                asked = container.get(probe)
-                if not asked:
-                    found.append(f"{pod.owner}: {container['name']} has no {probe}")
-                elif "httpGet" in asked and asked["httpGet"]["port"] not in ports:
+            missing = [probe for probe in ("readinessProbe", "livenessProbe") if not container.get(probe)]
+            found += [f"{pod.owner}: {container['name']} has no {probe}" for probe in missing]
+            for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
+                asked = container.get(probe, {})
+                if "httpGet" in asked and asked["httpGet"]["port"] not in ports:
                     found.append(f"{pod.owner}: the {probe} asks at a port that is not named")
     return found
 

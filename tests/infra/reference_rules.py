@@ -75,6 +75,18 @@ def _profile(objects: list[Object], pod: Pod) -> str:
     return str(rights["metadata"]["namespace"])
 
 
+def selectors_match_their_own_pods(objects: list[Object]) -> list[str]:
+    """Kubernetes refuses a workload whose selector does not match its own template, and another one spreads nothing."""
+    found = []
+    for one in (one for one in objects if one["kind"] in ("Deployment", "StatefulSet")):
+        template = one["spec"]["template"]
+        spread = [each["labelSelector"] for each in template["spec"].get("topologySpreadConstraints", [])]
+        labels = template["metadata"].get("labels", {})
+        unmatched = [selector for selector in (one["spec"]["selector"], *spread) if not selects(selector, labels)]
+        found += [f"{name_of(one)}: its own pods do not match {selector}" for selector in unmatched]
+    return found
+
+
 def services_have_pods(objects: list[Object]) -> list[str]:
     """Each Service has a workload, and its ports are the containers'."""
     found = []
@@ -129,12 +141,14 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str, str, str]
         yield pod.owner, "ServiceAccount", space, pod.spec.get("serviceAccountName", "default"), ""
         own = {volume["name"] for volume in pod.spec.get("volumes", [])} | _claimed(objects, pod)
         for volume in pod.spec.get("volumes", []):
-            if "configMap" in volume:
-                yield pod.owner, "ConfigMap", space, volume["configMap"]["name"], ""
-            if "secret" in volume:
-                yield pod.owner, "Secret", space, volume["secret"]["secretName"], ""
+            for source in (volume, *volume.get("projected", {}).get("sources", [])):
+                yield from _mounted(pod.owner, space, source)
             if "persistentVolumeClaim" in volume:
                 yield pod.owner, "PersistentVolumeClaim", space, volume["persistentVolumeClaim"]["claimName"], ""
+        for pull in pod.spec.get("imagePullSecrets", []):
+            yield pod.owner, "Secret", space, pull["name"], ""
+        if "priorityClassName" in pod.spec:
+            yield pod.owner, "PriorityClass", "", pod.spec["priorityClassName"], ""
         for container in pod.containers:
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in own:
@@ -150,6 +164,8 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str, str, str]
                         yield pod.owner, kind, space, reference["name"], reference["key"]
     for one in objects:
         owner, space = name_of(one), one["metadata"].get("namespace", "")
+        if one["kind"] == "StatefulSet":
+            yield owner, "Service", space, one["spec"]["serviceName"], ""
         if one["kind"] == "RoleBinding":
             yield owner, one["roleRef"]["kind"], space, one["roleRef"]["name"], ""
             for subject in one["subjects"]:
@@ -168,6 +184,14 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str, str, str]
             for name in re.findall(r"secretName: (\S+)", one["data"]["providers"]):
                 for key in re.findall(r"(?:access|secret)KeyKey: (\S+)", one["data"]["providers"]):
                     yield owner, "Secret", space, name, key
+
+
+def _mounted(owner: str, space: str, source: Object) -> Iterator[tuple[str, str, str, str, str]]:
+    for field, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+        if field in source:
+            mounted = source[field]
+            for item in mounted.get("items", [{"key": ""}]):
+                yield owner, kind, space, mounted.get(name) or mounted["name"], item["key"]
 
 
 def _claimed(objects: list[Object], pod: Pod) -> set[str]:

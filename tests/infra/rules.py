@@ -20,6 +20,7 @@ from infra.reference_rules import (
     network_selectors_match,
     pods_are_denied_by_default,
     references_lead_somewhere,
+    selectors_match_their_own_pods,
     services_have_pods,
 )
 
@@ -91,6 +92,7 @@ RULES: tuple[Rule, ...] = (
     no_secret_values,
     network_selectors_match,
     pods_are_denied_by_default,
+    selectors_match_their_own_pods,
     services_have_pods,
     references_lead_somewhere,
     budgets_mean_something,

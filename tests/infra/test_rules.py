@@ -145,6 +145,38 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         lambda o: mlflow(o)["env"].append({"name": "MLFLOW_BACKEND_STORE_URI", "value": "postgresql://u:p@h/d"}),
     ),
     (
+        rules.no_secret_values,
+        "db_password",
+        lambda o: mlflow(o)["env"].append({"name": "db_password", "value": "/abc+def"}),
+    ),
+    (
+        rules.no_secret_values,
+        "DATABASE_URL",
+        lambda o: mlflow(o)["env"].append({"name": "DATABASE_URL", "value": "postgresql://u:p@h/d"}),
+    ),
+    (
+        rules.no_secret_values,
+        "a login in its words",
+        lambda o: mlflow(o).setdefault("args", []).append("--backend-store-uri=postgresql://u:p@h/d"),
+    ),
+    (
+        rules.no_secret_values,
+        "ConfigMap sidlsg/sidlsg-endpoints: AWS_SECRET_ACCESS_KEY",
+        lambda o: get(o, "ConfigMap", "sidlsg-endpoints")["data"].update(AWS_SECRET_ACCESS_KEY="abc"),
+    ),
+    (
+        rules.selectors_match_their_own_pods,
+        "Deployment sidlsg/mlflow",
+        lambda o: get(o, "Deployment", "mlflow")["spec"].update(selector={"matchLabels": {"a": "b"}}),
+    ),
+    (
+        rules.selectors_match_their_own_pods,
+        "topology",
+        lambda o: pod(o, "Deployment", "mlflow").update(
+            topologySpreadConstraints=[{"labelSelector": {"matchLabels": {"a": "topology"}}}]
+        ),
+    ),
+    (
         rules.network_selectors_match,
         "mlfow",
         lambda o: policy(o, "mlflow").update(podSelector={"matchLabels": {"app.kubernetes.io/name": "mlfow"}}),
@@ -213,6 +245,35 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         rules.references_lead_somewhere,
         "ConfigMap sidlsg/postgres-backup",
         lambda o: remove(o, "ConfigMap", "postgres-backup"),
+    ),
+    (
+        rules.references_lead_somewhere,
+        "Secret sidlsg/registry",
+        lambda o: pod(o, "Deployment", "mlflow").update(imagePullSecrets=[{"name": "registry"}]),
+    ),
+    (
+        rules.references_lead_somewhere,
+        "PriorityClass /high",
+        lambda o: pod(o, "Deployment", "mlflow").update(priorityClassName="high"),
+    ),
+    (
+        rules.references_lead_somewhere,
+        "ConfigMap sidlsg/nobody",
+        lambda o: pod(o, "Deployment", "mlflow")["volumes"].append(
+            {"name": "p", "projected": {"sources": [{"configMap": {"name": "nobody"}}]}}
+        ),
+    ),
+    (
+        rules.references_lead_somewhere,
+        "nothing.sh",
+        lambda o: pod(o, "Deployment", "mlflow")["volumes"].append(
+            {"name": "i", "configMap": {"name": "sidlsg-endpoints", "items": [{"key": "nothing.sh", "path": "x"}]}}
+        ),
+    ),
+    (
+        rules.references_lead_somewhere,
+        "Service sidlsg/nosuch",
+        lambda o: get(o, "StatefulSet", "postgres")["spec"].update(serviceName="nosuch"),
     ),
     (rules.references_lead_somewhere, "ServiceAccount sidlsg/mlflow", lambda o: remove(o, "ServiceAccount", "mlflow")),
     (
@@ -298,6 +359,11 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         lambda o: pod(o, "Deployment", "triggers").pop("automountServiceAccountToken"),
     ),
     (rules.servers_are_probed, "no readinessProbe", lambda o: mlflow(o).pop("readinessProbe")),
+    (
+        rules.servers_are_probed,
+        "the startupProbe asks",
+        lambda o: mlflow(o).update(startupProbe={"httpGet": {"port": "htp"}}),
+    ),
     (rules.servers_are_probed, "not named", lambda o: mlflow(o)["livenessProbe"]["httpGet"].update(port="htp")),
     (
         rules.monitors_find_something,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -156,7 +158,7 @@ def compile_(
         Path | None,
         typer.Option(
             help="TOML file of each step's image and share of the cluster; by default the image that SIDLSG_IMAGE "
-            "names, and the cluster's own limits.",
+            "names, and the cluster's own limits. A cluster needs one of the two.",
             show_default=False,
         ),
     ] = None,
@@ -177,3 +179,6 @@ def compile_(
     output = Path(f"{pipeline}.yaml") if output is None else output
     compile_pipeline(output, pipeline, read_profile(profile) if profile else None, manifest, namespace)
     print(output)
+    if profile is None and not os.environ.get("SIDLSG_IMAGE"):
+        told = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
+        print(f"note: {told}", file=sys.stderr)
