@@ -350,6 +350,17 @@ def test_a_file_of_the_system_that_cannot_be_used_is_one_line(monkeypatch: pytes
     assert sidlsg("compile") == (1, "", "error: Too many levels of symbolic links: out/x\n")
 
 
+def test_a_pipeline_without_an_image_is_said_to_be_for_no_cluster(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+    monkeypatch.delenv("SIDLSG_IMAGE", raising=False)
+    code, shown, told = sidlsg("compile", "--pipeline", "curate")
+    assert (code, shown) == (0, "curate.yaml\n")
+    assert (
+        told == "note: no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest\n"
+    )
+    monkeypatch.setenv("SIDLSG_IMAGE", f"registry.example/sidlsg@sha256:{'0' * 64}")
+    assert sidlsg("compile", "--pipeline", "curate") == (0, "curate.yaml\n", "")
+
+
 @pytest.mark.parametrize(
     ("error", "place"),
     [
