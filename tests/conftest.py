@@ -21,6 +21,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from services.seaweedfs import SeaweedFS
+from sidlsg import cli
 
 torch.set_num_threads(1)
 
@@ -83,6 +84,26 @@ def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     distil(folder / "prompts", assets / "tiny-sd", folder / "student", recipe, 0, folder / "checkpoints", print)
     torch.set_num_threads(1)
     return folder / "student"
+
+
+@pytest.fixture
+def sidlsg(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process, in a folder of its own: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

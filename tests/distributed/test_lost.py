@@ -107,8 +107,11 @@ def test_a_batch_that_does_not_divide_is_refused_by_all(tmp_path: Path) -> None:
     assert not pair.run.student.exists()
 
 
-def test_what_all_do_is_said_once_and_a_checkpoint_that_cannot_be_written_keeps_nobody_waiting(tmp_path: Path) -> None:
-    run = TinyRun(tmp_path / "run", make_prompts(tmp_path / "prompts"), 2, {"iterations": 4, "parallel": "fsdp"})
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
+def test_what_all_do_is_said_once_and_a_checkpoint_that_cannot_be_written_keeps_nobody_waiting(
+    tmp_path: Path, kind: str
+) -> None:
+    run = TinyRun(tmp_path / "run", make_prompts(tmp_path / "prompts"), 2, {"iterations": 4, "parallel": kind})
     run.checkpoints.mkdir(parents=True)
     in_the_way = run.checkpoints / ".unfinished-000000002"
     in_the_way.write_text("a file where the checkpoint would be made")

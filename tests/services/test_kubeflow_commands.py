@@ -16,7 +16,6 @@ import yaml
 from services.kfp_server import KfpServer
 from services.test_schedule import TABLE
 from services.test_submit import YAML
-from sidlsg import cli
 from sidlsg.trigger.server import Patience
 
 Run = Callable[..., tuple[int, str, str]]
@@ -32,22 +31,10 @@ def kfp() -> Iterator[KfpServer]:
 
 
 @pytest.fixture
-def sidlsg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command line in this process, in a folder that holds tiny.yaml: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
+def sidlsg(sidlsg: Run) -> Run:
+    """The command line, in a folder that holds tiny.yaml."""
     Path("tiny.yaml").write_text(YAML)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = int(error.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return sidlsg
 
 
 def submit(host: str, *options: str) -> list[str]:

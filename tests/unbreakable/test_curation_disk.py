@@ -63,7 +63,16 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("room", "workers"), [(0, 1), (300_000, 2), (1_300_000, 1), (2_600_000, 2)])
+@pytest.mark.parametrize(
+    ("room", "workers"),
+    [
+        (0, 1),
+        (300_000, 2),
+        (1_300_000, 1),
+        (2_600_000, 1),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in ((300_000, 1), (1_300_000, 2))),
+    ],
+)
 def test_a_full_disk_is_named_and_the_same_call_goes_on(
     source: Path, disk: Path, tmp_path: Path, room: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,16 +148,22 @@ def text_for_scores(path: Path) -> None:
     pq.write_table(pa.table({"TEXT": texts, "AESTHETIC_SCORE": pa.array(["high"] * len(texts))}), path)
 
 
+DAMAGES = [
+    (overwrite, "truncated or damaged"),
+    (cut_off, "truncated or damaged"),
+    (no_score, "score"),
+    (no_text, "text"),
+    (nothing, "not a parquet file"),
+    (text_for_scores, "AESTHETIC_SCORE"),
+]
+
+
 @pytest.mark.parametrize(
     ("damage", "told", "workers", "files"),
     [
         (overwrite, "truncated or damaged", 2, 100),
-        (overwrite, "truncated or damaged", 1, 12),
-        (cut_off, "truncated or damaged", 1, 12),
-        (no_score, "score", 1, 12),
-        (no_text, "text", 1, 12),
-        (nothing, "not a parquet file", 1, 12),
-        (text_for_scores, "AESTHETIC_SCORE", 1, 12),
+        *((*each, 1, 12) for each in DAMAGES),
+        *(pytest.param(*each, 1, 100, marks=pytest.mark.long) for each in DAMAGES),
     ],
 )
 def test_one_bad_file_among_many(

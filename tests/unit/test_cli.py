@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sidlsg import __version__, cli
+from sidlsg import __version__
 from sidlsg.errors import SidlsgError
 from sidlsg.recipes.table import RECIPES
 from sidlsg.records import EmbeddingSet, ModelVersion, PromptSet, Student, Verdict
@@ -26,24 +26,6 @@ HEAVY = ("torch", "mlflow", "diffusers", "transformers", "kfp", "pyarrow", "pyda
 CAPTION = "a small red circle on a blue background"
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def sidlsg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command line in this process, in a folder of its own: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = int(error.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

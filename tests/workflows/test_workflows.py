@@ -168,9 +168,9 @@ def test_commands_would_be_taken(workflow: Workflow, monkeypatch: pytest.MonkeyP
 def test_retraining_uses_the_places_of_the_manifests_unless_told() -> None:
     table = (ROOT / "infra" / "base" / "triggers" / "triggers.toml").read_text()
     env = WORKFLOWS["retrain"].jobs["retrain"]["env"]
-    for name, ours in (("checkpoints", "CHECKPOINTS"), ("tracking_uri", "STEPS_TRACKING_URI")):
-        (place,) = re.findall(rf'^# {name} = "(.+)"$', table, re.MULTILINE)
-        assert re.fullmatch(rf"\${{{{ vars\.SIDLSG_\w+ \|\| '{re.escape(place)}' }}}}", env[ours]), ours
+    places = dict(re.findall(r'^# (checkpoints|tracking_uri) = "(.+)"$', table, re.MULTILINE))
+    assert env["CHECKPOINTS"] == f"${{{{ vars.SIDLSG_CHECKPOINTS || '{places['checkpoints']}' }}}}"
+    assert env["STEPS_TRACKING_URI"] == f"${{{{ vars.SIDLSG_STEPS_MLFLOW || '{places['tracking_uri']}' }}}}"
 
 
 def test_commands_are_found() -> None:

@@ -171,6 +171,7 @@ def compile_(
     """Compile a pipeline for Kubeflow Pipelines."""
     from sidlsg.profile.read import read_profile
     from sidlsg.run.compile import compile_pipeline
+    from sidlsg.run.lines import NOTE
 
     if namespace and not manifest:
         raise InputError("--namespace is of the objects that --manifest writes; give both")
@@ -181,4 +182,4 @@ def compile_(
     print(output)
     if profile is None and not os.environ.get("SIDLSG_IMAGE"):
         told = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
-        print(f"note: {told}", file=sys.stderr)
+        print(f"{NOTE}{told}", file=sys.stderr)

@@ -19,7 +19,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.cli import main
 from sidlsg.errors import InputError
 from sidlsg.evaluate.compare import compare, load_references
 from sidlsg.evaluate.feature_files import load_features
@@ -52,20 +51,12 @@ def command(*arguments: object) -> list[str]:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(sidlsg: Callable[..., tuple[int, str, str]]) -> Run:
     """Do a command in this process, for a new one takes longer than most of these commands."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["sidlsg", *map(str, arguments)])
-        capfd.readouterr()
-        code: int | str | None = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-        printed = capfd.readouterr()
-        assert isinstance(code, int)
-        return subprocess.CompletedProcess(sys.argv, code, printed.out, printed.err)
+        words = list(map(str, arguments))
+        return subprocess.CompletedProcess(words, *sidlsg(*words))
 
     return run
 

@@ -67,7 +67,8 @@ class Run(Strict):
             for word in _WORD.findall(value) if isinstance(value, str) else ():
                 if word not in known:
                     more = f"; for {{{word}}} put that tag into the rule's 'tags'" if word.startswith("tag.") else ""
-                    raise ValueError(f"{{{word}}} in {name!r}; here are {_in_braces(known)}{more}")
+                    here = ", ".join(f"{{{each}}}" for each in known)
+                    raise ValueError(f"{{{word}}} in {name!r}; here are {here}{more}")
 
 
 class Copy(Strict):
@@ -250,10 +251,6 @@ def _told(mistake: dict[str, Any], tables: Mapping[str, Any]) -> str:
         return f"{where}{place} is missing; give it"
     reason = str(mistake["msg"]).removeprefix("Value error, ")
     return f"{where}{place}: {reason}" if place else f"{where}{reason}"
-
-
-def _in_braces(words: tuple[str, ...]) -> str:
-    return ", ".join(f"{{{word}}}" for word in words)
 
 
 def _cause(rule: str, what: str, action: dict[str, Any]) -> Cause:
