@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 
 from sidlsg.package import RUN_VARIABLE
 
 RUN_TAG = "pipeline_run"
 """The tag with that id, on a run and on a version in MLflow."""
-HEAD = re.compile(r"run=\S+ ")
-"""Begins each line of a stage where the run is known."""
 
 
 def pipeline_run() -> str:

@@ -1,11 +1,14 @@
-"""Progress on the terminal: a bar where there is one, a line now and then where there is not."""
+"""Progress: a bar on a terminal, a line now and then elsewhere, and events for a process that reads them."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -15,7 +18,29 @@ from sidlsg.pipeline_run import say
 LINE_EVERY = 2.0
 """Seconds between lines where output is not a terminal."""
 PREFIX = "progress: "
-"""Starts each such line, so that a parent process can draw a bar from it."""
+"""Starts each such line."""
+EVENTS_VARIABLE = "SIDLSG_EVENTS"
+"""Names a FIFO, where a process reads what this one and its children report."""
+_LONGEST = 1500
+"""Characters of an event's text: a write of up to 4096 bytes to a FIFO is never mixed with another's."""
+
+
+def emit(**event: Any) -> None:
+    """Report an event, as one line of JSON, to the process that asked for events; without one, do nothing.
+
+    Args:
+        event: JSON values by name; long texts are cut.
+    """
+    path = os.environ.get(EVENTS_VARIABLE)
+    if not path:
+        return
+    cut = {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in event.items()}
+    with contextlib.suppress(OSError):  # the reader has gone, or does not keep up
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(descriptor, json.dumps(cut).encode() + b"\n")
+        finally:
+            os.close(descriptor)
 
 
 def clock(seconds: float) -> str:
@@ -76,4 +101,6 @@ class Meter:
             self._bar.update(self._task, completed=done, text=text)
         elif now - self._last_line >= LINE_EVERY or done >= self.total:
             self._last_line = now
-            say(f"{PREFIX}{self.label} {100 * done // max(self.total, 1)}%: {text}")
+            percent = 100 * done // max(self.total, 1)
+            say(f"{PREFIX}{self.label} {percent}%: {text}")
+            emit(kind="progress", label=self.label, percent=percent, text=text)

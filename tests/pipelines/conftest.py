@@ -14,10 +14,10 @@ import sidlsg.run.inputs
 CHANGES = json.dumps({"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1, "evaluate_images": 32})
 IMAGES = 96
 
-# Python imports a module of this name before anything else; only the process of the evaluate stage is changed.
+# Python imports a module of this name before anything else; only the process that the stages are forks of is changed.
 FEWER_IMAGES = f"""
 import sys
-if "evaluate" in sys.orig_argv:
+if "sidlsg.run.forks" in sys.orig_argv:
     from functools import partial
     from sidlsg.evaluate import stage
     stage.load_shapes_protocols = partial(stage.load_shapes_protocols, count={IMAGES})

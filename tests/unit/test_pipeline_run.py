@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import io
-
 import pytest
 
-from sidlsg.pipeline_run import HEAD, headed, pipeline_run, run_tag, say
+from sidlsg.pipeline_run import headed, pipeline_run, run_tag, say
 from sidlsg.progress import Meter
 from sidlsg.run.lines import say as note
-from sidlsg.run.screen import Screen
-from sidlsg.run.watch import Watcher
 
 
 def test_without_a_pipeline_run_nothing_is_said_of_one(
@@ -32,13 +28,4 @@ def test_every_line_begins_with_the_run(monkeypatch: pytest.MonkeyPatch, capsys:
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["run=12-ab note: alarm at 1", "run=12-ab alarm at 2"]
     assert lines[2].startswith("run=12-ab progress: distil 100%")
-    assert all(HEAD.match(line) for line in lines)
-
-
-def test_who_watches_the_stages_sees_through_it() -> None:
-    shown = io.StringIO()
-    watcher = Watcher(Screen(shown), io.StringIO())
-    watcher.feed("INFO - Executing task 'distil'")
-    watcher.feed("    run=12-ab note: continues from here")
-    assert "  continues from here\n" in shown.getvalue()
-    assert "run=12-ab" not in shown.getvalue()
+    assert all(line.startswith("run=12-ab ") for line in lines)

@@ -14,8 +14,6 @@ from typing import Any
 
 PATIENCE = 5.0
 """Seconds between asking a process to end and making it."""
-_STAGE = b"kfp.dsl.executor_main"
-"""In the command line of every process that runs a stage."""
 
 
 @contextlib.contextmanager
@@ -54,9 +52,10 @@ def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterat
 
 
 def end_stages(scratch: Path) -> None:
-    """End every process that runs a stage with this temporary folder, and wait until it is gone.
+    """End every process that was started with this temporary folder in its environment, and wait until it is gone.
 
-    A run that was killed leaves such processes to nobody, so they are not looked for among the children.
+    A run that was killed leaves such processes to nobody, so they are not looked for among the children. A fork has
+    the environment of the process that it is a fork of.
     """
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for pid in _stages(scratch):
@@ -73,6 +72,6 @@ def _stages(scratch: Path) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         # A process may go while it is looked at, and others' may not be looked at.
         with contextlib.suppress(OSError):
-            if _STAGE in (entry / "cmdline").read_bytes() and mark in (entry / "environ").read_bytes().split(b"\0"):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return [pid for pid in found if pid != os.getpid()]

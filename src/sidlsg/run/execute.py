@@ -16,6 +16,7 @@ from sidlsg.run.failure import stage_error
 from sidlsg.run.publish import prune
 from sidlsg.run.request import Request, StageRun
 from sidlsg.run.screen import Screen
+from sidlsg.run.stages import Stages
 from sidlsg.run.surroundings import environment, kfp_local, logging_to
 from sidlsg.run.watch import LineSink, Rounds, Watcher
 from sidlsg.storage import alone_in, atomic_write, refuse_foreign
@@ -95,21 +96,21 @@ def _run(
     screen = Screen(sys.stdout)
     with (run_dir / LOG).open("w", buffering=1) as log:
         watcher = Watcher(screen, log, rounds)
-        sink = LineSink(watcher.feed)
+        stages = Stages(scratch, work / CACHE, watcher)
         try:
             with (
                 kfp_local(work / OUTPUTS, work / CACHE, scratch),
                 environment(scratch),
-                logging_to(sink),
-                ending_with_this(scratch, lambda: sink.end(lambda: end_stages(scratch))),
+                logging_to(LineSink(watcher.logged)),
+                ending_with_this(scratch, stages.end),
+                stages.running(),
             ):
                 task = pipeline(**arguments)
         except RuntimeError as error:
             if watcher.failure is None:
                 raise
-            # kfp only says which task failed; why is in what the task printed.
-            failed = watcher.failure
-            raise stage_error(failed.stage, failed.printed, run_dir / LOG, failed.setting) from error
+            # kfp says which task failed, and not why.
+            raise stage_error(watcher.failure, run_dir / LOG) from error
         finally:
             screen.close()
             shutil.rmtree(scratch, ignore_errors=True)

@@ -1,16 +1,11 @@
-"""The error of a stage that failed in a process of its own, read back from what it printed."""
+"""The error of a stage that failed in a process of its own."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg import errors
 from sidlsg.errors import SidlsgError
-
-_TRACEBACK = "Traceback (most recent call last):"
-_RAISED = re.compile(r"([A-Za-z_][\w.]*)(?:: (.*))?")
+from sidlsg.run.watch import Failure
 
 
 class StageError(SidlsgError):
@@ -22,46 +17,23 @@ class StageError(SidlsgError):
         self.exit_code = exit_code
 
 
-def stage_error(stage: str, printed: Sequence[str], log: Path, setting: str = "") -> StageError:
-    """The error that a failed stage's output ends with.
+def stage_error(failed: Failure, log: Path) -> StageError:
+    """The error to raise for a failed stage.
 
     Args:
-        stage: its name.
-        printed: the last lines of its output.
-        log: the file that has all of it.
-        setting: of a sweep, which the stage ran for; empty where there is none.
+        failed: the stage, and what it reported.
+        log: the file with everything that it printed.
     """
-    whose = f"setting {setting!r}: " if setting else ""
-    for name, message in reversed(_raised(printed)):
-        kind = _own_kind(name)
-        if kind is not None:
-            return StageError(whose + message, stage, kind.exit_code)
-        told = f"{name.rpartition('.')[2]}: {message}" if message else name
-        return StageError(f"{whose}stage {stage} failed: {told}; everything it printed is in {log}", stage, 1)
-    return StageError(
-        f"{whose}stage {stage} ended without an error message, as a killed process does (is there enough memory?); "
-        f"everything it printed is in {log}",
-        stage,
-        1,
-    )
-
-
-def _raised(printed: Sequence[str]) -> list[tuple[str, str]]:
-    """Name and message of every exception whose traceback was printed, in order."""
-    found = []
-    inside = False
-    for line in printed:
-        if line.startswith(_TRACEBACK):
-            inside = True
-        elif inside and line and not line.startswith(" "):
-            # The first line that is not indented ends a traceback.
-            inside = False
-            if match := _RAISED.fullmatch(line):
-                found.append((match[1], match[2] or ""))
-    return found
-
-
-def _own_kind(name: str) -> type[SidlsgError] | None:
-    module, _, short = name.rpartition(".")
-    kind = getattr(errors, short, None) if module == errors.__name__ else None
-    return kind if isinstance(kind, type) and issubclass(kind, SidlsgError) else None
+    whose = f"setting {failed.setting!r}: " if failed.setting else ""
+    stage, error = failed.stage, failed.error
+    if error is None:
+        return StageError(
+            f"{whose}stage {stage} ended without an error message, as a killed process does (is there enough memory?); "
+            f"everything it printed is in {log}",
+            stage,
+            1,
+        )
+    if error["exit_code"] is not None:
+        return StageError(f"{whose}{error['text']}", stage, error["exit_code"])
+    named = f"{error['type']}: {error['text']}" if error["text"] else error["type"]
+    return StageError(f"{whose}stage {stage} failed: {named}; everything it printed is in {log}", stage, 1)

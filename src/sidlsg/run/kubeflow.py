@@ -8,6 +8,9 @@ from sidlsg.profile.profile import Profile
 try:
     from kfp import compiler, dsl, local
     from kfp.compiler import KubernetesManifestOptions
+    from kfp.local import cache as cache_module
+    from kfp.local import subprocess_task_handler
+    from kfp.local.cache import LocalCache
     from kfp.local.config import LocalExecutionConfig
 
     from sidlsg.components.cluster import pipeline_config, using  # type: ignore[import-not-found]
@@ -46,7 +49,9 @@ def manifest_options(version: str, namespace: str) -> Any:
 
 __all__ = [
     "PIPELINES",
+    "LocalCache",
     "LocalExecutionConfig",
+    "cache_module",
     "compiler",
     "curate",
     "distil_and_evaluate",
@@ -54,6 +59,7 @@ __all__ = [
     "local",
     "make_sweep",
     "manifest_options",
+    "subprocess_task_handler",
     "sweep",
     "with_profile",
 ]

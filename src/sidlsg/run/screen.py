@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from sidlsg.progress import PREFIX
-
 LINE_EVERY = 15.0
 """Seconds between progress lines where output is not a terminal."""
-_PROGRESS = re.compile(re.escape(PREFIX) + r"(?P<label>.+) (?P<percent>\d+)%: (?P<text>.+)")
 
 
 def _titled(name: str, setting: str) -> str:
@@ -48,17 +44,16 @@ class Screen:
         """A stage has something to say."""
         self._console.print(f"  {text}")
 
-    def progress(self, line: str) -> None:
-        """A stage printed a progress line, which starts with `sidlsg.progress.PREFIX`."""
-        match = _PROGRESS.fullmatch(line)
-        if match is not None and self._live:
-            self._show(match["label"], int(match["percent"]), match["text"])
+    def progress(self, label: str, percent: int, text: str) -> None:
+        """A stage's progress, as `sidlsg.progress.Meter` reports it."""
+        if self._live:
+            self._show(label, percent, text)
             return
-        # A bar moves with every line; a log file needs one now and then, and the last.
+        # A bar moves with every report; a log file needs a line now and then, and the last.
         now = time.monotonic()
-        if match is None or match["percent"] == "100" or now - self._last_line >= LINE_EVERY:
+        if percent == 100 or now - self._last_line >= LINE_EVERY:
             self._last_line = now
-            self._console.print(f"  {line.removeprefix(PREFIX)}")
+            self._console.print(f"  {label} {percent}%: {text}")
 
     def close(self) -> None:
         """Nothing comes any more, perhaps because of an error."""

@@ -8,7 +8,9 @@ def work(item: str) -> str:
     """Prints its item, and does what it says."""
     import time
 
-    print(f"note: working on {item}", flush=True)  # noqa: T201
+    from sidlsg.run.lines import say
+
+    say(f"working on {item}")
     if item == "wait":
         time.sleep(60)
     if item == "fail":

@@ -26,7 +26,7 @@ from sidlsg.run import children
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
 children.PATIENCE = 0.5
 with children.ending_with_this(Path(os.environ["TMPDIR"]), lambda: print("no more", flush=True)):
-    command = ["sh", "-c", '"$0" "$@"; true', sys.executable, "-c", sys.argv[1], sys.argv[2], "kfp.dsl.executor_main"]
+    command = ["sh", "-c", '"$0" "$@"; true', sys.executable, "-c", sys.argv[1], sys.argv[2]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             print(line, end="", flush=True)

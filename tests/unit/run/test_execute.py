@@ -92,7 +92,7 @@ def test_a_run_that_is_ended_starts_no_further_item(sign: int, code: int, tmp_pa
         assert process.wait(timeout=30) == code
     assert time.monotonic() - began < 20
     log = (tmp_path / "run" / LOG).read_text()
-    assert log.count("Executing task 'work'") == 1
+    assert log.count("Looking for component `work`") == 1
     assert not (tmp_path / "run" / ".kfp" / "tmp").exists()
     # The same folder takes the next try.
     assert run(tmp_path / "run", ["b"])[0] == ["b"]
