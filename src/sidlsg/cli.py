@@ -23,6 +23,7 @@ from sidlsg.options import (
     JudgeFile,
     Kappa,
     KeepImages,
+    Processes,
     Protocols,
     Recipe,
     Scale,
@@ -32,6 +33,7 @@ from sidlsg.options import (
     TeacherLayout,
     TeacherPlace,
     TeacherSettings,
+    Threads,
     Weights,
     recipe_changes,
     rejection,
@@ -173,17 +175,20 @@ def run(
     teacher_setting: TeacherSettings = [],  # noqa: B006
     keep_images: KeepImages = "",
     gate_rules: GateRulesFile = None,
+    processes: Processes = None,
+    threads: Threads = None,
 ) -> None:
     """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
 
     Exit code 0: promoted, or already the champion. 3: the gate said no.
     """
     from sidlsg.recipes.recipe import recipe_with_changes
+    from sidlsg.run.execute import machine_line
     from sidlsg.run.local import run_local
     from sidlsg.run.request import RunRequest
     from sidlsg.summary import print_summary
 
-    changes = json.dumps(recipe_changes(strategy, kappa, scale, set_))
+    changes = json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads))
     recipe_with_changes(recipe, changes)
     request = RunRequest(
         run_dir=output,
@@ -206,6 +211,7 @@ def run(
         keep_images=keep_images,
         gate_rules=gate_rules,
     )
+    print(machine_line())
     result = run_local(request)
     print_summary(result)
     if not result.verdict.passed:
@@ -263,6 +269,8 @@ def distil(
         str, typer.Option(help="MLflow, told of the training while it goes on: http(s) address or sqlite:///FILE.")
     ] = "",
     experiment: Annotated[str, typer.Option(help="MLflow experiment of a new run; the model's name.")] = "sidlsg",
+    processes: Processes = None,
+    threads: Threads = None,
 ) -> None:
     """Distil a teacher into a one-step student; the same command again continues a run that was stopped.
 
@@ -272,7 +280,7 @@ def distil(
     """
     from sidlsg.recipes.recipe import recipe_with_changes
 
-    values = recipe_with_changes(recipe, json.dumps(recipe_changes(strategy, kappa, scale, set_)))
+    values = recipe_with_changes(recipe, json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads)))
     from sidlsg.distil.stage import Extras
     from sidlsg.distil.stage import distil as stage
     from sidlsg.places import resolve

@@ -26,13 +26,14 @@ def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return cpus
 
 
-def set_threads() -> int:
+def set_threads(threads: int = 0) -> int:
     """Let torch use as many threads as there are CPUs to use, unless `OMP_NUM_THREADS` says otherwise.
 
-    More threads than CPUs spin at each other's barriers and slow training many times.
+    Args:
+        threads: how many; 0 for the CPUs' number.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(cpu_quota())
+        torch.set_num_threads(threads or cpu_quota())
     return torch.get_num_threads()
 
 

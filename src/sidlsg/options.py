@@ -37,6 +37,13 @@ Scale = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Training processes on this machine's CPUs; by default what a short measurement finds best."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each training process; likewise.")]
 GateRulesFile = Annotated[
     Path | None,
     typer.Option(
@@ -90,9 +97,17 @@ def split_list(text: str, separator: str) -> list[str]:
     return [part.strip() for part in text.split(separator) if part.strip()]
 
 
-def recipe_changes(strategy: str | None, kappa: float | None, scales: list[str], values: list[str]) -> dict[str, Any]:
+def recipe_changes(
+    strategy: str | None,
+    kappa: float | None,
+    scales: list[str],
+    values: list[str],
+    processes: int | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
     """The recipe's values that the options replace."""
-    changes: dict[str, Any] = {}
+    machine = {"processes": processes, "threads": threads}
+    changes: dict[str, Any] = {name: value for name, value in machine.items() if value is not None}
     for text in values:
         name, equals, value = text.partition("=")
         if not equals:

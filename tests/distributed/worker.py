@@ -158,14 +158,20 @@ def messages(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def scores(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The EMA's scores during training, by both ways to score it; every process scores all of the pictures."""
+    """The EMA's scores during training, by both ways to score it; processes share the images under DDP."""
     recipe, judge = replace(RECIPES["tiny"], evaluate_images=IMAGES), ASSETS / "judge" / "judge.safetensors"
     found = {}
     # Prompts of the shapes domain have its judge; others are scored by likeness to the teacher.
     prompts = {"shapes": [caption.text for caption in held_out_captions()], "likeness": ["a cat", "a dog on a hill"]}
     for name, held_out in prompts.items():
         evaluation = evaluation_during_training(
-            recipe, bench.teacher, bench.state.call(bench.frozen), bench.method.schedule, held_out, judge
+            recipe,
+            bench.teacher,
+            bench.state.call(bench.frozen),
+            bench.method.schedule,
+            held_out,
+            judge,
+            World() if bench.state.settings.parallel == "fsdp" else bench.state.world,
         )
         with bench.state.drawing() as unet:
             found[name] = evaluation(unet)

@@ -40,10 +40,12 @@ class Samples:
         self.z, self.cond = z.cpu(), cond.cpu()
 
     @torch.no_grad()
-    def images(self, unet: Callable[..., Any]) -> Images:
-        """[N, H, W, 3] uint8: one-step samples of a network."""
+    def images(self, unet: Callable[..., Any], chosen: slice = slice(None)) -> Images:
+        """[N, H, W, 3] uint8: one-step samples of a network, all of them or some."""
         device = self.schedule.alphas_cumprod.device
-        parts = zip(torch.split(self.z, self.at_once), torch.split(self.cond, self.at_once), strict=True)
+        parts = zip(
+            torch.split(self.z[chosen], self.at_once), torch.split(self.cond[chosen], self.at_once), strict=True
+        )
         latents = [generate_latents(unet, self.schedule, z.to(device), c.to(device), self.t_init) for z, c in parts]
         return self.decoded(torch.cat(latents))
 

@@ -85,6 +85,8 @@ class Run:
     look: Callable[[Images, int], str | None] | None = None
     """Looks at the fixed samples after some iterations; the same."""
     observers: Sequence[Observer] = ()
+    pace: Callable[[Row], bool] | None = None
+    """Looks at each row of the log in the leading process; where it says so, the run stops as if it were asked to."""
     stop: StopRequest = field(default_factory=StopRequest)
 
 
@@ -104,12 +106,19 @@ def train(recipe: Recipe, state: TrainingState, run: Run) -> TrainingState:
         StoppedError: the process was asked to end; the state is saved.
         AlarmError: an alarm that may stop the run went off.
     """
+    layout = state.layout
     found = run.checkpoints.load_latest(state)
     if found is not None and state.world.leads:
         run.report(
             f"continues from {found}: iteration {state.iteration} of {recipe.iterations}, "
             f"{state.images_seen:,} images seen"
         )
+        if layout != state.layout and layout and state.layout:
+            run.report(
+                f"the run used {state.layout} before and uses {layout} now: the last bits may differ by rounding; "
+                "--processes and --threads pin both"
+            )
+    state.layout = layout
     if run.alarms is not None:
         run.alarms.remember(state.log)
     loop = _Loop(recipe, state, run)
@@ -176,6 +185,8 @@ class _Loop:
                 state.log.append(row)
                 self._tell(lambda observer, row=row: observer.logged(row))  # type: ignore[misc]
                 self._look_for_alarms(row)
+                if self.run.pace is not None and state.world.leads:
+                    self.run.stop.made |= self.run.pace(row)
                 losses = [f"{update.replace('_', ' ')} {row[f'{update}_loss']:.2f}" for update in UPDATES]
                 note = f"losses: {', '.join(losses)}"
             state.carried = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 COMPUTE: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """What a network's products are computed in under autocast; None where there is no autocast."""
@@ -29,10 +31,31 @@ def autocasting(network: nn.Module, precision: str, device: torch.device) -> Cal
         return network
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device.type, dtype):
+        attention = _Float32Attention() if device.type == "cpu" else contextlib.nullcontext()
+        with torch.autocast(device.type, dtype), attention:
             return network(*args, **kwargs)
 
     return call
+
+
+class _Float32Attention(TorchFunctionMode):
+    """Attention in float32 under a CPU's autocast.
+
+    The backward pass of the CPU's fused attention in bfloat16 took 48 ms where float32 took 5.4 (head dimension 16, on
+    a processor with AMX), while its products and convolutions are several times faster in bfloat16.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation."""
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+
+        def widened(x: Any) -> Any:
+            return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+        with torch.autocast("cpu", enabled=False):
+            out: Tensor = func(*map(widened, args), **{name: widened(x) for name, x in (kwargs or {}).items()})
+        return out.to(next(x for x in (*args, *(kwargs or {}).values()) if isinstance(x, Tensor)).dtype)
 
 
 def new_loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:

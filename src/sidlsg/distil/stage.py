@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from diffusers import UNet2DConditionModel
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -19,19 +20,20 @@ from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.layout import Layout, Pace, choose_layout, fixed_layout
 from sidlsg.distil.loop import Run, train
 from sidlsg.distil.observe import Observer
 from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.stopping import StopRequest
-from sidlsg.distil.world import World, joined
+from sidlsg.distil.world import World, is_rank0, joined, started_as_many
 from sidlsg.encode.source import choose_source
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, StoppedError
 from sidlsg.estimate.check import check_fits
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
 from sidlsg.export.lineage import copy_records
-from sidlsg.hardware import device_name, set_threads
+from sidlsg.hardware import device_name
 from sidlsg.licence import copy_licence
 from sidlsg.package import TRAINING_CODE, code_digest, git_commit, running_image
 from sidlsg.places import resolve
@@ -132,15 +134,43 @@ def distil(
     if recipe.evaluate_every and extras.judge is None:
         raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
     check_folder(teacher)
-    prompt_set = PromptSet.load(prompts)
-    set_threads()
+    PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
     open_store(str(checkpoints))  # says what is wrong with the place
-    stop = StopRequest()
+    stop, pace = StopRequest(), Pace()
+    given = (prompts, teacher, output, recipe, seed, checkpoints, report, extras)
     # From the start: loading takes minutes, and an export that is asked to end is soon done.
+    with stop.listening():
+        while True:
+            layout = choose_layout(teacher, recipe, report if is_rank0() else _silent)
+            torch.set_num_threads(layout.threads)
+            try:
+                return _distil(*given, layout, pace, stop)
+            except StoppedError:
+                if stop.signalled or not pace.fell:
+                    raise
+            report(f"training slowed from {pace.best:.1f} to {pace.now:.1f} images/s: measuring the machine again")
+            stop.made = False
+            pace.begin()
+
+
+def _distil(
+    prompts: Path,
+    teacher: Path,
+    output: Path,
+    recipe: Recipe,
+    seed: int,
+    checkpoints: str | Path,
+    report: Callable[[str], None],
+    extras: Extras,
+    layout: Layout,
+    pace: Pace,
+    stop: StopRequest,
+) -> Student:
+    """Distil from the newest checkpoint on, with a chosen layout; see `distil`."""
+    prompt_set = PromptSet.load(prompts)
     with (
-        stop.listening(),
-        joined() as world,
+        joined(layout.processes) as world,
         _alone(world, str(checkpoints)),
         _metrics(world, recipe, report) as metrics,
     ):
@@ -181,6 +211,10 @@ def distil(
         )
         count = None if metrics is None else metrics.metrics.alarmed
         run = replace(_run(recipe, loaded, prompts, seed, saved, work, state, report, count, extras), stop=stop)
+        if world.device.type == "cpu" and not started_as_many():
+            state.layout = str(layout)
+            # A layout that was settled beforehand stays.
+            run = replace(run, pace=pace if fixed_layout(recipe) is None else None)
         tracker = _tracker(extras, recipe, identity, loaded, prompt_set, seed, state, report)
         if metrics is not None:
             metrics.named(run_name(recipe, identity), "" if tracker is None else tracker.run_id)
@@ -297,7 +331,9 @@ def _run(
     if recipe.evaluate_every and extras.judge is not None:
         from sidlsg.evaluate.during import evaluation_during_training
 
-        evaluation = evaluation_during_training(recipe, teacher, call, schedule, extras.held_out, extras.judge)
+        # Sharded networks run in all processes at once, each on the same images.
+        sharing = World(device=world.device) if recipe.parallel == "fsdp" else world
+        evaluation = evaluation_during_training(recipe, teacher, call, schedule, extras.held_out, extras.judge, sharing)
     return Run(
         teacher=frozen,
         schedule=schedule,

@@ -26,6 +26,7 @@ _COUNTERS = (
     "images_seen",
     "nan_samples",
     "seconds",
+    "layout",
     "log",
     "evaluations",
 )
@@ -59,6 +60,8 @@ class TrainingState:
     nan_samples: int = 0
     seconds: float = 0.0
     """Training time so far, restarts added up."""
+    layout: str = ""
+    """How the CPUs are used, in words; empty on GPUs."""
     log: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """Scores of the EMA along the way: one row an evaluation, with `images_seen`."""
@@ -173,7 +176,7 @@ class TrainingState:
     def set_counters(self, counters: dict[str, Any]) -> None:
         """Put back what `counters` gave."""
         for name in _COUNTERS:
-            setattr(self, name, counters[name])
+            setattr(self, name, counters.get(name, getattr(self, name)))  # earlier versions had fewer
         for name in ("generator", "fake_score"):
             if counters[f"{name}_scaler"]:
                 getattr(self, f"{name}_scaler").load_state_dict(counters[f"{name}_scaler"])

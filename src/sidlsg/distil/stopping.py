@@ -15,6 +15,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.made = False
+        self.signalled = False
+        """Whether SIGTERM made it, and not this program itself."""
 
     def __call__(self) -> bool:
         """Whether it was made by now."""
@@ -28,7 +30,7 @@ class StopRequest:
             return
 
         def terminated(_: int, __: FrameType | None) -> None:
-            self.made = True
+            self.made = self.signalled = True
 
         earlier: Any = signal.signal(signal.SIGTERM, terminated)
         try:

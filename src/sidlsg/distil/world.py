@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
+import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sidlsg.errors import InputError, SidlsgError
-from sidlsg.hardware import best_device
+from sidlsg.estimate.host import host_memory
+from sidlsg.hardware import best_device, cpu_quota
 
 PATIENCE = timedelta(minutes=60)
 """How long a process waits for the others: longer than the slowest checkpoint or evaluation of one of them."""
+WEIGHTS_COPIES = 6
+"""Memory of a process that samples, as a multiple of its weights' files: float32 for float16, and activations."""
+_PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>."""
 _LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
 """Parts of what the libraries say, without an error type of its own, when another process is gone."""
+
+
+class LostError(SidlsgError):
+    """Another process of the run is gone."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ def started_as_many() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def leads() -> bool:
+def is_rank0() -> bool:
     """Whether this process writes what is written once, known before the processes joined."""
     return int(os.environ.get("RANK", "0")) == 0
 
@@ -101,20 +116,52 @@ def own_device() -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def own_processes(*networks: Path) -> int:
+    """How many processes of one thread each are to share this machine's CPUs, for work that divides among them.
+
+    Args:
+        networks: folders whose weights each process loads.
+
+    Returns:
+        As many as CPUs and memory allow; 1 on GPUs, under torchrun, and where `OMP_NUM_THREADS` is set.
+    """
+    if started_as_many() or torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+        return 1
+    each = WEIGHTS_COPIES * sum(path.stat().st_size for folder in networks for path in folder.rglob("*.safetensors"))
+    memory = host_memory(processes=1)
+    cpus = cpu_quota()
+    return cpus if memory is None else max(1, min(cpus, memory // max(1, each)))
+
+
 @contextlib.contextmanager
-def joined() -> Iterator[World]:
-    """The world that this process was started in: alone, or one of torchrun's.
+def joined(processes: int = 1) -> Iterator[World]:
+    """The world of this process: torchrun's where it was started by that, forks of this process, or itself alone.
+
+    Args:
+        processes: how many are to share a block of work on this machine's CPUs. The block then runs in this process,
+            which is rank 0, and in forks of it, which end with the block. Ignored under torchrun.
 
     Raises:
         InputError: torchrun's variables do not fit this machine.
+        SidlsgError: another process ended before its work was done.
     """
-    if not started_as_many():
+    if started_as_many():
+        device = own_device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        with _group(device) as world:
+            yield world
+    elif processes > 1:
+        with _forked(processes) as world:
+            yield world
+    else:
         yield World(device=best_device())
-        return
-    device = own_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+
+
+@contextlib.contextmanager
+def _group(device: torch.device, **rendezvous: Any) -> Iterator[World]:
+    """Join the process group, and leave it at the end."""
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE, **rendezvous)
     try:
         yield World(
             rank=dist.get_rank(),
@@ -126,9 +173,76 @@ def joined() -> Iterator[World]:
     except RuntimeError as error:
         if not any(sign in str(error) for sign in _LOST):
             raise
-        raise SidlsgError(
+        raise LostError(
             "another process of the run ended or does not answer: see what it said, or the system's log where it said "
             f"nothing; the same command again goes on from the last checkpoint ({str(error).splitlines()[0][:200]})"
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _forked(size: int) -> Iterator[World]:
+    """Run the block in this process and in `size - 1` forks of it, which share what it has in memory already."""
+    rank, writer = 0, -1
+    children: dict[int, int] = {}
+    variables = {"LOCAL_WORLD_SIZE": str(size), "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
+    earlier = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    with tempfile.TemporaryDirectory() as folder:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        parent = os.getpid()
+        for number in range(1, size):
+            reader, writer = os.pipe()
+            pid = os.fork()
+            if not pid:
+                rank = number
+                _end_with(parent)
+                # What all processes find, rank 0 says.
+                sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until this process ends
+                os.dup2(sys.stdout.fileno(), 1)
+                break
+            os.close(writer)
+            children[pid] = reader
+        place = f"file://{folder}/rendezvous"
+        try:
+            with _group(torch.device("cpu"), init_method=place, rank=rank, world_size=size) as world:
+                yield world
+            if rank:
+                os._exit(0)
+        except BaseException as error:
+            if rank:
+                _leave(writer, error)
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            # A fork writes why it ends before its connections break.
+            said = [os.read(reader, 1 << 16).decode(errors="replace") for reader in children.values()]
+            if isinstance(error, LostError) and any(said):
+                raise SidlsgError(next(filter(None, said))) from error
+            raise
+        finally:
+            for pid, reader in children.items():
+                os.close(reader)
+                os.waitpid(pid, 0)
+            for name, value in earlier.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel end this process when the one that forked it ends, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _leave(writer: int, error: BaseException) -> NoReturn:
+    """End this fork; what it alone has met is for rank 0 to say."""
+    if not isinstance(error, LostError | KeyboardInterrupt):
+        if not isinstance(error, SidlsgError):
+            traceback.print_exception(error)
+        os.write(writer, f"{error}".encode()[:4000])
+    os._exit(1)

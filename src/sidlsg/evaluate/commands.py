@@ -42,7 +42,7 @@ def evaluate(
     A teacher of the shapes domain is scored under its protocols. Under torchrun, each process draws its share of the
     pictures: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
     """
-    from sidlsg.distil.world import leads
+    from sidlsg.distil.world import is_rank0
     from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.stage import evaluate as stage
     from sidlsg.evaluate.weights import read_weights
@@ -63,7 +63,7 @@ def evaluate(
         settings=teacher_setting or None,
         keep_images=keep_images,
     )
-    if leads():
+    if is_rank0():
         page = output / "scoreboard.html"
         write_scoreboard([(student.name, output)], page, f"Scores of {student.name}")
         print_scores(card)

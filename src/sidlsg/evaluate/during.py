@@ -14,10 +14,12 @@ from torch import Tensor
 
 from sidlsg.distil.appearance import few_step_latents
 from sidlsg.distil.grids import Samples
+from sidlsg.distil.world import World
 from sidlsg.errors import InputError
 from sidlsg.evaluate.efficientnet import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.protocols import ShapesProtocols, is_shape, load_shapes_protocols
+from sidlsg.evaluate.suite import Measure
 from sidlsg.export.generate import seeded_noise
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.shapes.draw import IMAGE_SIZE
@@ -34,13 +36,53 @@ class ShapesDuringTraining:
 
     best_by = "fid_judge"
 
-    def __init__(self, samples: Samples, protocols: ShapesProtocols) -> None:
-        self._samples, self._protocols = samples, protocols
+    def __init__(self, samples: Samples, protocols: ShapesProtocols, world: World) -> None:
+        self._samples, self._protocols, self._world = samples, protocols, world
 
     def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
         """Scores by name."""
-        scores = self._protocols.score(self._samples.images(unet), intervals=False)
+        (drawn,) = self._protocols.sets
+
+        measures: Sequence[Measure] = self._protocols.measures(drawn)
+
+        def read(images: Images, chosen: slice) -> list[Tensor]:
+            return [measure(images, drawn.prompts[chosen]) for measure in measures]
+
+        found = _shared(self._samples, unet, read, [measure.width for measure in measures], self._world)
+        values = {drawn.name: {measure.name: each for measure, each in zip(measures, found, strict=True)}}
+        scores = self._protocols.scores(values, intervals=False)
         return {score.name: score.value for score in scores} | {"images": float(len(self._samples.z))}
+
+
+def _shared(
+    samples: Samples,
+    unet: Callable[..., Any],
+    read: Callable[[Images, slice], list[Tensor]],
+    widths: Sequence[int],
+    world: World,
+) -> list[Tensor]:
+    """What is read off all samples, at every process: each process samples and reads its part of them.
+
+    A part is a whole number of the blocks that are sampled at once, so that no image depends on the processes.
+
+    Args:
+        samples: N of them.
+        unet: the network.
+        read: images and which samples they are to one [n, width] a measure.
+        widths: of the measures.
+        world: the processes.
+
+    Returns:
+        [N, width] a measure.
+    """
+    count = len(samples.z)
+    size = -(-count // (samples.at_once * world.size)) * samples.at_once
+    chosen = slice(world.rank * size, min((world.rank + 1) * size, count))
+    values = [torch.zeros(count, width) for width in widths]
+    if chosen.start < count:
+        for each, own in zip(values, read(samples.images(unet, chosen), chosen), strict=True):
+            each[chosen] = own
+    return [world.total(each) for each in values]
 
 
 class TeacherLikeness:
@@ -52,26 +94,35 @@ class TeacherLikeness:
 
     best_by = "fid_teacher"
 
-    def __init__(self, samples: Samples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float) -> None:
+    def __init__(
+        self, samples: Samples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float, world: World
+    ) -> None:
         """Args:
         samples: prompts and noises.
         teacher: its UNet as a callable; its pictures are drawn here, once.
         uncond: [1, L, D] the encoded empty prompt.
         kappa4: the teacher's guidance.
+        world: the processes that share the work.
         """
-        self._samples, self._features = samples, EfficientNetFeatures()
+        self._samples, self._features, self._world = samples, EfficientNetFeatures(), world
         latents = few_step_latents(teacher, samples, uncond, kappa4, REFERENCE_STEPS)
-        self._reference = self._statistics(samples.decoded(latents))
+        self._reference = self._statistics(self._read(samples.decoded(latents)))
 
     def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
         """Scores by name."""
-        distance = frechet_distance(self._statistics(self._samples.images(unet)), self._reference)
+        (features,) = _shared(
+            self._samples, unet, lambda images, _: [self._read(images)], [PROJECTED_WIDTH], self._world
+        )
+        distance = frechet_distance(self._statistics(features), self._reference)
         return {"fid_teacher": distance, "images": float(len(self._samples.z))}
 
-    def _statistics(self, images: Images) -> FeatureStatistics:
+    def _read(self, images: Images) -> Tensor:
+        return torch.cat([self._features(part) for part in torch.split(pixels_of(images), 64)])
+
+    def _statistics(self, features: Tensor) -> FeatureStatistics:
         statistics = FeatureStatistics(PROJECTED_WIDTH)
-        for part in torch.split(pixels_of(images), 64):
-            statistics.update(self._features(part))
+        for part in torch.split(features, 64):
+            statistics.update(part)
         return statistics
 
 
@@ -82,6 +133,7 @@ def evaluation_during_training(
     schedule: NoiseSchedule,
     held_out: Sequence[str],
     judge: Path,
+    world: World,
 ) -> ShapesDuringTraining | TeacherLikeness:
     """What scores the EMA: the shapes domain's judge for its captions, else likeness to the teacher.
 
@@ -92,6 +144,7 @@ def evaluation_during_training(
         schedule: on the networks' device.
         held_out: prompts that training does not see; they repeat until there are enough.
         judge: the shapes judge's file.
+        world: the processes that share the work.
 
     Raises:
         InputError: there is no prompt.
@@ -112,5 +165,5 @@ def evaluation_during_training(
     )
     side = teacher.latent_shape[1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
     if side == IMAGE_SIZE and all(is_shape(text) for text in held_out):
-        return ShapesDuringTraining(samples, load_shapes_protocols(held_out, judge, count))
-    return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4)
+        return ShapesDuringTraining(samples, load_shapes_protocols(held_out, judge, count), world)
+    return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4, world)

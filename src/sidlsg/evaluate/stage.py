@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sidlsg.distil.world import joined
+from sidlsg.distil.world import joined, own_processes
 from sidlsg.errors import InputError
 from sidlsg.evaluate.keep import require_keepable
 from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, is_shape, load_shapes_protocols, real_images
@@ -81,7 +81,8 @@ def evaluate(
     record = Student.load(student)
     record.verify(student)
     check_folder(teacher)
-    set_threads()
+    processes = own_processes(student, teacher)
+    set_threads(1 if processes > 1 else 0)
     teacher_sha256 = folder_digest(teacher)
     if record.teacher_sha256 != teacher_sha256:
         raise InputError(
@@ -91,7 +92,7 @@ def evaluate(
     if keep_images:
         require_keepable(keep_images, output)
     wanted = COMPARED if settings is None else require_settings(settings)
-    with joined() as world, contextlib.ExitStack() as alone:
+    with joined(processes) as world, contextlib.ExitStack() as alone:
         half = published is not None and world.device.type == "cuda"
         drawer, sampler = (StockSampler(folder, world.device, half) for folder in (teacher, student))
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)

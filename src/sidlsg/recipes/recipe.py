@@ -27,6 +27,8 @@ MACHINE = {
     "grids",
     "export_dtype",
     "parallel",
+    "processes",
+    "threads",
     "activation_checkpointing",
     "compile",
     "ema_offload",
@@ -99,6 +101,10 @@ class Recipe:
     """Of a run that does not fit by the estimate: `refuse`, or `warn` and try."""
     parallel: str = "ddp"
     """`ddp` or `fsdp`, for several processes."""
+    processes: int = 0
+    """Processes that share a machine's CPUs; 0 for what a short measurement finds best. GPUs have one each."""
+    threads: int = 0
+    """Threads of each process; 0 likewise."""
     activation_checkpointing: bool = False
     compile: bool = False
     ema_offload: bool = False
@@ -121,7 +127,7 @@ class Recipe:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
         if not math.isfinite(self.alpha):
             raise InputError(f"alpha is {self.alpha}; it must be a finite number")
-        for name in ("warmup", "grids"):
+        for name in ("warmup", "grids", "processes", "threads"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not 0 <= self.lr_floor <= 1:

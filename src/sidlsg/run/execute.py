@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -115,6 +116,19 @@ def _run(
             screen.close()
             shutil.rmtree(scratch, ignore_errors=True)
     return watcher, dict(task.outputs)
+
+
+def machine_line() -> str:
+    """In words, how a run uses this machine."""
+    # Imported here: torch takes seconds.
+    from sidlsg.hardware import cpu_quota
+
+    if Path("/proc/driver/nvidia/version").exists():
+        return "machine: stages use its GPU"
+    cpus, threads = cpu_quota(), os.environ.get("OMP_NUM_THREADS")
+    if threads or cpus == 1:
+        return f"machine: {cpus} CPUs, no GPU; each stage is one process of {threads or 1} threads (OMP_NUM_THREADS)"
+    return f"machine: {cpus} CPUs, no GPU; training and evaluation share them by processes of one thread each"
 
 
 def _refuse_another(run_dir: Path, pipeline: str) -> None:

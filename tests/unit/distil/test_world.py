@@ -1,12 +1,19 @@
-"""One process alone; several are tested with torchrun in tests/distributed."""
+"""One process alone, and forks; processes of torchrun are in tests/distributed."""
 
 from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from sidlsg.distil.world import World, joined
-from sidlsg.errors import InputError
+from sidlsg.distil.world import World, joined, own_processes
+from sidlsg.errors import InputError, SidlsgError
 
 
 def test_alone_is_the_default() -> None:
@@ -26,3 +33,75 @@ def test_shares_are_equal_parts_in_order() -> None:
 def test_a_batch_that_does_not_divide_is_refused_with_the_numbers_that_do() -> None:
     with pytest.raises(InputError, match="batch 64 does not divide among 3 processes; start 1, 2, 4 processes"):
         World(rank=0, size=3).share(64)
+
+
+def test_forks_share_the_work_and_end_with_the_block(capfd: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
+    with joined(3) as world:
+        pids = world.gather(os.getpid())
+        total = world.total(torch.tensor([float(world.rank)]))
+        print(f"rank {world.rank}")  # noqa: T201
+    assert (world.rank, world.size, float(total)) == (0, 3, 3.0)
+    assert pids[0] == os.getpid()
+    assert len(set(pids)) == 3
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids[1:])
+    assert capfd.readouterr().out == "rank 0\n"
+    assert dict(os.environ) == before
+
+
+def test_what_all_processes_find_is_raised_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="batch 3 does not divide"), joined(2) as world:
+        world.share(3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_only_a_fork_meets_is_raised_here() -> None:
+    with pytest.raises(SidlsgError, match=r"^the disk is full$"), joined(2) as world:
+        if world.rank:
+            raise InputError("the disk is full")
+        world.barrier()
+
+
+def test_a_killed_fork_is_missed() -> None:
+    with pytest.raises(SidlsgError, match="another process of the run ended"), joined(2) as world:
+        if world.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        world.barrier()
+
+
+def test_forks_end_with_a_killed_parent() -> None:
+    code = (
+        "import os, time\n"
+        "from sidlsg.distil.world import joined\n"
+        "with joined(2) as world:\n"
+        "    pids = world.gather(os.getpid())\n"
+        "    if not world.rank:\n"
+        "        print(*pids, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        _, fork = map(int, process.stdout.readline().split())
+        process.kill()
+        process.wait()
+        until = time.monotonic() + 10
+        while Path(f"/proc/{fork}").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("variables", "memory", "expected"),
+    [({}, None, 4), ({}, 250, 2), ({}, 10, 1), ({"OMP_NUM_THREADS": "2"}, None, 1), ({"WORLD_SIZE": "2"}, None, 1)],
+)
+def test_as_many_processes_as_cpus_and_memory_allow(
+    variables: dict[str, str], memory: int | None, expected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "weights.safetensors").write_bytes(b"x" * 20)
+    monkeypatch.setattr("sidlsg.distil.world.cpu_quota", lambda: 4)
+    monkeypatch.setattr("sidlsg.distil.world.host_memory", lambda processes: memory)  # noqa: ARG005
+    assert own_processes(tmp_path) == expected

@@ -1,0 +1,218 @@
+"""How training shares the CPUs of this machine: processes of one thread each, unless a measurement says otherwise.
+
+Threads that share one operation wait for each other at its end. Beside other work one of them is late, and all the
+others wait: two threads on two busy CPUs can be many times slower than one. Processes meet once an update.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from sidlsg.distil.observe import Row
+from sidlsg.distil.world import started_as_many
+from sidlsg.estimate.bound import upper_bound
+from sidlsg.estimate.host import host_memory
+from sidlsg.estimate.memory import Network, Use
+from sidlsg.hardware import cpu_quota, set_threads
+from sidlsg.recipes.recipe import Recipe
+from sidlsg.teacher.architectures import TEXT_LENGTH
+
+MEASURED_S = 0.4
+"""Seconds that each layout is measured for in each round, after a first pass."""
+ROUNDS = 2
+"""How often: other work on the machine comes and goes."""
+PATIENCE_S = 15.0
+"""Seconds after which a layout that has not shown a rate is not measured: its network is too large for that."""
+BETTER = 1.2
+"""How many times as fast threads must be, in every round, to be taken instead of processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Processes of a training, and the threads of each."""
+
+    processes: int = 1
+    threads: int = 1
+
+    def __str__(self) -> str:
+        each = " each" if self.processes > 1 else ""
+        return f"{_counted(self.processes, 'process', 'es')} of {_counted(self.threads, 'thread', 's')}{each}"
+
+
+def _counted(number: int, noun: str, plural: str) -> str:
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def fixed_layout(recipe: Recipe) -> Layout | None:
+    """The layout that the recipe, the environment or the machine settles; None where the CPUs are free to be shared.
+
+    The recipe's `processes` and `threads` come first, then `OMP_NUM_THREADS`; GPUs and torchrun have processes of
+    their own.
+    """
+    if started_as_many() or torch.cuda.is_available():
+        return Layout(threads=recipe.threads or set_threads())
+    if recipe.processes or recipe.threads:
+        return Layout(processes=recipe.processes or 1, threads=recipe.threads or 1)
+    if "OMP_NUM_THREADS" in os.environ or cpu_quota() == 1:
+        return Layout(threads=set_threads())
+    return None
+
+
+def choose_layout(teacher: Path, recipe: Recipe, report: Callable[[str], None]) -> Layout:
+    """Choose how training uses the machine, by a short measurement where there is a choice.
+
+    Args:
+        teacher: folder of a checked `StableDiffusionPipeline`.
+        recipe: what is to run.
+        report: receives one line with the choice.
+    """
+    fixed = fixed_layout(recipe)
+    if fixed is not None:
+        return fixed
+    config = json.loads((teacher / "unet" / "config.json").read_text())
+    layouts = candidates(config, recipe, cpu_quota())
+    if len(layouts) == 1:
+        report(f"training uses {layouts[0]}")
+        return layouts[0]
+    rounds = [measure(config, layouts, recipe.micro_batch, recipe.batch) for _ in range(ROUNDS)]
+    chosen = best(layouts, rounds)
+    means = {each: sum(rates[each] for rates in rounds) / ROUNDS for each in layouts if all(each in r for r in rounds)}
+    found = ", ".join(f"{rate:.0f} images/s as {each}" for each, rate in means.items())
+    report(f"training uses {chosen}" + (f"; forward and backward passes measured: {found}" if found else ""))
+    return chosen
+
+
+def candidates(config: Mapping[str, Any], recipe: Recipe, cpus: int) -> list[Layout]:
+    """The layouts worth measuring, the preferred one first: as many processes as CPUs and memory allow, and one.
+
+    Args:
+        config: of the teacher's UNet.
+        recipe: what is to run; its batch must divide among the processes.
+        cpus: that may be used.
+    """
+    processes = next(n for n in range(cpus, 0, -1) if recipe.batch % n == 0 and _fits(config, recipe, n))
+    return list(dict.fromkeys([Layout(processes=processes, threads=cpus // processes), Layout(threads=cpus)]))
+
+
+def _fits(config: Mapping[str, Any], recipe: Recipe, processes: int) -> bool:
+    memory = host_memory(processes=processes)
+    if processes == 1 or memory is None:
+        return True
+    use = Use(network=Network.of(config), settings=recipe.settings, world_size=processes, gpu=False)
+    return upper_bound(config, use, min(recipe.batch // processes, recipe.micro_batch)) <= memory
+
+
+def best(layouts: Sequence[Layout], rounds: Sequence[Mapping[Layout, float]]) -> Layout:
+    """The first layout, unless another is clearly faster in every round; the last where the first has no rate."""
+    first = layouts[0]
+    if not all(first in rates for rates in rounds):
+        return layouts[-1]
+    for other in layouts[1:]:
+        if all(rates.get(other, 0.0) > BETTER * rates[first] for rates in rounds):
+            return other
+    return first
+
+
+def measure(config: Mapping[str, Any], layouts: Sequence[Layout], micro_batch: int, batch: int) -> dict[Layout, float]:
+    """Images/s of forward and backward passes of the UNet, by layout; a layout that takes too long is left out.
+
+    Each layout runs in forks that end with it, so that no pool of threads stays behind in this process.
+    """
+    rates = {}
+    for layout in layouts:
+        size = min(micro_batch, batch // layout.processes)
+        rate = _measured(partial(_passes, config, layout.threads, size), layout.processes)
+        if rate is not None:
+            rates[layout] = rate
+    return rates
+
+
+def _measured(work: Callable[[], float], processes: int) -> float | None:
+    """The sum of what `work` gives in so many processes at once."""
+    children: dict[int, int] = {}
+    for _ in range(processes):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.write(writer, f"{work()}".encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        children[reader] = pid
+    total, until = 0.0, time.monotonic() + PATIENCE_S
+    try:
+        for reader in children:
+            if not select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
+                return None
+            total += float(os.read(reader, 100) or "nan")
+    finally:
+        for reader, pid in children.items():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(reader)
+    return total if total > 0 else None
+
+
+def _passes(config: Mapping[str, Any], threads: int, size: int) -> float:
+    torch.set_num_threads(threads)
+    unet = UNet2DConditionModel.from_config(config).to(memory_format=torch.channels_last)
+    side = config["sample_size"]
+    x = torch.randn(size, config["in_channels"], side, side).to(memory_format=torch.channels_last)
+    t, cond = torch.full((size,), 500), torch.randn(size, TEXT_LENGTH, config["cross_attention_dim"])
+
+    def run() -> None:
+        torch.autograd.backward(unet(x, t, cond).sample.square().mean())
+
+    run()
+    began, count = time.monotonic(), 0
+    while not count or time.monotonic() - began < MEASURED_S:
+        run()
+        count += 1
+    return count * size / (time.monotonic() - began)
+
+
+class Pace:
+    """Notices when training has become much slower than it was: then another layout may suit the machine better."""
+
+    def __init__(self, share: float = 0.4, patience_s: float = 30.0, pause_s: float = 300.0) -> None:
+        """Args:
+        share: of the best rate so far, below which training is slow.
+        patience_s: for how long it must be slow.
+        pause_s: the least time between two such moments, which doubles each time.
+        """
+        self.share, self.patience_s, self.pause_s = share, patience_s, pause_s
+        self._quiet_until = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew: what was a good rate before does not count."""
+        self.best = self.now = 0.0
+        self._slow_since: float | None = None
+        self.fell = False
+
+    def __call__(self, row: Row) -> bool:
+        """Take a row of the log; whether the rate has fallen."""
+        self.now, at = row["images_per_second"], time.monotonic()
+        self.best = max(self.best, self.now)
+        if self.now >= self.share * self.best:
+            self._slow_since = None
+        elif self._slow_since is None:
+            self._slow_since = at
+        elif at - self._slow_since >= self.patience_s and at >= self._quiet_until:
+            self._quiet_until = at + self.pause_s
+            self.pause_s *= 2
+            self.fell = True
+        return self.fell

@@ -1,0 +1,198 @@
+"""How training shares the CPUs: what settles it, what is measured, and when it is measured again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
+
+from sidlsg.distil import layout
+from sidlsg.distil.layout import Layout, Pace, best, candidates, choose_layout, fixed_layout, measure
+from sidlsg.distil.stage import distil
+from sidlsg.recipes.recipe import Recipe, get_recipe, recipe_with_changes
+
+MANY, ONE = Layout(processes=4), Layout(threads=4)
+SHORT = {"iterations": 4, "batch": 4, "micro_batch": 4, "grids": 0, "log_every": 1, "evaluate_every": 0}
+
+
+@pytest.fixture(autouse=True)
+def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of four CPUs that nobody has settled the use of."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(layout, "cpu_quota", lambda: 4)
+    monkeypatch.setattr(layout, "set_threads", lambda: 4)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return get_recipe("tiny")
+
+
+@pytest.fixture
+def config(make_unet: Callable[..., UNet2DConditionModel]) -> dict[str, Any]:
+    return dict(make_unet().config)
+
+
+def test_a_layout_in_words() -> None:
+    assert str(Layout(processes=2)) == "2 processes of 1 thread each"
+    assert str(Layout(threads=2)) == "1 process of 2 threads"
+
+
+def test_the_recipe_settles_it_before_the_environment(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fixed_layout(recipe) is None
+    assert fixed_layout(replace(recipe, processes=3)) == Layout(processes=3, threads=1)
+    assert fixed_layout(replace(recipe, threads=3)) == Layout(processes=1, threads=3)
+    assert fixed_layout(replace(recipe, processes=2, threads=2)) == Layout(processes=2, threads=2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert fixed_layout(recipe) == Layout(threads=4)
+    assert fixed_layout(replace(recipe, processes=2)) == Layout(processes=2)
+
+
+def test_gpus_torchrun_and_a_single_cpu_leave_no_choice(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        assert fixed_layout(replace(recipe, processes=2)) == Layout(threads=4)
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        assert fixed_layout(recipe) == Layout(threads=4)
+        assert fixed_layout(replace(recipe, threads=1)) == Layout(threads=1)
+    monkeypatch.setattr(layout, "cpu_quota", lambda: 1)
+    assert fixed_layout(recipe) is not None
+
+
+def test_candidates_are_as_many_processes_as_cpus_memory_and_batch_allow(
+    recipe: Recipe, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert candidates(config, recipe, 4) == [MANY, ONE]
+    assert candidates(config, replace(recipe, batch=6), 4) == [Layout(processes=3, threads=1), ONE]
+    monkeypatch.setattr(layout, "host_memory", lambda processes: 10**9 if processes < 3 else 10)
+    assert candidates(config, recipe, 4) == [Layout(processes=2, threads=2), ONE]
+    monkeypatch.setattr(layout, "host_memory", lambda processes: 10)  # noqa: ARG005
+    assert candidates(config, recipe, 4) == [ONE]
+
+
+def test_processes_are_taken_unless_threads_are_clearly_faster_each_time() -> None:
+    assert best([MANY, ONE], [{MANY: 100, ONE: 50}] * 2) == MANY
+    assert best([MANY, ONE], [{MANY: 100, ONE: 110}] * 2) == MANY
+    assert best([MANY, ONE], [{MANY: 100, ONE: 200}, {MANY: 100, ONE: 90}]) == MANY
+    assert best([MANY, ONE], [{MANY: 100, ONE: 200}] * 2) == ONE
+    assert best([MANY, ONE], [{MANY: 100}] * 2) == MANY
+    assert best([MANY, ONE], [{}, {}]) == ONE
+
+
+def test_layouts_are_measured_in_processes_of_their_own(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "MEASURED_S", 0.05)
+    threads = torch.get_num_threads()
+    rates = measure(config, [Layout(processes=2), Layout(threads=2)], micro_batch=2, batch=4)
+    assert all(rates[each] > 0 for each in (Layout(processes=2), Layout(threads=2)))
+    assert torch.get_num_threads() == threads
+    monkeypatch.setattr(layout, "PATIENCE_S", 0.0)
+    assert measure(config, [Layout(processes=2)], micro_batch=2, batch=4) == {}
+    assert measure({**config, "sample_size": -1}, [Layout()], micro_batch=2, batch=4) == {}
+
+
+def test_the_choice_is_reported_in_one_line(recipe: Recipe, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(layout, "measure", lambda *_: {MANY: 100.0, ONE: 40.0})
+    assert choose_layout(assets / "tiny-sd", recipe, lines.append) == MANY
+    monkeypatch.setattr(layout, "measure", lambda *_: {})
+    assert choose_layout(assets / "tiny-sd", recipe, lines.append) == ONE
+    monkeypatch.setattr(layout, "candidates", lambda *_: [ONE])
+    assert choose_layout(assets / "tiny-sd", recipe, lines.append) == ONE
+    assert lines == [
+        "training uses 4 processes of 1 thread each; forward and backward passes measured: "
+        "100 images/s as 4 processes of 1 thread each, 40 images/s as 1 process of 4 threads",
+        "training uses 1 process of 4 threads",
+        "training uses 1 process of 4 threads",
+    ]
+
+
+def test_a_rate_must_stay_low_to_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(layout.time, "monotonic", lambda: now[0])
+    pace = Pace(share=0.4, patience_s=30, pause_s=300)
+
+    def at(seconds: float, rate: float) -> bool:
+        now[0] = 1000 + seconds
+        return pace({"images_per_second": rate})
+
+    assert not at(0, 50)
+    assert not at(5, 10)  # an evaluation
+    assert not at(36, 45)
+    assert not at(40, 12)
+    assert not at(60, 15)
+    assert at(70, 15)
+    assert (pace.best, pace.now) == (50, 15)
+    pace.begin()
+    assert not at(80, 15)  # the rate of a busier machine is no fall
+    assert not at(200, 14)
+    assert not at(210, 4)
+    assert not at(300, 4)  # soon after the last time
+    assert at(371, 4)
+
+
+@pytest.fixture
+def train(assets: Path, tiny_student: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """Train for a few iterations; gives the lines that were reported."""
+
+    def run(name: str, checkpoints: str = "", **changes: Any) -> list[str]:
+        lines: list[str] = []
+        values = recipe_with_changes("tiny", json.dumps(SHORT | {"on_alarm": "off"} | changes))
+        prompts = tiny_student.parent / "prompts"
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        kept = tmp_path / (checkpoints or f"{name}-state")
+        distil(prompts, assets / "tiny-sd", tmp_path / name, values, 0, kept, lines.append)
+        torch.set_num_threads(1)
+        return lines
+
+    return run
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def test_forks_make_the_student_of_one_process_and_another_layout_goes_on_with_a_word(
+    train: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    train("one", processes=1)
+    train("two", processes=2)
+    ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(ours[key], theirs[key], atol=2e-3) for key in ours)
+    lines = train("three", "one-state", processes=2)
+    assert any("continues from" in line for line in lines)
+    said = "the run used 1 process of 1 thread before and uses 2 processes of 1 thread each now"
+    assert sum(said in line for line in lines) == 1
+
+
+def test_a_run_that_became_slow_is_measured_again_and_continues_to_the_same_bits(
+    train: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train("whole", processes=1)
+    monkeypatch.setattr(layout, "measure", lambda *_: {Layout(processes=1): 10.0})
+    monkeypatch.setattr(layout, "candidates", lambda *_: [Layout(processes=1), Layout(threads=2)])
+    real = Pace.__call__
+
+    def slow_once(self: Pace, row: dict[str, float]) -> bool:
+        real(self, row)
+        if row["iteration"] == 2 and self.pause_s != 1:
+            self.fell, self.pause_s = True, 1
+        return self.fell
+
+    monkeypatch.setattr(Pace, "__call__", slow_once)
+    lines = train("slowed")
+    assert sum(line.startswith("training slowed from ") for line in lines) == 1
+    assert sum("continues from" in line and "iteration 2 of 4" in line for line in lines) == 1
+    assert sum(line.startswith("training uses 1 process of 1 thread") for line in lines) == 2
+    ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "slowed")
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
