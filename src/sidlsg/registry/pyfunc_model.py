@@ -13,8 +13,13 @@ max_images, max_steps, max_prompt_characters: what one request may ask for.
 import base64
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+# Read when torch is loaded: threads that wait for each other must not keep their CPUs from other work for long.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 import mlflow
 import numpy as np
@@ -26,6 +31,7 @@ from torch import Tensor
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {"optimize": True}, "jpeg": {"quality": 95}, "webp": {"quality": 95}}
 CHECKERS = ("required", "none")
+SMALL = 100_000_000  # bytes of weights, below which several threads do not pay
 TEXT_ROWS = 16  # prompts that the text encoder always sees at once: a prompt's state depends on no other prompt
 
 
@@ -46,6 +52,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             raise _refusal(f"safety_checker {checker!r} configured; allowed: {' or '.join(CHECKERS)}")
         left_out = {"safety_checker": None, "requires_safety_checker": False} if checker == "none" else {}
         folder = Path(context.artifacts["student"])
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(_threads(folder))
         self.t_init = json.loads((folder / "student.json").read_text())["t_init"]
         pipeline = StableDiffusionPipeline.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, **left_out
@@ -164,6 +172,18 @@ def _encoded(picture: Any, kind: str) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format=kind, **FORMATS[kind])
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _threads(folder: Path) -> int:
+    """How many threads draw a picture: those of the CPUs that the container may use, or one for a small network."""
+    if sum(file.stat().st_size for file in (folder / "unet").glob("*.safetensors")) < SMALL:
+        return 1
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control group, or one without a limit
+        return cpus
 
 
 def _whole(config: dict[str, Any], name: str) -> int:

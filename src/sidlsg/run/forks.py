@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import random
+import select
 import selectors
 import signal
 import socket
@@ -57,6 +58,10 @@ class Child:
         self.pid = int(self._answers.readline() or 0)
         """0 where the server ended before it could start the job."""
         self._code: int | None = None
+
+    def has_ended(self) -> bool:
+        """Whether `wait` would return at once."""
+        return self._code is not None or bool(select.select([self._answers], [], [], 0)[0])
 
     def wait(self) -> int:
         """The exit code: negative for a signal, as `subprocess` has it; 1 where the server was killed first."""
