@@ -1,4 +1,7 @@
-"""The machine: how many threads to use, which device, and its name for records."""
+"""The machine: how many threads to use, which device, and its name for records.
+
+torch is imported by the functions that need it: it takes seconds, and every step of a pipeline calls `require_gpus`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from sidlsg.errors import InputError
 from sidlsg.package import GPUS_VARIABLE
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -32,6 +37,8 @@ def set_threads(threads: int = 0) -> int:
     Args:
         threads: how many; 0 for the CPUs' number.
     """
+    import torch
+
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads or cpu_quota())
     return torch.get_num_threads()
@@ -39,6 +46,8 @@ def set_threads(threads: int = 0) -> int:
 
 def best_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -56,6 +65,8 @@ def require_gpus() -> int:
         return 0
     if not (asked.isascii() and asked.isdecimal() and len(asked) < 5):
         raise InputError(f"{GPUS_VARIABLE} is {asked!r}; give the number of GPUs that the step asked for, or unset it")
+    import torch
+
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if seen < int(asked):
         build = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "is for CPUs"
@@ -68,6 +79,8 @@ def require_gpus() -> int:
 
 def device_name(device: torch.device) -> str:
     """The device in words, for records and reports."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
@@ -76,6 +89,8 @@ def device_name(device: torch.device) -> str:
 @contextmanager
 def plain_float32(device: torch.device) -> Iterator[None]:
     """Float32 as it is on a CPU: neither autocast nor TF32, which torch allows in a GPU's convolutions by default."""
+    import torch
+
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False

@@ -7,17 +7,14 @@ folder with a `StableDiffusionPipeline`'s small files.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError, safe_open
-from transformers.utils import logging as transformers_logging
 
 from sidlsg.errors import InputError
 from sidlsg.licence import licence_files
@@ -140,7 +137,7 @@ def convert_single_file(file: Path, layout: Path, output: Path) -> Conversion:
             shutil.copyfile(source, folder / source.name)
         _write_index(layout, folder)
         for name in WITH_WEIGHTS:
-            network = _network(name, file, layout, torch.float16 if kinds == {"F16"} else torch.float32)
+            network = _network(name, file, layout, half=kinds == {"F16"})
             if name == "unet":
                 _require_all_used(network, shapes, file, layout)
             network.save_pretrained(folder / name, safe_serialization=True)
@@ -186,15 +183,22 @@ def _write_index(layout: Path, folder: Path) -> None:
 def _shapes(file: Path) -> dict[str, tuple[list[int], str]]:
     """Shape and kind (`F16`, `F32`, `I64`, …) of each tensor of the file."""
     try:
-        with safe_open(file, framework="pt") as tensors:
+        # By NumPy, which is imported sooner than torch: no tensor is read.
+        with safe_open(file, framework="np") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
             return {name: (part.get_shape(), part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} is not a readable safetensors file ({error}); get it again") from error
 
 
-def _network(name: str, file: Path, layout: Path, dtype: torch.dtype) -> Any:
+def _network(name: str, file: Path, layout: Path, half: bool) -> Any:
     """One network by diffusers' own conversion. The others are None, so that an error is about this one."""
+    # Imported here: diffusers takes seconds, and a file that was converted before needs no conversion.
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -203,7 +207,12 @@ def _network(name: str, file: Path, layout: Path, dtype: torch.dtype) -> Any:
     del others[name]
     try:
         pipeline = StableDiffusionPipeline.from_single_file(
-            str(file), config=str(layout), local_files_only=True, dtype=dtype, extract_ema=True, **others
+            str(file),
+            config=str(layout),
+            local_files_only=True,
+            dtype=torch.float16 if half else torch.float32,
+            extract_ema=True,
+            **others,
         )
     except NotImplementedError as error:  # what was not in the file has no data
         raise _lacks(name, file, layout) from error
@@ -227,7 +236,7 @@ def _lacks(name: str, file: Path, layout: Path) -> InputError:
 
 def _require_all_used(unet: Any, shapes: dict[str, tuple[list[int], str]], file: Path, layout: Path) -> None:
     # A layout with fewer blocks than the file has would load, and draw something else.
-    given = sum(torch.Size(shape).numel() for name, (shape, _) in shapes.items() if name.startswith(UNET_PREFIX))
+    given = sum(math.prod(shape) for name, (shape, _) in shapes.items() if name.startswith(UNET_PREFIX))
     used = sum(tensor.numel() for tensor in unet.state_dict().values())
     if given != used:
         raise InputError(

@@ -1,4 +1,8 @@
-"""The scores as torchmetrics metrics, so that ranks sync and shards merge by that library's code."""
+"""The scores as torchmetrics metrics, so that ranks sync and shards merge by that library's code.
+
+Where one process has all images, `FeatureStatistics` and `AttributeCounts` give the same numbers: torchmetrics brings
+Matplotlib and scipy.signal, and takes a second.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.attributes import AttributeCounts
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.uncertainty import interval, share_interval
 from sidlsg.shapes.captions import ATTRIBUTES
 
 
@@ -109,7 +113,6 @@ class AttributeAccuracy(Metric):
     correct: Tensor
     all_correct: Tensor
     squares: Tensor
-    """Sum over images of the squared number of attributes that were right."""
 
     def __init__(self, **options: Any) -> None:
         """Args:
@@ -122,47 +125,23 @@ class AttributeAccuracy(Metric):
         self.add_state("squares", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, right: Tensor) -> None:
-        """Add images: [N, 4] bool, whether each attribute was read as the caption has it.
-
-        Raises:
-            InputError: the shape is another.
-        """
-        if right.dim() != 2 or right.shape[1] != len(ATTRIBUTES):
-            raise InputError(f"answers of shape {list(right.shape)} given; there are {len(ATTRIBUTES)} an image")
-        self.count += len(right)
-        self.correct += right.sum(0)
-        self.all_correct += right.all(1).sum()
-        self.squares += right.sum(1).square().sum()
+        """Add images, see `AttributeCounts.update`."""
+        part = AttributeCounts().update(right)
+        self.count += part.count
+        self.correct += part.correct.to(self.correct)
+        self.all_correct += part.all_correct
+        self.squares += part.squares
 
     def compute(self) -> dict[str, float]:
-        """`attributes`: the mean of the four; `all_attributes`: the share with all four right; and each by name.
-
-        Raises:
-            InputError: no image was added.
-        """
-        count = int(self.count)
-        if count == 0:
-            raise InputError("no image at all was judged, so there is no accuracy; add images first")
-        each = {name: int(n) / count for name, n in zip(ATTRIBUTES, self.correct, strict=True)}
-        mean = sum(each.values()) / len(each)
-        return {"attributes": mean, "all_attributes": int(self.all_correct) / count} | each
+        """See `AttributeCounts.shares`."""
+        return self._seen().shares()
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals of `attributes` and `all_attributes`, over other images of the same captions.
+        """See `AttributeCounts.intervals`."""
+        return self._seen().intervals()
 
-        That of `attributes` is the standard error's, as an image's four answers are not independent trials; where all
-        are right it has no width, and that of `all_attributes`, Wilson's, says how sure it is.
-
-        Raises:
-            InputError: fewer than two images were added.
-        """
-        count = int(self.count)
-        if count < 2:
-            raise InputError(f"an interval needs two images; {count} were judged")
-        mean = int(self.correct.sum()) / count
-        variance = max(0.0, int(self.squares) - count * mean**2) / (count - 1)
-        low, high = interval(mean, (variance / count) ** 0.5)
-        return {
-            "attributes": (max(0.0, low / len(ATTRIBUTES)), min(1.0, high / len(ATTRIBUTES))),
-            "all_attributes": share_interval(int(self.all_correct), count),
-        }
+    def _seen(self) -> AttributeCounts:
+        seen = AttributeCounts()
+        seen.count, seen.correct = int(self.count), self.correct.cpu()
+        seen.all_correct, seen.squares = int(self.all_correct), int(self.squares)
+        return seen

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.attributes import AttributeCounts
 from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
+from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.judge import Judge, load_judge
-from sidlsg.evaluate.metrics import AttributeAccuracy, FrechetDistance
 from sidlsg.evaluate.precision_recall import NEIGHBOURS, precision_recall
 from sidlsg.evaluate.shapes_measures import Judged, Reading, Seen
 from sidlsg.evaluate.suite import DrawnSet, TextFit, Values
@@ -33,8 +34,6 @@ REFERENCE_SEED = 1_000_001
 FLOOR_SEED = 1_000_002
 """A second set of real images: its distance to the first is the floor."""
 SET = "shapes"
-ALONE = {"sync_on_compute": False}
-"""All processes' values are there already, and one of them alone scores: the others would be waited for in vain."""
 
 FID_JUDGE = "fid/shapes-judge64-2016"
 FID_EFFICIENTNET = "fid/shapes-efficientnet-lite0-64-2016"
@@ -98,10 +97,10 @@ class ShapesProtocols:
         )
         rows = []
         for name, features, reference, fid, _ in sets:
-            distance = FrechetDistance(reference.statistics, **ALONE)
-            distance.update(features)
+            # Of all processes' values, which are there already: one of them alone scores.
+            statistics = FeatureStatistics(reference.statistics.dim).update(features)
             around = frechet_interval(features, reference.statistics.gaussian()) if intervals else None
-            rows.append(self._score(f"fid_{name}", distance.compute(), fid, around))
+            rows.append(self._score(f"fid_{name}", frechet_distance(statistics, reference.statistics), fid, around))
         for name, features, reference, _, kid in sets:
             if kid in self.digests:
                 scale = reference.scale
@@ -113,9 +112,8 @@ class ShapesProtocols:
             for name, share in (("precision_judge", manifolds.precision), ("recall_judge", manifolds.recall)):
                 around = share_interval(round(share * count), count) if intervals else None
                 rows.append(self._score(name, share, PRECISION_RECALL_JUDGE, around, higher_is_better=True))
-        accuracy = AttributeAccuracy(**ALONE)
-        accuracy.update(reading.right)
-        shares, sure = accuracy.compute(), accuracy.intervals() if intervals else {}
+        counts = AttributeCounts().update(reading.right)
+        shares, sure = counts.shares(), counts.intervals() if intervals else {}
         for name, protocol in (("attributes", ATTRIBUTES_MEAN), ("all_attributes", ATTRIBUTES_ALL)):
             rows.append(self._score(name, shares[name], protocol, sure.get(name), higher_is_better=True))
         return tuple(rows)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sidlsg.errors import InputError, nearest
-from sidlsg.evaluate.inception import Resize
-from sidlsg.evaluate.kid import SUBSET_SIZE
 from sidlsg.evaluate.weights import (
     CAPTIONS,
     CLIP,
@@ -18,6 +16,9 @@ from sidlsg.evaluate.weights import (
     REFERENCE_CLEAN,
     REFERENCE_INSIDE,
 )
+
+if TYPE_CHECKING:  # torch takes seconds, and the table is read before anything runs
+    from sidlsg.evaluate.inception import Resize
 
 Formula = Literal["frechet", "kernel", "manifolds", "cosine", "preference"]
 
@@ -116,7 +117,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="kid/inception-poly3",
             about="kernel distance, cubic: mean of 100 subsets of 1,000",
-            least=SUBSET_SIZE,
+            least=1000,  # one subset: `sidlsg.evaluate.kid.SUBSET_SIZE`
             scores=("kid",),
             formula="kernel",
             prompts=CAPTIONS,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sidlsg.evaluate.setting import Setting
 from sidlsg.export.generate import seeded_noise
 from sidlsg.hardware import best_device, plain_float32
 from sidlsg.teacher.folder import folder_digest
@@ -20,15 +20,6 @@ PIXELS = 64 * 32 * 32
 """Of the pictures that are drawn at once, where they are small."""
 LARGE_BATCH = 16
 """Of pictures that are larger."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """How a pipeline is sampled."""
-
-    steps: int
-    guidance_scale: float
-    """Classifier-free guidance where it is above 1."""
 
 
 class StockSampler:

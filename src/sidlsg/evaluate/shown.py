@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import TextFit
 from sidlsg.randomness import counted
 from sidlsg.records import Extreme, FileRef, file_ref

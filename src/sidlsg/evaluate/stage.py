@@ -14,7 +14,8 @@ from sidlsg.errors import InputError
 from sidlsg.evaluate.keep import require_keepable
 from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.published_suite import PublishedSuite
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.shown import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.subjects import Work, score_subject
 from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit

@@ -10,7 +10,8 @@ from torch import Tensor
 from sidlsg.distil.world import World
 from sidlsg.evaluate.keep import Keeper
 from sidlsg.evaluate.one_pass import Pass, measured
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import Suite, TextFit
 from sidlsg.records import Score, StyleMean, SubjectScores
 from sidlsg.store import Store

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sidlsg.errors import InputError, nearest
-from sidlsg.evaluate.protocols import ShapesProtocols
-from sidlsg.evaluate.sample import Setting
+from sidlsg.evaluate.setting import Setting
 from sidlsg.records import Record, SubjectScores
+
+if TYPE_CHECKING:  # torch takes seconds, and the names of settings are checked before anything runs
+    from sidlsg.evaluate.protocols import ShapesProtocols
 
 CFG = 3.0
 """The guidance scale of the settings "with CFG"."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import ssl
 import urllib.request
 from http.client import HTTPException
-from pathlib import Path
 from urllib.error import HTTPError
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sidlsg.errors import InputError
+from sidlsg.registry.address import ALLOWED, SERVERS, shown, sqlite_file, without_user
 
-ALLOWED = "give sqlite:///<file> or the http(s):// address of an MLflow server"
 PROBE_SECONDS = 10
 """How long a server may take to answer at all."""
 
@@ -34,7 +31,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
         InputError: the address is of another kind, or nothing answers there.
     """
     _be_quiet()
-    if tracking_uri.startswith(("http://", "https://")):
+    if tracking_uri.startswith(SERVERS):
         _probe(tracking_uri)
     else:
         file = sqlite_file(tracking_uri)
@@ -51,34 +48,6 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"MLflow cannot open {shown(tracking_uri)} ({first_line}); {ALLOWED}") from error
     return client
-
-
-def check_address(tracking_uri: str) -> None:
-    """Check what can be said of an address without opening it.
-
-    Raises:
-        InputError: it is of another kind than `connect` takes.
-    """
-    if not tracking_uri.startswith(("http://", "https://")):
-        sqlite_file(tracking_uri)
-
-
-def sqlite_file(tracking_uri: str) -> Path:
-    """The database file of a `sqlite:///` address.
-
-    Raises:
-        InputError: the address is of another kind.
-    """
-    try:
-        url = make_url(tracking_uri)
-    except SQLAlchemyError as error:
-        raise InputError(f"tracking URI {shown(tracking_uri)!r} is not an address; {ALLOWED}") from error
-    if url.get_backend_name() != "sqlite":
-        # A bare database would leave MLflow to put artifacts in the current directory.
-        raise InputError(f"tracking URI {shown(tracking_uri)!r} is not of an allowed kind; {ALLOWED}")
-    if not url.database or url.database == ":memory:":
-        raise InputError(f"tracking URI {tracking_uri!r} names no file; {ALLOWED}")
-    return Path(url.database).resolve()
 
 
 def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
@@ -110,7 +79,7 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
 def _probe(address: str) -> None:
     # MLflow's own client would retry an address where nothing listens for two minutes.
     try:
-        with urllib.request.urlopen(f"{_without_user(address).rstrip('/')}/health", timeout=PROBE_SECONDS):
+        with urllib.request.urlopen(f"{without_user(address).rstrip('/')}/health", timeout=PROBE_SECONDS):
             pass
     except HTTPError:
         pass  # an answer; what it means is MLflow's to say
@@ -119,15 +88,6 @@ def _probe(address: str) -> None:
         # MLflow has certificate settings of its own, so a refused certificate is not the last word.
         if not isinstance(reason, ssl.SSLError):
             raise InputError(f"no answer from the MLflow server at {shown(address)} ({reason}); {ALLOWED}") from error
-
-
-def _without_user(address: str, instead: str = "") -> str:
-    return re.sub(r"//[^/]*@", f"//{instead}", address)
-
-
-def shown(address: str) -> str:
-    """An address without what may be a password, for messages."""
-    return _without_user(address, "…@")
 
 
 def _be_quiet() -> None:

@@ -15,7 +15,7 @@ from requests.exceptions import RetryError  # type: ignore[import-untyped]
 from urllib3.exceptions import MaxRetryError
 
 from sidlsg.errors import InputError, SidlsgError, StorageError
-from sidlsg.registry.connect import shown
+from sidlsg.registry.address import shown
 
 P = ParamSpec("P")
 T = TypeVar("T")

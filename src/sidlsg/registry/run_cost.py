@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from sidlsg.records import ModelVersion
-from sidlsg.registry.connect import connect
-from sidlsg.registry.explain import explained
-from sidlsg.registry.versions import require_same_student
 
 COST_TAG = "run_cost"
 """The tag with the sum over all stages of the run that reported on the version last."""
 
 
-@explained
 def record_cost(version: ModelVersion, tracking_uri: str, amount: float) -> None:
     """Say on a version what its run cost.
 
@@ -23,6 +19,15 @@ def record_cost(version: ModelVersion, tracking_uri: str, amount: float) -> None
     Raises:
         InputError: there is no such version, or MLflow cannot be reached.
     """
-    client = connect(tracking_uri)
-    registered = require_same_student(client, version.name, version.version, version.student_sha256)
-    client.set_model_version_tag(registered.name, str(registered.version), COST_TAG, f"{amount:.4f}")
+    # Imported here: MLflow takes seconds, and a run without prices has no cost to record.
+    from sidlsg.registry.connect import connect
+    from sidlsg.registry.explain import explained
+    from sidlsg.registry.versions import require_same_student
+
+    @explained
+    def record(tracking_uri: str) -> None:
+        client = connect(tracking_uri)
+        registered = require_same_student(client, version.name, version.version, version.student_sha256)
+        client.set_model_version_tag(registered.name, str(registered.version), COST_TAG, f"{amount:.4f}")
+
+    record(tracking_uri)

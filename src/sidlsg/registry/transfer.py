@@ -15,8 +15,9 @@ from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import ContentError, InputError
 from sidlsg.records import ModelVersion, Promotion, Verdict
+from sidlsg.registry.address import check_address, shown
 from sidlsg.registry.claims import holder
-from sidlsg.registry.connect import check_address, connect, shown
+from sidlsg.registry.connect import connect
 from sidlsg.registry.evidence import Evidence, fetch_evidence
 from sidlsg.registry.explain import explained
 from sidlsg.registry.fetch import fetch_student

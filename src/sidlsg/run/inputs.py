@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.judge_file import check_judge
+from sidlsg.evaluate.keep import require_keepable
+from sidlsg.evaluate.published import get_protocol
+from sidlsg.evaluate.teacher_scores import require_settings
+from sidlsg.evaluate.weights import read_weights, weight_path
 from sidlsg.options import split_list
 from sidlsg.package import code_digest
 from sidlsg.places import BUNDLED, place_digest, refuse_folder, resolve
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.sources_digest import sources_digest
 from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.run.parameters import curation_rules
@@ -36,14 +42,9 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
     check_name(request.model_name)
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
-    # Imported here: MLflow and torch take seconds.
     if request.tracking_uri:
-        from sidlsg.registry.connect import check_address
-
         check_address(request.tracking_uri)
-    from sidlsg.evaluate.judge import load_judge
-
-    load_judge(resolve(request.judge))
+    check_judge(resolve(request.judge))
     return {
         "recipe": request.recipe,
         **_places(request, ("held_out", "teacher", "judge")),
@@ -118,12 +119,6 @@ def _places(request: Request, names: Sequence[str]) -> dict[str, str]:
 
 
 def _evaluation(request: Request) -> dict[str, str]:
-    # Imported here: torch takes seconds.
-    from sidlsg.evaluate.keep import require_keepable
-    from sidlsg.evaluate.published import get_protocol
-    from sidlsg.evaluate.teacher_scores import require_settings
-    from sidlsg.evaluate.weights import read_weights, weight_path
-
     require_settings(request.teacher_settings)
     # What lies on S3 is the stage's to reach.
     if request.keep_images and "://" not in request.keep_images:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from sidlsg.evaluate.attributes import AttributeCounts
 from sidlsg.evaluate.judge import load_judge
-from sidlsg.evaluate.metrics import AttributeAccuracy
 from sidlsg.evaluate.protocols import real_images
 from sidlsg.evaluate.shapes_measures import Judged, Reading
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
@@ -75,9 +75,9 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
 def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
     """Markdown for judge/README.md, with the judge's own accuracy on freshly drawn images."""
     captions = tuple(caption for caption in all_captions() for _ in range(3))
-    accuracy, judged = AttributeAccuracy(), Judged(load_judge(weights), sha256_file(weights))
-    accuracy.update(Reading(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions])).right)
-    found = accuracy.compute()
+    judged = Judged(load_judge(weights), sha256_file(weights))
+    read = Reading(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))
+    found = AttributeCounts().update(read.right).shares()
     values = asdict(recipe.judge)
     lines = [
         "---",

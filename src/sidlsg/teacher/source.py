@@ -5,15 +5,16 @@ from __future__ import annotations
 import fcntl
 import shutil
 from pathlib import Path
-
-from diffusers import UNet2DConditionModel
+from typing import TYPE_CHECKING
 
 from sidlsg.cache import cache_folder
 from sidlsg.convert.single_file import Conversion, conversion_of, convert_single_file
 from sidlsg.errors import InputError
 from sidlsg.places import resolve
 from sidlsg.teacher.folder import check_folder, folder_digest
-from sidlsg.teacher.load import load_pipeline
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 
 def teacher_folder(place: str, sha256: str = "", layout: str = "") -> Path:
@@ -57,6 +58,9 @@ def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
     Raises:
         InputError: there is no such folder, its content is another, or it cannot be loaded.
     """
+    # Imported here: diffusers takes seconds, and a folder is found without it.
+    from sidlsg.teacher.load import load_pipeline
+
     folder = resolve(place, sha256)
     check_folder(folder)
     return load_pipeline(folder).unet
