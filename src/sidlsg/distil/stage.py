@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diffusers import UNet2DConditionModel
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from sidlsg.distil import NUMERICS
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
@@ -33,7 +34,7 @@ from sidlsg.export.folder import write_folder
 from sidlsg.export.lineage import copy_records
 from sidlsg.hardware import device_name, set_threads
 from sidlsg.licence import copy_licence
-from sidlsg.package import TRAINING_CODE, code_digest, git_commit, running_image
+from sidlsg.package import code_digest, git_commit, running_image
 from sidlsg.places import resolve
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
@@ -82,7 +83,7 @@ def run_identity(
         "teacher": teacher_sha256,
         "prompts": prompts_sha256,
         "seed": str(seed),
-        "code": code_digest(TRAINING_CODE),
+        "code": NUMERICS,
     }
     return RunIdentity(parts | ({"generator_from": generator_sha256} if generator_sha256 else {}))
 
