@@ -48,7 +48,7 @@ def evaluate(
         keep_images: Folder or s3:// prefix that receives the pictures. Empty to keep none.
         work: Folder or s3:// prefix for what was measured so far. One that outlives the step lets a retry go on where
             it stopped.
-        package_sha256: Digest of the code that runs, a part of the cache key.
+        package_sha256: Digest of the versions that decide results, a part of the cache key.
         scorecard: All scores, with their protocols, and the image grids.
         metrics: The student's scores, each under its protocol.
         html: The scores, beside published ones where there are any, on one page.

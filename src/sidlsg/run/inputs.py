@@ -9,7 +9,7 @@ from typing import Any
 
 from sidlsg.errors import InputError
 from sidlsg.options import split_list
-from sidlsg.package import code_digest
+from sidlsg.package import results_version
 from sidlsg.places import BUNDLED, place_digest, refuse_folder, resolve
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.sources_digest import sources_digest
@@ -52,7 +52,7 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
         "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",
         "checkpoints": str(run_dir / "checkpoints"),
         **_evaluation(request),
-        "package_sha256": code_digest(),
+        "package_sha256": results_version(),
     }
 
 
