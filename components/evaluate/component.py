@@ -73,16 +73,18 @@ def evaluate(
     from sidlsg.registry.fetch import fetch_student
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.lines import say
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()
     require_gpus()
     registered = ModelVersion.from_json(version)
     name = f"evaluate-{registered.name}-{registered.version}-{registered.student_sha256[:8]}"
+    folder, found_sha256 = checked_teacher(teacher, teacher_sha256, teacher_layout)
     with tempfile.TemporaryDirectory() as scratch:
         record = run_stage(
             student=fetch_student(registered, tracking_uri, Path(scratch) / "student"),
-            teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),
+            teacher=folder,
+            teacher_sha256=found_sha256,
             output=Path(scorecard.path),
             held_out=read_held_out(resolve(held_out, held_out_sha256)),
             judge=resolve(judge, judge_sha256),
