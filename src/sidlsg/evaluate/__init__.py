@@ -23,4 +23,5 @@ NUMERICS = {
 
 A half-done evaluation uses a block of images again where "sampling" and all its measures have the versions of before.
 Scores of another formula or measure do not compare, so such a change needs a new protocol name as well.
+`tests/unit/evaluate/test_numerics.py` fails where numbers change and the version does not.
 """
