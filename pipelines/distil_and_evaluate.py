@@ -100,7 +100,7 @@ def distil_and_evaluate(
         embeddings_dtype: Type of those states, float32 or float16. The latter takes half the room, and serves only
             recipes whose text_states is float16.
         gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
-        package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
+        package_sha256: Digest of the versions that decide results. Empty where the image's digest stands for them.
         hourly_price: Price an hour of a stage that prices does not name, for the costs in the report and on the
             version. 0 for none.
         prices: JSON object of prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}, each of all that the

@@ -67,7 +67,7 @@ def evaluate_only(
         keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
         checkpoints: Folder for what an evaluation has done so far. One on a mounted volume lets a retried step go on.
         gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
-        package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
+        package_sha256: Digest of the versions that decide results. Empty where the image's digest stands for them.
 
     Returns:
         scorecard: All scores and the image grids.

@@ -105,7 +105,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             teacher_settings: How the teacher is sampled beside each student, with semicolons between. Empty for the
                 default.
             keep_images: Folder or s3:// prefix that receives the evaluations' pictures. Empty to keep none.
-            package_sha256: Digest of the code that runs. Empty where the image's own digest says which code it holds.
+            package_sha256: Digest of the versions that decide results. Empty where the image's digest stands for them.
 
         Returns:
             prompt_set: The curated prompts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -15,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -104,6 +106,20 @@ def sidlsg(
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The path of every file that is hashed in this process from now on, each time that it is."""
+    paths: list[str] = []
+    digest = hashlib.file_digest
+
+    def file_digest(file: BinaryIO, name: str) -> Any:
+        paths.append(file.name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    return paths
 
 
 @pytest.fixture(scope="session")

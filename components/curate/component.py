@@ -34,7 +34,7 @@ def curate(
         workers: How many tasks at once in this step.
         memory_gb: Most gigabytes that they may take together.
         work: Folder or s3:// prefix for unfinished work. Empty for one beside the output.
-        package_sha256: Digest of the code that runs, a part of the cache key.
+        package_sha256: Digest of the versions that decide results, a part of the cache key.
         prompt_set: The prompts, with their PromptSet record.
 
     Returns:

@@ -46,7 +46,7 @@ def distil(
         judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
         tracking_uri: MLflow, told of the training while it goes on. Empty for nowhere.
         experiment: Experiment of the MLflow run.
-        package_sha256: Digest of the code that runs, a part of the cache key.
+        package_sha256: Digest of the versions that decide results, a part of the cache key.
         student: The student, a diffusers folder with its Student record.
 
     Returns:

@@ -54,7 +54,7 @@ def distil_nodes(
         judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
         tracking_uri: MLflow, told of the training while it goes on. Empty for nowhere.
         experiment: Experiment of the MLflow run.
-        package_sha256: Digest of the code that runs, a part of the cache key.
+        package_sha256: Digest of the versions that decide results, a part of the cache key.
         nodes: How many machines train together.
         gpus_per_node: GPUs of each, a process on every one; 0 for one process without.
         image: Image of the nodes, by digest. Empty for the one that this step runs in.

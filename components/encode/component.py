@@ -28,7 +28,7 @@ def encode(
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         dtype: Type of the states, float16 or float32.
         budget_gb: Most gigabytes that the states may take. 0 to encode during training.
-        package_sha256: Digest of the code that runs, a part of the cache key.
+        package_sha256: Digest of the versions that decide results, a part of the cache key.
         embeddings: The text states with their EmbeddingSet record, or the record alone.
 
     Returns:

@@ -48,7 +48,7 @@ def evaluate(
         keep_images: Folder or s3:// prefix that receives the pictures. Empty to keep none.
         work: Folder or s3:// prefix for what was measured so far. One that outlives the step lets a retry go on where
             it stopped.
-        package_sha256: Digest of the code that runs, a part of the cache key.
+        package_sha256: Digest of the versions that decide results, a part of the cache key.
         scorecard: All scores, with their protocols, and the image grids.
         metrics: The student's scores, each under its protocol.
         html: The scores, beside published ones where there are any, on one page.
@@ -73,16 +73,18 @@ def evaluate(
     from sidlsg.registry.fetch import fetch_student
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.lines import say
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()
     require_gpus()
     registered = ModelVersion.from_json(version)
     name = f"evaluate-{registered.name}-{registered.version}-{registered.student_sha256[:8]}"
+    folder, found_sha256 = checked_teacher(teacher, teacher_sha256, teacher_layout)
     with tempfile.TemporaryDirectory() as scratch:
         record = run_stage(
             student=fetch_student(registered, tracking_uri, Path(scratch) / "student"),
-            teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),
+            teacher=folder,
+            teacher_sha256=found_sha256,
             output=Path(scorecard.path),
             held_out=read_held_out(resolve(held_out, held_out_sha256)),
             judge=resolve(judge, judge_sha256),

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -285,7 +286,7 @@ def distil(
     from sidlsg.distil.stage import distil as stage
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
     evaluated = values.evaluate_every > 0
     extras = Extras(
@@ -297,7 +298,8 @@ def distil(
         tracking_uri=tracking_uri,
         experiment=experiment,
     )
-    folder = teacher_folder(teacher, layout=teacher_layout)
+    folder, sha256 = checked_teacher(teacher, layout=teacher_layout)
+    extras = replace(extras, teacher_sha256=sha256)
     student = stage(prompts, folder, output, values, seed, checkpoints, say, extras)
     if not _process():
         say(f"student of {student.images_seen:,} images in {output}")

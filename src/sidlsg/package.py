@@ -1,9 +1,9 @@
-"""What this package's own code is: its digests, so that results of other code are never taken for results of this,
-and the commit and the image that it came in."""
+"""What this package's own code is: the version of its results, its digest, and the commit and image that it came in."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 from functools import cache
@@ -11,10 +11,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-PROMPTS_READ = ("prompts/read.py", "prompts/shards.py", "prompts/blocks.py")
-"""What training needs of prompts: how a set was curated, its digest says."""
-TRAINING_CODE = ("distil", "teacher", *PROMPTS_READ, "encode", "recipes/recipe.py", "randomness.py")
-"""The parts that decide what a training run computes."""
+from sidlsg import __version__, distil, encode, evaluate, prompts
+
 COMMIT_VARIABLE = "SIDLSG_GIT_COMMIT"
 """Says in an image which commit its package was built of."""
 IMAGE_VARIABLE = "SIDLSG_RUNNING_IMAGE"
@@ -26,16 +24,32 @@ GPUS_VARIABLE = "SIDLSG_GPUS"
 
 
 @cache
-def code_digest(parts: tuple[str, ...] = ()) -> str:
-    """SHA-256 over the Python files of the installed package, or of some parts of it.
+def code_digest() -> str:
+    """SHA-256 over all Python files of the installed package, components and pipelines included: a record's lineage.
 
-    Args:
-        parts: folders or files relative to the package; default all, components and pipelines included.
+    It changes with a comment, so no result is used again or thrown away by it; `results_version` is for that.
     """
     digest = hashlib.sha256()
-    for name, content in sorted(_sources(parts).items()):
+    for name, content in sorted(_sources().items()):
         digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def results_version() -> str:
+    """SHA-256 over everything in the package that decides results: a pipeline's cache takes earlier ones by it.
+
+    That is the package's version, the declared versions of what each stage computes (`NUMERICS`), and the values that
+    stages look up by name: the recipes' and the default rules of curation.
+    """
+    # Imported here: the recipes need a fifth of a second.
+    from sidlsg.prompts.rules import CurationRules
+    from sidlsg.recipes.table import RECIPES
+
+    numerics = {"prompts": prompts.NUMERICS, "encode": encode.NUMERICS, "distil": distil.NUMERICS}
+    numerics |= {f"evaluate {name}": version for name, version in evaluate.NUMERICS.items()}
+    recipes = {name: recipe.digest for name, recipe in RECIPES.items()}
+    parts = [__version__, numerics, recipes, CurationRules().digest]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
@@ -63,15 +77,13 @@ def running_image() -> str:
     return os.environ.get(IMAGE_VARIABLE, "")
 
 
-def _sources(parts: tuple[str, ...]) -> dict[str, bytes]:
+def _sources() -> dict[str, bytes]:
     # In a checkout, components and pipelines lie outside src/; as packages they are always found.
     roots = {"": files("sidlsg"), "components/": files("sidlsg.components"), "pipelines/": files("sidlsg.pipelines")}
     found: dict[str, bytes] = {}
     for prefix, root in roots.items():
         found |= {f"{prefix}{name}": content for name, content in _python_files(root, "").items()}
-    if not parts:
-        return found
-    return {n: c for n, c in found.items() if any(n == part or n.startswith(f"{part}/") for part in parts)}
+    return found
 
 
 def _python_files(folder: Traversable, prefix: str) -> dict[str, bytes]:

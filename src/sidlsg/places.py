@@ -42,6 +42,14 @@ def resolve(place: str, sha256: str = "") -> Path:
         InputError: there is nothing there, the place is of another kind, or one on S3 comes without a digest.
         StorageError: the S3 server did not give it.
     """
+    return resolve_checked(place, sha256)[0]
+
+
+def resolve_checked(place: str, sha256: str = "") -> tuple[Path, str]:
+    """`resolve`, and the digest that the content was found to have; empty where no digest was given.
+
+    Who needs the digest of a model of gigabytes need not read it a second time.
+    """
     bare, sha256 = _unpinned(place, sha256)
     if bare.startswith(S3):
         if not sha256:
@@ -49,7 +57,7 @@ def resolve(place: str, sha256: str = "") -> Path:
                 f"{bare} is on S3 and comes without a digest, so that nobody could say what a run used; "
                 f"`sidlsg digest {bare}` prints it: give {bare}{PIN}DIGEST"
             )
-        return _from_s3(bare, sha256)[0]
+        return _from_s3(bare, sha256)
     path = _bundled(bare.removeprefix(BUNDLED)) if bare.startswith(BUNDLED) else _local(bare)
     if sha256:
         found = _digest(path)
@@ -58,7 +66,7 @@ def resolve(place: str, sha256: str = "") -> Path:
                 f"{bare} has SHA-256 {found}, but {sha256} was given: it was changed, or it is another; "
                 "give the digest of this content, or the place of one that has the digest"
             )
-    return path
+    return path, sha256
 
 
 def refuse_folder(place: str, what: str) -> None:
@@ -86,7 +94,8 @@ def place_digest(place: str) -> str:
     bare, sha256 = _unpinned(place, "")
     if bare.startswith(S3):
         return _from_s3(bare, sha256)[1]
-    return _digest(resolve(place))
+    path, sha256 = resolve_checked(place)
+    return sha256 or _digest(path)
 
 
 def _unpinned(place: str, sha256: str) -> tuple[str, str]:

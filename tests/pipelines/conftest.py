@@ -26,14 +26,14 @@ if "sidlsg.run.forks" in sys.orig_argv:
 
 @pytest.fixture
 def as_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make the stages short, and set the digest of the code: it may change on the disk while tests run."""
+    """Make the stages short, and set the version of results that a stage's cache goes by."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(FEWER_IMAGES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def change(code: str) -> None:
-        monkeypatch.setattr(sidlsg.run.inputs, "code_digest", lambda: code)
+        monkeypatch.setattr(sidlsg.run.inputs, "results_version", lambda: code)
 
     change("1" * 64)
     return change

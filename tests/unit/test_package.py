@@ -1,15 +1,20 @@
-"""The code's digest: over every Python file, and over the parts that training depends on."""
+"""What the package says of itself: the digest of its code, the version of its results, the commit."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from sidlsg.package import TRAINING_CODE, code_digest
+from sidlsg import package
+from sidlsg.package import code_digest, results_version
+from sidlsg.recipes.table import RECIPES
 
 ROOT = Path(__file__).parents[2]
 PLACES = {"": ROOT / "src" / "sidlsg", "components/": ROOT / "components", "pipelines/": ROOT / "pipelines"}
@@ -39,37 +44,42 @@ def test_the_digest_covers_the_whole_package() -> None:
     assert code_digest() == digest_of(files)
 
 
-def test_the_training_codes_digest_covers_its_parts_alone() -> None:
-    files = {
-        name: value for name, value in sources().items() if name.split("/")[0] in TRAINING_CODE or name in TRAINING_CODE
-    }
-    assert {"distil/step.py", "recipes/recipe.py", "randomness.py"} <= files.keys()
-    assert "recipes/table.py" not in files
-    assert code_digest(TRAINING_CODE) == digest_of(files)
-
-
-def test_each_part_of_the_training_code_exists() -> None:
-    # A part that matched nothing would be left out in silence.
-    names = sources()
-    for part in TRAINING_CODE:
-        assert any(name == part or name.startswith(f"{part}/") for name in names), part
-
-
-def test_a_changed_file_changes_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sidlsg import package
-
-    before, before_training = code_digest(), code_digest(TRAINING_CODE)
+def test_a_comment_changes_the_codes_digest_and_not_the_version_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, version = code_digest(), results_version()
     real = package._python_files
 
     def changed(folder: object, prefix: str) -> dict[str, bytes]:
         found = real(folder, prefix)  # type: ignore[arg-type]
-        return {n: c + b"#" if n == "cli.py" else c for n, c in found.items()}
+        return {n: c + b"#" if n == "distil/step.py" else c for n, c in found.items()}
 
     monkeypatch.setattr(package, "_python_files", changed)
     code_digest.cache_clear()
     assert code_digest() != before
-    assert code_digest(TRAINING_CODE) == before_training
+    assert results_version() == version
     code_digest.cache_clear()
+
+
+@pytest.mark.parametrize("stage", ["prompts", "encode", "distil"])
+def test_a_raised_version_changes_that_of_results(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = results_version()
+    monkeypatch.setattr(getattr(package, stage), "NUMERICS", "2")
+    assert results_version() != before
+
+
+def test_so_do_a_measures_version_the_packages_and_a_recipes_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [results_version()]
+    monkeypatch.setitem(package.evaluate.NUMERICS, "judge", "2")
+    found.append(results_version())
+    monkeypatch.setattr(package, "__version__", "0.2.0")
+    found.append(results_version())
+    monkeypatch.setitem(RECIPES, "tiny", dataclasses.replace(RECIPES["tiny"], lr=1e-4))
+    found.append(results_version())
+    assert len(set(found)) == 4
+
+
+def test_the_version_of_results_needs_no_network_library() -> None:
+    code = "import sys, sidlsg.package as p; p.results_version(); sys.exit(str({'torch', 'polars'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == "set()"
 
 
 def test_a_wheel_carries_each_package() -> None:

@@ -21,9 +21,10 @@ def convert_single_file(
 ) -> None:
     """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
     from sidlsg.convert.single_file import convert_single_file as stage
-    from sidlsg.places import resolve
+    from sidlsg.places import resolve, resolve_checked
 
-    record = stage(resolve(file, sha256), resolve(layout), output)
+    path, sha256 = resolve_checked(file, sha256)
+    record = stage(path, resolve(layout), output, sha256)
     print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
 
 
@@ -43,8 +44,8 @@ def convert_released(
     """Write a released checkpoint as a student's folder; nothing of the pickle is run."""
     from sidlsg.convert.released import convert_released as stage
     from sidlsg.places import resolve
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
-    folder = teacher_folder(teacher, layout=teacher_layout)
-    student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen)
+    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
+    student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen, teacher_sha256)
     print(f"student from {student.recipe_values['source_sha256']} in {output}")

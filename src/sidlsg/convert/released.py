@@ -40,7 +40,13 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "LANG")
 
 
 def convert_released(
-    file: Path, teacher: Path, output: Path, kappa: float, t_init: int = 625, images_seen: int | None = None
+    file: Path,
+    teacher: Path,
+    output: Path,
+    kappa: float,
+    t_init: int = 625,
+    images_seen: int | None = None,
+    teacher_sha256: str = "",
 ) -> Student:
     """Write a student's folder from a released checkpoint, without running anything of the checkpoint.
 
@@ -51,6 +57,7 @@ def convert_released(
         kappa: of its Long-Short Guidance, as published beside it; only recorded.
         t_init: the timestep of its one step.
         images_seen: how many images it was trained on; by default what the file's name says, else 0.
+        teacher_sha256: digest of the teacher's model files where the caller has found it; empty to compute it.
 
     Returns:
         The record that was saved in `output`.
@@ -62,7 +69,7 @@ def convert_released(
     refuse_foreign(output, Student.FILE)
     refuse_inside(output, file=file, teacher=teacher)
     guidance = lsg(kappa)
-    loaded = load_teacher(teacher)
+    loaded = load_teacher(teacher, sha256=teacher_sha256)
     if not 1 <= t_init < len(loaded.schedule):
         raise InputError(f"t_init is {t_init}; allowed: 1 to {len(loaded.schedule) - 1}")
     sha256 = sha256_file(file)

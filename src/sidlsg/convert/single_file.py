@@ -90,23 +90,28 @@ def layout_files(layout: Path) -> list[Path]:
     return files
 
 
-def conversion_of(file: Path, layout: Path, folder_sha256: str = "") -> Conversion:
-    """What a conversion of these inputs with the installed libraries is.
+def conversion_of(file: Path, layout: Path, file_sha256: str = "") -> Conversion:
+    """What a conversion of these inputs with the installed libraries is, its result not yet known.
+
+    Args:
+        file: the model.
+        layout: its small files.
+        file_sha256: the file's digest where the caller has found it; empty to compute it.
 
     Raises:
         InputError: the file or the layout cannot be used.
     """
     check_single_file(file)
     return Conversion(
-        file_sha256=sha256_file(file),
+        file_sha256=file_sha256 or sha256_file(file),
         layout_sha256=sha256_files(layout, layout_files(layout)),
         diffusers=version("diffusers"),
         transformers=version("transformers"),
-        folder_sha256=folder_sha256,
+        folder_sha256="",
     )
 
 
-def convert_single_file(file: Path, layout: Path, output: Path) -> Conversion:
+def convert_single_file(file: Path, layout: Path, output: Path, file_sha256: str = "") -> Conversion:
     """Write the diffusers folder of a single-file Stable Diffusion; nothing is downloaded.
 
     Weights are diffusers' own conversion; every other file is the layout's, byte for byte. Where the file holds an
@@ -116,6 +121,7 @@ def convert_single_file(file: Path, layout: Path, output: Path) -> Conversion:
         file: safetensors with weights under their original names (`model.diffusion_model.…`).
         layout: a folder with `model_index.json` and each component's small files; weights in it are not read.
         output: becomes a `StableDiffusionPipeline`'s folder.
+        file_sha256: the file's digest where the caller has found it; empty to compute it.
 
     Returns:
         The record that was saved in `output`.
@@ -125,7 +131,7 @@ def convert_single_file(file: Path, layout: Path, output: Path) -> Conversion:
     """
     refuse_foreign(output, Conversion.FILE)
     refuse_inside(output, file=file, layout=layout)
-    made_from = conversion_of(file, layout)
+    made_from = conversion_of(file, layout, file_sha256)
     shapes = _shapes(file)
     kinds = {kind for name, (_, kind) in shapes.items() if name.startswith(_PREFIXES) and "F" in kind}
     with atomic_folder(output, Conversion.FILE) as folder:

@@ -21,7 +21,7 @@ from sidlsg.prompts.held_out import read_held_out
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.records import PromptSet, Student
 from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.source import teacher_folder
+from sidlsg.teacher.source import checked_teacher
 
 GRACE_S = 600
 """How long processes that are asked to end may take to save their state."""
@@ -65,10 +65,11 @@ def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
 
 def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
     """Train as one process, or as one of those that torchrun started."""
-    folder = teacher_folder(asked.teacher, asked.teacher_sha256, asked.teacher_layout)
+    folder, sha256 = checked_teacher(asked.teacher, asked.teacher_sha256, asked.teacher_layout)
+    sha256 = sha256 or folder_digest(folder)
     values = recipe_with_changes(asked.recipe, asked.changes)
     prompts = Path(asked.prompts)
-    identity = run_identity(values, folder_digest(folder), PromptSet.load(prompts).digest, asked.seed)
+    identity = run_identity(values, sha256, PromptSet.load(prompts).digest, asked.seed)
     evaluated = values.evaluate_every > 0
     return distil(
         prompts=prompts,
@@ -79,6 +80,7 @@ def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
         checkpoints=f"{asked.checkpoints}/{run_name(values, identity)}",
         report=report,
         extras=Extras(
+            teacher_sha256=sha256,
             embeddings=Path(asked.embeddings) if asked.embeddings else None,
             held_out=read_held_out(resolve(asked.held_out, asked.held_out_sha256)) if evaluated else (),
             judge=resolve(asked.judge, asked.judge_sha256) if evaluated else None,

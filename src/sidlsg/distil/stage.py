@@ -15,6 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from sidlsg.distil import NUMERICS
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
@@ -35,8 +36,8 @@ from sidlsg.export.folder import write_folder
 from sidlsg.export.lineage import copy_records
 from sidlsg.hardware import device_name
 from sidlsg.licence import copy_licence
-from sidlsg.package import TRAINING_CODE, code_digest, git_commit, running_image
-from sidlsg.places import resolve
+from sidlsg.package import code_digest, git_commit, running_image
+from sidlsg.places import resolve_checked
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
 from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside, require_writable
@@ -61,6 +62,8 @@ class Extras:
 
     embeddings: Path | None = None
     """Folder of an EmbeddingSet; None to encode prompts on the fly."""
+    teacher_sha256: str = ""
+    """Digest of the teacher's model files where the caller has found it; empty to compute it."""
     generator_from: str = ""
     """Place of a folder whose UNet the generator starts from, such as an earlier student's; empty for the teacher's."""
     accept_changes: bool = False
@@ -84,7 +87,7 @@ def run_identity(
         "teacher": teacher_sha256,
         "prompts": prompts_sha256,
         "seed": str(seed),
-        "code": code_digest(TRAINING_CODE),
+        "code": NUMERICS,
     }
     return RunIdentity(parts | ({"generator_from": generator_sha256} if generator_sha256 else {}))
 
@@ -177,7 +180,7 @@ def _distil(
         world.share(recipe.batch)
         if world.leads:
             require_writable(output.parent)  # not after days of training
-        loaded = load_teacher(teacher, text_device=world.device)
+        loaded = load_teacher(teacher, text_device=world.device, sha256=extras.teacher_sha256)
         # Shards may make the text encoder needless; it is small beside what must fit.
         check_fits(
             loaded.unet.config,
@@ -273,14 +276,14 @@ def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, 
     """What the generator starts from and its digest, where that is not the teacher."""
     if not place:
         return None, ""
-    unet, shapes = unet_of(place), {name: p.shape for name, p in teacher.unet.named_parameters()}
+    folder, sha256 = resolve_checked(place)
+    unet, shapes = unet_of(str(folder)), {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
         raise InputError(f"{place} has a UNet of another architecture than the teacher's; give one that came from it")
-    folder = resolve(place)
     ours, its = (_prediction_type(each) for each in (teacher.folder, folder))
     if ours != its:
         raise InputError(f"{place} predicts {its}, but the teacher {ours}; give a student that came from this teacher")
-    return unet, folder_digest(folder)
+    return unet, sha256 or folder_digest(folder)
 
 
 def _prediction_type(folder: Path) -> str:

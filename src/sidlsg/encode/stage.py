@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from sidlsg.encode import NUMERICS
 from sidlsg.encode.text_model import state_shape, text_model_digest
 from sidlsg.encode.work import work_folder
 from sidlsg.errors import InputError, nearest
-from sidlsg.package import code_digest
 from sidlsg.records import EmbeddingSet, PromptSet
 from sidlsg.storage import atomic_folder, refuse_foreign, refuse_inside
 from sidlsg.teacher.folder import check_folder
@@ -82,7 +82,7 @@ def encode(
 def _key(record: EmbeddingSet) -> str:
     """Digest of everything that the states depend on: only an equal call continues an earlier one."""
     plain = dataclasses.replace(record, shards=(), uncond=None)
-    return hashlib.sha256(f"{plain.digest}\n{code_digest(('encode', 'teacher'))}".encode()).hexdigest()
+    return hashlib.sha256(f"{plain.digest}\n{NUMERICS}".encode()).hexdigest()
 
 
 def _require_space(folder: Path, size: int, output: Path) -> None:

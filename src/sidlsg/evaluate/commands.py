@@ -50,11 +50,12 @@ def evaluate(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.summary import print_scores
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
+    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
     card = stage(
         student,
-        teacher_folder(teacher, layout=teacher_layout),
+        folder,
         output,
         read_held_out(resolve(held_out)),
         resolve(judge),
@@ -62,6 +63,7 @@ def evaluate(
         published=load_published(protocol, read_weights(weights) if weights is not None else {}),
         settings=teacher_setting or None,
         keep_images=keep_images,
+        teacher_sha256=teacher_sha256,
     )
     if is_rank0():
         page = output / "scoreboard.html"

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.clip_networks import ClipCosine, PreferenceScore
 from sidlsg.evaluate.inception import WIDTH, InceptionFeatures
 from sidlsg.evaluate.published import Protocol
@@ -30,7 +31,7 @@ class NetworkMeasure:
         width: how many numbers a picture gives.
         """
         self.name = protocol.space.replace("/", "-")
-        self.identity = f"{protocol.space} {sha256}"
+        self.identity = f"{protocol.space} {NUMERICS[protocol.space]} {sha256}"
         self.width, self.sha256 = width, sha256
         self._network = network
 

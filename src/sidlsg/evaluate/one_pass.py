@@ -19,10 +19,10 @@ from torch import Tensor
 
 from sidlsg.distil.world import World
 from sidlsg.errors import InputError
+from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.keep import Keeper
 from sidlsg.evaluate.metrics import FeatureMemory
 from sidlsg.evaluate.suite import DrawnSet, Format, Measure
-from sidlsg.package import code_digest
 from sidlsg.progress import Meter
 from sidlsg.storage import sha256_bytes, sha256_file
 from sidlsg.store import Store
@@ -83,7 +83,7 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: Pass) -> dict[st
 def _block(drawn: DrawnSet, measures: Sequence[Measure], how: Pass, block: int, places: range) -> dict[str, Tensor]:
     prompts = [drawn.prompts[i] for i in places]
     part = f"{how.folder}/{drawn.name}/{block:06d}.safetensors"
-    terms = [how.identity, drawn.format, code_digest(), repr(places), *prompts]
+    terms = [how.identity, drawn.format, NUMERICS["sampling"], repr(places), *prompts]
     identity = sha256_bytes("\n".join([*terms, *(f"{each.name} {each.identity}" for each in measures)]).encode())
     found = _kept(how.parts, part, identity)
     if found is not None:

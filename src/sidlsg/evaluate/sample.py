@@ -25,11 +25,12 @@ LARGE_BATCH = 16
 class StockSampler:
     """A diffusers folder, sampled with nothing but diffusers, as its users will."""
 
-    def __init__(self, folder: Path, device: torch.device | None = None, half: bool = False) -> None:
+    def __init__(self, folder: Path, device: torch.device | None = None, half: bool = False, sha256: str = "") -> None:
         """Args:
         folder: a `StableDiffusionPipeline` folder.
         device: where it runs, and where noises are drawn; the best by default.
         half: run UNet and VAE in float16, as the published protocols do on a GPU.
+        sha256: a digest that names the model's files where the caller has checked them; empty to compute it.
 
         Raises:
             InputError: the folder cannot be used.
@@ -39,7 +40,7 @@ class StockSampler:
         self.pipeline = pipeline.to(device, torch.float16) if half else pipeline.to(device)
         self.pipeline.unet.to(memory_format=torch.channels_last)
         self.device = device
-        self.identity = f"{folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
+        self.identity = f"{sha256 or folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
         """What a picture depends on besides its prompt, its seed and the setting."""
 
     @property

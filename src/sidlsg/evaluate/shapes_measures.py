@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.efficientnet import INPUT_SIZE, PROJECTED_WIDTH, PROJECTION_SEED, EfficientNetFeatures
 from sidlsg.evaluate.judge import FEATURE_WIDTH, Judge
 from sidlsg.shapes.captions import ATTRIBUTES, Caption
@@ -28,8 +29,8 @@ class Judged:
 
     @property
     def identity(self) -> str:
-        """The network."""
-        return self.judge_sha256
+        """The version and the network."""
+        return f"{NUMERICS[self.name]} {self.judge_sha256}"
 
     @torch.no_grad()
     def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:
@@ -79,8 +80,8 @@ class Seen:
 
     @property
     def identity(self) -> str:
-        """The network, the size that it sees, and the projection."""
-        return f"{self.network.weights_sha256} {INPUT_SIZE} {PROJECTION_SEED}"
+        """The version, the network, the size that it sees, and the projection."""
+        return f"{NUMERICS[self.name]} {self.network.weights_sha256} {INPUT_SIZE} {PROJECTION_SEED}"
 
     def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:
         """[N, width]; the prompts are not read."""

@@ -46,6 +46,7 @@ def evaluate(
     settings: Sequence[str] | None = None,
     keep_images: str = "",
     parts: str = "",
+    teacher_sha256: str = "",
 ) -> Scorecard:
     """Score a student and its teacher under the same protocols: the shapes domain's where they draw shapes, and
     published ones where they are asked for.
@@ -69,6 +70,7 @@ def evaluate(
         keep_images: folder or `s3://` prefix that receives the pictures; empty to keep none.
         parts: folder or `s3://` prefix for what blocks gave, for this evaluation alone; by default one beside the
             output.
+        teacher_sha256: digest of the teacher's model files where the caller has found it; empty to compute it.
 
     Returns:
         The scorecard; in a process that does not lead, one without scores.
@@ -84,7 +86,7 @@ def evaluate(
     check_folder(teacher)
     processes = own_processes(student, teacher)
     set_threads(1 if processes > 1 else 0)
-    teacher_sha256 = folder_digest(teacher)
+    teacher_sha256 = teacher_sha256 or folder_digest(teacher)
     if record.teacher_sha256 != teacher_sha256:
         raise InputError(
             f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
@@ -95,7 +97,9 @@ def evaluate(
     wanted = COMPARED if settings is None else require_settings(settings)
     with joined(processes) as world, contextlib.ExitStack() as alone:
         half = published is not None and world.device.type == "cuda"
-        drawer, sampler = (StockSampler(folder, world.device, half) for folder in (teacher, student))
+        drawer = StockSampler(teacher, world.device, half, teacher_sha256)
+        # The record names the student's files by digest, and they were verified.
+        sampler = StockSampler(student, world.device, half, record.digest)
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
         if world.leads and isinstance(store, FolderStore):

@@ -53,7 +53,7 @@ class Measure(Protocol):
 
     @property
     def identity(self) -> str:
-        """Says everything that they depend on besides picture and prompt: the network's digest, the resizing."""
+        """Everything that they depend on besides image and prompt: version, network's digest, resizing."""
         ...
 
     def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:

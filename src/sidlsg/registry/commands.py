@@ -41,9 +41,10 @@ def register_teacher(
 ) -> None:
     """Announce a teacher in MLflow, as a version of its own that a trigger can take as a reason for a run."""
     from sidlsg.registry.teachers import register_teacher as stage
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
-    version = stage(teacher_folder(teacher, layout=teacher_layout), teacher, tracking_uri, name)
+    folder, sha256 = checked_teacher(teacher, layout=teacher_layout)
+    version = stage(folder, teacher, tracking_uri, name, sha256)
     print(f"{version.name} version {version.version}: teacher {version.sha256}")
 
 

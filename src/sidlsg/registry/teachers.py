@@ -47,7 +47,7 @@ def teacher_name(student_name: str) -> str:
 
 
 @explained
-def register_teacher(folder: Path, place: str, tracking_uri: str, name: str) -> TeacherVersion:
+def register_teacher(folder: Path, place: str, tracking_uri: str, name: str, sha256: str = "") -> TeacherVersion:
     """Register a teacher and say where runs find it, which a trigger can take as a reason for one.
 
     The weights stay where they are: the version names them by digest, and keeps the card and the texts of licence and
@@ -58,13 +58,14 @@ def register_teacher(folder: Path, place: str, tracking_uri: str, name: str) -> 
         place: where runs find it, see `sidlsg.places`.
         tracking_uri: where MLflow is, see `connect`.
         name: the registered model's name, made if there is none.
+        sha256: digest of its model files where the caller has found it; empty to compute it.
 
     Raises:
         InputError: the folder is no teacher, the name is not allowed, or MLflow cannot be reached.
     """
     check_name(name)
     check_folder(folder)
-    digest = folder_digest(folder)
+    digest = sha256 or folder_digest(folder)
     client = connect(tracking_uri, create=True)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sidlsg.errors import InputError
+from sidlsg.hardware import cpu_quota
 from sidlsg.run.children import end_stages, ending_with_this
 from sidlsg.run.failure import stage_error
 from sidlsg.run.publish import prune
@@ -120,9 +121,6 @@ def _run(
 
 def machine_line() -> str:
     """In words, how a run uses this machine."""
-    # Imported here: torch takes seconds.
-    from sidlsg.hardware import cpu_quota
-
     if Path("/proc/driver/nvidia/version").exists():
         return "machine: stages use its GPU"
     cpus, threads = cpu_quota(), os.environ.get("OMP_NUM_THREADS")

@@ -14,8 +14,8 @@ from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
 from sidlsg.evaluate.weights import read_weights, weight_path
 from sidlsg.options import split_list
-from sidlsg.package import code_digest
-from sidlsg.places import BUNDLED, place_digest, refuse_folder, resolve
+from sidlsg.package import results_version
+from sidlsg.places import BUNDLED, place_digest, refuse_folder, resolve, resolve_checked
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.sources_digest import sources_digest
 from sidlsg.recipes.recipe import recipe_with_changes
@@ -53,7 +53,7 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
         "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",
         "checkpoints": str(run_dir / "checkpoints"),
         **_evaluation(request),
-        "package_sha256": code_digest(),
+        "package_sha256": results_version(),
     }
 
 
@@ -112,10 +112,12 @@ def _places(request: Request, names: Sequence[str]) -> dict[str, str]:
     places: dict[str, str] = {name: getattr(request, name) for name in names}
     for name in places.keys() & FILES.keys():
         refuse_folder(places[name], FILES[name])
-    return {
-        **{name: place if place.startswith(BUNDLED) else str(resolve(place)) for name, place in places.items()},
-        **{f"{name}_sha256": place_digest(place) for name, place in places.items()},
-    }
+    found: dict[str, str] = {}
+    for name, place in places.items():
+        path, sha256 = resolve_checked(place)
+        found[name] = place if place.startswith(BUNDLED) else str(path)
+        found[f"{name}_sha256"] = sha256 or place_digest(str(path))
+    return found
 
 
 def _evaluation(request: Request) -> dict[str, str]:

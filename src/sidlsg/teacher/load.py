@@ -95,7 +95,10 @@ def _as_input_error(folder: Path) -> Iterator[None]:
 
 
 def load_teacher(
-    folder: Path, device: torch.device | str = "cpu", text_device: torch.device | str | None = None
+    folder: Path,
+    device: torch.device | str = "cpu",
+    text_device: torch.device | str | None = None,
+    sha256: str = "",
 ) -> Teacher:
     """Load and freeze a teacher.
 
@@ -103,6 +106,7 @@ def load_teacher(
         folder: of a `StableDiffusionPipeline`.
         device: where UNet and VAE go.
         text_device: where the text encoder goes and states are delivered; default `device`.
+        sha256: digest of its model files where the caller has found it; empty to compute it.
 
     Raises:
         InputError: the folder is not a usable `StableDiffusionPipeline`.
@@ -114,7 +118,7 @@ def load_teacher(
     pipeline.unet.to(memory_format=torch.channels_last)
     return Teacher(
         folder=folder,
-        sha256=folder_digest(folder),
+        sha256=sha256 or folder_digest(folder),
         unet=pipeline.unet,
         vae=pipeline.vae,
         encode=PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, text_device),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sidlsg.cache import cache_folder
 from sidlsg.convert.single_file import Conversion, conversion_of, convert_single_file
 from sidlsg.errors import InputError
-from sidlsg.places import resolve
+from sidlsg.places import resolve, resolve_checked
 from sidlsg.teacher.folder import check_folder, folder_digest
 
 if TYPE_CHECKING:
@@ -32,20 +32,25 @@ def teacher_folder(place: str, sha256: str = "", layout: str = "") -> Path:
         InputError: there is nothing there, its content is another, it is a pickle, or the layout is missing or does
             not fit.
     """
-    path = resolve(place, sha256)
+    return checked_teacher(place, sha256, layout)[0]
+
+
+def checked_teacher(place: str, sha256: str = "", layout: str = "") -> tuple[Path, str]:
+    """`teacher_folder`, and the digest that its model files were found to have; empty where nothing needed it."""
+    path, found = resolve_checked(place, sha256)
     if path.is_dir():
         if layout:
             raise InputError(
                 f"a layout ({layout}) was given for {place}, which is a folder and has its own; "
                 "give the folder alone, or one safetensors file with the layout"
             )
-        return path
+        return path, found
     if not layout:
         raise InputError(
             f"{place} is a single file; a teacher also needs configurations, tokenizer and scheduler: give with it, "
             "as --teacher-layout, a folder with a StableDiffusionPipeline's small files, or give a whole folder"
         )
-    return _converted(path, resolve(layout))
+    return _converted(path, found, resolve(layout))
 
 
 def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
@@ -66,26 +71,27 @@ def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
     return load_pipeline(folder).unet
 
 
-def _converted(file: Path, layout: Path) -> Path:
-    wanted = conversion_of(file, layout)
+def _converted(file: Path, sha256: str, layout: Path) -> tuple[Path, str]:
+    wanted = conversion_of(file, layout, sha256)
     folder = cache_folder() / "teachers" / wanted.digest
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The processes of one run ask at the same time: the first converts, the others wait for it.
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_whole(folder):
+        found = _whole(folder)
+        if not found:
             # Under the lock, what a killed process left, and a damaged copy, are nobody's.
             for left in [folder, *folder.parent.glob(f".{folder.name}.*")]:
                 shutil.rmtree(left, ignore_errors=True)
-            convert_single_file(file, layout, folder)
-    return folder
+            found = convert_single_file(file, layout, folder, wanted.file_sha256).folder_sha256
+    return folder, found
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a kept folder still holds what was written."""
+def _whole(folder: Path) -> str:
+    """The digest of a kept folder that still holds what was written; else empty."""
     try:
         record = Conversion.load(folder)
         check_folder(folder)
-        return folder_digest(folder) == record.folder_sha256
+        return record.folder_sha256 if folder_digest(folder) == record.folder_sha256 else ""
     except (InputError, OSError):
-        return False
+        return ""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from sidlsg.distil import NUMERICS
 from sidlsg.errors import InputError
-from sidlsg.package import TRAINING_CODE, code_digest
 from sidlsg.places import BUNDLED, PIN, resolve
 from sidlsg.recipes.recipe import Recipe, recipe_with_changes
 from sidlsg.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
@@ -55,7 +55,7 @@ class Order(Record):
         """SHA-256 of what decides which checkpoints are written: two jobs must not write the same at one time."""
         files = {ref.path: ref.sha256 for ref in self.inputs if not ref.path.startswith(f"{EMBEDDINGS}/")}
         parts = [self.values.identity, self.seed, self.checkpoints, self.teacher, self.teacher_layout, files]
-        return hashlib.sha256(json.dumps([*parts, code_digest(TRAINING_CODE)], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([*parts, NUMERICS], sort_keys=True).encode()).hexdigest()
 
     def job_name(self, run: str) -> str:
         """The TrainJob's name: the same for the same order of one pipeline run, and no other's."""

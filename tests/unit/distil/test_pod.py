@@ -12,12 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sidlsg.distil.pod import PodTraining, read_training, train_in_pod, train_in_processes
+from sidlsg.distil.pod import PodTraining, read_training, train, train_in_pod, train_in_processes
+from sidlsg.distil.stage import run_identity, run_name
 from sidlsg.encode.stage import encode
 from sidlsg.errors import InputError, SidlsgError, StoppedError
 from sidlsg.hardware import require_gpus
 from sidlsg.package import GPUS_VARIABLE
 from sidlsg.places import HELD_OUT, JUDGE, TEACHER, resolve
+from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.teacher.folder import folder_digest
 
 
 def test_a_step_that_asked_for_no_gpu_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +84,22 @@ def test_what_was_asked_goes_through_a_file(asked: PodTraining, tmp_path: Path) 
     file = tmp_path / "asked.json"
     file.write_text(json.dumps(asdict(asked)))
     assert read_training(file) == asked
+
+
+@pytest.mark.parametrize("given", ["digest", "no digest"])
+def test_a_teachers_weights_are_hashed_once(asked: PodTraining, tmp_path: Path, hashed: list[str], given: str) -> None:
+    """They are gigabytes: the digest that was checked names the run and goes into the student's record."""
+    teacher = resolve(TEACHER)
+    sha256 = folder_digest(teacher)
+    hashed.clear()
+    changes = json.dumps({**json.loads(asked.changes), "iterations": 1})
+    once = replace(asked, changes=changes, teacher_sha256=sha256 if given == "digest" else "")
+    student = train(once, print)
+    assert hashed.count(str(teacher / "unet" / "diffusion_pytorch_model.safetensors")) == 1
+    assert student.teacher_sha256 == sha256
+    values = recipe_with_changes("tiny", changes)
+    identity = run_identity(values, sha256, student.prompts_sha256, once.seed)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [run_name(values, identity)]
 
 
 def test_two_processes_make_the_student_of_one(asked: PodTraining, tmp_path: Path) -> None:

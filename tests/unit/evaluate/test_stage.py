@@ -46,10 +46,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few", "quick")
 def test_a_student_is_scored_beside_its_teacher_and_stored_scores_are_used_again(
-    tiny_student: Path, teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path
+    tiny_student: Path, teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path, hashed: list[str]
 ) -> None:
     lines: list[str] = []
     card = evaluate(tiny_student, teacher, tmp_path / "card", held_out, judge_file, lines.append)
+    # Models are gigabytes: what was checked once names the images of both.
+    weights = [folder / "unet" / "diffusion_pytorch_model.safetensors" for folder in (teacher, tiny_student)]
+    assert [hashed.count(str(path)) for path in weights] == [1, 1]
     assert Scorecard.load(tmp_path / "card") == card
     card.verify(tmp_path / "card")
     assert [subject.subject for subject in card.subjects] == SUBJECTS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.package import code_digest
+from sidlsg.package import results_version
 from sidlsg.run.failure import StageError
 from sidlsg.run.kubeflow import LocalExecutionConfig
 from sidlsg.run.local import pipeline_arguments, run_local
@@ -35,7 +35,7 @@ def request_(tmp_path: Path) -> RunRequest:
     return RunRequest(run_dir=tmp_path / "run", teacher=str(teacher))
 
 
-def test_digests_of_all_inputs_and_of_the_code_are_parameters(request_: RunRequest, tmp_path: Path) -> None:
+def test_digests_of_all_inputs_and_the_version_of_results_are_parameters(request_: RunRequest, tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("a small red circle on a blue background\n")
     arguments = pipeline_arguments(replace(request_, held_out=str(mine)), tmp_path / "run")
@@ -47,7 +47,7 @@ def test_digests_of_all_inputs_and_of_the_code_are_parameters(request_: RunReque
         == hashlib.sha256((BUNDLED / "prompts" / "prompts.parquet").read_bytes()).hexdigest()
     )
     assert len(arguments["teacher_sha256"]) == len(arguments["judge_sha256"]) == 64
-    assert arguments["package_sha256"] == code_digest()
+    assert arguments["package_sha256"] == results_version()
 
 
 def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(

@@ -17,7 +17,7 @@ from sidlsg.places import TEACHER
 from sidlsg.storage import sha256_file
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.load import load_teacher
-from sidlsg.teacher.source import teacher_folder, unet_of
+from sidlsg.teacher.source import checked_teacher, teacher_folder, unet_of
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -54,6 +54,17 @@ def test_a_file_is_converted_once(file: Path, layout: Path, cache: Path) -> None
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     with pytest.raises(InputError, match="has SHA-256"):
         teacher_folder(str(file), "0" * 64, str(layout))
+
+
+def test_the_digest_that_was_checked_goes_along(file: Path, layout: Path, assets: Path) -> None:
+    digest = folder_digest(assets / "tiny-sd")
+    assert checked_teacher(TEACHER) == (assets / "tiny-sd", "")
+    assert checked_teacher(TEACHER, digest) == (assets / "tiny-sd", digest)
+    assert checked_teacher(f"{TEACHER}@sha256:{digest}") == (assets / "tiny-sd", digest)
+    # Of a converted one it is always known, and it is the folder's, not the file's.
+    for _ in range(2):
+        folder, found = checked_teacher(str(file), sha256_file(file), str(layout))
+        assert found == folder_digest(folder)
 
 
 def test_another_file_or_layout_is_another_folder(

@@ -9,15 +9,13 @@ from functools import lru_cache
 
 from pydantic import TypeAdapter
 
-from sidlsg.package import code_digest
+from sidlsg.prompts import NUMERICS
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.inputs import InputFile
 from sidlsg.prompts.source.pieces import BadFile, Piece
 from sidlsg.prompts.tasks.work import Work
 
 PLAN_FILE = "plan.json"
-CODE = ("prompts",)
-"""The parts of the package that decide what a curation computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class Plan:
         # What was done before a damaged file was met is good, whether such files are skipped or not.
         # Work that is cut finer than it need be now is as good.
         plan = replace(self, skip_bad_files=False, buckets=1, rows_collected=1)
-        return hashlib.sha256(json.dumps([plan.to_json(), stamps, code_digest(CODE)]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([plan.to_json(), stamps, NUMERICS]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """As text."""
