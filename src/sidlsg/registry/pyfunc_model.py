@@ -1,7 +1,8 @@
 """The registered model's code: prompts in, pictures out, as `sidlsg generate` draws them.
 
 MLflow stores this file beside the student's diffusers folder and runs it when the model is loaded, so it imports
-nothing of this package. What a server may decide is its configuration, MLflow's `model_config`:
+nothing of this package. MLflow also runs it when the model is saved, so torch and diffusers, which take seconds, are
+imported where they are used. What a server may decide is its configuration, MLflow's `model_config`:
 
 safety_checker: `required` looks at each picture with the model's safety checker, and loads no model without one;
     `none` looks at none. The model's own is `required` where its teacher had a checker, else `none`.
@@ -10,12 +11,14 @@ batch: pictures that the networks see at once. At 1 a picture is exact; at more,
 max_images, max_steps, max_prompt_characters: what one request may ask for.
 """
 
+from __future__ import annotations
+
 import base64
 import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read when torch is loaded: threads that wait for each other must not keep their CPUs from other work for long.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
@@ -23,11 +26,11 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
 
 import mlflow
 import numpy as np
-import torch
-from diffusers import StableDiffusionPipeline
 from mlflow.exceptions import MlflowException
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {"optimize": True}, "jpeg": {"quality": 95}, "webp": {"quality": 95}}
 CHECKERS = ("required", "none")
@@ -44,6 +47,9 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         Raises:
             MlflowException: the configuration is not allowed, or requires a safety checker that the model lacks.
         """
+        import torch
+        from diffusers import StableDiffusionPipeline
+
         self.limits = {name: _whole(context.model_config, name) for name in ("max_images", "max_steps")}
         self.longest = _whole(context.model_config, "max_prompt_characters")
         self.batch = _whole(context.model_config, "batch")
@@ -69,7 +75,6 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         self.alphas_cumprod = torch.as_tensor(pipeline.scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")
 
     # No type hints: MLflow would take them for the signature and drop the params.
-    @torch.no_grad()
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """Draw `count` pictures for each prompt.
 
@@ -87,6 +92,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         Raises:
             MlflowException: what was asked for is not allowed; a scoring server answers 400.
         """
+        import torch
+
         params = {"seed": 0, "count": 1, "steps": 1, "format": "png"} | (params or {})
         seed, count, steps = (int(params[name]) for name in ("seed", "count", "steps"))
         prompts = self._prompts(model_input)
@@ -102,14 +109,15 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             )
         if params["format"] not in FORMATS:
             raise _refusal(f"format {params['format']!r} given; allowed: {', '.join(FORMATS)}")
-        states = self._states(prompts)
         asked = [(row, seed + i) for row in range(len(prompts)) for i in range(count)]
         answer: list[list[str | None]] = [[] for _ in prompts]
-        for start in range(0, len(asked), self.batch):
-            part = asked[start : start + self.batch]
-            pictures = self._draw(states[[row for row, _ in part]], [seed for _, seed in part], steps)
-            for (row, _), picture in zip(part, pictures, strict=True):
-                answer[row].append(None if picture is None else _encoded(picture, params["format"]))
+        with torch.no_grad():
+            states = self._states(prompts)
+            for start in range(0, len(asked), self.batch):
+                part = asked[start : start + self.batch]
+                pictures = self._draw(states[[row for row, _ in part]], [seed for _, seed in part], steps)
+                for (row, _), picture in zip(part, pictures, strict=True):
+                    answer[row].append(None if picture is None else _encoded(picture, params["format"]))
         return answer
 
     def _prompts(self, model_input: Any) -> list[str]:
@@ -125,6 +133,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
 
     def _states(self, prompts: list[str]) -> Tensor:
         """[N, L, D]: the text states."""
+        import torch
+
         tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
         padded = prompts + prompts[-1:] * (-len(prompts) % TEXT_ROWS)
         tokens = tokenizer(
@@ -142,6 +152,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
 
     def _draw(self, states: Tensor, seeds: list[int], steps: int) -> list[Any]:
         """A picture a seed, [H, W, 3] uint8; None where the safety checker flagged it."""
+        import torch
+
         unet, vae = self.pipeline.unet, self.pipeline.vae
         shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         # On the CPU: the same noise on every device.

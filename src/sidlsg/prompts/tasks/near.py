@@ -147,7 +147,8 @@ def _spread_by(work: Work, folder: str, table: pl.DataFrame, ref: str) -> None:
 
 def write_drops(work: Work, plan: Plan, path: Path) -> None:
     """Write which text each near duplicate gave way to: `key` and `kept`, digests of 16 bytes, sorted by `key`."""
-    waiting = DROPPED.empty_table()
+    # Not by `empty_table`, which imports pandas.
+    waiting = pa.Table.from_batches([], schema=DROPPED)
     with pq.ParquetWriter(path, DROPPED, compression="zstd") as writer:
         for bucket in range(plan.buckets):
             drops = work.get(["drops"], bucket, DROPS)
