@@ -262,7 +262,7 @@ def distil(
         str, typer.Option(help="Folder of a student whose UNet the generator starts from, not the teacher's.")
     ] = "",
     accept_changes: Annotated[
-        bool, typer.Option(help="Go on from checkpoints of another recipe, teacher, prompt set, seed or code.")
+        bool, typer.Option(help="Go on from checkpoints of another recipe, teacher, prompt set, seed or numerics.")
     ] = False,
     held_out: HeldOut = HELD_OUT,
     judge: JudgeFile = JUDGE,

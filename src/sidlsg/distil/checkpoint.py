@@ -102,7 +102,7 @@ class Checkpoints:
     keep: int = 2
     """How many stay, newest first; the one with the best score stays besides."""
     accept_changes: bool = False
-    """Whether to continue a run whose recipe, teacher, prompts, seed or code was another."""
+    """Whether to continue a run whose recipe, teacher, prompts, seed or version of the numerics was another."""
     count: Callable[[], None] | None = None
     """Called in the leading process for each checkpoint that was written, from the thread that wrote it."""
     _writing: _Writing | None = None

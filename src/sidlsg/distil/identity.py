@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """By name: the recipe's values that decide the result, teacher, prompts, seed and code."""
+    """By name: the recipe's values that decide the result, teacher, prompts, seed and, as `code`, NUMERICS."""
 
     parts: dict[str, str]
 

@@ -67,7 +67,7 @@ class Extras:
     generator_from: str = ""
     """Place of a folder whose UNet the generator starts from, such as an earlier student's; empty for the teacher's."""
     accept_changes: bool = False
-    """Whether to continue checkpoints of another recipe, teacher, prompt set, seed or code."""
+    """Whether to continue checkpoints of another recipe, teacher, prompt set, seed or version of the numerics."""
     held_out: Sequence[str] = ()
     """Prompts that evaluations along the way draw; needed where the recipe has `evaluate_every`."""
     judge: Path | None = None

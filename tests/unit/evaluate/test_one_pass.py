@@ -108,8 +108,10 @@ def test_one_that_was_killed_draws_the_rest_alone(parts: FolderStore) -> None:
     assert torch.equal(found["means"], measured(drawn, [Means()], how(Drawer(), parts))["means"])
 
 
-@pytest.mark.parametrize("change", ["generator", "prompts", "network", "format", "damage"])
-def test_what_was_made_of_something_else_is_made_again(parts: FolderStore, change: str) -> None:
+@pytest.mark.parametrize("change", ["generator", "prompts", "network", "format", "version", "damage"])
+def test_what_was_made_of_something_else_is_made_again(
+    parts: FolderStore, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured(drawn_set(), [Means()], how(Drawer(), parts))
     again, drawn, measure = Drawer(), drawn_set(), Means()
     if change == "prompts":
@@ -118,6 +120,8 @@ def test_what_was_made_of_something_else_is_made_again(parts: FolderStore, chang
         measure = Means(identity="2")
     elif change == "format":
         drawn = drawn_set(form="jpeg")
+    elif change == "version":
+        monkeypatch.setitem(one_pass.NUMERICS, "sampling", "another")
     elif change == "damage":
         part = parts.folder / "subject" / "set" / "000001.safetensors"
         part.write_bytes(part.read_bytes()[:80])

@@ -1,0 +1,63 @@
+"""A run that was stopped, continued by edited code: a comment does not orphan it, a raised version does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sidlsg import distil
+from sidlsg.distil import stage
+from sidlsg.distil.stopping import StopRequest
+from sidlsg.errors import StoppedError
+from sidlsg.package import code_digest
+from sidlsg.recipes.recipe import recipe_with_changes
+from unit.edited import comment, edited
+
+CHANGES = json.dumps(
+    {"iterations": 2, "batch": 2, "micro_batch": 2, "grids": 0, "log_every": 1, "evaluate_every": 0, "on_alarm": "off"}
+)
+
+
+class StopSoon(StopRequest):
+    """Asks to stop after the first update of the second iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 3
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_an_edited_comment_continues_a_run(
+    tiny_student: Path, assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = (tiny_student.parent / "prompts", assets / "tiny-sd", tmp_path / "student")
+    lines: list[str] = []
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(stage, "StopRequest", StopSoon)
+        stage.distil(*inputs, recipe_with_changes("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
+
+    with edited(tmp_path / "comment", {"distil/step.py": comment, "teacher/load.py": comment}):
+        from sidlsg.distil.stage import distil as new_distil
+        from sidlsg.package import code_digest as new_digest
+        from sidlsg.recipes.recipe import recipe_with_changes as recipe
+
+        student = new_distil(*inputs, recipe("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
+        assert student.package_sha256 == new_digest() != code_digest()
+    (line,) = [line for line in lines if line.startswith("continues from ")]
+    assert line.endswith("iteration 1 of 2, 2 images seen")
+    assert student.images_seen == 4
+
+
+def test_a_raised_version_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_with_changes("tiny", CHANGES)
+    before = stage.run_identity(recipe, "1" * 64, "2" * 64, 0)
+    assert before.parts["code"] == distil.NUMERICS
+    monkeypatch.setattr(stage, "NUMERICS", "2")
+    raised = stage.run_identity(recipe, "1" * 64, "2" * 64, 0)
+    assert raised.differences(before) == [f"code is 2 here and {distil.NUMERICS[:12]}… there"]
+    assert stage.run_name(recipe, raised) != stage.run_name(recipe, before)
