@@ -318,10 +318,10 @@ def generate(
     from PIL import Image
 
     from sidlsg.export.generate import generate as draw
-    from sidlsg.hardware import set_threads
+    from sidlsg.hardware import sampling_threads, set_threads
     from sidlsg.teacher.images import save_png
 
-    set_threads()
+    set_threads(sampling_threads(student / "unet"))
     seeds = range(seed, seed + count)
     # One at a time: the last bit of a picture would else depend on how many are drawn with it.
     images = draw(student, [prompt] * count, seeds, steps, batch=1)

@@ -18,6 +18,9 @@ from sidlsg.package import GPUS_VARIABLE
 if TYPE_CHECKING:
     import torch
 
+SMALL = 100_000_000
+"""Bytes of weights, below which an operation is over before several threads have shared it."""
+
 
 def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """CPUs that this process may really use: its affinity, cut by the container's quota."""
@@ -42,6 +45,15 @@ def set_threads(threads: int = 0) -> int:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads or cpu_quota())
     return torch.get_num_threads()
+
+
+def sampling_threads(unet: Path) -> int:
+    """Threads that pay for sampling one image at a time: 1 for a small network, else 0 for all CPUs.
+
+    Args:
+        unet: folder of its weights.
+    """
+    return int(sum(file.stat().st_size for file in unet.glob("*.safetensors")) < SMALL)
 
 
 def best_device() -> torch.device:

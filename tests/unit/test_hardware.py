@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.hardware import best_device, cpu_quota, device_name, plain_float32, set_threads
+from sidlsg.hardware import (
+    SMALL,
+    best_device,
+    cpu_quota,
+    device_name,
+    plain_float32,
+    sampling_threads,
+    set_threads,
+)
 
 
 @pytest.fixture
@@ -86,3 +94,10 @@ def test_plain_float32_is_neither_tf32_nor_autocast_and_leaves_things_as_they_we
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, False)
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
     assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
+
+
+def test_small_networks_are_sampled_with_one_thread(tmp_path: Path) -> None:
+    assert sampling_threads(tmp_path) == 1
+    with (tmp_path / "weights.safetensors").open("wb") as file:
+        file.truncate(SMALL)
+    assert sampling_threads(tmp_path) == 0

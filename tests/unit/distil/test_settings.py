@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from sidlsg.distil.networks import BLOCKS, compile_blocks, compiles, prepared
 from sidlsg.distil.precision import autocasting, new_loss_scaler, set_matmul_precision
@@ -145,3 +146,34 @@ def test_compiled_blocks_compute_the_same(make_unet: Callable[..., Any]) -> None
     x = torch.randn(2, 4, 4, 4)
     torch.testing.assert_close(unet(x, T, TEXT).sample, plain(x, T, TEXT).sample, rtol=1e-3, atol=1e-4)
     assert set(unet.state_dict()) == names
+
+
+def test_attention_is_float32_under_a_cpus_autocast(make_unet: Callable[..., Any]) -> None:
+    """The rest is bfloat16; outputs and gradients are those of float32 but for that rounding."""
+    unet = make_unet(dtype=torch.float32)
+    given = torch.randn(2, 4, 4, 4), torch.tensor([5, 900]), torch.randn(2, 3, 8)
+    seen: list[torch.dtype] = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func is real:
+                seen.append(args[0].dtype)
+            return func(*args, **(kwargs or {}))
+
+    def outcome(precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+        unet.zero_grad()
+        out = autocasting(unet, precision, torch.device("cpu"))(*given).sample
+        out.float().square().mean().backward()
+        gradient = unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight.grad
+        return out.detach().float(), gradient.clone()
+
+    with Watch():
+        exact, exact_gradient = outcome("fp32")
+        assert {*seen} == {torch.float32}
+        seen.clear()
+        rough, rough_gradient = outcome("bf16")
+    assert {*seen} == {torch.float32}
+    assert not torch.equal(rough, exact)
+    assert torch.allclose(rough, exact, atol=0.05)
+    assert torch.nn.functional.cosine_similarity(rough_gradient.flatten(), exact_gradient.flatten(), dim=0) > 0.99
