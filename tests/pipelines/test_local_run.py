@@ -54,7 +54,7 @@ def test_a_run_delivers_and_its_stages_are_kept_while_nothing_changes(
 
 
 @pytest.mark.long
-def test_other_code_runs_every_stage_again(
+def test_another_version_of_results_runs_every_stage_again(
     run: Callable[[str], RunResult], images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("1" * 64)

@@ -14,6 +14,7 @@ import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.package import results_version
+from sidlsg.places import place_digest
 from sidlsg.run.failure import StageError
 from sidlsg.run.kubeflow import LocalExecutionConfig
 from sidlsg.run.local import pipeline_arguments, run_local
@@ -48,6 +49,14 @@ def test_digests_of_all_inputs_and_the_version_of_results_are_parameters(request
     )
     assert len(arguments["teacher_sha256"]) == len(arguments["judge_sha256"]) == 64
     assert arguments["package_sha256"] == results_version()
+
+
+def test_a_pinned_teacher_is_hashed_once(request_: RunRequest, tmp_path: Path, hashed: list[str]) -> None:
+    sha256 = place_digest(request_.teacher)
+    hashed.clear()
+    arguments = pipeline_arguments(replace(request_, teacher=f"{request_.teacher}@sha256:{sha256}"), tmp_path / "run")
+    assert (arguments["teacher"], arguments["teacher_sha256"]) == (request_.teacher, sha256)
+    assert hashed.count(f"{request_.teacher}/unet/model.safetensors") == 1
 
 
 def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(
