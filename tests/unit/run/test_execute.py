@@ -1,5 +1,6 @@
 """Runs small pipelines with a loop in them, each task in a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -96,6 +97,28 @@ def test_a_run_that_is_ended_starts_no_further_item(sign: int, code: int, tmp_pa
     assert not (tmp_path / "run" / ".kfp" / "tmp").exists()
     # The same folder takes the next try.
     assert run(tmp_path / "run", ["b"])[0] == ["b"]
+
+
+def stages_of(run_dir: Path) -> list[int]:
+    """The processes with this run's temporary folder in their environment."""
+    mark = f"TMPDIR={run_dir / '.kfp' / 'tmp'}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found
+
+
+def test_the_stage_of_a_killed_run_is_ended_by_the_next_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUN, str(HERE), str(tmp_path / "run"), "wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert any("working on wait" in line for line in iter(process.stdout.readline, ""))
+        process.kill()
+    assert stages_of(tmp_path / "run")
+    assert run(tmp_path / "run", ["b"])[0] == ["b"]
+    assert not stages_of(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
