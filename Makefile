@@ -14,7 +14,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo postgres services services-stop container-tools images test test-containers test-long test-gpu test-eval-gpu bench lint format constraints clean
+.PHONY: help setup demo postgres services services-stop container-tools images test test-all test-containers test-gpu test-eval-gpu bench lint format constraints clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ services-stop: $(READY)  ## End them; their data stays
 	$(BIN)/sidlsg services stop --folder $(SERVICES)
 
 # A file's tests stay together: they share servers and trained networks. One that takes 15 minutes hangs.
-test: $(READY) postgres  ## Run the tests, two files at a time
+test: $(READY) postgres  ## Run the tests of every change, two files at a time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 900
 
 # Docker's daemon, and what makes a base image of Debian without a registry.
@@ -68,8 +68,10 @@ test-containers: $(READY) container-tools  ## Build the images and run the tiny 
 images: $(READY)  ## Build the five images of this commit with Docker
 	PYTHON=$(BIN)/python images/build.sh
 
-test-long: $(READY) postgres  ## Run the tests that take minutes
-	$(BIN)/python -m pytest -m long
+# What `make test` leaves out: real servers, kills and other faults, several processes, the long forms of tests.
+test-all: $(READY) postgres  ## Run all tests but those of containers and GPUs; takes an hour or more
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 3600 --hypothesis-profile thorough \
+		-m 'not containers and not gpu' tests
 
 test-gpu: $(READY)  ## Run the tests that need a GPU; they fail where none is
 	$(BIN)/python -m pytest -m gpu -rP tests/gpu

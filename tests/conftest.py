@@ -21,11 +21,16 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from hypothesis import settings
 
 from services.seaweedfs import SeaweedFS
 from sidlsg import cli
 
 torch.set_num_threads(1)
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)  # `make test-all` asks for it
+settings.load_profile("quick")
 
 
 def _stack(_context: int = 1) -> list[inspect.FrameInfo]:

@@ -1,6 +1,6 @@
 """Alarms on whole runs by the command line: sick ones are ended and told why, healthy ones are left alone.
 
-`make test-long` runs these; two runs at a time, of one thread each. `-s` shows how far they are.
+`make test-all` runs these; two runs at a time, of one thread each. `-s` shows how far they are.
 """
 
 from __future__ import annotations
