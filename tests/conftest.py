@@ -23,6 +23,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from hypothesis import settings
 
+import mlflow_schema  # noqa: F401 - before any store is made
 from services.seaweedfs import SeaweedFS
 from sidlsg import cli
 
