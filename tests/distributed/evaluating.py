@@ -18,7 +18,8 @@ from sidlsg.distil.world import joined
 from sidlsg.evaluate import one_pass, stage
 from sidlsg.evaluate.one_pass import Pass, measured
 from sidlsg.evaluate.protocols import load_shapes_protocols
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import DrawnSet, Pictures
 from sidlsg.shapes.captions import held_out_captions
 from sidlsg.store import FolderStore

@@ -11,7 +11,8 @@ import torch
 
 from sidlsg.evaluate import sample
 from sidlsg.evaluate.protocols import load_shapes_protocols
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 from sidlsg.export.generate import seeded_noise
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.teacher.images import Images

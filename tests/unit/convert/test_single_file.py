@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from sidlsg.convert.single_file import Conversion, convert_single_file
 from sidlsg.errors import InputError
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.load import load_teacher
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from sidlsg.errors import InputError
 from sidlsg.evaluate.judge import Judge, load_judge
+from sidlsg.evaluate.judge_file import check_judge
 from sidlsg.shapes.captions import ATTRIBUTES, all_captions
 from sidlsg.shapes.draw import draw
 from sidlsg.tensors import save_tensors
@@ -56,16 +58,32 @@ def test_a_loaded_judge_is_frozen_in_float32(judge: Judge) -> None:
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in judge.parameters())
 
 
-def test_a_file_that_is_no_judge_is_refused_with_one_line(tmp_path: Path, judge_file: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_judge_of_any_precision_passes_the_check_of_its_file(
+    judge: Judge, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    path = tmp_path / "judge.safetensors"
+    save_tensors(path, {name: tensor.to(dtype) for name, tensor in judge.state_dict().items()}, {})
+    check_judge(path)
+    assert load_judge(path).state_dict().keys() == judge.state_dict().keys()
+
+
+@pytest.mark.parametrize("read_file", [load_judge, check_judge])
+def test_a_file_that_is_no_judge_is_refused_with_one_line(
+    read_file: Callable[[Path], object], tmp_path: Path, judge: Judge, judge_file: Path
+) -> None:
     other = tmp_path / "other.safetensors"
     save_tensors(other, {"weight": torch.zeros(2)}, {})
+    wider = tmp_path / "wider.safetensors"
+    save_tensors(wider, judge.state_dict() | {"penultimate.0.bias": torch.zeros(65)}, {})
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(judge_file.read_bytes()[:1000])
     for path, said in (
         (other, "holds another network"),
+        (wider, "holds another network"),
         (damaged, "not a readable safetensors file"),
         (tmp_path / "none.safetensors", "no such file"),
     ):
         with pytest.raises(InputError, match=said) as caught:
-            load_judge(path)
+            read_file(path)
         assert "\n" not in str(caught.value)

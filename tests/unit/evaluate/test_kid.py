@@ -9,7 +9,8 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 
 from sidlsg.errors import InputError
-from sidlsg.evaluate.kid import kernel_distance, squared_mmd
+from sidlsg.evaluate.kid import SUBSET_SIZE, kernel_distance, squared_mmd
+from sidlsg.evaluate.published import PROTOCOLS
 
 
 def features(seed: int, count: int, dim: int = 6, shift: float = 0.0) -> torch.Tensor:
@@ -71,3 +72,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         squared_mmd(features(0, 4), features(0, 4, 5))
     with pytest.raises(InputError, match=r"there are 1 and 4"):
         squared_mmd(features(0, 1), features(0, 4))
+
+
+def test_its_protocol_takes_no_fewer_images_than_a_subset_has() -> None:
+    assert PROTOCOLS["kid/inception-poly3"].least == SUBSET_SIZE

@@ -10,7 +10,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sidlsg.evaluate.sample import Setting, StockSampler
+from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.setting import Setting
 
 PROMPTS = [
     "a small red circle on a blue background",
