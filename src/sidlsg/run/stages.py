@@ -18,6 +18,9 @@ from sidlsg.run.forks import ForkServer, Job
 from sidlsg.run.kubeflow import LocalCache, cache_module, subprocess_task_handler
 from sidlsg.run.watch import Watcher
 
+STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
+"""What MLflow imports when it opens a store: with the registry's modules, so that each stage need not."""
+
 
 class EndedError(BaseException):
     """The run is over; meant to pass through whatever still works for it, which may well catch every `Exception`."""
@@ -168,6 +171,7 @@ def parse_command(full_command: Sequence[str]) -> tuple[str, str, list[str]]:
 
 
 def imported_modules(source: str) -> list[str]:
-    """The modules of this package that a component's source imports."""
+    """The modules of this package that a component's source imports, and what these import late."""
     found = (node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
-    return sorted({name for name in found if name and name.startswith("sidlsg.")})
+    names = sorted({name for name in found if name and name.startswith("sidlsg.")})
+    return [*names, *(STORES if any(name.startswith("sidlsg.registry.") for name in names) else ())]
