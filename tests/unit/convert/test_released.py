@@ -94,6 +94,7 @@ def test_images_seen_are_given_or_named_or_not_known(released: Write, teacher: P
     assert convert_released(file, teacher, tmp_path / "student", kappa=1.5, images_seen=5).images_seen == 5
 
 
+@pytest.mark.long
 def test_it_registers_and_is_evaluated(
     released: Write, teacher: Path, assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,7 +185,13 @@ RUNS: dict[str, tuple[dict[str, Any], str | None]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "cause"), RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        pytest.param(*run, id=name, marks=[] if name in ("healthy", "guidance") else pytest.mark.long)
+        for name, run in RUNS.items()
+    ],
+)
 def test_a_real_run_is_stopped_where_it_is_sick(
     teacher: Teacher, tmp_path: Path, changes: dict[str, Any], cause: str | None
 ) -> None:

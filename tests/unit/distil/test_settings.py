@@ -136,6 +136,7 @@ def test_blocks_that_cannot_be_compiled_are_left_with_a_message(
     assert all(parameter.grad is None for parameter in unet.parameters())
 
 
+@pytest.mark.long
 def test_compiled_blocks_compute_the_same(make_unet: Callable[..., Any]) -> None:
     unet, plain = make_unet(0, torch.float32), make_unet(0, torch.float32)
     lines: list[str] = []

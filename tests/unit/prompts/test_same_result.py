@@ -147,7 +147,9 @@ def test_places_in_another_order(
         assert record == expected[1]
 
 
-@pytest.mark.parametrize(("bytes_per_text", "count"), [(1_000_000, 2), (10_000_000, 16)])
+@pytest.mark.parametrize(
+    ("bytes_per_text", "count"), [(1_000_000, 2), pytest.param(10_000_000, 16, marks=pytest.mark.long)]
+)
 def test_other_numbers_of_buckets(
     curation: Curation,
     source: Path,
@@ -186,6 +188,7 @@ def test_small_pieces_and_many_buckets_with_workers(
     assert record.funnel == expected[1].funnel
 
 
+@pytest.mark.long
 def test_ray(curation: Curation, expected: tuple[Shards, PromptSet], source: Path, cut: Pieces) -> None:
     cut(2_000_000, 600)
     assert buckets(source)[0] > 1
