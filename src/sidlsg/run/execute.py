@@ -124,9 +124,10 @@ def machine_line() -> str:
     if Path("/proc/driver/nvidia/version").exists():
         return "machine: stages use its GPU"
     cpus, threads = cpu_quota(), os.environ.get("OMP_NUM_THREADS")
-    if threads or cpus == 1:
-        return f"machine: {cpus} CPUs, no GPU; each stage is one process of {threads or 1} threads (OMP_NUM_THREADS)"
-    return f"machine: {cpus} CPUs, no GPU; training and evaluation share them by processes of one thread each"
+    found = f"machine: {cpus} CPU{'s' if cpus != 1 else ''}, no GPU"
+    if threads:
+        return f"{found}; a stage is one process with OMP_NUM_THREADS={threads}"
+    return f"{found}; training and evaluation share them by processes of one thread each" if cpus > 1 else found
 
 
 def _refuse_another(run_dir: Path, pipeline: str) -> None:

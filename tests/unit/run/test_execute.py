@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.run.execute import LOG, MARKER, execute
+from sidlsg.run.execute import LOG, MARKER, execute, machine_line
 from sidlsg.run.failure import StageError
 from sidlsg.run.request import Request, StageRun
 from sidlsg.run.watch import Rounds
@@ -136,3 +136,19 @@ def test_the_folder_of_another_pipeline_is_refused(marked: dict[str, str], of: s
 def test_a_marker_of_the_same_pipeline_or_a_damaged_one_is_no_hindrance(marked: str, tmp_path: Path) -> None:
     (tmp_path / MARKER).write_text(marked)
     assert run(tmp_path, ["a"])[0] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "threads", "said"),
+    [
+        (1, "", "machine: 1 CPU, no GPU"),
+        (8, "", "machine: 8 CPUs, no GPU; training and evaluation share them by processes of one thread each"),
+        (8, "2", "machine: 8 CPUs, no GPU; a stage is one process with OMP_NUM_THREADS=2"),
+    ],
+)
+def test_the_first_line_says_how_the_machine_is_used(
+    cpus: int, threads: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidlsg.run.execute.cpu_quota", lambda: cpus)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert machine_line() == said
