@@ -103,9 +103,8 @@ def reference_loss(
     return total / divisor
 
 
-@pytest.mark.parametrize("update", ["fake_score", "generator"])
+@pytest.mark.parametrize(("update", "alpha"), [("fake_score", 1.0), ("generator", 1.0), ("generator", 1.2)])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("alpha", [1.0, 1.2])
 @pytest.mark.parametrize(
     "guidance",
     [none(), lsg(1.5), lsg(4.5), short(0.5), zero_cfg(), anti_cfg(-1), Guidance(1.5, 0.0, 4.5, -1.0)],
