@@ -25,6 +25,7 @@ from hypothesis import settings
 
 import mlflow_schema  # noqa: F401 - before any store is made
 from services.seaweedfs import SeaweedFS
+from shared import made_once, served
 from sidlsg import cli
 
 torch.set_num_threads(1)
@@ -84,14 +85,15 @@ def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from sidlsg.prompts.rules import CurationRules
     from sidlsg.recipes.recipe import recipe_with_changes
 
-    folder = tmp_path_factory.mktemp("student")
-    held_out = read_held_out(assets / "prompts" / "held_out.txt")
-    curate(assets / "prompts" / "prompts.parquet", folder / "prompts", CurationRules(), held_out)
-    short = {"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}
-    recipe = recipe_with_changes("tiny", json.dumps(short | {"evaluate_every": 0, "on_alarm": "off"}))
-    distil(folder / "prompts", assets / "tiny-sd", folder / "student", recipe, 0, folder / "checkpoints", print)
-    torch.set_num_threads(1)
-    return folder / "student"
+    def make(folder: Path) -> None:
+        held_out = read_held_out(assets / "prompts" / "held_out.txt")
+        curate(assets / "prompts" / "prompts.parquet", folder / "prompts", CurationRules(), held_out)
+        short = {"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "log_every": 1}
+        recipe = recipe_with_changes("tiny", json.dumps(short | {"evaluate_every": 0, "on_alarm": "off"}))
+        distil(folder / "prompts", assets / "tiny-sd", folder / "student", recipe, 0, folder / "checkpoints", print)
+        torch.set_num_threads(1)
+
+    return made_once(tmp_path_factory, "student", make) / "student"
 
 
 @pytest.fixture
@@ -131,8 +133,10 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """A running SeaweedFS; a test that kills one makes its own."""
-    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs") / "server") as server:
-        yield server
+    with served(
+        tmp_path_factory, "s3", lambda folder: SeaweedFS(folder).start(), lambda folder: [SeaweedFS(folder)]
+    ) as folder:
+        yield SeaweedFS(folder)
 
 
 @pytest.fixture

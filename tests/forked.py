@@ -1,31 +1,43 @@
 """The command line in forks of one process that has its libraries: what `subprocess` does, in milliseconds.
 
 A fresh process imports torch, diffusers and MLflow for seconds. These are processes all the same, with their own pid,
-environment, folder and output; a test that is about the start of a program runs a real one.
+environment, folder and output; a test that is about the start of a program runs a real one. A fork has neither the
+test's monkeypatches nor what libraries read from the environment while they are imported.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import runpy
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from sidlsg.run.forks import Child, ForkServer, Job
+from sidlsg.services.ports import free_port
 
-IMPORTS = ("sidlsg.cli", "sidlsg.distil.stage", "sidlsg.evaluate.stage", "sidlsg.registry.register")
+IMPORTS = (
+    "sidlsg.cli",
+    "sidlsg.distil.stage",
+    "sidlsg.evaluate.stage",
+    "sidlsg.prompts.curate",
+    "sidlsg.registry.register",
+)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONUNBUFFERED": "1"}
+"""The server's: as it was before any test changed it. Children find this module, and write each line at once."""
 
 
 @cache
 def server() -> ForkServer:
     """This process' server, started when it is first asked for."""
-    started = ForkServer()
+    started = ForkServer(ENVIRONMENT)
     atexit.register(started.close)
     return started
 
@@ -35,49 +47,46 @@ class Program:
 
     def __init__(
         self,
-        words: Sequence[str],
+        words: Sequence[str] = (),
         *,
-        target: str = "sidlsg.cli:main",
-        arguments: Sequence[Any] = (),
+        file: Path | None = None,
+        code: str = "",
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
         stdout: IO[Any] | int | None = None,
         stderr: IO[Any] | int | None = None,
+        start_new_session: bool = False,
+        imports: Sequence[str] = (),
     ) -> None:
         """Args:
         words: of the command line, without the program's name.
-        target: what runs them, if not the command line.
-        arguments: of the target.
+        file: the program, as in `python FILE`; `sidlsg` by default.
+        code: the program, as in `python -c CODE`.
         cwd: the folder; this process' by default.
         env: the environment; this process' by default.
         stdout: an open file, `PIPE`, or None for nowhere.
         stderr: the same, or `STDOUT`.
+        start_new_session: as `Popen` has it.
+        imports: modules that later programs need too.
         """
-        self.stdout: IO[str] | None = None
-        out = self._descriptor(stdout)
-        err = out if stderr == subprocess.STDOUT else self._descriptor(stderr)
+        target, argument = ("run_file", str(file)) if file else ("run_code", code)
         job = Job(
-            target=target,
-            arguments=arguments,
-            program=["sidlsg", *words],
-            imports=IMPORTS,
+            target=f"forked:{target}" if file or code else "sidlsg.cli:main",
+            arguments=[argument] if file or code else [],
+            program=[argument if file else "-c" if code else "sidlsg", *words],
+            imports=[*IMPORTS, *imports],
             environment=dict(os.environ if env is None else env),
             folder=str(Path.cwd() if cwd is None else cwd),
+            session=start_new_session,
         )
+        out, self.stdout = _opened(stdout)
+        err, self.stderr = (os.dup(out), None) if stderr == subprocess.STDOUT else _opened(stderr)
         self._child: Child = server().start(job, out, err)
-        for descriptor in {out, err}:
+        for descriptor in (out, err):
             os.close(descriptor)
         self.pid = self._child.pid
+        assert self.pid, "the fork server has ended"
         self.returncode: int | None = None
-
-    def _descriptor(self, given: IO[Any] | int | None) -> int:
-        if given == subprocess.PIPE:
-            reader, writer = os.pipe()
-            self.stdout = os.fdopen(reader)
-            return writer
-        if given is None or isinstance(given, int):
-            return os.open(os.devnull, os.O_WRONLY)
-        return os.dup(given.fileno())
 
     def poll(self) -> int | None:
         """The exit code, if it has ended."""
@@ -89,12 +98,12 @@ class Program:
         """The exit code, when it has ended.
 
         Raises:
-            TimeoutError: it goes on.
+            TimeoutExpired: it still runs.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while self.poll() is None:
-            if until is not None and time.monotonic() > until:
-                raise TimeoutError(f"process {self.pid} goes on after {timeout} s")
+            if timeout is not None and until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
             time.sleep(0.01)
         assert self.returncode is not None
         return self.returncode
@@ -116,19 +125,81 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.stdout is not None:
-            self.stdout.close()
+        for pipe in (self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
         self.wait()
 
 
-def run(words: Sequence[str], timeout: float | None = None, **given: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    words: Sequence[str] = (), *, timeout: float | None = None, check: bool = False, **given: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, and give its code and output."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        program = Program(words, stdout=out, stderr=err, **given)
+    (done,) = run_all(words, [{}], timeout, **given)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def ranks(processes: int) -> list[dict[str, str]]:
+    """The variables that torchrun sets for each of so many processes on one machine; none for a single process."""
+    if processes == 1:
+        return [{}]
+    shared = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def run_all(
+    words: Sequence[str],
+    changes: Sequence[Mapping[str, str]],
+    timeout: float | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    **given: Any,
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run a command side by side once for each change of the environment; the first that fails ends the others."""
+    until = None if timeout is None else time.monotonic() + timeout
+    with ExitStack() as files:
+        outputs = [[files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)] for _ in changes]
+        programs: list[Program] = []
         try:
-            code = program.wait(timeout)
+            for change, (out, err) in zip(changes, outputs, strict=True):
+                environment = {**(os.environ if env is None else env), **change}
+                programs.append(Program(words, env=environment, stdout=out, stderr=err, **given))
+            while None in (codes := [program.poll() for program in programs]) and not any(codes):
+                if timeout is not None and until is not None and time.monotonic() > until:
+                    raise subprocess.TimeoutExpired(list(words), timeout)
+                time.sleep(0.01)
         finally:
-            program.kill()
-        for file in (out, err):
-            file.seek(0)
-        return subprocess.CompletedProcess(list(words), code, out.read(), err.read())
+            for program in programs:
+                program.kill()
+        return [
+            subprocess.CompletedProcess(list(words), program.wait(), *map(_whole, output))
+            for program, output in zip(programs, outputs, strict=True)
+        ]
+
+
+def run_file(path: str) -> None:
+    """In a child: what `python FILE` does."""
+    runpy.run_path(path, run_name="__main__")
+
+
+def run_code(code: str) -> None:
+    """In a child: what `python -c CODE` does."""
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+
+
+def _whole(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _opened(given: IO[Any] | int | None) -> tuple[int, IO[str] | None]:
+    """A descriptor to write to, and for a pipe the end to read from."""
+    if given == subprocess.PIPE:
+        reader, writer = os.pipe()
+        return writer, os.fdopen(reader)
+    if given is None or isinstance(given, int):
+        return os.open(os.devnull, os.O_WRONLY), None
+    return os.dup(given.fileno()), None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distributed.worker import first_unet
+from forked import ranks, run_all
 from sidlsg.teacher.load import load_teacher
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -43,19 +41,9 @@ class Workers:
 
     def do(self, processes: int, *jobs: dict[str, Any]) -> list[Outcome]:
         """Do jobs one after another in so many processes."""
-        command = [sys.executable]
-        if processes > 1:
-            command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         named = [{"name": f"{processes}-{number}", **job} for number, job in enumerate(jobs)]
-        done = subprocess.run(
-            [*command, str(WORKER), json.dumps(named), str(self.folder)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-6000:]
+        done = run_all([json.dumps(named), str(self.folder)], ranks(processes), PATIENCE_S, file=WORKER)
+        assert [each.returncode for each in done] == [0] * processes, "".join(each.stderr[-6000:] for each in done)
         return [
             Outcome(
                 json.loads((self.folder / f"{job['name']}.json").read_text()),

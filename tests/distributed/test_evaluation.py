@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import pytest
 import torch
 
 from distributed.evaluating import COUNT
+from forked import ranks, run_all
 from sidlsg.records import Scorecard
 from sidlsg.tensors import load_tensors
 
@@ -20,19 +18,9 @@ WORKER = Path(__file__).with_name("evaluating.py")
 
 def start(what: str, student: Path, out: Path, processes: int) -> str:
     out.mkdir()
-    launch = (
-        [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", f"{processes}"]
-    )
-    done = subprocess.run(
-        [sys.executable, *launch, str(WORKER), what, str(student), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    done = run_all([what, str(student), str(out)], ranks(processes), 600, file=WORKER)
+    assert [each.returncode for each in done] == [0] * processes, "".join(each.stderr[-4000:] for each in done)
+    return "".join(each.stdout for each in done)
 
 
 def draw(student: Path, out: Path, processes: int) -> list[torch.Tensor]:

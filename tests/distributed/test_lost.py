@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import Program, ranks
 from unbreakable.runs import TinyRun, make_prompts
 
 NOTICED_S = 60.0
@@ -22,24 +22,14 @@ class Pair:
     """Two processes of one run, started without torchrun, which would end the second one itself."""
 
     def __init__(self, run: TinyRun) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         run.folder.mkdir(parents=True, exist_ok=True)
         self.run = run
         self.processes = []
-        for rank in range(2):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        for rank, places in enumerate(ranks(2)):
+            environment = {**os.environ, **places}
             with (run.folder / f"log-{rank}").open("wb") as log:
-                self.processes.append(
-                    subprocess.Popen(
-                        run.command(),
-                        cwd=run.folder,
-                        env={**os.environ, "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in places.items()}},
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
+                given = {"cwd": run.folder, "env": environment, "stdout": log, "stderr": subprocess.STDOUT}
+                self.processes.append(Program(run.words(), **given))
 
     def errors(self, rank: int) -> list[str]:
         """The lines that a process said of errors."""
@@ -116,7 +106,7 @@ def test_what_all_do_is_said_once_and_a_checkpoint_that_cannot_be_written_keeps_
     in_the_way = run.checkpoints / ".unfinished-000000002"
     in_the_way.write_text("a file where the checkpoint would be made")
     assert run.finish() == 0, run.said()
-    assert run.said().count("student of 32 images") == 1
+    assert run.said().count("student of 16 images") == 1
     assert len(run.result().log) == 4
     assert "Warning" not in run.said()
     assert run.said().count("checkpoint 2 could not be written") == 1

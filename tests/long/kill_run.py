@@ -17,13 +17,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sidlsg.errors import StoppedError
-from unbreakable.runs import PATIENCE_S, RECIPE, Result, TinyRun, make_prompts
+from unbreakable.runs import PATIENCE_S, RECIPE, Process, Result, TinyRun, make_prompts
 
 TRIES = 8
 """A moment may come too late: the run has ended by itself. Then another is drawn."""
@@ -41,7 +40,7 @@ class Kind:
 
     name: str
     processes: int
-    end: Callable[[TinyRun, Popen[bytes], random.Random], str]
+    end: Callable[[TinyRun, Process, random.Random], str]
     """Ends it; what happened, or an empty text where it had ended before."""
 
 
@@ -101,7 +100,7 @@ class Harness:
         say(line)
         return line
 
-    def kill(self, run: TinyRun, process: Popen[bytes], draw: random.Random) -> str:
+    def kill(self, run: TinyRun, process: Process, draw: random.Random) -> str:
         """`kill -9` all its processes."""
         when = self._wait(run, process, draw)
         if process.poll() is not None:
@@ -110,7 +109,7 @@ class Harness:
         process.wait()
         return f"killed {when}{_traces(run)}"
 
-    def kill_worker(self, run: TinyRun, process: Popen[bytes], draw: random.Random) -> str:
+    def kill_worker(self, run: TinyRun, process: Process, draw: random.Random) -> str:
         """`kill -9` one worker; the rest must end by itself, and soon."""
         when = self._wait(run, process, draw)
         workers = descendants(process.pid)
@@ -123,7 +122,7 @@ class Harness:
             return ""
         return f"killed worker {workers.index(victim)} {when}, all ended {time.monotonic() - began:.1f} s later"
 
-    def terminate(self, run: TinyRun, process: Popen[bytes], draw: random.Random) -> str:
+    def terminate(self, run: TinyRun, process: Process, draw: random.Random) -> str:
         """SIGTERM while it trains: it saves its state and says so by its exit code."""
         _until(lambda: _listens(process.pid), process)
         time.sleep(draw.uniform(0, 0.5 * self.seconds[run.processes]))
@@ -139,7 +138,7 @@ class Harness:
             raise TrialError(f"after SIGTERM there is {run.remains()}")
         return f"SIGTERM{_traces(run)}"
 
-    def terminate_all(self, run: TinyRun, process: Popen[bytes], draw: random.Random) -> str:
+    def terminate_all(self, run: TinyRun, process: Process, draw: random.Random) -> str:
         """SIGTERM to one worker: all save their parts and end."""
         _until(lambda: any(_listens(pid) for pid in descendants(process.pid)), process)
         time.sleep(draw.uniform(0, 0.4 * self.seconds[run.processes]))
@@ -153,7 +152,7 @@ class Harness:
             raise TrialError(f"after SIGTERM there is {run.remains()}: {run.said()}")
         return f"SIGTERM to one worker{_traces(run)}"
 
-    def _wait(self, run: TinyRun, process: Popen[bytes], draw: random.Random) -> str:
+    def _wait(self, run: TinyRun, process: Process, draw: random.Random) -> str:
         """Wait for a random moment; which one it was."""
         choice = draw.random()
         if choice < 0.35:
@@ -182,7 +181,7 @@ class Harness:
         return every * draw.randint(1, int(RECIPE["iterations"]) // every)
 
 
-def _until(condition: Callable[[], bool], process: Popen[bytes], seconds: float = PATIENCE_S) -> None:
+def _until(condition: Callable[[], bool], process: Process, seconds: float = PATIENCE_S) -> None:
     """Wait for a condition, the process's end or a time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None and not condition():

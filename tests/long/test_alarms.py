@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from forked import Program
+
 pytestmark = pytest.mark.long
 
 HEALTHY = {
@@ -64,7 +66,7 @@ class Runs:
     def __init__(self, folder: Path, assets: Path, prompts: Path) -> None:
         self.folder, self.assets, self.prompts = folder, assets, prompts
         self.pool = ThreadPoolExecutor(2)
-        self.children: set[subprocess.Popen[str]] = set()
+        self.children: set[Program] = set()
         self.futures: dict[str, Future[Ended]] = {}
 
     def start(self, name: str, seed: int, *arguments: str) -> None:
@@ -81,16 +83,16 @@ class Runs:
 
     def _run(self, name: str, seed: int, arguments: tuple[str, ...]) -> Ended:
         began = time.monotonic()
-        command = [sys.executable, "-m", "sidlsg", "distil", "--prompts", str(self.prompts)]
+        command = ["distil", "--prompts", str(self.prompts)]
         command += ["--teacher", str(self.assets / "tiny-sd"), "--output", str(self.folder / name)]
         command += ["--checkpoints", str(self.folder / f"{name}-state"), "--seed", str(seed)]
         command += ["--set", "on_alarm=stop", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        ) as child:
+        with Program(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as child:
             self.children.add(child)
-            output, _ = child.communicate()
+            assert child.stdout
+            output = child.stdout.read()
+            child.wait()
             self.children.discard(child)
         left = sum(not future.done() for future in self.futures.values()) - 1
         seconds = time.monotonic() - began

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from forked import run
 from sidlsg.services.stack import Stack
 
 NAME = "weekly"
@@ -27,7 +26,7 @@ protocol = "fid/shapes-judge64-2016"
 
 
 def sidlsg(folder: Path, *words: str, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", "sidlsg", *words], capture_output=True, text=True, cwd=folder)
+    done = run(words, cwd=folder)
     assert done.returncode == code, (words, done.stdout[-2000:], done.stderr[-2000:])
     return done.stdout + done.stderr
 

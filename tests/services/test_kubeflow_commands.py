@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from forked import Program
 from services.kfp_server import KfpServer
 from services.test_schedule import TABLE
 from services.test_submit import YAML
@@ -88,8 +88,8 @@ def test_waiting_has_a_limit(sidlsg: Run, kfp: KfpServer) -> None:
 def test_an_interrupt_ends_the_waiting_and_not_the_run(kfp: KfpServer, tmp_path: Path) -> None:
     kfp.states = ["PENDING", "RUNNING"]
     (tmp_path / "tiny.yaml").write_text(YAML)
-    command = [sys.executable, "-m", "sidlsg.cli", *submit(kfp.host, "--wait")]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = submit(kfp.host, "--wait")
+    with Program(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout and process.stderr
             while (line := process.stdout.readline()) and line != "run: running\n":

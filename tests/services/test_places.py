@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from forked import run_all
 from services.seaweedfs import SeaweedFS
 from sidlsg.cli import app
 from sidlsg.errors import ContentError, InputError
@@ -118,10 +117,9 @@ def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: s
 def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
     place, expected = f"{models}/tiny-sd", place_digest(str(assets / "tiny-sd"))
     code = "import sys; from sidlsg.places import resolve; print(resolve(*sys.argv[1:]))"
-    command = [sys.executable, "-c", code, place, expected]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
-    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
+    processes = run_all([place, expected], [{}] * PROCESSES, 60, code=code)
     assert [process.returncode for process in processes] == [0] * PROCESSES
+    printed = {process.stdout.strip() for process in processes}
     assert printed == {str(cache / "sha256" / expected / "tiny-sd")}
     assert not [path for path in (cache / "partial").iterdir() if path.suffix != ".lock"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from forked import run
 from sidlsg.records import Student
 from sidlsg.registry.claims import FOLDER
 from sidlsg.registry.fetch import fetch_student
@@ -32,17 +31,17 @@ def test_of_many_registrations_at_once_one_version_comes(
     for seed in range(rounds):
         name = f"raced-{racers}-{seed}"
         words = [str(tiny_student), servers.mlflow.address, name, str(racers), str(seed)]
-        done = subprocess.run([sys.executable, str(RACING), *words], capture_output=True, text=True, check=False)
+        done = run(words, file=RACING)
         print(done.stdout, end="")  # noqa: T201 - says when the kill came
         assert done.returncode == 0, done.stderr[-3000:]
         # The one that was killed may have been the last to work; the same call again goes on.
         (version,) = client.search_model_versions(f"name = '{name}'")
         assert [found.version for found in versions_of(client, name, student.digest)] == [version.version]
         experiment = client.get_experiment_by_name(name).experiment_id
-        (run,) = client.search_runs([experiment], run_view_type=ViewType.ALL)
-        assert run.info.run_id == version.run_id
-        assert run.info.status == "FINISHED"
-        assert (run.data.tags[STUDENT_TAG], run.data.tags[COMPLETE_TAG]) == (student.digest, student.digest)
+        (tracked,) = client.search_runs([experiment], run_view_type=ViewType.ALL)
+        assert tracked.info.run_id == version.run_id
+        assert tracked.info.status == "FINISHED"
+        assert (tracked.data.tags[STUDENT_TAG], tracked.data.tags[COMPLETE_TAG]) == (student.digest, student.digest)
         left = client.search_experiments(filter_string=f"name LIKE '{FOLDER}/{name}/%'")
         assert len(left) <= 1  # that of the one that was killed
         fetch_student(

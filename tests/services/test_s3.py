@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from forked import Program
 from services.seaweedfs import SeaweedFS
 from sidlsg.errors import ContentError, InputError, SidlsgError, StorageError
 from sidlsg.s3 import PART, S3Store, split_place
@@ -235,7 +234,7 @@ store = S3Store(sys.argv[1])
 store._client.meta.events.register("before-call.s3.CompleteMultipartUpload", lambda **_: time.sleep(600))
 store.put("big.bin", Path(sys.argv[2]), sys.argv[3])
 """
-    writer = subprocess.Popen([sys.executable, "-c", code, s3_place, str(tmp_path / "big"), digest])
+    writer = Program([s3_place, str(tmp_path / "big"), digest], code=code)
     try:
         client, until = s3_server.client(), time.monotonic() + 30
         while (

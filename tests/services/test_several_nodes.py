@@ -102,13 +102,13 @@ def test_two_nodes_train_together_and_hand_their_student_over(
     record = Student.load(step.student)
     record.verify(step.student)
     assert record.hardware.startswith("2 × ")
-    assert (record.images_seen, record.image) == (16, IMAGE)
-    assert student.metadata == {"sha256": record.digest, "images_seen": 16, "package_sha256": "code"}
+    assert (record.images_seen, record.image) == (8, IMAGE)
+    assert student.metadata == {"sha256": record.digest, "images_seen": 8, "package_sha256": "code"}
     assert api.left() == []
     assert open_store(f"{s3_place}/handover").names() == []
     assert any("checkpoint.json" in name for name in open_store(f"{s3_place}/checkpoints").names())
     said = capsys.readouterr().out
-    assert re.search(r"node 0 \| .*note: student of 16 images in", said)
+    assert re.search(r"node 0 \| .*note: student of 8 images in", said)
     (job,) = api.ever
     assert job["metadata"]["labels"]["pipeline/runid"] == "run-1"
 

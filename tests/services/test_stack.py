@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from forked import run
 from sidlsg.errors import InputError, SidlsgError
 from sidlsg.services.postgres import Postgres
 from sidlsg.services.stack import ARTIFACTS, Stack
@@ -33,11 +33,10 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def command(folder: Path) -> Command:
-    def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "sidlsg", "services", name, "--folder", str(folder), *options]
-        return subprocess.run(words, capture_output=True, text=True, check=False)
+    def command(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return run(["services", name, "--folder", str(folder), *options])
 
-    return run
+    return command
 
 
 @pytest.fixture
@@ -141,8 +140,7 @@ def test_a_taken_port_is_named(stack: Stack, tmp_path: Path) -> None:
 
 def test_where_nothing_was_started(tmp_path: Path) -> None:
     for name in ("stop", "status", "env"):
-        words = [sys.executable, "-m", "sidlsg", "services", name, "--folder", str(tmp_path / "none")]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = run(["services", name, "--folder", str(tmp_path / "none")])
         assert done.returncode == 2
         assert "sidlsg services start" in done.stderr
         assert not (tmp_path / "none").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
+from forked import Program
 from services.tracked_run import tracked
 from sidlsg.errors import InputError
 from sidlsg.prompts.curate import curate
@@ -169,10 +169,11 @@ def test_a_killed_training_goes_on_in_its_run(
 ) -> None:
     """Killed with rows logged after the last checkpoint, which the continued training logs a second time."""
     changes = {"iterations": 14, "checkpoint_every": 5}
-    program = [sys.executable, str(Path(__file__).with_name("tracked_run.py")), str(prompts), str(assets / "tiny-sd")]
-    place = [str(tmp_path), json.dumps(CHANGES | changes), server.address, "killed"]
+    program = Path(__file__).with_name("tracked_run.py")
+    words = [str(prompts), str(assets / "tiny-sd")]
+    words += [str(tmp_path), json.dumps(CHANGES | changes), server.address, "killed"]
     with (tmp_path / "output").open("wb") as output:
-        process = subprocess.Popen([*program, *place], stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
+        process = Program(words, file=program, stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
         waited_for(
             lambda: (

@@ -7,7 +7,6 @@ import random
 import secrets
 import shutil
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from threading import Event
 import pytest
 from mlflow import MlflowClient
 
+from forked import run
 from services.kfp_server import KfpServer
 from services.triggers import PATIENCE_S, SECRET, Triggers, created, wait_until
 from services.verdicts import leave, verdict
@@ -167,7 +167,7 @@ def test_200_deliveries_over_three_restarts_are_one_run(
 
 def listed(triggers: Triggers) -> str:
     words = triggers.command("list", "--folder", str(triggers.folder / "state"))
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return run(words, check=True).stdout
 
 
 def test_mlflow_itself_tells_and_what_it_lost_is_found(
@@ -179,13 +179,8 @@ def test_mlflow_itself_tells_and_what_it_lost_is_found(
     with triggers.running("--poll-seconds", "600"):
         words = ("--file", str(triggers.file), "--tracking-uri", servers.mlflow.address, "--url", triggers.url)
         for told in ("made", "changed"):
-            done = subprocess.run(
-                triggers.command("webhook", *words),
-                env={**triggers.environment, "SIDLSG_WEBHOOK_SECRET": SECRET, "PATH": "/usr/bin:/bin"},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            environment = {**triggers.environment, "SIDLSG_WEBHOOK_SECRET": SECRET, "PATH": "/usr/bin:/bin"}
+            done = run(triggers.command("webhook", *words), env=environment, check=True)
             assert done.stdout.startswith(f"{told} webhook sidlsg-triggers")
         time.sleep(1.5)  # MLflow remembers that there was no webhook
         new = new_version(client, model)
@@ -230,8 +225,7 @@ def test_a_second_service_is_refused(service: Start, model: str) -> None:
         words = ("--file", str(triggers.file), "--folder", str(triggers.folder / "state"))
         words += ("--tracking-uri", triggers.uri, "--host", triggers.kubeflow)
         environment = {**triggers.environment, "SIDLSG_WEBHOOK_SECRET": SECRET}
-        command = triggers.command("serve", *words)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = run(triggers.command("serve", *words), env=environment)
     assert done.returncode != 0
     assert "another service uses" in done.stderr
 
@@ -246,7 +240,7 @@ def test_a_champion_is_copied_and_named_last(
     for name, value in servers.s3.client_environment().items():
         monkeypatch.setenv(name, value)
     name, to = f"served-{secrets.token_hex(4)}", f"s3://{DATA}/{secrets.token_hex(4)}"
-    rule = '[[on]]\nname = "serve"\nevent = "model_version_alias.created"\nalias = "champion"\n'
+    rule = f'[[on]]\nname = "serve"\nevent = "model_version_alias.created"\nmodel = "{name}"\nalias = "champion"\n'
     triggers = service(f'{rule}copy = {{ to = "{to}" }}\n')
     folders = [tiny_student, another(tiny_student, tmp_path / "other")]
     versions = [register(folder, servers.mlflow.address, name) for folder in folders]

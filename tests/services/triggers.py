@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from forked import Program
 from sidlsg.services.ports import free_port
 from sidlsg.trigger.service.signature import signature_of
 
@@ -31,14 +30,15 @@ class Triggers:
         folder.mkdir(parents=True, exist_ok=True)
         self.file, self.log = folder / "triggers.toml", folder / "log"
         self.file.write_text(table)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def command(self, name: str, *words: str) -> list[str]:
-        return [sys.executable, "-m", "sidlsg", "triggers", name, *words]
+        """The words of a command of the service."""
+        return ["triggers", name, *words]
 
     def start(self, *more: str) -> None:
         """Start it, and wait until it answers."""
@@ -46,7 +46,7 @@ class Triggers:
         words += ("--host", self.kubeflow, "--port", str(self.port), "--per-minute", "100000", *more)
         environment = {**os.environ, **self.environment, "SIDLSG_WEBHOOK_SECRET": SECRET}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command("serve", *words), stdout=log, stderr=log, env=environment)
+            self._process = Program(self.command("serve", *words), stdout=log, stderr=log, env=environment)
         wait_until(self.is_alive, f"the service does not answer: {self.told()[-2000:]}")
 
     def is_alive(self) -> bool:

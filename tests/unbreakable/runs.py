@@ -8,16 +8,20 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from forked import Program
+
+Process = Program | subprocess.Popen[bytes]
 ASSETS = Path(__file__).parents[2] / "assets"
 RECIPE = {
     "iterations": 6,
-    "batch": 8,
-    "micro_batch": 4,  # grids and scores are drawn so many at once
+    "batch": 4,
+    "micro_batch": 2,  # grids and scores are drawn so many at once
     "checkpoint_every": 2,
     "log_every": 1,
     "grids": 1,
-    "evaluate_images": 16,
+    "evaluate_images": 8,
     "export_dtype": "float32",  # so that not one bit of the weights is rounded away before it is compared
 }
 MEASURED = ("seconds", "images_per_second")
@@ -60,15 +64,11 @@ class TinyRun:
         """Where the checkpoints go, if to a folder."""
         return self.folder / "checkpoints"
 
-    def command(self) -> list[str]:
-        """The command line."""
-        start = [sys.executable]
-        if self.processes > 1:
-            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes)]
+    def words(self) -> list[str]:
+        """The command line, without the program's name."""
         values = RECIPE | self.changes
         return [
-            *start,
-            *("-m", "sidlsg", "distil"),
+            "distil",
             *("--prompts", str(self.prompts)),
             *("--teacher", str(ASSETS / "tiny-sd")),
             *("--output", str(self.student)),
@@ -76,20 +76,17 @@ class TinyRun:
             *(part for name, value in values.items() for part in ("--set", f"{name}={value}")),
         ]
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own; what it says is added to `log`."""
+    def start(self) -> Process:
+        """Start it in a process group of its own, several processes by torchrun; what it says is added to `log`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **self.environment}
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                self.command(),
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            given: dict[str, Any] = {"cwd": self.folder, "env": environment, "stdout": log, "stderr": subprocess.STDOUT}
+            if self.processes == 1:
+                return Program(self.words(), start_new_session=True, **given)
+            torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self.processes)]
+            command = [sys.executable, *torchrun, "-m", "sidlsg", *self.words()]
+            return subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, **given)
 
     def finish(self) -> int:
         """Run it to its end; its exit code."""

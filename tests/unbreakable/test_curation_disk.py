@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from forked import run
 from sidlsg.errors import InputError
 from sidlsg.prompts import prepare
 from sidlsg.prompts.curate import Execution, curate
@@ -98,9 +97,9 @@ def test_a_full_disk_is_named_and_the_same_call_goes_on(
 
 
 def test_the_command_line_says_it_in_one_line(source: Path, disk: Path) -> None:
-    command = [sys.executable, "-m", "sidlsg", "curate", "--source", str(source), "--output", str(disk / "out")]
+    command = ["curate", "--source", str(source), "--output", str(disk / "out")]
     fill(disk, 200_000)
-    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    failed = run(command)
     assert failed.returncode != 0
     assert "Traceback" not in failed.stderr
     (line,) = [line for line in failed.stderr.splitlines() if line and not line.startswith("progress:")]
@@ -108,7 +107,7 @@ def test_the_command_line_says_it_in_one_line(source: Path, disk: Path) -> None:
     assert str(disk) in line
     assert not (disk / "out").exists()
     free(disk)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     assert digests(disk / "out")
 

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from forked import Program
 from sidlsg.prompts import prepare
 from sidlsg.prompts.curate import Execution, begin, curate, run_phase
 from sidlsg.prompts.engine.engines import Inline
@@ -64,16 +64,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(source: Path, output: Path) -> subprocess.Popen[bytes]:
+def start(source: Path, output: Path) -> Program:
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": path}
     program = output.parent / "program.py"
     program.write_text(PROGRAM)
     with (output.parent / "log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, str(program), str(source), str(output)],
+        return Program(
+            [str(source), str(output)],
+            file=program,
             env=environment,
-            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from forked import Program, run
 from sidlsg.records import Scorecard
 
 WORKER = Path(__file__).parents[1] / "distributed" / "evaluating.py"
 STUDENT = "student 1 step"
 
-Command = Callable[[Path], list[str]]
-"""The folder of the outcome to the command that ends with a scorecard in its `card/`."""
+Command = Callable[[Path], dict[str, Any]]
+"""The folder of the outcome to the program that ends with a scorecard in its `card/`."""
 
 
 @pytest.fixture
 def few(tiny_student: Path) -> Command:
     """An evaluation of 40 images."""
-    return lambda out: [sys.executable, str(WORKER), "evaluate", str(tiny_student), str(out)]
+    return lambda out: {"file": WORKER, "words": ["evaluate", str(tiny_student), str(out)]}
 
 
 @pytest.fixture
 def many(tiny_student: Path) -> Command:
     """The command line's, of 2,016 images."""
-    given = [sys.executable, "-m", "sidlsg", "evaluate", "--student", str(tiny_student), "--output"]
-    return lambda out: [*given, str(out / "card")]
+    return lambda out: {"words": ["evaluate", "--student", str(tiny_student), "--output", str(out / "card")]}
 
 
 def kill_and_compare(command: Command, folder: Path, number: int, images: int) -> None:
@@ -41,18 +40,20 @@ def kill_and_compare(command: Command, folder: Path, number: int, images: int) -
     killed, whole = folder / "killed", folder / "whole"
     for out in (killed, whole):
         out.mkdir()
-    child = subprocess.Popen(command(killed), env=environment, stdout=subprocess.DEVNULL)
-    parts = killed / ".card.parts" / STUDENT.replace(" ", "_") / "shapes"
-    until = time.monotonic() + 400
-    while not (parts / f"{number:06d}.safetensors").is_file():
-        assert child.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child = Program(**command(killed), env=environment)
+    try:
+        parts = killed / ".card.parts" / STUDENT.replace(" ", "_") / "shapes"
+        until = time.monotonic() + 400
+        while not (parts / f"{number:06d}.safetensors").is_file():
+            assert child.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
     assert list(killed.iterdir()) == [killed / ".card.parts"]
     for out in (killed, whole):
-        done = subprocess.run(command(out), env=environment, capture_output=True, text=True, check=False)
+        done = run(**command(out), env=environment)
         assert done.returncode == 0, done.stderr
         assert [path.name for path in out.iterdir()] == ["card"]
     first, second = (Scorecard.load(out / "card") for out in (killed, whole))

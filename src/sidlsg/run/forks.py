@@ -47,6 +47,8 @@ class Job:
     """The child's whole environment."""
     folder: str
     """The child's working directory."""
+    session: bool = False
+    """Whether the child leads a session of its own, as `start_new_session` of `subprocess` has it."""
 
 
 class Child:
@@ -228,6 +230,8 @@ def _run_and_exit(job: Job) -> NoReturn:
 
 
 def _run(job: Job) -> Any:
+    if job.session:
+        os.setsid()
     os.environ.clear()
     os.environ.update(job.environment)
     os.chdir(job.folder)
