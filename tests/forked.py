@@ -24,6 +24,7 @@ from sidlsg.run.forks import Child, ForkServer, Job
 from sidlsg.services.ports import free_port
 
 IMPORTS = (
+    "mlflow_schema",
     "sidlsg.cli",
     "sidlsg.distil.stage",
     "sidlsg.evaluate.stage",
