@@ -40,3 +40,9 @@ def released(generator: UNet2DConditionModel, tmp_path: Path) -> Callable[..., P
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def teacher(assets: Path) -> Path:
+    """The bundled teacher."""
+    return assets / "tiny-sd"
