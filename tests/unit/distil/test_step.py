@@ -28,8 +28,8 @@ def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Te
     return torch.stack([EMPTY[0] if r else PROMPTS[i] for i, r in zip(indices, replaced, strict=True)]), EMPTY
 
 
-def plan(batch: int = 4, dropout: float = 0.5) -> DrawPlan:
-    return DrawPlan(seed=0, batch=batch, prompt_count=10, latent_shape=(4, 4, 4), prompt_dropout=dropout)
+def plan(batch: int = 4, dropout: float = 0.5, seed: int = 0) -> DrawPlan:
+    return DrawPlan(seed=seed, batch=batch, prompt_count=10, latent_shape=(4, 4, 4), prompt_dropout=dropout)
 
 
 def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
@@ -73,9 +73,9 @@ def reference_loss(
         result: Tensor = unet(x, torch.tensor([t]), text).sample
         return result
 
-    def guided(unet: Any, x_t: Tensor, t: int, text: Tensor, kappa: float) -> Tensor:
-        unconditional = out(unet, x_t, t, EMPTY)
-        return unconditional + kappa * (out(unet, x_t, t, text) - unconditional)
+    def guided(unet: Any, x_t: Tensor, t: int, text: Tensor, *kappas: float) -> list[Tensor]:
+        unconditional, conditional = out(unet, x_t, t, EMPTY), out(unet, x_t, t, text)
+        return [unconditional + kappa * (conditional - unconditional) for kappa in kappas]
 
     total = torch.zeros((), dtype=torch.float64)
     for b in keep:
@@ -88,15 +88,12 @@ def reference_loss(
             x_g = x_g.detach()
             target = noise if epsilon else a_t * noise - s_t * x_g
             weight = 1.0 if epsilon else a_t**2
-            total = (
-                total
-                + weight * (guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1) - target).square().sum()
-            )
+            (found,) = guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1)
+            total = total + weight * (found - target).square().sum()
             continue
         x_t = a_t * x_g + s_t * noise
-        y_real = x0(guided(method.teacher, x_t, t, text, k4), x_t, t)
-        y_fake_2 = x0(guided(state.fake_score, x_t, t, text, k2), x_t, t)
-        y_fake_3 = x0(guided(state.fake_score, x_t, t, text, k3), x_t, t)
+        (y_real,) = (x0(found, x_t, t) for found in guided(method.teacher, x_t, t, text, k4))
+        y_fake_2, y_fake_3 = (x0(found, x_t, t) for found in guided(state.fake_score, x_t, t, text, k2, k3))
         omega = max(float((x_g - y_real).detach().abs().mean()), 1e-5)
         first, second = y_real - y_fake_2, y_real - x_g - method.alpha * (y_real - y_fake_3)
         total = total + (first * second).sum() / omega
@@ -122,12 +119,15 @@ def test_loss_and_gradient_are_the_formulas(
     state = make_state()
     teacher = make_unet(0).requires_grad_(False)
     method = Method(teacher=teacher, schedule=schedule(prediction_type), guidance=guidance, alpha=alpha)
-    draws = plan().draw(0, update, 0, 4)
+    two = plan(2, seed=2)
+    draws = two.draw(0, update, 0, 2)
+    # The fake score sees one sample without its prompt, and one with it.
+    assert draws.replaced == ((True, False) if update == "fake_score" else (False, False))
     network = state.fake_score if update == "fake_score" else state.generator
 
-    expected = reference_loss(state, method, update, draws, range(4), 4)
+    expected = reference_loss(state, method, update, draws, range(2), 2)
     expected_gradient = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
-    found = accumulate(state, method, plan(), encode, 4, update)
+    found = accumulate(state, method, two, encode, 2, update)
 
     assert found.left_out == 0
     assert float(found.loss) == pytest.approx(
