@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from forked import run, run_all
 from sidlsg.cache import cache_folder, fetched
 from sidlsg.errors import ContentError, InputError
 from sidlsg.storage import sha256_file, sha256_files
@@ -126,16 +125,14 @@ def test_a_failed_fetch_leaves_nothing(cache: Path) -> None:
 
 
 def test_processes_that_ask_at_the_same_time_fetch_once(cache: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FETCH, SHA256, str(tmp_path / "log"), "well"]
-    processes = [subprocess.Popen(command) for _ in range(PROCESSES)]
-    assert [process.wait(timeout=60) for process in processes] == [0] * PROCESSES
+    processes = run_all([SHA256, str(tmp_path / "log"), "well"], [{}] * PROCESSES, 60, code=FETCH)
+    assert [process.returncode for process in processes] == [0] * PROCESSES
     assert (tmp_path / "log").read_bytes() == b"x"
     assert copies(cache) == [f"sha256/{SHA256}/a.bin"]
 
 
 def test_a_killed_process_leaves_nothing_that_counts(cache: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FETCH, SHA256, str(tmp_path / "log"), "killed"]
-    assert subprocess.run(command, check=False).returncode == -9
+    assert run([SHA256, str(tmp_path / "log"), "killed"], code=FETCH).returncode == -9
     assert len(copies(cache)) == 1
     source = Source()
     assert get(source).read_bytes() == CONTENT

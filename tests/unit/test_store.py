@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import run
 from sidlsg.errors import InputError
 from sidlsg.store import open_store
 
@@ -30,7 +31,7 @@ def test_a_killed_writer_leaves_the_old_object_and_nothing_that_stays(tmp_path: 
     store = open_store(str(folder))
     store.put("run/a.bin", source, hashlib.sha256(b"old").hexdigest())
     source.write_bytes(b"new")
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(source)], check=False)
+    ended = run([str(folder), str(source)], code=KILLED)
     assert ended.returncode == -9
     assert len(list((folder / "run").iterdir())) == 2
     assert store.names() == ["run/a.bin"]

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forked import Program
 from sidlsg.distil.pod import PodTraining, read_training, train, train_in_pod, train_in_processes
 from sidlsg.distil.stage import run_identity, run_name
 from sidlsg.encode.stage import encode
@@ -142,16 +142,19 @@ except StoppedError as error:
     sys.exit(error.exit_code)
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    step = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    step = Program(code=program, stdout=subprocess.PIPE, env=environment)
     assert step.stdout is not None
     said = []
-    for line in step.stdout:  # after the first iteration
-        said.append(line)
-        if " images" in line:
-            step.send_signal(signal.SIGTERM)
-            break
-    said.append(step.communicate(timeout=180)[0])
-    assert step.returncode == StoppedError.exit_code, "".join(said)
+    try:
+        for line in step.stdout:  # after the first iteration
+            said.append(line)
+            if " images" in line:
+                step.send_signal(signal.SIGTERM)
+                break
+        said.append(step.stdout.read())
+        assert step.wait(180) == StoppedError.exit_code, "".join(said)
+    finally:
+        step.kill()
     assert "the same step again goes on from there" in "".join(said)
     assert list((tmp_path / "checkpoints").rglob("*.safetensors"))
     assert not Path(long.output).exists()

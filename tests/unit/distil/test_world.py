@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from forked import Program
 from sidlsg.distil.world import World, joined, own_processes
 from sidlsg.errors import InputError, SidlsgError
 
@@ -79,7 +79,7 @@ def test_forks_end_with_a_killed_parent() -> None:
         "        print(*pids, flush=True)\n"
         "    time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    with Program(code=code, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         _, fork = map(int, process.stdout.readline().split())
         process.kill()

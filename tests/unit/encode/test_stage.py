@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forked import Program
 from sidlsg.encode.stage import encode
 from sidlsg.encode.text_model import text_model_digest
 from sidlsg.errors import InputError
@@ -72,12 +72,14 @@ def test_a_killed_process_is_continued_and_the_result_is_the_same(
     encoded: Encoded, prompts: Path, teacher_folder: Path, texts: list[str], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(prompts), str(teacher_folder), str(output)]
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL) as process:
+    process = Program([str(prompts), str(teacher_folder), str(output)], code=KILLED)
+    try:
         while not list(tmp_path.glob(".out.*.work/shards/00000.safetensors")):
             assert process.poll() is None
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
     assert not output.exists()
     (work,) = tmp_path.iterdir()
     done = sorted(path.name for path in (work / "shards").glob("*.safetensors"))
