@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forked import Program
 from sidlsg.errors import InputError
 from sidlsg.evaluate.compare import compare, load_references
 from sidlsg.evaluate.feature_files import load_features
@@ -44,10 +44,6 @@ def weights(network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     digest = hashlib.sha256(network.read_bytes()).hexdigest()
     path.write_text(f'[inception-2015-12-05]\nplace = "{network}"\nsha256 = "{digest}"\n')
     return path
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "sidlsg.cli", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -107,17 +103,17 @@ def test_a_killed_extraction_goes_on_and_gives_the_same_bits(run: Run, weights: 
     folder = draw(tmp_path / "ours", 1600, 0)
     arguments = ["images", "features", folder, "--protocol", KID, "--weights", weights, "--output"]
     assert run(*arguments, tmp_path / "whole.safetensors").returncode == 0
-    child = subprocess.Popen(
-        command(*arguments, tmp_path / "killed.safetensors"), env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    part = tmp_path / ".killed.safetensors.parts" / "000001.safetensors"
-    until = time.monotonic() + 240
-    while not part.is_file():
-        assert child.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child = Program([*map(str, arguments), str(tmp_path / "killed.safetensors")])
+    try:
+        part = tmp_path / ".killed.safetensors.parts" / "000001.safetensors"
+        until = time.monotonic() + 240
+        while not part.is_file():
+            assert child.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed.safetensors").exists()
     assert run(*arguments, tmp_path / "killed.safetensors").returncode == 0
     assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from forked import Program
 from sidlsg.errors import InputError
 from sidlsg.run.execute import LOG, MARKER, execute
 from sidlsg.run.failure import StageError
@@ -80,8 +81,8 @@ def test_an_item_that_fails_ends_the_run_after_the_others(tmp_path: Path, capsys
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_a_run_that_is_ended_starts_no_further_item(sign: int, code: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RUN, str(HERE), str(tmp_path / "run"), "wait", "b", "c"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    words = [str(HERE), str(tmp_path / "run"), "wait", "b", "c"]
+    with Program(words, code=RUN, stdout=subprocess.PIPE, imports=["sidlsg.run.kubeflow"]) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "working on wait" in line:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from forked import Program
 from services.kubernetes_api import Api, RunningApi, complete, queued, running
 from sidlsg.records import Student
 from unit.trainjob.asked import Launch
@@ -28,15 +27,15 @@ class Process:
     def __init__(self, launch: Launch, student: Path, api: Api) -> None:
         self.launch, self.student, self.api = launch, student, api
         self.log = launch.folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
 
     def start(self, until: Callable[[], bool]) -> None:
         """Start it, and wait until something is so."""
         tests = str(STEP.parents[2])
         environment = {**os.environ, "PYTHONPATH": tests, "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, str(STEP), str(self.student), str(self.launch.folder)]
+        words = [str(self.student), str(self.launch.folder)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self.process = Program(words, file=STEP, stdout=log, stderr=log, env=environment)
         end = time.monotonic() + PATIENCE_S
         while not until():
             assert time.monotonic() < end and self.process.poll() is None, self.said()
