@@ -14,8 +14,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -183,12 +183,24 @@ def run_all(
 
 def run_file(path: str) -> None:
     """In a child: what `python FILE` does."""
-    runpy.run_path(path, run_name="__main__")
+    with _interrupted_as_a_program():
+        runpy.run_path(path, run_name="__main__")
 
 
 def run_code(code: str) -> None:
     """In a child: what `python -c CODE` does."""
-    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    with _interrupted_as_a_program():
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+
+
+@contextmanager
+def _interrupted_as_a_program() -> Iterator[None]:
+    """End by SIGINT where Ctrl-C is not caught, as the interpreter does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _whole(file: IO[str]) -> str:
