@@ -208,15 +208,20 @@ def _forked(size: int) -> Iterator[World]:
         place = f"file://{folder}/rendezvous"
         try:
             with _group(torch.device("cpu"), init_method=place, rank=rank, world_size=size) as world:
-                yield world
+                try:
+                    yield world
+                except BaseException as error:
+                    if rank:
+                        # Before its connections break, by which the others know that it is gone.
+                        _leave(writer, error)
+                    raise
             if rank:
                 os._exit(0)
         except BaseException as error:
             if rank:
-                _leave(writer, error)
+                os._exit(1)
             for pid in children:
                 os.kill(pid, signal.SIGKILL)
-            # A fork writes why it ends before its connections break.
             said = [os.read(reader, 1 << 16).decode(errors="replace") for reader in children.values()]
             if isinstance(error, LostError) and any(said):
                 raise SidlsgError(next(filter(None, said))) from error
@@ -241,7 +246,7 @@ def _end_with(parent: int) -> None:
 
 def _leave(writer: int, error: BaseException) -> NoReturn:
     """End this fork; what it alone has met is for rank 0 to say."""
-    if not isinstance(error, LostError | KeyboardInterrupt):
+    if not (isinstance(error, KeyboardInterrupt) or any(sign in str(error) for sign in _LOST)):
         if not isinstance(error, SidlsgError):
             traceback.print_exception(error)
         os.write(writer, f"{error}".encode()[:4000])
