@@ -102,6 +102,7 @@ def test_a_teachers_weights_are_hashed_once(asked: PodTraining, tmp_path: Path, 
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [run_name(values, identity)]
 
 
+@pytest.mark.long
 def test_two_processes_make_the_student_of_one(asked: PodTraining, tmp_path: Path) -> None:
     alone = train_in_pod(replace(asked, output=str(tmp_path / "a"), checkpoints=str(tmp_path / "c")), print)
     said: list[str] = []
@@ -125,6 +126,7 @@ def test_a_process_that_fails_fails_the_step(asked: PodTraining, capfd: pytest.C
     assert "did you mean 'tiny'?" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_a_step_that_is_asked_to_end_lets_its_processes_save(asked: PodTraining, tmp_path: Path) -> None:
     """The step as a process of its own, as in a pod."""
     long = replace(asked, changes=json.dumps({**json.loads(asked.changes), "iterations": 400}))

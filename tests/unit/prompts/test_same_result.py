@@ -174,7 +174,8 @@ def test_little_memory(curation: Curation, source: Path, expected: tuple[Shards,
     assert (shards(output), record) == expected
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_small_pieces_and_many_buckets_with_workers(
     curation: Curation, expected: tuple[Shards, PromptSet], cut: Pieces, workers: int
 ) -> None:
