@@ -112,10 +112,10 @@ def stages_of(run_dir: Path) -> list[int]:
 
 
 def test_the_stage_of_a_killed_run_is_ended_by_the_next_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RUN, str(HERE), str(tmp_path / "run"), "wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    words = [str(HERE), str(tmp_path / "run"), "wait"]
+    with Program(words, code=RUN, stdout=subprocess.PIPE, imports=["sidlsg.run.kubeflow"]) as process:
         assert process.stdout is not None
-        assert any("working on wait" in line for line in iter(process.stdout.readline, ""))
+        assert any("working on wait" in line for line in process.stdout)
         process.kill()
     assert stages_of(tmp_path / "run")
     assert run(tmp_path / "run", ["b"])[0] == ["b"]
