@@ -1,10 +1,11 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from forked import run
 from sidlsg import __version__
 from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
 from sidlsg.errors import InputError
@@ -36,8 +37,9 @@ def test_a_trained_student_knows_its_image(tmp_path: Path) -> None:
     given = f"ghcr.io/me/sidlsg@{DIGEST}"
     for pipeline in ("distil_and_evaluate", "sweep"):
         file = tmp_path / f"{pipeline}.yaml"
-        command = ["compile", "--pipeline", pipeline, "--output", str(file)]
-        run(command, check=True, env={**os.environ, VARIABLE: given})
+        # A process of its own: the variable is read while the components are imported.
+        command = [sys.executable, "-m", "sidlsg", "compile", "--pipeline", pipeline, "--output", str(file)]
+        subprocess.run(command, check=True, env={**os.environ, VARIABLE: given})
         container = next(yaml.safe_load_all(file.read_text()))["deploymentSpec"]["executors"]["exec-distil"][
             "container"
         ]
