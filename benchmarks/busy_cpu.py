@@ -1,7 +1,7 @@
-"""Images/s of the real training loop beside busy processes: the default against each fixed use of the CPUs.
+"""Images/s of the real training loop while other processes are busy: the default against each fixed layout.
 
 Each way is `sidlsg distil` of the bundled teacher in a process of its own; the rate is its training log's, without the
-first iteration. In every round all ways run, one after another, beside the same number of busy-looping processes.
+first iteration. In every round all ways run, one after another, with the same number of busy-looping processes.
 
     python benchmarks/busy_cpu.py --output benchmarks/results/busy_cpu.json
 """
@@ -56,7 +56,7 @@ def main() -> None:
     """Measure, print a table, and write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="JSON file of the result")
-    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="busy processes beside the training")
+    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="busy processes that run with the training")
     parser.add_argument("--iterations", type=int, default=7, help="of each training, the first one not counted")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
