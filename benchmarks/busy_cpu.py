@@ -56,7 +56,9 @@ def main() -> None:
     """Measure, print a table, and write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="JSON file of the result")
-    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="busy processes that run with the training")
+    parser.add_argument(
+        "--busy", type=int, nargs="+", default=[0, 1, 2], help="busy processes that run with the training"
+    )
     parser.add_argument("--iterations", type=int, default=7, help="of each training, the first one not counted")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
