@@ -50,9 +50,10 @@ services: $(READY) postgres  ## Start MLflow on PostgreSQL with artifacts on S3,
 services-stop: $(READY)  ## End them; their data stays
 	$(BIN)/sidlsg services stop --folder $(SERVICES)
 
-# A file's tests stay together: they share servers and trained networks. One that takes 15 minutes hangs.
+# A file's tests stay together: they share servers and trained networks. Files come in the folders' order, whose last
+# ones are short, so that both workers end together. One that takes 15 minutes hangs.
 test: $(READY) postgres  ## Run the tests of every change, two files at a time
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 900
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 900
 
 # Docker's daemon, and what makes a base image of Debian without a registry.
 container-tools:
@@ -70,7 +71,7 @@ images: $(READY)  ## Build the five images of this commit with Docker
 
 # What `make test` leaves out: real servers, kills and other faults, several processes, the long forms of tests.
 test-all: $(READY) postgres  ## Run all tests but those of containers and GPUs; takes an hour or more
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 3600 --hypothesis-profile thorough \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 3600 --hypothesis-profile thorough \
 		-m 'not containers and not gpu' tests
 
 test-gpu: $(READY)  ## Run the tests that need a GPU; they fail where none is
