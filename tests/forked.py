@@ -12,14 +12,16 @@ import os
 import runpy
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from sidlsg import cli
 from sidlsg.run.forks import Child, ForkServer, Job
 from sidlsg.services.ports import free_port
 
@@ -70,15 +72,13 @@ class Program:
         start_new_session: as `Popen` has it.
         imports: modules that later programs need too.
         """
-        target, argument = ("run_file", str(file)) if file else ("run_code", code)
+        program = [str(file) if file else "-c" if code else "sidlsg", *words]
         job = Job(
-            target=f"forked:{target}" if file or code else "sidlsg.cli:main",
-            arguments=[argument] if file or code else [],
-            program=[argument if file else "-c" if code else "sidlsg", *words],
+            target="forked:run_program",
+            arguments=[program, code, start_new_session],
             imports=[*IMPORTS, *imports],
             environment=dict(os.environ if env is None else env),
             folder=str(Path.cwd() if cwd is None else cwd),
-            session=start_new_session,
         )
         out, self.stdout = _opened(stdout)
         err, self.stderr = (os.dup(out), None) if stderr == subprocess.STDOUT else _opened(stderr)
@@ -181,24 +181,22 @@ def run_all(
         ]
 
 
-def run_file(path: str) -> None:
-    """In a child: what `python FILE` does."""
-    with _interrupted_as_a_program():
-        runpy.run_path(path, run_name="__main__")
-
-
-def run_code(code: str) -> None:
-    """In a child: what `python -c CODE` does."""
-    with _interrupted_as_a_program():
-        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
-
-
-@contextmanager
-def _interrupted_as_a_program() -> Iterator[None]:
-    """End by SIGINT where Ctrl-C is not caught, as the interpreter does."""
+def run_program(program: list[str], code: str, session: bool) -> None:
+    """In a child: what `sidlsg`, `python FILE` or `python -c CODE` does."""
+    if session:
+        os.setsid()
+    sys.argv = program
+    # A shell's background job ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if program[0] == "sidlsg":
+        cli.main()
+        return
     try:
-        yield
-    except KeyboardInterrupt:
+        if code:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_path(program[0], run_name="__main__")
+    except KeyboardInterrupt:  # ends by the signal, as the interpreter does
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -190,7 +190,7 @@ def run(
     from sidlsg.summary import print_summary
 
     changes = json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads))
-    recipe_with_changes(recipe, changes)
+    values = recipe_with_changes(recipe, changes)
     request = RunRequest(
         run_dir=output,
         recipe=recipe,
@@ -212,7 +212,7 @@ def run(
         keep_images=keep_images,
         gate_rules=gate_rules,
     )
-    print(machine_line())
+    print(machine_line(values))
     result = run_local(request)
     print_summary(result)
     if not result.verdict.passed:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 SMALL = 100_000_000
-"""Bytes of weights, below which an operation is over before several threads have shared it."""
+"""Bytes of weights: a smaller network runs faster on one thread."""
 
 
 def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -21,24 +21,26 @@ PREFIX = "progress: "
 """Starts each such line."""
 EVENTS_VARIABLE = "SIDLSG_EVENTS"
 """Names a FIFO, where a process reads what this one and its children report."""
-_LONGEST = 1500
-"""Characters of an event's text: a write of up to 4096 bytes to a FIFO is never mixed with another's."""
+_LONGEST = 3000
+"""Bytes of an event's text: a write of up to 4096 bytes to a FIFO is never mixed with another's."""
 
 
 def emit(**event: Any) -> None:
     """Report an event, as one line of JSON, to the process that asked for events; without one, do nothing.
 
     Args:
-        event: JSON values by name; long texts are cut.
+        event: JSON values by name; a long `text` is cut.
     """
     path = os.environ.get(EVENTS_VARIABLE)
     if not path:
         return
-    cut = {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in event.items()}
-    with contextlib.suppress(OSError):  # the reader has gone, or does not keep up
+    if "text" in event:
+        event["text"] = event["text"].encode(errors="replace")[:_LONGEST].decode(errors="ignore")
+    with contextlib.suppress(OSError):  # the reader has gone, or does not keep up with progress
         descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         try:
-            os.write(descriptor, json.dumps(cut).encode() + b"\n")
+            os.set_blocking(descriptor, event["kind"] == "error")
+            os.write(descriptor, json.dumps(event, ensure_ascii=False).encode() + b"\n")
         finally:
             os.close(descriptor)
 

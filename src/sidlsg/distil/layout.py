@@ -6,22 +6,21 @@ others wait: two threads on two busy CPUs can be many times slower than one. Pro
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.observe import Row
-from sidlsg.distil.world import started_as_many
+from sidlsg.distil.world import end_with, started_as_many
 from sidlsg.estimate.bound import upper_bound
 from sidlsg.estimate.host import host_memory
 from sidlsg.estimate.memory import Network, Use
@@ -32,9 +31,9 @@ from sidlsg.teacher.architectures import TEXT_LENGTH
 MEASURED_S = 0.4
 """Seconds that each layout is measured for in each round, after a first pass."""
 ROUNDS = 2
-"""How often: other work on the machine comes and goes."""
+"""Rounds of the measurement: the load of a machine varies."""
 PATIENCE_S = 15.0
-"""Seconds after which a layout that has not shown a rate is not measured: its network is too large for that."""
+"""The most seconds that measuring one layout may take; one that takes longer has no rate."""
 BETTER = 1.2
 """How many times as fast threads must be, in every round, to be taken instead of processes."""
 
@@ -70,19 +69,17 @@ def fixed_layout(recipe: Recipe) -> Layout | None:
     return None
 
 
-def choose_layout(teacher: Path, recipe: Recipe, report: Callable[[str], None]) -> Layout:
+def choose_layout(
+    layouts: Sequence[Layout], config: Mapping[str, Any], recipe: Recipe, report: Callable[[str], None]
+) -> Layout:
     """Choose how training uses the machine, by a short measurement where there is a choice.
 
     Args:
-        teacher: folder of a checked `StableDiffusionPipeline`.
+        layouts: the candidates.
+        config: of the teacher's UNet.
         recipe: what is to run.
         report: receives one line with the choice.
     """
-    fixed = fixed_layout(recipe)
-    if fixed is not None:
-        return fixed
-    config = json.loads((teacher / "unet" / "config.json").read_text())
-    layouts = candidates(config, recipe, cpu_quota())
     if len(layouts) == 1:
         report(f"training uses {layouts[0]}")
         return layouts[0]
@@ -144,10 +141,14 @@ def _measured(work: Callable[[], float], processes: int) -> float | None:
     children: dict[int, int] = {}
     for _ in range(processes):
         reader, writer = os.pipe()
-        pid = os.fork()
+        parent, pid = os.getpid(), os.fork()
         if not pid:
+            end_with(parent)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
                 os.write(writer, f"{work()}".encode())
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.close(writer)
@@ -201,7 +202,6 @@ class Pace:
         """Start anew: what was a good rate before does not count."""
         self.best = self.now = 0.0
         self._slow_since: float | None = None
-        self.fell = False
 
     def __call__(self, row: Row) -> bool:
         """Take a row of the log; whether the rate has fallen."""
@@ -214,5 +214,5 @@ class Pace:
         elif at - self._slow_since >= self.patience_s and at >= self._quiet_until:
             self._quiet_until = at + self.pause_s
             self.pause_s *= 2
-            self.fell = True
-        return self.fell
+            return True
+        return False

@@ -185,8 +185,8 @@ class _Loop:
                 state.log.append(row)
                 self._tell(lambda observer, row=row: observer.logged(row))  # type: ignore[misc]
                 self._look_for_alarms(row)
-                if self.run.pace is not None and state.world.leads:
-                    self.run.stop.made |= self.run.pace(row)
+                if self.run.pace is not None and state.world.leads and self.run.pace(row):
+                    self.run.stop.slowed = True
                 losses = [f"{update.replace('_', ' ')} {row[f'{update}_loss']:.2f}" for update in UPDATES]
                 note = f"losses: {', '.join(losses)}"
             state.carried = {}

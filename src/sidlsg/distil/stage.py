@@ -21,7 +21,7 @@ from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.layout import Layout, Pace, choose_layout, fixed_layout
+from sidlsg.distil.layout import Layout, Pace, candidates, choose_layout, fixed_layout
 from sidlsg.distil.loop import Run, train
 from sidlsg.distil.observe import Observer
 from sidlsg.distil.precision import set_matmul_precision
@@ -34,7 +34,7 @@ from sidlsg.estimate.check import check_fits
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
 from sidlsg.export.lineage import copy_records
-from sidlsg.hardware import device_name
+from sidlsg.hardware import cpu_quota, device_name
 from sidlsg.licence import copy_licence
 from sidlsg.package import code_digest, git_commit, running_image
 from sidlsg.places import resolve_checked
@@ -140,21 +140,30 @@ def distil(
     PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
     open_store(str(checkpoints))  # says what is wrong with the place
-    stop, pace = StopRequest(), Pace()
+    config = json.loads((teacher / "unet" / "config.json").read_text())
+    settled = fixed_layout(recipe)
+    layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
+    said = report if is_rank0() else _silent
+    layout = settled or choose_layout(layouts, config, recipe, said)
+    pace = Pace() if len(layouts) > 1 and layouts[0].threads == 1 else None
+    stop = StopRequest()
     given = (prompts, teacher, output, recipe, seed, checkpoints, report, extras)
     # From the start: loading takes minutes, and an export that is asked to end is soon done.
     with stop.listening():
         while True:
-            layout = choose_layout(teacher, recipe, report if is_rank0() else _silent)
             torch.set_num_threads(layout.threads)
             try:
                 return _distil(*given, layout, pace, stop)
             except StoppedError:
-                if stop.signalled or not pace.fell:
+                if stop.signalled or pace is None or not stop.slowed:
                     raise
             report(f"training slowed from {pace.best:.1f} to {pace.now:.1f} images/s: measuring the machine again")
-            stop.made = False
+            stop.slowed = False
             pace.begin()
+            # After several threads nothing can be measured: forks of this process would wait for threads that are not
+            # theirs. They are also what suffers most beside other work.
+            again = layouts if layout.threads == 1 else layouts[:1]
+            layout = choose_layout(again, config, recipe, said)
 
 
 def _distil(
@@ -167,7 +176,7 @@ def _distil(
     report: Callable[[str], None],
     extras: Extras,
     layout: Layout,
-    pace: Pace,
+    pace: Pace | None,
     stop: StopRequest,
 ) -> Student:
     """Distil from the newest checkpoint on, with a chosen layout; see `distil`."""
@@ -213,11 +222,10 @@ def _distil(
             report=report,
         )
         count = None if metrics is None else metrics.metrics.alarmed
-        run = replace(_run(recipe, loaded, prompts, seed, saved, work, state, report, count, extras), stop=stop)
+        run = _run(recipe, loaded, prompts, seed, saved, work, state, report, count, extras)
+        run = replace(run, stop=stop, pace=pace)
         if world.device.type == "cpu" and not started_as_many():
             state.layout = str(layout)
-            # A layout that was settled beforehand stays.
-            run = replace(run, pace=pace if fixed_layout(recipe) is None else None)
         tracker = _tracker(extras, recipe, identity, loaded, prompt_set, seed, state, report)
         if metrics is not None:
             metrics.named(run_name(recipe, identity), "" if tracker is None else tracker.run_id)

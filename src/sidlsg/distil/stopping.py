@@ -11,16 +11,17 @@ from typing import Any
 
 
 class StopRequest:
-    """Whether this process was asked to end."""
+    """Whether training is to save its state and end."""
 
     def __init__(self) -> None:
-        self.made = False
         self.signalled = False
-        """Whether SIGTERM made it, and not this program itself."""
+        """Whether SIGTERM came. Nothing takes it back: a machine that is taken away says so once."""
+        self.slowed = False
+        """Whether training has become so slow that the machine is to be measured again."""
 
     def __call__(self) -> bool:
-        """Whether it was made by now."""
-        return self.made
+        """Whether it is by now."""
+        return self.signalled or self.slowed
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -30,7 +31,7 @@ class StopRequest:
             return
 
         def terminated(_: int, __: FrameType | None) -> None:
-            self.made = self.signalled = True
+            self.signalled = True
 
         earlier: Any = signal.signal(signal.SIGTERM, terminated)
         try:

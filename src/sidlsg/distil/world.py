@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -117,20 +118,21 @@ def own_device() -> torch.device:
 
 
 def own_processes(*networks: Path) -> int:
-    """How many processes of one thread each are to share this machine's CPUs, for work that divides among them.
+    """How many processes are to share this machine's CPUs, for work that divides among them.
 
     Args:
         networks: folders whose weights each process loads.
 
     Returns:
-        As many as CPUs and memory allow; 1 on GPUs, under torchrun, and where `OMP_NUM_THREADS` is set.
+        One for each CPU, which then have a thread each; 1 where memory is too small for so many, on GPUs, under
+        torchrun, and where `OMP_NUM_THREADS` is set.
     """
     if started_as_many() or torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
         return 1
     each = WEIGHTS_COPIES * sum(path.stat().st_size for folder in networks for path in folder.rglob("*.safetensors"))
     memory = host_memory(processes=1)
     cpus = cpu_quota()
-    return cpus if memory is None else max(1, min(cpus, memory // max(1, each)))
+    return cpus if memory is None or cpus * each <= memory else 1
 
 
 @contextlib.contextmanager
@@ -171,7 +173,7 @@ def _group(device: torch.device, **rendezvous: Any) -> Iterator[World]:
             background=dist.new_group(backend="gloo", timeout=PATIENCE),
         )
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _LOST):
+        if not _is_loss(error):
             raise
         raise LostError(
             "another process of the run ended or does not answer: see what it said, or the system's log where it said "
@@ -198,8 +200,9 @@ def _forked(size: int) -> Iterator[World]:
             pid = os.fork()
             if not pid:
                 rank = number
-                _end_with(parent)
-                # What all processes find, rank 0 says.
+                end_with(parent)
+                os.environ["LOCAL_RANK"] = str(number)
+                # Only rank 0 prints.
                 sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until this process ends
                 os.dup2(sys.stdout.fileno(), 1)
                 break
@@ -222,9 +225,9 @@ def _forked(size: int) -> Iterator[World]:
                 os._exit(1)
             for pid in children:
                 os.kill(pid, signal.SIGKILL)
-            said = [os.read(reader, 1 << 16).decode(errors="replace") for reader in children.values()]
-            if isinstance(error, LostError) and any(said):
-                raise SidlsgError(next(filter(None, said))) from error
+            said = next(filter(None, (os.read(reader, 1 << 16) for reader in children.values())), b"")
+            if isinstance(error, LostError) and said:
+                raise _told(said) from error
             raise
         finally:
             for pid, reader in children.items():
@@ -237,7 +240,7 @@ def _forked(size: int) -> Iterator[World]:
                     os.environ[name] = value
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Let the kernel end this process when the one that forked it ends, however that happens."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -246,8 +249,23 @@ def _end_with(parent: int) -> None:
 
 def _leave(writer: int, error: BaseException) -> NoReturn:
     """End this fork; what it alone has met is for rank 0 to say."""
-    if not (isinstance(error, KeyboardInterrupt) or any(sign in str(error) for sign in _LOST)):
+    if not (isinstance(error, KeyboardInterrupt) or _is_loss(error)):
+        text = str(error)
         if not isinstance(error, SidlsgError):
             traceback.print_exception(error)
-        os.write(writer, f"{error}".encode()[:4000])
+            text = f"{type(error).__name__}: {error}"
+        os.write(writer, json.dumps({"text": text[:4000], "exit_code": getattr(error, "exit_code", 1)}).encode())
     os._exit(1)
+
+
+def _told(said: bytes) -> SidlsgError:
+    """The error that a fork told of, with its exit code."""
+    told = json.loads(said)
+    error = SidlsgError(told["text"])
+    error.exit_code = told["exit_code"]
+    return error
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether it is what the libraries raise when another process is gone."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST)

@@ -1,4 +1,4 @@
-"""Ends the stages' processes with the run that started them, so that none writes on behind its back."""
+"""Ends the stages' processes with the run that started them, so that none keeps writing after it."""
 
 from __future__ import annotations
 

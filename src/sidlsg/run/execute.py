@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sidlsg.errors import InputError
 from sidlsg.hardware import cpu_quota
+from sidlsg.recipes.recipe import Recipe
 from sidlsg.run.children import end_stages, ending_with_this
 from sidlsg.run.failure import stage_error
 from sidlsg.run.publish import prune
@@ -98,7 +99,7 @@ def _run(
     screen = Screen(sys.stdout)
     with (run_dir / LOG).open("w", buffering=1) as log:
         watcher = Watcher(screen, log, rounds)
-        stages = Stages(scratch, work / CACHE, watcher)
+        stages = Stages(work / CACHE, watcher, log)
         try:
             with (
                 kfp_local(work / OUTPUTS, work / CACHE, scratch),
@@ -119,12 +120,15 @@ def _run(
     return watcher, dict(task.outputs)
 
 
-def machine_line() -> str:
+def machine_line(recipe: Recipe) -> str:
     """In words, how a run uses this machine."""
     if Path("/proc/driver/nvidia/version").exists():
-        return "machine: stages use its GPU"
+        return "machine: a GPU, which training and evaluation use where torch is built for it"
     cpus, threads = cpu_quota(), os.environ.get("OMP_NUM_THREADS")
     found = f"machine: {cpus} CPU{'s' if cpus != 1 else ''}, no GPU"
+    given = [f"{name} {value}" for name in ("processes", "threads") if (value := getattr(recipe, name))]
+    if given:
+        return f"{found}; training has {' and '.join(given)}"
     if threads:
         return f"{found}; a stage is one process with OMP_NUM_THREADS={threads}"
     return f"{found}; training and evaluation share them by processes of one thread each" if cpus > 1 else found

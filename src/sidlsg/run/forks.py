@@ -1,7 +1,8 @@
 """A process that has imported the heavy libraries once and forks a child for each job.
 
 A fresh Python process imports PyTorch, diffusers and MLflow for seconds; a fork of one that has them starts in
-milliseconds. The server itself runs nothing but imports, so no thread, lock or GPU context is ever inherited.
+milliseconds. The server itself runs nothing but imports, so a fork inherits no GPU context, connection or pool of
+OpenMP threads. A few libraries start a thread while they are imported, such as an allocator's; a fork does without.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from sidlsg.errors import SidlsgError
 
+_GONE = "the process that starts stages has ended; run the same command again"
 _LENGTH = 8
 """Bytes that hold the length of a job's text."""
 
@@ -39,16 +41,12 @@ class Job:
     """`module:function`; the function's return value or SystemExit becomes the exit code."""
     arguments: Sequence[Any] = ()
     """JSON values, given to the function."""
-    program: Sequence[str] = ()
-    """The child's `sys.argv`; empty to leave it."""
     imports: Sequence[str] = ()
     """Modules that the server imports first, so that later children have them too."""
     environment: Mapping[str, str]
     """The child's whole environment."""
     folder: str
     """The child's working directory."""
-    session: bool = False
-    """Whether the child leads a session of its own, as `start_new_session` of `subprocess` has it."""
 
 
 class Child:
@@ -58,7 +56,7 @@ class Child:
         self._answers = connection.makefile("r")
         connection.close()
         self.pid = int(self._answers.readline() or 0)
-        """0 where the server ended before it could start the job."""
+        """0 where the server ended before it started the job."""
         self._code: int | None = None
 
     def has_ended(self) -> bool:
@@ -76,9 +74,10 @@ class Child:
 class ForkServer:
     """Starts jobs as forks of one process. A context manager: the process ends with it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, stderr: IO[Any] | None = None) -> None:
         """Args:
         environment: of the server, in which `/proc` shows all its children; this process' by default.
+        stderr: an open file for what libraries warn of while they are imported; this process' stderr by default.
         """
         ours, its = socket.socketpair()
         with its:
@@ -88,6 +87,7 @@ class ForkServer:
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=stderr,
             )
         self._socket = ours
         self._lock = threading.Lock()
@@ -118,8 +118,11 @@ class ForkServer:
                 self._socket.sendall(text)
         except OSError as error:
             ours.close()
-            raise SidlsgError("the process that starts stages has ended; run the same command again") from error
-        return Child(ours)
+            raise SidlsgError(_GONE) from error
+        child = Child(ours)
+        if not child.pid:
+            raise SidlsgError(_GONE)
+        return child
 
     def close(self) -> None:
         """End the server; children that still run are left alone."""
@@ -160,14 +163,14 @@ def _serve(connection: socket.socket) -> Job | None:
                 job = Job(**json.loads(_exactly(connection, int.from_bytes(head, "big"))))
                 for module in job.imports:
                     # What cannot be imported fails in the child, which says so where its output is read.
-                    with contextlib.suppress(Exception):
+                    with contextlib.suppress(BaseException):
                         importlib.import_module(module)
                 answer = socket.socket(fileno=descriptors[2])
                 gc.freeze()  # a child's collector would copy every page that it looks through
                 pid = os.fork()
                 if not pid:
                     signal.set_wakeup_fd(-1)
-                    for number, handler in (earlier | {signal.SIGINT: signal.default_int_handler}).items():
+                    for number, handler in earlier.items():
                         signal.signal(number, handler)
                     for inherited in (connection, answer, *running.values()):
                         inherited.close()
@@ -230,14 +233,10 @@ def _run_and_exit(job: Job) -> NoReturn:
 
 
 def _run(job: Job) -> Any:
-    if job.session:
-        os.setsid()
     os.environ.clear()
     os.environ.update(job.environment)
     os.chdir(job.folder)
     random.seed()  # all children would start from the server's state
-    if job.program:
-        sys.argv = list(job.program)
     module, _, name = job.target.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function(*job.arguments)

@@ -10,7 +10,7 @@ import selectors
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sidlsg.errors import SidlsgError
 from sidlsg.progress import EVENTS_VARIABLE
@@ -29,13 +29,13 @@ class EndedError(BaseException):
 class Stages:
     """Runs stages for `kfp.local` in place of its own subprocesses. A context manager."""
 
-    def __init__(self, scratch: Path, cache: Path, watcher: Watcher) -> None:
+    def __init__(self, cache: Path, watcher: Watcher, log: IO[str]) -> None:
         """Args:
-        scratch: a folder for small files, which exists.
         cache: the folder of kfp's cache.
         watcher: is told what happens.
+        log: receives what libraries print while they are imported.
         """
-        self._scratch, self._watcher = scratch, watcher
+        self._watcher, self._log = watcher, log
         self._cache = _ReportingCache(str(cache), watcher)
         self._server: ForkServer | None = None
         self._ended = False
@@ -44,7 +44,7 @@ class Stages:
     def running(self) -> Iterator[None]:
         """Let kfp run stages here within the block."""
         # This variable of kfp's lets a step import its executor without its compiler.
-        with ForkServer({**os.environ, "_KFP_RUNTIME": "true"}) as self._server:
+        with ForkServer({**os.environ, "_KFP_RUNTIME": "true"}, self._log) as self._server:
             earlier = subprocess_task_handler.run_local_subprocess, cache_module.get_local_cache
             subprocess_task_handler.run_local_subprocess = self.run
             cache_module.get_local_cache = lambda: self._cache
@@ -70,7 +70,7 @@ class Stages:
             raise EndedError
         stage, source, arguments = parse_command(full_command)
         self._watcher.started(stage)
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix="sidlsg-") as folder:
             fifo = Path(folder) / "events"
             os.mkfifo(fifo)
             # Opened for writing too: it must not end while no stage has it open.
@@ -114,8 +114,8 @@ class Stages:
                 text = line.decode(errors="replace")
                 if descriptor == output:
                     self._watcher.printed(text)
-                else:
-                    self._watcher.reported(json.loads(text))
+                elif (event := _event(text)) is not None:
+                    self._watcher.reported(event)
             return bool(received)
 
         with selectors.DefaultSelector() as selector:
@@ -138,7 +138,7 @@ class _ReportingCache(LocalCache):  # type: ignore[misc]
         self._stages: dict[str, str] = {}
 
     def compute_key(self, *args: Any, **given: Any) -> str:
-        """The key, of which the stage is remembered."""
+        """The cache key; remembers which stage it belongs to."""
         key = str(super().compute_key(*args, **given))
         self._stages[key] = parse_command(given["full_command"])[0]
         return key
@@ -149,6 +149,15 @@ class _ReportingCache(LocalCache):  # type: ignore[misc]
         if found is not None:
             self._watcher.cached(self._stages[key])
         return found
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """An event, or None for a line that is none, such as one of which a killed process wrote a part."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def parse_command(full_command: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -1,4 +1,4 @@
-"""What a local run sets up around itself and puts back: the folder's lock, kfp, the environment, logging."""
+"""What a local run sets up around itself and puts back: kfp, the environment, logging."""
 
 from __future__ import annotations
 

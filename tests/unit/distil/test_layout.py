@@ -14,7 +14,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from sidlsg.distil import layout
+from sidlsg.distil import layout, stage
 from sidlsg.distil.layout import Layout, Pace, best, candidates, choose_layout, fixed_layout, measure
 from sidlsg.distil.stage import distil
 from sidlsg.recipes.recipe import Recipe, get_recipe, recipe_with_changes
@@ -89,26 +89,28 @@ def test_processes_are_taken_unless_threads_are_clearly_faster_each_time() -> No
 
 
 def test_layouts_are_measured_in_processes_of_their_own(
-    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(layout, "MEASURED_S", 0.05)
     threads = torch.get_num_threads()
     rates = measure(config, [Layout(processes=2), Layout(threads=2)], micro_batch=2, batch=4)
     assert all(rates[each] > 0 for each in (Layout(processes=2), Layout(threads=2)))
     assert torch.get_num_threads() == threads
-    monkeypatch.setattr(layout, "PATIENCE_S", 0.0)
-    assert measure(config, [Layout(processes=2)], micro_batch=2, batch=4) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "PATIENCE_S", 0.0)
+        assert measure(config, [Layout(processes=2)], micro_batch=2, batch=4) == {}
+    capfd.readouterr()
     assert measure({**config, "sample_size": -1}, [Layout()], micro_batch=2, batch=4) == {}
+    assert "RuntimeError" in capfd.readouterr().err
 
 
-def test_the_choice_is_reported_in_one_line(recipe: Recipe, assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(layout, "measure", lambda *_: {MANY: 100.0, ONE: 40.0})
-    assert choose_layout(assets / "tiny-sd", recipe, lines.append) == MANY
+    assert choose_layout([MANY, ONE], {}, recipe, lines.append) == MANY
     monkeypatch.setattr(layout, "measure", lambda *_: {})
-    assert choose_layout(assets / "tiny-sd", recipe, lines.append) == ONE
-    monkeypatch.setattr(layout, "candidates", lambda *_: [ONE])
-    assert choose_layout(assets / "tiny-sd", recipe, lines.append) == ONE
+    assert choose_layout([MANY, ONE], {}, recipe, lines.append) == ONE
+    assert choose_layout([ONE], {}, recipe, lines.append) == ONE
     assert lines == [
         "training uses 4 processes of 1 thread each; forward and backward passes measured: "
         "100 images/s as 4 processes of 1 thread each, 40 images/s as 1 process of 4 threads",
@@ -175,24 +177,58 @@ def test_forks_make_the_student_of_one_process_and_another_layout_goes_on_with_a
     assert sum(said in line for line in lines) == 1
 
 
+@pytest.fixture
+def slow_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that is much slower from its second iteration on, once."""
+    real, told = Pace.__call__, []
+
+    def slow(self: Pace, row: dict[str, float]) -> bool:
+        real(self, row)
+        if row["iteration"] == 2 and not told:
+            told.append(row)
+            return True
+        return False
+
+    monkeypatch.setattr(Pace, "__call__", slow)
+
+
+@pytest.mark.usefixtures("slow_once")
 def test_a_run_that_became_slow_is_measured_again_and_continues_to_the_same_bits(
     train: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train("whole", processes=1)
     monkeypatch.setattr(layout, "measure", lambda *_: {Layout(processes=1): 10.0})
-    monkeypatch.setattr(layout, "candidates", lambda *_: [Layout(processes=1), Layout(threads=2)])
-    real = Pace.__call__
-
-    def slow_once(self: Pace, row: dict[str, float]) -> bool:
-        real(self, row)
-        if row["iteration"] == 2 and self.pause_s != 1:
-            self.fell, self.pause_s = True, 1
-        return self.fell
-
-    monkeypatch.setattr(Pace, "__call__", slow_once)
+    monkeypatch.setattr(stage, "candidates", lambda *_: [Layout(processes=1), Layout(threads=2)])
     lines = train("slowed")
     assert sum(line.startswith("training slowed from ") for line in lines) == 1
     assert sum("continues from" in line and "iteration 2 of 4" in line for line in lines) == 1
     assert sum(line.startswith("training uses 1 process of 1 thread") for line in lines) == 2
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "slowed")
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.usefixtures("slow_once")
+def test_after_threads_nothing_is_measured(train: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork of a process with a pool of threads would wait for them for ever."""
+    measured: list[object] = []
+
+    def measure(*given: object) -> dict[Layout, float]:
+        measured.append(given)
+        return {Layout(processes=2): 10.0, Layout(threads=2): 100.0}
+
+    monkeypatch.setattr(layout, "measure", measure)
+    monkeypatch.setattr(stage, "candidates", lambda *_: [Layout(processes=2), Layout(threads=2)])
+    lines = train("threads")
+    assert [line.partition(";")[0] for line in lines if line.startswith("training uses")] == [
+        "training uses 1 process of 2 threads",
+        "training uses 2 processes of 1 thread each",
+    ]
+    assert len(measured) == layout.ROUNDS
+
+
+def test_a_run_with_nothing_to_choose_is_never_measured_again(
+    train: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "__call__", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(stage, "candidates", lambda *_: [Layout()])
+    assert not any("slowed" in line for line in train("one"))

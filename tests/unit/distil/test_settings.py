@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sidlsg.distil.networks import BLOCKS, compile_blocks, compiles, prepared
+from sidlsg.distil.networks import BLOCKS, compile_blocks, compiles, prepared, set_activation_checkpointing
 from sidlsg.distil.precision import autocasting, new_loss_scaler, set_matmul_precision
 from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
@@ -88,7 +88,9 @@ def test_autocast_computes_in_half_and_leaves_weights_and_gradients_alone(
         out = state.call(network)(x, T, TEXT).sample
         assert out.dtype == dtype
         assert 0 < float((out.float() - exact).detach().norm() / exact.detach().norm()) < 0.05
-    state.call(state.generator)(x, T, TEXT).sample.float().square().sum().backward()
+    for again in (False, True):  # with activation checkpointing, whose second pass must be as the first
+        set_activation_checkpointing(state.generator, again)
+        state.call(state.generator)(x, T, TEXT).sample.float().square().sum().backward()
     assert {p.dtype for p in state.generator.parameters()} == {torch.float32}
     assert {p.grad.dtype for p in state.generator.parameters() if p.grad is not None} == {torch.float32}
     assert {p.dtype for p in state.ema.parameters()} == {torch.float32}

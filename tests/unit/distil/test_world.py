@@ -40,8 +40,10 @@ def test_forks_share_the_work_and_end_with_the_block(capfd: pytest.CaptureFixtur
     with joined(3) as world:
         pids = world.gather(os.getpid())
         total = world.total(torch.tensor([float(world.rank)]))
+        local_ranks = world.gather(world.local_rank)
         print(f"rank {world.rank}")  # noqa: T201
     assert (world.rank, world.size, float(total)) == (0, 3, 3.0)
+    assert local_ranks == [0, 1, 2]
     assert pids[0] == os.getpid()
     assert len(set(pids)) == 3
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids[1:])
@@ -55,11 +57,21 @@ def test_what_all_processes_find_is_raised_once(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_only_a_fork_meets_is_raised_here() -> None:
-    with pytest.raises(SidlsgError, match=r"^the disk is full$"), joined(2) as world:
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (InputError("the disk is full"), "the disk is full", InputError.exit_code),
+        (KeyError("unet"), "KeyError: 'unet'", 1),
+        (MemoryError(), "MemoryError: ", 1),
+        (ConnectionResetError("Connection reset by peer"), "ConnectionResetError: Connection reset by peer", 1),
+    ],
+)
+def test_what_only_a_fork_meets_is_raised_here(error: Exception, text: str, code: int) -> None:
+    with pytest.raises(SidlsgError) as caught, joined(2) as world:
         if world.rank:
-            raise InputError("the disk is full")
+            raise error
         world.barrier()
+    assert (str(caught.value), caught.value.exit_code) == (text, code)
 
 
 def test_a_killed_fork_is_missed() -> None:
@@ -92,7 +104,7 @@ def test_forks_end_with_a_killed_parent() -> None:
 
 @pytest.mark.parametrize(
     ("variables", "memory", "expected"),
-    [({}, None, 4), ({}, 250, 2), ({}, 10, 1), ({"OMP_NUM_THREADS": "2"}, None, 1), ({"WORLD_SIZE": "2"}, None, 1)],
+    [({}, None, 4), ({}, 480, 4), ({}, 479, 1), ({"OMP_NUM_THREADS": "2"}, None, 1), ({"WORLD_SIZE": "2"}, None, 1)],
 )
 def test_as_many_processes_as_cpus_and_memory_allow(
     variables: dict[str, str], memory: int | None, expected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from forked import Program
 from sidlsg.errors import InputError
+from sidlsg.recipes.recipe import get_recipe
 from sidlsg.run.execute import LOG, MARKER, execute, machine_line
 from sidlsg.run.failure import StageError
 from sidlsg.run.request import Request, StageRun
@@ -140,16 +142,18 @@ def test_a_marker_of_the_same_pipeline_or_a_damaged_one_is_no_hindrance(marked: 
 
 
 @pytest.mark.parametrize(
-    ("cpus", "threads", "said"),
+    ("cpus", "threads", "changes", "said"),
     [
-        (1, "", "machine: 1 CPU, no GPU"),
-        (8, "", "machine: 8 CPUs, no GPU; training and evaluation share them by processes of one thread each"),
-        (8, "2", "machine: 8 CPUs, no GPU; a stage is one process with OMP_NUM_THREADS=2"),
+        (1, "", {}, ""),
+        (8, "", {}, "; training and evaluation share them by processes of one thread each"),
+        (8, "2", {}, "; a stage is one process with OMP_NUM_THREADS=2"),
+        (8, "2", {"processes": 4, "threads": 2}, "; training has processes 4 and threads 2"),
     ],
 )
 def test_the_first_line_says_how_the_machine_is_used(
-    cpus: int, threads: str, said: str, monkeypatch: pytest.MonkeyPatch
+    cpus: int, threads: str, changes: dict[str, int], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidlsg.run.execute.cpu_quota", lambda: cpus)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    assert machine_line() == said
+    recipe = replace(get_recipe("tiny"), **changes)
+    assert machine_line(recipe) == f"machine: {cpus} CPU{'s' * (cpus > 1)}, no GPU{said}"

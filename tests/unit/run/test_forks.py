@@ -77,9 +77,11 @@ def test_a_job_larger_than_a_socket_holds(server: ForkServer) -> None:
 def test_a_job_can_be_ended_and_interrupted(server: ForkServer) -> None:
     for sign, code in ((signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 1)):
         output, written = os.pipe()
-        child = server.start(
-            job("builtins:exec", "import time; print('up', flush=True); time.sleep(60)"), written, written
+        code_ = (
+            "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler);"
+            "print('up', flush=True); time.sleep(60)"
         )
+        child = server.start(job("builtins:exec", code_), written, written)
         os.close(written)
         with os.fdopen(output) as lines:
             assert lines.readline() == "up\n"  # in two parts, where output is not buffered
