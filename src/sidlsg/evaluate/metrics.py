@@ -1,7 +1,7 @@
 """The scores as torchmetrics metrics, so that ranks sync and shards merge by that library's code.
 
-Where one process has all images, `FeatureStatistics`, `FeatureRows` and `AttributeCounts` give the same numbers:
-torchmetrics brings Matplotlib and scipy.signal, and takes a second.
+Where one process has all images, `FeatureStatistics` and `AttributeCounts` give the same numbers: torchmetrics brings
+Matplotlib and scipy.signal, and takes a second.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from sidlsg.errors import InputError
 from sidlsg.evaluate.attributes import AttributeCounts
-from sidlsg.evaluate.feature_rows import FeatureRows
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.shapes.captions import ATTRIBUTES
 
@@ -77,19 +77,31 @@ class FeatureMemory(Metric):
         self._width = width
 
     def update(self, features: Tensor, places: Sequence[int]) -> None:
-        """Add [N, width] features of the images at N places, see `FeatureRows.update`."""
-        part = FeatureRows(self._width)
-        part.update(features, places)
-        self.features += part.features
-        self.places += part.places
+        """Add [N, width] features of the images at N places.
+
+        Raises:
+            InputError: the shapes do not fit.
+        """
+        if features.shape != (len(places), self._width):
+            raise InputError(f"features of shape {list(features.shape)} given for {len(places)} × {self._width}")
+        self.features.append(features.detach())
+        self.places.append(torch.tensor(list(places), dtype=torch.long))
 
     def compute(self) -> Tensor:
-        """[N, width], row i of image i, see `FeatureRows.compute`."""
-        rows = FeatureRows(self._width)
-        if len(self.features):
-            # After a sync each is one tensor, not a list.
-            rows.features, rows.places = [dim_zero_cat(self.features)], [dim_zero_cat(self.places)]
-        return rows.compute()
+        """[N, width], row i of image i.
+
+        Raises:
+            InputError: no image was added, or there is not exactly one at each place.
+        """
+        if not any(len(part) for part in self.features):
+            raise InputError("there are no features of any image; add images first")
+        # After a sync each is one tensor, not a list.
+        features, places = dim_zero_cat(self.features), dim_zero_cat(self.places)
+        order = places.argsort()
+        if not torch.equal(places[order], torch.arange(len(places), device=places.device)):
+            raise InputError(f"features of {len(places)} images are not of the places from 0 on, each once")
+        sorted_: Tensor = features[order]
+        return sorted_
 
 
 class AttributeAccuracy(Metric):
