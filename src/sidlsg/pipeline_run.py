@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 from sidlsg.package import RUN_VARIABLE
 
@@ -21,9 +22,25 @@ def run_tag() -> dict[str, str]:
     return {RUN_TAG: run} if run else {}
 
 
+def printable(text: str) -> str:
+    r"""A text whose control and format characters are shown as escapes, but for newlines and tabs.
+
+    What a server or a file says could otherwise steer the terminal, or turn the direction of a line.
+    """
+    if text.isprintable():
+        return text
+    steering = ("Cc", "Cf", "Cs")
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if char not in "\n\t" and unicodedata.category(char) in steering
+        else char
+        for char in text
+    )
+
+
 def headed(text: str) -> str:
-    """A text for the log, each of its lines with the run at its head."""
-    run = pipeline_run()
+    """A text for the log, each of its lines with the run at its head; see `printable`."""
+    run, text = pipeline_run(), printable(text)
     return "\n".join(f"run={run} {line}" for line in text.split("\n")) if run else text
 
 

@@ -215,6 +215,27 @@ class Student(Record):
     image: str = ""
     """The container image that it ran in, by digest; empty outside of a pipeline on a cluster."""
 
+    def verify(self, folder: Path) -> None:
+        """Check every file that the record speaks of, and that the model's folders hold no other.
+
+        A library that loads the model would load another file as well: an index of weights, or weights in shards.
+
+        Raises:
+            InputError: a file is missing, differs, or is not named in the record.
+        """
+        super().verify(folder)
+        named = {ref.path for ref in self.model}
+        for part in sorted({Path(name).parts[0] for name in named if "/" in name}):
+            for path in sorted((folder / part).rglob("*")):
+                name = path.relative_to(folder)
+                hidden = any(each.startswith(".") for each in name.parts)
+                if path.is_dir() or hidden or name.as_posix() in named:
+                    continue
+                raise InputError(
+                    f"{path} is not of this student ({self.FILE} does not name it), and would be loaded with it; "
+                    "move it elsewhere"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion(Record):

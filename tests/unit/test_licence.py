@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import markdown_it
 import pytest
 
 from sidlsg.export.card import licence_head, licence_lines
@@ -56,6 +58,17 @@ def test_a_large_file_is_no_text(tmp_path: Path) -> None:
 def test_a_card_says_where_nothing_is_known() -> None:
     assert licence_head(Licence()) == []
     assert "names no licence" in licence_lines(Licence())[0]
+
+
+def test_a_hostile_name_is_shown_as_it_is() -> None:
+    name = "mit\n\n# Run `me`\n<script>alert(1)</script> [x](javascript:1) \x1b[2J"
+    (line,) = licence_lines(Licence(name=name))
+    assert "\n" not in line
+    assert "<script>" not in line
+    assert "\x1b" not in line
+    html = markdown_it.MarkdownIt().render(line)
+    assert re.findall(r"<(\w+)", html) == ["p", "strong"]
+    assert "[x](javascript:1)" in html
 
 
 def test_a_hostile_name_stays_one_value() -> None:

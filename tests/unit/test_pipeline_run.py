@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.pipeline_run import headed, pipeline_run, run_tag, say
+from sidlsg.pipeline_run import headed, pipeline_run, printable, run_tag, say
 from sidlsg.progress import Meter
 from sidlsg.run.lines import say as note
 
@@ -29,3 +29,12 @@ def test_every_line_begins_with_the_run(monkeypatch: pytest.MonkeyPatch, capsys:
     assert lines[:2] == ["run=12-ab note: alarm at 1", "run=12-ab alarm at 2"]
     assert lines[2].startswith("run=12-ab progress: distil 100%")
     assert all(line.startswith("run=12-ab ") for line in lines)
+
+
+def test_what_would_steer_a_terminal_is_shown_instead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SIDLSG_PIPELINE_RUN", raising=False)
+    say("a\x1b]0;owned\x07\x9b2J\u202eb\ud800\tκ, … 日本\nc")
+    assert capsys.readouterr().out == "a\\x1b]0;owned\\x07\\x9b2J\\u202eb\\ud800\tκ, … 日本\nc\n"
+    assert printable("plain") == "plain"

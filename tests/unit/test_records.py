@@ -204,6 +204,21 @@ def test_a_damaged_or_missing_file_is_named(folder: Path, name: str) -> None:
         student.verify(folder)
 
 
+def test_what_no_digest_names_is_refused_where_it_would_be_loaded(folder: Path) -> None:
+    student = student_of(folder)
+    for harmless in ("notes.txt", "grids/2.png", "unet/.DS_Store", "vae/.cache/x"):
+        (folder / harmless).parent.mkdir(exist_ok=True)
+        (folder / harmless).write_text("x")
+    student.verify(folder)
+    for name in ("unet/w.index.json", "vae/deep/w"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+        with pytest.raises(InputError, match=r"student\.json does not name it") as caught:
+            student.verify(folder)
+        assert str(folder / name) in str(caught.value)
+        (folder / name).unlink()
+
+
 SCORE = Score(name="fid", value=2.0, protocol="p", n=8, reference_digest="r", higher_is_better=False)
 
 

@@ -400,7 +400,7 @@ class Checkpoints:
         if self.folder is not None:
             folder = self.folder / name
             # Each process reads a part of the files, and they tell each other.
-            yield folder, _damage(folder, files[self.world.rank :: self.world.size])
+            yield folder, _unnamed(folder, files) or _damage(folder, files[self.world.rank :: self.world.size])
             return
         with contextlib.ExitStack() as stack:
             # One process of each machine fetches them for all; torchrun numbers a machine's processes in a row.
@@ -441,6 +441,12 @@ class Checkpoints:
 def _on_host(tensor: Tensor) -> Tensor:
     """A copy in the host's memory that training does not change, laid out as files need it."""
     return tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def _unnamed(folder: Path, files: list[tuple[str, str]]) -> str | None:
+    """What the library would read as well, for it reads all tensors of a folder."""
+    extra = sorted({path.name for path in folder.glob("*.safetensors")} - dict(files).keys())
+    return f"{extra[0]} is there, though {MANIFEST} does not name it" if extra else None
 
 
 def _damage(folder: Path, files: list[tuple[str, str]]) -> str | None:

@@ -9,6 +9,8 @@ from PIL import Image, UnidentifiedImageError
 from sidlsg.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")
+"""What is read, whatever a file is called: other decoders, such as that of PostScript, start other programs."""
 _GREY = {"L", "LA", "1", "I", "I;16", "F"}
 
 
@@ -43,7 +45,7 @@ def read_rgb(path: Path, allow_grey: bool = False) -> Image.Image:
         InputError: the file is missing, damaged, or of other colours.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             image.load()
     except FileNotFoundError as error:
         raise InputError(f"no such picture: {path}") from error

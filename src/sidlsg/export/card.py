@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Sequence
 
+from sidlsg.pipeline_run import printable
 from sidlsg.records import Licence, Scorecard, Student, SubjectScores
 
 
@@ -79,14 +82,19 @@ def licence_head(licence: Licence) -> list[str]:
 def licence_lines(licence: Licence) -> list[str]:
     """What a model card says of a teacher's licence."""
     if licence.name:
-        link = f" ({licence.link})" if licence.link else ""
-        lines = [f"Licence: **{licence.name}**{link}, as the teacher's card says."]
+        link = f" ({_plain(licence.link)})" if licence.link else ""
+        lines = [f"Licence: **{_plain(licence.name)}**{link}, as the teacher's card says."]
     else:
         lines = ["**The teacher's card names no licence**: find out which one holds before you use the student."]
     if licence.files:
-        names = ", ".join(f"`{ref.path}`" for ref in licence.files)
+        names = ", ".join(_plain(ref.path) for ref in licence.files)
         lines.append(f"The teacher's card, and the texts that came with it: {names}.")
     return lines
+
+
+def _plain(text: str) -> str:
+    """Somebody else's words as one line of Markdown that means nothing but itself."""
+    return re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
 
 
 def score_table(subjects: Sequence[SubjectScores]) -> list[str]:

@@ -23,13 +23,14 @@ def check_folder(folder: Path) -> None:
     """Check that a folder is a `StableDiffusionPipeline` with safetensors weights.
 
     Raises:
-        InputError: something is missing, of another kind, or a pickle.
+        InputError: something is missing, of another kind, or a pickle, or a link leaves the folder.
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
     index = folder / INDEX
     if not index.is_file():
         raise InputError(f"{folder} has no {INDEX}; give the folder of a saved StableDiffusionPipeline")
+    _check_links(folder)
     named = _read_object(index)
     kind = named.get("_class_name", PIPELINE)
     if kind != PIPELINE:
@@ -50,6 +51,18 @@ def check_folder(folder: Path) -> None:
     if is_present(named, "safety_checker"):
         # A student carries its teacher's safety checker: it must be readable before training starts, not after.
         _check_weights(folder / "safety_checker")
+
+
+def _check_links(folder: Path) -> None:
+    """Check that no link leaves a folder, but to the files of the hub's cache that the folder is a part of."""
+    whole = folder.resolve()
+    allowed = [whole, *([whole.parent.parent / "blobs"] if whole.parent.name == "snapshots" else [])]
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(each) for each in allowed):
+            raise InputError(
+                f"{path} is a link to {path.resolve()}, outside of the folder; put the file itself there if it belongs "
+                "to the model"
+            )
 
 
 def is_about_use(name: str) -> bool:

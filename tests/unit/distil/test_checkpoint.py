@@ -125,7 +125,7 @@ def test_what_a_kill_left_half_deleted_goes_with_the_next_one(state: TrainingSta
     assert (tmp_path / "grids" / "000000001.png").exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "bad manifest", "no manifest"])
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "not named", "bad manifest", "no manifest"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp_path: Path, damage: str) -> None:
     lines: list[str] = []
     saved = checkpoints(tmp_path, lines.append)
@@ -141,6 +141,8 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp
         newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif damage == "missing":
         newest.unlink()
+    elif damage == "not named":
+        newest.with_name("zzz.safetensors").write_bytes(content)
     elif damage == "bad manifest":
         manifest.write_text(manifest.read_text()[:50])
     else:

@@ -68,6 +68,10 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"cut.{suffix} cannot be read"):
             read_rgb(path)
     (tmp_path / "text.png").write_text("no picture")
+    for other in ("EPS", "BMP", "TIFF", "WEBP", "GIF"):
+        picture().save(tmp_path / "other.png", format=other)
+        with pytest.raises(InputError, match=r"other.png cannot be read \(no PNG or JPEG\)"):
+            read_rgb(tmp_path / "other.png")
     with pytest.raises(InputError, match=r"text.png cannot be read \(no PNG or JPEG\)"):
         read_rgb(tmp_path / "text.png")
     with pytest.raises(InputError, match="no such picture"):

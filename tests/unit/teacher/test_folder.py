@@ -102,6 +102,31 @@ def test_a_wrong_folder_is_refused_with_one_line(teacher: Path, name: str) -> No
     assert str(teacher) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["LICENSE.txt", "unet", "vae/config.json"])
+def test_a_link_that_leaves_the_folder_is_refused(teacher: Path, tmp_path: Path, name: str) -> None:
+    """Else a student's folder, which carries its teacher's texts, could publish any file of this machine."""
+    link, elsewhere = teacher / name, tmp_path / "elsewhere"
+    if link.exists():
+        link.rename(elsewhere)
+    else:
+        elsewhere.write_text("a secret")
+    link.symlink_to(elsewhere)
+    with pytest.raises(InputError, match=f"{name} is a link to .*elsewhere, outside of the folder"):
+        check_folder(teacher)
+
+
+def test_links_inside_the_folder_and_to_the_hubs_cache_are_taken(teacher: Path, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "c0ffee"
+    blobs.mkdir(parents=True)
+    snapshot.parent.mkdir()
+    teacher.rename(snapshot)
+    weights = next((snapshot / "unet").glob("*.safetensors"))
+    weights.rename(blobs / "digest")
+    weights.symlink_to(Path("../../../blobs/digest"))
+    (snapshot / "LICENSE.txt").symlink_to("model_index.json")
+    check_folder(snapshot)
+
+
 def test_a_file_is_no_teacher(teacher: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         check_folder(teacher / "model_index.json")
