@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import glob
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,12 @@ from sidlsg.errors import ContentError, InputError
 
 _BLOCK = 1 << 20
 """Bytes that a copy reads at once."""
+_MARK = ".sidlsg-unfinished"
+"""Marks a writer's own folder beside its target: while it is there, the writer works, or was killed."""
+_NEW, _OLD = "new", "old"
+"""What a writer's folder holds: the coming content, and the earlier one where the two cannot be exchanged at once."""
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""From <fcntl.h> and <linux/fs.h>."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -54,7 +61,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Fill a new file that takes the place of `path` when the block ends well, and vanishes when it does not.
 
     Yields:
-        The open file; until the block ends, its `name` is that of a temporary file in the same folder.
+        The open file; until the block ends, its `name` is that of a temporary file on the same file system.
 
     Raises:
         InputError: the path is a folder, or a part of it is a file.
@@ -63,20 +70,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"output {path} is a folder; give the name of a file")
     _require_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        with Path(temporary).open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a result is as readable as any other file of this user.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
+        with _beside(path) as own:
+            new = own / _NEW
+            with new.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+            _sync(path.parent)
+    except OSError as error:
+        if error.filename is None:
             # A full disk's error names no file, and the message should.
             error.filename = str(path)
         raise
@@ -120,15 +124,12 @@ def require_digest(place: str, found: str, sha256: str) -> None:
 
 
 def remove_remains(path: Path) -> None:
-    """Delete what writers of this very file or folder that were killed left beside it."""
-    form = re.compile(rf"\.{re.escape(path.name)}\.(old\.)?[a-z0-9_]{{8}}")
-    for remains in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if not form.fullmatch(remains.name):
-            continue
-        if remains.is_dir():
-            shutil.rmtree(remains, ignore_errors=True)
-        else:
-            remains.unlink(missing_ok=True)
+    """Delete what writers of this very file or folder that were killed left beside it, and bring an old one back."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        # A name alone says nothing: a user may give it to a folder of theirs.
+        if (folder / _MARK).is_file():
+            _put_back(folder, path)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -148,26 +149,58 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
         target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_remains(target)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    with _beside(target) as own:
+        new = own / _NEW
+        new.mkdir()
+        yield new
+        if not target.exists():
+            os.replace(new, target)
+        elif not _exchange(new, target):
+            os.replace(target, own / _OLD)
+            os.replace(new, target)
+        _sync(target.parent)
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A writer's own folder beside its target, on the same file system; it ends with the block."""
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        os.chmod(temporary, 0o777 & ~_umask())
-        yield temporary
-        if target.exists():
-            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-            try:
-                os.replace(target, old / "old")
-                os.replace(temporary, target)
-            except BaseException:
-                if (old / "old").exists():
-                    os.replace(old / "old", target)
-                old.rmdir()
-                raise
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        (folder / _MARK).touch()
+        yield folder
+    finally:
+        _put_back(folder, target)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_back(folder: Path, target: Path) -> None:
+    """Give the earlier output its place again, where a writer moved it away and did not get further."""
+    if not target.exists():
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder / _OLD, target)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders at once; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _sync(folder: Path) -> None:
+    """Let what was renamed in a folder outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -259,9 +292,3 @@ def refuse_inside(target: Path, **places: Path) -> None:
     for name, place in places.items():
         if place.resolve().is_relative_to(whole):
             raise InputError(f"{name} {place} lies inside the output folder {target}, which is replaced; give another")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

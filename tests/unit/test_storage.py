@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidlsg import storage
 from sidlsg.errors import InputError
 from sidlsg.storage import (
     alone_in,
@@ -88,7 +92,7 @@ def test_others_may_read_what_was_written_as_far_as_the_umask_lets_them(tmp_path
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
@@ -141,6 +145,8 @@ def test_a_block_that_fails_changes_nothing(tmp_path: Path, earlier: bool, failu
 def test_a_folder_that_cannot_take_its_place_leaves_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
+    """Where two folders cannot be exchanged at once."""
+    monkeypatch.setattr(storage, "_exchange", lambda *_: False)
     target = tmp_path / "out"
     target.mkdir()
     (target / MARKER).write_text("1")
@@ -150,6 +156,62 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_earlier_one(
     assert (target / MARKER).read_text() == "1"
     assert names(target) == [MARKER]
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_at_each_moment_of_a_kill_there_is_an_output_or_it_comes_back(tmp_path: Path, exchanges: bool) -> None:
+    """The process ends at once at its first, second, … system call that renames."""
+    target, moment = tmp_path / "out", 0
+    while True:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        (target / MARKER).write_text("1")
+        moment += 1
+        pid = os.fork()
+        if not pid:
+            _replace_and_die(target, moment, exchanges)
+        killed = os.waitpid(pid, 0)[1] != 0
+        if not killed:
+            break
+        assert target.exists() or not exchanges
+        storage.remove_remains(target)
+        assert (target / MARKER).read_text() in "12"
+        assert names(tmp_path) == ["out"]
+    assert moment == (2 if exchanges else 3)
+    assert (target / MARKER).read_text() == "2"
+
+
+def _replace_and_die(target: Path, moment: int, exchanges: bool) -> NoReturn:
+    calls = 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                os._exit(1)
+            return function(*given)
+
+        return call
+
+    os.replace = dying(os.replace)
+    storage._exchange = dying(storage._exchange) if exchanges else lambda *_: False  # type: ignore[assignment]
+    with atomic_folder(target, MARKER) as folder:
+        (folder / MARKER).write_text("2")
+    os._exit(0)
+
+
+def test_a_users_own_files_and_folders_stay_whatever_their_names(tmp_path: Path) -> None:
+    mine = [".out.original", ".out.previous", ".out.old.abcdefgh", ".x.original"]
+    for name in mine[:3]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes").write_text("mine")
+    (tmp_path / mine[3]).write_text("mine")
+    with atomic_folder(tmp_path / "out", MARKER) as folder:
+        (folder / MARKER).write_text("1")
+    storage.remove_remains(tmp_path / "x")
+    assert names(tmp_path) == sorted([*mine, "out"])
+    assert all((tmp_path / name / "notes").exists() for name in mine[:3])
 
 
 def test_foreign_content_is_refused_and_left_alone(tmp_path: Path) -> None:

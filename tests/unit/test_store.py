@@ -46,7 +46,9 @@ def test_a_killed_writer_leaves_the_old_object_and_nothing_that_stays(tmp_path: 
 def test_deleting_takes_remains_and_empty_folders_along(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     store.write("a/b/c", b"")
-    (tmp_path / "store" / "a" / "b" / ".c.abcd_123").touch()
+    remains = tmp_path / "store" / "a" / "b" / ".c.abcd_123"
+    remains.mkdir()
+    (remains / ".sidlsg-unfinished").touch()
     store.delete(["a/b/c"])
     assert list((tmp_path / "store").iterdir()) == []
 
