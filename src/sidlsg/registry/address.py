@@ -15,10 +15,16 @@ def check_address(tracking_uri: str) -> None:
     """Check what can be said of an address without opening it.
 
     Raises:
-        InputError: it is of another kind than `sidlsg.registry.connect.connect` takes.
+        InputError: it is of another kind than `sidlsg.registry.connect.connect` takes, or holds a login.
     """
     if not tracking_uri.startswith(SERVERS):
         sqlite_file(tracking_uri)
+    elif shown(tracking_uri) != tracking_uri:
+        # It would be in the arguments of processes and in the run's files.
+        raise InputError(
+            f"tracking URI {shown(tracking_uri)!r} holds a login, which other users of this machine could read; give "
+            "the address alone, and the login in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
 
 
 def sqlite_file(tracking_uri: str) -> Path:
@@ -43,11 +49,6 @@ def sqlite_file(tracking_uri: str) -> Path:
     return Path(url.database).resolve()
 
 
-def without_user(address: str, instead: str = "") -> str:
-    """An address without its name and password, or with something else in their place."""
-    return re.sub(r"//[^/]*@", f"//{instead}", address)
-
-
 def shown(address: str) -> str:
     """An address without what may be a password, for messages."""
-    return without_user(address, "…@")
+    return re.sub(r"//[^/]*@", "//…@", address)

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from sidlsg.errors import InputError
-from sidlsg.registry.address import ALLOWED, SERVERS, shown, sqlite_file, without_user
+from sidlsg.registry.address import ALLOWED, SERVERS, check_address, shown, sqlite_file
 
 PROBE_SECONDS = 10
 """How long a server may take to answer at all."""
@@ -31,6 +31,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
         InputError: the address is of another kind, or nothing answers there.
     """
     _be_quiet()
+    check_address(tracking_uri)
     if tracking_uri.startswith(SERVERS):
         _probe(tracking_uri)
     else:
@@ -79,7 +80,7 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
 def _probe(address: str) -> None:
     # MLflow's own client would retry an address where nothing listens for two minutes.
     try:
-        with urllib.request.urlopen(f"{without_user(address).rstrip('/')}/health", timeout=PROBE_SECONDS):
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PROBE_SECONDS):
             pass
     except HTTPError:
         pass  # an answer; what it means is MLflow's to say

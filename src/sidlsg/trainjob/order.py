@@ -13,6 +13,7 @@ from sidlsg.errors import InputError
 from sidlsg.places import BUNDLED, PIN, resolve
 from sidlsg.recipes.recipe import Recipe, recipe_with_changes
 from sidlsg.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
+from sidlsg.registry.address import SERVERS, check_address, shown
 from sidlsg.storage import sha256_file
 from sidlsg.store import S3
 from sidlsg.teacher.folder import DATA_SUFFIXES, INDEX, is_about_use
@@ -118,8 +119,12 @@ def pack(
         states = EmbeddingSet.load(embeddings)
         states.verify(embeddings)
         files |= _record_files(EMBEDDINGS, embeddings, states)
-    if tracking_uri and not tracking_uri.startswith(("http://", "https://")):
-        raise InputError(f"MLflow is {tracking_uri}, which other nodes cannot reach; give http(s)://HOST, or none")
+    if tracking_uri and not tracking_uri.startswith(SERVERS):
+        raise InputError(
+            f"MLflow is {shown(tracking_uri)}, which other nodes cannot reach; give http(s)://HOST, or none"
+        )
+    if tracking_uri:
+        check_address(tracking_uri)
     recipe_with_changes(recipe, changes)
     places = {
         "teacher": _handed("teacher", teacher, teacher_sha256, files),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.registry.address import check_address, shown, sqlite_file, without_user
+from sidlsg.registry.address import check_address, shown, sqlite_file
 
 
 def test_the_file_of_a_store_is_found(tmp_path: Path) -> None:
@@ -26,6 +26,13 @@ def test_other_addresses_are_refused_without_their_password(address: str) -> Non
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["http://ann:secret@mlflow:5000", "https://secret@mlflow/a", "http://a@b@mlflow"])
+def test_a_login_in_the_address_is_refused_with_the_variables_to_use(address: str) -> None:
+    """Processes' arguments, run.json and run.log would hold it, which others can read."""
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as caught:
+        check_address(address)
+    assert "secret" not in str(caught.value)
+
+
 def test_an_address_is_shown_without_who_uses_it() -> None:
     assert shown("https://ann:secret@mlflow.example/a") == "https://…@mlflow.example/a"
-    assert without_user("https://ann:secret@mlflow.example/a") == "https://mlflow.example/a"

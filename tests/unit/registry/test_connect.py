@@ -86,7 +86,7 @@ def test_a_server_of_another_kind_is_reported():
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(InputError, match="MLflow cannot open http"):
-            connect(f"http://user:pass@127.0.0.1:{server.server_port}")
+            connect(f"http://127.0.0.1:{server.server_port}")
     finally:
         server.shutdown()
         server.server_close()
