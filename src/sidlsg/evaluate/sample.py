@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sidlsg.errors import SidlsgError
 from sidlsg.evaluate.setting import Setting
-from sidlsg.export.generate import seeded_noise
+from sidlsg.export.generate import NOT_FINITE, seeded_noise
 from sidlsg.hardware import best_device, plain_float32
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import Images
@@ -86,5 +87,7 @@ class StockSampler:
                     latents=noise.to(self.pipeline.unet.dtype),
                     output_type="np",
                 )
+            if not np.isfinite(drawn.images).all():
+                raise SidlsgError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
             parts.append(drawn.images)
         return np.concatenate(parts)

@@ -73,6 +73,19 @@ def _load_network(kind: Any, folder: Path) -> Any:
     missing = sorted(found["missing_keys"])
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; save the whole pipeline")
+    # Such as an adapter's: without it the network is not what it was meant to be.
+    unused = sorted(name for name in found["unexpected_keys"] if not name.endswith("position_ids"))
+    if unused:
+        raise InputError(
+            f"{folder} holds {len(unused)} weights that a {kind.__name__} has no place for, such as {unused[0]}; fuse "
+            "an adapter into the network, and save the pipeline again"
+        )
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(
+                f"{folder} holds values that are not finite, in {name}; every picture would be spoilt: take another "
+                "copy, or save the pipeline in float32"
+            )
     return network
 
 

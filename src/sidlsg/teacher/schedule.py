@@ -34,9 +34,30 @@ class NoiseSchedule:
 
     @classmethod
     def from_scheduler(cls, scheduler: Any) -> NoiseSchedule:
-        """Read ᾱ and the prediction type from a diffusers scheduler."""
+        """Read ᾱ and the prediction type from a diffusers scheduler.
+
+        Raises:
+            InputError: it is of another kind, or leaves x0 undefined at a timestep.
+        """
+        kind = type(scheduler).__name__
+        if not hasattr(scheduler, "alphas_cumprod"):
+            raise InputError(
+                f"a {kind} has no ᾱ (it is of another family, such as flow matching); give a teacher with a diffusion "
+                "scheduler, such as DDIMScheduler, DDPMScheduler, PNDMScheduler or EulerDiscreteScheduler"
+            )
         alphas_cumprod = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")
-        return cls(alphas_cumprod, scheduler.config.prediction_type)
+        schedule = cls(alphas_cumprod, scheduler.config.prediction_type)
+        within = (alphas_cumprod >= 0) & (alphas_cumprod <= 1)
+        if not within.all():
+            t = int((~within).nonzero()[0])
+            raise InputError(f"the teacher's {kind} has ᾱ = {alphas_cumprod[t]:g} at timestep {t}; allowed: 0 to 1")
+        if schedule.prediction_type == "epsilon" and not alphas_cumprod.all():
+            t = int((alphas_cumprod == 0).nonzero()[0])
+            raise InputError(
+                f"the teacher's {kind} has ᾱ = 0 at timestep {t}, where a prediction of noise says nothing of x0; give "
+                "a teacher that predicts v, or whose scheduler has no rescale_betas_zero_snr"
+            )
+        return schedule
 
     def to(self, device: torch.device | str) -> NoiseSchedule:
         """The same schedule with its table on another device."""

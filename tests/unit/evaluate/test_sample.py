@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from sidlsg.errors import SidlsgError
 from sidlsg.evaluate.sample import StockSampler
 from sidlsg.evaluate.setting import Setting
 
@@ -73,3 +75,12 @@ def test_pictures_are_drawn_without_tf32(sampler: StockSampler, monkeypatch: pyt
     sampler(PROMPTS[:1], [0], Setting(steps=1, guidance_scale=0.0))
     assert seen == [False]
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_a_picture_that_is_not_finite_is_an_error_and_no_black_one(
+    sampler: StockSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = SimpleNamespace(images=np.full((1, 32, 32, 3), np.nan, np.float32))
+    monkeypatch.setattr(type(sampler.pipeline), "__call__", lambda *_, **__: spoilt)
+    with pytest.raises(SidlsgError, match="pictures that are not finite at 20 steps"):
+        sampler(["a"], [0], Setting(steps=20, guidance_scale=0))

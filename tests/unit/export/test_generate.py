@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, SidlsgError
 from sidlsg.export.generate import generate, seeded_noise
 
 PROMPT = "a small red circle on a blue background"
@@ -40,3 +42,11 @@ def test_each_image_has_the_noise_of_its_own_seed() -> None:
     several = seeded_noise([3, 4], (4, 8, 8), steps=2)
     assert several.shape == (2, 2, 4, 8, 8)
     assert (several[:, 1] == seeded_noise([4], (4, 8, 8), steps=2)[:, 0]).all()
+
+
+def test_latents_that_are_not_finite_are_an_error_and_no_black_picture(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidlsg.export.generate.generate_latents", lambda *_: torch.full((1, 4, 8, 8), math.inf))
+    with pytest.raises(SidlsgError, match=r"pictures that are not finite at 1 step$"):
+        generate(tiny_student, ["a"], [0])

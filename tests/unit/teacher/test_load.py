@@ -96,6 +96,24 @@ def test_weights_of_another_shape_are_refused(folder: Path, name: str) -> None:
     refused(folder, f"{name} cannot be loaded: ")
 
 
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_nothing_uses_are_refused(folder: Path, name: str) -> None:
+    """Such as an adapter's beside the network's own: without it the model is another."""
+    tensors = load_file(folder / WEIGHTS[name])
+    save_file({**tensors, "a.lora_down.weight": torch.zeros(4, 4)}, folder / WEIGHTS[name])
+    refused(folder, f"{name} holds 1 weights that a .* has no place for, such as .*a.lora_down.weight; fuse an adapter")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_are_not_finite_are_named(folder: Path, name: str, value: float) -> None:
+    tensors = load_file(folder / WEIGHTS[name])
+    spoilt = sorted(tensors)[-1]
+    tensors[spoilt].flatten()[-1] = value
+    save_file(tensors, folder / WEIGHTS[name])
+    refused(folder, f"{name} holds values that are not finite, in .*{spoilt}; every picture would be spoilt")
+
+
 def test_a_tokenizer_without_its_vocabulary_is_refused(folder: Path) -> None:
     (folder / "tokenizer" / "tokenizer.json").unlink()
     refused(folder, r"tokenizer has no vocabulary \(tokenizer.json or vocab.json\)")

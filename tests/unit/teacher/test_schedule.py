@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,3 +76,31 @@ def test_half_precision_comes_out_as_float32() -> None:
 def test_other_prediction_types_are_refused() -> None:
     with pytest.raises(InputError, match="'sample' is not supported; allowed: epsilon, v_prediction"):
         schedule("sample")
+
+
+class Scheduler:
+    """As much of diffusers' as is read."""
+
+    def __init__(self, alphas_cumprod: list[float] | None, prediction_type: str = "epsilon") -> None:
+        self.config = SimpleNamespace(prediction_type=prediction_type)
+        if alphas_cumprod is not None:
+            self.alphas_cumprod = torch.tensor(alphas_cumprod)
+
+
+def test_a_schedule_that_leaves_x0_undefined_is_refused() -> None:
+    """A prediction of noise says nothing of x0 where nothing of it is left; one of v does."""
+    with pytest.raises(InputError, match=r"Scheduler has ᾱ = 0 at timestep 1, where .* a teacher that predicts v"):
+        NoiseSchedule.from_scheduler(Scheduler([0.5, 0.0]))
+    assert len(NoiseSchedule.from_scheduler(Scheduler([0.5, 0.0], "v_prediction"))) == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_schedule_that_is_none_is_refused(value: float, prediction_type: str) -> None:
+    with pytest.raises(InputError, match=r"ᾱ = .* at timestep 0; allowed: 0 to 1"):
+        NoiseSchedule.from_scheduler(Scheduler([value, 0.5], prediction_type))
+
+
+def test_a_scheduler_of_another_family_is_refused_with_those_that_work() -> None:
+    with pytest.raises(InputError, match=r"a Scheduler has no ᾱ .*flow matching.* such as DDIMScheduler"):
+        NoiseSchedule.from_scheduler(Scheduler(None))
