@@ -21,10 +21,10 @@ from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.fetch import fetch_student
 from sidlsg.registry.package import CARD, PATH_IN_MODEL
-from sidlsg.registry.promote import finish_record, planned_for, unfinished_change
+from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH
 from sidlsg.registry.teachers import TEACHER_TAG
-from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, pages, registered_model
+from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, all_versions, pages, registered_model
 from sidlsg.track.runs import TRAINING_TAG
 
 
@@ -60,7 +60,7 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     dead = dead_claims(client, name)
     gone = {claim.experiment_id for claim in dead}
     held = {claim.name for claim in claims_on(client, name) if claim.experiment_id not in gone}
-    versions = _versions(client, name)
+    versions = all_versions(client, name)
     aliases = dict(registered_model(client, name).aliases)
     found = [
         Finding(
@@ -83,6 +83,14 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
                 what=f"change {change} of aliases was stopped {'after' if moved else 'before'} the champion's moved",
                 advice="its record needs an end" if moved else "run the same command again",
                 mend=partial(finish_record, client, name) if moved else None,
+            )
+        )
+    elif not held and uncounted(client, name, versions):
+        found.append(
+            Finding(
+                what="the last change of aliases is not counted",
+                advice="the model's count needs its number",
+                mend=partial(finish_record, client, name),
             )
         )
     return found
@@ -198,7 +206,7 @@ def _orphans(
 def _remove_run(client: MlflowClient, name: str, run_id: str, thing: str) -> None:
     """Remove a run, unless somebody has begun to use it meanwhile."""
     at_work = any(thing in claim.name for claim in claims_on(client, name))
-    if at_work or run_id in {version.run_id for version in _versions(client, name)}:
+    if at_work or run_id in {version.run_id for version in all_versions(client, name)}:
         raise InputError(f"run {run_id} is in use now; look again when that has ended")
     client.delete_run(run_id)
 
@@ -208,7 +216,3 @@ def _runs(client: MlflowClient, name: str) -> list[Any]:
     if experiment is None or experiment.lifecycle_stage == "deleted":
         return []
     return pages(client.search_runs, experiment_ids=[experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
-
-
-def _versions(client: MlflowClient, name: str) -> list[Any]:
-    return pages(client.search_model_versions, filter_string=f"name = '{name}'")

@@ -11,7 +11,7 @@ from sidlsg.errors import InputError, nearest
 from sidlsg.records import ModelVersion
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
-from sidlsg.registry.versions import STUDENT_TAG, pages
+from sidlsg.registry.versions import STUDENT_TAG, all_versions, pages
 
 SHOWN = 20
 """How many names an error message lists."""
@@ -74,9 +74,7 @@ def _version(client: MlflowClient, model: Any, which: str) -> Any:
     except MlflowException as error:
         if error.error_code != _MISSING:
             raise
-    numbers = sorted(
-        int(version.version) for version in pages(client.search_model_versions, filter_string=f"name = '{name}'")
-    )
+    numbers = sorted(int(version.version) for version in all_versions(client, name))
     raise InputError(
         f"model {name!r} has no version {which}; it has: {_listed([str(number) for number in numbers]) or 'none'}"
     )

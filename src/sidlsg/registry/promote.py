@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +15,7 @@ from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.claims import Claim, claimed, holder
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained, explained_once
-from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, pages, registered_model, require_version
+from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, all_versions, registered_model, require_version
 
 VERDICT_TAG = "verdict_sha256"
 """The tag of a version with the digest of the gate's last verdict on it."""
@@ -22,6 +23,8 @@ AUDIT_TAG = "change."
 """Begins the tags of a version that say when it became the champion or ceased to be, by whom and why: `change.3.0`."""
 CHANGES_TAG = "changes"
 """On the registered model: how many changes of its aliases were made."""
+_CHANGE = re.compile(rf"{re.escape(AUDIT_TAG)}([0-9]{{1,9}})\.([0-9]{{1,9}})")
+"""Of other tags that begin so, whoever wrote them, nothing is taken."""
 _PLANNED = "to be champion"
 """Begins the tag's value until it is."""
 _DONE = "champion "
@@ -43,8 +46,8 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     registered = require_version(client, name, verdict.version)
     if not verdict.passed:
         return standing(client, name)
+    finish_record(client, name)
     if alias_version(client, name, CHAMPION) == verdict.version:
-        finish_record(client, name)
         return standing(client, name)
     _require_recorded(registered, verdict)
     cause = f"promotion of version {number} by verdict {verdict.digest[:16]}"
@@ -100,7 +103,7 @@ def standing(client: MlflowClient, name: str) -> Promotion:
 
 
 def finish_record(client: MlflowClient, name: str) -> bool:
-    """Complete the record of a change that was stopped after the champion's alias moved. Returns whether there was one.
+    """Complete the record of a change that was stopped after the champion's alias moved. Returns whether it had a gap.
 
     Whoever is in the middle of that change writes the same.
     """
@@ -108,30 +111,38 @@ def finish_record(client: MlflowClient, name: str) -> bool:
     if champion is None:
         return False
     version = require_version(client, name, champion)
-    planned = max(_planned(version), default=(0,))
-    if planned[0] == 0 or planned[0] in _numbers(version, _DONE):
-        return False
+    planned, done = max(_planned(version), default=(0, 0)), _numbers(version, _DONE)
+    if planned[0] == 0 or planned[0] in done:
+        counted = _made(client, name) >= max(done, default=0)
+        if not counted:
+            client.set_registered_model_tag(name, CHANGES_TAG, str(max(done)))
+        return not counted
     tag = f"{AUDIT_TAG}{'.'.join(map(str, planned))}"
     said = f"{_DONE}{version.tags[tag].removeprefix(_PLANNED).strip()}"
     client.set_model_version_tag(name, str(champion), tag, said)
-    if int(registered_model(client, name).tags.get(CHANGES_TAG, "0")) < planned[0]:
+    if _made(client, name) < planned[0]:
         client.set_registered_model_tag(name, CHANGES_TAG, str(planned[0]))
     return True
 
 
 def changes_to(tags: Mapping[str, str]) -> list[int]:
     """The numbers of the changes that made a version with these tags the champion."""
-    made = (key for key, said in tags.items() if key.startswith(AUDIT_TAG) and said.startswith((_DONE, _PLANNED)))
-    return [int(key.removeprefix(AUDIT_TAG).split(".")[0]) for key in made]
+    return [change[0] for change, said in _audit(tags) if said.startswith((_DONE, _PLANNED))]
 
 
 def unfinished_change(versions: Sequence[Any]) -> int | None:
     """The number of the last change of a model's aliases, if it was stopped before the champion's alias moved."""
-    said = [(int(key.removeprefix(AUDIT_TAG).split(".")[0]), text) for key, text in _audit(versions)]
+    said = [(change[0], text) for version in versions for change, text in _audit(version.tags)]
     last = max((number for number, _ in said), default=0)
     texts = [text for number, text in said if number == last]
     stopped = any(text.startswith(_PLANNED) for text in texts) and not any(text.startswith(_DONE) for text in texts)
     return last if stopped else None
+
+
+def uncounted(client: MlflowClient, name: str, versions: Sequence[Any]) -> bool:
+    """Whether a change of a model's aliases is complete but for its number on the model."""
+    done = (number for version in versions for number in _numbers(version, _DONE))
+    return _made(client, name) < max(done, default=0)
 
 
 def planned_for(version: Any) -> list[int]:
@@ -139,20 +150,22 @@ def planned_for(version: Any) -> list[int]:
     return [change[0] for change in _planned(version)]
 
 
-def _audit(versions: Sequence[Any]) -> list[tuple[str, str]]:
-    return [(key, said) for version in versions for key, said in version.tags.items() if key.startswith(AUDIT_TAG)]
+def _audit(tags: Mapping[str, str]) -> list[tuple[tuple[int, int], str]]:
+    """The changes that a version's tags tell of: the number and the attempt, and what is said."""
+    found = ((_CHANGE.fullmatch(key), said) for key, said in tags.items())
+    return [((int(match[1]), int(match[2])), said) for match, said in found if match]
 
 
 def _numbers(version: Any, begin: str) -> set[int]:
     """The numbers of the changes of which a version's tags begin so."""
-    return {int(key.removeprefix(AUDIT_TAG).split(".")[0]) for key, said in _audit([version]) if said.startswith(begin)}
+    return {change[0] for change, said in _audit(version.tags) if said.startswith(begin)}
 
 
 def _before(client: MlflowClient, name: str) -> int:
     champion, previous = (alias_version(client, name, alias) for alias in (CHAMPION, PREVIOUS))
     if previous == champion:
         # An earlier change was killed between the two aliases; what it was to bring is on the version.
-        versions = pages(client.search_model_versions, filter_string=f"name = '{name}'")
+        versions = all_versions(client, name)
         planned = [(change, int(version.version)) for version in versions for change in _planned(version)]
         previous = max(planned)[1] if planned else None
     if previous is None:
@@ -163,8 +176,15 @@ def _before(client: MlflowClient, name: str) -> int:
 
 def _next_change(client: MlflowClient, name: str) -> str:
     """The next change of a model's aliases, as a thing to claim."""
-    made = client.get_registered_model(name).tags.get(CHANGES_TAG, "0")
-    return f"{name}/{int(made) + 1}"
+    # One that was killed at its very end is not counted yet, and its number is taken.
+    done = [number for version in all_versions(client, name) for number in _numbers(version, _DONE)]
+    return f"{name}/{max([_made(client, name), *done]) + 1}"
+
+
+def _made(client: MlflowClient, name: str) -> int:
+    """How many changes of a model's aliases are counted."""
+    told = registered_model(client, name).tags.get(CHANGES_TAG, "0")
+    return int(told) if re.fullmatch("[0-9]{1,9}", told) else 0
 
 
 def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, why: str) -> Promotion:
@@ -175,11 +195,21 @@ def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, wh
     tag, who = f"{AUDIT_TAG}{number}.{claim.attempt}", f"{_now()} by {holder()}, {why}"
     instead = f"instead of {champion or 'none'}, {who}"
     client.set_model_version_tag(name, str(version), tag, f"{_PLANNED} {instead}")
-    claim.check()
+
+    def check(expected: int | None) -> None:
+        """This process may have slept, stopped or with its whole machine, and others gone ahead."""
+        claim.check()
+        now = alias_version(client, name, CHAMPION)
+        if now != expected:
+            raise InputError(f"the champion of {name!r} became version {now} meanwhile; look at it, and run it again")
+
     if champion is not None:
+        check(champion)
         client.set_model_version_tag(name, str(champion), tag, f"replaced by version {version}, {who}")
         client.set_registered_model_alias(name, PREVIOUS, str(champion))
+    check(champion)
     client.set_registered_model_alias(name, CHAMPION, str(version))
+    check(version)
     client.set_model_version_tag(name, str(version), tag, f"{_DONE}{instead}")
     client.set_registered_model_tag(name, CHANGES_TAG, number)
     previous = alias_version(client, name, PREVIOUS)
@@ -188,8 +218,7 @@ def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, wh
 
 def _planned(version: Any) -> list[tuple[int, ...]]:
     """The changes, as numbers to compare, that were to make it the champion and were not finished."""
-    keys = (key for key, said in _audit([version]) if said.startswith(_PLANNED))
-    return [tuple(int(part) for part in key.removeprefix(AUDIT_TAG).split(".")) for key in keys]
+    return [change for change, said in _audit(version.tags) if said.startswith(_PLANNED)]
 
 
 def _now() -> str:

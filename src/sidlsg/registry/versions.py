@@ -77,6 +77,14 @@ def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:
     return None if number is None else int(number)
 
 
+def all_versions(client: MlflowClient, name: str) -> list[Any]:
+    """All versions of a model, whatever its name."""
+    quote = '"' if "'" in name else "'"
+    if quote in name:  # MLflow's filters have no escape
+        return [version for version in pages(client.search_model_versions) if version.name == name]
+    return pages(client.search_model_versions, filter_string=f"name = {quote}{name}{quote}")
+
+
 def pages(search: Any, **given: Any) -> list[Any]:
     """All that a search of MLflow's finds."""
     found: list[Any] = []

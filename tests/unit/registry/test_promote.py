@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from services.verdicts import leave, verdict
 from sidlsg.errors import InputError
 from sidlsg.records import Promotion, Verdict
+from sidlsg.registry.claims import Claim
 from sidlsg.registry.connect import connect
 from sidlsg.registry.doctor import examine
 from sidlsg.registry.promote import promote as stage
@@ -39,6 +40,39 @@ def name(tracking_uri, request) -> str:
 def aliases(tracking_uri: str, name: str) -> dict[str, int]:
     found = connect(tracking_uri).get_registered_model(name).aliases
     return {alias: int(version) for alias, version in found.items()}
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_promotion_that_slept_does_not_undo_one_that_happened_meanwhile(tracking_uri, name, monkeypatch, moment):
+    """It wakes up just before or after one of its writes, and its claim still seems to hold: the machine paused."""
+    promote(verdict(name, 1, None), tracking_uri)
+    leave(verdict(name, 2, 1), connect(tracking_uri))
+    client, checks = connect(tracking_uri), []
+
+    def asleep(_):
+        checks.append(1)
+        if len(checks) == moment:
+            client.set_registered_model_alias(name, "champion", "3")
+
+    monkeypatch.setattr(Claim, "check", asleep)
+    with pytest.raises(InputError, match="became version 3 meanwhile"):
+        stage(verdict(name, 2, 1), tracking_uri)
+    assert aliases(tracking_uri, name)["champion"] == 3
+
+
+def test_a_change_that_was_killed_before_it_was_counted_keeps_its_number(tracking_uri, name, monkeypatch):
+    promote(verdict(name, 1, None), tracking_uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_tag", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            promote(verdict(name, 2, 1), tracking_uri)
+    (finding,) = examine(tracking_uri, name)
+    assert finding.what == "the last change of aliases is not counted"
+    promote(verdict(name, 3, 2), tracking_uri)
+    client = connect(tracking_uri)
+    assert client.get_model_version(name, "3").tags["change.3.0"].startswith("champion instead of 2")
+    assert client.get_registered_model(name).tags["changes"] == "3"
+    assert examine(tracking_uri, name) == []
 
 
 def test_aliases_move_and_previous_is_kept(tracking_uri, name):

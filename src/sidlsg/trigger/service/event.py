@@ -60,7 +60,7 @@ def parse_event(body: bytes) -> Event | None:
 
 def _word(data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
-    # MLflow's database has no room for this character, and no name of a thing is so long.
-    if not isinstance(value, str) or "\0" in value or len(value) > 1000:
+    # MLflow's database has no room for such characters, and no name of a thing is so long.
+    if not isinstance(value, str) or len(value) > 1000 or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
         raise InputError(f"{key!r} of the delivery is not a short text")
     return value

@@ -6,7 +6,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import ContentError
@@ -14,7 +13,7 @@ from sidlsg.records import PromptSet
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.promote import changes_to
-from sidlsg.registry.versions import CHAMPION, alias_version, pages
+from sidlsg.registry.versions import CHAMPION, alias_version, all_versions, pages
 from sidlsg.store import open_store
 from sidlsg.trigger.service.event import Event
 from sidlsg.trigger.service.ledger import Cause
@@ -58,7 +57,7 @@ def all_causes(table: Table, tracking_uri: str) -> list[Cause]:
         aliases: dict[str, list[str]] = defaultdict(list)
         for alias, number in model.aliases.items():
             aliases[str(number)].append(alias)
-        for version in _versions(client, model.name):
+        for version in all_versions(client, model.name):
             # A SQLite store gives numbers, a server texts.
             number = str(version.version)
             for event in table.possible(model.name, number, version.tags, aliases[number]):
@@ -81,10 +80,6 @@ def prompt_set_at(place: str) -> str:
     except ContentError:
         return ""
     return PromptSet.from_json(text, f"{place}/{PromptSet.FILE}").digest
-
-
-def _versions(client: MlflowClient, name: str) -> list[Any]:
-    return pages(client.search_model_versions, filter_string=f"name = '{name}'")
 
 
 def _mark(event: Event, version: Any) -> str:

@@ -18,6 +18,11 @@ class Metrics:
             "sidlsg_triggers_actions", "Runs and copies, by how they ended", ["kind", "result"], registry=self.registry
         )
         self.wanted = Gauge("sidlsg_triggers_wanted", "Causes that nothing came of yet", registry=self.registry)
+        self.failing = Gauge(
+            "sidlsg_triggers_failing",
+            "Events, causes and looks at the registry that failed when they were last tried",
+            registry=self.registry,
+        )
         self.looked = Gauge(
             "sidlsg_triggers_last_look_timestamp_seconds", "When the registry was last read", registry=self.registry
         )

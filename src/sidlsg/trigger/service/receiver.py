@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,6 +13,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import ClientDisconnect
 
 from sidlsg.errors import InputError
 from sidlsg.trigger.service.event import parse_event
@@ -32,7 +34,7 @@ class Limits:
     window_s: float = WINDOW_S
     """How far a delivery's timestamp may be from this machine's clock, in seconds, before or after."""
     per_minute: int = 600
-    """Deliveries of all senders together; those that are refused count."""
+    """Signed deliveries of all senders together."""
     per_sender: int = 300
     """Of one address."""
 
@@ -71,15 +73,16 @@ class Receiver:
         return Response(status_code=status)
 
     async def _status(self, request: Request) -> int:
-        sender = request.client.host if request.client else "unknown"
-        if not (self._rates.hit(self._one, sender) and self._rates.hit(self._all, "all")):
-            return 429
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            # Whatever length the header tells.
-            if len(body) > self._limits.body_bytes:
-                return 413
+        try:
+            async for part in request.stream():
+                body += part
+                # Whatever length the header tells.
+                if len(body) > self._limits.body_bytes:
+                    return 413
+        except ClientDisconnect:
+            log("refused", why="the sender went away before the end")
+            return 400
         return await run_in_threadpool(self._checked, request, bytes(body))
 
     def _checked(self, request: Request, body: bytes) -> int:
@@ -88,6 +91,10 @@ class Receiver:
         stamp, signature = told.get("x-mlflow-timestamp", ""), told.get("x-mlflow-signature", "")
         try:
             check_signature(self._secrets, delivery, stamp, signature, body, now, self._limits.window_s)
+            # What is not signed spends nothing of what those who may send have.
+            sender = request.client.host if request.client else "unknown"
+            if not (self._rates.hit(self._one, sender) and self._rates.hit(self._all, "all")):
+                return 429
             event = parse_event(body)
         except ForgedError:
             return 401
@@ -105,13 +112,19 @@ class Receiver:
         return 202 if new else 200
 
 
-def application(receiver: Receiver, metrics: Metrics, missing: Callable[[], dict[str, str]]) -> FastAPI:
+def application(
+    receiver: Receiver,
+    metrics: Metrics,
+    missing: Callable[[], dict[str, str]],
+    failing: Callable[[], dict[str, str]] = dict,
+) -> FastAPI:
     """The application.
 
     Args:
         receiver: of the deliveries.
         metrics: for Prometheus.
         missing: what is not ready, and why; empty where all is.
+        failing: what failed when it was last tried, and why. It is told, and the service stays ready: the rest is done.
     """
     # No pages of documentation: they would tell strangers what is here.
     app = FastAPI(openapi_url=None)
@@ -122,10 +135,10 @@ def application(receiver: Receiver, metrics: Metrics, missing: Callable[[], dict
         return {"status": "alive"}
 
     @app.get("/readyz")
-    def ready(response: Response) -> dict[str, str]:
-        found = missing()
+    def ready(response: Response) -> dict[str, Any]:
+        found, failed = missing(), failing()
         response.status_code = 503 if found else 200
-        return found or {"status": "ready"}
+        return (found or {"status": "ready"}) | ({"failing": failed} if failed else {})
 
     @app.get("/metrics")
     def measured() -> Response:

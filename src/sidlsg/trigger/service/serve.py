@@ -66,12 +66,13 @@ class Service:
             receiver = Receiver(ledger, self.secrets, metrics, self.limits, worker.wake)
             server = uvicorn.Server(
                 uvicorn.Config(
-                    application(receiver, metrics, _remembered(lambda: self.missing(ledger))),
+                    application(receiver, metrics, _remembered(lambda: self.missing(ledger)), worker.failing),
                     host=self.address,
                     port=self.port,
                     log_config=None,
                     access_log=False,
                     server_header=False,
+                    proxy_headers=False,  # a sender names itself otherwise
                     limit_concurrency=_BUSY,
                     timeout_keep_alive=5,
                     timeout_graceful_shutdown=10,

@@ -30,6 +30,7 @@ _KEPT_S = 7 * 86400.0
 class _Pause:
     until: float
     length: float
+    why: str
 
 
 class Worker:
@@ -116,10 +117,15 @@ class Worker:
         try:
             work()
             self._pauses.pop(what, None)
-        except SidlsgError as error:
+        except Exception as error:  # each fails alone, whatever it is: the others go on
             length = min(2 * pause.length, _LONGEST_PAUSE_S) if pause else _FIRST_PAUSE_S
-            self._pauses[what] = _Pause(time.monotonic() + length, length)
-            log("will be tried again", what=what, seconds=length, why=str(error))
+            self._pauses[what] = _Pause(time.monotonic() + length, length, _reason(error))
+            log("will be tried again", what=what, seconds=length, why=_reason(error))
+        self._metrics.failing.set(len(self._pauses))
+
+    def failing(self) -> dict[str, str]:
+        """What failed when it was last tried, and why."""
+        return {what: pause.why for what, pause in self._pauses.copy().items()}
 
     def _resolve(self, event: Event, number: int) -> None:
         causes = causes_of(event, self._table, self._uri)
@@ -156,9 +162,9 @@ class Worker:
             return
         try:
             result = self._run(cause) if kind == "run" else self._copy(cause.action["copy"])
-        except SidlsgError as error:
+        except Exception as error:
             self._metrics.actions.labels(kind=kind, result="failed").inc()
-            self._ledger.failed(cause.name, str(error))
+            self._ledger.failed(cause.name, _reason(error))
             raise
         self._ledger.done(cause.name, result)
         self._metrics.actions.labels(kind=kind, result="done").inc()
@@ -174,3 +180,8 @@ class Worker:
 
     def _copy(self, wanted: Mapping[str, str]) -> str:
         return copy_student(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, for a user where it was made for one."""
+    return str(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {error}"

@@ -33,6 +33,7 @@ def test_another_kind_is_none():
         b'{"data": 3}',
         body("model_version", "created", name="m", version=1),
         body("model_version", "created", name="m\0", version="1"),
+        body("model_version", "created", name="m\ud800", version="1"),
         body("model_version", "created", name="m" * 2000, version="1"),
         body("model_version_tag", "set", name="m", version="1", key=["k"], value="v"),
     ],

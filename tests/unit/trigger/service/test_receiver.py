@@ -26,10 +26,10 @@ def taken():
     return []
 
 
-def client_of(ledger, taken, limits=LIMITS, missing=dict):
+def client_of(ledger, taken, limits=LIMITS, missing=dict, failing=dict):
     metrics = Metrics()
     receiver = Receiver(ledger, [SECRET, "the secret that was"], metrics, limits, lambda: taken.append(1))
-    return TestClient(application(receiver, metrics, missing))
+    return TestClient(application(receiver, metrics, missing, failing))
 
 
 @pytest.fixture
@@ -83,6 +83,12 @@ def test_too_many_are_refused(ledger, taken):
     assert [send(client, f"d{i}") for i in range(7)] == [202] * 5 + [429] * 2
 
 
+def test_what_is_not_signed_spends_nothing_of_the_quota(ledger, taken):
+    client = client_of(ledger, taken, Limits(per_minute=10, per_sender=5))
+    assert [send(client, f"f{i}", secret="a guess") for i in range(20)] == [401] * 20
+    assert send(client) == 202
+
+
 def test_a_disk_that_takes_nothing_is_told_to_the_sender(client, ledger, monkeypatch):
     monkeypatch.setattr(ledger, "take", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     assert send(client) == 503
@@ -93,6 +99,9 @@ def test_health_and_metrics(ledger, taken):
     assert client_of(ledger, taken).get("/readyz").status_code == 200
     client = client_of(ledger, taken, missing=lambda: {"mlflow": "away"})
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"mlflow": "away"})
+    # What fails is told, and the service stays ready: the rest is done.
+    answer = client_of(ledger, taken, failing=lambda: {"event 3": "the disk is full"}).get("/readyz")
+    assert (answer.status_code, answer.json()["failing"]) == (200, {"event 3": "the disk is full"})
     send(client)
     assert 'sidlsg_triggers_deliveries_total{status="202"} 1.0' in client.get("/metrics").text
     assert client.get("/docs").status_code == client.get("/openapi.json").status_code == 404

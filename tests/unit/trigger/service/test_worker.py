@@ -159,6 +159,51 @@ def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make,
     assert runs.parameters == [{"v": second}, {"v": first}]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("odd"), StorageError("away")])
+def test_a_cause_that_fails_in_any_way_fails_alone_and_is_seen_to(client, make, monkeypatch, error):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    worker, runs, ledger = make(RULE)
+    first, second = version(client), version(client)
+    start, asked = runs.start, []
+
+    def failing(name, pipeline, wanted, parameters):
+        if parameters["v"] == first:
+            asked.append(name)
+            raise error
+        return start(name, pipeline, wanted, parameters)
+
+    monkeypatch.setattr(runs, "start", failing)
+    worker.step()
+    worker.step()
+    assert runs.parameters == [{"v": second}]
+    assert len(asked) == 1  # it backs off
+    (why,) = worker.failing().values()
+    assert str(error) in why
+    assert worker._metrics.registry.get_sample_value("sidlsg_triggers_failing") == 1
+    assert [result for _, state, result, _ in ledger.causes() if state == "wanted"] == [why]
+    monkeypatch.setattr(runs, "start", start)
+    clock[0] += 60
+    worker.step()
+    assert worker.failing() == {}
+    assert worker._metrics.registry.get_sample_value("sidlsg_triggers_failing") == 0
+
+
+def test_no_entry_of_the_registry_stops_the_causes_of_other_models(client, make):
+    """Names that a filter would trip over, and tags that look like an audit trail's."""
+    worker, runs, _ = make({**RULE, "event": ALIAS, "alias": "champion"})
+    for name in ("it's", 'it\'s "so"', "m-2"):
+        client.create_registered_model(name)
+        client.create_model_version(name, "file:///nowhere")
+    for tag in ("change.x", "change.1", "change.1.0.0", "change.99999999999999999999.0"):
+        client.set_model_version_tag("m-2", "1", tag, "champion of hearts")
+    client.set_registered_model_alias("m-2", "champion", "1")
+    client.set_registered_model_alias("m-1", "champion", version(client))
+    worker.step()
+    assert worker.failing() == {}
+    assert runs.parameters == [{"v": "1"}, {"v": "1"}]
+
+
 def test_a_prompt_set_that_changes_is_a_cause(client, make, tmp_path):
     def write(count: int) -> None:
         record = {"source_sha256": "a", "rules_sha256": "b", "held_out_sha256": "c", "count": count}
