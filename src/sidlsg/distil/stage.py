@@ -42,7 +42,7 @@ from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
 from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside, require_writable
 from sidlsg.store import open_store
-from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.folder import check_folder, folder_digest, unet_config
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.load import Teacher, load_teacher
 from sidlsg.teacher.source import unet_of
@@ -140,7 +140,7 @@ def distil(
     PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
     open_store(str(checkpoints))  # says what is wrong with the place
-    config = json.loads((teacher / "unet" / "config.json").read_text())
+    config = unet_config(teacher)
     settled = fixed_layout(recipe)
     layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
     said = report if is_rank0() else _silent

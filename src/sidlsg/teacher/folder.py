@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,25 @@ _ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-poli
 PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
+_TOKENIZER = "tokenizer/tokenizer_config.json"
+_WHOLE = {
+    "unet/config.json": ("in_channels", "out_channels", "cross_attention_dim"),
+    "vae/config.json": ("latent_channels",),
+    "text_encoder/config.json": ("hidden_size", "vocab_size", "max_position_embeddings"),
+    "scheduler/scheduler_config.json": ("num_train_timesteps",),
+    _TOKENIZER: ("model_max_length",),
+}
+"""Values that are read, by file: whole numbers, or not there."""
+_LARGEST = 1 << 20
+_ALLOWED = f"a whole number from 1 to {_LARGEST:,}"
 
 
 def check_folder(folder: Path) -> None:
     """Check that a folder is a `StableDiffusionPipeline` with safetensors weights.
 
     Raises:
-        InputError: something is missing, of another kind, or a pickle, or a link leaves the folder.
+        InputError: something is missing, of another kind, or a pickle, a value that is read is not of its form, or a
+            link leaves the folder.
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
@@ -48,6 +61,8 @@ def check_folder(folder: Path) -> None:
                 _read_object(path)
     for name in WITH_WEIGHTS:
         _check_weights(folder / name)
+    unet_config(folder)
+    _check_values(folder)
     if is_present(named, "safety_checker"):
         # A student carries its teacher's safety checker: it must be readable before training starts, not after.
         _check_weights(folder / "safety_checker")
@@ -65,6 +80,50 @@ def _check_links(folder: Path) -> None:
             )
 
 
+def unet_config(folder: Path) -> dict[str, Any]:
+    """The UNet's configuration, with `sample_size` as one number where it is a square.
+
+    Raises:
+        InputError: the file is missing, or the size is of another form.
+    """
+    path = folder / "unet" / "config.json"
+    config = _read_object(path)
+    size = config.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        config["sample_size"] = size = size[0]
+    if not _is_whole(size):
+        raise InputError(f"{path}: sample_size is {size!r}; allowed: {_ALLOWED}, or the same one twice for a square")
+    return config
+
+
+def _check_values(folder: Path) -> None:
+    """Check the form of what the code reads from configurations, so that no library meets anything else."""
+    found = {name: _read_object(folder / name) for name in _WHOLE}
+    for name, keys in _WHOLE.items():
+        for key in keys:
+            if key in found[name] and not _is_whole(found[name][key]):
+                raise InputError(f"{folder / name}: {key} is {found[name][key]!r}; allowed: {_ALLOWED}")
+    tokenizer, encoder = found[_TOKENIZER], found["text_encoder/config.json"]
+    if "model_max_length" not in tokenizer:
+        raise InputError(f"{folder / _TOKENIZER} has no model_max_length; save the whole pipeline")
+    tokens, positions = (
+        tokenizer["model_max_length"],
+        encoder.get("max_position_embeddings", tokenizer["model_max_length"]),
+    )
+    if tokens > positions:
+        raise InputError(
+            f"{folder / _TOKENIZER}: model_max_length is {tokens}, and the text encoder has {positions} positions; "
+            "save both together"
+        )
+    scale = found["vae/config.json"].get("scaling_factor", 1)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise InputError(f"{folder / 'vae/config.json'}: scaling_factor is {scale!r}; allowed: a number above 0")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
+
+
 def is_about_use(name: str) -> bool:
     """Whether a file beside the pipeline is named like its card, or like a text of licence or use restrictions."""
     return name == CARD or name.lower().startswith(_ABOUT_USE)
@@ -78,7 +137,9 @@ def is_present(index: dict[str, Any], name: str) -> bool:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} has no {path.name}; save the whole pipeline") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); save the pipeline again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object; save the pipeline again")

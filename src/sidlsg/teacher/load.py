@@ -15,7 +15,7 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from sidlsg.errors import InputError
-from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.folder import check_folder, folder_digest, unet_config
 from sidlsg.teacher.schedule import NoiseSchedule
 from sidlsg.teacher.text import PromptEncoder
 
@@ -55,6 +55,8 @@ def load_pipeline(folder: Path) -> Any:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items()}
+    # Some have a pair here.
+    networks["unet"].register_to_config(sample_size=unet_config(folder)["sample_size"])
     with _as_input_error(folder):
         pipeline = StableDiffusionPipeline.from_pretrained(
             folder, local_files_only=True, safety_checker=None, requires_safety_checker=False, **networks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.teacher.folder import check_folder, folder_digest, is_present, model_files
+from sidlsg.teacher.folder import check_folder, folder_digest, is_present, model_files, unet_config
+from sidlsg.teacher.load import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -26,6 +28,10 @@ def teacher(assets: Path, tmp_path: Path) -> Path:
 def with_index(folder: Path, **changes: object) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | changes))
+
+
+def changed(config: Path, **values: object) -> None:
+    config.write_text(json.dumps(json.loads(config.read_text()) | values))
 
 
 def as_pickle(folder: Path) -> None:
@@ -125,6 +131,52 @@ def test_links_inside_the_folder_and_to_the_hubs_cache_are_taken(teacher: Path, 
     weights.symlink_to(Path("../../../blobs/digest"))
     (snapshot / "LICENSE.txt").symlink_to("model_index.json")
     check_folder(snapshot)
+
+
+@pytest.mark.parametrize("value", [None, True, "8", 8.0, -1, 0, 10**30, [], [8], [8, 9], {"a": 1}])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("unet/config.json", "sample_size"),
+        ("unet/config.json", "in_channels"),
+        ("unet/config.json", "cross_attention_dim"),
+        ("vae/config.json", "latent_channels"),
+        ("text_encoder/config.json", "max_position_embeddings"),
+        ("scheduler/scheduler_config.json", "num_train_timesteps"),
+        ("tokenizer/tokenizer_config.json", "model_max_length"),
+    ],
+)
+def test_a_value_of_another_form_is_named_with_its_file(teacher: Path, file: str, key: str, value: object) -> None:
+    changed(teacher / file, **{key: value})
+    with pytest.raises(InputError, match=f"{file}: {key} is .*; allowed: a whole number from 1 to") as caught:
+        check_folder(teacher)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, True, "1", 0, -0.5, math.nan, math.inf, [1]])
+def test_a_scale_is_a_number_above_0(teacher: Path, value: object) -> None:
+    changed(teacher / "vae" / "config.json", scaling_factor=value)
+    with pytest.raises(InputError, match=r"vae/config.json: scaling_factor is .*; allowed: a number above 0"):
+        check_folder(teacher)
+
+
+def test_a_square_pair_is_one_size(teacher: Path) -> None:
+    changed(teacher / "unet" / "config.json", sample_size=[8, 8])
+    assert unet_config(teacher)["sample_size"] == 8
+    assert load_pipeline(teacher).unet.config.sample_size == 8
+
+
+def test_more_tokens_than_positions_are_refused(teacher: Path) -> None:
+    changed(teacher / "tokenizer" / "tokenizer_config.json", model_max_length=17)
+    with pytest.raises(InputError, match="model_max_length is 17, and the text encoder has 16 positions"):
+        check_folder(teacher)
+
+
+@pytest.mark.parametrize("file", ["tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json"])
+def test_a_missing_file_is_named(teacher: Path, file: str) -> None:
+    (teacher / file).rename(teacher / file.replace("_config.json", "_elsewhere.json"))
+    with pytest.raises(InputError, match=f"has no {file.split('/')[1]}; save the whole pipeline"):
+        check_folder(teacher)
 
 
 def test_a_file_is_no_teacher(teacher: Path) -> None:
