@@ -22,7 +22,7 @@ from sidlsg.registry.explain import explained
 from sidlsg.registry.fetch import fetch_student
 from sidlsg.registry.package import CARD, PATH_IN_MODEL
 from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
-from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH
+from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH, MODEL_TAG, model_digest
 from sidlsg.registry.teachers import TEACHER_TAG
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, all_versions, pages, registered_model
 from sidlsg.track.runs import TRAINING_TAG
@@ -142,6 +142,11 @@ def _check_whole(client: MlflowClient, tracking_uri: str, version: Any, files: b
         )
         with tempfile.TemporaryDirectory() as scratch:
             fetch_student(record, tracking_uri, Path(scratch) / "student")
+            whole = Path(scratch) / "whole"
+            whole.mkdir()
+            found = model_digest(Path(client.download_artifacts(version.run_id, MODEL_PATH, str(whole))))
+            if run.data.tags.get(MODEL_TAG, found) != found:
+                raise InputError("the files that serve it are not those that were registered with it")
         return
     place = f"{MODEL_PATH}/{PATH_IN_MODEL}"
     there = _names(client, version.run_id, place)

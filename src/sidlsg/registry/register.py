@@ -28,12 +28,15 @@ from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, lo
 from sidlsg.registry.teachers import register_teacher_of, teacher_name
 from sidlsg.registry.upload import upload
 from sidlsg.registry.versions import STUDENT_TAG, versions_of
+from sidlsg.storage import sha256_files
 from sidlsg.track.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
 
 MODEL_PATH = "model"
 """Where the MLflow model folder is among the run's artifacts."""
 COMPLETE_TAG = "complete_student_sha256"
 """The tag on a run that has everything of a student, its model included: the Student record's digest."""
+MODEL_TAG = "model_sha256"
+"""The tag with the digest of all files of the MLflow model folder, the code that serves it included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +132,15 @@ def _logged_run(
             packed = Path(scratch) / MODEL_PATH
             save_model(student, folder, packed)
             upload(client, run_id, packed, MODEL_PATH)
+            client.set_tag(run_id, MODEL_TAG, model_digest(packed))
         # The next call that finds this run only makes the version.
         client.set_tag(run_id, COMPLETE_TAG, student.digest)
     return run
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files of an MLflow model folder."""
+    return sha256_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 @contextlib.contextmanager

@@ -149,6 +149,19 @@ def test_a_changed_file_is_found_by_its_digest_alone(
     assert "unet/config.json has SHA-256" in finding.what
 
 
+@pytest.mark.parametrize("change", ["code", "beside"])
+def test_changed_code_that_serves_a_version_is_found(
+    client: MlflowClient, tracking_uri: str, make_student: Any, change: str
+) -> None:
+    version = register(make_student(), tracking_uri, f"served-{change}")
+    assert examine(tracking_uri, f"served-{change}", files=True) == []
+    model = artifacts(client, version.run_id) / "model"
+    file = model / "pyfunc_model.py" if change == "code" else model / "sitecustomize.py"
+    file.write_text("print('somebody else')")
+    (finding,) = examine(tracking_uri, f"served-{change}", files=True)
+    assert "the files that serve it are not those that were registered" in finding.what
+
+
 def test_a_second_version_of_one_student_is_removed(client: MlflowClient, tracking_uri: str, make_student: Any) -> None:
     version = register(make_student(), tracking_uri, "doubled")
     first = client.get_model_version("doubled", "1")
