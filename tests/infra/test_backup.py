@@ -145,6 +145,15 @@ def test_the_oldest_go_when_the_newest_is_there(database: Database) -> None:
     assert database.stored() == sorted(f"postgres/{one}" for one in ["notes.txt", *kept])
 
 
+def test_a_name_from_the_future_neither_stays_for_ever_nor_costs_the_newest(database: Database) -> None:
+    """As after a clock was wrong: what counts is when the server got it."""
+    name = database.environment["PGDATABASE"]
+    database.put(f"{name}-20990101T000000Z.dump")
+    good(database.dump())
+    new = good(database.store(BACKUPS_KEPT="1")).split()[-1]
+    assert [place for place in database.stored() if place.endswith(".dump")] == [f"postgres/{new}"]
+
+
 def test_a_dump_of_nothing_is_none(database: Database) -> None:
     database.sql("DROP TABLE runs", "DROP TABLE empty")
     done = database.dump()

@@ -21,6 +21,7 @@ def make_teacher(folder: Path) -> str:
     for name in ("unet", "vae", "text_encoder"):
         contents |= {f"{name}/config.json": "{}", f"{name}/model.safetensors": name}
     contents |= {"tokenizer/vocab.txt": "a", "scheduler/scheduler_config.json": "{}"}
+    contents |= {"unet/config.json": '{"sample_size": 8}', "tokenizer/tokenizer_config.json": '{"model_max_length": 8}'}
     for name, text in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)

@@ -27,10 +27,11 @@ def client() -> object:
 
 
 def stored(s3, bucket: str, prefix: str) -> list[str]:
-    """The names of all backups, the oldest first: a name ends in the time of the dump."""
+    """The names of all backups, the oldest first: by the time at which the server got them, not by their names."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-    names = [entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", [])]
-    return sorted(name for name in names if name.endswith(ENDING) and "/" not in name)
+    entries = [entry for page in pages for entry in page.get("Contents", [])]
+    found = sorted((entry["LastModified"], entry["Key"].removeprefix(f"{prefix}/")) for entry in entries)
+    return [name for _, name in found if name.endswith(ENDING) and "/" not in name]
 
 
 def store(s3, folder: Path, bucket: str, prefix: str, kept: int) -> str:
@@ -53,7 +54,8 @@ def store(s3, folder: Path, bucket: str, prefix: str, kept: int) -> str:
         arrived.update(chunk)
     if arrived.hexdigest() != digest:
         raise BackupError(f"s3://{bucket}/{prefix}/{dump.name} is not what was sent; look at the S3 server")
-    for name in stored(s3, bucket, prefix)[:-kept]:
+    others = [name for name in stored(s3, bucket, prefix) if name != dump.name]
+    for name in others[: max(0, len(others) - (kept - 1))]:
         s3.delete_object(Bucket=bucket, Key=f"{prefix}/{name}")
     return dump.name
 

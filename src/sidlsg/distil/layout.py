@@ -6,6 +6,7 @@ others wait: two threads on two busy CPUs can be many times slower than one. Pro
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -20,7 +21,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.observe import Row
-from sidlsg.distil.world import end_with, started_as_many
+from sidlsg.distil.world import end_with, fork, started_as_many
 from sidlsg.estimate.bound import upper_bound
 from sidlsg.estimate.host import host_memory
 from sidlsg.estimate.memory import Network, Use
@@ -139,9 +140,10 @@ def measure(config: Mapping[str, Any], layouts: Sequence[Layout], micro_batch: i
 def _measured(work: Callable[[], float], processes: int) -> float | None:
     """The sum of what `work` gives in so many processes at once."""
     children: dict[int, int] = {}
+    gc.collect()
     for _ in range(processes):
         reader, writer = os.pipe()
-        parent, pid = os.getpid(), os.fork()
+        parent, pid = os.getpid(), fork()
         if not pid:
             end_with(parent)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -164,14 +165,16 @@ def joined(processes: int = 1) -> Iterator[World]:
 def _group(device: torch.device, **rendezvous: Any) -> Iterator[World]:
     """Join the process group, and leave it at the end."""
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE, **rendezvous)
+    world = None
     try:
-        yield World(
+        world = World(
             rank=dist.get_rank(),
             size=dist.get_world_size(),
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
             device=device,
             background=dist.new_group(backend="gloo", timeout=PATIENCE),
         )
+        yield world
     except RuntimeError as error:
         if not _is_loss(error):
             raise
@@ -181,6 +184,9 @@ def _group(device: torch.device, **rendezvous: Any) -> Iterator[World]:
         ) from error
     finally:
         dist.destroy_process_group()
+        if world is not None:
+            # Its threads are here; a later fork, which has none of them, must not be what lets go of it last.
+            object.__setattr__(world, "background", None)
 
 
 @contextlib.contextmanager
@@ -195,9 +201,10 @@ def _forked(size: int) -> Iterator[World]:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         parent = os.getpid()
+        gc.collect()
         for number in range(1, size):
             reader, writer = os.pipe()
-            pid = os.fork()
+            pid = fork()
             if not pid:
                 rank = number
                 end_with(parent)
@@ -238,6 +245,18 @@ def _forked(size: int) -> Iterator[World]:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+def fork() -> int:
+    """`os.fork`, after which the child's garbage collector leaves alone what came from this process.
+
+    It would wait for ever where it destroyed an earlier process group, whose threads are not in the child.
+    """
+    gc.freeze()
+    pid = os.fork()
+    if pid:
+        gc.unfreeze()
+    return pid
 
 
 def end_with(parent: int) -> None:

@@ -16,6 +16,8 @@ from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian
 from sidlsg.tensors import load_tensors, save_tensors
 
+MOST_BYTES = 1 << 28
+"""Of an imported array: a covariance of 4,096 numbers in float64 is half as large."""
 _FEATURES, _STATISTICS = "sidlsg/features/1", "sidlsg/feature-statistics/1"
 
 
@@ -120,10 +122,23 @@ def import_mu_sigma(path: Path) -> Gaussian:
                     f"{path} lacks {' and '.join(missing)} (it has {', '.join(file.files) or 'nothing'}); give a .npz "
                     "with the arrays mu and sigma"
                 )
+            for name in ("mu", "sigma"):
+                size = file.zip.getinfo(f"{name}.npy").file_size
+                if size > MOST_BYTES:
+                    raise InputError(f"{name} in {path} has {size:,} bytes unpacked; allowed: {MOST_BYTES:,}")
             mu, sigma = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}") from error
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        KeyError,
+        MemoryError,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(
             f"{path} is no readable .npz of numbers ({error}); give one with the arrays mu and sigma"
         ) from error

@@ -11,6 +11,8 @@ from sidlsg.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")
 """What is read, whatever a file is called: other decoders, such as that of PostScript, start other programs."""
+MOST_PIXELS = 4096 * 4096
+"""A small file can claim more than memory holds, and several are read at once."""
 _GREY = {"L", "LA", "1", "I", "I;16", "F"}
 
 
@@ -46,6 +48,10 @@ def read_rgb(path: Path, allow_grey: bool = False) -> Image.Image:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(
+                    f"{path} has {image.width:,} × {image.height:,} pixels; allowed: {MOST_PIXELS:,} in all"
+                )
             image.load()
     except FileNotFoundError as error:
         raise InputError(f"no such picture: {path}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -72,6 +73,16 @@ def test_what_only_a_fork_meets_is_raised_here(error: Exception, text: str, code
             raise error
         world.barrier()
     assert (str(caught.value), caught.value.exit_code) == (text, code)
+
+
+def test_a_fork_does_not_destroy_what_an_earlier_world_left() -> None:
+    """Its threads are not in the fork, which would wait for them for ever."""
+    for _ in range(3):
+        with joined(2) as world:
+            left = [world]
+            left.append(left)  # type: ignore[arg-type] # garbage that only a collector finds
+            del left
+            assert world.gather(gc.collect() >= 0) == [True, True]
 
 
 def test_a_killed_fork_is_missed() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,17 @@ def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
         import_mu_sigma(tmp_path / "stats.npz")
     with pytest.raises(InputError, match="no such file"):
         import_mu_sigma(tmp_path / "none.npz")
+
+
+def test_arrays_that_claim_more_than_memory_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "claims.npz", "w") as file:
+        for name in ("mu", "sigma"):
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**40,)})
+            file.writestr(f"{name}.npy", header.getvalue())
+    with pytest.raises(InputError, match=r"is no readable .npz of numbers"):
+        import_mu_sigma(tmp_path / "claims.npz")
+    monkeypatch.setattr("sidlsg.evaluate.feature_files.MOST_BYTES", 10_000)
+    np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(100), sigma=np.zeros((100, 100)))
+    with pytest.raises(InputError, match=r"sigma in .*bomb.npz has 80,128 bytes unpacked; allowed: 10,000"):
+        import_mu_sigma(tmp_path / "bomb.npz")

@@ -76,3 +76,10 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
         read_rgb(tmp_path / "text.png")
     with pytest.raises(InputError, match="no such picture"):
         read_rgb(tmp_path / "none.png")
+
+
+def test_a_picture_larger_than_memory_allows_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    Image.new("RGB", (4097, 4096)).save(tmp_path / "large.png")
+    assert (tmp_path / "large.png").stat().st_size < 1_000_000
+    with pytest.raises(InputError, match=r"large.png has 4,097 × 4,096 pixels; allowed: 16,777,216 in all"):
+        read_rgb(tmp_path / "large.png")

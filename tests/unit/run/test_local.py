@@ -30,8 +30,11 @@ def request_(tmp_path: Path) -> RunRequest:
     index = {name: ["x", "Y"] for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
     for name in index:
         (teacher / name).mkdir(parents=True)
-        (teacher / name / "config.json").write_text("{}")
         (teacher / name / "model.safetensors").write_text("")
+    for name in ("vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"):
+        (teacher / name).write_text("{}")
+    (teacher / "unet" / "config.json").write_text('{"sample_size": 8}')
+    (teacher / "tokenizer" / "tokenizer_config.json").write_text('{"model_max_length": 8}')
     (teacher / "model_index.json").write_text(json.dumps(index))
     return RunRequest(run_dir=tmp_path / "run", teacher=str(teacher))
 
