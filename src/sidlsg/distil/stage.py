@@ -160,8 +160,8 @@ def distil(
             report(f"training slowed from {pace.best:.1f} to {pace.now:.1f} images/s: measuring the machine again")
             stop.slowed = False
             pace.begin()
-            # After several threads nothing can be measured: forks of this process would wait for threads that are not
-            # theirs. They are also what suffers most beside other work.
+            # A process that has run several threads cannot be forked for a measurement: its OpenMP pool would not
+            # exist in the fork, which would hang. Several threads also slow down most on a busy machine.
             again = layouts if layout.threads == 1 else layouts[:1]
             layout = choose_layout(again, config, recipe, said)
 

@@ -234,7 +234,7 @@ def _forked(size: int) -> Iterator[World]:
                 os.kill(pid, signal.SIGKILL)
             said = next(filter(None, (os.read(reader, 1 << 16) for reader in children.values())), b"")
             if isinstance(error, LostError) and said:
-                raise _told(said) from error
+                raise _reported(said) from error
             raise
         finally:
             for pid, reader in children.items():
@@ -248,9 +248,9 @@ def _forked(size: int) -> Iterator[World]:
 
 
 def fork() -> int:
-    """`os.fork`, after which the child's garbage collector leaves alone what came from this process.
+    """`os.fork`, after which the child's garbage collector ignores the objects of this process.
 
-    It would wait for ever where it destroyed an earlier process group, whose threads are not in the child.
+    Collecting an earlier process group in the child would hang: its threads exist in the parent only.
     """
     gc.freeze()
     pid = os.fork()
@@ -277,11 +277,11 @@ def _leave(writer: int, error: BaseException) -> NoReturn:
     os._exit(1)
 
 
-def _told(said: bytes) -> SidlsgError:
-    """The error that a fork told of, with its exit code."""
-    told = json.loads(said)
-    error = SidlsgError(told["text"])
-    error.exit_code = told["exit_code"]
+def _reported(said: bytes) -> SidlsgError:
+    """The error that a fork reported, with its exit code."""
+    report = json.loads(said)
+    error = SidlsgError(report["text"])
+    error.exit_code = report["exit_code"]
     return error
 
 

@@ -19,7 +19,7 @@ from sidlsg.records import ModelVersion, Student, file_refs
 from sidlsg.registry.claims import claims_on, dead_claims
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.fetch import download, require_files
 from sidlsg.registry.package import CARD, PATH_IN_MODEL
 from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH, MODEL_TAG, model_digest
@@ -71,7 +71,7 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
         for claim in dead
     ]
     for version in sorted(versions, key=lambda version: int(version.version)):
-        found += _of_version(client, tracking_uri, version, aliases, files)
+        found += _of_version(client, version, aliases, files)
     found += _doubles(client, versions, aliases)
     found += _orphans(client, name, runs, versions, held)
     change = unfinished_change(versions)
@@ -96,14 +96,12 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     return found
 
 
-def _of_version(
-    client: MlflowClient, tracking_uri: str, version: Any, aliases: dict[str, Any], files: bool
-) -> Iterator[Finding]:
+def _of_version(client: MlflowClient, version: Any, aliases: dict[str, Any], files: bool) -> Iterator[Finding]:
     student = version.tags.get(STUDENT_TAG)
     if student is None:
         return  # another program's, or a teacher's
     try:
-        _check_whole(client, tracking_uri, version, files)
+        _check_whole(client, version, files)
     except InputError as error:
         named = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
         yield Finding(
@@ -124,7 +122,7 @@ def _drop(client: MlflowClient, version: Any) -> None:
     client.delete_model_version(version.name, version.version)
 
 
-def _check_whole(client: MlflowClient, tracking_uri: str, version: Any, files: bool) -> None:
+def _check_whole(client: MlflowClient, version: Any, files: bool) -> None:
     student = version.tags[STUDENT_TAG]
     try:
         run = client.get_run(version.run_id)
@@ -141,10 +139,9 @@ def _check_whole(client: MlflowClient, tracking_uri: str, version: Any, files: b
             name=version.name, version=int(version.version), run_id=version.run_id, student_sha256=student
         )
         with tempfile.TemporaryDirectory() as scratch:
-            fetch_student(record, tracking_uri, Path(scratch) / "student")
-            whole = Path(scratch) / "whole"
-            whole.mkdir()
-            found = model_digest(Path(client.download_artifacts(version.run_id, MODEL_PATH, str(whole))))
+            model = download(client, record, version.run_id, MODEL_PATH, scratch)
+            require_files(record, model / PATH_IN_MODEL)
+            found = model_digest(model)
             if run.data.tags.get(MODEL_TAG, found) != found:
                 raise InputError("the files that serve it are not those that were registered with it")
         return

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
@@ -35,23 +36,40 @@ def fetch_student(version: ModelVersion, tracking_uri: str, folder: Path) -> Pat
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not named like what a killed writer of `folder` leaves, which the next writer clears away.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-        try:
-            place = client.download_artifacts(registered.run_id, f"{MODEL_PATH}/{PATH_IN_MODEL}", scratch)
-        except (MlflowException, OSError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"the files of {version.name!r} version {version.version} cannot be downloaded ({reason}); "
-                "delete that version and register the student again"
-            ) from error
-        downloaded = Path(place)
-        student = Student.load(downloaded)
-        if student.digest != version.student_sha256:
-            raise InputError(
-                f"the files of {version.name!r} version {version.version} are of student {student.digest[:16]}, not of "
-                f"{version.student_sha256[:16]}; delete that version and register the student again"
-            )
-        student.verify(downloaded)
+        downloaded = download(client, version, registered.run_id, f"{MODEL_PATH}/{PATH_IN_MODEL}", scratch)
+        require_files(version, downloaded)
         with atomic_folder(folder, Student.FILE) as new:
             for child in downloaded.iterdir():
                 os.replace(child, new / child.name)
     return folder
+
+
+def download(client: MlflowClient, version: ModelVersion, run_id: str, path: str, target: str) -> Path:
+    """Download a version's files at `path` among its run's artifacts; returns where they are.
+
+    Raises:
+        InputError: they cannot be downloaded.
+    """
+    try:
+        return Path(client.download_artifacts(run_id, path, target))
+    except (MlflowException, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the files of {version.name!r} version {version.version} cannot be downloaded ({reason}); "
+            "delete that version and register the student again"
+        ) from error
+
+
+def require_files(version: ModelVersion, downloaded: Path) -> None:
+    """Check that the downloaded files of a version are those of the student that was registered.
+
+    Raises:
+        InputError: a file is missing, differs, or is of another student.
+    """
+    student = Student.load(downloaded)
+    if student.digest != version.student_sha256:
+        raise InputError(
+            f"the files of {version.name!r} version {version.version} are of student {student.digest[:16]}, not of "
+            f"{version.student_sha256[:16]}; delete that version and register the student again"
+        )
+    student.verify(downloaded)
