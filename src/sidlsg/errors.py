@@ -30,6 +30,10 @@ class AlarmError(SidlsgError):
     exit_code = 4
 
 
+class NotFiniteError(SidlsgError):
+    """Values that a network computed, or its weights, hold NaN or infinity."""
+
+
 class StoppedError(SidlsgError):
     """The process was asked to end, and saved its state first: the same command goes on from there."""
 

@@ -29,9 +29,10 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.parallel import local
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.world import World
-from sidlsg.errors import ContentError, InputError, SidlsgError
+from sidlsg.errors import ContentError, InputError, NotFiniteError, SidlsgError
 from sidlsg.storage import atomic_write, sha256_bytes, sha256_file
 from sidlsg.store import Store, open_store
 
@@ -255,6 +256,7 @@ class Checkpoints:
     def _write(self, staged: dict[str, Tensor], manifest: Manifest) -> None:
         """What the background does; every process, each with its own parts."""
         name = f"{manifest.iteration:09d}"
+        self._fail_together(_not_finite(staged))
         with self._scratch(name) as folder:
             self._save_tensors(staged, folder)
             mine = sorted(folder.glob(f"shard-{self.world.rank + 1:05d}-*.safetensors"))
@@ -441,6 +443,14 @@ class Checkpoints:
 def _on_host(tensor: Tensor) -> Tensor:
     """A copy in the host's memory that training does not change, laid out as files need it."""
     return tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def _not_finite(staged: dict[str, Tensor]) -> Exception | None:
+    """Against a spoilt state that would take the place of good ones."""
+    for name, tensor in staged.items():
+        if tensor.is_floating_point() and tensor.itemsize > 1 and not torch.isfinite(local(tensor)).all():
+            return NotFiniteError(f"{name} holds values that are not finite")
+    return None
 
 
 def _unnamed(folder: Path, files: list[tuple[str, str]]) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sidlsg.distil.alarms import blame, remedy
 from sidlsg.distil.appearance import due
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.draws import UPDATES, DrawPlan
@@ -20,7 +21,7 @@ from sidlsg.distil.observe import Observer, Row
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Encode, Method, StepResult, train_step
 from sidlsg.distil.stopping import StopRequest
-from sidlsg.errors import AlarmError, StoppedError
+from sidlsg.errors import AlarmError, NotFiniteError, StoppedError
 from sidlsg.progress import Meter
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.teacher.images import Images
@@ -251,12 +252,24 @@ class _Loop:
         looked_at = run.look is not None and iteration > 0 and due(iteration, self.marks)
         if run.grids is None or not (kept or looked_at):
             return
-        with self.state.drawing() as unet:
+        with self._drawing() as unet:
             images = run.grids.images(unet)
         if kept:
             self._keep(images)
         if run.look is not None and looked_at:
             self._end_if(run.look(images, iteration) if self.state.world.leads else None)
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[Callable[..., Any]]:
+        """The network to draw with; a picture that is not finite ends the run, whatever the recipe says of alarms."""
+        try:
+            with self.state.drawing() as unet:
+                yield unet
+        except NotFiniteError as error:
+            raise AlarmError(
+                f"at {self.state.images_seen:,} images {error}; likely cause: {blame(self.recipe)}; "
+                f"{remedy(self.recipe)}"
+            ) from error
 
     def _keep(self, images: Images) -> None:
         seen = self.state.images_seen
@@ -276,7 +289,7 @@ class _Loop:
         seen, batch = self.state.images_seen, self.recipe.batch
         if evaluation is None or not every or (seen // every == (seen - batch) // every and not final):
             return None
-        with self.state.drawing() as unet:
+        with self._drawing() as unet:
             scores = evaluation(unet)
         row = {"iteration": self.state.iteration, "images_seen": seen, **scores}
         self.state.evaluations.append(row)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sidlsg.errors import SidlsgError
+from sidlsg.errors import NotFiniteError
 from sidlsg.evaluate.setting import Setting
-from sidlsg.export.generate import NOT_FINITE, seeded_noise
+from sidlsg.export.generate import seeded_noise
 from sidlsg.hardware import best_device, plain_float32
 from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.images import Images
+from sidlsg.teacher.images import NOT_FINITE, Images
 from sidlsg.teacher.load import load_pipeline
 
 PIXELS = 64 * 32 * 32
@@ -88,6 +88,6 @@ class StockSampler:
                     output_type="np",
                 )
             if not np.isfinite(drawn.images).all():
-                raise SidlsgError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
+                raise NotFiniteError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
             parts.append(drawn.images)
         return np.concatenate(parts)

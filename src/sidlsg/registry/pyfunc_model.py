@@ -168,9 +168,10 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             output = unet(x, torch.full((len(seeds),), t, device=self.device), states).sample
             v = self.pipeline.scheduler.config.prediction_type == "v_prediction"
             x_g = a_t * x - s_t * output if v else (x - s_t * output) / a_t
-        pixels = (vae.decode(x_g / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        pixels = vae.decode(x_g / vae.config.scaling_factor).sample
         if not torch.isfinite(pixels).all():
             raise MlflowException("the model draws pictures that are not finite; serve another version")
+        pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
         pictures = list((pixels * 255).round().to(torch.uint8).cpu().numpy())
         if self.pipeline.safety_checker is None:
             return pictures

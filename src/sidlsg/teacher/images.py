@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from sidlsg.errors import NotFiniteError
 from sidlsg.storage import atomic_write
 
 Images = NDArray[np.uint8]
@@ -19,14 +20,22 @@ Images = NDArray[np.uint8]
 
 MOST_DECODED = 64
 """Pictures that the VAE has at once, however many were drawn."""
+NOT_FINITE = "the model draws pictures that are not finite"
 
 
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor, batch: int = MOST_DECODED) -> Images:
-    """[N, C, h, w] latents to [N, H, W, 3] uint8 sRGB, rounded as diffusers rounds."""
+    """[N, C, h, w] latents to [N, H, W, 3] uint8 sRGB, rounded as diffusers rounds.
+
+    Raises:
+        NotFiniteError: a picture is not finite; in uint8 it would be black.
+    """
     parts = []
     for part in torch.split(latents.float(), batch):
-        pixels = (vae.decode(part / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        pixels = vae.decode(part / vae.config.scaling_factor).sample
+        if not torch.isfinite(pixels).all():
+            raise NotFiniteError(NOT_FINITE)
+        pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
         # One part at a time in float32: a device may have no room for all.
         parts.append((pixels * 255).round().to(torch.uint8).cpu())
     return np.asarray(torch.cat(parts).numpy())

@@ -43,6 +43,20 @@ def take_a_step(state: TrainingState, seed: int) -> None:
     state.log.append({"iteration": state.iteration, "loss": 0.1 * seed})
 
 
+def test_a_state_that_is_not_finite_does_not_take_a_good_ones_place(state: TrainingState, tmp_path: Path) -> None:
+    said: list[str] = []
+    saved = checkpoints(tmp_path, said.append)
+    take_a_step(state, 1)
+    saved.save(state, wait=True)
+    take_a_step(state, 2)
+    name, weight = next(iter(state.ema.named_parameters()))
+    with torch.no_grad():
+        weight[0] = torch.inf
+    with pytest.raises(SidlsgError, match=f"ema.{name} holds values that are not finite"):
+        saved.save(state, wait=True)
+    assert checkpoints(tmp_path).iterations() == [1]
+
+
 def saved_in(place: Path) -> list[str]:
     return sorted(path.name for path in place.iterdir())
 

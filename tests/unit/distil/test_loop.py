@@ -223,6 +223,16 @@ def test_the_fixed_samples_are_looked_at_early_and_at_every_grid(
     assert looks == [10, 22, 25]
 
 
+def test_pictures_that_are_not_finite_end_the_run_with_what_to_do(
+    start: Callable[..., tuple[TrainingState, Run]],
+) -> None:
+    state, run = start("a")
+    with torch.no_grad():
+        next(state.ema.parameters()).fill_(torch.nan)
+    with pytest.raises(AlarmError, match=r"at 0 images .*not finite; likely cause: .*; start again with"):
+        train(replace(RECIPE, on_alarm="off"), state, run)
+
+
 class Diary:
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []

@@ -48,5 +48,5 @@ def test_latents_that_are_not_finite_are_an_error_and_no_black_picture(
     tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidlsg.export.generate.generate_latents", lambda *_: torch.full((1, 4, 8, 8), math.inf))
-    with pytest.raises(SidlsgError, match=r"pictures that are not finite at 1 step$"):
+    with pytest.raises(SidlsgError, match=r"pictures that are not finite$"):
         generate(tiny_student, ["a"], [0])

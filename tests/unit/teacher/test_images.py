@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, NotFiniteError
 from sidlsg.teacher.images import decode, grid, save_png
 from sidlsg.teacher.load import load_pipeline
 
@@ -33,6 +33,14 @@ def test_pixels_are_scaled_clamped_and_rounded() -> None:
     assert images.dtype == np.uint8
     # 127.5 itself goes to the even neighbour, as diffusers' numpy does.
     assert images[:, 0, 0, 0].tolist() == [0, 255, 128, 128, 0, 255, 153]
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_an_error_and_no_black_or_white_picture(spoilt: float) -> None:
+    latents = torch.zeros(5, 3, 2, 2)
+    latents[4, 0, 0, 0] = spoilt
+    with pytest.raises(NotFiniteError):
+        decode(IdentityVae(), latents, batch=2)
 
 
 def test_pictures_are_those_of_diffusers(assets: Path) -> None:
