@@ -10,7 +10,7 @@ from sidlsg.cache import fetched
 from sidlsg.errors import ContentError, InputError
 from sidlsg.storage import sha256_file
 from sidlsg.store import S3, Store, open_store
-from sidlsg.teacher.folder import DATA_SUFFIXES, INDEX, check_folder, folder_digest, is_about_use
+from sidlsg.teacher.folder import check_folder, folder_digest, is_about_use, is_loaded
 
 BUNDLED = "bundled:"
 """Starts the name of something inside the package."""
@@ -152,7 +152,7 @@ def _fetch_folder(store: Store, prefix: str, place: str, target: Path) -> None:
         raise InputError(f"there is nothing at {place}; give {S3}BUCKET/KEY of a file or folder that is there")
     for name in names:
         inner = name.removeprefix(prefix)
-        if inner == INDEX or is_about_use(inner) or (inner.count("/") == 1 and Path(inner).suffix in DATA_SUFFIXES):
+        if is_loaded(inner) or is_about_use(inner):
             store.get(name, target / inner)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
-from sidlsg.teacher.folder import COMPONENTS, DATA_SUFFIXES, INDEX, is_present
+from sidlsg.teacher.folder import COMPONENTS, INDEX, is_loaded, is_present
 from sidlsg.teacher.load import Teacher
 
 
@@ -66,7 +66,7 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     for name in kept:
         (folder / name).mkdir()
         for path in sorted((teacher.folder / name).iterdir()):
-            if path.suffix in DATA_SUFFIXES:
+            if is_loaded(f"{name}/{path.name}"):
                 shutil.copyfile(path, folder / name / path.name)
         load_in_float32(folder / name / "config.json")
     # A copy, so that the caller's network keeps its precision.

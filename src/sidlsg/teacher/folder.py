@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ _ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-poli
 PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
+_WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+"""The names that the stock pipeline loads; it passes over others, such as the variant `model.fp16.safetensors`."""
 _TOKENIZER = "tokenizer/tokenizer_config.json"
 _WHOLE = {
     "unet/config.json": ("in_channels", "out_channels", "cross_attention_dim"),
@@ -129,6 +132,29 @@ def is_about_use(name: str) -> bool:
     return name == CARD or name.lower().startswith(_ABOUT_USE)
 
 
+def _check_shards(index: Path) -> None:
+    """Check that an index leads to files beside it alone, which the digest covers."""
+    shards = _read_object(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise InputError(f"{index} has no weight_map; save the pipeline again")
+    for name in shards.values():
+        if not isinstance(name, str) or not _WEIGHTS.fullmatch(name) or not (index.parent / name).is_file():
+            raise InputError(
+                f"{index} names {name!r}, which is not there or is no name of a shard, such as "
+                "model-00001-of-00002.safetensors; save the pipeline again"
+            )
+
+
+def is_loaded(name: str) -> bool:
+    """Whether the stock pipeline may read a file, by its name in the folder: of weights, variants are passed over."""
+    component, _, file = name.partition("/")
+    if not file:
+        return component == INDEX
+    if "/" in file or Path(file).suffix not in DATA_SUFFIXES:
+        return False
+    return ".safetensors" not in file or _WEIGHTS.fullmatch(file) is not None
+
+
 def is_present(index: dict[str, Any], name: str) -> bool:
     """Whether a pipeline's index names a class for an optional component."""
     return (index.get(name) or [None])[0] is not None
@@ -149,8 +175,16 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _check_weights(component: Path) -> None:
     if not (component / "config.json").is_file():
         raise InputError(f"{component} has no config.json; save the pipeline again")
-    if any(component.glob("*.safetensors")):
+    for path in component.glob("*.safetensors.index.json"):
+        _check_shards(path)
+    weights = sorted(path.name for path in component.glob("*.safetensors"))
+    if any(_WEIGHTS.fullmatch(name) for name in weights):
         return
+    if weights:
+        raise InputError(
+            f"{component} has no weights but {weights[0]}, which the stock pipeline does not load; save the pipeline "
+            "without a variant"
+        )
     pickles = sorted(p.name for p in component.iterdir() if p.suffix in _PICKLES)
     if pickles:
         raise InputError(
@@ -161,10 +195,13 @@ def _check_weights(component: Path) -> None:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files that make the model, sorted: the index and each component's data; pickles and cards do not count."""
+    """The files that make the model, sorted: the index and what is loaded of each component.
+
+    Pickles, cards and variants of weights do not count.
+    """
     files = [folder / INDEX]
     for name in COMPONENTS:
-        files += [p for p in sorted((folder / name).iterdir()) if p.is_file() and p.suffix in DATA_SUFFIXES]
+        files += [p for p in sorted((folder / name).iterdir()) if p.is_file() and is_loaded(f"{name}/{p.name}")]
     return files
 
 

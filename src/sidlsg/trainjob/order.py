@@ -16,7 +16,7 @@ from sidlsg.records import EmbeddingSet, FileRef, PromptSet, Record, Student, fi
 from sidlsg.registry.address import SERVERS, check_address, shown
 from sidlsg.storage import sha256_file
 from sidlsg.store import S3
-from sidlsg.teacher.folder import DATA_SUFFIXES, INDEX, is_about_use
+from sidlsg.teacher.folder import is_about_use, is_loaded
 
 STAGED = "handover:"
 """Starts the place of an input that lies in the handover."""
@@ -169,6 +169,6 @@ def _handed(name: str, place: str, sha256: str, files: dict[str, Path]) -> str:
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
         inner = file.relative_to(path).as_posix()
         # What a diffusers folder is made of; checkpoints and pickles of the same model may lie beside it.
-        if inner == INDEX or is_about_use(inner) or (inner.count("/") == 1 and file.suffix in DATA_SUFFIXES):
+        if is_loaded(inner) or is_about_use(inner):
             files[f"{name}/{inner}"] = file
     return f"{STAGED}{name}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.teacher.folder import check_folder, folder_digest, is_present, model_files, unet_config
+from sidlsg.teacher.folder import check_folder, folder_digest, is_loaded, is_present, model_files, unet_config
 from sidlsg.teacher.load import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -211,6 +211,56 @@ def test_cards_and_scores_do_not_change_the_digest(teacher: Path, name: str) -> 
     before = folder_digest(teacher)
     (teacher / name).write_text("other")
     assert folder_digest(teacher) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+        "unet/diffusion_pytorch_model.non_ema-00001-of-00002.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "vae/adapter.safetensors",
+        "unet/nested/config.json",
+    ],
+)
+def test_weights_that_are_not_loaded_do_not_change_the_digest(teacher: Path, name: str) -> None:
+    before = folder_digest(teacher)
+    (teacher / name).parent.mkdir(exist_ok=True)
+    (teacher / name).write_bytes(b"{}")
+    assert not is_loaded(name)
+    assert folder_digest(teacher) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "text_encoder/adapter_config.json",
+    ],
+)
+def test_whatever_could_be_loaded_changes_the_digest(teacher: Path, name: str) -> None:
+    before = folder_digest(teacher)
+    (teacher / name).write_bytes(b"{}")
+    assert folder_digest(teacher) != before
+
+
+@pytest.mark.parametrize(
+    "shard", ["other.safetensors", "../vae/diffusion_pytorch_model.safetensors", 7, "model-1-of-1"]
+)
+def test_an_index_leads_to_files_that_the_digest_covers(teacher: Path, shard: object) -> None:
+    (teacher / "unet" / "other.safetensors").write_bytes(b"")
+    index = teacher / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"conv_in.weight": shard}}))
+    with pytest.raises(InputError, match=r"index.json names .*, which is not there or is no name of a shard"):
+        check_folder(teacher)
+
+
+def test_a_folder_of_variants_alone_is_refused(teacher: Path) -> None:
+    (teacher / UNET).rename(teacher / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    with pytest.raises(InputError, match=r"no weights but diffusion_pytorch_model.fp16.safetensors, .* without a var"):
+        check_folder(teacher)
 
 
 @pytest.mark.parametrize("name", [UNET, "scheduler/scheduler_config.json", "model_index.json"])
