@@ -49,6 +49,22 @@ def register_teacher(
 
 
 @registry.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    version: Annotated[str, typer.Argument(help="A number, or an alias such as champion.")],
+    output: Annotated[Path, typer.Option(help="New folder for the MLflow model.")],
+    tracking_uri: TrackingUri,
+) -> None:
+    """Download a version to serve it, after a check that no file of it was changed, its code included."""
+    from sidlsg.registry.fetch import fetch_model
+    from sidlsg.registry.find import find_version
+
+    found = find_version(tracking_uri, name, version)
+    fetch_model(found, tracking_uri, output)
+    print(f"{name} version {found.version} is in {output} as it was registered: mlflow models serve -m {output}")
+
+
+@registry.command()
 def doctor(
     name: Annotated[str, typer.Argument(help="Registered model's name.")],
     tracking_uri: TrackingUri,

@@ -19,7 +19,7 @@ from sidlsg.records import ModelVersion, Student, file_refs
 from sidlsg.registry.claims import claims_on, dead_claims
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
-from sidlsg.registry.fetch import download, require_files
+from sidlsg.registry.fetch import download, require_model
 from sidlsg.registry.package import CARD, PATH_IN_MODEL
 from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH, MODEL_TAG, model_digest
@@ -140,10 +140,8 @@ def _check_whole(client: MlflowClient, version: Any, files: bool) -> None:
         )
         with tempfile.TemporaryDirectory() as scratch:
             model = download(client, record, version.run_id, MODEL_PATH, scratch)
-            require_files(record, model / PATH_IN_MODEL)
-            found = model_digest(model)
-            if run.data.tags.get(MODEL_TAG, found) != found:
-                raise InputError("the files that serve it are not those that were registered with it")
+            # Earlier versions have no such tag.
+            require_model(record, model, run.data.tags.get(MODEL_TAG) or model_digest(model))
         return
     place = f"{MODEL_PATH}/{PATH_IN_MODEL}"
     there = _names(client, version.run_id, place)

@@ -1,9 +1,11 @@
-"""Brings a registered student's diffusers folder back from MLflow."""
+"""Brings a registered student back from MLflow: its diffusers folder, or the whole model to be served."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -14,9 +16,12 @@ from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.package import PATH_IN_MODEL
-from sidlsg.registry.register import MODEL_PATH
+from sidlsg.registry.register import MODEL_PATH, MODEL_TAG, model_digest
 from sidlsg.registry.versions import require_same_student
 from sidlsg.storage import atomic_folder, refuse_foreign
+
+SERVED = "MLmodel"
+"""The file by which a folder is known as an MLflow model."""
 
 
 @explained
@@ -30,18 +35,45 @@ def fetch_student(version: ModelVersion, tracking_uri: str, folder: Path) -> Pat
         InputError: there is no such version, its files are missing or differ from its record, or `folder` holds
             something else.
     """
-    refuse_foreign(folder, Student.FILE)
+    with _downloaded(version, tracking_uri, f"{MODEL_PATH}/{PATH_IN_MODEL}", folder, Student.FILE) as (student, _):
+        require_files(version, student)
+    return folder
+
+
+@explained
+def fetch_model(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:
+    """Download a version's MLflow model to `folder`, to be served from there, after a check of all its files.
+
+    MLflow runs a model's own code when it loads it, and who may write artifacts may change that code. The digest is a
+    tag of the run, which only who may write to the registry can change.
+
+    Returns:
+        `folder`, complete and equal to what was registered.
+
+    Raises:
+        InputError: as `fetch_student`; or the files that serve the student are not those that were registered.
+    """
+    with _downloaded(version, tracking_uri, MODEL_PATH, folder, SERVED) as (model, tags):
+        require_model(version, model, tags.get(MODEL_TAG, ""))
+    return folder
+
+
+@contextlib.contextmanager
+def _downloaded(
+    version: ModelVersion, tracking_uri: str, path: str, folder: Path, marker: str
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A version's files at `path`, and its run's tags; where the block finds nothing wrong, they become `folder`."""
+    refuse_foreign(folder, marker)
     client = connect(tracking_uri)
-    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    run_id = require_same_student(client, version.name, version.version, version.student_sha256).run_id
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not named like what a killed writer of `folder` leaves, which the next writer clears away.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-        downloaded = download(client, version, registered.run_id, f"{MODEL_PATH}/{PATH_IN_MODEL}", scratch)
-        require_files(version, downloaded)
-        with atomic_folder(folder, Student.FILE) as new:
+        downloaded = download(client, version, run_id, path, scratch)
+        yield downloaded, client.get_run(run_id).data.tags
+        with atomic_folder(folder, marker) as new:
             for child in downloaded.iterdir():
                 os.replace(child, new / child.name)
-    return folder
 
 
 def download(client: MlflowClient, version: ModelVersion, run_id: str, path: str, target: str) -> Path:
@@ -58,6 +90,20 @@ def download(client: MlflowClient, version: ModelVersion, run_id: str, path: str
             f"the files of {version.name!r} version {version.version} cannot be downloaded ({reason}); "
             "delete that version and register the student again"
         ) from error
+
+
+def require_model(version: ModelVersion, downloaded: Path, sha256: str) -> None:
+    """Check that a version's downloaded MLflow model is the one that was registered, its code included.
+
+    Raises:
+        InputError: its student's files differ, see `require_files`; or its digest is not `sha256`.
+    """
+    require_files(version, downloaded / PATH_IN_MODEL)
+    if model_digest(downloaded) != sha256:
+        raise InputError(
+            f"the files that serve {version.name!r} version {version.version} are not those that were registered with "
+            f"it; they can run any code: do not serve them, and find out who wrote them"
+        )
 
 
 def require_files(version: ModelVersion, downloaded: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sidlsg.errors import InputError
 from sidlsg.records import Student
 from sidlsg.registry.connect import connect
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.fetch import fetch_model, fetch_student
 from sidlsg.registry.register import register
 
 
@@ -69,3 +69,22 @@ def test_damage_in_the_store_is_found(make_student, tracking_uri, tmp_path):
     with pytest.raises(InputError, match="cannot be downloaded"):
         fetch_student(version, tracking_uri, tmp_path / "student")
     assert not (tmp_path / "student").exists()
+
+
+def test_the_model_that_is_served_is_the_one_that_was_registered(version, tracking_uri, tmp_path):
+    assert fetch_model(version, tracking_uri, tmp_path / "model") == tmp_path / "model"
+    assert contents(tmp_path / "model") == contents(stored(tracking_uri, version.run_id).parent.parent)
+
+
+@pytest.mark.parametrize("change", ["code", "beside", "environment", "no digest"])
+def test_a_model_whose_code_was_changed_is_not_fetched(make_student, tracking_uri, tmp_path, change):
+    version = register(make_student(), tracking_uri, f"changed-{change.replace(' ', '-')}")
+    place = stored(tracking_uri, version.run_id).parent.parent
+    if change == "no digest":
+        connect(tracking_uri).delete_tag(version.run_id, "model_sha256")
+    else:
+        file = {"code": "pyfunc_model.py", "beside": "sitecustomize.py", "environment": "requirements.txt"}[change]
+        (place / file).write_text("other")
+    with pytest.raises(InputError, match="they can run any code"):
+        fetch_model(version, tracking_uri, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
