@@ -75,6 +75,13 @@ def test_nobody_gets_more_rights_than_named(workflow: Workflow) -> None:
 
 
 @every
+def test_no_job_that_may_write_or_sign_runs_what_packages_bring(workflow: Workflow) -> None:
+    for name, step in workflow.steps():
+        writes = "write" in workflow.jobs[name].get("permissions", {}).values()
+        assert not (writes and re.search(r"\bmake \w|\bpip3? |\.venv/", step.get("run", ""))), (name, step["name"])
+
+
+@every
 def test_each_job_ends_and_no_two_runs_cross(workflow: Workflow) -> None:
     assert workflow.content["concurrency"]["group"]
     for name, job in workflow.jobs.items():
