@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from collections.abc import Sequence
 
-from sidlsg.pipeline_run import printable
 from sidlsg.records import Licence, Scorecard, Student, SubjectScores
+from sidlsg.texts import plain_markdown
 
 
 def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
@@ -27,7 +25,7 @@ def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
         "tags: [one-step, distillation, sid-lsg]",
         *licence_head(student.licence),
         "---",
-        f"# One-step student `{student.recipe}`",
+        f"# One-step student {plain_markdown(student.recipe)}",
         "",
         "A one-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity",
         "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), without any real image.",
@@ -50,7 +48,7 @@ def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
         f"| prompt set (SHA-256 of its record) | `{student.prompts_sha256}` |",
         f"| code (SHA-256 of the package) | `{student.package_sha256}` |",
         *([f"| git commit | `{student.git_commit}` |"] if student.git_commit else []),
-        *([f"| image | `{student.image}` |"] if student.image else []),
+        *([f"| image | {plain_markdown(student.image)} |"] if student.image else []),
         f"| guidance | {student.strategy}: {kappas} |",
         f"| images seen | {student.images_seen:,} in {student.iterations:,} iterations of {recipe['batch']} |",
         f"| learning rates | generator {recipe['lr']:g}, fake score {recipe['fake_score_lr']:g} |",
@@ -59,7 +57,7 @@ def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
         f"| EMA half-life | {recipe['ema_half_life']:,.0f} images |",
         f"| seed | {student.seed} |",
         f"| samples left out for NaN | {student.nan_samples} |",
-        f"| training time | {student.seconds:,.0f} s on {student.hardware} |",
+        f"| training time | {student.seconds:,.0f} s on {plain_markdown(student.hardware)} |",
         "",
         "## Scores",
         "",
@@ -82,19 +80,14 @@ def licence_head(licence: Licence) -> list[str]:
 def licence_lines(licence: Licence) -> list[str]:
     """What a model card says of a teacher's licence."""
     if licence.name:
-        link = f" ({_plain(licence.link)})" if licence.link else ""
-        lines = [f"Licence: **{_plain(licence.name)}**{link}, as the teacher's card says."]
+        link = f" ({plain_markdown(licence.link)})" if licence.link else ""
+        lines = [f"Licence: **{plain_markdown(licence.name)}**{link}, as the teacher's card says."]
     else:
         lines = ["**The teacher's card names no licence**: find out which one holds before you use the student."]
     if licence.files:
-        names = ", ".join(_plain(ref.path) for ref in licence.files)
+        names = ", ".join(plain_markdown(ref.path) for ref in licence.files)
         lines.append(f"The teacher's card, and the texts that came with it: {names}.")
     return lines
-
-
-def _plain(text: str) -> str:
-    """Somebody else's words as one line of Markdown that means nothing but itself."""
-    return re.sub(r"([\\`*_{}\[\]()#!|~])", r"\\\1", html.escape(" ".join(printable(text).split()), quote=False))
 
 
 def score_table(subjects: Sequence[SubjectScores]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from sidlsg.registry.run_log import SECONDS_TAG
+from sidlsg.texts import plain_markdown
 
 SCORE = "score/"
 """Starts the tags that hold a version's scores."""
@@ -18,8 +19,9 @@ RULE = "rule."
 
 def description(tags: Mapping[str, str]) -> str:
     """What a student's version is, how it scores, and what the gate said; from its tags alone."""
+    tags = {key: plain_markdown(value) for key, value in tags.items()}
     lines = [
-        f"One-step student of recipe `{tags.get('recipe', '?')}`, strategy {tags.get('strategy', '?')} "
+        f"One-step student of recipe {tags.get('recipe', '?')}, strategy {tags.get('strategy', '?')} "
         f"(κ1 to κ4: {tags.get('kappas', '?')}), {_counted(tags.get('images_seen', '?'))} images seen.",
         f"Licence: {tags.get('license') or 'the card of its teacher names none'}. "
         f"Teacher: {tags.get('teacher_model', '?')} version {tags.get('teacher_version', '?')}. "
@@ -31,7 +33,7 @@ def description(tags: Mapping[str, str]) -> str:
         rows = []
         for name, told in scores.items():
             value, protocol, rest = (*told.split(", ", 2), "", "")[:3]
-            rows.append(f"| {name} | {value} | {protocol} | {rest} |")
+            rows.append(f"| {plain_markdown(name)} | {value} | {protocol} | {rest} |")
         lines += ["", "| score | 95 % interval | protocol | of |", "|---|---|---|---|", *rows]
     if "verdict" in tags:
         rules = [value for key, value in sorted(tags.items()) if key.startswith(RULE)]

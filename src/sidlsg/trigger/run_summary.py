@@ -9,12 +9,11 @@ from urllib.parse import quote
 
 from sidlsg.errors import InputError
 from sidlsg.progress import clock
+from sidlsg.texts import plain_markdown
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.judged import Judged
 
-SIGNS = "\\|[]`*_~"
-"""What Markdown takes for its own."""
 ADDRESS = "%/:?#@!$&'()*+,;=-._~"
 """What an address may hold besides letters and digits."""
 
@@ -28,19 +27,24 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
         judged: the versions that its gate judged.
     """
     state = str(run.state or "PENDING").lower()
-    lines = [f"## {_plain(run.display_name)}: {state}", "", f"Run [{_plain(run.run_id)}](<{_address(link)}>)", ""]
+    lines = [
+        f"## {plain_markdown(run.display_name)}: {state}",
+        "",
+        f"Run [{plain_markdown(run.run_id)}](<{_address(link)}>)",
+        "",
+    ]
     for each in judged:
         word = "passed the gate" if each.passed else "did not pass the gate"
         lines += [
-            f"**Version {each.version} of {_plain(each.name)} {word}.** "
+            f"**Version {each.version} of {plain_markdown(each.name)} {word}.** "
             + ("It is the champion now." if each.champion else "It is not the champion."),
-            *([f"The run cost {_plain(each.cost)}."] if each.cost else []),
+            *([f"The run cost {plain_markdown(each.cost)}."] if each.cost else []),
             "",
-            *(f"- {_plain(rule)}" for rule in each.rules),
+            *(f"- {plain_markdown(rule)}" for rule in each.rules),
             "",
         ]
         if each.scores:
-            rows = (f"| {_plain(name)} | {_plain(value)} |" for name, value in each.scores.items())
+            rows = (f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in each.scores.items())
             lines += ["| score | value, protocol, of |", "|---|---|", *rows, ""]
     tasks = [task for task in _tasks(run) if not _of_the_server(task)]
     if tasks:
@@ -85,18 +89,10 @@ def _of_the_server(task: Any) -> bool:
 def _row(task: Any) -> str:
     began, ended = task.start_time, task.end_time
     took = clock((ended - began).total_seconds()) if began and ended and ended >= began else ""
-    reason = f" ({_plain(task.error.message)})" if task.error and task.error.message else ""
-    return f"| {_plain(task.display_name)} | {str(task.state or '').lower()}{reason} | {took} |"
+    reason = f" ({plain_markdown(task.error.message)})" if task.error and task.error.message else ""
+    return f"| {plain_markdown(task.display_name)} | {str(task.state or '').lower()}{reason} | {took} |"
 
 
 def _address(link: str) -> str:
     """A link that does not end before its end: between < and >, where neither they nor spaces may be."""
     return quote(link, safe=ADDRESS)
-
-
-def _plain(text: Any) -> str:
-    """Text that Markdown takes as text, on one line."""
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
-    for sign in SIGNS:
-        plain = plain.replace(sign, f"\\{sign}")
-    return plain

@@ -30,7 +30,7 @@ def test_the_page_follows_scores_and_verdict(
     def told() -> str:
         return str(client.get_model_version("described", "1").description)
 
-    assert "recipe `tiny`, strategy lsg (κ1 to κ4: 2, 2, 2, 1.5), 64 images seen" in told()
+    assert "recipe tiny, strategy lsg (κ1 to κ4: 2, 2, 2, 1.5), 64 images seen" in told()
     assert "Licence: the card of its teacher names none." in told()
     assert "| score |" not in told()
     record_scores(version, make_scorecard(version.student_sha256), tracking_uri)

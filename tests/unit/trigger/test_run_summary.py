@@ -49,7 +49,7 @@ def test_a_verdict_its_rules_scores_and_stages_are_told() -> None:
         "The run cost 18.9500.",
         "",
         r"- passed: at most 3 \| of it: 2.5",
-        "- FAILED: accuracy is at least 0.99: 0.5 &lt;b>",
+        "- FAILED: accuracy is at least 0.99: 0.5 &lt;b&gt;",
         "",
         "| score | value, protocol, of |",
         "|---|---|",
