@@ -10,9 +10,9 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from sidlsg.console import PlainConsole
 from sidlsg.pipeline_run import say
 
 LINE_EVERY = 2.0
@@ -74,7 +74,7 @@ class Meter:
     def __enter__(self) -> Self:
         if sys.stdout.isatty():
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=Console()
+                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=PlainConsole()
             )
             self._task = self._bar.add_task(self.label, total=self.total, completed=self.first, text="")
             self._bar.start()

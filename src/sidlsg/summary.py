@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from sidlsg.console import PlainConsole
 from sidlsg.records import Promotion, Scorecard, Verdict
 from sidlsg.report.cost import Cost
 from sidlsg.run.request import RunResult
@@ -28,15 +28,15 @@ def print_scores(card: Scorecard) -> None:
         values = ({each.name: each for each in subject.scores}.get(name) for subject in shown)
         cells = ("" if value is None else short(value.value) for value in values)
         table.add_row(f"{name} {'↑' if score.higher_is_better else '↓'}", *cells)
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     for name, score in protocols.items():
-        console.print(f"  {name}: {score.protocol}, {score.n:,} images", highlight=False)
+        console.print(f"  {name}: {score.protocol}, {score.n:,} images")
     others = [subject.subject for subject in card.subjects if subject not in shown]
     if others:
-        console.print(f"  not shown here: {'; '.join(others)}", highlight=False)
+        console.print(f"  not shown here: {'; '.join(others)}")
     if {subject.subject for subject in shown} & set(card.reused):
-        console.print("  * from the teacher's own scorecard: same files, protocol and reference", highlight=False)
+        console.print("  * from the teacher's own scorecard: same files, protocol and reference")
 
 
 def short(value: float) -> str:
@@ -46,22 +46,22 @@ def short(value: float) -> str:
 
 def print_verdict(verdict: Verdict) -> None:
     """Each rule with what was found, and the verdict."""
-    console = Console()
+    console = PlainConsole()
     for rule in verdict.rules:
         mark = "passed" if rule.passed else "FAILED"
-        console.print(f"  {mark}  {rule.rule}: {rule.found}", highlight=False, soft_wrap=True)
+        console.print(f"  {mark}  {rule.rule}: {rule.found}", soft_wrap=True)
     word = "passed the gate" if verdict.passed else "did not pass the gate"
-    console.print(f"Version {verdict.version} of {verdict.name} {word}.", highlight=False)
+    console.print(f"Version {verdict.version} of {verdict.name} {word}.")
 
 
 def print_summary(result: RunResult) -> None:
     """What a run found and where it is: scores, the gate, the champion, places."""
-    console = Console()
+    console = PlainConsole()
     console.print()
     print_scores(result.scorecard)
     console.print("\nGate", style="italic")
     print_verdict(result.verdict)
-    console.print(_champion(result.promotion), highlight=False, style="bold")
+    console.print(_champion(result.promotion), style="bold")
     print_cost(result.cost)
     console.print()
     places = {
@@ -72,7 +72,7 @@ def print_summary(result: RunResult) -> None:
         "log": result.log,
     }
     for name, place in places.items():
-        console.print(f"  {name:<9} {place}", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<9} {place}", soft_wrap=True)
 
 
 def print_cost(cost: Cost) -> None:
@@ -85,11 +85,11 @@ def print_cost(cost: Cost) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in (*cost.stages, cost.total):
         table.add_row(row.stage, row.time, row.price or "-", row.cost or "-")
-    console = Console()
+    console = PlainConsole()
     console.print()
     console.print(table)
     if cost.unpriced:
-        console.print(f"  without a price, and not in the sum: {', '.join(cost.unpriced)}", highlight=False)
+        console.print(f"  without a price, and not in the sum: {', '.join(cost.unpriced)}")
 
 
 def _champion(promotion: Promotion) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
+from sidlsg.console import PlainConsole
 from sidlsg.estimate.choose import Choice
 from sidlsg.estimate.estimate import ENOUGH, Estimate
 
@@ -17,12 +17,10 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
         teacher: its name, for the title.
         price: of a GPU for an hour; 0 for no sum.
     """
-    console = Console()
+    console = PlainConsole()
     many = f"{found.world_size} × " if found.world_size > 1 else ""
     console.print()
-    console.print(
-        f"Recipe {found.recipe.name}, teacher {teacher}, on {many}{found.gpu.name}", style="bold", highlight=False
-    )
+    console.print(f"Recipe {found.recipe.name}, teacher {teacher}, on {many}{found.gpu.name}", style="bold")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column(f"at the peak, micro-batch {found.micro_batch}")
     table.add_column("GB", justify="right")
@@ -33,7 +31,7 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
     console.print(table)
     console.print()
     for line in (*_fit(found), *_time(found, price)):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     console.print()
     console.print(
         "Counted on networks without memory, not measured on such a GPU; what is counted,\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from sidlsg.console import PlainConsole
 
 LINE_EVERY = 15.0
 """Seconds between progress lines where output is not a terminal."""
@@ -20,7 +21,7 @@ class Screen:
     """Writes to a terminal or a plain file."""
 
     def __init__(self, file: TextIO) -> None:
-        self._console = Console(file=file, highlight=False, markup=False, soft_wrap=True)
+        self._console = PlainConsole(file, soft_wrap=True)
         self._live = file.isatty()
         self._bar: Progress | None = None
         self._task = TaskID(0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 
+from sidlsg.console import PlainConsole
 from sidlsg.records import Score, Scorecard
 from sidlsg.run.compare import main_scores
 from sidlsg.run.request import EvaluateResult, SweepResult
@@ -28,11 +28,11 @@ def print_sweep(result: SweepResult) -> None:
     for each, scores in rows:
         cells = (short(scores[name].value) if name in scores else "" for name in columns)
         table.add_row(each.setting, *cells, str(each.version.version))
-    console = Console()
+    console = PlainConsole()
     console.print()
     console.print(table)
     for name, score in columns.items():
-        console.print(f"  {name}: {score.protocol}, {score.n:,} images", highlight=False)
+        console.print(f"  {name}: {score.protocol}, {score.n:,} images")
     console.print()
     _print_places(
         console,
@@ -48,7 +48,7 @@ def print_sweep(result: SweepResult) -> None:
 
 def print_evaluation(result: EvaluateResult) -> None:
     """Scores, the gate, and where everything is."""
-    console = Console()
+    console = PlainConsole()
     console.print()
     print_scores(result.scorecard)
     console.print("\nGate", style="italic")
@@ -58,9 +58,9 @@ def print_evaluation(result: EvaluateResult) -> None:
     _print_places(console, places)
 
 
-def _print_places(console: Console, places: Mapping[str, object]) -> None:
+def _print_places(console: PlainConsole, places: Mapping[str, object]) -> None:
     for name, place in places.items():
-        console.print(f"  {name:<10} {place}", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<10} {place}", soft_wrap=True)
 
 
 def _arrow(score: Score) -> str:
