@@ -107,7 +107,7 @@ def test_bytes_that_are_no_text_are_told_apart(tmp_path):
     (tmp_path / "in.txt").write_bytes(b"\xff a broken line\na tree on the hill\n")
     curate([str(tmp_path / "in.txt")], tmp_path / "out", replace(RULES, score=ScoreRule(enabled=False)), HELD_OUT)
     (_, fate) = explain("in.txt:0", tmp_path / "out", HELD_OUT)
-    assert fate.endswith(": it is not UTF-8, or not as its format asks")
+    assert fate.endswith(': it has a text that is not UTF-8, "\\xff a broken line"')
 
 
 def test_equal_texts_that_are_all_kept_are_told_apart(tmp_path):

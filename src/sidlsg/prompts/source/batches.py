@@ -41,10 +41,10 @@ SCHEMA = pl.Schema(
     }
 )
 """Of every batch. `text` is null where there is none that can be read. `problem` names in words of
-`sidlsg.prompts.source.misread` why there is no text, or no score where the rules need one, and is null elsewhere; `given`
-is what the file has where something cannot be read, shortened. Numbers are null where there is none, NaN or infinity,
-strings where they are not valid UTF-8. Columns that neither the file nor its folders have, or that no rule reads, are
-null. `row` identifies the row in its file, see `Piece`; a row with a list of texts is as many rows of a batch."""
+`sidlsg.prompts.source.misread` why there is no text, or no score where the rules need one, and is null elsewhere;
+`given` is what the file has where something cannot be read, shortened. Numbers are null where there is none, NaN or
+infinity, strings where they cannot be read. Columns that neither the file nor its folders have, or that no rule reads,
+are null. `row` identifies the row in its file, see `Piece`; a row with a list of texts is as many rows of a batch."""
 BATCH_ROWS = 131_072
 """Rows of a batch at most."""
 

@@ -95,7 +95,8 @@ def require_columns(
                 f"set {rule} to {off}, or give parquet, csv or jsonl"
             )
         raise InputError(
-            f"{_lacks(meaning, file, rules)}{where}, which {rule} needs; {_choice(meaning, kinds)}, or set {rule} to {off}"
+            f"{_lacks(meaning, file, rules)}{where}, which {rule} needs; {_choice(meaning, kinds)}, "
+            f"or set {rule} to {off}"
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sidlsg.text_files import likely_encoding
+
 NO_TEXT = "no text"
 NOT_UTF8 = "a text that is not UTF-8"
 NOT_A_STRING = "a text that is not a whole string"
@@ -41,18 +43,6 @@ def remedy(problem: str, examples: Sequence[bytes], encoding: str) -> str:
         return f"set text.encoding to what they are in, such as {_OTHERS}, or save the file as UTF-8"
     reading = _shown(examples[0].decode(likely))
     return f"in {likely} that is {reading}; if it is right, set text.encoding to {likely}, or save the file as UTF-8"
-
-
-def likely_encoding(examples: Sequence[bytes]) -> str:
-    """`windows-1252` where texts in a language of Western Europe seem to be in it; empty where that is not known."""
-    try:
-        text = b"\n".join(examples).decode("windows-1252")
-    except UnicodeDecodeError:
-        return ""
-    foreign = [character for character in text if not character.isascii()]
-    # Other alphabets would be letters with accents almost throughout.
-    is_western = 4 * len(foreign) < len(text) and all(c.isprintable() or c == "\xa0" for c in foreign)
-    return "windows-1252" if is_western else ""
 
 
 def shown(given: bytes) -> str:

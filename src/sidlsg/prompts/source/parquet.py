@@ -63,7 +63,7 @@ def table_columns(table: Any, file: InputFile, rules: CurationRules) -> dict[str
     for meaning, name in list(columns.items()):
         type_ = schema.field(name).type
         if meaning in NUMBERS and is_text(type_):
-            holds = "" if _begins_with_numbers(table, name) else "strings that are no numbers"
+            holds = "" if _begins_with_numbers(table, name) else "texts"
         else:
             fits = is_number(type_) if meaning in NUMBERS else is_text(type_) or (meaning == "text" and is_list(type_))
             holds = "" if fits else str(type_)

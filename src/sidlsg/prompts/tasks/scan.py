@@ -37,8 +37,8 @@ def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     """Read a piece; its rows that are left go to `scan/PIECE/CHUNK` by bucket.
 
     Returns:
-        How many chunks there are, the funnel, what could not be read, and for a file's first piece its digest. Where the file is damaged and
-        such files are skipped, only why.
+        How many chunks there are, the funnel, what could not be read, and for a file's first piece its digest. Where
+        the file is damaged and such files are skipped, only why.
 
     Raises:
         InputError: the file cannot be read, and such files are not skipped.

@@ -43,7 +43,7 @@ def test_a_relative_path_becomes_absolute(write, monkeypatch, tmp_path):
 def test_a_folder_at_all_depths_without_what_is_hidden_or_of_no_use(write, tmp_path):
     for name in ("b.parquet", "x/a.jsonl", "x/y/c.txt.gz", ".h.txt", "_SUCCESS", "_delta_log/a.txt", ".git/a.txt"):
         write(f"laion/{name}")
-    for name in ("x/read.md", "x/info.json", "x/t.csv", "x/_a.txt", "x/t.parquet.crc", ".txt"):
+    for name in ("x/read.md", "x/info.json", "x/t.xlsx", "x/_a.txt", "x/t.parquet.crc", ".txt"):
         write(f"laion/{name}")
     assert names(tmp_path / "laion") == [
         ("laion", "b.parquet", "parquet"),
