@@ -40,7 +40,8 @@ def warnings(found: Sequence[Misread], encoding: str) -> list[str]:
         if not files:
             continue
         rows, of_rows = sum(each.rows for each in files), sum(each.of_rows for each in files)
-        more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
+        others = len(files) - 1
+        more = f" and {others:,} more file{'s' if others > 1 else ''}" if others else ""
         row, text = files[0].examples[0]
         example = f"row {row}" if text is None else f"row {row}: {shown(text)}"
         given = [text for each in files for _, text in each.examples if text is not None]
