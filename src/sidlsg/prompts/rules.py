@@ -297,7 +297,7 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 def _extends_ascii(name: str, encoding: str) -> None:
     """Check that an encoding leaves ASCII as it is, so that lines, commas and braces are found before it is applied."""
-    plain = bytes(range(128)) + rb"\u0041"
+    plain = bytes(range(128)).replace(b"\\", rb"\u005c")
     with contextlib.suppress(LookupError, ValueError):
         if plain.decode(encoding) == plain.decode("ascii"):
             return

@@ -83,7 +83,9 @@ def is_number(type_: Any) -> bool:
 def is_list(type_: Any) -> bool:
     """Whether a column of this type holds lists of texts."""
     kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_(type_) for is_ in kinds) and is_text(type_.value_type)
+    if not any(is_(type_) for is_ in kinds):
+        return False
+    return is_text(type_.value_type) and not pa.types.is_dictionary(type_.value_type)
 
 
 def _raw(array: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,8 @@ def _frame(arrays: Mapping[str, Any], rows: Any, rules: CurationRules) -> pl.Dat
     frame = pl.DataFrame(series).with_columns(
         problem=pl.when(pl.col("given").is_not_null()).then(pl.lit(NOT_UTF8, pl.String))
     )
-    for meaning, problem in (("score", NOT_A_NUMBER), ("punsafe", UNREAD_SAFETY)):
+    # Safety first: a row has one problem, and this one takes its text.
+    for meaning, problem in (("punsafe", UNREAD_SAFETY), ("score", NOT_A_NUMBER)):
         if meaning in misread and misread[meaning].any():
             raw = pl.Series("_raw", texts_of(arrays[meaning], "latin-1")[0].cast(pl.Binary))
             frame = _marked(frame, misread[meaning], problem, raw)
@@ -238,9 +240,9 @@ def _completed(frame: pl.DataFrame, file: InputFile, rules: CurationRules) -> pl
     """A frame of `SCHEMA`, with what the file's folders say and with every problem."""
     frame = frame.with_columns(pl.lit(None, type_).alias(n) for n, type_ in SCHEMA.items() if n not in frame.columns)
     frame = frame.with_columns(
-        pl.col(meaning).fill_null(pl.lit(value).cast(SCHEMA[meaning], strict=False))
+        pl.col(meaning).fill_null(pl.lit(value, SCHEMA[meaning]))
         for meaning, value in folder_columns(file, rules).items()
-        if value is not None
+        if not isinstance(value, float) or math.isfinite(value)
     )
     problem, needs_score = pl.col("problem"), pl.lit(rules.score.enabled)
     return frame.with_columns(

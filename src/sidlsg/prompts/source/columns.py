@@ -52,14 +52,27 @@ def match_columns(names: Sequence[str], file: InputFile, rules: CurationRules) -
     return found
 
 
-def folder_columns(file: InputFile, rules: CurationRules) -> dict[str, str | None]:
-    """The values that the folders above a file say of wanted meanings: they count where a row has none of its own."""
-    named = {name.casefold(): value for name, value in file.folder_values.items()}
-    said = {}
+def folder_columns(file: InputFile, rules: CurationRules) -> dict[str, str | float | None]:
+    """The values that the folders above a file say of wanted meanings: they count where a row has none of its own.
+
+    Raises:
+        InputError: a number is wanted, and a folder says something else.
+    """
+    named = {name.casefold(): (name, value) for name, value in file.folder_values.items()}
+    said: dict[str, str | float | None] = {}
     for meaning in wanted(rules):
-        names = [name for name in getattr(rules.columns, meaning) if name.casefold() in named]
-        if names and meaning != "text":
-            said[meaning] = named[names[0].casefold()]
+        fits = [named[name.casefold()] for name in getattr(rules.columns, meaning) if name.casefold() in named]
+        if not fits or meaning == "text":
+            continue
+        name, value = fits[0]
+        try:
+            said[meaning] = value if value is None or meaning not in NUMBERS else float(value)
+        except ValueError as error:
+            if not is_needless(meaning, rules):
+                raise InputError(
+                    f"{file.place} is in a folder {name}={value}, which is no number for columns.{meaning}; rename the "
+                    f"folder, or set columns.{meaning} to another name or []"
+                ) from error
     return said
 
 

@@ -47,8 +47,9 @@ _TAG = r"<[a-zA-Z/!][^<>]*>"
 _NO_SPACE = r"[^\s\x1c-\x1f]*"
 # Without regard to case, \p{L} would take in U+0345, a mark.
 _URL = rf"(?i:https?|ftp)://{_NO_SPACE}|(\A|[^\p{{L}}\p{{N}}_])(?i:www)\.{_NO_SPACE}"
+_INVISIBLE = r"[\p{Cf}\p{Co}\x{fe0e}\x{fe0f}]"
 # An emoji is found before the characters in it are, and stays.
-_INVISIBLE = EMOJI + r"|[\p{Cf}\p{Co}\x{fe0e}\x{fe0f}]"
+_EMOJI_OR_INVISIBLE = f"{EMOJI}|{_INVISIBLE}"
 _WRAPPED = r"\A(?:'([^']*)'|\x22([^\x22]*)\x22)\z"
 
 
@@ -90,7 +91,9 @@ def _one_pass(texts: pl.Series) -> pl.Series:
     other = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
     texts = put(texts, other, texts.gather(other).str.normalize("NFKC"))
     texts = texts.str.replace_all(_TAG, " ").str.replace_all(_URL, "${1} ")
-    texts = texts.str.replace_all(r"\p{Cc}", " ").str.replace_all(_INVISIBLE, "${1}")
+    texts = texts.str.replace_all(r"\p{Cc}", " ")
+    hidden = texts.str.contains(_INVISIBLE).arg_true()
+    texts = put(texts, hidden, texts.gather(hidden).str.replace_all(_EMOJI_OR_INVISIBLE, "${1}"))
     # A single plain space is no match, as matches cost more than looks.
     texts = texts.str.replace_all(r" \p{Z}+|[\p{Z}--\x20]\p{Z}*", " ").str.strip_chars(" ")
     return texts.str.replace(_WRAPPED, "${1}${2}")

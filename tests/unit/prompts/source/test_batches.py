@@ -399,6 +399,12 @@ def test_what_is_said_of_safety_and_cannot_be_read_is_not_taken_for_silence(writ
         assert rows["problem"].to_list() == [None, UNREAD_SAFETY, None]
 
 
+def test_safety_that_cannot_be_read_goes_before_a_score_that_cannot(write):
+    path = write("a.csv", b"TEXT,score,punsafe\na,high,likely\nb,high,0\n")
+    for rules, score in ((NO_SCORE, None), (CurationRules(), NOT_A_NUMBER)):
+        assert all_rows(path, rules).select("text", "problem").rows() == [(None, UNREAD_SAFETY), ("b", score)]
+
+
 def test_folders_of_a_partitioned_table_are_columns(write, write_parquet, tmp_path):
     folder = "LANGUAGE=de/score=6.5"
     (tmp_path / folder).mkdir(parents=True)
@@ -410,9 +416,13 @@ def test_folders_of_a_partitioned_table_are_columns(write, write_parquet, tmp_pa
     ):
         check_file(path, one(path), CurationRules())
         assert all_rows(path, CurationRules()).select("text", "score", "language").rows() == [("a", 6.5, "de")]
-    path = write("LANGUAGE=__HIVE_DEFAULT_PARTITION__/score=high/a.txt")
+    path = write("LANGUAGE=__HIVE_DEFAULT_PARTITION__/score=__HIVE_DEFAULT_PARTITION__/a.txt")
     found = all_rows(path, CurationRules()).select("score", "language", "problem").rows()
     assert found == [(None, None, "no score")]
+    path = write("punsafe=high/score=high/a.txt")
+    assert "is in a folder punsafe=high, which is no number for columns.punsafe; rename" in refusal(path)
+    rules = CurationRules(score=ScoreRule(enabled=False), unsafe=UnsafeRule(columns=False))
+    assert all_rows(path, rules)["score"].to_list() == [None]
 
 
 def test_what_a_row_says_itself_goes_before_its_folders(write):
