@@ -48,15 +48,19 @@ def image_files(folder: Path, count: int | None = None) -> list[Path]:
 
 
 def passed_over(folder: Path) -> str:
-    """What of a folder is not scored, by reason with counts and the first names; empty for nothing."""
+    """What files of a folder are not scored, by reason with counts and the first names; empty for none."""
     reasons: dict[str, list[str]] = {}
-    for path in sorted(path for path in folder.iterdir() if not _is_picture(path)):
-        hidden = path.name.startswith(".")
-        reason = "hidden" if hidden else "not searched as folders" if path.is_dir() else "of other formats"
-        reasons.setdefault(reason, []).append(path.name)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            reasons.setdefault("hidden", []).append(name)
+        elif "/" in name:
+            reasons.setdefault("in folders of it", []).append(name)
+        elif not _is_picture(path):
+            reasons.setdefault("of other formats", []).append(name)
     told = [
         f"{len(names):,} {reason}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
-        for reason, names in reasons.items()
+        for reason, names in sorted(reasons.items())
     ]
     return printable(f"passed over {'; '.join(told)}") if told else ""
 
@@ -69,25 +73,23 @@ def in_caption_order(files: Sequence[Path], captions: Sequence[str]) -> list[Pat
         captions: one a picture, in their order.
 
     Raises:
-        InputError: the counts differ, or pictures numbered from 0 or 1 have gaps, or a number is there twice.
+        InputError: the counts differ, a number is there twice, or only some of the names have one.
     """
     ordered = sorted(files, key=_natural)
-    pairs = first_pairs(ordered, captions)
+    numbers = [_number(path) for path in ordered]
+    wrong = ""
     if len(files) != len(captions):
+        wrong = f"{len(files):,} pictures and {len(captions):,} captions are given"
+    elif None in numbers and any(number is not None for number in numbers):
+        wrong = f"{ordered[numbers.index(None)].name} has no number, and other pictures have"
+    else:
+        twice = ((a, b) for a, b in pairwise(ordered) if _number(a) is not None and _number(a) == _number(b))
+        wrong = next((f"{one.name} and {other.name} have the same number" for one, other in twice), "")
+    if wrong:
         raise InputError(
-            f"{len(files):,} pictures and {len(captions):,} captions given; give one caption a picture, a line each, "
-            f"in the order of the pictures' numbers; these would pair: {pairs}"
+            f"{wrong}; give one picture a caption, numbered in the order of the captions' lines (blank ones do not "
+            f"count); these would pair: {first_pairs(ordered, captions)}"
         )
-    numbers = _numbers(ordered)
-    for before, after in pairwise(range(len(numbers))):
-        step = numbers[after] - numbers[before]
-        # Numbers that begin elsewhere may be ids.
-        if step == 0 or (step > 1 and numbers[0] in (0, 1)):
-            wrong = "have one number" if step == 0 else "leave out numbers between them"
-            raise InputError(
-                f"{ordered[before].name} and {ordered[after].name} {wrong}, so the pictures after them would have "
-                f"captions of others; number them without gaps; these would pair: {pairs}"
-            )
     return ordered
 
 
@@ -138,9 +140,7 @@ def _natural(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if at % 2 else part for at, part in enumerate(parts)], path.name
 
 
-def _numbers(files: Sequence[Path]) -> list[int]:
-    """The last number in each name, where the names do not differ otherwise; else none."""
-    found = [re.fullmatch("(.*?)([0-9]+)([^0-9]*)", path.stem, re.DOTALL) for path in files]
-    matches = [match for match in found if match]
-    alike = len({match.group(1, 3) for match in matches}) == 1
-    return [int(match[2]) for match in matches] if alike and len(matches) == len(files) else []
+def _number(path: Path) -> tuple[str, int, str] | None:
+    """The last number in a name, with what is before and behind it."""
+    match = re.fullmatch("(.*?)([0-9]+)([^0-9]*)", path.stem, re.DOTALL)
+    return (match[1], int(match[2]), match[3]) if match else None

@@ -103,12 +103,12 @@ def test_what_is_passed_over_is_told_and_recorded(run: Run, weights: Path, tmp_p
     for name, seed in (("ours", 0), ("real", 1)):
         folder = draw(tmp_path / name, 6, seed)
         if name == "ours":
-            (folder / "more").mkdir()
+            draw(folder / "more", 1, 2)
             Image.new("RGB", (9, 9)).save(folder / "00006.webp")
         output = tmp_path / f"{name}.safetensors"
         done = run("images", "features", folder, "--protocol", PR, "--weights", weights, "--output", output)
         assert done.returncode == 0, done.stderr
-        told = "passed over 1 of other formats: 00006.webp; 1 not searched as folders: more"
+        told = "passed over 1 in folders of it: more/00000.png; 1 of other formats: 00006.webp"
         assert (told in done.stdout) == (name == "ours")
     done = run(
         "images", "score", tmp_path / "ours.safetensors", "--reference", tmp_path / "real.safetensors",

@@ -55,7 +55,7 @@ def told(made, row):
         (7, "dropped by clean"),
         (8, "dropped by junk, .*: file name"),
         (9, "dropped by length, which keeps 3 to 60 words: 2 words"),
-        (10, "no text / dropped by text, .*: it has none"),
+        (10, "no text / dropped by text, .*: it has no text"),
         (14, "dropped by score, .*: no score"),
         (15, "dropped by language, .*: by its letters and words"),
         (16, "dropped by text, .*: 10000 bytes"),

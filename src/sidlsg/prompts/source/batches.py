@@ -60,7 +60,7 @@ def read_batches(
         file: that the piece is of.
         piece: of it.
         rules: say which columns are read.
-        batch_rows: at most so many rows in a batch; fewer where texts are very long.
+        batch_rows: at most so many rows of the file in a batch; fewer where texts are very long.
 
     Yields:
         Frames of `SCHEMA` with at least one row.
