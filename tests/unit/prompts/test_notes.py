@@ -37,13 +37,13 @@ def test_what_is_not_read_is_told_at_the_end_of_a_run_and_kept_in_the_manifest(t
     warning = next(line for line in told if line.startswith("warning:"))
     assert passed_over in told
     assert (
-        '1 of 21 rows of a.txt have a text that is not UTF-8 (row 790: "a caf\\xe9 terrace in the evening")' in warning
+        '1 of 21 rows of a.txt have a text that is not UTF-8 (row 770: "a caf\\xe9 terrace in the evening")' in warning
     )
     assert 'in windows-1252 that is "a café terrace in the evening"' in warning
     assert "set text.encoding to windows-1252" in warning
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert [(some["count"], some["examples"]) for some in manifest["passed_over"]] == [(1, ["b.xlsx"])]
-    example = [790, "a caf\\xe9 terrace in the evening"]
+    example = [770, "a caf\\xe9 terrace in the evening"]
     assert manifest["misread"] == [
         {"file": "a.txt", "problem": NOT_UTF8, "rows": 1, "of_rows": 21, "examples": [example]}
     ]

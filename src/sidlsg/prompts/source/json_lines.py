@@ -85,10 +85,11 @@ def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: I
         found = _object(text)
         keys = None if found is None else _layout(found, layouts, rules, file)
         if found is None or keys is None:
-            given, problem, keys, found = [None], NO_OBJECT if text is not None else NOT_UTF8, {}, {}
+            found, keys, has = {}, {}, None
+            problem: str | None = NOT_UTF8 if text is None else NO_OBJECT
         else:
-            has = found.get(keys["text"]) if "text" in keys else None
-            given, problem = has or [None] if isinstance(has, list) else [has], _problem(found, keys)
+            has, problem = found[keys["text"]] if "text" in keys else None, _problem(found, keys)
+        given = has or [None] if isinstance(has, list) else [has]
         for one in given:
             read = _string(one)
             texts.append(read)
