@@ -127,7 +127,7 @@ def _fate(
 def _no_text(rows: pl.DataFrame) -> str:
     """Why a row without a text has none; no sample shows such rows."""
     given = rows["given"][0]
-    return f"it has {rows['problem'][0]}" + (f", {shown(given)}" if given else "")
+    return f"it has {rows['problem'][0]}" + (f', "{shown(given)}"' if given else "")
 
 
 def _same_text(found: list[tuple[int, str]], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:

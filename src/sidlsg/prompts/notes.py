@@ -43,7 +43,7 @@ def warnings(found: Sequence[Misread], encoding: str) -> list[str]:
         others = len(files) - 1
         more = f" and {others:,} more file{'s' if others > 1 else ''}" if others else ""
         row, text = files[0].examples[0]
-        example = f"row {row}" if text is None else f"row {row}: {shown(text)}"
+        example = f"row {row}" if text is None else f'row {row}: "{shown(text)}"'
         given = [text for each in files for _, text in each.examples if text is not None]
         lines.append(
             printable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sidlsg.pipeline_run import printable
 from sidlsg.text_files import likely_encoding
 
 NO_TEXT = "no text"
@@ -41,14 +42,10 @@ def remedy(problem: str, examples: Sequence[bytes], encoding: str) -> str:
     likely = likely_encoding(examples)
     if not likely:
         return f"set text.encoding to what they are in, such as {_OTHERS}, or save the file as UTF-8"
-    reading = _shown(examples[0].decode(likely))
-    return f"in {likely} that is {reading}; if it is right, set text.encoding to {likely}, or save the file as UTF-8"
+    reading = printable(examples[0].decode(likely))
+    return f'in {likely} that is "{reading}"; if it is right, set text.encoding to {likely}, or save the file as UTF-8'
 
 
 def shown(given: bytes) -> str:
-    """What a file has, for a message."""
-    return _shown(given.decode("utf-8", "backslashreplace"))
-
-
-def _shown(text: str) -> str:
-    return f'"{text}"'
+    """What a file has, for a message, its control characters and bytes that are not UTF-8 as escapes."""
+    return printable(given.decode("utf-8", "backslashreplace"))
