@@ -36,7 +36,7 @@ def prefix(s3_place: str, s3_server: SeaweedFS, tmp_path: Path) -> str:
     store.write("laion/read.md", b"words")
     store.write("laion-2/other.txt", b"other\n")
     store.write("unnamed", (tmp_path / "t.parquet").read_bytes())
-    store.write("unknown.csv", b"TEXT\n")
+    store.write("unknown.md", b"TEXT\n")
     store.write("none.txt", b"")
     bucket, _ = split_place(s3_place)
     s3_server.client().put_object(Bucket=bucket, Key="in/laion/.hidden/a.txt", Body=b"x\n")
@@ -79,8 +79,8 @@ def test_single_objects(prefix: str, tmp_path: Path) -> None:
     assert (file.label, file.name) == ("mine", "part-0.parquet")
     with local_copy(file) as path:
         assert read_row(path, file, RULES, 2).select("text", "score", "row").rows() == [("c", 8.0, 2)]
-    with pytest.raises(InputError, match=r"unknown\.csv is of no format that is known"):
-        find_inputs([f"{prefix}/unknown.csv"])
+    with pytest.raises(InputError, match=r"unknown\.md is of no format that is known"):
+        find_inputs([f"{prefix}/unknown.md"])
 
 
 def test_a_whole_bucket_and_places_of_both_kinds(prefix: str, s3_place: str, tmp_path: Path) -> None:

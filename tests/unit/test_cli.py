@@ -143,7 +143,7 @@ def test_a_teacher_that_is_not_there_is_refused(place: str, said: str, refused: 
 def test_a_table_without_the_text_column_is_refused(refused: Callable[..., None], tmp_path: Path) -> None:
     pq.write_table(pa.table({"words": ["a"], "AESTHETIC_SCORE": [1.0]}), tmp_path / "x.parquet")
     refused(
-        "has no column 'TEXT' or 'caption' or 'prompt'; it has: words, AESTHETIC_SCORE",
+        "has no column 'TEXT' or 'caption' or 'prompt'; of its columns these hold strings: words; set",
         "curate",
         "--output",
         "out",

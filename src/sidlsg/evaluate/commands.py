@@ -100,7 +100,7 @@ def protocols(weights: Weights = None) -> None:
 
 @images.command("features")
 def features(
-    folder: Annotated[Path, typer.Argument(help="Folder of PNG or JPEG files, scored by name in order.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of PNG or JPEG files; captions pair with them by number.")],
     protocol: Annotated[str, typer.Option(help="Whose network and resizing to use; `sidlsg protocols` lists them.")],
     output: FileOutput,
     weights: Weights = None,
@@ -111,7 +111,7 @@ def features(
     """Write the features of a folder's pictures; the same command again goes on where a killed one was."""
     from sidlsg.errors import InputError
     from sidlsg.evaluate.extract import extract_features
-    from sidlsg.evaluate.image_files import image_files
+    from sidlsg.evaluate.image_files import first_pairs, image_files, in_caption_order, passed_over
     from sidlsg.evaluate.networks import load_network
     from sidlsg.evaluate.published import get_protocol
     from sidlsg.evaluate.weights import read_weights, weight_path
@@ -125,15 +125,22 @@ def features(
     if reference and not chosen.reference:
         raise InputError(f"{protocol} has no reference: it reads each picture with its caption; leave --reference out")
     require_file(output)
+    over = passed_over(folder) if folder.is_dir() else ""
     files = image_files(folder, chosen.references if reference else chosen.images)
     named = read_weights(weights) if weights is not None else {}
     if chosen.formula == "cosine":
         prompts = read_held_out(weight_path(named, chosen.prompts), "list of captions")
+        files = in_caption_order(files, prompts)
+        say(f"the first pictures and captions: {first_pairs(files, prompts)}")
     path = weight_path(named, chosen.network)
     set_threads()
     network = load_network(chosen, named[chosen.network].sha256, path, best_device())
-    made = extract_features(files, network, chosen.space, output, allow_grey=reference, prompts=prompts)
+    made = extract_features(
+        files, network, chosen.space, output, allow_grey=reference, prompts=prompts, passed_over=over
+    )
     print(f"{len(made.features):,} pictures {made.source.images_sha256[:16]}… in {output}")
+    if over:
+        print(over)
 
 
 @images.command("statistics")
@@ -173,5 +180,8 @@ def score(
     for found in scores:
         low, high = found.interval or (found.value, found.value)
         print(f"{found.name} {found.value:.6g} ({low:.6g} to {high:.6g})  {found.protocol}, {found.n:,} pictures")
+    if ours.passed_over:
+        print(f"of the generated pictures' folder: {ours.passed_over}")
     if output is not None:
-        ImageScores(images_sha256=ours.source.images_sha256, scores=scores).save(output)
+        record = ImageScores(images_sha256=ours.source.images_sha256, scores=scores, passed_over=ours.passed_over)
+        record.save(output)

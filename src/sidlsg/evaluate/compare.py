@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +27,8 @@ class ImageScores(Record):
     FILE: ClassVar[str] = "scores.json"
     images_sha256: str
     scores: tuple[Score, ...]
+    passed_over: str = ""
+    """What of the pictures' folder was not scored, and why; empty for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ def load_references(path: Path) -> References:
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz" or zipfile.is_zipfile(path):
         return References(place=str(path), digest=_digest(path), moments=import_mu_sigma(path))
     found = load_features_or_statistics(path)
     if found is None:

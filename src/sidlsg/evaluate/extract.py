@@ -29,6 +29,7 @@ def extract_features(
     output: Path,
     allow_grey: bool = False,
     prompts: Sequence[str] | None = None,
+    passed_over: str = "",
 ) -> FeatureSet:
     """Features of pictures in their order, written to `output`.
 
@@ -41,6 +42,7 @@ def extract_features(
         output: the file to write.
         allow_grey: take grey pictures, as protocols do in a reference.
         prompts: one a picture, where they are read as well.
+        passed_over: what of the pictures' folder is not among them, for the record.
 
     Raises:
         InputError: a picture cannot be read, or is of other colours.
@@ -75,7 +77,7 @@ def extract_features(
             found.append(part.features)
             meter.update(start + len(block))
     whole = source(sha256_bytes("\n".join(digests).encode()), texts)
-    features_ = FeatureSet(features=torch.cat(found), source=whole)
+    features_ = FeatureSet(features=torch.cat(found), source=whole, passed_over=passed_over)
     save_features(features_, output)
     shutil.rmtree(parts, ignore_errors=True)
     return features_

@@ -18,6 +18,11 @@ from sidlsg.tensors import load_tensors, save_tensors
 
 MOST_BYTES = 1 << 28
 """Of an imported array: a covariance of 4,096 numbers in float64 is half as large."""
+FORMATS = (
+    "features and statistics in whole .safetensors files that `sidlsg images` wrote, and as reference a .npz with the "
+    "arrays mu and sigma, which numpy.savez(FILE, mu=MEAN, sigma=COVARIANCE) writes"
+)
+"""What can be given, for messages."""
 _FEATURES, _STATISTICS = "sidlsg/features/1", "sidlsg/feature-statistics/1"
 
 
@@ -41,6 +46,8 @@ class FeatureSet:
     features: Tensor
     """[N, dim] float32."""
     source: Source
+    passed_over: str = ""
+    """What of the pictures' folder is not among them, and why; empty for nothing."""
 
     @property
     def statistics(self) -> FeatureStatistics:
@@ -50,7 +57,8 @@ class FeatureSet:
 
 def save_features(features: FeatureSet, path: Path) -> None:
     """Write a set of features."""
-    save_tensors(path, {"features": features.features}, {"kind": _FEATURES, **asdict(features.source)})
+    over = {"passed_over": features.passed_over} if features.passed_over else {}
+    save_tensors(path, {"features": features.features}, {"kind": _FEATURES, **asdict(features.source), **over})
 
 
 def save_statistics(statistics: FeatureStatistics, source: Source, path: Path) -> None:
@@ -89,9 +97,15 @@ def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatist
     Raises:
         InputError: the file is missing or damaged.
     """
-    tensors, values = load_tensors(path)
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    try:
+        tensors, values = load_tensors(path)
+    except InputError as error:
+        raise InputError(f"{path} is not a file that is read here: {FORMATS}") from error
     if values.get("kind") == _FEATURES and set(tensors) == {"features"} and tensors["features"].dim() == 2:
-        return FeatureSet(features=tensors["features"], source=_source(values))
+        over = str(values.get("passed_over", ""))
+        return FeatureSet(features=tensors["features"], source=_source(values), passed_over=over)
     if values.get("kind") != _STATISTICS or set(tensors) != {"sum", "outer"}:
         return None
     statistics = FeatureStatistics(len(tensors["sum"]))

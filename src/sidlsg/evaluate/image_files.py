@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from sidlsg.errors import InputError
+from sidlsg.pipeline_run import printable
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
+"""What the names of PNG and JPEG files end in; case is ignored. The published protocols take no other format."""
 FORMATS = ("PNG", "JPEG")
 """What is read, whatever a file is called: other decoders, such as that of PostScript, start other programs."""
 MOST_PIXELS = 4096 * 4096
 """A small file can claim more than memory holds, and several are read at once."""
+_SHOWN = 3
+"""Names or pairs that a message shows."""
 _GREY = {"L", "LA", "1", "I", "I;16", "F"}
 
 
@@ -20,7 +27,7 @@ def image_files(folder: Path, count: int | None = None) -> list[Path]:
     """A folder's pictures, by name.
 
     Args:
-        folder: what is not a picture in it, such as a record, is left alone; folders in it are not searched.
+        folder: files of other formats, hidden ones and folders in it are passed over, see `passed_over`.
         count: how many there must be; None for at least one.
 
     Raises:
@@ -28,12 +35,68 @@ def image_files(folder: Path, count: int | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give a folder of {', '.join(SUFFIXES)} files")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.iterdir() if _is_picture(path))
+    over = passed_over(folder)
+    rest = f" ({over})" if over else ""
     if count is not None and len(files) != count:
-        raise InputError(f"{folder} holds {len(files):,} pictures, and the protocol takes {count:,}; nothing is scored")
+        raise InputError(
+            f"{folder} holds {len(files):,} pictures{rest}, and the protocol takes {count:,}; nothing is scored"
+        )
     if not files:
-        raise InputError(f"{folder} holds no picture ({', '.join(SUFFIXES)}); nothing is scored")
+        raise InputError(f"{folder} holds no picture, {', '.join(SUFFIXES)}{rest}; nothing is scored")
     return files
+
+
+def passed_over(folder: Path) -> str:
+    """What files of a folder are not scored, by reason with counts and the first names; empty for none."""
+    reasons: dict[str, list[str]] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            reasons.setdefault("hidden", []).append(name)
+        elif "/" in name:
+            reasons.setdefault("in folders of it", []).append(name)
+        elif not _is_picture(path):
+            reasons.setdefault("of other formats", []).append(name)
+    told = [
+        f"{len(names):,} {reason}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+        for reason, names in sorted(reasons.items())
+    ]
+    return printable(f"passed over {'; '.join(told)}") if told else ""
+
+
+def in_caption_order(files: Sequence[Path], captions: Sequence[str]) -> list[Path]:
+    """Pictures in the order of their captions: by name, with the numbers in it as numbers, so that 2 is before 10.
+
+    Args:
+        files: the pictures.
+        captions: one a picture, in their order.
+
+    Raises:
+        InputError: the counts differ, a number is there twice, or only some of the names have one.
+    """
+    ordered = sorted(files, key=_natural)
+    numbers = [_number(path) for path in ordered]
+    wrong = ""
+    if len(files) != len(captions):
+        wrong = f"{len(files):,} pictures and {len(captions):,} captions are given"
+    elif None in numbers and any(number is not None for number in numbers):
+        wrong = f"{ordered[numbers.index(None)].name} has no number, and other pictures have"
+    else:
+        twice = ((a, b) for a, b in pairwise(ordered) if _number(a) is not None and _number(a) == _number(b))
+        wrong = next((f"{one.name} and {other.name} have the same number" for one, other in twice), "")
+    if wrong:
+        raise InputError(
+            f"{wrong}; give one picture a caption, numbered in the order of the captions' lines (blank ones do not "
+            f"count); these would pair: {first_pairs(ordered, captions)}"
+        )
+    return ordered
+
+
+def first_pairs(files: Sequence[Path], captions: Sequence[str]) -> str:
+    """The first pictures with their captions, for a person to check."""
+    pairs = zip(files[:_SHOWN], captions[:_SHOWN], strict=False)
+    return printable("; ".join(f'{file.name} with "{caption}"' for file, caption in pairs))
 
 
 def read_rgb(path: Path, allow_grey: bool = False) -> Image.Image:
@@ -65,3 +128,19 @@ def read_rgb(path: Path, allow_grey: bool = False) -> Image.Image:
             return image.convert("RGB")
         raise InputError(f"{path} is grey (mode {image.mode}), and must be RGB; replace it, and score again")
     raise InputError(f"{path} has the mode {image.mode}, not 8-bit RGB; convert it as it is meant, and score again")
+
+
+def _is_picture(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Words and numbers in turn, so that numbers meet numbers."""
+    parts = re.split("([0-9]+)", path.name)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], path.name
+
+
+def _number(path: Path) -> tuple[str, int, str] | None:
+    """The last number in a name, with what is before and behind it."""
+    match = re.fullmatch("(.*?)([0-9]+)([^0-9]*)", path.stem, re.DOTALL)
+    return (match[1], int(match[2]), match[3]) if match else None

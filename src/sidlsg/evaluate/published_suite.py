@@ -19,6 +19,7 @@ from sidlsg.evaluate.suite import DrawnSet, Measure, TextFit, Values, prompts_di
 from sidlsg.evaluate.weights import WeightFile, weight_path
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.records import Score, StyleMean
+from sidlsg.text_files import read_user_text
 
 CAPTION_SET = "captions"
 CAPTION_FILE = "list of captions"
@@ -142,7 +143,7 @@ def read_style_prompts(path: Path) -> dict[str, tuple[str, ...]]:
         InputError: the file is no JSON object of four lists of 800 texts.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(read_user_text(path))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); give HPSv2's prompts by style") from error
     if not isinstance(table, dict) or set(table) != set(STYLES):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.places import refuse_folder, resolve
+from sidlsg.text_files import read_user_text
 
 INCEPTION = "inception-2015-12-05"
 CLIP = "clip-vit-g-14-laion2b-s12b-b42k"
@@ -53,11 +54,9 @@ def read_weights(path: Path) -> dict[str, WeightFile]:
         InputError: the file is missing or no TOML, names an unknown file, or lacks a place or a digest.
     """
     try:
-        text = path.read_text()
+        text = read_user_text(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a weights.toml") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no TOML: {error}") from error
     return parse_weights(text, str(path))
 
 

@@ -13,6 +13,7 @@ from sidlsg.errors import InputError, nearest
 from sidlsg.profile.profile import Images, Profile, Stage, Whole
 from sidlsg.profile.quantity import seconds
 from sidlsg.profile.stages import IMAGES
+from sidlsg.text_files import read_user_text
 
 TABLES = ("images", "run", "defaults", "stages")
 _FIELDS = {"images": tuple(Images.model_fields), "run": tuple(Whole.model_fields), "": tuple(Stage.model_fields)}
@@ -25,10 +26,10 @@ def read_profile(path: Path) -> Profile:
         InputError: the file cannot be read, or something in it is unknown, missing or cannot be used.
     """
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(read_user_text(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a profile, a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     for name, table in tables.items():
         if name not in TABLES:

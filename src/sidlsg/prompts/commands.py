@@ -22,8 +22,8 @@ def curate(
         list[str],
         typer.Option(
             metavar="[LABEL=]PLACE",
-            help="Parquet, .txt or .jsonl: a file, a folder or an s3:// prefix; repeat for more. By default the "
-            "bundled prompts.",
+            help="Parquet, .csv, .txt or .jsonl: a file, a folder or an s3:// prefix; repeat for more. By default "
+            "the bundled prompts.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
@@ -94,7 +94,8 @@ def curate(
         skip_bad_files=skip_bad_files,
     )
     if dry_run:
-        funnel = preview(places, values, captions, sample, execution)
+        funnel, notes = preview(places, values, captions, sample, execution)
+        print("".join(f"{note}\n" for note in notes), end="")
         _print_funnel((name, step.rows_in, step.rows_out) for name, step in funnel.items())
         return
     if not output:

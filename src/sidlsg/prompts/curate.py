@@ -109,15 +109,15 @@ def curate(
         finally:
             engine.close()
         record = finish(work, plan, target, execution.source_sha256)
-        for bad in Made(work, plan).bad_files():
-            report(f"left out {bad['name']}: {bad['reason']}")
+        for note in Made(work, plan).notes():
+            report(note)
         return record
 
 
 def preview(
     sources: Sequence[str], rules: CurationRules, held_out: Sequence[str], rows: int, execution: Execution
-) -> dict[str, StepCount]:
-    """The funnel of a sample; nothing is left on the disk.
+) -> tuple[dict[str, StepCount], list[str]]:
+    """The funnel of a sample, and notes of what was not read; nothing is left on the disk.
 
     Args:
         sources: as for `curate`.
@@ -136,7 +136,8 @@ def preview(
         for phase in PHASES:
             if phase.name != "write":
                 run_phase(work, plan, phase, Inline())
-        return Made(work, plan).funnel()
+        made = Made(work, plan)
+        return made.funnel(), made.notes()
 
 
 def begin(place: str, plan: Plan) -> tuple[Work, Plan]:

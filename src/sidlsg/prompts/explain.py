@@ -22,6 +22,7 @@ from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.batches import read_row
 from sidlsg.prompts.source.fetch import local_copy
 from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.misread import shown
 from sidlsg.prompts.tasks.funnel import Funnel
 from sidlsg.prompts.tasks.row_steps import row_steps, step_demands
 from sidlsg.prompts.tasks.unique import caption_keys, clean_captions
@@ -65,7 +66,15 @@ def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     file = InputFile(**{key: entry[key] for key in ("place", "name", "label", "format", "size")})
     with local_copy(file) as path:
         rows = read_row(path, file, rules, int(number))
-    return [f"{row}: {_quoted(rows['text'][0])}", *_fate(rows, name, int(number), rules, held_out, output, record)]
+    return [
+        line
+        # A row with a list has several texts.
+        for each in rows.iter_slices(1)
+        for line in (
+            f"{row}: {_quoted(each['text'][0])}",
+            *_fate(each, name, int(number), rules, held_out, output, record),
+        )
+    ]
 
 
 def _fate(
@@ -117,7 +126,8 @@ def _fate(
 
 def _no_text(rows: pl.DataFrame) -> str:
     """Why a row without a text has none; no sample shows such rows."""
-    return "it is not UTF-8, or not as its format asks" if rows["broken"][0] else "it has none"
+    given = rows["given"][0]
+    return f"it has {rows['problem'][0]}" + (f', "{shown(given)}"' if given else "")
 
 
 def _same_text(found: list[tuple[int, str]], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:

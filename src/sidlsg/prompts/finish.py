@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sidlsg.errors import ContentError
 from sidlsg.prompts.made import MANIFEST, STATISTICS, Made, to_json
+from sidlsg.prompts.notes import warnings
 from sidlsg.prompts.output import check_output
 from sidlsg.prompts.place import NothingLeftError
 from sidlsg.prompts.tasks.near import write_drops
@@ -35,13 +36,14 @@ def require_prompts(plan: Plan, made: Made) -> None:
     if len(bad) == len(plan.files) + len(plan.bad_files):
         raise NothingLeftError(f"no file of {names} can be used; the first: {bad[0]['reason']}")
     demands = step_demands(plan.rules)
+    why = warnings(made.misread(), plan.rules.text.encoding)
     for name, step in made.funnel().items():
         if name == "read" and step.rows_out == 0:
             raise NothingLeftError(f"the sources {names} have no rows; give files with prompts")
         if step.rows_out == 0:
             raise NothingLeftError(
                 f"no prompt of {names} is left after the rule {name!r}: none of the {step.rows_in:,} that came to it "
-                f"has {demands[name]}; loosen the rule or give other files"
+                f"has {demands[name]}; {'; '.join(why) or 'loosen the rule or give other files'}"
             )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.text_files import read_user_text
 
 
 def read_list(path: Path, what: str, entry: str) -> list[str]:
-    """Read a list: UTF-8 text, one entry a line; blank lines are ignored.
+    """Read a list: UTF-8 or marked UTF-16 text, one entry a line; blank lines are ignored.
 
     Args:
         path: of the file.
@@ -25,10 +26,7 @@ def read_list(path: Path, what: str, entry: str) -> list[str]:
     if not path.is_file():
         raise InputError(f"no {what} at {path}; give a file of {allowed}")
     try:
-        # Some editors put a byte order mark first, which must not become a part of the first entry.
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path} is not UTF-8 (byte {error.start}); save it as {allowed}") from error
+        text = read_user_text(path)
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read: {error.strerror}; check its permissions") from error
     entries = [line.strip() for line in text.split("\n") if line.strip()]

@@ -10,13 +10,17 @@ from functools import cache
 from typing import Any
 
 from sidlsg.package import code_digest
+from sidlsg.pipeline_run import printable
 from sidlsg.prompts.held_out import held_out_digest
+from sidlsg.prompts.notes import Misread, warnings
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.shards import shard_name
+from sidlsg.prompts.source.misread import shown
 from sidlsg.prompts.sources_digest import sources_digest
 from sidlsg.prompts.tasks.funnel import SAMPLES, StepCount, merged
 from sidlsg.prompts.tasks.plan import Plan
 from sidlsg.prompts.tasks.row_steps import step_demands
+from sidlsg.prompts.tasks.scan import EXAMPLES
 from sidlsg.prompts.tasks.work import Work
 from sidlsg.prompts.tasks.write import cut_folder, shards_of
 from sidlsg.records import FileRef, FunnelStep, PromptSet
@@ -90,6 +94,34 @@ class Made:
         found = [asdict(file) for file in self.plan.bad_files]
         return found + [{"name": self.plan.files[n].name, "reason": why} for n, why in sorted(self.bad.items())]
 
+    def misread(self) -> list[Misread]:
+        """What could not be read, by problem and file."""
+        rows: dict[int, int] = {}
+        counts: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        for number, result in self._scanned.items():
+            file = self.plan.pieces[number].file
+            rows[file] = rows.get(file, 0) + result["rows"]
+            for problem, count in result["misread"].items():
+                counts.setdefault((problem, file), []).append(count)
+        return [
+            Misread(
+                file=self.plan.files[file].name,
+                problem=problem,
+                rows=sum(part["rows"] for part in parts),
+                of_rows=rows[file],
+                examples=tuple(
+                    (row, text and text.encode("latin-1")) for part in parts for row, text in part["examples"]
+                )[:EXAMPLES],
+            )
+            for (problem, file), parts in sorted(counts.items())
+        ]
+
+    def notes(self) -> list[str]:
+        """What was not read, in lines for a person; the gravest last."""
+        left_out = [f"left out {bad['name']}: {bad['reason']}" for bad in self.bad_files()]
+        passed_over = [printable(str(some)) for some in self.plan.passed_over]
+        return [*passed_over, *left_out, *warnings(self.misread(), self.plan.rules.text.encoding)]
+
     def manifest(self) -> dict[str, Any]:
         """Inputs, rules, counts and outputs."""
         rows: dict[int, int] = {}
@@ -109,6 +141,12 @@ class Made:
             "source_sha256": self.source_digest(),
             "inputs": inputs,
             "bad_files": self.bad_files(),
+            "passed_over": [asdict(some) for some in self.plan.passed_over],
+            "misread": [
+                {"file": each.file, "problem": each.problem, "rows": each.rows, "of_rows": each.of_rows}
+                | {"examples": [[row, shown(text or b"")] for row, text in each.examples]}
+                for each in self.misread()
+            ],
             "rules": asdict(self.plan.rules),
             "rules_sha256": rules_digest(self.plan.rules, self.plan.unsafe_words),
             "unsafe_words": len(self.plan.unsafe_words),
@@ -142,7 +180,7 @@ class Made:
             "largest_groups": self._groups.get("largest", []),
             "cuts": {f"{cut:g}": sum(part["rows"] for part in self._written(cut)) for cut in self.plan.cuts if cut},
             "candidate_pairs": sum(result["candidates"] for result in self._done("verify").values()),
-            "bad_files": self.bad_files(),
+            "notes": self.notes(),
         }
 
     def _written(self, cut: float | None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.pipeline_run import say
 from sidlsg.prompts.curate import begin, run_phase
 from sidlsg.prompts.engine.engines import Inline
 from sidlsg.prompts.finish import finish, require_prompts
@@ -128,6 +129,8 @@ def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "
     work = Work(place)
     plan = Plan.load(work)
     record = finish(work, plan, output, source_sha256)
+    for note in Made(work, plan).notes():
+        say(note)
     if copy:
         finish(work, plan, copy)
     return record

@@ -11,7 +11,7 @@ from sidlsg.places import UNSAFE_WORDS, resolve
 from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import check_file
 from sidlsg.prompts.source.columns import wanted
-from sidlsg.prompts.source.inputs import InputFile, find_inputs
+from sidlsg.prompts.source.inputs import InputFile, search_inputs
 from sidlsg.prompts.source.pieces import BadFile, Piece, cut_pieces
 from sidlsg.prompts.tasks.plan import Plan
 from sidlsg.prompts.text.language import check_language
@@ -65,8 +65,8 @@ def make_plan(
             f"give {least:.2g} or more{', or fewer workers' if workers > 1 else ''}"
         )
     check_language(rules.language)
-    files = find_inputs(sources)
-    files, bad = _usable(files, rules, skip_bad_files)
+    found = search_inputs(sources)
+    files, bad = _usable(found.files, rules, skip_bad_files)
     pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip_bad_files)
     bad += unreadable
     if not pieces:
@@ -80,6 +80,7 @@ def make_plan(
         files=tuple(files),
         pieces=tuple(pieces),
         bad_files=tuple(bad),
+        passed_over=found.passed_over,
         skip_bad_files=skip_bad_files,
         rules=rules,
         unsafe_words=unsafe_words(rules),
@@ -105,7 +106,7 @@ def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
         raise InputError(f"unsafe.words_file: {error}") from error
 
 
-def _usable(files: list[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
+def _usable(files: Sequence[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
     """The files that hold what the rules ask for. What lies on S3 is checked when it is read."""
     good, bad = [], []
     found: set[str] = set()

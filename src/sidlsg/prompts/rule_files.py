@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.text_files import read_user_text
 
 
 def read_rules(path: Path) -> dict[str, Any]:
@@ -22,11 +23,9 @@ def read_rules(path: Path) -> dict[str, Any]:
         InputError: there is no such file, or it is not TOML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_user_text(path)
     except FileNotFoundError as error:
         raise InputError(f"no rules file at {path}; `sidlsg curate --print-rules` prints one to begin with") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"rules file {path} is not UTF-8 text; save it as such") from error
     except OSError as error:
         raise InputError(f"rules file {path} cannot be read: {error.strerror}; give a file") from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -51,9 +52,13 @@ class TextRule:
 
     maximum_bytes: int = 8192
     """The longest raw text, in bytes of UTF-8: longer ones are documents, and would slow every later step."""
+    encoding: str = ""
+    """How to read texts that are not UTF-8, such as windows-1252; empty to drop them."""
 
     def __post_init__(self) -> None:
         _at_least("text.maximum_bytes", self.maximum_bytes, 1)
+        if self.encoding:
+            _extends_ascii("text.encoding", self.encoding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +293,18 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise InputError(f"{name} is {value}; give {least} or more")
     if value > _MOST:
         raise InputError(f"{name} is {value}; give at most {_MOST}")
+
+
+def _extends_ascii(name: str, encoding: str) -> None:
+    """Check that an encoding leaves ASCII as it is, so that lines, commas and braces are found before it is applied."""
+    plain = bytes(range(128)).replace(b"\\", rb"\u005c")
+    with contextlib.suppress(LookupError, ValueError):
+        if plain.decode(encoding) == plain.decode("ascii"):
+            return
+    raise InputError(
+        f"{name} is {encoding!r}; give an encoding that extends ASCII by a name of Python's, such as windows-1252, "
+        "windows-1251, shift_jis or gb18030 (UTF-16 is found by its byte order mark)"
+    )
 
 
 def _share(name: str, value: float) -> None:

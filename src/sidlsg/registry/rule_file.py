@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from sidlsg.errors import InputError, nearest
 from sidlsg.registry.demands import Approval, MaximumCost, Required
 from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.text_files import read_user_text
 
 SUBJECT = "student 1 step"
 """Whose scores a rule is about where it does not say."""
@@ -46,9 +47,7 @@ def read_gate_rules(path: Path) -> GateRules:
         InputError: there is no such file, or it holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"gate rules {path} are not UTF-8 text; save them as such") from error
+        text = read_user_text(path)
     except OSError as error:
         raise InputError(
             f"gate rules {path} cannot be read: {error.strerror}; `sidlsg gate-rules` prints some to begin with"

@@ -61,7 +61,7 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
         "dropped_rows": {step["name"]: step["rows_in"] - step["rows_out"] for step in funnel},
         "words": list(statistics["top_words"].items())[:SHOWN_WORDS],
         "groups": statistics["largest_groups"],
-        "bad_files": statistics["bad_files"],
+        "notes": statistics["notes"],
     }
     atomic_write(folder / HTML, render(TEMPLATE, **values))
     atomic_write(folder / MARKDOWN, _markdown(values))
@@ -157,9 +157,8 @@ def _markdown(values: Mapping[str, Any]) -> str:
     if values["cuts"]:
         lines += ["", "| cut | prompts |", "|---|---:|", f"| whole | {values['prompts']:,} |"]
         lines += [f"| score ≥ {cut} | {count:,} |" for cut, count in values["cuts"].items()]
-    if values["bad_files"]:
-        lines += ["", "## Files that were left out", ""]
-        lines += [f"- {_code(file['name'])}: {_line(file['reason'])}" for file in values["bad_files"]]
+    if values["notes"]:
+        lines += ["", "## What was not read", "", *(f"- {_code(note)}" for note in values["notes"])]
     for title, bars in (("Length in tokens", values["tokens"]), ("Score", values["scores"])):
         if bars:
             lines += ["", f"## {title}", "", "| | prompts |", "|---|---:|"]

@@ -25,6 +25,7 @@ from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.run.parameters import curation_rules
 from sidlsg.run.request import EvaluateRequest, Request, RunRequest, TrainingRequest
 from sidlsg.storage import sha256_file
+from sidlsg.text_files import read_user_text
 
 FILES = {
     "held_out": "a text file of evaluation prompts, one a line",
@@ -89,7 +90,7 @@ def gate_text(request: RunRequest | EvaluateRequest) -> str:
         return ""
     # What is wrong with it is told with its name.
     read_gate_rules(request.gate_rules)
-    return request.gate_rules.read_text(encoding="utf-8")
+    return read_user_text(request.gate_rules)
 
 
 def _prompts(given: str, rules: CurationRules) -> dict[str, str]:
@@ -132,7 +133,7 @@ def _evaluation(request: Request) -> dict[str, str]:
     kept = request.keep_images
     return {
         "protocols": ",".join(request.protocols),
-        "weights": "" if request.weights is None else request.weights.read_text(),
+        "weights": "" if request.weights is None else read_user_text(request.weights),
         "teacher_settings": ";".join(request.teacher_settings),
         # A stage may run in another folder than this one.
         "keep_images": kept if not kept or "://" in kept else str(Path(kept).expanduser().absolute()),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.text_files import read_user_text
 from sidlsg.trigger.compiled import CompiledPipeline, get_compiled
 from sidlsg.trigger.cron import check_time_zone, kubeflow_cron
 
@@ -71,10 +72,10 @@ def read_schedules(path: Path) -> Schedules:
         InputError: it cannot be read, or something in it is unknown, missing or of another kind.
     """
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(read_user_text(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a TOML file of schedules") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     _known(f"{path}", tables, ("experiment", "server_time_zone", "schedule"))
     experiment = tables.get("experiment")

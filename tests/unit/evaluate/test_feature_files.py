@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.compare import load_references
 from sidlsg.evaluate.feature_files import (
     FeatureSet,
     Source,
@@ -129,3 +130,19 @@ def test_arrays_that_claim_more_than_memory_holds_are_refused(tmp_path: Path, mo
     np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(100), sigma=np.zeros((100, 100)))
     with pytest.raises(InputError, match=r"sigma in .*bomb.npz has 80,128 bytes unpacked; allowed: 10,000"):
         import_mu_sigma(tmp_path / "bomb.npz")
+
+
+def test_files_of_other_formats_are_refused_with_those_that_are_read(tmp_path: Path) -> None:
+    mu, sigma = np.zeros(4), np.eye(4)
+    np.save(tmp_path / "a.npy", {"mu": mu, "sigma": sigma}, allow_pickle=True)  # type: ignore[arg-type]
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps({"mu": mu}))
+    (tmp_path / "c.json").write_text("{}")
+    (tmp_path / "d.safetensors").write_bytes(b"")
+    for name in ("a.npy", "b.pkl", "c.json", "d.safetensors"):
+        for load in (load_references, load_features, load_statistics):
+            with pytest.raises(InputError, match=rf"{name} is not a file that is read here: .*safetensors.*\.npz with"):
+                load(tmp_path / name)
+    np.savez(tmp_path / "e.npz", mu=mu, sigma=sigma)
+    # What it is shows in the content.
+    (tmp_path / "e.npz").rename(tmp_path / "e")
+    assert load_references(tmp_path / "e").moments is not None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sidlsg.errors import InputError
-from sidlsg.evaluate.image_files import image_files, read_rgb
+from sidlsg.evaluate.image_files import image_files, in_caption_order, passed_over, read_rgb
 
 
 def picture(mode: str = "RGB") -> Image.Image:
@@ -17,12 +17,62 @@ def picture(mode: str = "RGB") -> Image.Image:
     return Image.fromarray(values).convert(mode)
 
 
-def test_pictures_come_by_name_and_the_rest_is_left_alone(tmp_path: Path) -> None:
+def test_pictures_come_by_name(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.jpeg"):
         picture().save(tmp_path / name, format="PNG" if name.endswith("png") else "JPEG")
     (tmp_path / "record.json").write_text("{}")
     (tmp_path / "more.png").mkdir()
     assert [path.name for path in image_files(tmp_path, 3)] == ["a.JPG", "b.png", "c.jpeg"]
+
+
+def test_what_is_passed_over_is_counted_and_named_with_the_reason(tmp_path: Path) -> None:
+    for name in ("0.png", "1.JPG", "2.jfif", "3.jpe"):
+        picture().save(tmp_path / name, format="PNG" if name.endswith("png") else "JPEG")
+    assert passed_over(tmp_path) == ""
+    for name in ("4.webp", "5.tif", "6.bmp", "7.gif", "._0.png", "captions.txt", "more/0.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in image_files(tmp_path)] == ["0.png", "1.JPG", "2.jfif", "3.jpe"]
+    told = "passed over 1 hidden: ._0.png; 1 in folders of it: more/0.png; 5 of other formats: 4.webp, 5.tif, 6.bmp, …"
+    assert passed_over(tmp_path) == told
+    with pytest.raises(InputError, match=r"holds 4 pictures \(passed over 1 hidden: .*\), and the protocol takes 9"):
+        image_files(tmp_path, 9)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.png", "2.png", "10.png"],
+        ["0.jpg", "1.png", "2.jpg"],
+        ["sd15_9.png", "sd15_010.png", "sd15_11.png"],
+        ["COCO_0042.png", "COCO_0099.png", "COCO_0100.png"],
+        ["a2.png", "b1.png", "b10.png"],
+        ["a.png", "b.png", "c.png"],
+    ],
+)
+def test_pictures_pair_with_captions_by_number(names: list[str]) -> None:
+    files = [Path(name) for name in sorted(names)]
+    assert [file.name for file in in_caption_order(files, ["one", "two", "three"])] == names
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.png", "10.png"], "2 pictures and 3 captions are given; "),
+        (["1.png", "2.png", "3.png", "4.png"], "4 pictures and 3 captions are given; "),
+        (["1.png", "01.png", "2.png"], "01.png and 1.png have the same number; "),
+        (["x7.jpg", "x7.png", "x9.png"], "x7.jpg and x7.png have the same number; "),
+        (["1.png", "2.png", "cover.png"], "cover.png has no number, and other pictures have; "),
+    ],
+)
+def test_pictures_that_do_not_fit_their_captions_are_refused_with_the_first_pairs(
+    names: list[str], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        in_caption_order([Path(name) for name in names], ["one", "two", "three"])
+    assert str(caught.value).startswith(message)
+    assert "these would pair: " in str(caught.value)
+    assert '.png with "two"' in str(caught.value)
 
 
 def test_another_count_is_refused(tmp_path: Path) -> None:

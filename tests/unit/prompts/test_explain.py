@@ -55,7 +55,7 @@ def told(made, row):
         (7, "dropped by clean"),
         (8, "dropped by junk, .*: file name"),
         (9, "dropped by length, which keeps 3 to 60 words: 2 words"),
-        (10, "no text / dropped by text, .*: it has none"),
+        (10, "no text / dropped by text, .*: it has no text"),
         (14, "dropped by score, .*: no score"),
         (15, "dropped by language, .*: by its letters and words"),
         (16, "dropped by text, .*: 10000 bytes"),
@@ -107,7 +107,7 @@ def test_bytes_that_are_no_text_are_told_apart(tmp_path):
     (tmp_path / "in.txt").write_bytes(b"\xff a broken line\na tree on the hill\n")
     curate([str(tmp_path / "in.txt")], tmp_path / "out", replace(RULES, score=ScoreRule(enabled=False)), HELD_OUT)
     (_, fate) = explain("in.txt:0", tmp_path / "out", HELD_OUT)
-    assert fate.endswith(": it is not UTF-8, or not as its format asks")
+    assert fate.endswith(': it has a text that is not UTF-8, "\\xff a broken line"')
 
 
 def test_equal_texts_that_are_all_kept_are_told_apart(tmp_path):

@@ -91,3 +91,14 @@ def test_length_without_a_limit_of_tokens():
 def test_a_changed_section_leaves_the_others():
     rules = replace(CurationRules(), score=ScoreRule(minimum=5.0))
     assert asdict(rules) | {"score": None} == asdict(CurationRules()) | {"score": None}
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "cp1251", "shift_jis", "gb18030", "big5"])
+def test_an_encoding_that_extends_ascii_is_taken(encoding):
+    assert TextRule(encoding=encoding).encoding == encoding
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "cp037", "hex", "unicode_escape", "windows-1", "a\0b", " "])
+def test_what_would_change_ascii_or_is_no_encoding_is_refused(encoding):
+    with pytest.raises(InputError, match=r"text.encoding is .*; give an encoding that extends ASCII"):
+        TextRule(encoding=encoding)

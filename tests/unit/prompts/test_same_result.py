@@ -253,7 +253,7 @@ def test_a_dry_run_of_everything_has_the_same_funnel(
 ) -> None:
     rows = rows or sum(piece.rows for piece in prepare.make_plan([str(source)], RULES, []).pieces)
     before = sorted(source.rglob("*"))
-    found = preview([str(source)], RULES, corpus.captions, rows, Execution())
+    found, _ = preview([str(source)], RULES, corpus.captions, rows, Execution())
     assert [(name, step.rows_in, step.rows_out) for name, step in found.items()] == [
         (step.name, step.rows_in, step.rows_out) for step in expected[1].funnel
     ]

@@ -110,6 +110,6 @@ def test_what_is_no_rule_is_refused(text: str, words: str) -> None:
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_gate_rules(tmp_path / "none.toml")
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary.toml").write_bytes(b"caf\xe9")
     with pytest.raises(InputError, match="not UTF-8"):
         read_gate_rules(tmp_path / "binary.toml")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
@@ -51,25 +52,52 @@ def match_columns(names: Sequence[str], file: InputFile, rules: CurationRules) -
     return found
 
 
+def folder_columns(file: InputFile, rules: CurationRules) -> dict[str, str | float | None]:
+    """The values that the folders above a file say of wanted meanings: they count where a row has none of its own.
+
+    Raises:
+        InputError: a number is wanted, and a folder says something else.
+    """
+    named = {name.casefold(): (name, value) for name, value in file.folder_values.items()}
+    said: dict[str, str | float | None] = {}
+    for meaning in wanted(rules):
+        fits = [named[name.casefold()] for name in getattr(rules.columns, meaning) if name.casefold() in named]
+        if not fits or meaning == "text":
+            continue
+        name, value = fits[0]
+        try:
+            said[meaning] = value if value is None or meaning not in NUMBERS else float(value)
+        except ValueError as error:
+            if not is_needless(meaning, rules):
+                raise InputError(
+                    f"{file.place} is in a folder {name}={value}, which is no number for columns.{meaning}; rename the "
+                    f"folder, or set columns.{meaning} to another name or []"
+                ) from error
+    return said
+
+
 def require_columns(
-    available: AbstractSet[str], file: InputFile, rules: CurationRules, names: Sequence[str] = (), where: str = ""
+    available: AbstractSet[str],
+    file: InputFile,
+    rules: CurationRules,
+    kinds: Mapping[str, str] = MappingProxyType({}),
+    where: str = "",
 ) -> None:
     """Check that a file has what the rules cannot do without.
 
     Args:
-        available: the meanings that it has.
+        available: the meanings that it has columns for; those that its folders say count as well.
         file: for messages.
         rules: that are switched on.
-        names: of the columns that it has, for messages.
+        kinds: what each of its columns can mean: `strings`, `numbers`, both with a space between, or neither.
         where: it was looked at, for messages; by default as a whole.
 
     Raises:
         InputError: it lacks one.
     """
+    available = available | folder_columns(file, rules).keys()
     if "text" not in available:
-        raise InputError(
-            f"{_lacks('text', file, rules)}{where}; it has: {listed(names)}; set columns.text to one of them"
-        )
+        raise InputError(f"{_lacks('text', file, rules)}{where}; {_choice('text', kinds)}")
     needs = [("score", "score.enabled", "false")] if rules.score.enabled else []
     for meaning, rule, off in needs + _image_needs(rules):
         if meaning in available:
@@ -77,11 +105,11 @@ def require_columns(
         if file.format == TEXT:
             raise InputError(
                 f"{file.place} is plain text, which has no {meaning}, and {rule} needs one; "
-                f"set {rule} to {off}, or give parquet or jsonl"
+                f"set {rule} to {off}, or give parquet, csv or jsonl"
             )
         raise InputError(
-            f"{_lacks(meaning, file, rules)}{where}, which {rule} needs; it has: {listed(names)}; "
-            f"set columns.{meaning} to one of them, or {rule} to {off}"
+            f"{_lacks(meaning, file, rules)}{where}, which {rule} needs; {_choice(meaning, kinds)}, "
+            f"or set {rule} to {off}"
         )
 
 
@@ -90,10 +118,10 @@ def is_needless(meaning: str, rules: CurationRules) -> bool:
     return meaning == "score" and not rules.score.enabled
 
 
-def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, names: Sequence[str]) -> InputError:
+def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, kinds: Mapping[str, str]) -> InputError:
     """The error for a column that holds something else than its meaning does."""
-    kind = "numbers" if meaning in NUMBERS else "strings"
-    others = [name for name in names if name != column]
+    kind = _kind(meaning)
+    others = _fitting(meaning, {name: can for name, can in kinds.items() if name != column})
     advice = [f"set columns.{meaning} to a column of {kind}, out of: {listed(others)}"] if others else []
     if meaning == "score":
         advice.append("set score.enabled to false to go without")
@@ -110,6 +138,22 @@ def listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     shown = (name if name.isprintable() else repr(name) for name in names[:_SHOWN])
     return ", ".join(shown) + more if names else "no columns"
+
+
+def _kind(meaning: str) -> str:
+    return "numbers" if meaning in NUMBERS else "strings"
+
+
+def _fitting(meaning: str, kinds: Mapping[str, str]) -> list[str]:
+    return [name for name, can in kinds.items() if _kind(meaning) in can.split()]
+
+
+def _choice(meaning: str, kinds: Mapping[str, str]) -> str:
+    """The columns that could be meant, and what to do."""
+    kind, fitting = _kind(meaning), _fitting(meaning, kinds)
+    if not fitting:
+        return f"it has: {listed(list(kinds))}; none of them holds {kind}; give a file with one that does"
+    return f"of its columns these hold {kind}: {listed(fitting)}; set columns.{meaning} to one of them"
 
 
 def _image_needs(rules: CurationRules) -> list[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import lzma
 import zlib
 from collections.abc import Iterator
 
@@ -31,7 +32,7 @@ def damage_named(file: InputFile, kind: str) -> Iterator[None]:
         raise InputError(
             f"{file.place} cannot be read: {error.strerror}; check that it is there, and its permissions"
         ) from error
-    except (OSError, pa.ArrowException, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
         # Libraries raise errors without a number for content that they cannot read.
         if isinstance(error, OSError) and error.errno and not isinstance(error, gzip.BadGzipFile):
             raise StorageError(

@@ -8,28 +8,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from sidlsg.errors import InputError
 from sidlsg.places import BUNDLED, PIN, resolve
 from sidlsg.store import S3
 
-PARQUET, TEXT, JSONL = "parquet", "text", "jsonl"
-SUFFIXES = {
-    ".parquet": PARQUET,
-    ".parq": PARQUET,
-    ".txt": TEXT,
-    ".text": TEXT,
-    ".jsonl": JSONL,
-    ".ndjson": JSONL,
-    ".txt.gz": TEXT,
-    ".text.gz": TEXT,
-    ".jsonl.gz": JSONL,
-    ".ndjson.gz": JSONL,
+PARQUET, TEXT, JSONL, CSV = "parquet", "text", "jsonl", "csv"
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""What the names of compressed files end in; parquet compresses itself."""
+_LINES = {".txt": TEXT, ".text": TEXT, ".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV, ".tsv": CSV}
+SUFFIXES = {".parquet": PARQUET, ".parq": PARQUET} | {
+    suffix + packed: kind for suffix, kind in _LINES.items() for packed in ("", *PACKED)
 }
 """What the end of a file's name says of its format; case is ignored."""
 MAGIC = b"PAR1"
 """The first and last bytes of every parquet file."""
 _LABELLED = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
+_FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The value of a folder whose rows have none."""
 _SHOWN = 5
 """Names that a message shows of a folder's other files."""
 
@@ -45,7 +43,7 @@ class InputFile:
     label: str
     """Of the source that it belongs to."""
     format: str
-    """`parquet`, `text` or `jsonl`."""
+    """`parquet`, `text`, `jsonl` or `csv`."""
     size: int
     """In bytes."""
     version: str = ""
@@ -57,9 +55,41 @@ class InputFile:
         return not self.place.startswith(S3)
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether it is gzip, so that it can be read only from its beginning."""
-        return self.place.lower().endswith(".gz")
+    def packing(self) -> str:
+        """The suffix of `PACKED` that its name ends in, empty for none; what is packed is read from its beginning."""
+        return next((suffix for suffix in PACKED if self.place.lower().endswith(suffix)), "")
+
+    @property
+    def folder_values(self) -> dict[str, str | None]:
+        """The columns that its folders name, as partitioned tables have them: COLUMN=VALUE."""
+        matches = (_FOLDER.fullmatch(part) for part in self.place.split("/")[:-1])
+        values = {unquote(match[1]): unquote(match[2]) for match in matches if match}
+        return {name: None if value == _NULL else value for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassedOver:
+    """Files of a folder or prefix that are not read, for one reason."""
+
+    place: str
+    """Of the folder or prefix, as it was given."""
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+    """The first names, relative to the place."""
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.examples):,} more" if self.count > len(self.examples) else ""
+        files = "1 file" if self.count == 1 else f"{self.count:,} files"
+        return f"passed over {files} in {self.place}, {self.reason}: {', '.join(self.examples)}{more}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What lies at some places."""
+
+    files: tuple[InputFile, ...]
+    passed_over: tuple[PassedOver, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +103,11 @@ class State:
 
 
 def find_inputs(places: Sequence[str]) -> list[InputFile]:
+    """The files that `search_inputs` finds."""
+    return list(search_inputs(places).files)
+
+
+def search_inputs(places: Sequence[str]) -> Inputs:
     """Find the files at places, in an order that does not depend on that of the places.
 
     A file's name is its path relative to its place. Where files of several places would have the same one, as many
@@ -80,12 +115,13 @@ def find_inputs(places: Sequence[str]) -> list[InputFile]:
 
     Args:
         places: each a local file or folder, `s3://BUCKET/KEY` of an object or a prefix, or `bundled:NAME`. Folders and
-            prefixes are searched at all depths; names that start with `.` or `_` are ignored there, and so are files
-            with other suffixes than `SUFFIXES`. `LABEL=` before a place names the source, else its last part without
-            suffix does; a local path that exists is never taken for a label. A place may end in `@sha256:DIGEST`.
+            prefixes are searched at all depths; files are passed over there where a part of their name starts with
+            `.` or `_`, or where they end in none of `SUFFIXES`. `LABEL=` before a place names the source, else its
+            last part without suffix does; a local path that exists is never taken for a label. A place may end in
+            `@sha256:DIGEST`.
 
     Returns:
-        The files sorted by label and name.
+        The files sorted by label and name, and those that are passed over.
 
     Raises:
         InputError: there is nothing at a place, no usable file, or one file is named twice.
@@ -94,14 +130,15 @@ def find_inputs(places: Sequence[str]) -> list[InputFile]:
     if not places:
         raise InputError(f"no source is given; give files, folders, {S3}BUCKET/PREFIX or {BUNDLED}NAME")
     found: list[InputFile] = []
+    passed: list[PassedOver] = []
     for given in places:
         label, place = _labelled(given)
-        if place.startswith(S3) and PIN not in place:
-            found += _on_s3(place, label)
-        else:
-            found += _local(place, label)
+        at = _on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label)
+        found += at.files
+        passed += at.passed_over
     _refuse_twice(found)
-    return sorted(_with_unique_names(found), key=lambda file: (file.label, file.name))
+    files = sorted(_with_unique_names(found), key=lambda file: (file.label, file.name))
+    return Inputs(files=tuple(files), passed_over=tuple(sorted(passed, key=lambda some: (some.place, some.reason))))
 
 
 def absolute(given: str) -> str:
@@ -136,7 +173,7 @@ def _default_label(place: str) -> str:
     return "" if last in (".", "..", "~") else PurePosixPath(last).stem
 
 
-def _local(place: str, label: str) -> list[InputFile]:
+def _local(place: str, label: str) -> Inputs:
     path = resolve(place)
     if path.is_dir():
         # Where the place is `.`, only the folder itself says what it is called.
@@ -145,10 +182,10 @@ def _local(place: str, label: str) -> list[InputFile]:
         return _usable(str(path), found, label, _local_state)
     if not path.is_file():
         raise InputError(f"{path} is neither a file nor a folder; give one of them")
-    return [_single(str(path), label, _local_state(str(path)), lambda: _beginning(path))]
+    return _single(str(path), label, _local_state(str(path)), lambda: _beginning(path))
 
 
-def _on_s3(place: str, label: str) -> list[InputFile]:
+def _on_s3(place: str, label: str) -> Inputs:
     # Imported here: boto3 takes a third of a second, and local runs do without.
     from sidlsg.prompts.source.s3_objects import first_bytes, list_objects, object_state
     from sidlsg.s3 import split_place
@@ -158,7 +195,7 @@ def _on_s3(place: str, label: str) -> list[InputFile]:
     objects = list_objects(place) if not state or not state.size else []
     # Some servers answer for a folder as if it were an empty object.
     if state is not None and not objects:
-        return [_single(place, label, state, lambda: first_bytes(place, len(MAGIC)) if state.size else b"")]
+        return _single(place, label, state, lambda: first_bytes(place, len(MAGIC)) if state.size else b"")
     if not objects:
         raise InputError(f"there is nothing at {place}; give the address of an object, or a prefix with objects")
     prefix = f"{key}/" if key else ""
@@ -167,9 +204,9 @@ def _on_s3(place: str, label: str) -> list[InputFile]:
     return _usable(place, found, label, states.__getitem__)
 
 
-def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]) -> InputFile:
+def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]) -> Inputs:
     name = place.rpartition("/")[2]
-    if name.lower().endswith((".json", ".json.gz")):
+    if name.lower().endswith((".json", *(f".json{packed}" for packed in PACKED))):
         raise InputError(
             f"{place} is JSON, one document that would have to be read whole; "
             "write one object a line, and name the file .jsonl"
@@ -177,13 +214,20 @@ def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]
     kind = format_of(name) or (PARQUET if beginning() == MAGIC else "")
     if not kind:
         raise InputError(f"{place} is of no format that is known; give parquet, or a file named {_suffixes()}")
-    return InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)
+    file = InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)
+    return Inputs(files=(file,), passed_over=())
 
 
-def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], State]) -> list[InputFile]:
-    """The files of a folder or prefix whose suffix is known."""
-    shown = [(at, name) for at, name in found if not any(part[:1] in "._" for part in name.split("/"))]
-    files = [(at, name, kind) for at, name in shown if (kind := format_of(name))]
+def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], State]) -> Inputs:
+    """The files of a folder or prefix whose suffix is known, and the others."""
+    hidden, foreign, files = [], [], []
+    for at, name in found:
+        if any(part[:1] in ("", ".", "_") for part in name.split("/")):
+            hidden.append(name)
+        elif kind := format_of(name):
+            files.append((at, name, kind))
+        else:
+            foreign.append(name)
     if not files:
         others = sorted(name for _, name in found)
         there = f"no source file in {place}, only {', '.join(others[:_SHOWN])}" if others else f"nothing in {place}"
@@ -193,10 +237,20 @@ def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Cal
             "where no part of their name starts with . or _"
         )
     states = [state(at) for at, _, _ in files]
-    return [
-        InputFile(place=at, name=name, label=label, format=kind, size=has.size, version=has.version)
-        for (at, name, kind), has in zip(files, states, strict=True)
-    ]
+    return Inputs(
+        files=tuple(
+            InputFile(place=at, name=name, label=label, format=kind, size=has.size, version=has.version)
+            for (at, name, kind), has in zip(files, states, strict=True)
+        ),
+        passed_over=tuple(
+            PassedOver(place=place, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
+            for reason, names in (
+                ("where a part of the name starts with . or _", hidden),
+                ("which end in no suffix of a known format", foreign),
+            )
+            if names
+        ),
+    )
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -260,5 +314,4 @@ def _last_parts(place: str, count: int) -> str:
 
 
 def _suffixes() -> str:
-    *first, last = SUFFIXES
-    return f"{', '.join(first)} or {last}"
+    return f".parquet, .parq, {', '.join(_LINES)} (or one of these six and {', '.join(PACKED)})"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import polars as pl
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.source.arrays import decoded
 from sidlsg.prompts.source.columns import NUMBERS, STRINGS, is_needless, match_columns, require_columns, wrong_kind
 from sidlsg.prompts.source.inputs import InputFile
 from sidlsg.prompts.source.lines import longest, read_lines
+from sidlsg.prompts.source.misread import GIVEN, NO_OBJECT, NOT_A_NUMBER, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 
 SAMPLE = 1000
 """Lines at the beginning of a file that say which keys it has."""
@@ -34,7 +36,7 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
     """
     blocks = read_lines(path, file, 0, 0, longest(rules), _CHECK_BLOCK)
     lines = list(islice((line for _, some in blocks for line in some), SAMPLE))
-    objects = [found for line in lines if (found := _object(line)) is not None]
+    objects = [found for line in lines if (found := _object(decoded(line, rules.text.encoding))) is not None]
     if not lines:
         return set()
     if not objects:
@@ -42,7 +44,7 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
             f"{file.place} has no JSON object in its first {len(lines)} lines; give one object a line, or name the "
             "file .txt where its lines are the texts"
         )
-    names = list(dict.fromkeys(key for found in objects for key in found))
+    kinds = {key: _kinds([found.get(key) for found in objects]) for key in dict.fromkeys(chain.from_iterable(objects))}
     columns: dict[str, str] = {}
     misfits: dict[str, tuple[str, str]] = {}
     for found in objects:
@@ -55,51 +57,83 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
     # A few values of another kind are rows without one; a key with no others means something else.
     for meaning, (key, holds) in misfits.items():
         if key and not is_needless(meaning, rules):
-            raise wrong_kind(key, meaning, holds, file, names)
-    require_columns(columns.keys(), file, rules, names, f" in its first {len(lines):,} lines")
+            raise wrong_kind(key, meaning, holds, file, kinds)
+    require_columns(columns.keys(), file, rules, kinds, f" in its first {len(lines):,} lines")
     return set(columns)
 
 
-def parse_lines(lines: Sequence[bytes], rules: CurationRules, file: InputFile) -> pl.DataFrame:
-    """The objects of some lines as columns of their meanings, with `broken` for lines that are none."""
+def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: InputFile) -> pl.DataFrame:
+    """The objects of some lines as columns of their meanings, each text of a list as a row of its own.
+
+    Args:
+        lines: of the file.
+        rows: their byte offsets.
+        rules: with the names of columns.
+        file: for messages.
+
+    Returns:
+        All columns of a batch, `problem` as far as the lines show it.
+    """
     layouts: dict[tuple[str, ...], dict[str, str] | None] = {}
     texts: list[str | None] = []
-    broken: list[bool] = []
+    problems: list[str | None] = []
+    sources: list[int] = []
     values: dict[str, list[Any]] = {meaning: [] for meaning in (*NUMBERS, *STRINGS)}
     readers: dict[str, Callable[[Any], Any]] = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(STRINGS, _string)
-    for line in lines:
-        found = _object(line)
+    for number, line in enumerate(lines):
+        text = decoded(line, rules.text.encoding)
+        found = _object(text)
         keys = None if found is None else _layout(found, layouts, rules, file)
         if found is None or keys is None:
-            texts.append(None)
-            broken.append(True)
-            for column in values.values():
-                column.append(None)
-            continue
-        given = found.get(keys["text"]) if "text" in keys else None
-        text = _string(given)
-        # What a table says of safety in a way that cannot be read is not taken for silence.
-        unread = any(
-            meaning in keys and found[keys[meaning]] is not None and not _fits(meaning, found[keys[meaning]])
-            for meaning in ("punsafe", "nsfw")
-        )
-        texts.append(None if unread else text)
-        broken.append(unread or (text is None and given is not None))
+            found, keys, has = {}, {}, None
+            problem: str | None = NOT_UTF8 if text is None else NO_OBJECT
+        else:
+            has, problem = found[keys["text"]] if "text" in keys else None, _problem(found, keys)
+        given = has or [None] if isinstance(has, list) else [has]
+        for one in given:
+            read = _string(one)
+            texts.append(read)
+            problems.append(problem if read is not None or one is None else NOT_A_STRING)
+            sources.append(number)
         for meaning, column in values.items():
-            column.append(readers[meaning](found[keys[meaning]]) if meaning in keys else None)
+            column += [readers[meaning](found[keys[meaning]]) if meaning in keys else None] * len(given)
     numbers = {meaning: pl.Series(values[meaning], dtype=pl.Float64) for meaning in NUMBERS}
     strings = {meaning: pl.Series(values[meaning], dtype=pl.String) for meaning in STRINGS}
-    first = {"text": pl.Series(texts, dtype=pl.String), "broken": pl.Series(broken, dtype=pl.Boolean)}
+    shown = [None if problem is None else lines[at][:GIVEN] for problem, at in zip(problems, sources, strict=True)]
+    first = {
+        "text": pl.Series(texts, dtype=pl.String),
+        "problem": pl.Series(problems, dtype=pl.String),
+        "given": pl.Series(shown, dtype=pl.Binary),
+        "row": pl.Series(rows[sources], dtype=pl.UInt64),
+    }
     return pl.DataFrame(first | numbers | strings)
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def _problem(found: dict[str, Any], keys: Mapping[str, str]) -> str | None:
+    """What is wrong with an object's values beside the text."""
+    misread = [
+        meaning for meaning, key in keys.items() if found[key] not in (None, "") and not _fits(meaning, found[key])
+    ]
+    if "punsafe" in misread or "nsfw" in misread:
+        return UNREAD_SAFETY
+    return NOT_A_NUMBER if "score" in misread else None
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
     try:
-        found = json.loads(line.decode())
+        found = None if text is None else json.loads(text)
     # Too many digits or too deep a nesting are errors of these kinds, too.
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _kinds(values: Sequence[Any]) -> str:
+    """What a key can mean, see `require_columns`."""
+    said = [value for value in values if value is not None]
+    return " ".join(
+        kind for kind, meaning in (("strings", "text"), ("numbers", "score")) if any(_fits(meaning, v) for v in said)
+    )
 
 
 def _layout(
@@ -121,7 +155,13 @@ def _layout(
 
 
 def _fits(meaning: str, value: Any) -> bool:
-    return isinstance(value, bool | int | float) if meaning in NUMBERS else isinstance(value, str)
+    if meaning in NUMBERS:
+        return _float(value) is not None
+    return isinstance(value, str) or (meaning == "text" and isinstance(value, list) and all(map(_is_text, value)))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _string(value: Any) -> str | None:
@@ -136,10 +176,18 @@ def _string(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    if not isinstance(value, bool | int | float):
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _float(value: Any) -> float | None:
+    """A number, which may be written as text; infinite where it is too large for one."""
+    # Python reads 1_000 and digits of other alphabets as well.
+    if isinstance(value, str) and (not value.isascii() or "_" in value):
         return None
     try:
-        number = float(value)
+        return float(value) if isinstance(value, bool | int | float | str) else None
     except OverflowError:
+        return math.inf
+    except ValueError:
         return None
-    return number if math.isfinite(number) else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +11,12 @@ import numpy as np
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.source.content import MARK, open_content, skip
 from sidlsg.prompts.source.damage import damage_named
 from sidlsg.prompts.source.inputs import InputFile
 
 BLOCK = 4 << 20
 """Bytes that are read at once."""
-_MARK = b"\xef\xbb\xbf"
-"""The byte order mark that some programs begin UTF-8 with."""
-_WIDE = (b"\xff\xfe", b"\xfe\xff")
-"""The marks of UTF-16."""
 
 
 def longest(rules: CurationRules) -> int:
@@ -34,12 +29,12 @@ def read_lines(
 ) -> Iterator[tuple[Any, list[bytes]]]:
     """Read the lines that start in `[start, stop)`, the last of them to its end.
 
-    Lines end with `\\n`; a `\\r` before it does not count, nor does a byte order mark at the file's start. Blank lines
-    are left out.
+    Lines end with `\\n`; a `\\r` before it does not count, nor does a byte order mark at a line's start, where files
+    were put together. Blank lines are left out.
 
     Args:
         path: of the file's content.
-        file: says whether it is gzip; the bytes are then those of the decompressed content.
+        file: says whether it is packed; the bytes are then those of the unpacked content, in UTF-8.
         start: a byte.
         stop: another; 0 for the end of the file.
         limit: bytes of a line that are kept; the rest of a longer one is read and dropped. It is not cut within a
@@ -50,16 +45,14 @@ def read_lines(
         The offsets as uint64, and the lines, of one block.
 
     Raises:
-        InputError: the file is missing, no UTF-8 as its first line shows, or damaged gzip.
+        InputError: the file is missing, no text as its first line shows, or damaged.
         StorageError: the disk or the network did not give it.
     """
-    kind = "gzip" if file.is_compressed else "text"
-    with damage_named(file, kind), _opened(path, file) as stream:
+    with damage_named(file, file.packing.removeprefix(".") or "text"), open_content(path, file) as stream:
         for starts, lines in _split(stream, start, stop or sys.maxsize, limit, block):
-            if starts[0] == 0:
-                if lines[0].startswith(_WIDE) or b"\0" in lines[0]:
-                    raise InputError(f"{file.place} is UTF-16 or no text at all; save it as UTF-8")
-                lines[0] = lines[0].removeprefix(_MARK)
+            if starts[0] == 0 and b"\0" in lines[0]:
+                raise InputError(f"{file.place} is no text, or UTF-16 without a byte order mark; save it as UTF-8")
+            lines = [line.removeprefix(MARK) for line in lines]
             kept = [index for index, line in enumerate(lines) if line and not line.isspace()]
             if len(kept) < len(lines):
                 starts, lines = starts[kept], [lines[index] for index in kept]
@@ -67,14 +60,10 @@ def read_lines(
                 yield starts.astype(np.uint64), lines
 
 
-def _opened(path: Path, file: InputFile) -> contextlib.AbstractContextManager[Any]:
-    return gzip.open(path, "rb") if file.is_compressed else path.open("rb")
-
-
 def _split(stream: IO[bytes], start: int, stop: int, limit: int, block: int) -> Iterator[tuple[Any, list[bytes]]]:
     # One byte before the start says whether a line begins there or another one goes on.
     position = max(start - 1, 0)
-    stream.seek(position)
+    skip(stream, position, block)
     is_foreign = start > 0
     begun, begun_at = b"", position
     while begun_at < stop and (data := stream.read(block)):

@@ -12,12 +12,15 @@ import pyarrow.parquet as pq
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.source.arrays import is_list, is_number, is_text, numbers_of
 from sidlsg.prompts.source.columns import NUMBERS, is_needless, match_columns, require_columns, wrong_kind
 from sidlsg.prompts.source.damage import damage_named, damaged
 from sidlsg.prompts.source.inputs import MAGIC, PARQUET, InputFile
 
 _BATCH_BYTES = 256 << 20
 """Bytes of rows that a batch holds at most, as far as a row group's average over all columns says it."""
+_SAMPLE = 1000
+"""Strings that show whether a column of them holds numbers."""
 _BUFFER = 8 << 20
 """Bytes that are read of a column at once, so that a large row group is not in memory as a whole."""
 
@@ -55,14 +58,19 @@ def table_columns(table: Any, file: InputFile, rules: CurationRules) -> dict[str
     """
     schema = table.schema_arrow
     columns = match_columns(schema.names, file, rules)
-    require_columns(columns.keys(), file, rules, schema.names)
+    kinds = {field.name: _kinds(field.type) for field in schema}
+    require_columns(columns.keys(), file, rules, kinds)
     for meaning, name in list(columns.items()):
         type_ = schema.field(name).type
-        if is_number(type_) if meaning in NUMBERS else is_text(type_):
-            continue
-        if not is_needless(meaning, rules):
-            raise wrong_kind(name, meaning, str(type_), file, schema.names)
-        del columns[meaning]
+        if meaning in NUMBERS and is_text(type_):
+            holds = "" if _begins_with_numbers(table, name) else "texts"
+        else:
+            fits = is_number(type_) if meaning in NUMBERS else is_text(type_) or (meaning == "text" and is_list(type_))
+            holds = "" if fits else str(type_)
+        if holds and not is_needless(meaning, rules):
+            raise wrong_kind(name, meaning, holds, file, kinds)
+        if holds:
+            del columns[meaning]
     return columns
 
 
@@ -78,19 +86,20 @@ def table_batches(
         yield {meaning: batch.column(name) for meaning, name in columns.items()}
 
 
-def is_text(type_: Any) -> bool:
-    """Whether a column of this type can hold texts; null stands for one in which every row is."""
-    plain = type_.value_type if pa.types.is_dictionary(type_) else type_
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    bytes_ = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
-    return any(is_(plain) for is_ in kinds + bytes_)
+def _kinds(type_: Any) -> str:
+    """What a column can mean, see `require_columns`."""
+    if pa.types.is_null(type_):
+        return ""
+    return " ".join(["strings"] * (is_text(type_) or is_list(type_)) + ["numbers"] * is_number(type_))
 
 
-def is_number(type_: Any) -> bool:
-    """Whether a column of this type holds numbers; null stands for one in which every row is."""
-    plain = type_.value_type if pa.types.is_dictionary(type_) else type_
-    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
-    return any(is_(plain) for is_ in kinds)
+def _begins_with_numbers(table: Any, column: str) -> bool:
+    """Whether some of the first strings are numbers, or none of them says anything."""
+    first = next(table.iter_batches(_SAMPLE, columns=[column], use_threads=False), None)
+    if first is None:
+        return True
+    values, is_misread = numbers_of(first.column(0))
+    return bool(values.is_not_null().any()) or not is_misread.any()
 
 
 def _rows_at_once(metadata: Any, groups: range, most: int) -> int:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.errors import InputError
-from sidlsg.prompts.source.inputs import PARQUET, InputFile
+from sidlsg.prompts.source.content import wide_encoding
+from sidlsg.prompts.source.damage import damage_named
+from sidlsg.prompts.source.inputs import CSV, PARQUET, InputFile
 from sidlsg.prompts.source.parquet import opened, row_counts
 
 ROW_BYTES = 64
@@ -18,9 +20,9 @@ ROW_BYTES = 64
 class Piece:
     """A run of a file's rows.
 
-    A row is identified by its file's name and a number, `FILE:ROW`: in parquet the row's number in the file from 0, in
-    text and jsonl the byte offset at which its line starts, in the decompressed content where it is gzip. So it is
-    the same however the file is cut.
+    A row is identified by its file's name and a number, `FILE:ROW`: in parquet and CSV the row's number in the file
+    from 0, in text and jsonl the byte offset at which its line starts, in the unpacked content in UTF-8 where it is
+    packed or wider. So it is the same however the file is cut.
     """
 
     file: int
@@ -32,7 +34,7 @@ class Piece:
     rows: int
     """How many: exact for local parquet, else estimated from the bytes."""
     first_row: int
-    """Parquet: the number of the first row. Text and jsonl: -1, as lines say it themselves."""
+    """Parquet and CSV: the number of the first row. Text and jsonl: -1, as lines say it themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ def cut_pieces(
 ) -> tuple[list[Piece], list[BadFile]]:
     """Cut files into pieces, in the order of the files and of their rows.
 
-    Local parquet is cut between row groups, local text and jsonl at bytes. What lies on S3 or is gzip stays whole.
+    Local parquet is cut between row groups, local text and jsonl at bytes. What lies on S3, is
+    packed, UTF-16 or CSV stays whole.
 
     Args:
         files: as `find_inputs` found them.
@@ -82,9 +85,15 @@ def _pieces(index: int, file: InputFile, most: int) -> Iterator[Piece]:
         if file.is_local:
             return _row_groups(index, file, most)
         return iter([Piece(file=index, start=0, stop=0, rows=_estimate(file.size), first_row=0)])
-    if file.size == 0 or not file.is_local or file.is_compressed:
-        return iter([Piece(file=index, start=0, stop=0, rows=_estimate(file.size), first_row=-1)])
+    first = 0 if file.format == CSV else -1
+    if file.size == 0 or not file.is_local or file.packing or file.format == CSV or _is_wide(file):
+        return iter([Piece(file=index, start=0, stop=0, rows=_estimate(file.size), first_row=first)])
     return _byte_ranges(index, file, most)
+
+
+def _is_wide(file: InputFile) -> bool:
+    with damage_named(file, file.format):
+        return bool(wide_encoding(Path(file.place), file))
 
 
 def _row_groups(index: int, file: InputFile, most: int) -> Iterator[Piece]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from sidlsg.prompts import NUMERICS
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.inputs import InputFile, PassedOver
 from sidlsg.prompts.source.pieces import BadFile, Piece
 from sidlsg.prompts.tasks.work import Work
 
@@ -26,6 +26,8 @@ class Plan:
     pieces: tuple[Piece, ...]
     bad_files: tuple[BadFile, ...]
     """Files that could not even be opened, and were skipped."""
+    passed_over: tuple[PassedOver, ...]
+    """Files of the sources' folders that are not read."""
     skip_bad_files: bool
     """Whether a file that turns out damaged is left out, and not an error."""
     rules: CurationRules
@@ -58,7 +60,7 @@ class Plan:
         """
         # What was done before a damaged file was met is good, whether such files are skipped or not.
         # Work that is cut finer than it need be now is as good.
-        plan = replace(self, skip_bad_files=False, buckets=1, rows_collected=1)
+        plan = replace(self, passed_over=(), skip_bad_files=False, buckets=1, rows_collected=1)
         return hashlib.sha256(json.dumps([plan.to_json(), stamps, NUMERICS]).encode()).hexdigest()
 
     def to_json(self) -> str:

@@ -18,6 +18,8 @@ from sidlsg.prompts.tasks.work import Work
 from sidlsg.prompts.text.keys import digests, same_text_keys
 from sidlsg.storage import sha256_file
 
+EXAMPLES = 3
+"""Rows with a problem that are kept for a person to look at."""
 SCHEMA: dict[str, Any] = {
     "k0": pl.UInt64,
     "k1": pl.UInt64,
@@ -35,8 +37,8 @@ def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     """Read a piece; its rows that are left go to `scan/PIECE/CHUNK` by bucket.
 
     Returns:
-        How many chunks there are, the funnel, and for a file's first piece its digest. Where the file is damaged and
-        such files are skipped, only why.
+        How many chunks there are, the funnel, what could not be read, and for a file's first piece its digest. Where
+        the file is damaged and such files are skipped, only why.
 
     Raises:
         InputError: the file cannot be read, and such files are not skipped.
@@ -48,12 +50,14 @@ def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     chunks = 0
     waiting: list[pl.DataFrame] = []
     rows_read = 0
+    misread: dict[str, dict[str, Any]] = {}
     try:
         with local_copy(file) as path:
             for batch in read_batches(path, file, piece, plan.rules):
                 if plan.sample_rows:
                     batch = batch.head(plan.sample_rows - rows_read)
                 rows_read += batch.height
+                _count_misread(batch, misread)
                 kept = row_steps(batch, plan.rules, plan.unsafe_words, funnel)
                 waiting.append(_keyed(kept, plan.rules.order.seed, label, piece.file))
                 if sum(table.height for table in waiting) >= plan.rows_collected:
@@ -71,7 +75,13 @@ def scan(work: Work, plan: Plan, number: int) -> dict[str, Any]:
         # A file without rows still goes through every step, so that the funnel shows all of them.
         row_steps(ROWS.to_frame(eager=True), plan.rules, plan.unsafe_words, funnel)
     _write(work, f"scan/{number:06}/{chunks:04}", waiting, plan.buckets)
-    return {"chunks": chunks + 1, "funnel": funnel.to_dict(), "rows": rows_read, "digest": digest}
+    return {
+        "chunks": chunks + 1,
+        "funnel": funnel.to_dict(),
+        "rows": rows_read,
+        "misread": misread,
+        "digest": digest,
+    }
 
 
 def bucket_of(k0: np.ndarray[Any, np.dtype[np.uint64]], buckets: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -87,6 +97,16 @@ def spread(work: Work, name: str, table: pl.DataFrame, buckets: np.ndarray[Any, 
     found, starts = np.unique(buckets[order], return_index=True)
     ends = np.append(starts, len(order))[1:]
     work.put(name, {int(bucket): rows[int(a) : int(b)] for bucket, a, b in zip(found, starts, ends, strict=True)})
+
+
+def _count_misread(batch: pl.DataFrame, counts: dict[str, dict[str, Any]]) -> None:
+    """Add rows with a problem to its count, and the first of them as examples: the row, and what the file has there."""
+    for (problem,), rows in batch.filter(pl.col("problem").is_not_null()).group_by("problem", maintain_order=True):
+        count = counts.setdefault(str(problem), {"rows": 0, "examples": []})
+        count["rows"] += rows.height
+        # JSON has no bytes.
+        first = rows.select("row", "given").head(EXAMPLES - len(count["examples"])).rows()
+        count["examples"] += [[row, given and given.decode("latin-1")] for row, given in first]
 
 
 def _keyed(rows: pl.DataFrame, seed: int, label: int, file: int) -> pl.DataFrame:

@@ -8,6 +8,17 @@ import unicodedata
 
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 _URL = re.compile(r"(?:https?|ftp)://\S*|(?<!\w)www\.\S*", re.IGNORECASE)
+_PICTURE = r"©®\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\U0001f000-\U0001faff"
+_STYLED = rf"[{_PICTURE}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*"
+EMOJI = (
+    "(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"  # a flag of a region, spelled in tags
+    rf"|{_STYLED}(?:\u200d{_STYLED})*"  # one picture of several that are joined
+    r"|[0-9#*]\ufe0f?\u20e3)"  # a key
+)
+"""An emoji with the invisible characters that are part of it, as one group; an expression of Python's and of Rust's."""
+_EMOJI = re.compile(EMOJI)
+_SELECTORS = "\ufe0e\ufe0f"
+"""Ask for a character as text or as emoji; behind anything else they are left over from a picture that is gone."""
 _QUOTES = str.maketrans(dict.fromkeys("‘’‚‛′‵´`", "'") | dict.fromkeys("“”„‟″‶«»", '"'))
 
 
@@ -40,14 +51,19 @@ def drop_urls(text: str) -> str:
 
 
 def drop_controls(text: str) -> str:
-    """Replace control characters by a space; drop invisible, private and surrogate ones.
+    """Replace control characters by a space; drop invisible, private and surrogate ones, but for those inside emoji.
 
     Unassigned characters stay: which ones they are depends on the Unicode version of the Python that runs.
     """
-    if text.isprintable():
+    if text.isprintable() and not any(selector in text for selector in _SELECTORS):
         return text
-    categories = ((character, unicodedata.category(character)) for character in text)
-    return "".join(" " if kind == "Cc" else char for char, kind in categories if kind not in ("Cf", "Co", "Cs"))
+
+    def visible(part: str) -> str:
+        kinds = ((character, unicodedata.category(character)) for character in part if character not in _SELECTORS)
+        return "".join(" " if kind == "Cc" else char for char, kind in kinds if kind not in ("Cf", "Co", "Cs"))
+
+    # The expression's one group makes every second part an emoji.
+    return "".join(part if index % 2 else visible(part) for index, part in enumerate(_EMOJI.split(text)))
 
 
 def squeeze_whitespace(text: str) -> str:

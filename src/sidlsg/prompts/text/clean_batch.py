@@ -10,7 +10,7 @@ import html
 
 import polars as pl
 
-from sidlsg.prompts.text.clean import clean
+from sidlsg.prompts.text.clean import EMOJI, clean
 from sidlsg.prompts.text.columns import put
 
 STABLE = (
@@ -18,7 +18,7 @@ STABLE = (
     r"¡-§©¬®°±¶·¿-ıĴ-ľŁ-ňŊ-žƀ-ƃ"  # Latin letters with accents, and signs
     r"\x{391}-\x{3a1}\x{3a3}-\x{3cf}\x{400}-\x{482}\x{48a}-\x{52f}\x{5d0}-\x{5ea}"  # Greek, Cyrillic, Hebrew
     r"\x{2010}\x{2012}-\x{2015}\x{2020}-\x{2023}\x{20a0}-\x{20a7}\x{20a9}-\x{20bf}"  # dashes, bullets, currencies
-    r"\x{2190}-\x{21ff}\x{2500}-\x{2775}\x{fe0f}"  # arrows, symbols, dingbats
+    r"\x{2190}-\x{21ff}\x{2500}-\x{2775}"  # arrows, symbols, dingbats
     r"\x{3001}-\x{3029}\x{3041}-\x{3096}\x{30a1}-\x{30fe}\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}"  # kana and ideographs
     r"\x{ac00}-\x{d7a3}"  # Hangul
     r"\x{1f300}-\x{1f64f}\x{1f680}-\x{1f6d7}\x{1f90c}-\x{1f9ff}"  # emoji
@@ -47,6 +47,9 @@ _TAG = r"<[a-zA-Z/!][^<>]*>"
 _NO_SPACE = r"[^\s\x1c-\x1f]*"
 # Without regard to case, \p{L} would take in U+0345, a mark.
 _URL = rf"(?i:https?|ftp)://{_NO_SPACE}|(\A|[^\p{{L}}\p{{N}}_])(?i:www)\.{_NO_SPACE}"
+_INVISIBLE = r"[\p{Cf}\p{Co}\x{fe0e}\x{fe0f}]"
+# An emoji is found before the characters in it are, and stays.
+_EMOJI_OR_INVISIBLE = f"{EMOJI}|{_INVISIBLE}"
 _WRAPPED = r"\A(?:'([^']*)'|\x22([^\x22]*)\x22)\z"
 
 
@@ -88,7 +91,9 @@ def _one_pass(texts: pl.Series) -> pl.Series:
     other = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
     texts = put(texts, other, texts.gather(other).str.normalize("NFKC"))
     texts = texts.str.replace_all(_TAG, " ").str.replace_all(_URL, "${1} ")
-    texts = texts.str.replace_all(r"\p{Cc}", " ").str.replace_all(r"[\p{Cf}\p{Co}]", "")
+    texts = texts.str.replace_all(r"\p{Cc}", " ")
+    hidden = texts.str.contains(_INVISIBLE).arg_true()
+    texts = put(texts, hidden, texts.gather(hidden).str.replace_all(_EMOJI_OR_INVISIBLE, "${1}"))
     # A single plain space is no match, as matches cost more than looks.
     texts = texts.str.replace_all(r" \p{Z}+|[\p{Z}--\x20]\p{Z}*", " ").str.strip_chars(" ")
     return texts.str.replace(_WRAPPED, "${1}${2}")

@@ -27,6 +27,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.text_files import read_user_text
 from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
 from sidlsg.trigger.service.ledger import Cause
 
@@ -224,7 +225,7 @@ def read_table(path: Path) -> Table:
     """
     tables: dict[str, Any] = {}
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_user_text(path))
         return Table.model_validate(tables)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; give a file of rules") from error

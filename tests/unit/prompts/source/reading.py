@@ -27,5 +27,5 @@ def all_rows(
     pieces, bad = cut_pieces([file], rows_per_piece)
     assert bad == []
     frames = [frame for piece in pieces for frame in read_batches(path, file, piece, rules, batch_rows)]
-    assert all(0 < len(frame) <= batch_rows for frame in frames)
+    assert all(0 < frame["row"].n_unique() <= batch_rows for frame in frames)
     return pl.concat(frames) if frames else pl.DataFrame()

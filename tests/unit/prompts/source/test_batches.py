@@ -1,3 +1,4 @@
+import gzip
 import json
 import math
 
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
-from sidlsg.prompts.rules import Columns, CurationRules, ImageRule, LanguageRule, ScoreRule, UnsafeRule
+from sidlsg.prompts.rules import Columns, CurationRules, ImageRule, LanguageRule, ScoreRule, TextRule, UnsafeRule
 from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of, read_batches, read_row
+from sidlsg.prompts.source.misread import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.pieces import cut_pieces
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
 
@@ -49,16 +51,16 @@ def test_all_columns_of_a_laion_table(write_parquet):
     rows = all_rows(path, ALL_CUTS)
     assert rows.schema == SCHEMA
     assert rows.rows() == [
-        ("a", False, 6.5, 0.25, 0.5, 0.5, 512.0, 256.0, "UNLIKELY", "en", 0),
-        (None, False, None, None, None, None, None, 100.0, None, "de", 1),
+        ("a", None, 6.5, 0.25, 0.5, 0.5, 512.0, 256.0, "UNLIKELY", "en", 0, None),
+        (None, NO_TEXT, None, None, None, None, None, 100.0, None, "de", 1, None),
     ]
-    assert columns_of(path, one(path), ALL_CUTS) == set(SCHEMA.names()) - {"broken", "row"}
+    assert columns_of(path, one(path), ALL_CUTS) == set(SCHEMA.names()) - {"problem", "row", "given"}
 
 
 def test_columns_that_no_rule_reads_are_not_read(write_parquet):
     path = write_parquet({"TEXT": ["a"], "score": [7], "WIDTH": ["wide"], "punsafe": ["no"], "LANGUAGE": [1]})
     rules = CurationRules(unsafe=UnsafeRule(columns=False), language=LanguageRule(enabled=False))
-    assert all_rows(path, rules).rows() == [("a", False, 7.0, *[None] * 7, 0)]
+    assert all_rows(path, rules).rows() == [("a", None, 7.0, *[None] * 7, 0, None)]
     assert columns_of(path, one(path), rules) == {"text", "score"}
     assert "'punsafe'" in refusal(path)
 
@@ -104,9 +106,9 @@ def test_any_bytes_in_any_kind_of_text_column(tmp_path_factory, texts, group, ro
         try:
             right = None if expected is None else expected.decode()
         except UnicodeDecodeError:
-            assert (text["text"], text["broken"]) == (None, True)
+            assert (text["text"], text["problem"], text["given"]) == (None, NOT_UTF8, expected)
         else:
-            assert (text["text"], text["broken"]) == (right, False)
+            assert (text["text"], text["problem"]) == (right, NO_TEXT if right is None else None)
         assert text["row"] == number
 
 
@@ -125,14 +127,14 @@ def test_truth_values_huge_integers_and_columns_of_nulls(write_parquet):
     assert rows["score"].to_list() == [1.0, None]
     assert rows["punsafe"].to_list() == [2.0**64, 0.0]
     assert rows["text"].to_list() == [None, None]
-    assert rows["broken"].to_list() == [False, False]
+    assert rows["problem"].to_list() == [NO_TEXT, NO_TEXT]
 
 
 def test_strings_beside_the_text_that_are_not_utf8(write_parquet):
     path = write_parquet({"TEXT": ["a", "b"], "LANGUAGE": bytes_as_strings([b"\xff", b"en"])})
     rows = all_rows(path)
     assert rows["language"].to_list() == [None, "en"]
-    assert rows["broken"].to_list() == [False, False]
+    assert rows["problem"].to_list() == [None, None]
 
 
 def test_very_long_texts_come_in_small_batches(write_parquet, monkeypatch):
@@ -149,18 +151,18 @@ def test_very_long_texts_come_in_small_batches(write_parquet, monkeypatch):
 
 def test_very_long_lines_are_cut(write):
     path = write("a.txt", b"x" * 1_000_000 + b"\nend")
-    assert [(len(text), broken) for text, broken in all_rows(path).select("text", "broken").rows()] == [
-        (8192 * 8 + 65536, False),
-        (3, False),
+    assert [(len(text), problem) for text, problem in all_rows(path).select("text", "problem").rows()] == [
+        (8192 * 8 + 65536, None),
+        (3, None),
     ]
 
 
 def test_plain_text(write):
     path = write("a.txt", b"\xef\xbb\xbfone\r\n\n\xff two\nthree")
-    assert all_rows(path).select("text", "broken", "row").rows() == [
-        ("one", False, 0),
-        (None, True, 9),
-        ("three", False, 15),
+    assert all_rows(path).select("text", "problem", "row").rows() == [
+        ("one", None, 0),
+        (None, NOT_UTF8, 9),
+        ("three", None, 15),
     ]
     assert all_rows(path).schema == SCHEMA
     assert columns_of(path, one(path), NO_SCORE) == {"text"}
@@ -181,23 +183,24 @@ def test_missing_columns_are_named_with_those_that_exist(write_parquet):
     path = write_parquet({"URL": ["u"], "alt": ["a"]})
     message = refusal(path)
     assert "no column 'TEXT' or 'caption' or 'prompt'" in message
-    assert "it has: URL, alt; set columns.text to one of them" in message
+    assert "of its columns these hold strings: URL, alt; set columns.text to one of them" in message
     message = refusal(path, CurationRules(columns=Columns(text=("alt",))))
     assert "'AESTHETIC_SCORE'" in message
-    assert "it has: URL, alt; set columns.score to one of them, or score.enabled to false" in message
+    assert "it has: URL, alt; none of them holds numbers; give a file with one that does" in message
+    assert message.endswith("or set score.enabled to false")
     assert "columns.score, which names none" in refusal(path, CurationRules(columns=Columns(text=("alt",), score=())))
 
 
 @pytest.mark.parametrize(
     ("image", "advice"),
     [
-        ({}, "set columns.watermark to one of them, or image.maximum_watermark to 1"),
-        ({"maximum_watermark": 1.0, "minimum_similarity": 0.1}, "or image.minimum_similarity to 0"),
+        ({}, "none of them holds numbers; give a file with one that does, or set image.maximum_watermark to 1"),
+        ({"maximum_watermark": 1.0, "minimum_similarity": 0.1}, "or set image.minimum_similarity to 0"),
         (
             {"maximum_watermark": 1.0, "minimum_side": 64},
-            "set columns.width to one of them, or image.minimum_side to 0",
+            "has no column 'WIDTH', which image.minimum_side needs",
         ),
-        ({"maximum_watermark": 1.0, "maximum_aspect": 2.0}, "or image.maximum_aspect to 0"),
+        ({"maximum_watermark": 1.0, "maximum_aspect": 2.0}, "or set image.maximum_aspect to 0"),
     ],
 )
 def test_cuts_by_the_image_need_their_columns(write_parquet, write, image, advice):
@@ -218,7 +221,7 @@ def test_the_first_name_that_some_column_fits_wins(write_parquet):
     path = write_parquet({"Prompt": ["p"], "Caption": ["c"], "mine": [5.0], "score": [6.0]})
     assert all_rows(path).row(0)[0] == "c"
     rules = CurationRules(columns=Columns(text=("none", "PROMPT"), score=("MINE", "score")))
-    assert all_rows(path, rules).row(0)[:3] == ("p", False, 5.0)
+    assert all_rows(path, rules).row(0)[:3] == ("p", None, 5.0)
 
 
 def test_columns_that_differ_in_case_alone(write_parquet):
@@ -226,7 +229,7 @@ def test_columns_that_differ_in_case_alone(write_parquet):
     message = refusal(path)
     assert "the columns 'Score' and 'SCORE', and columns.score 'score' fits each" in message
     rules = CurationRules(columns=Columns(score=("SCORE",)))
-    assert all_rows(path, rules).row(0)[:3] == ("up", False, 2.0)
+    assert all_rows(path, rules).row(0)[:3] == ("up", None, 2.0)
 
 
 def test_a_column_twice(tmp_path):
@@ -236,10 +239,10 @@ def test_a_column_twice(tmp_path):
 
 
 def test_columns_of_the_wrong_type(write_parquet):
-    path = write_parquet({"TEXT": ["a"], "score": ["6"], "n": [1], "s": [{"x": 1}]})
+    path = write_parquet({"TEXT": ["a"], "score": ["high"], "n": [1], "s": [{"x": 1}]})
     message = refusal(path, CurationRules())
     assert "column 'score' of" in message
-    assert "holds string, not numbers; set columns.score to a column of numbers, out of: TEXT, n, s" in message
+    assert "holds texts, not numbers; set columns.score to a column of numbers, out of: n" in message
     assert "or set score.enabled to false to go without" in message
     assert "holds int64, not strings" in refusal(path, CurationRules(columns=Columns(text=("n",), score=("n",))))
     assert "holds struct" in refusal(path, CurationRules(columns=Columns(text=("s",), score=("n",))))
@@ -320,8 +323,123 @@ def test_one_line(write):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_is_refused(write, name, encoding):
-    assert "is UTF-16 or no text at all; save it as UTF-8" in refusal(
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_wide_text_without_a_byte_order_mark_is_refused(write, name, encoding):
+    assert "is no text, or UTF-16 without a byte order mark; save it as UTF-8" in refusal(
         write(name, "a prompt\nanother\n".encode(encoding))
     )
+
+
+def test_csv_has_columns_by_name_and_rows_by_number(write):
+    data = 'URL,Caption,score,LANGUAGE\r\nu,"a ""red"" dog, asleep",6.5,en\r\n,"two\nlines", 7 ,\r\nu,,,de\r\n'
+    path = write("a.csv", data.encode())
+    rows = all_rows(path, CurationRules(), batch_rows=2)
+    assert rows.schema == SCHEMA
+    assert rows.select("text", "problem", "score", "language", "row").rows() == [
+        ('a "red" dog, asleep', None, 6.5, "en", 0),
+        ("two\nlines", None, 7.0, None, 1),
+        (None, NO_TEXT, None, "de", 2),
+    ]
+    assert columns_of(path, one(path), CurationRules()) == {"text", "score", "language"}
+    assert read_row(path, one(path), NO_SCORE, 1)["text"].to_list() == ["two\nlines"]
+    with pytest.raises(InputError, match="is at 3; in csv rows are counted from 0"):
+        read_row(path, one(path), NO_SCORE, 3)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_of_other_programs(write, separator, encoding):
+    data = f'caption{separator}score\n"a{separator} bä"{separator}6\n'.encode(encoding)
+    for name, packed in (("a.csv", data), ("a.tsv.gz", gzip.compress(data))):
+        assert all_rows(write(name, packed)).select("text", "score").rows() == [(f"a{separator} bä", 6.0)]
+
+
+def test_what_is_no_csv_is_named_with_what_to_do(write):
+    path = write("a.csv", b"caption\na dog, asleep\n")
+    with pytest.raises(InputError, match=r"a.csv is not CSV with the separator ',': .*Expected 1 columns, got 2"):
+        all_rows(path)
+    assert "these hold strings: a dog; set columns.text" in refusal(write("b.csv", b"a dog\na cat\n"))
+    assert all_rows(write("c.csv", b"")).is_empty()
+    assert all_rows(write("d.csv", b"caption,score\n")).is_empty()
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.binary())])
+def test_each_text_of_a_list_is_a_row_of_its_own(write_parquet, kind):
+    texts = pa.array([["a", "b"], [], None, ["c", None]], kind)
+    path = write_parquet({"TEXT": texts, "score": [6.0, 7.0, 8.0, 9.0]}, row_group_size=2)
+    rows = all_rows(path)
+    assert rows.select("text", "score", "row").rows() == [
+        *(("a", 6.0, 0), ("b", 6.0, 0)),
+        *((None, 7.0, 1), (None, 8.0, 2), ("c", 9.0, 3), (None, 9.0, 3)),
+    ]
+    assert all_rows(path, rows_per_piece=2).equals(rows)
+    assert read_row(path, one(path), NO_SCORE, 0)["text"].to_list() == ["a", "b"]
+
+
+def test_only_columns_of_strings_are_offered_for_the_text(write_parquet):
+    columns = {"n": [1], "alt": ["a"], "all": [["b"]], "box": [{"x": 1}], "none": pa.nulls(1)}
+    assert "of its columns these hold strings: alt, all; set columns.text" in refusal(write_parquet(columns))
+
+
+def test_numbers_may_be_written_as_text(write_parquet):
+    scores = ["6.5", " 7\n", "high", "", None, "nan"]
+    rows = all_rows(write_parquet({"TEXT": ["a"] * 6, "score": scores, "punsafe": ["0.5"] * 6}), CurationRules())
+    assert rows["score"].to_list() == [6.5, 7.0, None, None, None, None]
+    assert rows["problem"].to_list() == [None, None, NOT_A_NUMBER, *["no score"] * 3]
+    assert rows["given"].to_list() == [None, None, b"high", None, None, None]
+    assert rows["punsafe"].to_list() == [0.5] * 6
+
+
+def test_what_is_said_of_safety_and_cannot_be_read_is_not_taken_for_silence(write, write_parquet):
+    columns = {"TEXT": ["a", "b", "c"], "punsafe": ["0.1", "likely", ""]}
+    csv = "".join(f"{text},{punsafe}\n" for text, punsafe in zip(*columns.values(), strict=True))
+    for path in (write_parquet(columns), write("a.csv", f"TEXT,punsafe\n{csv}".encode())):
+        rows = all_rows(path)
+        assert rows["text"].to_list() == ["a", None, "c"]
+        assert rows["problem"].to_list() == [None, UNREAD_SAFETY, None]
+
+
+def test_safety_that_cannot_be_read_goes_before_a_score_that_cannot(write):
+    path = write("a.csv", b"TEXT,score,punsafe\na,high,likely\nb,high,0\n")
+    for rules, score in ((NO_SCORE, None), (CurationRules(), NOT_A_NUMBER)):
+        assert all_rows(path, rules).select("text", "problem").rows() == [(None, UNREAD_SAFETY), ("b", score)]
+
+
+def test_folders_of_a_partitioned_table_are_columns(write, write_parquet, tmp_path):
+    folder = "LANGUAGE=de/score=6.5"
+    (tmp_path / folder).mkdir(parents=True)
+    for path in (
+        write(f"{folder}/a.txt"),
+        write(f"{folder}/a.jsonl", b'{"TEXT": "a"}\n'),
+        write(f"{folder}/a.csv", b"caption,n\na,1\n"),
+        write_parquet({"TEXT": ["a"]}, f"{folder}/a.parquet"),
+    ):
+        check_file(path, one(path), CurationRules())
+        assert all_rows(path, CurationRules()).select("text", "score", "language").rows() == [("a", 6.5, "de")]
+    path = write("LANGUAGE=__HIVE_DEFAULT_PARTITION__/score=__HIVE_DEFAULT_PARTITION__/a.txt")
+    found = all_rows(path, CurationRules()).select("score", "language", "problem").rows()
+    assert found == [(None, None, "no score")]
+    path = write("punsafe=high/score=high/a.txt")
+    assert "is in a folder punsafe=high, which is no number for columns.punsafe; rename" in refusal(path)
+    rules = CurationRules(score=ScoreRule(enabled=False), unsafe=UnsafeRule(columns=False))
+    assert all_rows(path, rules)["score"].to_list() == [None]
+
+
+def test_what_a_row_says_itself_goes_before_its_folders(write):
+    path = write("LANGUAGE=de/a.csv", b"caption,language\na,en\nb,\n")
+    assert all_rows(path)["language"].to_list() == ["en", "de"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.parquet"])
+def test_text_that_is_not_utf_8_is_read_in_the_encoding_that_is_named(write, write_parquet, name):
+    texts = ["a café", "a café".encode("cp1252"), "a dog"]
+    raw = [text if isinstance(text, bytes) else text.encode() for text in texts]
+    if name == "a.parquet":
+        path = write_parquet({"TEXT": pa.array(raw, pa.binary())}, name)
+    else:
+        lines = {"a.txt": b"%s\n", "a.jsonl": b'{"TEXT": "%s"}\n', "a.csv": b'"%s"\n'}[name]
+        path = write(name, b"TEXT\n" * name.endswith("csv") + b"".join(lines % text for text in raw))
+    assert all_rows(path).select("text", "problem").rows()[1:] == [(None, NOT_UTF8), ("a dog", None)]
+    rules = CurationRules(score=ScoreRule(enabled=False), text=TextRule(encoding="windows-1252"))
+    # What is UTF-8 stays so, though it could be read otherwise.
+    assert all_rows(path, rules)["text"].to_list() == ["a café", "a café", "a dog"]

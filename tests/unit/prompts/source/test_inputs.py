@@ -6,7 +6,7 @@ import pytest
 
 from sidlsg.errors import ContentError, InputError
 from sidlsg.places import PROMPTS
-from sidlsg.prompts.source.inputs import InputFile, find_inputs, format_of
+from sidlsg.prompts.source.inputs import InputFile, find_inputs, format_of, search_inputs
 from sidlsg.storage import sha256_bytes
 
 
@@ -28,7 +28,7 @@ def test_a_single_file(write):
     (found,) = find_inputs([str(path)])
     assert found == replace(file, version=str(path.stat().st_mtime_ns))
     assert file.is_local
-    assert not file.is_compressed
+    assert not file.packing
 
 
 def test_a_relative_path_becomes_absolute(write, monkeypatch, tmp_path):
@@ -43,7 +43,7 @@ def test_a_relative_path_becomes_absolute(write, monkeypatch, tmp_path):
 def test_a_folder_at_all_depths_without_what_is_hidden_or_of_no_use(write, tmp_path):
     for name in ("b.parquet", "x/a.jsonl", "x/y/c.txt.gz", ".h.txt", "_SUCCESS", "_delta_log/a.txt", ".git/a.txt"):
         write(f"laion/{name}")
-    for name in ("x/read.md", "x/info.json", "x/t.csv", "x/_a.txt", "x/t.parquet.crc", ".txt"):
+    for name in ("x/read.md", "x/info.json", "x/t.xlsx", "x/_a.txt", "x/t.parquet.crc", ".txt"):
         write(f"laion/{name}")
     assert names(tmp_path / "laion") == [
         ("laion", "b.parquet", "parquet"),
@@ -97,6 +97,10 @@ def test_a_place_with_a_digest_is_checked(write):
         ("a.ndjson", "jsonl"),
         ("a.jsonl.GZ", "jsonl"),
         ("a.text.gz", "text"),
+        ("a.txt.bz2", "text"),
+        ("a.jsonl.zst", "jsonl"),
+        ("a.csv", "csv"),
+        ("a.TSV.xz", "csv"),
         ("a.parquet.gz", ""),
         ("a.gz", ""),
         ("a.json", ""),
@@ -110,8 +114,8 @@ def test_formats_by_suffix(name, kind):
 
 def test_one_named_file_of_an_unknown_suffix_may_be_parquet(write):
     assert names(write("data-0001", b"PAR1...")) == [("data-0001", "data-0001", "parquet")]
-    message = refusal(write("data.csv", b"TEXT\na\n"))
-    assert "data.csv" in message
+    message = refusal(write("data.xlsx", b"TEXT\na\n"))
+    assert "data.xlsx" in message
     assert ".parquet" in message
     assert "no format that is known" in refusal(write("empty", b""))
 
@@ -127,11 +131,11 @@ def test_nothing_at_a_place(write, tmp_path):
     message = refusal(tmp_path / "empty")
     assert f"there is nothing in {tmp_path / 'empty'}; files that end in .parquet, .parq, .txt" in message
     for index in range(7):
-        write(f"others/{index}.csv")
+        write(f"others/{index}.xlsx")
     message = refusal(tmp_path / "others")
     assert str(tmp_path / "others") in message
     assert "no source file in" in message
-    assert "only 0.csv, 1.csv, 2.csv, 3.csv, 4.csv and 2 more" in message
+    assert "only 0.xlsx, 1.xlsx, 2.xlsx, 3.xlsx, 4.xlsx and 2 more" in message
 
 
 def test_what_is_neither_file_nor_folder(tmp_path):
@@ -172,3 +176,25 @@ def test_files_of_one_name_get_what_tells_them_apart(write):
     found = [name for _, name, _ in names(*more)]
     assert sorted(found) == ["2.txt", "m/x/1.txt", "n/x/1.txt", "o/x/1.txt", "y/1.txt"]
     assert names(*more) == names(*reversed(more))
+
+
+def test_files_that_are_passed_over_are_counted_and_named_with_the_reason(write, tmp_path):
+    for name in ("a.txt", "b.xlsx", "x/c.parquet.gz", "x/.d.txt", "_e/f.txt", *(f"y/{n}.json" for n in range(9))):
+        write(f"in/{name}")
+    found = search_inputs([str(tmp_path / "in")])
+    assert [file.name for file in found.files] == ["a.txt"]
+    assert [(some.place, some.count, some.examples) for some in found.passed_over] == [
+        (str(tmp_path / "in"), 2, ("_e/f.txt", "x/.d.txt")),
+        (str(tmp_path / "in"), 11, ("b.xlsx", "x/c.parquet.gz", "y/0.json", "y/1.json", "y/2.json")),
+    ]
+    assert str(found.passed_over[1]) == (
+        f"passed over 11 files in {tmp_path / 'in'}, which end in no suffix of a known format: "
+        "b.xlsx, x/c.parquet.gz, y/0.json, y/1.json, y/2.json and 6 more"
+    )
+    assert search_inputs([str(tmp_path / "in/a.txt")]).passed_over == ()
+
+
+def test_folders_of_a_partitioned_table_say_values(write):
+    path = write("t/LANGUAGE=de/a%20b=c%2Fd/none=__HIVE_DEFAULT_PARTITION__/x=y.txt")
+    (file,) = find_inputs([str(path.parents[3])])
+    assert file.folder_values == {"LANGUAGE": "de", "a b": "c/d", "none": None}

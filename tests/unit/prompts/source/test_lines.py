@@ -1,6 +1,9 @@
+import bz2
 import gzip
+import lzma
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +39,7 @@ def expected(data: bytes) -> list[tuple[int, bytes]]:
 
 def test_line_ends_blank_lines_and_the_byte_order_mark(write):
     path = write("a.txt", b"\xef\xbb\xbfone\r\n\r\n  \t\ntwo\r\r\nthr\ree\n\n\xef\xbb\xbffour")
-    assert lines_of(path) == [(0, b"one"), (14, b"two\r"), (20, b"thr\ree"), (28, b"\xef\xbb\xbffour")]
+    assert lines_of(path) == [(0, b"one"), (14, b"two\r"), (20, b"thr\ree"), (28, b"four")]
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\r\n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
@@ -88,18 +91,47 @@ def test_long_lines_that_are_not_utf8_are_not_cut_away(write):
     assert 97 <= len(line) <= 100
 
 
-def test_gzip_has_the_offsets_of_its_content(write):
-    data = b"one\n\ntwo\n" * 1000
+PACKERS = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+def test_packed_files_have_the_offsets_of_their_content(write, packing):
+    data, pack = b"one\n\ntwo\n" * 1000, PACKERS[packing]
     # Written by two programs, one after the other.
-    path = write("a.txt.gz", gzip.compress(data[:5000]) + gzip.compress(data[5000:]))
+    path = write(f"a.txt.{packing}", pack(data[:5000]) + pack(data[5000:]))
     assert lines_of(path, block=100) == expected(data)
     assert lines_of(path, start=5, stop=6) == [(5, b"two")]
+    path.write_bytes(pack(data)[:-20])
+    with pytest.raises(InputError, match=f"a.txt.{packing} cannot be read as {packing}: it is truncated or damaged"):
+        lines_of(path)
+    path.write_bytes(b"")
+    assert lines_of(path) == []
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_text_with_a_byte_order_mark_is_read_as_utf_8(write, encoding, packing):
+    data = "\ufeffein süßes Kätzchen\r\n\n猫 🐈\n".encode(encoding)
+    path = write(f"a.txt{packing}", PACKERS[packing[1:]](data) if packing else data)
+    assert lines_of(path, block=7) == [(0, "ein süßes Kätzchen".encode()), (24, "猫 🐈".encode())]
+    assert lines_of(path, start=24, block=7) == [(24, "猫 🐈".encode())]
+
+
+def test_wide_text_that_is_cut_off_is_named(write):
+    path = write("a.txt", "\ufeffone\n🐈".encode("utf-16-le")[:-2])
+    with pytest.raises(InputError, match=r"a.txt cannot be read as text: it is truncated or damaged"):
+        lines_of(path)
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-20], lambda d: d[:200] + b"\0\0\0" + d[203:], lambda d: b"one\n" + d])
 def test_damaged_gzip_is_named(write, damage):
     path = write("a.txt.gz", damage(gzip.compress(b"".join(b"line %d\n" % n for n in range(1000)))))
-    with pytest.raises(InputError, match="cannot be read as gzip: it is truncated or damaged") as caught:
+    with pytest.raises(InputError, match="cannot be read as gz: it is truncated or damaged") as caught:
         lines_of(path)
     assert str(path) in str(caught.value)
 

@@ -101,6 +101,37 @@ def test_keys_ignore_what_they_should(text):
     assert same_words_key(clean(text)) == same_words_key(text)
 
 
+@pytest.mark.parametrize(
+    "emoji",
+    [
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # a family
+        "\U0001f469\U0001f3fd\u200d\U0001f680",  # an astronaut with a skin tone
+        "\u2764\ufe0f\u200d\U0001f525",  # a heart on fire
+        "\U0001f3f3\ufe0f\u200d\U0001f308",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # England's flag
+        "1\ufe0f\u20e3",  # a key
+        "\u00a9\ufe0f",
+    ],
+)
+def test_invisible_characters_inside_emoji_stay(emoji):
+    assert clean(f"a {emoji} b") == f"a {emoji} b"
+    assert clean(emoji) == emoji
+
+
+@pytest.mark.parametrize(
+    ("dirty", "expected"),
+    [
+        ("a\u200db", "ab"),
+        ("\u200d\U0001f680\u200d", "\U0001f680"),
+        ("\U0001f469\u200d\u200b\U0001f680", "\U0001f469\U0001f680"),
+        ("a\ufe0f 1\ufe0f \u2122\ufe0f", "a 1 TM"),
+        ("\U000e0067\U000e007f a dog", "a dog"),
+    ],
+)
+def test_invisible_characters_outside_emoji_go(dirty, expected):
+    assert clean(dirty) == expected
+
+
 def test_same_text_key_ignores_case_only():
     assert same_text_key("STRASSE") == same_text_key("straße")
     assert same_text_key("a dog") != same_text_key("a dog.")
