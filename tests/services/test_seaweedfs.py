@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -60,13 +61,14 @@ def test_the_parts_calls_need_their_certificate(s3_server: SeaweedFS) -> None:
         with socket.create_connection((HOST, port + _GRPC), timeout=30) as connection:
             # In the clear, nothing answers.
             connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
-            try:
+            with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(64)[3:4] != b"\4", f"{part} speaks without a certificate"
-            except ConnectionResetError:
-                pass
-        with socket.create_connection((HOST, port + _GRPC), timeout=30) as connection, pytest.raises(ssl.SSLError):
-            with stranger.wrap_socket(connection) as closed:
-                closed.recv(64)
+        with (
+            pytest.raises(ssl.SSLError),
+            socket.create_connection((HOST, port + _GRPC), timeout=30) as connection,
+            stranger.wrap_socket(connection) as closed,
+        ):
+            closed.recv(64)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,5 +42,5 @@ def write_certificate(certificate: Path, key: Path, name: str) -> None:
 def write_private(file: Path, data: bytes) -> None:
     """Write a file that only its owner can read at any moment."""
     file.unlink(missing_ok=True)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-        opened.write(data)
+    file.touch(mode=0o600)
+    file.write_bytes(data)

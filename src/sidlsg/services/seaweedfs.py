@@ -29,6 +29,7 @@ _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_si
 _TOKEN_SECONDS = 60  # a busy machine may take longer than the program's 10
 _CALLS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "client")
 
+
 class SeaweedFS(Server):
     """An S3 server with two users: one that may do everything, and one that may read.
 
