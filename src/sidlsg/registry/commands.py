@@ -52,10 +52,15 @@ def register_teacher(
 def doctor(
     name: Annotated[str, typer.Argument(help="Registered model's name.")],
     tracking_uri: TrackingUri,
-    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody uses, end cut records.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Remove what nobody uses, restore deleted runs, end cut records.")
+    ] = False,
     files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
 ) -> None:
-    """Look for what killed calls left behind, and for versions that are not whole. Exit code 1: something is left."""
+    """Look for what killed calls left behind, versions that are not whole, and names of deleted ones.
+
+    Exit code 1: something is left.
+    """
     from sidlsg.registry.doctor import examine
 
     left = 0

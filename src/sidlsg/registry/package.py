@@ -21,6 +21,8 @@ from sidlsg.records import Student, file_refs
 CARD = "README.md"
 """The model card's file in a student's folder."""
 ARTIFACT = "student"
+MODEL_PATH = "model"
+"""Where the MLflow model folder is among the run's artifacts."""
 PATH_IN_MODEL = f"artifacts/{ARTIFACT}"
 """Where the student's folder is inside the MLflow model folder."""
 SAFETY_TAG = "safety_checker"
