@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sidlsg.errors import VerdictError
+from sidlsg.errors import SidlsgError, VerdictError
 from sidlsg.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
 from sidlsg.pipeline_run import pipeline_run
 
@@ -61,16 +61,21 @@ def doctor(
 
     Exit code 1: something is left.
     """
-    from sidlsg.registry.doctor import examine
+    from sidlsg.registry.doctor import examine, mend
 
     left = 0
     for finding in examine(tracking_uri, name, files):
+        advice = f"{finding.advice}{'' if finding.mend is None else '; --fix mends it'}"
         if fix and finding.mend is not None:
-            finding.mend()
-            print(f"mended: {finding.what}")
-            continue
+            try:
+                mend(tracking_uri, finding)
+            except SidlsgError as error:
+                advice = str(error)
+            else:
+                print(f"mended: {finding.what}")
+                continue
         left += 1
-        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else '; --fix mends it'}")
+        print(f"{finding.what}\n  {advice}")
     if left:
         raise typer.Exit(1)
     print(f"{name} is in order")

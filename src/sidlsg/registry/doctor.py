@@ -17,6 +17,7 @@ from sidlsg.errors import InputError
 from sidlsg.records import Scorecard
 from sidlsg.registry.claims import claims_on, dead_claims
 from sidlsg.registry.connect import connect
+from sidlsg.registry.description import describe
 from sidlsg.registry.explain import explained
 from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.score_log import FOLDER as SCORES
@@ -109,6 +110,22 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
             )
         )
     return found
+
+
+@explained
+def mend(tracking_uri: str, finding: Finding) -> None:  # noqa: ARG001 - the decorator names it in messages
+    """Do what a finding advises, where the program can.
+
+    Args:
+        tracking_uri: of the registry that was examined.
+        finding: one of `examine`'s.
+
+    Raises:
+        InputError: somebody has begun to use it meanwhile.
+        StorageError: MLflow did not do it.
+    """
+    if finding.mend is not None:
+        finding.mend()
 
 
 def _of_version(client: MlflowClient, version: Any, aliases: dict[str, Any], files: bool) -> Iterator[Finding]:
@@ -211,12 +228,14 @@ def _lost_teachers(client: MlflowClient, versions: list[Any]) -> Iterator[Findin
                 if again
                 else f"`sidlsg register-teacher --name {shlex.quote(model)}` registers it again; then look again"
             ),
-            mend=(
-                partial(client.set_model_version_tag, version.name, str(version.version), TEACHER_VERSION_TAG, again[0])
-                if again
-                else None
-            ),
+            mend=(partial(_link_teacher, client, version, again[0]) if again else None),
         )
+
+
+def _link_teacher(client: MlflowClient, version: Any, number: str) -> None:
+    """Name a teacher's version on a student's, in its tag and its description."""
+    client.set_model_version_tag(version.name, str(version.version), TEACHER_VERSION_TAG, number)
+    describe(client, version, {**version.tags, TEACHER_VERSION_TAG: number})
 
 
 def _drop(client: MlflowClient, version: Any) -> None:

@@ -20,7 +20,7 @@ from sidlsg.registry.explain import explained
 from sidlsg.registry.names import check_name
 from sidlsg.registry.run_log import licence_tags
 from sidlsg.registry.upload import upload
-from sidlsg.registry.versions import run_of, tagged_versions
+from sidlsg.registry.versions import require_run, run_of, tagged_versions
 from sidlsg.teacher.folder import check_folder, folder_digest
 
 TEACHER_TAG = "teacher_sha256"
@@ -64,7 +64,8 @@ def register_teacher(folder: Path, place: str, tracking_uri: str, name: str, sha
         sha256: digest of its model files where the caller has found it; empty to compute it.
 
     Raises:
-        InputError: the folder is no teacher, the name is not allowed, or MLflow cannot be reached.
+        InputError: the folder is no teacher, the name is not allowed, MLflow cannot be reached, or the version that
+            is there has lost its run.
     """
     check_name(name)
     check_folder(folder)
@@ -74,6 +75,7 @@ def register_teacher(folder: Path, place: str, tracking_uri: str, name: str, sha
         files = Path(scratch)
         licence = copy_licence(folder, files)
         version = _registered(client, tracking_uri, name, digest, licence, files, place)
+    require_run(client, version)
     if version.tags.get(PLACE_TAG) != place:
         # It came with a student before.
         client.set_model_version_tag(name, version.version, PLACE_TAG, place)

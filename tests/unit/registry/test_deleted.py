@@ -195,7 +195,9 @@ def test_a_deleted_teacher_is_named_and_the_same_one_linked_again(client: Mlflow
     assert finding.mend is None
     client.create_model_version("orphan-teacher", teacher.source, teacher.run_id, tags=teacher.tags)
     mend(examine(uri, name))
-    assert client.get_model_version(name, "1").tags["teacher_version"] == "2"
+    linked = client.get_model_version(name, "1")
+    assert linked.tags["teacher_version"] == "2"
+    assert "Teacher: orphan-teacher version 2." in linked.description
     assert examine(uri, name) == examine(uri, "orphan-teacher") == []
     client.delete_run(teacher.run_id)
     assert mend(examine(uri, "orphan-teacher")) == ["the run of version 2 was deleted"]
