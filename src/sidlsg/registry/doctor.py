@@ -129,15 +129,20 @@ def mend(tracking_uri: str, finding: Finding) -> None:  # noqa: ARG001 - the dec
 
 
 def _of_version(client: MlflowClient, version: Any, aliases: dict[str, Any], files: bool) -> Iterator[Finding]:
-    if not {STUDENT_TAG, TEACHER_TAG} & version.tags.keys():
-        return  # another program's
-    run = run_of(client, version)
+    run = run_of(client, version) if version.run_id else None
     if run is not None and run.info.lifecycle_stage == "deleted":
         yield Finding(
             what=f"the run of version {version.version} was deleted",
             advice="restore it: `mlflow gc` would delete the version's files with it",
             mend=partial(client.restore_run, version.run_id),
         )
+        return
+    if not {STUDENT_TAG, TEACHER_TAG} & version.tags.keys():
+        if version.run_id and run is None:
+            yield Finding(
+                what=f"the run of version {version.version} is gone",
+                advice="another program made the version: make another one by it",
+            )
         return
     check = partial(check_whole, files=files) if STUDENT_TAG in version.tags else check_teacher
     try:
@@ -228,7 +233,7 @@ def _lost_teachers(client: MlflowClient, versions: list[Any]) -> Iterator[Findin
                 if again
                 else f"`sidlsg register-teacher --name {shlex.quote(model)}` registers it again; then look again"
             ),
-            mend=(partial(_link_teacher, client, version, again[0]) if again else None),
+            mend=partial(_link_teacher, client, version, again[0]) if again else None,
         )
 
 

@@ -116,6 +116,9 @@ def test_a_version_whose_run_was_deleted_is_not_promoted(client: MlflowClient, n
     named(lambda: promote(verdict(name, 3, 2), uri), name, "run of version 3 .* was deleted")
     named(lambda: rollback(uri, name, "it draws badly"), name, "run of version 1 .* was deleted")
     assert int(client.get_registered_model(name).aliases["champion"]) == 2
+    assert mend(examine(uri, name)) == [f"the run of version {number} was deleted" for number in (1, 3)]
+    assert examine(uri, name) == []
+    assert promote(verdict(name, 3, 2), uri).champion_version == 3
 
 
 def test_a_deleted_run_is_named_by_every_call_and_restored(
