@@ -20,6 +20,14 @@ class ContentError(InputError):
     """Something stored is missing, or its content is not what its digest says; another copy may be good."""
 
 
+class MissingError(ContentError):
+    """There is no such object."""
+
+
+class AccessError(InputError):
+    """A server refuses what was asked of it, with the credentials that were given."""
+
+
 class StorageError(SidlsgError):
     """Storage did not do what it was asked, and may do it later: the same command again is worth trying."""
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from sidlsg.cache import fetched
-from sidlsg.errors import ContentError, InputError
+from sidlsg.errors import AccessError, ContentError, InputError, MissingError
 from sidlsg.storage import sha256_file
 from sidlsg.store import S3, Store, open_store
 from sidlsg.teacher.folder import check_folder, folder_digest, is_about_use, is_loaded
@@ -129,11 +129,24 @@ def _from_s3(place: str, sha256: str) -> tuple[Path, str]:
         raise InputError(f"{place} is a whole bucket; give {S3}BUCKET/KEY of a file or folder in it")
 
     def fetch(target: Path) -> None:
-        store = open_store(parent)
-        if not place.endswith("/") and name in store.names(name):
-            store.get(name, target)
-        else:
+        store = open_store(parent, check=False)
+        refused: AccessError | None = None
+        if not place.endswith("/"):
+            # The object itself first: its reader may have no right to list.
+            try:
+                store.get(name, target)
+                # Some servers answer for a folder as if it were an empty object.
+                if target.stat().st_size or not store.names(f"{name}/"):
+                    return
+                target.unlink()
+            except MissingError:
+                pass
+            except AccessError as error:
+                refused = error  # to who may not list the bucket, what is not there is refused
+        try:
             _fetch_folder(store, f"{name}/", place, target)
+        except InputError as error:
+            raise refused or error from error
 
     def digest(path: Path) -> str:
         try:

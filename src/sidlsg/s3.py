@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from boto3.s3.transfer import TransferConfig
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, InvalidRegionError
 
 from sidlsg.errors import InputError, StorageError
 from sidlsg.s3_errors import explained, server_of
@@ -21,7 +23,7 @@ from sidlsg.store import S3, check_name, is_hidden
 PART = 16 << 20
 """Bytes of a part; a file of at least as many goes up and comes down in parts."""
 ATTEMPTS = 5
-"""Tries of a request, the waits between them growing to 8 s; `AWS_MAX_ATTEMPTS` replaces it."""
+"""Tries of a request, with waits up to 8 s between them; `AWS_MAX_ATTEMPTS` or the AWS configuration replaces it."""
 DIGEST = "sha256"
 """The object's metadata that holds the hex SHA-256 of its content."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -46,36 +48,68 @@ def split_place(place: str) -> tuple[str, str]:
 
 
 def make_client(place: str) -> Any:
-    """A client for the server and the credentials that the standard AWS variables or profile name.
+    """A client for the server and the credentials that the standard AWS variables or configuration files name.
 
     Args:
         place: what it is for, for messages.
 
     Raises:
-        InputError: the address or the profile cannot be used.
+        InputError: the address, the profile or the configuration cannot be used.
     """
-    retries: dict[str, Any] = {"mode": "standard"}
-    if "AWS_MAX_ATTEMPTS" not in os.environ:
-        retries["total_max_attempts"] = ATTEMPTS
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        retries=retries,
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=16,
-    )
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-    with explained(place, endpoint):
-        session = boto3.Session()
+    with explained(place, "AWS"):
+        core = botocore.session.Session()
+        retries: dict[str, Any] = {"mode": "standard"}
+        if not core.get_config_variable("max_attempts"):
+            retries["total_max_attempts"] = ATTEMPTS
+        config = Config(
+            signature_version="s3v4",
+            # Few servers but AWS's have a name for each bucket; for one that has, the user's configuration says so.
+            s3={} if "addressing_style" in (core.get_config_variable("s3") or {}) else {"addressing_style": "path"},
+            retries=retries,
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=16,
+        )
+        # Servers other than AWS's know no regions, and take the last one.
+        region = core.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
         try:
-            # Servers other than AWS's know no regions, and take this one.
-            return session.client("s3", region_name=session.region_name or "us-east-1", config=config)
+            client = boto3.Session(botocore_session=core).client("s3", region_name=region, config=config)
+        except InvalidRegionError:
+            raise
         except ValueError as error:
+            given = str(error).partition(": ")[2]
             raise InputError(
-                f"{place}: the S3 server's address {server_of(endpoint)!r} is none; "
-                "set AWS_ENDPOINT_URL to one such as https://s3.example.org"
+                f"{place}: the S3 server's address {server_of(given)!r} is none; set AWS_ENDPOINT_URL, or "
+                "endpoint_url in the AWS configuration file, to one such as https://s3.example.org"
             ) from error
+    client.meta.events.register("before-call.s3.HeadBucket", _no_region)
+    return client
+
+
+def _no_region(**_: object) -> tuple[AWSResponse, dict[str, Any]]:
+    """The answer to the client's own question where a bucket is, after an answer that does not say it.
+
+    The question needs a right that reading an object does not, and where it is answered in the same way, it is asked
+    again until Python's stack is full.
+    """
+    nothing = {"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404, "HTTPHeaders": {}}}
+    return AWSResponse("", 404, {}, None), nothing
+
+
+def head_object(client: Any, bucket: str, key: str) -> Any:
+    """What a server says of an object without its content; needs the right to read it.
+
+    Raises:
+        ClientError: it refuses, for the reason that it gives.
+    """
+    try:
+        return client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if not error.response["Error"]["Code"].isdecimal():
+            raise
+        # An answer to HEAD has no text, and the status alone can mean many things.
+        client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+        raise
 
 
 class S3Store:
@@ -86,7 +120,7 @@ class S3Store:
     the digest beside the object are checked after the upload.
     """
 
-    def __init__(self, place: str, create: bool = True) -> None:
+    def __init__(self, place: str, create: bool = True, check: bool = True) -> None:
         self.place = place
         self.bucket, key = split_place(place)
         self._prefix = f"{key}/" if key else ""
@@ -94,6 +128,8 @@ class S3Store:
         self._endpoint = self._client.meta.endpoint_url
         calculation = self._client.meta.config.request_checksum_calculation
         self._checks = {} if calculation == "when_required" else {"ChecksumAlgorithm": "SHA256"}
+        if not check:
+            return
         # Some servers create a missing bucket on the first write; a mistyped name must not get that far.
         with explained(place, self._endpoint):
             found = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._prefix, MaxKeys=1)
@@ -128,7 +164,7 @@ class S3Store:
         key = self._key(name)
         with atomic_file(target) as file:
             with explained(self._address(key), self._endpoint):
-                there = self._client.head_object(Bucket=self.bucket, Key=key)
+                there = head_object(self._client, self.bucket, key)
                 self._client.download_fileobj(self.bucket, key, file, Config=_TRANSFER)
             expected = sha256 or there["Metadata"].get(DIGEST, "")
             if expected:

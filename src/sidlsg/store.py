@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from sidlsg.errors import ContentError, InputError
+from sidlsg.errors import InputError, MissingError
 from sidlsg.storage import atomic_write, copy_verified, remove_remains
 
 S3 = "s3://"
@@ -50,7 +50,9 @@ class Store(Protocol):
             sha256: hex SHA-256 that the content must have; empty to check only what the object itself carries.
 
         Raises:
-            ContentError: there is no such object, or its content is another; the target is as it was.
+            MissingError: there is no such object; the target is as it was.
+            ContentError: its content is another; the target is as it was.
+            AccessError: the access is refused.
             InputError: the name or the access is refused.
             StorageError: the server did not give it.
         """
@@ -109,13 +111,15 @@ class Store(Protocol):
         ...
 
 
-def open_store(place: str, create: bool = True) -> Store:
+def open_store(place: str, create: bool = True, check: bool = True) -> Store:
     """The store at a place.
 
     Args:
         place: `s3://BUCKET/PREFIX`, or a local folder.
         create: make a local folder that is not there; without it, there must be something at the place. A bucket must
             exist in either case.
+        check: ask the S3 server about the prefix now, which needs the right to list it. Without it, who reads one
+            object needs the right to read that one alone; what is wrong with the place is said by the first request.
 
     Raises:
         InputError: the place cannot be used, or the access is refused.
@@ -125,7 +129,7 @@ def open_store(place: str, create: bool = True) -> Store:
         # Imported here: boto3 takes a third of a second, and local runs do without.
         from sidlsg.s3 import S3Store
 
-        return S3Store(place, create)
+        return S3Store(place, create, check)
     return FolderStore(place, create)
 
 
@@ -233,5 +237,5 @@ class FolderStore:
     def _path(self, name: str) -> Path:
         return self.folder / check_name(name)
 
-    def _missing(self, name: str) -> ContentError:
-        return ContentError(f"there is no {name} in {self.place}; give a store that holds it, or write it again")
+    def _missing(self, name: str) -> MissingError:
+        return MissingError(f"there is no {name} in {self.place}; give a store that holds it, or write it again")

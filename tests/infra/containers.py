@@ -25,7 +25,7 @@ def environment(container: Object, objects: list[Object], secrets: Mapping[str, 
 
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        found |= values(source)
+        found |= {f"{source.get('prefix', '')}{name}": value for name, value in values(source).items()}
     for variable in container.get("env", []):
         whence = variable.get("valueFrom", {})
         if "secretKeyRef" in whence:

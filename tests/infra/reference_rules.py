@@ -186,6 +186,31 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str, str, str]
                     yield owner, "Secret", space, name, key
 
 
+def s3_keys_are_its_own(objects: list[Object]) -> list[str]:
+    """Each S3 user's keys are in the pods of one component; only what tells the server of its users has them all."""
+    users: dict[str, set[str]] = {}
+    for owner, kind, space, name, _ in references(objects):
+        if kind == "Secret" and name.startswith("sidlsg-s3-") and not owner.startswith(("StatefulSet", "External")):
+            users.setdefault(f"{space}/{name}", set()).add(owner)
+    mine = {
+        "sidlsg/sidlsg-s3-buckets": {"Job sidlsg/buckets"},
+        "sidlsg/sidlsg-s3-mlflow": {"Deployment sidlsg/mlflow"},
+        "sidlsg/sidlsg-s3-triggers": {"Deployment sidlsg/triggers"},
+        "sidlsg/sidlsg-s3-backups": {"CronJob sidlsg/postgres-backup", "Job sidlsg/postgres-restore"},
+    }
+    found = [
+        f"{owner} has the keys of {secret}"
+        for secret, owners in users.items()
+        for owner in sorted(owners - mine.get(secret, set()))
+    ]
+    for pod in (pod for pod in pods(objects) if pod.namespace == "sidlsg"):
+        for container in pod.containers:
+            names = [source["secretRef"]["name"] for source in container.get("envFrom", []) if "secretRef" in source]
+            if "sidlsg-s3" in names and container["name"] != "identities":
+                found.append(f"{pod.owner} has the keys of pipeline steps")
+    return found
+
+
 def _mounted(owner: str, space: str, source: Object) -> Iterator[tuple[str, str, str, str, str]]:
     for field, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
         if field in source:

@@ -20,6 +20,7 @@ from infra.reference_rules import (
     network_selectors_match,
     pods_are_denied_by_default,
     references_lead_somewhere,
+    s3_keys_are_its_own,
     selectors_match_their_own_pods,
     services_have_pods,
 )
@@ -95,6 +96,7 @@ RULES: tuple[Rule, ...] = (
     selectors_match_their_own_pods,
     services_have_pods,
     references_lead_somewhere,
+    s3_keys_are_its_own,
     budgets_mean_something,
     nothing_scales_by_itself,
     jobs_are_bounded,

@@ -71,7 +71,7 @@ def test_the_secrets_that_the_page_makes_are_those_that_it_names(
 ) -> None:
     done, folder = told
     made = [yaml.safe_load(path.read_text()) for path in (folder / "temporary").glob("*/*.yaml")]
-    assert len(made) == 5, done.stderr
+    assert len(made) == 10, done.stderr
     for secret in made:
         assert set(secret["data"]) == yours()["Secret", secret["metadata"]["name"]].keys
         assert all(secret["data"].values())
@@ -80,6 +80,9 @@ def test_the_secrets_that_the_page_makes_are_those_that_it_names(
     # The same keys at both places.
     both = [one["data"] for one in made if one["metadata"]["name"] == "sidlsg-s3"]
     assert both[0] == both[1]
+    # And no two users share one.
+    keys = {one["metadata"]["name"]: one["data"] for one in made if one["metadata"]["name"].startswith("sidlsg-s3")}
+    assert len({data["AWS_ACCESS_KEY_ID"] for data in keys.values()}) == len(keys) == 6
     assert {name for (kind, name) in yours() if kind == "Secret"} - {"sidlsg-mlflow"} == {name for name, _ in spaces}
 
 

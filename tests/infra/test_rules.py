@@ -307,6 +307,16 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         ),
     ),
     (
+        rules.s3_keys_are_its_own,
+        "Deployment sidlsg/mlflow has the keys of sidlsg/sidlsg-s3-backups",
+        lambda o: mlflow(o)["envFrom"].append({"secretRef": {"name": "sidlsg-s3-backups"}}),
+    ),
+    (
+        rules.s3_keys_are_its_own,
+        "Deployment sidlsg/mlflow has the keys of pipeline steps",
+        lambda o: mlflow(o)["envFrom"].append({"secretRef": {"name": "sidlsg-s3"}}),
+    ),
+    (
         rules.budgets_mean_something,
         "0 workloads",
         lambda o: get(o, "PodDisruptionBudget", "mlflow")["spec"].update(selector={"matchLabels": {"a": "b"}}),

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,12 @@ from sidlsg.services.mlflow_server import _fernet_key
 from sidlsg.services.ports import HOST, free_port
 from sidlsg.services.postgres import Postgres, _program
 
+USERS = ("backups", "buckets", "mlflow", "serving", "triggers")
+"""Of the S3 server, besides pipeline steps."""
 BUCKETS = ["backups", "data", "mlflow", "pipelines", "serving"]
+
+
+PATH = {"PATH": os.defpath}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +90,13 @@ def test_postgres_takes_the_manifests_options_and_answers_its_probe(
 def given(postgres: Postgres) -> dict[str, dict[str, str]]:
     """The secrets, with the keys that the page names."""
     values = {
-        "sidlsg-s3": {"AWS_ACCESS_KEY_ID": secrets.token_hex(8), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)},
+        **{
+            f"sidlsg-s3{user}": {
+                "AWS_ACCESS_KEY_ID": secrets.token_hex(8),
+                "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+            }
+            for user in ("", *(f"-{user}" for user in USERS))
+        },
         "sidlsg-postgres": {"MLFLOW_BACKEND_STORE_URI": postgres.url("mlflow")},
         "sidlsg-webhook": {"SIDLSG_WEBHOOK_SECRET": secrets.token_hex(16)},
         "sidlsg-mlflow-server": {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _fernet_key()},
@@ -98,8 +111,16 @@ def seaweedfs(folder: Path, objects: list[Object], given: Mapping[str, Mapping[s
     own = container(objects, "StatefulSet", "seaweedfs")
     # Its other ports have fixed numbers in the pod; here others may have them.
     more = tuple(f"-{part}.port={free_port(above=10_000)}" for part in ("master", "volume", "filer", "admin"))
+    first = container(objects, "StatefulSet", "seaweedfs", "initContainers")
+    scripts = {"/etc/sidlsg": str(INFRA / "base" / "seaweedfs"), "/etc/seaweedfs": str(folder / "s3")}
+    (folder / "s3").mkdir()
+    variables = environment(first, objects, given)
+    # The program looks for its own keys in the folder that it starts in, too.
+    subprocess.run(["/bin/sh", *command_line(first, variables, scripts)[1:]], env=variables | PATH, check=True)
+    assert (folder / "s3" / "s3.json").stat().st_mode & 0o077 == 0
     changes = {
-        "-dir=/data": "-dir={folder}",
+        "/etc/seaweedfs": "{folder}",
+        "-dir=/data": "-dir={folder}/data",
         "-ip.bind=0.0.0.0": f"-ip.bind={HOST}",
         "-s3.port=8333": "-s3.port={port}",
     }
@@ -133,7 +154,7 @@ def buckets(seaweedfs: Contained, objects: list[Object], given: Mapping[str, Map
 
 def test_the_buckets_are_made_once(seaweedfs: Contained, buckets: list[str], given: dict[str, dict[str, str]]) -> None:
     assert buckets == ["made mlflow, data, pipelines, serving, backups\n", "made none\n"]
-    client = s3_client(seaweedfs, given["sidlsg-s3"])
+    client = s3_client(seaweedfs, given["sidlsg-s3-buckets"])
     assert sorted(bucket["Name"] for bucket in client.list_buckets()["Buckets"]) == BUCKETS
     for name in BUCKETS:
         client.put_object(Bucket=name, Key="x", Body=b"1")
@@ -142,12 +163,78 @@ def test_the_buckets_are_made_once(seaweedfs: Contained, buckets: list[str], giv
 
 @pytest.mark.usefixtures("buckets")
 def test_s3_refuses_strangers_and_mistyped_buckets(seaweedfs: Contained, given: dict[str, dict[str, str]]) -> None:
-    wrong = {**given["sidlsg-s3"], "AWS_SECRET_ACCESS_KEY": "wrong"}
+    wrong = {**given["sidlsg-s3-buckets"], "AWS_SECRET_ACCESS_KEY": "wrong"}
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3_client(seaweedfs, wrong).list_buckets()
-    with pytest.raises(ClientError, match="NoSuchBucket"):
-        s3_client(seaweedfs, given["sidlsg-s3"]).put_object(Bucket="mlfow", Key="x", Body=b"1")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        s3_client(seaweedfs, given["sidlsg-s3-buckets"]).put_object(Bucket="mlfow", Key="x", Body=b"1")
     assert seaweedfs.answer("/data/x")[0] == 403
+
+
+RIGHTS: dict[str, tuple[set[str], set[str]]] = {
+    "sidlsg-s3": (
+        {"data/captions/a", "data/checkpoints/r/a", "data/work/a", "data/handover/a", "pipelines/artifacts/a"},
+        {"data/checkpoints/r/a", "data/work/a", "data/handover/a", "pipelines/artifacts/a"},
+    ),
+    "sidlsg-s3-mlflow": ({"mlflow/artifacts/1/a"}, {"mlflow/artifacts/1/a"}),
+    "sidlsg-s3-triggers": (
+        {"serving/students/m/a", "data/captions/a", "data/checkpoints/r/a", "data/work/a", "data/handover/a"},
+        {"serving/students/m/a"},
+    ),
+    "sidlsg-s3-backups": ({"backups/postgres/a"}, {"backups/postgres/a"}),
+    "sidlsg-s3-serving": ({"serving/students/m/a"}, set()),
+}
+"""What each user may read, and write and delete, of OBJECTS."""
+OBJECTS = {name for reads, writes in RIGHTS.values() for name in reads | writes} | {
+    "mlflow/other/a",
+    "backups/other/a",
+    "serving/other/a",
+}
+
+
+@pytest.mark.usefixtures("buckets")
+@pytest.mark.parametrize("user", RIGHTS)
+def test_each_user_of_s3_may_do_what_it_needs_alone(
+    seaweedfs: Contained, given: dict[str, dict[str, str]], user: str
+) -> None:
+    owner, own = (s3_client(seaweedfs, given[name]) for name in ("sidlsg-s3-buckets", user))
+    found: dict[str, set[str]] = {"get": set(), "put": set(), "delete": set()}
+    for name in OBJECTS:
+        bucket, _, key = name.partition("/")
+        owner.put_object(Bucket=bucket, Key=key, Body=b"1")
+        for what, more in (("get", {}), ("put", {"Body": b"2"}), ("delete", {})):
+            try:
+                getattr(own, f"{what}_object")(Bucket=bucket, Key=key, **more)
+                found[what].add(name)
+            except ClientError as error:
+                assert error.response["Error"]["Code"] == "AccessDenied", (what, name)
+    reads, writes = RIGHTS[user]
+    assert found == {"get": reads, "put": writes, "delete": writes}
+    with pytest.raises(ClientError, match="AccessDenied"):
+        own.create_bucket(Bucket=f"of-{user}")
+
+
+def test_without_a_key_the_s3_server_does_not_start(objects: list[Object], tmp_path: Path) -> None:
+    first = container(objects, "StatefulSet", "seaweedfs", "initContainers")
+    scripts = {"/etc/sidlsg": str(INFRA / "base" / "seaweedfs"), "/etc/seaweedfs": str(tmp_path)}
+    given = {f"sidlsg-s3{user}": {} for user in ("", *(f"-{user}" for user in USERS))}
+    for keys in ({}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": 'b"c'}):
+        variables = environment(first, objects, given | {"sidlsg-s3-buckets": keys})
+        line = ["/bin/sh", *command_line(first, variables, scripts)[1:]]
+        done = subprocess.run(line, env=variables | PATH, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "error: a key of buckets is empty or has other characters" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_parts_of_the_s3_server_give_nothing_by_http(seaweedfs: Contained) -> None:
+    ports = {word.partition(".port=")[0][1:]: int(word.rpartition("=")[2]) for word in seaweedfs.command()[-4:]}
+    for part in ("master", "filer", "admin"):
+        asked = f"http://{HOST}:{ports[part]}/buckets/data/x"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(asked, timeout=30)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://{HOST}:{ports['volume']}/1,01637037d6", timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +270,9 @@ def test_mlflow_keeps_artifacts_in_the_bucket(
     client = MlflowClient(f"http://{HOST}:{mlflow.port}")
     run = client.create_run(client.create_experiment("things"))
     client.log_text(run.info.run_id, "hello", "hello.txt")
-    found = s3_client(seaweedfs, given["sidlsg-s3"]).list_objects_v2(Bucket="mlflow")["Contents"]
+    # As MLflow itself sees it.
+    own = s3_client(seaweedfs, given["sidlsg-s3-mlflow"])
+    found = own.list_objects_v2(Bucket="mlflow", Prefix="artifacts/")["Contents"]
     assert [one["Key"].partition("/")[0] for one in found if one["Key"].endswith("hello.txt")] == ["artifacts"]
 
 

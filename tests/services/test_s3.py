@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from botocore.exceptions import ClientError
 
 from forked import Program
 from services.seaweedfs import SeaweedFS
-from sidlsg.errors import ContentError, InputError, SidlsgError, StorageError
+from sidlsg.errors import AccessError, ContentError, InputError, SidlsgError, StorageError
+from sidlsg.places import resolve
+from sidlsg.prompts.source.inputs import find_inputs
 from sidlsg.s3 import PART, S3Store, split_place
 from sidlsg.store import open_store
 
@@ -271,3 +274,33 @@ def test_a_user_who_may_only_read_is_told(s3_server: SeaweedFS, s3_place: str, m
             attempt()
         assert "give credentials that may" in str(caught.value)
     assert store.read("x") == b"x"
+
+
+class Restricted(SeaweedFS):
+    """A server whose second user may read what is under one prefix, and neither list nor write."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        file = self.folder / "s3.json"
+        identities = json.loads(file.read_text())["identities"]
+        identities[1]["actions"] = ["Read:bucket/run/*"]
+        file.write_text(json.dumps({"identities": identities}))
+
+
+def test_who_may_read_under_a_prefix_alone_reads_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDLSG_CACHE", str(tmp_path / "cache"))
+    with Restricted(tmp_path / "server") as server:
+        server.require_bucket("bucket")
+        for key in ("run/a.txt", "other.txt"):
+            server.client().put_object(Bucket="bucket", Key=key, Body=b"x")
+        for name, value in server.client_environment().items():
+            monkeypatch.setenv(name, value)
+        for name in ("access_key", "secret_key"):
+            variable = "AWS_ACCESS_KEY_ID" if name == "access_key" else "AWS_SECRET_ACCESS_KEY"
+            monkeypatch.setenv(variable, server.state[f"reader_{name}"])
+        assert resolve("s3://bucket/run/a.txt", sha256(b"x")).read_bytes() == b"x"
+        assert [file.size for file in find_inputs(["s3://bucket/run/a.txt"])] == [1]
+        with pytest.raises(AccessError, match="may read it"):
+            resolve("s3://bucket/other.txt", sha256(b"x"))
+        with pytest.raises(AccessError, match="may write there"):
+            open_store("s3://bucket/run", check=False).write("a.txt", b"y")

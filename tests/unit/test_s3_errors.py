@@ -11,9 +11,11 @@ from botocore.exceptions import (
     NoCredentialsError,
     ProfileNotFound,
     ReadTimeoutError,
+    UnauthorizedSSOTokenError,
 )
+from botocore.parsers import ResponseParserError
 
-from sidlsg.errors import ContentError, InputError, SidlsgError, StorageError
+from sidlsg.errors import AccessError, InputError, MissingError, SidlsgError, StorageError
 from sidlsg.s3_errors import explained, meaning, server_of
 
 PLACE = "s3://bucket/a.bin"
@@ -29,18 +31,23 @@ def refused(code: str, status: int) -> ClientError:
     ("error", "kind", "told"),
     [
         (refused("NoSuchBucket", 404), InputError, "no such bucket at https://s3.example.org:9000; create it"),
-        (refused("NoSuchKey", 404), ContentError, "there is no s3://bucket/a.bin"),
-        (refused("404", 404), ContentError, "there is no s3://bucket/a.bin"),
-        (refused("SignatureDoesNotMatch", 403), InputError, "the secret key is wrong"),
-        (refused("InvalidAccessKeyId", 403), InputError, "the access key is not known"),
-        (refused("ExpiredToken", 400), InputError, "get new credentials"),
-        (refused("RequestTimeTooSkewed", 403), InputError, "set the clock"),
-        (refused("AccessDenied", 403), InputError, "give credentials that may"),
-        (refused("403", 403), InputError, "give credentials that may"),
+        (refused("NoSuchKey", 404), MissingError, "there is no s3://bucket/a.bin"),
+        (refused("404", 404), MissingError, "there is no s3://bucket/a.bin"),
+        (refused("SignatureDoesNotMatch", 403), AccessError, "the secret key is wrong"),
+        (refused("InvalidAccessKeyId", 403), AccessError, "the access key is not known"),
+        (refused("ExpiredToken", 400), AccessError, "get new credentials"),
+        (refused("RequestTimeTooSkewed", 403), AccessError, "set the clock"),
+        (refused("AccessDenied", 403), AccessError, "give credentials that may"),
+        (refused("403", 403), AccessError, "give credentials that may"),
         (refused("SlowDown", 503), StorageError, "is busy or broken (SlowDown); wait"),
         (refused("InternalError", 500), StorageError, "is busy or broken (InternalError); wait"),
         (refused("BadDigest", 400), StorageError, "did not do it (BadDigest); see its log"),
+        (refused("InvalidToken", 400), AccessError, "the session token is not one of this access key"),
+        (refused("PathStyleDomainForbidden", 403), InputError, "addressing_style = virtual"),
         (NoCredentialsError(), InputError, "set AWS_ACCESS_KEY_ID"),
+        (UnauthorizedSSOTokenError(), InputError, "sign in again"),
+        (ResponseParserError("hidden"), InputError, "is no S3 server"),
+        (RecursionError("hidden"), InputError, "set AWS_DEFAULT_REGION"),
         (ProfileNotFound(profile="hidden"), InputError, "check the AWS_* variables"),
         (EndpointConnectionError(endpoint_url=ENDPOINT), StorageError, "check that it runs"),
         (ReadTimeoutError(endpoint_url=ENDPOINT), StorageError, "check that it runs"),

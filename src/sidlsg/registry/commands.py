@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sidlsg.errors import VerdictError
+from sidlsg.errors import SidlsgError, VerdictError
 from sidlsg.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
 from sidlsg.pipeline_run import pipeline_run
 
@@ -68,20 +68,30 @@ def fetch(
 def doctor(
     name: Annotated[str, typer.Argument(help="Registered model's name.")],
     tracking_uri: TrackingUri,
-    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody uses, end cut records.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Remove what nobody uses, restore deleted runs, end cut records.")
+    ] = False,
     files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
 ) -> None:
-    """Look for what killed calls left behind, and for versions that are not whole. Exit code 1: something is left."""
-    from sidlsg.registry.doctor import examine
+    """Look for what killed calls left behind, versions that are not whole, and names of deleted ones.
+
+    Exit code 1: something is left.
+    """
+    from sidlsg.registry.doctor import examine, mend
 
     left = 0
     for finding in examine(tracking_uri, name, files):
+        advice = f"{finding.advice}{'' if finding.mend is None else '; --fix mends it'}"
         if fix and finding.mend is not None:
-            finding.mend()
-            print(f"mended: {finding.what}")
-            continue
+            try:
+                mend(tracking_uri, finding)
+            except SidlsgError as error:
+                advice = str(error)
+            else:
+                print(f"mended: {finding.what}")
+                continue
         left += 1
-        print(f"{finding.what}\n  {finding.advice}{'' if finding.mend is None else '; --fix mends it'}")
+        print(f"{finding.what}\n  {advice}")
     if left:
         raise typer.Exit(1)
     print(f"{name} is in order")

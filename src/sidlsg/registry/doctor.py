@@ -1,13 +1,12 @@
-"""Looks for what killed or failed calls left in the registry: what nobody uses, and versions that are not whole."""
+"""Looks for what is wrong in the registry: what killed calls left, what is not whole, and names of what was deleted."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -15,16 +14,27 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, Student, file_refs
+from sidlsg.records import Scorecard
 from sidlsg.registry.claims import claims_on, dead_claims
 from sidlsg.registry.connect import connect
+from sidlsg.registry.description import describe
 from sidlsg.registry.explain import explained
-from sidlsg.registry.fetch import download, require_model
-from sidlsg.registry.package import CARD, PATH_IN_MODEL
 from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
-from sidlsg.registry.register import COMPLETE_TAG, MODEL_PATH, MODEL_TAG, model_digest
-from sidlsg.registry.teachers import TEACHER_TAG
-from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, all_versions, pages, registered_model
+from sidlsg.registry.score_log import FOLDER as SCORES
+from sidlsg.registry.score_log import SCORECARD_TAG
+from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_TAG, TEACHER_VERSION_TAG, check_teacher
+from sidlsg.registry.versions import (
+    CHAMPION,
+    PREVIOUS,
+    STUDENT_TAG,
+    alias_version,
+    all_versions,
+    pages,
+    registered_model,
+    require_version,
+    run_of,
+)
+from sidlsg.registry.whole import COMPLETE_TAG, check_whole
 from sidlsg.track.runs import TRAINING_TAG
 
 
@@ -70,9 +80,15 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
         )
         for claim in dead
     ]
+    found += _deleted_experiment(client, name)
+    found += _dangling_aliases(client, name, versions, aliases)
+    whole = []
     for version in sorted(versions, key=lambda version: int(version.version)):
-        found += _of_version(client, version, aliases, files)
-    found += _doubles(client, versions, aliases)
+        lacks = list(_of_version(client, version, aliases, files))
+        found += lacks or _lost_scores(client, version)
+        whole += [] if lacks else [version]
+    found += _lost_teachers(client, versions)
+    found += _doubles(client, whole, aliases)
     found += _orphans(client, name, runs, versions, held)
     change = unfinished_change(versions)
     if change is not None and not held:
@@ -96,23 +112,135 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     return found
 
 
+@explained
+def mend(tracking_uri: str, finding: Finding) -> None:  # noqa: ARG001 - the decorator names it in messages
+    """Do what a finding advises, where the program can.
+
+    Args:
+        tracking_uri: of the registry that was examined.
+        finding: one of `examine`'s.
+
+    Raises:
+        InputError: somebody has begun to use it meanwhile.
+        StorageError: MLflow did not do it.
+    """
+    if finding.mend is not None:
+        finding.mend()
+
+
 def _of_version(client: MlflowClient, version: Any, aliases: dict[str, Any], files: bool) -> Iterator[Finding]:
-    student = version.tags.get(STUDENT_TAG)
-    if student is None:
-        return  # another program's, or a teacher's
+    run = run_of(client, version) if version.run_id else None
+    if run is not None and run.info.lifecycle_stage == "deleted":
+        yield Finding(
+            what=f"the run of version {version.version} was deleted",
+            advice="restore it: `mlflow gc` would delete the version's files with it",
+            mend=partial(client.restore_run, version.run_id),
+        )
+        return
+    if not {STUDENT_TAG, TEACHER_TAG} & version.tags.keys():
+        if version.run_id and run is None:
+            yield Finding(
+                what=f"the run of version {version.version} is gone",
+                advice="another program made the version: make another one by it",
+            )
+        return
+    check = partial(check_whole, files=files) if STUDENT_TAG in version.tags else check_teacher
     try:
-        _check_whole(client, version, files)
+        check(client, version)
     except InputError as error:
         named = [alias for alias, number in aliases.items() if str(number) == str(version.version)]
         yield Finding(
             what=f"version {version.version} is not whole: {error}",
             advice=(
-                f"it is {' and '.join(named)}: roll back or promote another version, then look again"
+                f"it is {' and '.join(named)}: roll back, promote another version or delete the alias, then look again"
                 if named
-                else "register the student again after it is removed"
+                else "register it again after it is removed"
             ),
             mend=None if named else partial(_drop, client, version),
         )
+
+
+def _deleted_experiment(client: MlflowClient, name: str) -> Iterator[Finding]:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        yield Finding(
+            what=f"the experiment {name!r} was deleted, and its runs with it",
+            advice="restore it: `mlflow gc` would delete the versions' files with it",
+            mend=partial(client.restore_experiment, experiment.experiment_id),
+        )
+
+
+def _dangling_aliases(
+    client: MlflowClient, name: str, versions: list[Any], aliases: dict[str, Any]
+) -> Iterator[Finding]:
+    there = {int(version.version) for version in versions}
+    for alias, number in sorted(aliases.items()):
+        # One that was made since the versions were read is there, too.
+        if int(number) in there or not _is_gone(client, name, int(number)):
+            continue
+        before = aliases.get(PREVIOUS) if alias == CHAMPION else None
+        yield Finding(
+            what=f"the alias {alias!r} names version {number}, which was deleted",
+            advice=(
+                f"remove it, then `sidlsg rollback` makes version {before} the champion again"
+                if before is not None and int(before) in there
+                else "remove it, then promote another version"
+                if alias == CHAMPION
+                else "remove it: it leads nowhere"
+            ),
+            mend=partial(_drop_alias, client, name, alias, int(number)),
+        )
+
+
+def _is_gone(client: MlflowClient, name: str, number: int) -> bool:
+    try:
+        require_version(client, name, number)
+    except InputError:
+        return True
+    return False
+
+
+def _drop_alias(client: MlflowClient, name: str, alias: str, number: int) -> None:
+    """Remove an alias, unless it names another version by now."""
+    if alias_version(client, name, alias) == number and _is_gone(client, name, number):
+        client.delete_registered_model_alias(name, alias)
+
+
+def _lost_scores(client: MlflowClient, version: Any) -> Iterator[Finding]:
+    if SCORECARD_TAG not in version.tags or not version.run_id:
+        return
+    if f"{SCORES}/{Scorecard.FILE}" not in {file.path for file in client.list_artifacts(version.run_id, SCORES)}:
+        yield Finding(
+            what=f"version {version.version} was scored, and its scorecard is gone",
+            advice="the gate compares nothing with it: evaluate and gate it again",
+        )
+
+
+def _lost_teachers(client: MlflowClient, versions: list[Any]) -> Iterator[Finding]:
+    for version in sorted(versions, key=lambda version: int(version.version)):
+        model, number = (version.tags.get(tag) for tag in (TEACHER_MODEL_TAG, TEACHER_VERSION_TAG))
+        if not model or not number:
+            continue
+        teachers = {str(each.version): each for each in all_versions(client, model)}
+        if number in teachers:
+            continue
+        digest = version.tags.get(TEACHER_TAG)
+        again = [each for each, teacher in teachers.items() if digest and teacher.tags.get(TEACHER_TAG) == digest]
+        yield Finding(
+            what=f"version {version.version} names version {number} of {model!r} as its teacher, which was deleted",
+            advice=(
+                f"the same teacher is version {again[0]} there"
+                if again
+                else f"`sidlsg register-teacher --name {shlex.quote(model)}` registers it again; then look again"
+            ),
+            mend=partial(_link_teacher, client, version, again[0]) if again else None,
+        )
+
+
+def _link_teacher(client: MlflowClient, version: Any, number: str) -> None:
+    """Name a teacher's version on a student's, in its tag and its description."""
+    client.set_model_version_tag(version.name, str(version.version), TEACHER_VERSION_TAG, number)
+    describe(client, version, {**version.tags, TEACHER_VERSION_TAG: number})
 
 
 def _drop(client: MlflowClient, version: Any) -> None:
@@ -120,48 +248,6 @@ def _drop(client: MlflowClient, version: Any) -> None:
     with contextlib.suppress(MlflowException):  # the run may be gone, or have no such tag
         client.delete_tag(version.run_id, COMPLETE_TAG)
     client.delete_model_version(version.name, version.version)
-
-
-def _check_whole(client: MlflowClient, version: Any, files: bool) -> None:
-    student = version.tags[STUDENT_TAG]
-    try:
-        run = client.get_run(version.run_id)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise InputError("its run is gone") from error
-    if run.info.lifecycle_stage == "deleted":
-        raise InputError("its run was deleted")
-    if run.data.tags.get(COMPLETE_TAG) != student:
-        raise InputError("its run was not completed with this student")
-    if files:
-        record = ModelVersion(
-            name=version.name, version=int(version.version), run_id=version.run_id, student_sha256=student
-        )
-        with tempfile.TemporaryDirectory() as scratch:
-            model = download(client, record, version.run_id, MODEL_PATH, scratch)
-            # Earlier versions have no such tag.
-            require_model(record, model, run.data.tags.get(MODEL_TAG) or model_digest(model))
-        return
-    place = f"{MODEL_PATH}/{PATH_IN_MODEL}"
-    there = _names(client, version.run_id, place)
-    if Student.FILE not in there:
-        raise InputError(f"{Student.FILE} is not among its files")
-    with tempfile.TemporaryDirectory() as scratch:
-        downloaded = client.download_artifacts(version.run_id, f"{place}/{Student.FILE}", scratch)
-        wanted = {CARD, *(ref.path for ref in file_refs(Student.load(Path(downloaded))))}
-    missing = sorted(wanted - there)
-    if missing:
-        raise InputError(f"{len(missing)} of its files are missing: {', '.join(missing[:3])}")
-
-
-def _names(client: MlflowClient, run_id: str, place: str) -> set[str]:
-    """The files below a place among a run's artifacts, relative to it."""
-    found: set[str] = set()
-    for file in client.list_artifacts(run_id, place):
-        inner = file.path.removeprefix(f"{place}/")
-        found |= {f"{inner}/{name}" for name in _names(client, run_id, file.path)} if file.is_dir else {inner}
-    return found
 
 
 def _doubles(client: MlflowClient, versions: list[Any], aliases: dict[str, Any]) -> Iterator[Finding]:

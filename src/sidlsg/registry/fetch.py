@@ -15,9 +15,8 @@ from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
-from sidlsg.registry.package import PATH_IN_MODEL
-from sidlsg.registry.register import MODEL_PATH, MODEL_TAG, model_digest
-from sidlsg.registry.versions import require_same_student
+from sidlsg.registry.package import MODEL_PATH, MODEL_TAG, PATH_IN_MODEL, model_digest
+from sidlsg.registry.versions import look_with_doctor, require_same_student
 from sidlsg.storage import atomic_folder, refuse_foreign
 
 SERVED = "MLmodel"
@@ -88,7 +87,7 @@ def download(client: MlflowClient, version: ModelVersion, run_id: str, path: str
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"the files of {version.name!r} version {version.version} cannot be downloaded ({reason}); "
-            "delete that version and register the student again"
+            f"{look_with_doctor(version.name)}"
         ) from error
 
 
@@ -116,6 +115,6 @@ def require_files(version: ModelVersion, downloaded: Path) -> None:
     if student.digest != version.student_sha256:
         raise InputError(
             f"the files of {version.name!r} version {version.version} are of student {student.digest[:16]}, not of "
-            f"{version.student_sha256[:16]}; delete that version and register the student again"
+            f"{version.student_sha256[:16]}; {look_with_doctor(version.name)}"
         )
     student.verify(downloaded)

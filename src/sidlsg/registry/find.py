@@ -11,7 +11,7 @@ from sidlsg.errors import InputError, nearest
 from sidlsg.records import ModelVersion
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
-from sidlsg.registry.versions import STUDENT_TAG, all_versions, pages
+from sidlsg.registry.versions import STUDENT_TAG, all_versions, look_with_doctor, pages, require_run, require_version
 
 SHOWN = 20
 """How many names an error message lists."""
@@ -28,7 +28,7 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
         which: a number such as `3`, or an alias such as `champion`.
 
     Raises:
-        InputError: there is no such model, version or alias, or this project did not register it.
+        InputError: there is no such model, version or alias, this project did not register it, or its run is deleted.
     """
     client = connect(tracking_uri)
     model = _model(client, name)
@@ -39,6 +39,7 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
             f"version {registered.version} of {name!r} has no tag {STUDENT_TAG}, so it is no student that "
             "`sidlsg register` registered; give another version"
         )
+    require_run(client, registered)
     return ModelVersion(
         name=name, version=int(registered.version), run_id=registered.run_id or "", student_sha256=student
     )
@@ -68,7 +69,7 @@ def _version(client: MlflowClient, model: Any, which: str) -> Any:
                 f"model {name!r} has no alias {which!r}{nearest(which, aliases)}; give a version's number or an "
                 f"alias; aliases: {known}"
             )
-        which = aliases[which]
+        return require_version(client, name, int(aliases[which]))
     try:
         return client.get_model_version(name, str(int(which)))
     except MlflowException as error:
@@ -76,7 +77,8 @@ def _version(client: MlflowClient, model: Any, which: str) -> Any:
             raise
     numbers = sorted(int(version.version) for version in all_versions(client, name))
     raise InputError(
-        f"model {name!r} has no version {which}; it has: {_listed([str(number) for number in numbers]) or 'none'}"
+        f"model {name!r} has no version {which}; it has: {_listed([str(number) for number in numbers]) or 'none'}; "
+        f"if it was there, {look_with_doctor(name)}"
     )
 
 

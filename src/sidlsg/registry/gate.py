@@ -20,7 +20,14 @@ from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Champion, GateRules
 from sidlsg.registry.run_log import SECONDS_TAG
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
-from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, require_same_student, require_version
+from sidlsg.registry.versions import (
+    CHAMPION,
+    STUDENT_TAG,
+    alias_version,
+    require_run,
+    require_same_student,
+    require_version,
+)
 
 JUDGED_BY = "verdict_pipeline_run"
 """The tag with the pipeline run whose gate judged the version last."""
@@ -33,8 +40,8 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
     A rejection is a verdict that did not pass, not an error.
 
     Raises:
-        InputError: the scorecard is damaged or another student's, a rule does not fit it, or there is no such
-            version.
+        InputError: the scorecard is damaged or another student's, a rule does not fit it, there is no such version,
+            or its run or the champion is gone.
     """
     card = own_scorecard(version, scorecard_folder)
     client = connect(tracking_uri)
@@ -89,6 +96,7 @@ def _champion(client: MlflowClient, version: ModelVersion) -> Champion | None:
     if number == version.version:
         return Champion(version=number, scorecard=None, is_challenger=True)
     registered = require_version(client, version.name, number)
+    require_run(client, registered)
     try:
         card = _logged_scorecard(client, registered)
     except InputError as error:

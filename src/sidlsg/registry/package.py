@@ -17,10 +17,15 @@ from mlflow.types.schema import Array
 
 from sidlsg.errors import InputError
 from sidlsg.records import Student, file_refs
+from sidlsg.storage import sha256_files
 
 CARD = "README.md"
 """The model card's file in a student's folder."""
 ARTIFACT = "student"
+MODEL_PATH = "model"
+"""Where the MLflow model folder is among the run's artifacts."""
+MODEL_TAG = "model_sha256"
+"""The tag with the digest of all files of the MLflow model folder, the code that serves it included."""
 PATH_IN_MODEL = f"artifacts/{ARTIFACT}"
 """Where the student's folder is inside the MLflow model folder."""
 SAFETY_TAG = "safety_checker"
@@ -30,6 +35,11 @@ SERVING = {"batch": 1, "max_images": 64, "max_steps": 4, "max_prompt_characters"
 _REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 _ADVICE_NOT_TAKEN = ("type hints", "input example")
 """Type hints would drop the params; an input example would load the model. The signature is given instead."""
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files of an MLflow model folder."""
+    return sha256_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 def student_files(student: Student, folder: Path) -> list[str]:

@@ -15,7 +15,15 @@ from sidlsg.records import Promotion, Verdict
 from sidlsg.registry.claims import Claim, claimed, holder
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained, explained_once
-from sidlsg.registry.versions import CHAMPION, PREVIOUS, alias_version, all_versions, registered_model, require_version
+from sidlsg.registry.versions import (
+    CHAMPION,
+    PREVIOUS,
+    alias_version,
+    all_versions,
+    registered_model,
+    require_run,
+    require_version,
+)
 
 VERDICT_TAG = "verdict_sha256"
 """The tag of a version with the digest of the gate's last verdict on it."""
@@ -38,12 +46,12 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
     goes on at a time, and the champion is only replaced by a version that was compared with it.
 
     Raises:
-        InputError: there is no such version, the verdict is not the one that the gate left on it, another champion
-            came since, or another change is going on.
+        InputError: there is no such version or its run was deleted, the verdict is not the one that the gate left on
+            it, another champion came since, or another change is going on.
     """
     client = connect(tracking_uri)
     name, number = verdict.name, str(verdict.version)
-    registered = require_version(client, name, verdict.version)
+    registered = _require_usable(client, name, verdict.version)
     if not verdict.passed:
         return standing(client, name)
     finish_record(client, name)
@@ -81,7 +89,8 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
     """Make the version that was the champion before the champion again; the two change places.
 
     Raises:
-        InputError: there is no such model or no earlier champion, or another change is going on.
+        InputError: there is no such model or no earlier champion, a version or its run was deleted, or another change
+            is going on.
     """
     client = connect(tracking_uri)
     if not reason.strip():
@@ -170,8 +179,15 @@ def _before(client: MlflowClient, name: str) -> int:
         previous = max(planned)[1] if planned else None
     if previous is None:
         raise InputError(f"model {name!r} had no champion before this one; promote another version instead")
-    require_version(client, name, previous)
+    _require_usable(client, name, previous)
     return previous
+
+
+def _require_usable(client: MlflowClient, name: str, version: int) -> Any:
+    """The MLflow version of that number, whose run was not deleted."""
+    found = require_version(client, name, version)
+    require_run(client, found)
+    return found
 
 
 def _next_change(client: MlflowClient, name: str) -> str:

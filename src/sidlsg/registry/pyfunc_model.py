@@ -45,7 +45,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         """Read the diffusers folder, from disk alone; a GPU is used where there is one.
 
         Raises:
-            MlflowException: the configuration is not allowed, or requires a safety checker that the model lacks.
+            MlflowException: the configuration is not allowed, or requires a safety checker that the model lacks, or a
+                file is missing.
         """
         import torch
         from diffusers import StableDiffusionPipeline
@@ -60,10 +61,17 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         folder = Path(context.artifacts["student"])
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_threads(folder))
-        self.t_init = json.loads((folder / "student.json").read_text())["t_init"]
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, **left_out
-        )
+        try:
+            self.t_init = json.loads((folder / "student.json").read_text())["t_init"]
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, **left_out
+            )
+        except OSError as error:
+            reason = str(error).partition("\n")[0]
+            raise _refusal(
+                f"a file of this model cannot be read ({reason}); `sidlsg registry doctor NAME` on its registry says "
+                "what is missing"
+            ) from error
         if checker == "required" and (pipeline.safety_checker is None or pipeline.feature_extractor is None):
             raise _refusal(
                 "safety_checker 'required' configured, and this model has none; "

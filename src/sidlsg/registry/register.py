@@ -23,20 +23,21 @@ from sidlsg.registry.create import create_version
 from sidlsg.registry.description import description
 from sidlsg.registry.explain import explained
 from sidlsg.registry.names import check_name
-from sidlsg.registry.package import SAFETY_TAG, safety_checker_of, save_model, student_files
+from sidlsg.registry.package import (
+    MODEL_PATH,
+    MODEL_TAG,
+    SAFETY_TAG,
+    model_digest,
+    safety_checker_of,
+    save_model,
+    student_files,
+)
 from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_tags, training_rows
-from sidlsg.registry.teachers import register_teacher_of, teacher_name
+from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_VERSION_TAG, register_teacher_of, teacher_name
 from sidlsg.registry.upload import upload
-from sidlsg.registry.versions import STUDENT_TAG, versions_of
-from sidlsg.storage import sha256_files
+from sidlsg.registry.versions import STUDENT_TAG, look_with_doctor, versions_of
+from sidlsg.registry.whole import COMPLETE_TAG, check_whole
 from sidlsg.track.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
-
-MODEL_PATH = "model"
-"""Where the MLflow model folder is among the run's artifacts."""
-COMPLETE_TAG = "complete_student_sha256"
-"""The tag on a run that has everything of a student, its model included: the Student record's digest."""
-MODEL_TAG = "model_sha256"
-"""The tag with the digest of all files of the MLflow model folder, the code that serves it included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ def register(
         circumstances: what the version is told besides.
 
     Raises:
-        InputError: the student is incomplete or damaged, the name is not allowed, or MLflow cannot be reached.
+        InputError: the student is incomplete or damaged, the name is not allowed, MLflow cannot be reached, or the
+            version that is there has lost its run or its files.
     """
     check_name(name)
     student = Student.load(student_folder)
@@ -96,17 +98,30 @@ def register(
             by = {RUN_TAG: told.pipeline_run} if told.pipeline_run else {}
             run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder, by)
             teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
-            tags = {"teacher_model": teacher.name, "teacher_version": str(teacher.version)}
+            tags = {TEACHER_MODEL_TAG: teacher.name, TEACHER_VERSION_TAG: str(teacher.version)}
             tags[SAFETY_TAG] = safety_checker_of(student)
             claim.check()
             _create_version(client, name, run, student, tags | told.tags(student))
     version = versions_of(client, name, student.digest)[0]
+    if claim is None:
+        _require_whole(client, version)
     return ModelVersion(name=name, version=int(version.version), run_id=version.run_id, student_sha256=student.digest)
 
 
 def _unregistered(client: MlflowClient, name: str, digest: str) -> str | None:
     """A student that has no version yet, as a thing to claim."""
     return None if versions_of(client, name, digest) else f"{name}/student {digest[:16]}"
+
+
+def _require_whole(client: MlflowClient, version: Any) -> None:
+    """Check a version that was there before: its run or its files may have been deleted since."""
+    try:
+        check_whole(client, version)
+    except InputError as error:
+        raise InputError(
+            f"version {version.version} of {version.name!r} is of this student and not whole: {error}; "
+            f"{look_with_doctor(version.name)}, then register the student again"
+        ) from error
 
 
 def _logged_run(
@@ -136,11 +151,6 @@ def _logged_run(
         # The next call that finds this run only makes the version.
         client.set_tag(run_id, COMPLETE_TAG, student.digest)
     return run
-
-
-def model_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files of an MLflow model folder."""
-    return sha256_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 @contextlib.contextmanager

@@ -41,8 +41,9 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
         folder: its folder, with files that were checked.
         title: names the version on the page of scores.
     """
-    if client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest:
-        return  # logged already, by an earlier call
+    known = client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest
+    if known and f"{FOLDER}/{Scorecard.FILE}" in {file.path for file in client.list_artifacts(run_id, FOLDER)}:
+        return  # logged already, by an earlier call, and not deleted since
     now = int(time.time() * 1000)
     metrics, tags = [], {}
     for subject in card.subjects:
@@ -55,7 +56,8 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
         metrics += [
             Metric(_metric(subject.subject, row.style, row.protocol), row.mean, now, 0) for row in subject.styles
         ]
-    client.log_batch(run_id, metrics=metrics)
+    if not known:
+        client.log_batch(run_id, metrics=metrics)
     log_entries(client, run_id, tags=tags)
     for ref in (*card.grids, *(extreme.picture for extreme in card.extremes)):
         client.log_artifact(run_id, str(folder / ref.path), f"{FOLDER}/{Path(ref.path).parent.as_posix()}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from sidlsg.errors import InputError
 from sidlsg.licence import FOLDER, copy_licence
 from sidlsg.records import Licence, Student
 from sidlsg.registry.claims import claimed
@@ -19,11 +20,13 @@ from sidlsg.registry.explain import explained
 from sidlsg.registry.names import check_name
 from sidlsg.registry.run_log import licence_tags
 from sidlsg.registry.upload import upload
-from sidlsg.registry.versions import tagged_versions
+from sidlsg.registry.versions import require_run, run_of, tagged_versions
 from sidlsg.teacher.folder import check_folder, folder_digest
 
 TEACHER_TAG = "teacher_sha256"
 """The tag by which a teacher's version is found: the digest of its model files."""
+TEACHER_MODEL_TAG, TEACHER_VERSION_TAG = "teacher_model", "teacher_version"
+"""The tags by which a student's version names its teacher's."""
 PLACE_TAG = "place"
 """The tag that says where runs find a teacher: only somebody who announces one knows."""
 PATH = "teacher"
@@ -61,7 +64,8 @@ def register_teacher(folder: Path, place: str, tracking_uri: str, name: str, sha
         sha256: digest of its model files where the caller has found it; empty to compute it.
 
     Raises:
-        InputError: the folder is no teacher, the name is not allowed, or MLflow cannot be reached.
+        InputError: the folder is no teacher, the name is not allowed, MLflow cannot be reached, or the version that
+            is there has lost its run.
     """
     check_name(name)
     check_folder(folder)
@@ -71,10 +75,23 @@ def register_teacher(folder: Path, place: str, tracking_uri: str, name: str, sha
         files = Path(scratch)
         licence = copy_licence(folder, files)
         version = _registered(client, tracking_uri, name, digest, licence, files, place)
+    require_run(client, version)
     if version.tags.get(PLACE_TAG) != place:
         # It came with a student before.
         client.set_model_version_tag(name, version.version, PLACE_TAG, place)
     return TeacherVersion(name=name, version=int(version.version), sha256=digest)
+
+
+def check_teacher(client: MlflowClient, version: Any) -> None:
+    """Check that a teacher's version has its run and its files.
+
+    Raises:
+        InputError: what it lacks, in words that follow its name.
+    """
+    if run_of(client, version) is None:
+        raise InputError("its run is gone")
+    if f"{PATH}/{FILE}" not in {file.path for file in client.list_artifacts(version.run_id, PATH)}:
+        raise InputError(f"{FILE} is not among its files")
 
 
 def register_teacher_of(

@@ -29,7 +29,7 @@ from sidlsg.registry.promote import VERDICT_TAG, promote, standing
 from sidlsg.registry.register import Circumstances, register
 from sidlsg.registry.rules import GateRules
 from sidlsg.registry.upload import stored_digest, upload
-from sidlsg.registry.versions import CHAMPION, alias_version, require_same_student
+from sidlsg.registry.versions import CHAMPION, alias_version, look_with_doctor, require_same_student
 from sidlsg.storage import require_digest, sha256_file
 
 FOLDER = "transfer"
@@ -117,7 +117,7 @@ def _check_card(version: ModelVersion, tracking_uri: str, student: Path) -> None
     client, what = connect(tracking_uri), f"{CARD} of version {version.version} of {version.name!r}"
     beside = {file.path for file in client.list_artifacts(version.run_id)}
     if CARD not in beside or not (student / CARD).is_file():
-        raise ContentError(f"{what} is missing; delete that version there and register the student again")
+        raise ContentError(f"{what} is missing; {look_with_doctor(version.name)}")
     require_digest(what, sha256_file(student / CARD), stored_digest(client, version.run_id, CARD))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from mlflow import MlflowClient
@@ -14,6 +15,12 @@ STUDENT_TAG = "student_sha256"
 CHAMPION = "champion"
 PREVIOUS = "previous"
 _PAGE = 100
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+
+
+def look_with_doctor(name: str) -> str:
+    """What to do about a model that has lost something."""
+    return f"run `sidlsg registry doctor {shlex.quote(name)} --fix` on this registry, which mends or names what is left"
 
 
 def versions_of(client: MlflowClient, name: str, student_sha256: str) -> list[Any]:
@@ -36,7 +43,7 @@ def registered_model(client: MlflowClient, name: str) -> Any:
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != _MISSING:
             raise
         raise InputError(f"no model {name!r} in this registry; give the name of one") from error
 
@@ -50,16 +57,50 @@ def require_version(client: MlflowClient, name: str, version: int) -> Any:
     try:
         return client.get_model_version(name, str(version))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != _MISSING:
             raise
-        raise InputError(f"no version {version} of model {name!r} in this registry; register the student") from error
+        aliases = _aliases_of(client, name, version)
+        if not aliases:
+            raise InputError(
+                f"no version {version} of model {name!r} in this registry; register the student, or if it was there, "
+                f"{look_with_doctor(name)}"
+            ) from error
+        raise InputError(
+            f"the {aliases} of model {name!r} names version {version}, which was deleted; {look_with_doctor(name)}"
+        ) from error
+
+
+def run_of(client: MlflowClient, version: Any) -> Any | None:
+    """The run of a version, deleted or not; None where it is gone, or the version never had one."""
+    try:
+        return client.get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code not in (_MISSING, "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
+def require_run(client: MlflowClient, version: Any) -> None:
+    """Check that the run of a version is there, which has its files and takes its scores.
+
+    Raises:
+        InputError: the version names a run that was deleted.
+    """
+    if not version.run_id:
+        return  # somebody made it without one
+    run = run_of(client, version)
+    if run is None or run.info.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the run of version {version.version} of {version.name!r} {'is gone' if run is None else 'was deleted'}; "
+            f"{look_with_doctor(version.name)}"
+        )
 
 
 def require_same_student(client: MlflowClient, name: str, version: int, student_sha256: str) -> Any:
-    """The MLflow version of that number, made of that student.
+    """The MLflow version of that number, made of that student, with its run.
 
     Raises:
-        InputError: there is none, or it was made of another student.
+        InputError: there is none, it was made of another student, or its run was deleted.
     """
     found = require_version(client, name, version)
     registered = found.tags.get(STUDENT_TAG, "nothing known")
@@ -68,7 +109,20 @@ def require_same_student(client: MlflowClient, name: str, version: int, student_
             f"version {version} of {name!r} was made of student {registered[:16]}, not of {student_sha256[:16]}; "
             "give the record that register wrote for this registry"
         )
+    require_run(client, found)
     return found
+
+
+def _aliases_of(client: MlflowClient, name: str, version: int) -> str:
+    """The aliases of a version that is gone, in words; empty where none is left."""
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != _MISSING:
+            raise
+        return ""
+    named = sorted(repr(alias) for alias, number in aliases.items() if int(number) == version)
+    return f"alias {' and '.join(named)}" if named else ""
 
 
 def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:

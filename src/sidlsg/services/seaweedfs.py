@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError
+from sidlsg.services.certificate import write_certificate, write_private
 from sidlsg.services.ports import HOST, free_port
 from sidlsg.services.server import Server
 
@@ -24,10 +25,17 @@ _SOCKETS = Path("/tmp")  # fixed in the program
 _PROBE = "probe"
 """A bucket and an object in it, there since the first start."""
 REGION = "us-east-1"
+_TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+_TOKEN_SECONDS = 60  # a busy machine may take longer than the program's 10
+_CALLS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "client")
 
 
 class SeaweedFS(Server):
-    """An S3 server with two users: one that may do everything, and one that may read."""
+    """An S3 server with two users: one that may do everything, and one that may read.
+
+    It is the only way to the objects: the parts behind it listen on ports of this machine too, and take nothing from
+    whoever has neither their certificate nor their keys, which are new at each start.
+    """
 
     NAME = "SeaweedFS"
 
@@ -100,14 +108,15 @@ class SeaweedFS(Server):
             self._identity("owner", "", ["Admin", "Read", "Write", "List", "Tagging"]),
             self._identity("reader", "reader_", ["Read", "List"]),
         ]
-        (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
+        write_private(self.folder / "s3.json", json.dumps({"identities": identities}).encode())
+        self._close_parts()
 
     def command(self) -> list[str]:
         """See `Server`."""
         options = {name: str(port) for name, port in self.state["ports"].items()}
         options |= {"dir": str(self.folder / "data"), "ip": HOST, "ip.bind": HOST}
         options |= {"s3.config": str(self.folder / "s3.json"), "s3.port.iceberg": "0", "s3.port.lance": "0"}
-        options |= {"webdav": "false", "admin.ui": "false", "master.telemetry": "false"}
+        options |= {"webdav": "false", "admin.ui": "false", "master.telemetry": "false", "disableHttp": "true"}
         options |= {"master.volumeSizeLimitMB": str(_VOLUME_MB)}
         return [_weed(), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
 
@@ -141,6 +150,24 @@ class SeaweedFS(Server):
         except (BotoCoreError, ClientError):
             return False
         return self._was_ready
+
+    def _close_parts(self) -> None:
+        """Let the parts trust each other alone: calls by certificate, objects' bytes by signed tokens."""
+        certificate, key = self.folder / "parts.crt", self.folder / "parts.key"
+        write_certificate(certificate, key, "seaweedfs")
+        calls = {"cert": str(certificate), "key": str(key)}
+        sections: dict[str, dict[str, str | int]] = {"grpc": {"ca": str(certificate)}}
+        sections |= {f"grpc.{part}": {**calls} for part in _CALLS}
+        for token in _TOKENS:
+            sections[token] = {"key": secrets.token_hex(32), "expires_after_seconds": _TOKEN_SECONDS}
+        # JSON's strings and numbers are TOML's, too.
+        lines = [
+            line
+            for section, values in sections.items()
+            for line in (f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+        ]
+        # In the working directory, where the program looks first.
+        write_private(self.folder / "security.toml", ("\n".join(lines) + "\n").encode())
 
     def _identity(self, name: str, user: str, actions: list[str]) -> dict[str, Any]:
         keys = {"accessKey": self.state[f"{user}access_key"], "secretKey": self.state[f"{user}secret_key"]}

@@ -34,7 +34,7 @@ def local_copy(file: InputFile, folder: Path | None = None) -> Iterator[Path]:
     parent, _, name = file.place.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="sidlsg-source-", dir=folder) as temporary:
         path = Path(temporary) / "copy"
-        open_store(parent).get(name, path)
+        open_store(parent, check=False).get(name, path)
         _require_size(file, path)
         yield path
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from sidlsg.errors import InputError
+from sidlsg.errors import AccessError, InputError
 from sidlsg.places import BUNDLED, PIN, resolve
 from sidlsg.store import S3
 
@@ -191,8 +191,15 @@ def _on_s3(place: str, label: str) -> Inputs:
     from sidlsg.s3 import split_place
 
     bucket, key = split_place(place)
-    state = None if place.endswith("/") else object_state(place)
-    objects = list_objects(place) if not state or not state.size else []
+    state, refused = None, None
+    try:
+        state = None if place.endswith("/") else object_state(place)
+    except AccessError as error:
+        refused = error  # to who may not list the bucket, what is not there is refused
+    try:
+        objects = list_objects(place) if not state or not state.size else []
+    except AccessError as error:
+        raise refused or error from error
     # Some servers answer for a folder as if it were an empty object.
     if state is not None and not objects:
         return _single(place, label, state, lambda: first_bytes(place, len(MAGIC)) if state.size else b"")

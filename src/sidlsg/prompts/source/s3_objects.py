@@ -7,7 +7,7 @@ from typing import Any
 
 from sidlsg.errors import ContentError
 from sidlsg.prompts.source.inputs import State
-from sidlsg.s3 import make_client, split_place
+from sidlsg.s3 import head_object, make_client, split_place
 from sidlsg.s3_errors import explained
 
 
@@ -40,7 +40,7 @@ def object_state(place: str) -> State | None:
     client = make_client(place)
     try:
         with explained(place, client.meta.endpoint_url):
-            return _state(client.head_object(Bucket=bucket, Key=key), "ContentLength")
+            return _state(head_object(client, bucket, key), "ContentLength")
     except ContentError:
         return None
 

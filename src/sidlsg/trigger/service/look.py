@@ -74,7 +74,7 @@ def prompt_set_at(place: str) -> str:
     """
     if "://" not in place and not Path(place).is_dir():
         return ""
-    store = open_store(place, create=False)
+    store = open_store(place, create=False, check=False)
     try:
         text = store.read(PromptSet.FILE).decode(errors="replace")
     except ContentError:
