@@ -20,6 +20,8 @@ from sidlsg.errors import ContentError, InputError
 _BLOCK = 1 << 20
 """Bytes that a copy reads at once."""
 _MARK = ".sidlsg-unfinished"
+WORK_MARK = ".sidlsg-work"
+"""In a folder of work that a later call continues or clears away; its name may be one that a user chose."""
 """Marks a writer's own folder beside its target: while it is there, the writer works, or was killed."""
 _NEW, _OLD = "new", "old"
 """What a writer's folder holds: the coming content, and the earlier one where the two cannot be exchanged at once."""

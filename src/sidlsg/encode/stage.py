@@ -72,7 +72,7 @@ def encode(
     # Imported here: torch takes seconds, and most runs encode during training.
     from sidlsg.encode.write import write_shards
 
-    with work_folder(output, _key(record)) as folder:
+    with work_folder(output, _key(record), EmbeddingSet.FILE) as folder:
         _require_space(folder, size, output)
         record = write_shards(record, prompts, teacher, folder, report)
         record.save(folder)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlsg.storage import alone_in
+from sidlsg.storage import WORK_MARK, alone_in, atomic_folder, refuse_foreign
 
 _DIGITS = 16
 
 
 @contextlib.contextmanager
-def work_folder(output: Path, key: str) -> Iterator[Path]:
+def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
     """Give the folder beside `output` where work of this key was left, or a new one; a block that ends well moves it.
 
     Work of other keys for the same output, and files that were not finished, are deleted first.
@@ -23,10 +22,12 @@ def work_folder(output: Path, key: str) -> Iterator[Path]:
     Args:
         output: where the folder goes in the end; an earlier output there is replaced.
         key: hex digest of all that the content depends on.
+        marker: a file name that an earlier output holds; anything else is not replaced.
 
     Raises:
-        InputError: another process works on the same output.
+        InputError: another process works on the same output, or the output holds something else.
     """
+    refuse_foreign(output, marker)
     output.parent.mkdir(parents=True, exist_ok=True)
     work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
     for other in _left(output):
@@ -36,21 +37,16 @@ def work_folder(output: Path, key: str) -> Iterator[Path]:
     work.mkdir(exist_ok=True)
     with alone_in(work, f"another process is writing {output}"):
         # Finished files were renamed into place; what still has its temporary name was not.
-        for path in work.rglob(".*"):
-            path.unlink()
+        for path in sorted(work.rglob(".*"), reverse=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (work / WORK_MARK).touch()
         yield work
-        _move(work, output)
+        with atomic_folder(output, marker) as new:
+            (work / WORK_MARK).unlink()
+            work.rename(new)
 
 
 def _left(output: Path) -> list[Path]:
-    name = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.(work|old)")
-    return [path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name)]
-
-
-def _move(work: Path, output: Path) -> None:
-    old = work.with_suffix(".old")
-    if output.exists():
-        os.replace(output, old)
-    # A process that is killed here finds the whole work again, and only moves it.
-    os.replace(work, output)
-    shutil.rmtree(old, ignore_errors=True)
+    name = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
+    there = (path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name))
+    return [path for path in there if (path / WORK_MARK).is_file()]

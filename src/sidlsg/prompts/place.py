@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.tasks.work import DONE, Work
-from sidlsg.storage import alone_in
+from sidlsg.storage import WORK_MARK, alone_in
 from sidlsg.store import S3
 
 _DIGITS = 16
@@ -52,6 +52,7 @@ def work_place(output: str, work: str, key: str) -> Iterator[str]:
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"work cannot lie in {folder}: a part of that is a file; give a folder") from error
     with alone_in(folder, f"another process curates for {output}"):
+        (folder / WORK_MARK).touch()
         try:
             yield str(folder)
         except InputError as error:
@@ -68,6 +69,6 @@ def _clear_others(target: Path, mine: Path) -> None:
         return
     form = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
     for other in target.parent.iterdir():
-        if other != mine and form.fullmatch(other.name):
+        if other != mine and form.fullmatch(other.name) and (other / WORK_MARK).is_file():
             with alone_in(other, f"another process curates for {target}"):
                 shutil.rmtree(other)
