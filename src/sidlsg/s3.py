@@ -13,6 +13,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from sidlsg.deadline import CALL_S, deadline, size_deadline
 from sidlsg.errors import InputError, StorageError
 from sidlsg.s3_errors import explained, server_of
 from sidlsg.storage import atomic_file, require_digest, sha256_bytes, sha256_file
@@ -68,6 +69,7 @@ def make_client(place: str) -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
     with explained(place, endpoint):
         session = boto3.Session()
+        session.events.register("creating-client-class.s3", _time)
         try:
             # Servers other than AWS's know no regions, and take this one.
             return session.client("s3", region_name=session.region_name or "us-east-1", config=config)
@@ -76,6 +78,24 @@ def make_client(place: str) -> Any:
                 f"{place}: the S3 server's address {server_of(endpoint)!r} is none; "
                 "set AWS_ENDPOINT_URL to one such as https://s3.example.org"
             ) from error
+
+
+def server_at(client: Any) -> str:
+    """What messages call the server of a client."""
+    return f"the S3 server at {server_of(client.meta.endpoint_url)}"
+
+
+class _Timed:
+    """A base of boto3's client: each of its calls ends in time, but for the body of an answer that is read later."""
+
+    def _make_api_call(self, name: str, given: Any) -> Any:
+        seconds = size_deadline(PART) if name in ("PutObject", "UploadPart") else CALL_S
+        with deadline(seconds, server_at(self)):
+            return super()._make_api_call(name, given)  # type: ignore[misc]  # boto3's
+
+
+def _time(base_classes: list[type], **_: Any) -> None:
+    base_classes.insert(0, _Timed)
 
 
 class S3Store:
@@ -129,7 +149,8 @@ class S3Store:
         with atomic_file(target) as file:
             with explained(self._address(key), self._endpoint):
                 there = self._client.head_object(Bucket=self.bucket, Key=key)
-                self._client.download_fileobj(self.bucket, key, file, Config=_TRANSFER)
+                with deadline(size_deadline(there["ContentLength"]), server_at(self._client), all_threads=True):
+                    self._client.download_fileobj(self.bucket, key, file, Config=_TRANSFER)
             expected = sha256 or there["Metadata"].get(DIGEST, "")
             if expected:
                 file.flush()
@@ -145,7 +166,7 @@ class S3Store:
     def read(self, name: str) -> bytes:
         """See `Store`."""
         key = self._key(name)
-        with explained(self._address(key), self._endpoint):
+        with explained(self._address(key), self._endpoint), deadline(CALL_S, server_at(self._client)):
             answer = self._client.get_object(Bucket=self.bucket, Key=key)
             data: bytes = answer["Body"].read()
         require_digest(self._address(key), sha256_bytes(data), answer["Metadata"].get(DIGEST, ""))
@@ -155,7 +176,7 @@ class S3Store:
         """See `Store`."""
         key = self._key(name)
         wanted = f"bytes={start}-{start + length - 1}" if start >= 0 else f"bytes={start}"
-        with explained(self._address(key), self._endpoint):
+        with explained(self._address(key), self._endpoint), deadline(size_deadline(length), server_at(self._client)):
             answer = self._client.get_object(Bucket=self.bucket, Key=key, Range=wanted)
             data: bytes = answer["Body"].read(length)
         return data
