@@ -1,4 +1,4 @@
-"""A server that takes every connection, and then says nothing, or begins an answer and sends a byte now and then."""
+"""Servers that take every connection, and then hang: always, after the beginning of an answer, or while asked to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import threading
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 PAUSE_S = 0.05
 
@@ -36,9 +37,9 @@ class Dripping:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                threading.Thread(target=self._drip, args=(self._listener.accept()[0],), daemon=True).start()
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
 
-    def _drip(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.recv(1 << 16)
             if self.begins is None:
@@ -47,3 +48,27 @@ class Dripping:
             connection.sendall(self.begins.encode())
             while not self._over.wait(PAUSE_S):
                 connection.sendall(b" ")
+
+
+class Gate(Dripping):
+    """Forwards connections to a server of this machine; while `hangs` is set, whatever is sent vanishes."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(None)
+        parts = urlsplit(server)
+        self._server = (parts.hostname or "", parts.port or 80)
+        self.hangs = threading.Event()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError), socket.create_connection(self._server) as server:
+            threading.Thread(target=self._forward, args=(server, connection), daemon=True).start()
+            self._forward(connection, server)
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self.hangs.is_set():
+                    # For good: who waits now shall not be answered late.
+                    self._over.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)

@@ -66,9 +66,13 @@ def test_a_request_ends_in_time_whatever_its_client(address: str, get: Callable[
 
 
 def test_requests_of_a_clients_own_threads_end_in_time() -> None:
-    with Dripping(BEGINNINGS["body"]) as server, ThreadPoolExecutor(1) as threads:
-        with pytest.raises(StorageError, match="did not answer in full"), deadline(SOON_S, "it", all_threads=True):
-            threads.submit(requests.get, server.address).result()
+    with (
+        Dripping(BEGINNINGS["body"]) as server,
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(StorageError, match="did not answer in full"),
+        deadline(SOON_S, "it", all_threads=True),
+    ):
+        threads.submit(requests.get, server.address).result()
 
 
 def test_requests_of_other_threads_are_left_alone() -> None:
@@ -80,14 +84,15 @@ def test_requests_of_other_threads_are_left_alone() -> None:
         assert other.is_alive()
 
 
-def test_the_earlier_of_two_deadlines_ends_the_block() -> None:
-    with Dripping(BEGINNINGS["body"]) as server:
-        with pytest.raises(StorageError, match="the outer one"), deadline(SOON_S, "the outer one"):
-            with deadline(60, "the inner one"):
-                requests.get(server.address)
-        with pytest.raises(StorageError, match="the inner one"), deadline(60, "the outer one"):
-            with deadline(SOON_S, "the inner one"):
-                requests.get(server.address)
+@pytest.mark.parametrize(("outer", "inner", "named"), [(SOON_S, 60, "the outer one"), (60, SOON_S, "the inner one")])
+def test_the_earlier_of_two_deadlines_ends_the_block(outer: float, inner: float, named: str) -> None:
+    with (
+        Dripping(BEGINNINGS["body"]) as server,
+        pytest.raises(StorageError, match=named),
+        deadline(outer, "the outer one"),
+        deadline(inner, "the inner one"),
+    ):
+        requests.get(server.address)
 
 
 def silently(address: str) -> None:

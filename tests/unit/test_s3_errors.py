@@ -101,8 +101,8 @@ def test_an_answer_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch, tmp_
         store = S3Store("s3://bucket/key")
         server.begins = "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"
         monkeypatch.setattr(s3, "CALL_S", 0.5)
-        monkeypatch.setattr(s3, "size_deadline", lambda size: 0.5)
+        monkeypatch.setattr(s3, "size_deadline", lambda _: 0.5)
         given: tuple[Any, ...] = {"part": ("name", 0, 9), "get": ("name", tmp_path / "file")}.get(kind, ("name",))
-        with pytest.raises(StorageError, match="the S3 server at http://.* did not answer in full within"):
+        with pytest.raises(StorageError, match=r"the S3 server at http://.* did not answer in full within"):
             getattr(store, kind)(*given)
     assert list(tmp_path.iterdir()) == []

@@ -109,5 +109,5 @@ def test_every_later_call_to_a_server_ends_in_time_too(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "CALL_S", 0.5)
     monkeypatch.setattr(module, "_TRANSFER_S", 0.5)
     given = {"get_run": ("run",), "download_artifacts": ("run", "path", str(tmp_path))}
-    with Dripping("HTTP/1.1 200 OK\r\n") as server, pytest.raises(StorageError, match="in full within 0.5 s"):
+    with Dripping("HTTP/1.1 200 OK\r\n") as server, pytest.raises(StorageError, match=r"in full within 0\.5 s"):
         getattr(module._Timed(server.address), name)(*given[name])
