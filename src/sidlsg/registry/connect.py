@@ -68,7 +68,7 @@ def server_at(tracking_uri: str) -> str:
     return f"the MLflow server at {shown(tracking_uri)}"
 
 
-class _Timed(MlflowClient):
+class _Timed(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
     """MLflow's client, each of whose calls ends in time, however slowly an answer arrives."""
 
     def __getattribute__(self, name: str) -> Any:
