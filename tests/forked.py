@@ -33,7 +33,8 @@ IMPORTS = (
     "sidlsg.prompts.curate",
     "sidlsg.registry.register",
 )
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONUNBUFFERED": "1"}
+_PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": _PATH, "PYTHONUNBUFFERED": "1"}
 """The server's: as it was before any test changed it. Children find this module, and write each line at once."""
 
 

@@ -15,6 +15,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError, InvalidRegionError
 
+from sidlsg.deadline import CALL_S, deadline, size_deadline
 from sidlsg.errors import InputError, StorageError
 from sidlsg.s3_errors import explained, server_of
 from sidlsg.storage import atomic_file, require_digest, sha256_bytes, sha256_file
@@ -72,8 +73,10 @@ def make_client(place: str) -> Any:
         )
         # Servers other than AWS's know no regions, and take the last one.
         region = core.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
+        session = boto3.Session(botocore_session=core)
+        session.events.register("creating-client-class.s3", _time)
         try:
-            client = boto3.Session(botocore_session=core).client("s3", region_name=region, config=config)
+            client = session.client("s3", region_name=region, config=config)
         except InvalidRegionError:
             raise
         except ValueError as error:
@@ -110,6 +113,24 @@ def head_object(client: Any, bucket: str, key: str) -> Any:
         # An answer to HEAD has no text, and the status alone can mean many things.
         client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
         raise
+
+
+def server_at(client: Any) -> str:
+    """What messages call the server of a client."""
+    return f"the S3 server at {server_of(client.meta.endpoint_url)}"
+
+
+class _Timed:
+    """A base of boto3's client: each of its calls ends in time, but for the body of an answer that is read later."""
+
+    def _make_api_call(self, name: str, given: Any) -> Any:
+        seconds = size_deadline(PART) if name in ("PutObject", "UploadPart") else CALL_S
+        with deadline(seconds, server_at(self)):
+            return super()._make_api_call(name, given)  # type: ignore[misc]  # boto3's
+
+
+def _time(base_classes: list[type], **_: Any) -> None:
+    base_classes.insert(0, _Timed)
 
 
 class S3Store:
@@ -165,7 +186,8 @@ class S3Store:
         with atomic_file(target) as file:
             with explained(self._address(key), self._endpoint):
                 there = head_object(self._client, self.bucket, key)
-                self._client.download_fileobj(self.bucket, key, file, Config=_TRANSFER)
+                with deadline(size_deadline(there["ContentLength"]), server_at(self._client), all_threads=True):
+                    self._client.download_fileobj(self.bucket, key, file, Config=_TRANSFER)
             expected = sha256 or there["Metadata"].get(DIGEST, "")
             if expected:
                 file.flush()
@@ -181,7 +203,7 @@ class S3Store:
     def read(self, name: str) -> bytes:
         """See `Store`."""
         key = self._key(name)
-        with explained(self._address(key), self._endpoint):
+        with explained(self._address(key), self._endpoint), deadline(CALL_S, server_at(self._client)):
             answer = self._client.get_object(Bucket=self.bucket, Key=key)
             data: bytes = answer["Body"].read()
         require_digest(self._address(key), sha256_bytes(data), answer["Metadata"].get(DIGEST, ""))
@@ -191,7 +213,7 @@ class S3Store:
         """See `Store`."""
         key = self._key(name)
         wanted = f"bytes={start}-{start + length - 1}" if start >= 0 else f"bytes={start}"
-        with explained(self._address(key), self._endpoint):
+        with explained(self._address(key), self._endpoint), deadline(size_deadline(length), server_at(self._client)):
             answer = self._client.get_object(Bucket=self.bucket, Key=key, Range=wanted)
             data: bytes = answer["Body"].read(length)
         return data

@@ -149,6 +149,9 @@ class KfpServer:
         if kind == "recurringruns" and verb in ("enable", "disable"):
             found["status"] = f"{verb.upper()}D"
             return 200, {}
+        if kind == "runs" and verb == "terminate":
+            self.progress(found, "CANCELED")
+            return 200, {}
         assert not verb, f"unknown verb {verb}"
         if kind == "runs":
             at = min(self.states.index(found["state"]) + 1, len(self.states) - 1)

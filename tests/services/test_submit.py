@@ -73,6 +73,25 @@ def test_a_hundred_faults_start_one_run_of_each_name(compiled: CompiledPipeline,
         assert not server.wrong
 
 
+def test_whoever_slept_between_looking_and_starting_ends_its_own_run(
+    compiled: CompiledPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with KfpServer() as server:
+        sleeper, other = kubeflow(server.host), kubeflow(server.host)
+        create, states = sleeper.server.runs.run_service_create_run, []
+
+        def after_sleep(body: object) -> object:
+            states.append(submit(other, compiled, "same", {}, print))
+            return create(body)
+
+        monkeypatch.setattr(sleeper.server.runs, "run_service_create_run", after_sleep)
+        states.append(submit(sleeper, compiled, "same", {}, print))
+        first, second = server.runs
+        assert {state.run_id for state in states} == {first["run_id"]}
+        assert (first["state"], second["state"]) == ("PENDING", "CANCELED")
+        assert not server.wrong
+
+
 def test_each_request_may_be_lost_before_or_after_it_is_carried_out(compiled: CompiledPipeline) -> None:
     with KfpServer() as server:
         submit(kubeflow(server.host), compiled, "counted", {}, print)

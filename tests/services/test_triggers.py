@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
 import secrets
+import select
 import shutil
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from typing import Self
 
 import pytest
 from mlflow import MlflowClient
 
 from forked import run
+from services.dripping import Gate
 from services.kfp_server import KfpServer
 from services.triggers import PATIENCE_S, SECRET, Triggers, created, wait_until
 from services.verdicts import leave, verdict
@@ -230,6 +238,130 @@ def test_a_second_service_is_refused(service: Start, model: str) -> None:
     assert "another service uses" in done.stderr
 
 
+class Watcher:
+    """Asks `/healthz` all the time, and keeps many connections open that send nothing."""
+
+    def __init__(self, triggers: Triggers, idle: int) -> None:
+        self._triggers, self._count = triggers, idle
+        self._over = Event()
+        self._thread = Thread(target=self._watch)
+        self.took: list[float] = []
+        """Seconds of each answer; infinite for one that did not come, or was another than 200."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        with ExitStack() as stack:
+            idle: list[socket.socket] = []
+            while not self._over.wait(0.1):
+                gone, _, _ = select.select(idle, [], [], 0)
+                idle = [one for one in idle if one not in gone]
+                for _ in range(self._count - len(idle)):
+                    idle.append(stack.enter_context(socket.create_connection(("127.0.0.1", self._triggers.port))))
+                self.took.append(self._ask())
+
+    def _ask(self) -> float:
+        began = time.monotonic()
+        try:
+            answer = urllib.request.urlopen(f"{self._triggers.url}/healthz", timeout=10)
+        except (OSError, HTTPException):
+            return float("inf")
+        return time.monotonic() - began if answer.status == 200 else float("inf")
+
+
+def test_a_storm_of_deliveries_beside_idle_connections_while_mlflow_hangs(
+    servers: Stack, client: MlflowClient, model: str, kubeflow: KfpServer, tmp_path: Path
+) -> None:
+    """1,000 deliveries, 300 of them of one cause: each cause is done once when MLflow answers again."""
+    deliveries, others = 1000, 100
+    run_info = client.create_run("0").info
+    with Gate(servers.mlflow.address) as gate:
+        triggers = Triggers(tmp_path, gate.address, kubeflow.host, RULE.format(model=model), {})
+        # Long, so that only the deliveries can be the reason.
+        with triggers.running("--poll-seconds", "600"):
+            same, *rest = (
+                str(client.create_model_version(model, f"{run_info.artifact_uri}/m", run_info.run_id).version)
+                for _ in range(1 + others)
+            )
+            numbers = [same] * 300 + [rest[n % others] for n in range(deliveries - 300)]
+            random.Random(0).shuffle(numbers)
+            gate.hangs.set()
+            with Watcher(triggers, idle=200) as watcher:
+                with ThreadPoolExecutor(8) as threads:
+                    sent = threads.map(lambda n: triggers.send(f"d{n}", created(model, numbers[n])), range(deliveries))
+                    assert Counter(sent) == {202: deliveries}
+                wait_until(lambda: "failing: reach MLflow: " in listed(triggers), "the failure is shown")
+                assert "; next attempt at 20" in listed(triggers)
+                with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+                    urllib.request.urlopen(f"{triggers.url}/readyz", timeout=30)
+                assert "mlflow" in json.load(caught.value)
+                assert kubeflow.runs == []
+                gate.hangs.clear()
+                wait_until(lambda: len(triggers.lines("done")) == 1 + others, "every cause is done", patience_s=600)
+            assert max(watcher.took) < 1.0
+            assert len(watcher.took) > 20
+            wait_until(lambda: "failing: " not in listed(triggers), "nothing fails any more")
+            assert urllib.request.urlopen(f"{triggers.url}/readyz", timeout=30).status == 200
+    started = Counter(run["runtime_config"]["parameters"]["version"] for run in kubeflow.runs)
+    assert started == dict.fromkeys([same, *rest], 1)
+    assert all(json.loads(line) for line in triggers.told().splitlines())
+    assert "Traceback" not in triggers.told()
+
+
+def test_a_service_without_free_files_works_again_when_there_are_some(
+    service: Start, client: MlflowClient, model: str, kubeflow: KfpServer
+) -> None:
+    triggers = service(RULE.format(model=model))
+    with triggers.running("--poll-seconds", "600"):
+        body = created(model, new_version(client, model))
+        used = len(list(Path(f"/proc/{triggers.pid}/fd").iterdir()))
+        before = resource.prlimit(triggers.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(triggers.pid, resource.RLIMIT_NOFILE, (used + 3, before[1]))
+        with ExitStack() as stack:
+            for _ in range(30):
+                stack.enter_context(socket.create_connection(("127.0.0.1", triggers.port)))
+            wait_until(lambda: "Too many open files" in triggers.told(), "it runs out of files")
+        wait_until(triggers.is_alive, "it answers again")
+        resource.prlimit(triggers.pid, resource.RLIMIT_NOFILE, before)
+        assert triggers.send("d1", body) == 202
+        wait_until(lambda: triggers.lines("done"), "and works again")
+    assert len(kubeflow.runs) == 1
+    assert all(json.loads(line) for line in triggers.told().splitlines())
+
+
+def test_a_service_that_was_stopped_between_looking_and_starting_leaves_no_second_run(
+    service: Start, servers: Stack, client: MlflowClient, model: str, kubeflow: KfpServer, tmp_path: Path
+) -> None:
+    sleeper = service(RULE.format(model=model))
+    other = Triggers(tmp_path / "other", servers.mlflow.address, kubeflow.host, RULE.format(model=model), {})
+    stopped: list[int] = []
+
+    def stop() -> None:
+        # It has seen that there is no run of the name, and has not yet asked for one.
+        if kubeflow.requests[-1].startswith("GET") and kubeflow.requests[-1].endswith("/runs") and not stopped:
+            os.kill(sleeper.pid, signal.SIGSTOP)
+            stopped.append(sleeper.pid)
+
+    with sleeper.running("--poll-seconds", "600"), other.running("--poll-seconds", "600"):
+        body = created(model, new_version(client, model))
+        kubeflow.look = stop
+        assert sleeper.send("d1", body) == 202
+        wait_until(lambda: stopped, "it is stopped")
+        assert other.send("d1", body) == 202
+        wait_until(lambda: other.lines("done"), "the other one starts the run")
+        os.kill(sleeper.pid, signal.SIGCONT)
+        wait_until(lambda: sleeper.lines("done"), "it finds the other one's run")
+    first, second = kubeflow.runs
+    assert {line["result"] for one in (sleeper, other) for line in one.lines("done")} == {first["run_id"]}
+    assert (first["state"], second["state"]) == ("PENDING", "CANCELED")
+
+
 def test_a_champion_is_copied_and_named_last(
     service: Start,
     servers: Stack,
@@ -261,8 +393,8 @@ def test_a_champion_is_copied_and_named_last(
         wait_until(lambda: current().get("version") == 2, "the second one, too")
         rollback(servers.mlflow.address, name, "to see the copy follow")
         wait_until(lambda: current().get("version") == 1, "an alias that comes back is another cause")
-        copied = triggers.lines("done")
-    assert len(copied) == 3
+        # Noted after the copy is there.
+        wait_until(lambda: len(triggers.lines("done")) == 3, "each copy is noted")
     for version, folder in zip(versions, folders, strict=True):
         student = Student.load(folder)
         store = open_store(f"{to}/{name}/{version.version}-{student.digest[:16]}")

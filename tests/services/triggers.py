@@ -49,6 +49,11 @@ class Triggers:
             self._process = Program(self.command("serve", *words), stdout=log, stderr=log, env=environment)
         wait_until(self.is_alive, f"the service does not answer: {self.told()[-2000:]}")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def is_alive(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.told()[-3000:]
         with contextlib.suppress(OSError):
@@ -98,8 +103,8 @@ def created(model: str, version: str) -> bytes:
     return json.dumps({"entity": "model_version", "action": "created", "timestamp": "t", "data": data}).encode()
 
 
-def wait_until(true: Callable[[], object], message: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(true: Callable[[], object], message: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < deadline, message
         time.sleep(0.1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from boto3.exceptions import RetriesExceededError
 from botocore.exceptions import (
@@ -15,7 +18,10 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from services.dripping import Dripping
+from sidlsg import s3
 from sidlsg.errors import AccessError, InputError, MissingError, SidlsgError, StorageError
+from sidlsg.s3 import S3Store
 from sidlsg.s3_errors import explained, meaning, server_of
 
 PLACE = "s3://bucket/a.bin"
@@ -88,3 +94,22 @@ def test_other_errors_pass() -> None:
 )
 def test_an_address_is_shown_without_credentials(endpoint: str, shown: str) -> None:
     assert server_of(endpoint) == shown
+
+
+LIST = b'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'
+
+
+@pytest.mark.parametrize("kind", ["names", "read", "part", "get"])
+def test_an_answer_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    with Dripping(f"HTTP/1.1 200 OK\r\nContent-Length: {len(LIST)}\r\n\r\n{LIST.decode()}") as server:
+        access = {"AWS_ENDPOINT_URL": server.address, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        for name, value in access.items():
+            monkeypatch.setenv(name, value)
+        store = S3Store("s3://bucket/key")
+        server.begins = "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"
+        monkeypatch.setattr(s3, "CALL_S", 0.5)
+        monkeypatch.setattr(s3, "size_deadline", lambda _: 0.5)
+        given: tuple[Any, ...] = {"part": ("name", 0, 9), "get": ("name", tmp_path / "file")}.get(kind, ("name",))
+        with pytest.raises(StorageError, match=r"the S3 server at http://.* did not answer in full within"):
+            getattr(store, kind)(*given)
+    assert list(tmp_path.iterdir()) == []

@@ -6,18 +6,27 @@ import logging
 import os
 import ssl
 import urllib.request
+from collections.abc import Callable
+from functools import wraps
 from http.client import HTTPException
+from typing import Any
 from urllib.error import HTTPError
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from sidlsg.deadline import CALL_S, deadline
 from sidlsg.errors import InputError
 from sidlsg.registry.address import ALLOWED, SERVERS, check_address, shown, sqlite_file
 
 PROBE_SECONDS = 10
 """How long a server may take to answer at all."""
+_OPEN_S = 60.0
+"""How long it may take to answer the first question that needs its database."""
+_TRANSFERS = {"log_artifact", "log_artifacts", "download_artifacts", "log_image", "log_table"}
+_TRANSFER_S = 6 * 3600.0
+"""Seconds of a call that moves files, of which MLflow does not say beforehand how large they are."""
 
 
 def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
@@ -29,10 +38,12 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
 
     Raises:
         InputError: the address is of another kind, or nothing answers there.
+        StorageError: a server does not answer in full in time.
     """
     _be_quiet()
     check_address(tracking_uri)
-    if tracking_uri.startswith(SERVERS):
+    served = tracking_uri.startswith(SERVERS)
+    if served:
         _probe(tracking_uri)
     else:
         file = sqlite_file(tracking_uri)
@@ -43,12 +54,36 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
                 raise InputError(f"{file.parent} is not a folder, so {shown(tracking_uri)} cannot be opened; {ALLOWED}")
             file.parent.mkdir(parents=True)
     try:
-        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        client.search_experiments(max_results=1)
+        client = (_Timed if served else MlflowClient)(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        with deadline(_OPEN_S, server_at(tracking_uri)):
+            client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"MLflow cannot open {shown(tracking_uri)} ({first_line}); {ALLOWED}") from error
     return client
+
+
+def server_at(tracking_uri: str) -> str:
+    """What messages call the server of an address."""
+    return f"the MLflow server at {shown(tracking_uri)}"
+
+
+class _Timed(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
+    """MLflow's client, each of whose calls ends in time, however slowly an answer arrives."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found):
+            return found
+        return self._timed(found, name in _TRANSFERS)
+
+    def _timed(self, call: Callable[..., Any], transfers: bool) -> Callable[..., Any]:
+        @wraps(call)
+        def timed(*given: Any, **named: Any) -> Any:
+            with deadline(_TRANSFER_S if transfers else CALL_S, server_at(self.tracking_uri), all_threads=transfers):
+                return call(*given, **named)
+
+        return timed
 
 
 def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
@@ -80,7 +115,10 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
 def _probe(address: str) -> None:
     # MLflow's own client would retry an address where nothing listens for two minutes.
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PROBE_SECONDS):
+        with (
+            deadline(PROBE_SECONDS, server_at(address)),
+            urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PROBE_SECONDS),
+        ):
             pass
     except HTTPError:
         pass  # an answer; what it means is MLflow's to say

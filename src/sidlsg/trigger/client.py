@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sidlsg.deadline import deadline
 from sidlsg.errors import InputError
 
 try:
@@ -20,14 +21,24 @@ except ModuleNotFoundError as error:
 class Client(api.ApiClient):  # type: ignore[misc]
     """The generated client with a time limit, and without its habit of reading half an answer as an empty one."""
 
-    def __init__(self, configuration: Any, timeouts: tuple[float, float]) -> None:
+    def __init__(self, configuration: Any, timeouts: tuple[float, float], what: str) -> None:
+        """Args:
+        configuration: of the generated client.
+        timeouts: seconds to connect, and to wait for data.
+        what: the server is called in messages.
+        """
         super().__init__(configuration)
-        self._timeouts = timeouts
+        self._timeouts, self._what = timeouts, what
 
     def call_api(self, *arguments: Any, **named: Any) -> Any:
-        """Call as the generated client does, with a limit to connect and one to wait for data, in seconds."""
+        """Call as the generated client does, with a limit to connect, one to wait for data, and one of the whole.
+
+        Raises:
+            StorageError: the whole took longer than both limits together, because the answer comes in small pieces.
+        """
         named["_request_timeout"] = named.get("_request_timeout") or self._timeouts
-        return super().call_api(*arguments, **named)
+        with deadline(sum(self._timeouts), self._what):
+            return super().call_api(*arguments, **named)
 
     def deserialize(self, response: Any, response_type: Any) -> Any:
         """Read an answer.

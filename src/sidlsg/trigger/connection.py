@@ -80,7 +80,7 @@ class Connection:
                         "in another way"
                     ) from error
                 configuration.refresh_api_key_hook = credentials.refresh_api_key_hook
-        return Client(configuration, self.timeouts)
+        return Client(configuration, self.timeouts, f"Kubeflow Pipelines at {self.shown}")
 
     def _refresh(self, configuration: Any) -> None:
         token = os.environ.get(self.token_env, "").strip() if self.token_env else self._file_token()

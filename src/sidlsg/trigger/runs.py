@@ -13,8 +13,9 @@ from sidlsg.trigger.versions import VersionId, ensure_experiment, find_experimen
 class Kubeflow:
     """Runs by name: a name is looked for before a run is made, so that a repeated call starts no second one.
 
-    Kubeflow Pipelines has no compare-and-set: two processes that start the same name in the same instant can both
-    find nothing. One process at a time should start runs of one name.
+    Kubeflow Pipelines has no compare-and-set: of two processes that start the same name at the same time, also of one
+    that slept in between, both can find nothing. So a name is looked for after a run is made, too: the oldest run of
+    the name stays, and whoever made another one ends it.
     """
 
     def __init__(self, server: Server, experiment: str) -> None:
@@ -58,11 +59,24 @@ class Kubeflow:
             pipeline_version_reference=version.reference(self.server),
             runtime_config=api.V2beta1RuntimeConfig(parameters=dict(parameters)),
         )
-        return self.server.once(
-            f"start the run {name!r}",
-            lambda: self._find(name),
-            lambda: _state(self.server.runs.run_service_create_run(body)),
-        )
+        made: list[str] = []
+
+        def create() -> RunState:
+            run = _state(self.server.runs.run_service_create_run(body))
+            made.append(run.run_id)
+            return run
+
+        started = self.server.once(f"start the run {name!r}", lambda: self._find(name), create)
+        if not made:
+            return started
+        first = self.find(name) or started
+        if first.run_id not in made:
+            self._end(started.run_id)
+        return first
+
+    def _end(self, run_id: str) -> None:
+        """End a run that another one of the same name came before."""
+        self.server.gone("end the second run", lambda: self.server.runs.run_service_terminate_run(run_id))
 
     def ready(self) -> None:
         """Raise a `SidlsgError` if the server does not answer, or does not let this caller list runs."""
@@ -84,7 +98,10 @@ class Kubeflow:
             filter=named(name),
             sort_by="created_at asc",
         )
-        return next((_state(run) for run in found if run.display_name == name), None)
+        same = [run for run in found if run.display_name == name]
+        # Times are of whole seconds: of runs of the same one, everybody must take the same for the oldest.
+        same.sort(key=lambda run: (str(run.created_at), str(run.run_id)))
+        return _state(same[0]) if same else None
 
 
 def _state(run: Any) -> RunState:

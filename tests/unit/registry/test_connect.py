@@ -9,7 +9,9 @@ from threading import Thread
 
 import pytest
 
-from sidlsg.errors import InputError
+from services.dripping import Dripping
+from sidlsg.errors import InputError, StorageError
+from sidlsg.registry import connect as module
 from sidlsg.registry.connect import connect, experiment_id
 
 
@@ -90,3 +92,22 @@ def test_a_server_of_another_kind_is_reported():
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("begins", [None, "", "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"])
+def test_a_server_that_hangs_or_whose_answer_drips_is_reported_in_time(
+    monkeypatch: pytest.MonkeyPatch, begins: str | None
+):
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_OPEN_S", 0.5)
+    with Dripping(begins) as server, pytest.raises(StorageError, match="did not answer in full within"):
+        connect(server.address)
+
+
+@pytest.mark.parametrize("name", ["get_run", "download_artifacts"])
+def test_every_later_call_to_a_server_ends_in_time_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str):
+    monkeypatch.setattr(module, "CALL_S", 0.5)
+    monkeypatch.setattr(module, "_TRANSFER_S", 0.5)
+    given = {"get_run": ("run",), "download_artifacts": ("run", "path", str(tmp_path))}
+    with Dripping("HTTP/1.1 200 OK\r\n") as server, pytest.raises(StorageError, match=r"in full within 0\.5 s"):
+        getattr(module._Timed(server.address), name)(*given[name])

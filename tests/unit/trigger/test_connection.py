@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
+from services.dripping import Dripping
+from sidlsg.errors import InputError, StorageError
 from sidlsg.trigger.connection import Connection
+from sidlsg.trigger.server import Server
 
 
 @pytest.mark.parametrize("host", ["", "ml-pipeline", "ml-pipeline:8888", "ftp://ml-pipeline", "http://"])
@@ -43,3 +45,9 @@ def test_a_variable_without_a_token_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_way_to_sign_in_is_enough(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give one of --token-env, --token-file, --service-account, or none"):
         Connection(host="http://kfp", token_file=tmp_path / "token", service_account=True)
+
+
+@pytest.mark.parametrize("begins", ["", "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"])
+def test_an_answer_that_drips_ends_in_time(begins: str) -> None:
+    with Dripping(begins) as server, pytest.raises(StorageError, match=r"Kubeflow Pipelines at .* in full within 1 s"):
+        Server(Connection(host=server.address, timeouts=(0.5, 0.5))).reach()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sidlsg.deadline import deadline, size_deadline
 from sidlsg.errors import ContentError
 from sidlsg.prompts.source.inputs import State
-from sidlsg.s3 import head_object, make_client, split_place
+from sidlsg.s3 import head_object, make_client, server_at, split_place
 from sidlsg.s3_errors import explained
 
 
@@ -55,7 +56,7 @@ def first_bytes(place: str, count: int) -> bytes:
     """
     bucket, key = split_place(place)
     client = make_client(place)
-    with explained(place, client.meta.endpoint_url):
+    with explained(place, client.meta.endpoint_url), deadline(size_deadline(count), server_at(client)):
         answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{count - 1}")
         data: bytes = answer["Body"].read(count)
     return data

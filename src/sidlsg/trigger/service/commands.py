@@ -59,7 +59,12 @@ def serve(
     from sidlsg.trigger.service.table import read_table
 
     connection = Connection(
-        host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
+        host=host,
+        namespace=namespace,
+        token_env=token_env,
+        token_file=token_file,
+        service_account=service_account,
+        timeouts=(5.0, 15.0),
     )
     Service(
         table=read_table(file),
@@ -112,14 +117,12 @@ def webhook(
 
 @app.command("list")
 def list_(folder: Folder) -> None:
-    """Print every cause that the service knows, and what came of it."""
-    from datetime import UTC, datetime
-
+    """Print every cause that the service knows, and what came of it: of what fails, why, and when it is tried again."""
     from sidlsg.errors import InputError
     from sidlsg.trigger.service.ledger import FILE, Ledger
+    from sidlsg.trigger.service.show import lines
 
     if not (folder / FILE).is_file():
         raise InputError(f"no service has worked in {folder}; give the folder that `sidlsg triggers serve` has")
-    for cause, state, result, made in Ledger(folder / FILE).causes():
-        when = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
-        print(f"{when} {state:<6} {cause.name} {cause.rule}: {cause.what}{f': {result}' if result else ''}")
+    for line in lines(Ledger(folder / FILE)):
+        print(line)

@@ -22,8 +22,9 @@ create table if not exists deliveries (id text primary key, seen real not null) 
 create table if not exists events (number integer primary key autoincrement, event text not null);
 create table if not exists causes (
     name text primary key, rule text not null, what text not null, action text not null,
-    made real not null, state text not null, result text not null default '', tries integer not null default 0
+    made real not null, state text not null, result text not null default ''
 ) without rowid;
+create table if not exists failures (what text primary key, why text not null, again real not null) without rowid;
 create table if not exists facts (name text primary key, value text not null) without rowid;
 """
 
@@ -39,6 +40,15 @@ class Cause:
     """The event, for people."""
     action: Mapping[str, Any]
     """`{"run": …}` or `{"copy": …}`, with all that it needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why something failed when it was last tried, and when it will be tried again."""
+
+    why: str
+    again: float
+    """In seconds since 1970."""
 
 
 class Ledger:
@@ -69,14 +79,17 @@ class Ledger:
                 database.execute("insert into events (event) values (?)", (event.to_json(),))
             return new
 
-    def events(self) -> list[tuple[int, Event]]:
-        """The events whose causes are not known yet, oldest first, by number."""
+    def events(self) -> dict[Event, list[int]]:
+        """The events whose causes are not known yet, oldest first, with the numbers of all deliveries of each."""
         with closing(self._open()) as database:
             rows = database.execute("select number, event from events order by number").fetchall()
-        return [(number, Event(**json.loads(text))) for number, text in rows]
+        found: dict[Event, list[int]] = {}
+        for number, text in rows:
+            found.setdefault(Event(**json.loads(text)), []).append(number)
+        return found
 
-    def add(self, causes: Iterable[Cause], now: float, state: str = WANTED, event: int | None = None) -> list[Cause]:
-        """Store causes that are not known, and forget the event that they came of, both or neither.
+    def add(self, causes: Iterable[Cause], now: float, state: str = WANTED, events: Iterable[int] = ()) -> list[Cause]:
+        """Store causes that are not known, and forget the events that they came of, both or neither.
 
         Returns:
             Those that were not known.
@@ -84,8 +97,7 @@ class Ledger:
         with closing(self._open()) as database, database:
             database.execute("begin immediate")
             new = [cause for cause in causes if _insert(database, cause, now, state)]
-            if event is not None:
-                database.execute("delete from events where number = ?", (event,))
+            database.executemany("delete from events where number = ?", [(number,) for number in events])
             return new
 
     def wanted(self) -> list[Cause]:
@@ -103,12 +115,26 @@ class Ledger:
             for name, rule, what, action, state, result, made in rows
         ]
 
-    def failed(self, name: str, why: str) -> None:
-        """Note why nothing came of a cause yet."""
+    def failed(self, what: str, why: str, again: float) -> None:
+        """Note why something failed, such as a cause by its name, and when it will be tried again."""
         with closing(self._open()) as database, database:
-            database.execute(
-                "update causes set result = ?, tries = tries + 1 where name = ? and state = ?", (why, name, WANTED)
-            )
+            database.execute("insert or replace into failures values (?, ?, ?)", (what, why, again))
+
+    def worked(self, what: str) -> None:
+        """Forget a failure."""
+        with closing(self._open()) as database, database:
+            database.execute("delete from failures where what = ?", (what,))
+
+    def failures(self) -> dict[str, Failure]:
+        """What failed when it was last tried."""
+        with closing(self._open()) as database:
+            rows = database.execute("select what, why, again from failures order by what").fetchall()
+        return {what: Failure(why=why, again=again) for what, why, again in rows}
+
+    def forget_failures(self) -> None:
+        """Forget all failures, as a service that starts does, which tries all of them again."""
+        with closing(self._open()) as database, database:
+            database.execute("delete from failures")
 
     def done(self, name: str, result: str) -> None:
         """Store what came of a cause; a later result does not replace it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 
 
@@ -14,3 +16,18 @@ def log(event: str, **told: object) -> None:
     # One write, so that lines of several threads stay whole.
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def log_libraries() -> None:
+    """Write what libraries warn of in the same way: a traceback becomes a part of its line."""
+    logging.getLogger().handlers = [_Lines(logging.WARNING)]
+    # MLflow has a handler of its own.
+    library = logging.getLogger("mlflow")
+    library.handlers, library.propagate = [], True
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        told = {"traceback": "".join(traceback.format_exception(error))} if error else {}
+        log("library", name=record.name, level=record.levelname.lower(), what=record.getMessage(), **told)

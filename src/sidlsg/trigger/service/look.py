@@ -6,11 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sidlsg.errors import ContentError
 from sidlsg.records import PromptSet
-from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.promote import changes_to
 from sidlsg.registry.versions import CHAMPION, alias_version, all_versions, pages
@@ -22,14 +22,18 @@ from sidlsg.trigger.service.table import Table
 
 
 @explained
-def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
+def causes_of(
+    client: MlflowClient,
+    event: Event,
+    table: Table,
+    tracking_uri: str,  # noqa: ARG001 - names the server in errors
+) -> list[Cause]:
     """What an event asks for, by what its version is now; nothing for a version that is gone.
 
     Raises:
-        InputError: MLflow cannot be reached.
-        StorageError: it breaks off.
+        InputError: MLflow refuses it.
+        StorageError: MLflow does not answer, or breaks off.
     """
-    client = connect(tracking_uri)
     try:
         version = client.get_model_version(event.model, event.version)
     except MlflowException as error:
@@ -44,14 +48,17 @@ def causes_of(event: Event, table: Table, tracking_uri: str) -> list[Cause]:
 
 
 @explained
-def all_causes(table: Table, tracking_uri: str) -> list[Cause]:
+def all_causes(
+    client: MlflowClient,
+    table: Table,
+    tracking_uri: str,  # noqa: ARG001 - names the server in errors
+) -> list[Cause]:
     """What all versions of the registry ask for, as they are now.
 
     Raises:
-        InputError: MLflow cannot be reached.
-        StorageError: it breaks off.
+        InputError: MLflow refuses it.
+        StorageError: MLflow does not answer, or breaks off.
     """
-    client = connect(tracking_uri)
     found: list[Cause] = []
     for model in pages(client.search_registered_models):
         aliases: dict[str, list[str]] = defaultdict(list)

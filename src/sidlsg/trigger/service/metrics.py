@@ -20,7 +20,7 @@ class Metrics:
         self.wanted = Gauge("sidlsg_triggers_wanted", "Causes that nothing came of yet", registry=self.registry)
         self.failing = Gauge(
             "sidlsg_triggers_failing",
-            "Events, causes and looks at the registry that failed when they were last tried",
+            "Events, causes, servers and looks at the registry that failed when they were last tried",
             registry=self.registry,
         )
         self.looked = Gauge(

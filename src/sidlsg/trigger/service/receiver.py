@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ class Receiver:
 def application(
     receiver: Receiver,
     metrics: Metrics,
-    missing: Callable[[], dict[str, str]],
+    missing: Callable[[], Awaitable[dict[str, str]]],
     failing: Callable[[], dict[str, str]] = dict,
 ) -> FastAPI:
     """The application.
@@ -130,18 +130,19 @@ def application(
     app = FastAPI(openapi_url=None)
     app.post(PATH)(receiver.take)
 
+    # None of these waits for one of the threads, which deliveries may have taken.
     @app.get("/healthz")
-    def alive() -> dict[str, str]:
+    async def alive() -> dict[str, str]:
         return {"status": "alive"}
 
     @app.get("/readyz")
-    def ready(response: Response) -> dict[str, Any]:
-        found, failed = missing(), failing()
+    async def ready(response: Response) -> dict[str, Any]:
+        found, failed = await missing(), failing()
         response.status_code = 503 if found else 200
         return (found or {"status": "ready"}) | ({"failing": failed} if failed else {})
 
     @app.get("/metrics")
-    def measured() -> Response:
+    async def measured() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app

@@ -6,28 +6,23 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
-
-from sidlsg.errors import InputError, SidlsgError
+from sidlsg.errors import InputError
 from sidlsg.registry.connect import connect
 from sidlsg.storage import alone_in
 from sidlsg.trigger.interface import PipelineRuns
+from sidlsg.trigger.service.http import web_server
 from sidlsg.trigger.service.ledger import FILE, Ledger
-from sidlsg.trigger.service.log import log
+from sidlsg.trigger.service.log import log, log_libraries
 from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.trigger.service.ready import Readiness
 from sidlsg.trigger.service.receiver import Limits, Receiver, application
 from sidlsg.trigger.service.table import Table
 from sidlsg.trigger.service.worker import Worker
-
-_BUSY = 64
-"""Connections at once."""
-_ANSWER_S = 5.0
-"""How long an answer of `/readyz` is good for: it asks two servers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +48,7 @@ class Service:
         Raises:
             InputError: another service uses the folder, the port is taken, or MLflow cannot be reached at the start.
         """
+        log_libraries()
         with ExitStack() as stack:
             folder = self.folder
             if self.dry_run:
@@ -64,20 +60,15 @@ class Service:
                 self.table, ledger, self.runs, self.tracking_uri, metrics, self.poll_s, dry_run=self.dry_run
             )
             receiver = Receiver(ledger, self.secrets, metrics, self.limits, worker.wake)
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    application(receiver, metrics, _remembered(lambda: self.missing(ledger)), worker.failing),
-                    host=self.address,
-                    port=self.port,
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    proxy_headers=False,  # a sender names itself otherwise
-                    limit_concurrency=_BUSY,
-                    timeout_keep_alive=5,
-                    timeout_graceful_shutdown=10,
-                )
+            readiness = Readiness(
+                {
+                    "database": lambda: ledger.note("ready", str(time.time())),
+                    "mlflow": lambda: connect(self.tracking_uri),
+                    "kubeflow": self.runs.ready,
+                }
             )
+            app = application(receiver, metrics, readiness.missing, worker.failing)
+            server = web_server(app, self.address, self.port)
             # uvicorn ends in order, and then raises the signal again.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             worker.begin()
@@ -92,31 +83,3 @@ class Service:
             finally:
                 worker.end()
                 log("ended")
-
-    def missing(self, ledger: Ledger) -> dict[str, str]:
-        """What is not ready, and why."""
-        checks: dict[str, Callable[[], object]] = {
-            "database": lambda: ledger.note("ready", str(time.time())),
-            "mlflow": lambda: connect(self.tracking_uri),
-            "kubeflow": self.runs.ready,
-        }
-        found: dict[str, str] = {}
-        for name, check in checks.items():
-            try:
-                check()
-            except SidlsgError as error:
-                found[name] = str(error)
-            except Exception as error:  # a full disk, a locked file
-                found[name] = type(error).__name__
-        return found
-
-
-def _remembered(ask: Callable[[], dict[str, str]]) -> Callable[[], dict[str, str]]:
-    known: list[tuple[float, dict[str, str]]] = []
-
-    def answer() -> dict[str, str]:
-        if not known or time.monotonic() - known[-1][0] > _ANSWER_S:
-            known[:] = [(time.monotonic(), ask())]
-        return known[-1][1]
-
-    return answer

@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from mlflow import MlflowClient
+
+from sidlsg.deadline import deadline
 from sidlsg.errors import SidlsgError
+from sidlsg.registry.connect import connect, server_at
 from sidlsg.trigger.interface import PipelineRuns
 from sidlsg.trigger.service.copies import copy_student
 from sidlsg.trigger.service.event import Event
@@ -18,9 +22,15 @@ from sidlsg.trigger.service.look import all_causes, causes_of, prompt_set_at
 from sidlsg.trigger.service.metrics import Metrics
 from sidlsg.trigger.service.table import Table, Watch
 
+REGISTRY, KUBEFLOW, LOOK = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
+"""What may fail besides events and causes, as it is shown."""
 LOOKED = "looked for "
 """Begins the facts that a rule was looked at once, and all that it asked for then was noted as old."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+_LONGEST_WAIT_S = 15.0
+"""The longest pause before a server that is away is asked again: all that needs it waits until it answers."""
+_EVENT_S, _LOOK_S = 30.0, 600.0
+"""Seconds that MLflow has for the questions about one event, and for those of a look at the whole registry."""
 _TICK_S = 1.0
 _KEPT_S = 7 * 86400.0
 """How long a delivery's id is remembered at least; the window of time is much shorter."""
@@ -68,9 +78,10 @@ class Worker:
         Raises:
             SidlsgError: the registry cannot be read.
         """
+        self._ledger.forget_failures()
         new = {name for name in self._table.names if not self._ledger.fact(f"{LOOKED}{name}")}
         if new:
-            found = all_causes(self._table, self._uri) + [self._watched(watch) for watch in self._table.watch]
+            found = self._found(connect(self._uri)) + [self._watched(watch) for watch in self._table.watch]
             old = self._ledger.add([cause for cause in found if cause and cause.rule in new], time.time(), OLD)
             for name in new:
                 self._ledger.note(f"{LOOKED}{name}", str(time.time()))
@@ -100,39 +111,91 @@ class Worker:
 
     def step(self) -> None:
         """Do what can be done now."""
-        for number, event in self._ledger.events():
-            self._try(f"event {number}", partial(self._resolve, event, number))
-        if time.monotonic() >= self._next_look:
-            self._try("look", self._look)
-        for cause in self._ledger.wanted():
+        self._read()
+        wanted = self._ledger.wanted()
+        self._metrics.wanted.set(len(wanted))
+        away = not self._is_due(KUBEFLOW)
+        for cause in wanted:
             if self._over.is_set():
                 return
-            self._try(cause.name, partial(self._act, cause))
+            runs = "run" in cause.action
+            if (away and runs) or not self._is_due(cause.name):
+                continue
+            if self._try(cause.name, partial(self._act, cause)):
+                if runs:
+                    self._worked(KUBEFLOW)
+            elif runs:
+                # It fails alone, unless the server is gone: then the others are spared the wait.
+                away = not self._try(KUBEFLOW, self._runs.ready)
         self._metrics.wanted.set(len(self._ledger.wanted()))
 
-    def _try(self, what: str, work: Callable[[], None]) -> None:
-        pause = self._pauses.get(what)
-        if pause and time.monotonic() < pause.until:
+    def _read(self) -> None:
+        """Ask MLflow what the events mean, and look at the registry where it is time; nothing while it is away."""
+        events = {event: numbers for event, numbers in self._ledger.events().items() if self._is_due(str(event))}
+        looks = time.monotonic() >= self._next_look and self._is_due(LOOK)
+        if not (events or looks) or not self._try(REGISTRY, self._connect):
             return
+        for event, numbers in events.items():
+            if self._over.is_set():
+                return
+            done = self._try(str(event), partial(self._resolve, event, numbers))
+            if not done and not self._try(REGISTRY, self._connect):
+                return
+        if looks:
+            self._try(LOOK, self._look)
+
+    def _is_due(self, what: str) -> bool:
+        pause = self._pauses.get(what)
+        return pause is None or time.monotonic() >= pause.until
+
+    def _try(self, what: str, work: Callable[[], None]) -> bool:
+        """Do something, unless it failed a short while ago. Returns whether it was done."""
+        if not self._is_due(what):
+            return False
         try:
             work()
-            self._pauses.pop(what, None)
         except Exception as error:  # each fails alone, whatever it is: the others go on
-            length = min(2 * pause.length, _LONGEST_PAUSE_S) if pause else _FIRST_PAUSE_S
-            self._pauses[what] = _Pause(time.monotonic() + length, length, _reason(error))
-            log("will be tried again", what=what, seconds=length, why=_reason(error))
+            self._failed(what, _reason(error))
+            return False
+        self._worked(what)
+        return True
+
+    def _failed(self, what: str, why: str) -> None:
+        before = self._pauses.get(what)
+        longest = _LONGEST_WAIT_S if what in (REGISTRY, KUBEFLOW) else _LONGEST_PAUSE_S
+        length = min(2 * before.length, longest) if before else _FIRST_PAUSE_S
+        self._pauses[what] = _Pause(time.monotonic() + length, length, why)
+        self._metrics.failing.set(len(self._pauses))
+        log("will be tried again", what=what, seconds=length, why=why)
+        self._ledger.failed(what, why, time.time() + length)
+
+    def _worked(self, what: str) -> None:
+        if what not in self._pauses:
+            return
+        # What failed because a server was away waits no longer than the server.
+        for one in list(self._pauses) if what in (REGISTRY, KUBEFLOW) else [what]:
+            del self._pauses[one]
+            self._ledger.worked(one)
         self._metrics.failing.set(len(self._pauses))
 
     def failing(self) -> dict[str, str]:
         """What failed when it was last tried, and why."""
         return {what: pause.why for what, pause in self._pauses.copy().items()}
 
-    def _resolve(self, event: Event, number: int) -> None:
-        causes = causes_of(event, self._table, self._uri)
-        self._new(self._ledger.add(causes, time.time(), WANTED, number))
+    def _connect(self) -> None:
+        self._client = connect(self._uri)
+
+    def _resolve(self, event: Event, numbers: list[int]) -> None:
+        with deadline(_EVENT_S, server_at(self._uri)):
+            causes = causes_of(self._client, event, self._table, self._uri)
+        self._new(self._ledger.add(causes, time.time(), WANTED, numbers))
+
+    def _found(self, client: MlflowClient) -> list[Cause]:
+        with deadline(_LOOK_S, server_at(self._uri)):
+            return all_causes(client, self._table, self._uri)
 
     def _look(self) -> None:
-        self._new(self._ledger.add(all_causes(self._table, self._uri), time.time(), WANTED))
+        self._new(self._ledger.add(self._found(self._client), time.time(), WANTED))
         for watch in self._table.watch:
             try:
                 cause = self._watched(watch)
@@ -162,9 +225,8 @@ class Worker:
             return
         try:
             result = self._run(cause) if kind == "run" else self._copy(cause.action["copy"])
-        except Exception as error:
+        except Exception:
             self._metrics.actions.labels(kind=kind, result="failed").inc()
-            self._ledger.failed(cause.name, _reason(error))
             raise
         self._ledger.done(cause.name, result)
         self._metrics.actions.labels(kind=kind, result="done").inc()

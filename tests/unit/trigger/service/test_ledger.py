@@ -1,8 +1,11 @@
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.trigger.service.event import Event
-from sidlsg.trigger.service.ledger import OLD, Cause, Ledger
+from sidlsg.trigger.service.ledger import OLD, Cause, Failure, Ledger
 
 EVENT = Event(kind="model_version.created", model="m", version="1")
 CAUSE = Cause(name="cause-1", rule="r", what="w", action={"run": {"pipeline": "p", "parameters": {"teacher": "t"}}})
@@ -12,17 +15,18 @@ def test_a_delivery_counts_once_also_after_a_restart(tmp_path):
     path = tmp_path / "new" / "ledger.db"
     assert Ledger(path).take("d1", EVENT, 1.0)
     assert not Ledger(path).take("d1", EVENT, 2.0)
-    assert [event for _, event in Ledger(path).events()] == [EVENT]
+    assert list(Ledger(path).events()) == [EVENT]
 
 
 def test_an_event_becomes_causes_and_is_gone(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.take("d1", EVENT, 1.0)
     ledger.take("d2", EVENT, 1.0)
-    (first, _), (second, _) = ledger.events()
-    assert ledger.add([CAUSE], 1.0, event=first) == [CAUSE]
-    assert ledger.add([CAUSE], 2.0, event=second) == []
-    assert ledger.events() == []
+    first, second = ledger.events()[EVENT]
+    assert ledger.add([CAUSE], 1.0, events=[first]) == [CAUSE]
+    assert ledger.events() == {EVENT: [second]}
+    assert ledger.add([CAUSE], 2.0, events=[second]) == []
+    assert ledger.events() == {}
     assert Ledger(tmp_path / "ledger.db").wanted() == [CAUSE]
 
 
@@ -44,6 +48,29 @@ def test_what_is_old_is_left_alone(tmp_path):
     ledger.add([CAUSE], 1.0, OLD)
     assert ledger.add([CAUSE], 2.0) == []
     assert ledger.wanted() == []
+
+
+def test_a_failure_is_known_until_it_works_or_the_service_starts_anew(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    for again in (5.0, 7.0):
+        ledger.failed(CAUSE.name, "the server is away", again)
+    ledger.failed("look", "it, too", 9.0)
+    assert ledger.failures()[CAUSE.name] == Failure(why="the server is away", again=7.0)
+    ledger.worked(CAUSE.name)
+    assert list(ledger.failures()) == ["look"]
+    ledger.forget_failures()
+    assert ledger.failures() == {}
+
+
+def test_a_database_of_an_earlier_version_is_used_on(tmp_path):
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "create table causes (name text primary key, rule text not null, what text not null, action text not null, "
+            "made real not null, state text not null, result text not null default '', "
+            "tries integer not null default 0) without rowid"
+        )
+    assert Ledger(path).add([CAUSE], 1.0) == Ledger(path).wanted() == [CAUSE]
 
 
 def test_facts_are_noted(tmp_path):

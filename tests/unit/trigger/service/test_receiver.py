@@ -26,7 +26,11 @@ def taken():
     return []
 
 
-def client_of(ledger, taken, limits=LIMITS, missing=dict, failing=dict):
+async def nothing():
+    return {}
+
+
+def client_of(ledger, taken, limits=LIMITS, missing=nothing, failing=dict):
     metrics = Metrics()
     receiver = Receiver(ledger, [SECRET, "the secret that was"], metrics, limits, lambda: taken.append(1))
     return TestClient(application(receiver, metrics, missing, failing))
@@ -46,13 +50,13 @@ def send(client, delivery="d1", body=BODY, secret=SECRET, age=0.0, **headers):
 
 def test_a_delivery_is_taken_once(client, ledger, taken):
     assert [send(client), send(client), send(client, "d2", secret="the secret that was")] == [202, 200, 202]
-    assert len(ledger.events()) == len(taken) == 2
+    assert [len(numbers) for numbers in ledger.events().values()] == [len(taken)] == [2]
 
 
 def test_an_event_that_no_rule_can_name_is_taken_and_forgotten(client, ledger, taken):
     body = json.dumps({"entity": "registered_model", "action": "created", "data": {"name": "m"}}).encode()
     assert send(client, body=body) == 202
-    assert (ledger.events(), taken) == ([], [])
+    assert (ledger.events(), taken) == ({}, [])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_an_event_that_no_rule_can_name_is_taken_and_forgotten(client, ledger, t
 )
 def test_what_is_refused_leaves_nothing(client, ledger, taken, change, status):
     assert send(client, **change) == status
-    assert (ledger.events(), taken) == ([], [])
+    assert (ledger.events(), taken) == ({}, [])
 
 
 def test_a_body_without_a_length_is_cut_off(client):
@@ -97,7 +101,11 @@ def test_a_disk_that_takes_nothing_is_told_to_the_sender(client, ledger, monkeyp
 def test_health_and_metrics(ledger, taken):
     assert client_of(ledger, taken).get("/healthz").json() == {"status": "alive"}
     assert client_of(ledger, taken).get("/readyz").status_code == 200
-    client = client_of(ledger, taken, missing=lambda: {"mlflow": "away"})
+
+    async def missing():
+        return {"mlflow": "away"}
+
+    client = client_of(ledger, taken, missing=missing)
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"mlflow": "away"})
     # What fails is told, and the service stays ready: the rest is done.
     answer = client_of(ledger, taken, failing=lambda: {"event 3": "the disk is full"}).get("/readyz")

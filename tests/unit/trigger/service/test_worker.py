@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from sidlsg.trigger.service import worker as module
 from sidlsg.trigger.service.event import ALIAS, CREATED, Event
 from sidlsg.trigger.service.ledger import Ledger
 from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.trigger.service.show import lines
 from sidlsg.trigger.service.table import Table
 from sidlsg.trigger.service.worker import Worker
 
@@ -90,7 +93,7 @@ def test_what_was_there_is_old_and_what_comes_is_found(client, make):
     assert runs.parameters == [{"v": new}]
     ledger.take("d1", Event(kind=CREATED, model="m-1", version=new), 1.0)
     worker.step()
-    assert ledger.events() == []
+    assert ledger.events() == {}
     assert len(runs.made) == 1
 
 
@@ -122,7 +125,7 @@ def test_an_event_waits_for_a_registry_that_is_away(client, make, monkeypatch):
     assert len(ledger.events()) == 1
     worker._pauses.clear()
     worker.step()
-    assert ledger.events() == []
+    assert ledger.events() == {}
     assert runs.parameters == [{"v": new}]
 
 
@@ -131,7 +134,7 @@ def test_an_event_of_a_version_that_is_gone_is_forgotten(make):
     worker, runs, ledger = make(RULE)
     ledger.take("d1", Event(kind=CREATED, model="m-1", version="99"), 1.0)
     worker.step()
-    assert (ledger.events(), runs.made) == ([], [])
+    assert (ledger.events(), runs.made) == ({}, [])
 
 
 def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make, monkeypatch):
@@ -151,8 +154,7 @@ def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make,
         worker.step()
         tries.append(len(asked))
     assert tries == [0, 1, 1, 2]
-    waiting = [result for cause, state, result, _ in ledger.causes() if state == "wanted"]
-    assert waiting == ["the server does not answer"]
+    assert [failure.why for failure in ledger.failures().values()] == ["the server does not answer"]
     runs.refused = set()
     clock[0] = 200.0
     worker.step()
@@ -181,12 +183,62 @@ def test_a_cause_that_fails_in_any_way_fails_alone_and_is_seen_to(client, make, 
     (why,) = worker.failing().values()
     assert str(error) in why
     assert worker._metrics.registry.get_sample_value("sidlsg_triggers_failing") == 1
-    assert [result for _, state, result, _ in ledger.causes() if state == "wanted"] == [why]
+    (failing,) = ledger.wanted()
+    (line,) = [line for line in lines(ledger) if failing.name in line]
+    told, _, again = line.rpartition("; next attempt at ")
+    assert told.endswith(f": {why}")
+    assert -2 < datetime.fromisoformat(again).timestamp() - time.time() < 10
     monkeypatch.setattr(runs, "start", start)
     clock[0] += 60
     worker.step()
-    assert worker.failing() == {}
+    assert worker.failing() == ledger.failures() == {}
     assert worker._metrics.registry.get_sample_value("sidlsg_triggers_failing") == 0
+
+
+def test_a_server_that_is_away_is_asked_once_a_round_and_what_waited_for_it_is_due_when_it_answers(
+    client, make, monkeypatch
+):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    worker, runs, ledger = make(RULE)
+    numbers = [version(client) for _ in range(5)]
+    for number in numbers:
+        for delivery in ("first", "second"):
+            ledger.take(f"{delivery}-{number}", Event(kind=CREATED, model="m-1", version=number), 1.0)
+    asked: list[str] = []
+
+    def away(uri: str) -> MlflowClient:
+        asked.append(uri)
+        raise StorageError("it hangs")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "connect", away)
+        for clock[0] in range(100, 200):
+            worker.step()
+    # After 1, 2, 4, 8 seconds, and then every 15.
+    assert 8 <= len(asked) <= 12
+    assert worker.failing() == {"reach MLflow": "it hangs"}
+    assert list(lines(ledger))[-1].startswith("failing: reach MLflow: it hangs; next attempt at ")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "find", lambda name: away(name))
+        patch.setattr(runs, "ready", lambda: away("ready"), raising=False)
+        clock[0] += 20
+        asked.clear()
+        worker.step()
+        assert ledger.events() == {}
+        assert len(asked) == 2
+    clock[0] += 2
+    worker.step()
+    assert sorted(runs.parameters, key=str) == [{"v": number} for number in numbers]
+    assert worker.failing() == ledger.failures() == {}
+
+
+@pytest.mark.usefixtures("client")
+def test_what_failed_before_a_restart_is_not_shown_after_it(make):
+    ledger = make(RULE)[2]
+    ledger.failed("reach MLflow", "it hung", 1.0)
+    make(RULE)
+    assert ledger.failures() == {}
 
 
 def test_no_entry_of_the_registry_stops_the_causes_of_other_models(client, make):
