@@ -21,10 +21,16 @@ def set_matmul_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def autocasting(network: nn.Module, precision: str, device: torch.device) -> Callable[..., Any]:
+def autocasting(network: nn.Module, precision: str, device: torch.device, *, gpu: bool = False) -> Callable[..., Any]:
     """The network as a callable whose products run in the precision; its weights stay as they are.
 
     Only the call is covered: what is done with its output is float32 again.
+
+    Args:
+        network: to call.
+        precision: one of `COMPUTE`.
+        device: the network's.
+        gpu: do as a GPU does, where the device only stands for one.
     """
     dtype = COMPUTE[precision]
     if dtype is None:
@@ -33,7 +39,7 @@ def autocasting(network: nn.Module, precision: str, device: torch.device) -> Cal
     def call(*args: Any, **kwargs: Any) -> Any:
         # What activation checkpointing computes again runs outside this call, and must be what was computed in it.
         again = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
-        attention = _Float32Attention() if device.type == "cpu" and not again else contextlib.nullcontext()
+        attention = _Float32Attention() if device.type == "cpu" and not (again or gpu) else contextlib.nullcontext()
         with torch.autocast(device.type, dtype), attention:
             return network(*args, **kwargs)
 

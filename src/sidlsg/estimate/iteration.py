@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
-from sidlsg.distil.precision import COMPUTE
+from sidlsg.distil.precision import COMPUTE, autocasting
 from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, accumulate
@@ -49,6 +49,14 @@ class Pass:
         return sum(self.peak.values())
 
 
+class _GpuState(TrainingState):
+    """Attention stays in the precision of products, which a CPU's autocast would take to float32."""
+
+    def call(self, network: nn.Module) -> Callable[..., Any]:
+        """As the state of a run on a GPU."""
+        return autocasting(network, self.settings.precision, self.world.device, gpu=True)
+
+
 class ImaginedIteration:
     """A recipe's networks without memory, ready to pass micro-batches through."""
 
@@ -67,7 +75,8 @@ class ImaginedIteration:
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             half = COMPUTE[settings.precision] is not None
             teacher = imagined_unet(config, gpu_norms=gpu and half)
-            self.state = TrainingState.start(teacher, recipe.lr, recipe.fake_score_lr, settings=settings)
+            state = _GpuState if gpu else TrainingState
+            self.state = state.start(teacher, recipe.lr, recipe.fake_score_lr, settings=settings)
             self.method = Method(
                 teacher=self.state.call(self.state.frozen(teacher)),
                 schedule=NoiseSchedule(torch.empty(TIMESTEPS, dtype=torch.float64), "epsilon"),

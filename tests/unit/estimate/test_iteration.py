@@ -15,6 +15,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from sidlsg.distil import precision
 from sidlsg.distil.draws import DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
@@ -45,6 +46,24 @@ def texts(width: int) -> Any:
 
 def plan(batch: int, size: int) -> DrawPlan:
     return DrawPlan(seed=0, batch=batch, prompt_count=batch, latent_shape=(4, size, size), prompt_dropout=0.1)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_attention_is_imagined_in_the_precision_that_it_has_on_the_device(
+    assets: Path, gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU's is float32, a GPU's that of the products."""
+    seen = set()
+    widened = precision._Float32Attention.__torch_function__
+
+    def noted(mode: Any, func: Any, *rest: Any) -> Any:
+        seen.add(func)
+        return widened(mode, func, *rest)
+
+    monkeypatch.setattr(precision._Float32Attention, "__torch_function__", noted)
+    recipe = dataclasses.replace(get_recipe("tiny"), precision="bf16")
+    ImaginedIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, again=False)
+    assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
 def real_peak(config: dict[str, Any], recipe: Recipe) -> int:
