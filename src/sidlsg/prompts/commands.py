@@ -10,6 +10,7 @@ import typer
 
 from sidlsg.errors import InputError
 from sidlsg.options import HeldOut, recipe_changes
+from sidlsg.pipeline_run import say
 from sidlsg.places import HELD_OUT, PROMPTS
 from sidlsg.store import S3
 
@@ -103,7 +104,7 @@ def curate(
     if explain is not None:
         if output.startswith(S3):
             raise InputError(f"output {output} is on S3; copy the set to a folder, and explain it there")
-        print("\n".join(tell(explain, Path(output), captions)))
+        say("\n".join(tell(explain, Path(output), captions)))
         return
     record = stage(places, output, values, captions, execution, print)
     _print_funnel((step.name, step.rows_in, step.rows_out) for step in record.funnel)

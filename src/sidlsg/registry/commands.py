@@ -9,7 +9,7 @@ import typer
 
 from sidlsg.errors import SidlsgError, VerdictError
 from sidlsg.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
-from sidlsg.pipeline_run import pipeline_run
+from sidlsg.pipeline_run import pipeline_run, say
 
 registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
 
@@ -88,10 +88,10 @@ def doctor(
             except SidlsgError as error:
                 advice = str(error)
             else:
-                print(f"mended: {finding.what}")
+                say(f"mended: {finding.what}")
                 continue
         left += 1
-        print(f"{finding.what}\n  {advice}")
+        say(f"{finding.what}\n  {advice}")
     if left:
         raise typer.Exit(1)
     print(f"{name} is in order")

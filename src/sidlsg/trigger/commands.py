@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sidlsg.errors import RunFailedError, VerdictError
+from sidlsg.pipeline_run import say
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.judged import Judged
@@ -99,7 +100,7 @@ def submit(
         return
     ended: RunFailedError | StoppedError | None = None
     try:
-        watch(runs, run.run_id, lambda line: print(line, flush=True), limit=wait_seconds)
+        watch(runs, run.run_id, say, limit=wait_seconds)
     except (RunFailedError, StoppedError) as error:
         ended = error
     judged: tuple[Judged, ...] = ()
@@ -125,7 +126,7 @@ def _require_passed(run: str, judged: tuple[Judged, ...]) -> None:
             "gate used, and a pipeline that has a gate"
         )
     for each in judged:
-        print(f"version {each.version} of {each.name} {'passed the gate' if each.passed else 'did not pass the gate'}")
+        say(f"version {each.version} of {each.name} {'passed the gate' if each.passed else 'did not pass the gate'}")
     rejected = [each for each in judged if not each.passed]
     if rejected:
         reasons = "; ".join(f"version {each.version} of {each.name}: {each.failed}" for each in rejected)
@@ -155,8 +156,8 @@ def schedule(
     server = Server(connection)
     changes = difference(server, declared)
     for change in changes:
-        print(f"{change.kind:<10} {change.name}{f'  {change.schedule.cron}' if change.schedule else ''}")
+        say(f"{change.kind:<10} {change.name}{f'  {change.schedule.cron}' if change.schedule else ''}")
     if not apply:
         print("nothing was changed; --apply makes these changes")
         return
-    synchronise(server, declared, changes, lambda line: print(f"done: {line}"))
+    synchronise(server, declared, changes, lambda line: say(f"done: {line}"))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sidlsg.options import TrackingUri
+from sidlsg.pipeline_run import say
 from sidlsg.trigger.commands import Host, Namespace, ServiceAccount, TokenEnv, TokenFile
 
 app = typer.Typer(help="Start runs and copies when MLflow's registry changes.", no_args_is_help=True)
@@ -94,9 +95,9 @@ def check(file: File) -> None:
     table = read_table(file)
     for rule in table.on:
         words = (f"{rule.name}:", rule.event, rule.model, rule.alias or rule.tag, rule.action)
-        print(" ".join(word for word in words if word))
+        say(" ".join(word for word in words if word))
     for watch in table.watch:
-        print(f"{watch.name}: another prompt set at {watch.place} runs {watch.run.pipeline}")
+        say(f"{watch.name}: another prompt set at {watch.place} runs {watch.run.pipeline}")
 
 
 @app.command()
@@ -125,4 +126,4 @@ def list_(folder: Folder) -> None:
     if not (folder / FILE).is_file():
         raise InputError(f"no service has worked in {folder}; give the folder that `sidlsg triggers serve` has")
     for line in lines(Ledger(folder / FILE)):
-        print(line)
+        say(line)
