@@ -18,6 +18,8 @@ from sidlsg.tensors import load_tensors, save_tensors
 
 MOST_BYTES = 1 << 28
 """Of an imported array: a covariance of 4,096 numbers in float64 is half as large."""
+MOST_IMAGES = 2**53
+"""Whole numbers up to here are exact in float64."""
 _FEATURES, _STATISTICS = "sidlsg/features/1", "sidlsg/feature-statistics/1"
 
 
@@ -90,19 +92,40 @@ def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatist
         InputError: the file is missing or damaged.
     """
     tensors, values = load_tensors(path)
-    if values.get("kind") == _FEATURES and set(tensors) == {"features"} and tensors["features"].dim() == 2:
-        return FeatureSet(features=tensors["features"], source=_source(values))
-    if values.get("kind") != _STATISTICS or set(tensors) != {"sum", "outer"}:
+    kind, names = values.get("kind"), set(tensors)
+    if kind == _FEATURES and names == {"features"}:
+        features = tensors["features"]
+        if features.dim() != 2 or features.dtype != torch.float32:
+            raise _unfit(path, "features", features)
+        return FeatureSet(features=features, source=_source(values, path))
+    if kind != _STATISTICS or names != {"sum", "outer"}:
         return None
-    statistics = FeatureStatistics(len(tensors["sum"]))
-    if tensors["outer"].shape != statistics.outer.shape or tensors["outer"].dtype != torch.float64:
-        raise InputError(f"the statistics in {path} do not fit together; make the file again")
-    statistics.count, statistics.sum, statistics.outer = int(values["count"]), tensors["sum"], tensors["outer"]
-    return statistics, _source(values)
+    total, outer, count = tensors["sum"], tensors["outer"], values.get("count")
+    if total.dim() != 1 or total.dtype != torch.float64:
+        raise _unfit(path, "sum", total)
+    if outer.shape != (len(total), len(total)) or outer.dtype != torch.float64:
+        raise _unfit(path, "outer", outer)
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_IMAGES:
+        raise InputError(f"count in {path} is {count!r}; allowed: 0 to {MOST_IMAGES:,}; make the file again")
+    statistics = FeatureStatistics(len(total))
+    statistics.count, statistics.sum, statistics.outer = count, total, outer
+    return statistics, _source(values, path)
 
 
-def _source(values: Mapping[str, Any]) -> Source:
-    return Source(**{name: str(values[name]) for name in Source.__dataclass_fields__ if name in values})
+def _unfit(path: Path, name: str, tensor: Tensor) -> InputError:
+    return InputError(
+        f"the statistics in {path} do not fit together ({name} is {list(tensor.shape)} {tensor.dtype}); make the file "
+        "again"
+    )
+
+
+def _source(values: Mapping[str, Any], path: Path) -> Source:
+    found = {name: values[name] for name in Source.__dataclass_fields__ if name in values}
+    missing = [name for name in ("space", "network_sha256", "images_sha256") if name not in found]
+    if missing or not all(isinstance(value, str) for value in found.values()):
+        what = f"lacks {missing[0]}" if missing else f"holds {found!r}, which should be texts"
+        raise InputError(f"{path} {what}; make the file again")
+    return Source(**found)
 
 
 def import_mu_sigma(path: Path) -> Gaussian:

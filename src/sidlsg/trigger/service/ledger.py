@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.trigger.service.event import Event
 
 FILE = "ledger.db"
@@ -73,7 +74,7 @@ class Ledger:
         """The events whose causes are not known yet, oldest first, by number."""
         with closing(self._open()) as database:
             rows = database.execute("select number, event from events order by number").fetchall()
-        return [(number, Event(**json.loads(text))) for number, text in rows]
+        return [(number, Event(**parse_json(text))) for number, text in rows]
 
     def add(self, causes: Iterable[Cause], now: float, state: str = WANTED, event: int | None = None) -> list[Cause]:
         """Store causes that are not known, and forget the event that they came of, both or neither.
@@ -99,7 +100,7 @@ class Ledger:
                 "select name, rule, what, action, state, result, made from causes order by made, name"
             ).fetchall()
         return [
-            (Cause(name=name, rule=rule, what=what, action=json.loads(action)), state, result, made)
+            (Cause(name=name, rule=rule, what=what, action=parse_json(action)), state, result, made)
             for name, rule, what, action, state, result, made in rows
         ]
 
