@@ -314,8 +314,8 @@ def test_rules_of_curation(data: st.DataObject, base: Path) -> None:
 
 GATE_RULES = {
     "floor": [{"score": "attributes", "limit": 0.9, "subject": "student 1 step"}],
-    "required": [{"protocols": ["coco-fid"]}],
-    "cost": [{"limit": 10.0}],
+    "required": [{"protocol": "coco-fid"}],
+    "cost": [{"maximum": 10.0, "hourly_price": 2.5}],
     "approval": [{"people": ["ann"]}],
 }
 
@@ -385,7 +385,7 @@ TRIGGERS = {
     "watch": [{"name": "w", "place": "s3://b/prompts", "run": {"pipeline": "distil-and-evaluate"}}],
 }
 PROFILE = {
-    "images": {"registry": "r.example", "train": f"sidlsg-train@sha256:{'a' * 64}"},
+    "images": {name: f"r.example/{name}@sha256:{'a' * 64}" for name in ("curate", "train", "evaluate")},
     "run": {"ttl": "1d"},
     "defaults": {"cpu": "2", "retries": 1, "timeout": "1h"},
     "stages": {"distil": {"gpus": 1, "memory": "16Gi", "volumes": [{"claim": "c", "path": "/data"}]}},

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
@@ -61,6 +62,14 @@ def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
         InputError: there is no such set, file or row, or the captions are others.
         StorageError: an S3 server did not give the file.
     """
+    try:
+        return _explained(row, output, held_out)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"a file of {output} cannot be read ({reason}); run the curate stage again") from error
+
+
+def _explained(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     record = PromptSet.load(output)
     manifest = _manifest(output)
     if row.isdigit():
