@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any, TypeVar, get_type_hints
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import parse_json
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def parse_changes(text: str) -> dict[str, Any]:
         InputError: the text is something else.
     """
     try:
-        changes = json.loads(text)
+        changes = parse_json(text)
     except ValueError as error:
         raise InputError(f"changes {text!r} are not JSON ({error}); give an object such as {{}}") from error
     if not isinstance(changes, dict):

@@ -57,6 +57,8 @@ app = typer.Typer(
 )
 
 DISK_FULL = "no space left on the device of {}; free some, or give another folder, and run the same command again"
+LONGEST = 3000
+"""Characters of an error's message."""
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended."""
 
@@ -95,7 +97,10 @@ def _fail(message: str, code: int) -> None:
     process = _process()
     # What all processes that train together do together, the leading one says.
     if not process or code not in (AlarmError.exit_code, StoppedError.exit_code):
-        line = f"{f'process {process}: ' if process else ''}error: {' '.join(message.split())}"
+        text = " ".join(message.split())
+        if len(text) > LONGEST:  # it repeats a value that was given; what to do stands at the end
+            text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        line = f"{f'process {process}: ' if process else ''}error: {text}"
         print(headed(line), file=sys.stderr)
     sys.exit(code)
 

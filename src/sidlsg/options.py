@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 
 if TYPE_CHECKING:  # records take a third of a second
     from sidlsg.records import Verdict
@@ -113,7 +113,7 @@ def recipe_changes(
         if not equals:
             raise InputError(f"--set {text!r} has no value; give {text}=VALUE")
         try:
-            changes[name] = json.loads(value)
+            changes[name] = parse_json(value)
         except ValueError:
             changes[name] = value
     given: dict[str, float] = {}

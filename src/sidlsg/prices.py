@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import parse_json
 
 STAGES = ("curate", "encode", "distil", "register", "evaluate", "gate", "promote")
 """What can have a price: the stages that say how long they took."""
@@ -46,8 +46,8 @@ def parse_prices(text: str, default: float = 0.0) -> Prices:
         InputError: it is something else, a stage is unknown, or a price is none.
     """
     try:
-        given = json.loads(text, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:
+        given = parse_json(text, pairs_hook=_each_once)
+    except ValueError as error:
         raise InputError(f"prices {text[:200]!r} are not JSON ({error}); give an object such as {EXAMPLE}") from error
     if not isinstance(given, dict):
         raise InputError(f"prices {text!r} are not a JSON object; give one such as {EXAMPLE}")
@@ -59,10 +59,7 @@ def parse_prices(text: str, default: float = 0.0) -> Prices:
             )
         if isinstance(price, bool) or not isinstance(price, int | float):
             raise InputError(f"price of {stage} is {price!r}, not a number; give a finite one of 0 or more")
-    try:
-        return Prices(default=default, by_stage={stage: float(price) for stage, price in given.items()})
-    except OverflowError as error:
-        raise InputError(f"prices {text[:200]!r} hold a number that is too large; give finite ones") from error
+    return Prices(default=default, by_stage={stage: float(price) for stage, price in given.items()})
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.storage import atomic_write, sha256_file
 
 
@@ -59,11 +60,15 @@ class Record:
             InputError: the text is not a record of this kind.
         """
         try:
-            return TypeAdapter(cls).validate_json(text, strict=False)
+            record = TypeAdapter(cls).validate_json(text, strict=False)
+            parse_json(text)  # its bounds
+            return record
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise InputError(f"{source} is not a {cls.__name__} record: {where}: {first['msg']}") from error
+        except ValueError as error:
+            raise InputError(f"{source} is not a {cls.__name__} record: {error}") from error
 
     @classmethod
     def load(cls, place: Path) -> Self:

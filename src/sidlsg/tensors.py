@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.storage import atomic_write
 
 Tensors = dict[str, torch.Tensor]
@@ -36,7 +37,10 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         with safe_open(os.fspath(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        return tensors, json.loads(metadata.get("counters", "{}"))
+        counters = parse_json(metadata.get("counters", "{}"))
+        if not isinstance(counters, dict):
+            raise ValueError("its counters are no JSON object")
+        return tensors, counters
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}); delete or replace it") from error
 

@@ -1,5 +1,5 @@
 import hashlib
-import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,13 @@ def sha256(data: bytes) -> str:
 
 
 def make_teacher(folder: Path) -> str:
-    """A folder with the look of a pipeline, and its digest by the documented rule."""
-    contents = {"model_index.json": json.dumps({n: ["x", "Y"] for n in ("unet", "vae", "text_encoder", "tokenizer")})}
-    index = json.loads(contents["model_index.json"]) | {"scheduler": ["x", "Y"]}
-    contents = {"model_index.json": json.dumps(index)}
-    for name in ("unet", "vae", "text_encoder"):
-        contents |= {f"{name}/config.json": "{}", f"{name}/model.safetensors": name}
-    contents |= {"tokenizer/vocab.txt": "a", "scheduler/scheduler_config.json": "{}"}
-    contents |= {"unet/config.json": '{"sample_size": 8}', "tokenizer/tokenizer_config.json": '{"model_max_length": 8}'}
-    for name, text in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    """A copy of the bundled teacher, and its digest by the documented rule."""
+    shutil.copytree(Path(__file__).parents[2] / "assets" / "tiny-sd", folder, dirs_exist_ok=True)
     # The index comes first, then the components in the order of the pipeline.
-    order = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
-    names = sorted(contents, key=lambda n: (order.index(n.split("/")[0]) if "/" in n else -1, n))
-    return sha256("".join(f"{n}\0{sha256(contents[n].encode())}\n" for n in names).encode())
+    paths = [folder / "model_index.json"]
+    for component in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        paths += sorted((folder / component).iterdir())
+    return sha256("".join(f"{path.relative_to(folder)}\0{sha256(path.read_bytes())}\n" for path in paths).encode())
 
 
 def test_a_local_file_is_found_and_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_a_stage_has_its_own_price_or_the_default() -> None:
         ('{"distil": -0.5}', "price of distil is -0.5, not a price; give a finite number of 0 or more"),
         ('{"distil": NaN}', "price of distil is nan, not a price"),
         ('{"distil": 1e999}', "price of distil is inf, not a price"),
-        (f'{{"distil": 1{"0" * 400}}}', "hold a number that is too large"),
+        (f'{{"distil": 1{"0" * 400}}}', "a number has .* digits"),
         ("[" * 100_000, "are not JSON"),
         ('{"distil": 1, "distil": 2}', "a name is there twice"),
     ],

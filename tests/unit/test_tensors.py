@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from sidlsg.errors import InputError
@@ -92,6 +93,17 @@ def test_a_damaged_file_is_refused_with_one_line(tmp_path: Path, damage: str) ->
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no such file"):
         load_tensors(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "counters", ["[]", "3", "null", '"a"', "{", "[" * 100_000, '{"a":' * 900 + "1" + "}" * 900, "1" * 500]
+)
+def test_counters_of_another_form_are_refused_with_one_line(tmp_path: Path, counters: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({"x": torch.zeros(2)}, metadata={"counters": counters}))
+    with pytest.raises(InputError, match=r"a\.safetensors is not a readable safetensors file \(.*\); delete") as caught:
+        load_tensors(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_prefixes_go_on_and_off() -> None:

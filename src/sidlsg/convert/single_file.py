@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,15 +19,28 @@ from safetensors import SafetensorError, safe_open
 
 from sidlsg.errors import InputError
 from sidlsg.licence import licence_files
+from sidlsg.parsing import read_object
 from sidlsg.records import Record
 from sidlsg.storage import atomic_folder, refuse_foreign, refuse_inside, sha256_file, sha256_files
-from sidlsg.teacher.folder import COMPONENTS, DATA_SUFFIXES, INDEX, PIPELINE, WITH_WEIGHTS, folder_digest, is_present
+from sidlsg.teacher.config import SAVE_AGAIN, TEXT_ENCODER
+from sidlsg.teacher.folder import (
+    COMPONENTS,
+    DATA_SUFFIXES,
+    INDEX,
+    OPTIONAL,
+    PIPELINE,
+    WITH_WEIGHTS,
+    folder_digest,
+    is_present,
+    weight_files,
+)
 
 SUFFIX = ".safetensors"
 UNET_PREFIX = "model.diffusion_model."
 """Starts the names of the UNet's weights in the file."""
-_PREFIXES = (UNET_PREFIX, "first_stage_model.", "cond_stage_model.")
-_OPTIONAL = ("feature_extractor", "safety_checker")
+TEXT_PREFIX = "cond_stage_model.transformer."
+"""Starts the names of a CLIPTextModel's weights; a second generation's text encoder has names of its own."""
+_PREFIXES = {"unet": UNET_PREFIX, "vae": "first_stage_model.", "text_encoder": "cond_stage_model."}
 _NAMES = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
 _SAME_KIND = "give the layout of the model that the file is of, such as the folder of SD 1.5 for weights of SD 1.5"
 
@@ -46,26 +60,28 @@ class Conversion(Record):
 
 
 def check_single_file(file: Path) -> None:
-    """Check that a file is safetensors and holds a Stable Diffusion's UNet under its original names.
+    """Check that a file is safetensors and holds a Stable Diffusion's networks under their original names.
 
     Raises:
-        InputError: it is a pickle, or something else.
+        InputError: it is a pickle, or a network is missing.
     """
     if file.suffix in (".ckpt", ".bin", ".pt", ".pth", ".pkl"):
         raise InputError(f"{file} is a pickle, which can run code when it is loaded; give the same model as {SUFFIX}")
     if file.suffix != SUFFIX:
         raise InputError(f"{file} is not a {SUFFIX} file; give a folder of a {PIPELINE}, or one {SUFFIX} file")
-    if not any(name.startswith(UNET_PREFIX) for name in _shapes(file)):
-        raise InputError(
-            f"{file} holds no weight named {UNET_PREFIX}…, so it is not a whole Stable Diffusion in one file; "
-            "a part of one (a UNet, a LoRA) is no teacher: give the whole model"
-        )
+    shapes = _shapes(file)
+    for name, prefix in _PREFIXES.items():
+        if not any(each.startswith(prefix) for each in shapes):
+            raise InputError(
+                f"{file} holds no weight named {prefix}…, so it lacks the {_NAMES[name]} of a Stable Diffusion in one "
+                "file; a part of one (a UNet, a LoRA) is no teacher: give the whole model"
+            )
 
 
 def layout_files(layout: Path) -> list[Path]:
     """The files of a layout that a conversion uses, sorted by component.
 
-    A safety checker belongs to them where its weights are there.
+    A safety checker belongs to them where its weights and its feature extractor are there.
 
     Raises:
         InputError: the folder does not describe a `StableDiffusionPipeline`.
@@ -133,7 +149,7 @@ def convert_single_file(file: Path, layout: Path, output: Path, file_sha256: str
     refuse_inside(output, file=file, layout=layout)
     made_from = conversion_of(file, layout, file_sha256)
     shapes = _shapes(file)
-    kinds = {kind for name, (_, kind) in shapes.items() if name.startswith(_PREFIXES) and "F" in kind}
+    kinds = {kind for name, (_, kind) in shapes.items() if name.startswith(tuple(_PREFIXES.values())) and "F" in kind}
     with atomic_folder(output, Conversion.FILE) as folder:
         for source in layout_files(layout):
             target = folder / source.relative_to(layout)
@@ -143,7 +159,11 @@ def convert_single_file(file: Path, layout: Path, output: Path, file_sha256: str
             shutil.copyfile(source, folder / source.name)
         _write_index(layout, folder)
         for name in WITH_WEIGHTS:
-            network = _network(name, file, layout, half=kinds == {"F16"})
+            half = kinds == {"F16"}
+            if name == "text_encoder" and _is_bare(shapes):
+                network = _bare_text_encoder(file, layout, half)
+            else:
+                network = _network(name, file, layout, half)
             if name == "unet":
                 _require_all_used(network, shapes, file, layout)
             network.save_pretrained(folder / name, safe_serialization=True)
@@ -155,30 +175,25 @@ def convert_single_file(file: Path, layout: Path, output: Path, file_sha256: str
 
 
 def _read_index(layout: Path) -> dict[str, Any]:
-    path = layout / INDEX
-    if not path.is_file():
+    if not (layout / INDEX).is_file():
         raise InputError(f"the layout {layout} has no {INDEX}; {_SAME_KIND}")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); save the pipeline again") from error
-    kind = index.get("_class_name") if isinstance(index, dict) else None
+    index = read_object(layout / INDEX, SAVE_AGAIN)
+    kind = index.get("_class_name")
     if kind != PIPELINE:
         raise InputError(f"the layout {layout} is of a {kind}; a teacher must be a {PIPELINE}: {_SAME_KIND}")
-    return dict(index)
+    return index
 
 
 def _kept(layout: Path, index: dict[str, Any]) -> list[str]:
-    """The optional components that go into the folder: with a safety checker that has weights, or none of them."""
-    if is_present(index, "safety_checker") and any((layout / "safety_checker").glob(f"*{SUFFIX}")):
-        return [name for name in _OPTIONAL if is_present(index, name)]
-    return []
+    """The optional components that go into the folder: a safety checker with its extractor, or none of them."""
+    whole = all(is_present(index, name) for name in OPTIONAL) and (layout / OPTIONAL[1]).is_dir()
+    return list(OPTIONAL) if whole and weight_files(layout / OPTIONAL[0]) else []
 
 
 def _write_index(layout: Path, folder: Path) -> None:
     index = _read_index(layout)
     kept = _kept(layout, index)
-    for name in (*_OPTIONAL, "image_encoder"):
+    for name in (*OPTIONAL, "image_encoder"):
         if name not in kept:
             index[name] = [None, None]
     if "safety_checker" not in kept:
@@ -197,6 +212,46 @@ def _shapes(file: Path) -> dict[str, tuple[list[int], str]]:
         raise InputError(f"{file} is not a readable safetensors file ({error}); get it again") from error
 
 
+def _is_bare(shapes: Iterable[str]) -> bool:
+    """Whether a file's text encoder is a CLIPTextModel that was saved without the name of its own first module."""
+    names = [name.removeprefix(TEXT_PREFIX) for name in shapes if name.startswith(TEXT_PREFIX)]
+    return "embeddings.token_embedding.weight" in names and not any(each.startswith("text_model.") for each in names)
+
+
+def _bare_text_encoder(file: Path, layout: Path, half: bool) -> Any:
+    """A text encoder whose weights have transformers' own names, which diffusers' conversion does not take."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    state = {
+        f"text_model.{name.removeprefix(TEXT_PREFIX)}": tensor
+        for name, tensor in load_file(file).items()
+        if name.startswith(TEXT_PREFIX)
+    }
+    try:
+        network, found = CLIPTextModel.from_pretrained(
+            None,
+            config=CLIPTextConfig.from_dict(read_object(layout / TEXT_ENCODER, SAVE_AGAIN)),
+            state_dict=state,
+            dtype=torch.float16 if half else torch.float32,
+            output_loading_info=True,
+        )
+    except Exception as error:  # the library raises nearly anything
+        raise _unfit("text_encoder", file, layout, error) from error
+    if found["missing_keys"]:
+        raise _lacks("text_encoder", file, layout)
+    unused = sorted(name for name in found["unexpected_keys"] if name.split(".")[-1] != "position_ids")
+    if unused:
+        raise _unfit("text_encoder", file, layout, ValueError(f"nothing uses {unused[0]}"))
+    return network
+
+
+def _unfit(name: str, file: Path, layout: Path, error: Exception) -> InputError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(f"the {_NAMES[name]} of {file} does not fit the layout {layout}: {reason}; {_SAME_KIND}")
+
+
 def _network(name: str, file: Path, layout: Path, half: bool) -> Any:
     """One network by diffusers' own conversion. The others are None, so that an error is about this one."""
     # Imported here: diffusers takes seconds, and a file that was converted before needs no conversion.
@@ -209,7 +264,7 @@ def _network(name: str, file: Path, layout: Path, half: bool) -> Any:
     diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    others: dict[str, None] = dict.fromkeys((*COMPONENTS, *_OPTIONAL, "image_encoder"))
+    others: dict[str, None] = dict.fromkeys((*COMPONENTS, *OPTIONAL, "image_encoder"))
     del others[name]
     try:
         pipeline = StableDiffusionPipeline.from_single_file(
@@ -223,10 +278,7 @@ def _network(name: str, file: Path, layout: Path, half: bool) -> Any:
     except NotImplementedError as error:  # what was not in the file has no data
         raise _lacks(name, file, layout) from error
     except Exception as error:  # sizes that differ are a ValueError, a missing part is a type of the library's own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"the {_NAMES[name]} of {file} does not fit the layout {layout}: {reason}; {_SAME_KIND}"
-        ) from error
+        raise _unfit(name, file, layout, error) from error
     network = getattr(pipeline, name)
     if any(tensor.is_meta for tensor in network.state_dict().values()):
         raise _lacks(name, file, layout)

@@ -33,6 +33,7 @@ from sidlsg.distil.parallel import local
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.world import World
 from sidlsg.errors import ContentError, InputError, NotFiniteError, SidlsgError
+from sidlsg.parsing import parse_json
 from sidlsg.storage import atomic_write, sha256_bytes, sha256_file
 from sidlsg.store import Store, open_store
 
@@ -69,7 +70,7 @@ class Manifest:
             ValueError: it is damaged.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             if values.pop("sha256") != _values_digest(values):
                 raise ValueError("another digest")
             return cls(**{**values, "run": RunIdentity(values["run"])})

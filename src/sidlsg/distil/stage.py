@@ -31,6 +31,7 @@ from sidlsg.distil.world import World, is_rank0, joined, started_as_many
 from sidlsg.encode.source import choose_source
 from sidlsg.errors import InputError, StoppedError
 from sidlsg.estimate.check import check_fits
+from sidlsg.estimate.imagined import meta_unet
 from sidlsg.export.card import student_card
 from sidlsg.export.folder import write_folder
 from sidlsg.export.lineage import copy_records
@@ -42,9 +43,10 @@ from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import PromptSet, Student, file_ref
 from sidlsg.storage import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside, require_writable
 from sidlsg.store import open_store
-from sidlsg.teacher.folder import check_folder, folder_digest, unet_config
+from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
+from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.load import Teacher, load_teacher
+from sidlsg.teacher.load import Teacher, as_input_error, check_optional, load_teacher
 from sidlsg.teacher.source import unet_of
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ def distil(
     set_matmul_precision(recipe.precision)
     open_store(str(checkpoints))  # says what is wrong with the place
     config = unet_config(teacher)
+    with as_input_error(teacher / UNET):
+        meta_unet(config)
     settled = fixed_layout(recipe)
     layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
     said = report if is_rank0() else _silent
@@ -188,7 +192,9 @@ def _distil(
     ):
         world.share(recipe.batch)
         if world.leads:
-            require_writable(output.parent)  # not after days of training
+            # Not after days of training.
+            require_writable(output.parent)
+            check_optional(teacher)
         loaded = load_teacher(teacher, text_device=world.device, sha256=extras.teacher_sha256)
         # Shards may make the text encoder needless; it is small beside what must fit.
         check_fits(
@@ -295,8 +301,7 @@ def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, 
 
 
 def _prediction_type(folder: Path) -> str:
-    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    return str(config.get("prediction_type", "epsilon"))
+    return str(read_config(folder, SCHEDULER).get("prediction_type", "epsilon"))
 
 
 def _run(

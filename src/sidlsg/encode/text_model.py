@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from sidlsg.errors import InputError
 from sidlsg.storage import sha256_files
+from sidlsg.teacher.config import TEXT_ENCODER, TOKENIZER, read_config
 from sidlsg.teacher.folder import model_files
 
 PARTS = ("text_encoder", "tokenizer")
@@ -28,14 +27,6 @@ def state_shape(folder: Path) -> tuple[int, int]:
         folder: of a `StableDiffusionPipeline`, checked.
 
     Raises:
-        InputError: a configuration does not say.
+        InputError: a configuration does not say, or a value is of another form.
     """
-    tokens = _positive(folder / "tokenizer" / "tokenizer_config.json", "model_max_length")
-    return tokens, _positive(folder / "text_encoder" / "config.json", "hidden_size")
-
-
-def _positive(path: Path, name: str) -> int:
-    value = json.loads(path.read_text(encoding="utf-8")).get(name) if path.is_file() else None
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{path} does not say {name}; save the whole pipeline again")
-    return value
+    return read_config(folder, TOKENIZER)["model_max_length"], read_config(folder, TEXT_ENCODER)["hidden_size"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sidlsg.errors import InputError
+from sidlsg.estimate.imagined import meta_unet
 from sidlsg.places import TEACHER, resolve
 from sidlsg.teacher.architectures import ARCHITECTURES, architecture_of
-
-_NEEDED = ("sample_size", "in_channels", "cross_attention_dim")
+from sidlsg.teacher.config import TEXT_ENCODER, UNET, read_config, unet_config
+from sidlsg.teacher.load import as_input_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +48,9 @@ def shape_of(teacher: str, recipe: str) -> Shape:
             f"{place} is a file, which does not say how its networks are built; give a folder with unet/config.json, "
             f"or no teacher and a recipe of {', '.join(ARCHITECTURES)}"
         )
-    unet = _config(folder / "unet")
-    missing = [name for name in _NEEDED if not isinstance(unet.get(name), int)]
-    if missing:
-        raise InputError(
-            f"{folder / 'unet' / 'config.json'} gives no whole number for {', '.join(missing)}; "
-            "give the folder of a StableDiffusionPipeline whose UNet is a UNet2DConditionModel"
-        )
-    with torch.device("meta"):
-        text_model = CLIPTextModel(CLIPTextConfig(**_config(folder / "text_encoder")))
+    unet, encoder = unet_config(folder), read_config(folder, TEXT_ENCODER)
+    with as_input_error(folder / UNET):
+        meta_unet(unet)
+    with as_input_error(folder / TEXT_ENCODER), torch.device("meta"):
+        text_model = CLIPTextModel(CLIPTextConfig(**encoder))
     return Shape(name=place, unet=unet, text_encoder=sum(p.numel() for p in text_model.parameters()))
-
-
-def _config(component: Path) -> dict[str, Any]:
-    path = component / "config.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give the folder of a StableDiffusionPipeline") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; save the pipeline again")
-    return value

@@ -23,6 +23,8 @@ FORMATS = (
     "arrays mu and sigma, which numpy.savez(FILE, mu=MEAN, sigma=COVARIANCE) writes"
 )
 """What can be given, for messages."""
+MOST_IMAGES = 2**53
+"""Whole numbers up to here are exact in float64."""
 _FEATURES, _STATISTICS = "sidlsg/features/1", "sidlsg/feature-statistics/1"
 
 
@@ -103,20 +105,41 @@ def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatist
         tensors, values = load_tensors(path)
     except InputError as error:
         raise InputError(f"{path} is not a file that is read here: {FORMATS}") from error
-    if values.get("kind") == _FEATURES and set(tensors) == {"features"} and tensors["features"].dim() == 2:
+    kind, names = values.get("kind"), set(tensors)
+    if kind == _FEATURES and names == {"features"}:
+        features = tensors["features"]
+        if features.dim() != 2 or features.dtype != torch.float32:
+            raise _unfit(path, "features", features)
         over = str(values.get("passed_over", ""))
-        return FeatureSet(features=tensors["features"], source=_source(values), passed_over=over)
-    if values.get("kind") != _STATISTICS or set(tensors) != {"sum", "outer"}:
+        return FeatureSet(features=features, source=_source(values, path), passed_over=over)
+    if kind != _STATISTICS or names != {"sum", "outer"}:
         return None
-    statistics = FeatureStatistics(len(tensors["sum"]))
-    if tensors["outer"].shape != statistics.outer.shape or tensors["outer"].dtype != torch.float64:
-        raise InputError(f"the statistics in {path} do not fit together; make the file again")
-    statistics.count, statistics.sum, statistics.outer = int(values["count"]), tensors["sum"], tensors["outer"]
-    return statistics, _source(values)
+    total, outer, count = tensors["sum"], tensors["outer"], values.get("count")
+    if total.dim() != 1 or total.dtype != torch.float64:
+        raise _unfit(path, "sum", total)
+    if outer.shape != (len(total), len(total)) or outer.dtype != torch.float64:
+        raise _unfit(path, "outer", outer)
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_IMAGES:
+        raise InputError(f"count in {path} is {count!r}; allowed: 0 to {MOST_IMAGES:,}; make the file again")
+    statistics = FeatureStatistics(len(total))
+    statistics.count, statistics.sum, statistics.outer = count, total, outer
+    return statistics, _source(values, path)
 
 
-def _source(values: Mapping[str, Any]) -> Source:
-    return Source(**{name: str(values[name]) for name in Source.__dataclass_fields__ if name in values})
+def _unfit(path: Path, name: str, tensor: Tensor) -> InputError:
+    return InputError(
+        f"the statistics in {path} do not fit together ({name} is {list(tensor.shape)} {tensor.dtype}); make the file "
+        "again"
+    )
+
+
+def _source(values: Mapping[str, Any], path: Path) -> Source:
+    found = {name: values[name] for name in Source.__dataclass_fields__ if name in values}
+    missing = [name for name in ("space", "network_sha256", "images_sha256") if name not in found]
+    if missing or not all(isinstance(value, str) for value in found.values()):
+        what = f"lacks {missing[0]}" if missing else f"holds {found!r}, which should be texts"
+        raise InputError(f"{path} {what}; make the file again")
+    return Source(**found)
 
 
 def import_mu_sigma(path: Path) -> Gaussian:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from sidlsg.evaluate.networks import NetworkMeasure, load_network
 from sidlsg.evaluate.published import Protocol, get_protocol
 from sidlsg.evaluate.suite import DrawnSet, Measure, TextFit, Values, prompts_digest
 from sidlsg.evaluate.weights import WeightFile, weight_path
+from sidlsg.parsing import read_json
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.records import Score, StyleMean
-from sidlsg.text_files import read_user_text
 
 CAPTION_SET = "captions"
 CAPTION_FILE = "list of captions"
@@ -142,10 +141,7 @@ def read_style_prompts(path: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         InputError: the file is no JSON object of four lists of 800 texts.
     """
-    try:
-        table = json.loads(read_user_text(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); give HPSv2's prompts by style") from error
+    table = read_json(path, "give HPSv2's prompts by style")
     if not isinstance(table, dict) or set(table) != set(STYLES):
         held = ", ".join(table) if isinstance(table, dict) else type(table).__name__
         raise InputError(f"{path} holds {held}; give a JSON object with a list for each of {', '.join(STYLES)}")

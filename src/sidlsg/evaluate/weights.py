@@ -10,14 +10,13 @@ sha256 = "…"                                 # of your file; `sidlsg digest FI
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import parse_toml, read_text
 from sidlsg.places import refuse_folder, resolve
-from sidlsg.text_files import read_user_text
 
 INCEPTION = "inception-2015-12-05"
 CLIP = "clip-vit-g-14-laion2b-s12b-b42k"
@@ -53,11 +52,7 @@ def read_weights(path: Path) -> dict[str, WeightFile]:
     Raises:
         InputError: the file is missing or no TOML, names an unknown file, or lacks a place or a digest.
     """
-    try:
-        text = read_user_text(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give a weights.toml") from error
-    return parse_weights(text, str(path))
+    return parse_weights(read_text(path, "give a weights.toml"), str(path))
 
 
 def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str, WeightFile]:
@@ -67,8 +62,8 @@ def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str
         InputError: it is no TOML, names an unknown file, or lacks a place or a digest.
     """
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(text)
+    except ValueError as error:
         raise InputError(f"{path} is no TOML: {error}") from error
     return {name: _weight_file(path, name, values) for name, values in table.items()}
 

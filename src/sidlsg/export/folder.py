@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
-from sidlsg.teacher.folder import COMPONENTS, INDEX, is_loaded, is_present
-from sidlsg.teacher.load import Teacher
+from sidlsg.parsing import read_object
+from sidlsg.teacher.config import SAVE_AGAIN
+from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present
+from sidlsg.teacher.load import Teacher, check_stock
 
 
 def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteScheduler:
@@ -37,7 +39,7 @@ def load_in_float32(config: Path) -> None:
     configuration names: a half-precision text encoder beside a float32 UNet could not run.
     """
     if config.is_file():
-        values = json.loads(config.read_text())
+        values = read_object(config, SAVE_AGAIN)
         for name in ("dtype", "torch_dtype"):
             if name in values:
                 values[name] = "float32"
@@ -59,10 +61,13 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
 
     Returns:
         The written files.
+
+    Raises:
+        InputError: the stock pipeline does not load what was written.
     """
-    index = json.loads((teacher.folder / INDEX).read_text())
+    index = read_object(teacher.folder / INDEX, SAVE_AGAIN)
     kept = [name for name in COMPONENTS if name not in ("unet", "scheduler")]
-    kept += [name for name in ("safety_checker", "feature_extractor") if is_present(index, name)]
+    kept += [name for name in OPTIONAL if is_present(index, name)]
     for name in kept:
         (folder / name).mkdir()
         for path in sorted((teacher.folder / name).iterdir()):
@@ -75,5 +80,8 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     exported.to(getattr(torch, dtype)).save_pretrained(folder / "unet", safe_serialization=True)
     one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    if is_present(index, "image_encoder"):  # a text-to-image student has no use for one
+        index["image_encoder"] = [None, None]
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    check_stock(folder)
     return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import read_toml
 from sidlsg.profile.profile import Images, Profile, Stage, Whole
 from sidlsg.profile.quantity import seconds
 from sidlsg.profile.stages import IMAGES
-from sidlsg.text_files import read_user_text
 
 TABLES = ("images", "run", "defaults", "stages")
 _FIELDS = {"images": tuple(Images.model_fields), "run": tuple(Whole.model_fields), "": tuple(Stage.model_fields)}
@@ -25,12 +24,7 @@ def read_profile(path: Path) -> Profile:
     Raises:
         InputError: the file cannot be read, or something in it is unknown, missing or cannot be used.
     """
-    try:
-        tables = tomllib.loads(read_user_text(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give a profile, a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    tables = read_toml(path, "give a profile, a TOML file")
     for name, table in tables.items():
         if name not in TABLES:
             raise InputError(f"{path}: table {name!r} is unknown{nearest(name, TABLES)}; allowed: {', '.join(TABLES)}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import read_object
 from sidlsg.prompts.finish import NEAR_DUPLICATES
 from sidlsg.prompts.held_out import held_out_digest
 from sidlsg.prompts.made import MANIFEST, rules_digest
@@ -32,6 +36,21 @@ from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.records import FileRef, PromptSet
 
 
+@dataclass(frozen=True)
+class _BadFile:
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of a prompt set's manifest."""
+
+    inputs: tuple[InputFile, ...]
+    bad_files: tuple[_BadFile, ...]
+    rules: dict[str, Any]
+
+
 def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     """What became of a row, in lines for a person.
 
@@ -44,26 +63,33 @@ def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
         InputError: there is no such set, file or row, or the captions are others.
         StorageError: an S3 server did not give the file.
     """
+    try:
+        return _explained(row, output, held_out)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"a file of {output} cannot be read ({reason}); run the curate stage again") from error
+
+
+def _explained(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     record = PromptSet.load(output)
     manifest = _manifest(output)
     if row.isdigit():
         return _prompt(int(row), output, record)
     name, colon, number = row.rpartition(":")
-    left_out = {entry["name"]: entry["reason"] for entry in manifest["bad_files"]}
+    left_out = {entry.name: entry.reason for entry in manifest.bad_files}
     if name in left_out:
         return [f"{row}: the file was left out: {left_out[name]}"]
-    files = {entry["name"]: entry for entry in manifest["inputs"]}
+    files = {file.name: file for file in manifest.inputs}
     if not colon or not number.isdigit() or name not in files:
         some = ", ".join([*list(files)[:5], *(["…"] if len(files) > 5 else [])])
         raise InputError(f"{row!r} is no row of {output}; give FILE:ROW with a file of its manifest ({some}), or an id")
     if held_out_digest(held_out) != record.held_out_sha256:
         raise InputError(f"{output} was made with another held-out list; give that one by --held-out")
-    rules = rules_with(manifest["rules"])
+    rules = rules_with(manifest.rules)
     if rules_digest(rules, unsafe_words(rules)) != record.rules_sha256:
         of = rules.unsafe.words_file or "of this package"
         raise InputError(f"{output} was made with another list of unsafe words than the one {of}; put that one back")
-    entry = files[name]
-    file = InputFile(**{key: entry[key] for key in ("place", "name", "label", "format", "size")})
+    file = files[name]
     with local_copy(file) as path:
         rows = read_row(path, file, rules, int(number))
     return [
@@ -220,17 +246,17 @@ def _origin(output: Path, identity: int) -> dict[str, Any]:
     return origin
 
 
-def _manifest(output: Path) -> dict[str, Any]:
+def _manifest(output: Path) -> _Manifest:
+    advice = "run the curate stage again"
+    if output.parent.name == CUTS and not (output / MANIFEST).is_file():
+        whole = output.parent.parent
+        raise InputError(f"{output} is a cut of the set {whole}, which knows all rows; ask that one")
     try:
-        manifest: dict[str, Any] = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if output.parent.name == CUTS:
-            whole = output.parent.parent
-            raise InputError(f"{output} is a cut of the set {whole}, which knows all rows; ask that one") from error
-        raise InputError(
-            f"{output} has no {MANIFEST} that can be read ({error}); run the curate stage again"
-        ) from error
-    return manifest
+        return TypeAdapter(_Manifest).validate_python(read_object(output / MANIFEST, advice))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{output / MANIFEST} is no manifest: {where}: {first['msg']}; {advice}") from error
 
 
 def _local(output: Path, shard: FileRef) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.pipeline_run import say
 from sidlsg.prompts.curate import begin, run_phase
 from sidlsg.prompts.engine.engines import Inline
@@ -71,7 +72,7 @@ def run_part(part: str) -> str:
         InputError: an input cannot be used.
         StorageError: a server did not answer.
     """
-    values = json.loads(part)
+    values = parse_json(part)
     work = Work(values["place"])
     phase = next(phase for phase in PHASES if phase.name == values["phase"])
     run_phase(work, Plan.load(work), phase, Inline(), share=(values["index"], values["count"]), clear=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import read_toml
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.text_files import read_user_text
 
 
 def read_rules(path: Path) -> dict[str, Any]:
@@ -22,16 +21,7 @@ def read_rules(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it is not TOML.
     """
-    try:
-        text = read_user_text(path)
-    except FileNotFoundError as error:
-        raise InputError(f"no rules file at {path}; `sidlsg curate --print-rules` prints one to begin with") from error
-    except OSError as error:
-        raise InputError(f"rules file {path} cannot be read: {error.strerror}; give a file") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"rules file {path} is not TOML: {error}") from error
+    return read_toml(path, "give a file of rules; `sidlsg curate --print-rules` prints one to begin with")
 
 
 def rules_with(*changes: Mapping[str, Any]) -> CurationRules:

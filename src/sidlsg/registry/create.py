@@ -7,6 +7,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from sidlsg.errors import StorageError
 from sidlsg.registry.versions import tagged_versions
 
 
@@ -40,7 +41,13 @@ def create_version(
         description=description,
     )
     # MLflow's client repeats a request whose answer got lost, so even one caller can make two.
-    kept, *others = tagged_versions(client, name, key, tags[key])
+    found = tagged_versions(client, name, key, tags[key])
+    if not found:
+        raise StorageError(
+            f"the registry made version {created.version} of {name!r} and does not list it by its tag {key}; look at "
+            "MLflow's server, and run the same command again"
+        )
+    kept, *others = found
     for other in others:
         client.delete_model_version(name, other.version)
     return kept, kept.version == created.version

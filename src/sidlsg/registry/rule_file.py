@@ -13,7 +13,6 @@ people = ["ann"]
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import parse_toml, read_text
 from sidlsg.registry.demands import Approval, MaximumCost, Required
 from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
-from sidlsg.text_files import read_user_text
 
 SUBJECT = "student 1 step"
 """Whose scores a rule is about where it does not say."""
@@ -46,13 +45,7 @@ def read_gate_rules(path: Path) -> GateRules:
     Raises:
         InputError: there is no such file, or it holds something else.
     """
-    try:
-        text = read_user_text(path)
-    except OSError as error:
-        raise InputError(
-            f"gate rules {path} cannot be read: {error.strerror}; `sidlsg gate-rules` prints some to begin with"
-        ) from error
-    return parse_gate_rules(text, f"gate rules {path}")
+    return parse_gate_rules(read_text(path, "`sidlsg gate-rules` prints rules to begin with"), f"gate rules {path}")
 
 
 def parse_gate_rules(text: str, source: str = "the gate rules given") -> GateRules:
@@ -62,8 +55,8 @@ def parse_gate_rules(text: str, source: str = "the gate rules given") -> GateRul
         InputError: it is not TOML, or a name or a value is none of a rule's.
     """
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tables = parse_toml(text)
+    except ValueError as error:
         raise InputError(f"{source}: not TOML: {error}") from error
     values: dict[str, list[Any]] = {}
     for name, rows in tables.items():

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sidlsg.errors import InputError
 from sidlsg.export.lineage import prompt_set_of
+from sidlsg.parsing import parse_json
 from sidlsg.records import FileRef, Licence, PromptSet, Student
 from sidlsg.registry.package import CARD
 from sidlsg.registry.points import Points
@@ -201,7 +202,7 @@ def _read_rows(file: FileRef, folder: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             step = row["images_seen"]
         except (ValueError, TypeError, KeyError):
             step = None

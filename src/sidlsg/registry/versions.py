@@ -8,7 +8,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, StorageError
 
 STUDENT_TAG = "student_sha256"
 """The tag on run and version that makes registering idempotent: the Student record's digest."""
@@ -126,9 +126,17 @@ def _aliases_of(client: MlflowClient, name: str, version: int) -> str:
 
 
 def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:
-    """The number of the version that an alias of an existing model points to."""
+    """The number of the version that an alias of an existing model points to.
+
+    Raises:
+        StorageError: the registry gives something else than a number.
+    """
     number = client.get_registered_model(name).aliases.get(alias)
-    return None if number is None else int(number)
+    if number is None:
+        return None
+    if not (isinstance(number, int) or (isinstance(number, str) and number.isascii() and number.isdigit())):
+        raise StorageError(f"alias {alias!r} of {name!r} points to {number!r}, which is no version; look at MLflow")
+    return int(number)
 
 
 def all_versions(client: MlflowClient, name: str) -> list[Any]:

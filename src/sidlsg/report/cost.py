@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.prices import Prices
 from sidlsg.report.text import duration
 
@@ -93,6 +94,6 @@ def cost_of_json(text: str) -> Cost:
     Raises:
         InputError: a number is negative or not finite.
     """
-    rows = json.loads(text)
+    rows = parse_json(text)
     seconds = {row["stage"]: float(row["seconds"]) for row in rows}
     return cost(seconds, Prices(by_stage={row["stage"]: float(row["price"]) for row in rows}))

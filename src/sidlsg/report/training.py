@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.report.charts import Series, line_chart
 
 Row = dict[str, float]
@@ -65,7 +65,7 @@ def read_training_log(path: Path) -> list[Row]:
     rows = []
     for count, line in enumerate(path.read_text().splitlines(), 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             row = None
         if not isinstance(row, dict) or not _is_number(row.get("images_seen")):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sidlsg.errors import InputError
 from sidlsg.hardware import cpu_quota
+from sidlsg.parsing import parse_json
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.run.children import end_stages, ending_with_this
 from sidlsg.run.failure import stage_error
@@ -137,7 +138,7 @@ def machine_line(recipe: Recipe) -> str:
 def _refuse_another(run_dir: Path, pipeline: str) -> None:
     """Refuse the folder of another pipeline's run: results of both would lie side by side as if of one."""
     try:
-        marked = json.loads((run_dir / MARKER).read_text())
+        marked = parse_json((run_dir / MARKER).read_text())
         name = marked.get("pipeline", FIRST)
     except (OSError, ValueError, AttributeError):
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import os
 import selectors
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sidlsg.errors import SidlsgError
+from sidlsg.parsing import parse_json
 from sidlsg.progress import EVENTS_VARIABLE
 from sidlsg.run.forks import ForkServer, Job
 from sidlsg.run.kubeflow import LocalCache, cache_module, subprocess_task_handler
@@ -154,7 +154,7 @@ class _ReportingCache(LocalCache):  # type: ignore[misc]
 def _event(line: str) -> dict[str, Any] | None:
     """An event, or None for a line that is none, such as one of which a killed process wrote a part."""
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         return None
     return event if isinstance(event, dict) else None

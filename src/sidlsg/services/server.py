@@ -16,6 +16,7 @@ from typing import Any, Self
 import psutil
 
 from sidlsg.errors import SidlsgError
+from sidlsg.parsing import read_object
 from sidlsg.services.ports import is_free
 
 STATE = "state.json"
@@ -51,7 +52,7 @@ class Server(ABC):
         self.folder.chmod(_PRIVATE_FOLDER if self.runs_as() is None else _PASSABLE)
         self.state: dict[str, Any] = {}
         if (self.folder / STATE).is_file():
-            self.state = json.loads((self.folder / STATE).read_text())
+            self.state = read_object(self.folder / STATE, "end the server by its process, and delete the file")
         self._child: subprocess.Popen[bytes] | None = None
 
     @abstractmethod

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sidlsg.errors import InputError
 from sidlsg.teach.recipe import Schedule
 from sidlsg.tensors import (
     load_optimizer_tensors,
@@ -64,10 +65,16 @@ def fit(
     losses: list[float] = []  # since the last row of the log
     if checkpoint.exists():
         tensors, counters = load_tensors(checkpoint)
-        model.load_state_dict(without_prefix("model", tensors))
-        ema.load_state_dict(without_prefix("ema", tensors))
-        load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
-        start, log, losses = counters["iteration"], counters["log"], counters.get("losses", [])
+        try:
+            start, log, losses = int(counters["iteration"]), list(counters["log"]), list(counters.get("losses", []))
+            model.load_state_dict(without_prefix("model", tensors))
+            ema.load_state_dict(without_prefix("ema", tensors))
+            load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
+        except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{checkpoint} is no state of this training ({reason}); delete it to begin anew"
+            ) from error
         report(f"{name}: continues at iteration {start} from {checkpoint}")
 
     model.train()

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import read_object
 from sidlsg.storage import sha256_files
+from sidlsg.teacher.config import CONFIGS, SAVE_AGAIN, check_agreement, check_checker_forms, check_forms
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
+OPTIONAL = ("safety_checker", "feature_extractor")
+"""What a pipeline may have besides, and its student then has too."""
 INDEX = "model_index.json"
 CARD = "README.md"
 _ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-policy", "acceptable_use")
 PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
-_WEIGHTS = re.compile(r"(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
-"""The names that the stock pipeline loads; it passes over others, such as the variant `model.fp16.safetensors`."""
-_TOKENIZER = "tokenizer/tokenizer_config.json"
-_WHOLE = {
-    "unet/config.json": ("in_channels", "out_channels", "cross_attention_dim"),
-    "vae/config.json": ("latent_channels",),
-    "text_encoder/config.json": ("hidden_size", "vocab_size", "max_position_embeddings"),
-    "scheduler/scheduler_config.json": ("num_train_timesteps",),
-    _TOKENIZER: ("model_max_length",),
+SCHEDULERS = (
+    "DDIMParallelScheduler",
+    "DDIMScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+"""diffusers' schedulers that say β, ᾱ and what a network predicts, and that the stock pipeline runs."""
+_CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "unet": ("diffusers", ("UNet2DConditionModel",)),
+    "vae": ("diffusers", ("AutoencoderKL",)),
+    "text_encoder": ("transformers", ("CLIPTextModel",)),
+    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+    "scheduler": ("diffusers", SCHEDULERS),
+    "safety_checker": ("stable_diffusion", ("StableDiffusionSafetyChecker",)),
+    "feature_extractor": ("transformers", ("CLIPImageProcessor", "CLIPFeatureExtractor")),
 }
-"""Values that are read, by file: whole numbers, or not there."""
-_LARGEST = 1 << 20
-_ALLOWED = f"a whole number from 1 to {_LARGEST:,}"
+"""Library and classes that the index may name for a component: what this package loads, as the stock pipeline does."""
+_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+"""What the libraries call a file of weights, where that is not `model`."""
+_ADAPTER = re.compile(r"adapter_|.*lora", re.IGNORECASE)
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder is a `StableDiffusionPipeline` with safetensors weights.
+    """Check that a folder is a `StableDiffusionPipeline` with safetensors weights that the stock pipeline would load.
+
+    No weight is read: `sidlsg.teacher.load` compares them with the networks.
 
     Raises:
-        InputError: something is missing, of another kind, or a pickle, a value that is read is not of its form, or a
-            link leaves the folder.
+        InputError: something is missing, of another kind or a pickle, a value that is read is not of its form, two
+            components do not fit each other, or a link leaves the folder.
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
@@ -47,7 +72,7 @@ def check_folder(folder: Path) -> None:
     if not index.is_file():
         raise InputError(f"{folder} has no {INDEX}; give the folder of a saved StableDiffusionPipeline")
     _check_links(folder)
-    named = _read_object(index)
+    named = read_object(index, SAVE_AGAIN)
     kind = named.get("_class_name", PIPELINE)
     if kind != PIPELINE:
         raise InputError(f"{folder} is a {kind}; a teacher must be a {PIPELINE}: give another folder")
@@ -56,19 +81,68 @@ def check_folder(folder: Path) -> None:
             raise InputError(
                 f"{folder} has no {name}; a teacher needs {', '.join(COMPONENTS)}: save the whole pipeline"
             )
-        files = [path for path in (folder / name).iterdir() if path.suffix in DATA_SUFFIXES | _PICKLES]
-        if not files:
-            raise InputError(f"{folder / name} is empty; save the whole pipeline")
-        for path in files:
-            if path.suffix == ".json":
-                _read_object(path)
+    optional = [name for name in OPTIONAL if is_present(named, name)]
+    for name in (*COMPONENTS, *optional):
+        _check_class(index, name, named[name])
+    contents = {name: _read_component(folder / name) for name in COMPONENTS}
     for name in WITH_WEIGHTS:
         _check_weights(folder / name)
-    unet_config(folder)
-    _check_values(folder)
-    if is_present(named, "safety_checker"):
-        # A student carries its teacher's safety checker: it must be readable before training starts, not after.
-        _check_weights(folder / "safety_checker")
+    _check_vocabulary(folder / "tokenizer")
+    configs = {}
+    for config in CONFIGS:
+        component, file = config.split("/")
+        if file not in contents[component]:
+            raise InputError(f"{folder / component} has no {file}; save the whole pipeline")
+        configs[config] = contents[component][file]
+        check_forms(folder / config, configs[config], config)
+    check_agreement(folder, configs)
+    _check_optional(folder, optional)
+
+
+def _check_class(index: Path, component: str, named: Any) -> None:
+    library, classes = _CLASSES[component]
+    if not isinstance(named, list) or len(named) != 2 or named[0] != library or named[1] not in classes:
+        raise InputError(
+            f"{index} names {named!r} for the {component}; allowed: {', '.join(classes)} of {library}: give a pipeline "
+            "that has one of these"
+        )
+
+
+def _read_component(component: Path) -> dict[str, dict[str, Any]]:
+    """A component's JSON objects by the names of their files, each read once."""
+    files = [path for path in component.iterdir() if path.suffix in DATA_SUFFIXES | _PICKLES]
+    if not files:
+        raise InputError(f"{component} is empty; save the whole pipeline")
+    for path in files:
+        if _ADAPTER.match(path.name):
+            raise InputError(f"{path} is an adapter's, which would not be used; fuse it, and {SAVE_AGAIN}")
+    return {path.name: read_object(path, SAVE_AGAIN) for path in files if path.suffix == ".json"}
+
+
+def _check_vocabulary(tokenizer: Path) -> None:
+    # Without its vocabulary a tokenizer loads all the same, and reads every prompt as the same one.
+    there = {path.name for path in tokenizer.iterdir() if path.is_file()}
+    if "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there:
+        return
+    part = "vocab.json and no merges.txt" if "vocab.json" in there else "no vocabulary"
+    raise InputError(
+        f"{tokenizer} has {part}; it needs tokenizer.json, or both vocab.json and merges.txt: save the whole pipeline"
+    )
+
+
+def _check_optional(folder: Path, present: list[str]) -> None:
+    """Check what a student carries along: what the stock pipeline could not load is found before training starts."""
+    if "safety_checker" in present:
+        path = folder / "safety_checker"
+        _check_weights(path)
+        check_checker_forms(path / "config.json", read_object(path / "config.json", SAVE_AGAIN))
+        if "feature_extractor" not in present:
+            raise InputError(
+                f"{folder / INDEX} names a safety checker and no feature extractor, without which the stock pipeline "
+                'does not load; save both, or set "safety_checker" to [null, null] there'
+            )
+    if "feature_extractor" in present:
+        read_object(folder / "feature_extractor" / "preprocessor_config.json", SAVE_AGAIN)
 
 
 def _check_links(folder: Path) -> None:
@@ -83,66 +157,9 @@ def _check_links(folder: Path) -> None:
             )
 
 
-def unet_config(folder: Path) -> dict[str, Any]:
-    """The UNet's configuration, with `sample_size` as one number where it is a square.
-
-    Raises:
-        InputError: the file is missing, or the size is of another form.
-    """
-    path = folder / "unet" / "config.json"
-    config = _read_object(path)
-    size = config.get("sample_size")
-    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
-        config["sample_size"] = size = size[0]
-    if not _is_whole(size):
-        raise InputError(f"{path}: sample_size is {size!r}; allowed: {_ALLOWED}, or the same one twice for a square")
-    return config
-
-
-def _check_values(folder: Path) -> None:
-    """Check the form of what the code reads from configurations, so that no library meets anything else."""
-    found = {name: _read_object(folder / name) for name in _WHOLE}
-    for name, keys in _WHOLE.items():
-        for key in keys:
-            if key in found[name] and not _is_whole(found[name][key]):
-                raise InputError(f"{folder / name}: {key} is {found[name][key]!r}; allowed: {_ALLOWED}")
-    tokenizer, encoder = found[_TOKENIZER], found["text_encoder/config.json"]
-    if "model_max_length" not in tokenizer:
-        raise InputError(f"{folder / _TOKENIZER} has no model_max_length; save the whole pipeline")
-    tokens, positions = (
-        tokenizer["model_max_length"],
-        encoder.get("max_position_embeddings", tokenizer["model_max_length"]),
-    )
-    if tokens > positions:
-        raise InputError(
-            f"{folder / _TOKENIZER}: model_max_length is {tokens}, and the text encoder has {positions} positions; "
-            "save both together"
-        )
-    scale = found["vae/config.json"].get("scaling_factor", 1)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
-        raise InputError(f"{folder / 'vae/config.json'}: scaling_factor is {scale!r}; allowed: a number above 0")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
-
-
 def is_about_use(name: str) -> bool:
     """Whether a file beside the pipeline is named like its card, or like a text of licence or use restrictions."""
     return name == CARD or name.lower().startswith(_ABOUT_USE)
-
-
-def _check_shards(index: Path) -> None:
-    """Check that an index leads to files beside it alone, which the digest covers."""
-    shards = _read_object(index).get("weight_map")
-    if not isinstance(shards, dict):
-        raise InputError(f"{index} has no weight_map; save the pipeline again")
-    for name in shards.values():
-        if not isinstance(name, str) or not _WEIGHTS.fullmatch(name) or not (index.parent / name).is_file():
-            raise InputError(
-                f"{index} names {name!r}, which is not there or is no name of a shard, such as "
-                "model-00001-of-00002.safetensors; save the pipeline again"
-            )
 
 
 def is_loaded(name: str) -> bool:
@@ -152,43 +169,54 @@ def is_loaded(name: str) -> bool:
         return component == INDEX
     if "/" in file or Path(file).suffix not in DATA_SUFFIXES:
         return False
-    return ".safetensors" not in file or _WEIGHTS.fullmatch(file) is not None
+    names = rf"{_STEMS.get(component, 'model')}(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+    return ".safetensors" not in file or re.fullmatch(names, file) is not None
 
 
 def is_present(index: dict[str, Any], name: str) -> bool:
     """Whether a pipeline's index names a class for an optional component."""
-    return (index.get(name) or [None])[0] is not None
+    return index.get(name) not in (None, [None, None])
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path.parent} has no {path.name}; save the whole pipeline") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); save the pipeline again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; save the pipeline again")
-    return value
+def weight_files(component: Path) -> list[Path]:
+    """The files that the libraries read a network's weights from, first the whole one; none where there is none.
+
+    Raises:
+        InputError: an index of shards is damaged, or names what is not there.
+    """
+    stem = _STEMS.get(component.name, "model")
+    whole, index = component / f"{stem}.safetensors", component / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return [whole] if whole.is_file() else []
+    shards = read_object(index, SAVE_AGAIN).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise InputError(f"{index} has no weight_map of file names; {SAVE_AGAIN}")
+    files = [component / name for name in sorted(set(shards.values()))]
+    for path in files:
+        # The digest of the folder covers no others.
+        if path.parent != component or not path.is_file() or not is_loaded(f"{component.name}/{path.name}"):
+            raise InputError(
+                f"{index} names {path.name}, which is not in {component} or is no shard's name, such as "
+                f"{stem}-00001-of-00002.safetensors; save the whole pipeline"
+            )
+    return files
 
 
 def _check_weights(component: Path) -> None:
     if not (component / "config.json").is_file():
-        raise InputError(f"{component} has no config.json; save the pipeline again")
-    for path in component.glob("*.safetensors.index.json"):
-        _check_shards(path)
-    weights = sorted(path.name for path in component.glob("*.safetensors"))
-    if any(_WEIGHTS.fullmatch(name) for name in weights):
+        raise InputError(f"{component} has no config.json; {SAVE_AGAIN}")
+    if weight_files(component):
         return
-    if weights:
+    others = sorted(path.name for path in component.iterdir() if path.suffix in {".safetensors", *_PICKLES})
+    variants = [name for name in others if name.endswith(".safetensors")]
+    if variants:
         raise InputError(
-            f"{component} has no weights but {weights[0]}, which the stock pipeline does not load; save the pipeline "
-            "without a variant"
+            f"{component} has {variants[0]}, which the stock pipeline does not look for; name it "
+            f"{_STEMS.get(component.name, 'model')}.safetensors"
         )
-    pickles = sorted(p.name for p in component.iterdir() if p.suffix in _PICKLES)
-    if pickles:
+    if others:
         raise InputError(
-            f"{component / pickles[0]} is a pickle, which can run code when it is loaded; only safetensors are read: "
+            f"{component / others[0]} is a pickle, which can run code when it is loaded; only safetensors are read: "
             "save the pipeline with safe_serialization=True"
         )
     raise InputError(f"{component} has no weights (*.safetensors); save the whole pipeline")

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sidlsg.errors import InputError
-from sidlsg.teacher.folder import check_folder, folder_digest, unet_config
+from sidlsg.parsing import read_object
+from sidlsg.teacher.config import SAVE_AGAIN, SCHEDULER, TOKENIZER, unet_config
+from sidlsg.teacher.folder import INDEX, check_folder, folder_digest, is_present
 from sidlsg.teacher.schedule import NoiseSchedule
 from sidlsg.teacher.text import PromptEncoder
 
@@ -50,24 +53,79 @@ def load_pipeline(folder: Path) -> Any:
         InputError: the folder is not a usable `StableDiffusionPipeline`.
     """
     check_folder(folder)
-    diffusers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    quiet_libraries()
     networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items()}
     # Some have a pair here.
     networks["unet"].register_to_config(sample_size=unet_config(folder)["sample_size"])
-    with _as_input_error(folder):
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, local_files_only=True, safety_checker=None, requires_safety_checker=False, **networks
+    with as_input_error(folder / TOKENIZER):
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    entries, known = len(tokenizer), networks["text_encoder"].config.vocab_size
+    if entries > known:
+        raise InputError(
+            f"{folder / 'tokenizer'} has {entries} entries, but the text encoder knows {known}; save both together"
         )
-    _check_tokenizer(pipeline, folder / "tokenizer")
+    kind = read_object(folder / INDEX, SAVE_AGAIN)["scheduler"][1]
+    with as_input_error(folder / SCHEDULER):
+        scheduler = getattr(diffusers, kind).from_pretrained(folder / "scheduler", local_files_only=True)
+    with as_input_error(folder):
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
+            **networks,
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
+def check_optional(folder: Path) -> None:
+    """Load what a student carries along and training does not use: a safety checker and its feature extractor.
+
+    Args:
+        folder: of a teacher, checked.
+
+    Raises:
+        InputError: the stock pipeline could not load it.
+    """
+    index = read_object(folder / INDEX, SAVE_AGAIN)
+    if is_present(index, "safety_checker"):
+        # Imported here, as below: few teachers have one.
+        from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+        _load_network(StableDiffusionSafetyChecker, folder / "safety_checker")
+    if is_present(index, "feature_extractor"):
+        from transformers import CLIPImageProcessor
+
+        with as_input_error(folder / "feature_extractor"):
+            CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+
+
+def check_stock(folder: Path) -> None:
+    """Load a whole folder as its users do, by the stock pipeline alone.
+
+    Raises:
+        InputError: it does not load.
+    """
+    quiet_libraries()
+    with as_input_error(folder):
+        StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' progress bars and advice away from the user: errors are raised all the same."""
+    diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
 def _load_network(kind: Any, folder: Path) -> Any:
-    with _as_input_error(folder):
+    with as_input_error(folder):
         network, found = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
@@ -76,7 +134,7 @@ def _load_network(kind: Any, folder: Path) -> Any:
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; save the whole pipeline")
     # Such as an adapter's: without it the network is not what it was meant to be.
-    unused = sorted(name for name in found["unexpected_keys"] if not name.endswith("position_ids"))
+    unused = sorted(name for name in found["unexpected_keys"] if name.split(".")[-1] != "position_ids")
     if unused:
         raise InputError(
             f"{folder} holds {len(unused)} weights that a {kind.__name__} has no place for, such as {unused[0]}; fuse "
@@ -91,22 +149,14 @@ def _load_network(kind: Any, folder: Path) -> Any:
     return network
 
 
-def _check_tokenizer(pipeline: Any, folder: Path) -> None:
-    # Without its vocabulary a tokenizer loads all the same, and reads every prompt as the same one.
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise InputError(f"{folder} has no vocabulary (tokenizer.json or vocab.json); save the whole pipeline")
-    entries, known = len(pipeline.tokenizer), pipeline.text_encoder.config.vocab_size
-    if entries > known:
-        raise InputError(f"{folder} has {entries} entries, but the text encoder knows {known}; save both together")
-
-
 @contextlib.contextmanager
-def _as_input_error(folder: Path) -> Iterator[None]:
+def as_input_error(path: Path) -> Iterator[None]:
+    """Raise whatever a library raises while it loads a path as an error that names the path."""
     try:
         yield
     except Exception as error:  # a damaged folder makes the libraries raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder} cannot be loaded: {reason}; save the whole pipeline again") from error
+        raise InputError(f"{path} cannot be loaded: {reason}; save the whole pipeline again") from error
 
 
 def load_teacher(

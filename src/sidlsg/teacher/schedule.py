@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sidlsg.errors import InputError
+from sidlsg.teacher.folder import SCHEDULERS
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
@@ -42,8 +43,8 @@ class NoiseSchedule:
         kind = type(scheduler).__name__
         if not hasattr(scheduler, "alphas_cumprod"):
             raise InputError(
-                f"a {kind} has no ᾱ (it is of another family, such as flow matching); give a teacher with a diffusion "
-                "scheduler, such as DDIMScheduler, DDPMScheduler, PNDMScheduler or EulerDiscreteScheduler"
+                f"a {kind} has no ᾱ (it is of another family, such as flow matching); give a teacher with one of "
+                f"{', '.join(SCHEDULERS)}"
             )
         alphas_cumprod = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")
         schedule = cls(alphas_cumprod, scheduler.config.prediction_type)

@@ -66,9 +66,7 @@ def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
     # Imported here: diffusers takes seconds, and a folder is found without it.
     from sidlsg.teacher.load import load_pipeline
 
-    folder = resolve(place, sha256)
-    check_folder(folder)
-    return load_pipeline(folder).unet
+    return load_pipeline(resolve(place, sha256)).unet
 
 
 def _converted(file: Path, sha256: str, layout: Path) -> tuple[Path, str]:

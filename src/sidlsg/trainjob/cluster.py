@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import socket
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from urllib3.exceptions import HTTPError
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.trainjob.manifest import GROUP, PLURAL, VERSION
 from sidlsg.trainjob.refusals import ClusterError, meaning, worth_another_try
 
@@ -273,7 +273,7 @@ def _configure(configuration: Any) -> str:
 
 
 def _json(answer: Any) -> Object:
-    found = json.loads(answer.data)
+    found = parse_json(answer.data)
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sidlsg.errors import InputError, SidlsgError
+from sidlsg.parsing import parse_json
 
 RIGHTS = "trainjobs.trainer.kubeflow.org: create, get, list, delete; pods: get, list; pods/log: get"
 """What the step's service account needs in the job's namespace."""
@@ -26,7 +26,7 @@ def worth_another_try(status: int) -> bool:
 def status_of(error: Any) -> dict[str, Any]:
     """The `Status` object in a refusal's body, where it holds one."""
     try:
-        body = json.loads(error.body or "{}")
+        body = parse_json(error.body or "{}")
     except (ValueError, TypeError):
         return {}
     return body if isinstance(body, dict) else {}

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.store import S3
 
 RUNTIME = "sidlsg-torch"
@@ -86,7 +87,7 @@ def read_settings(text: str) -> NodeSettings:
         InputError: it is no such object, or a value cannot be used.
     """
     try:
-        given = json.loads(text or "{}")
+        given = parse_json(text or "{}")
     except ValueError as error:
         raise InputError(f"node settings are not JSON ({error}); give an object such as {{}}") from error
     try:

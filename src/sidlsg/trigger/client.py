@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sidlsg.deadline import deadline
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 
 try:
     import kfp_server_api as api
@@ -46,7 +46,7 @@ class Client(api.ApiClient):  # type: ignore[misc]
         Raises:
             ValueError: it is not a JSON object.
         """
-        if not isinstance(json.loads(response.data), dict):
+        if not isinstance(parse_json(response.data), dict):
             raise ValueError("not a JSON object")
         return super().deserialize(response, response_type)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError, nearest
+from sidlsg.parsing import parse_json
 
 FILES = (".yaml", ".yml")
 KINDS = {
@@ -71,7 +72,7 @@ class CompiledPipeline:
             given[name] = value
             if name in self.parameters and self.parameters[name].get("parameterType") != "STRING":
                 with contextlib.suppress(ValueError):  # the check says what is wrong
-                    given[name] = json.loads(value)
+                    given[name] = parse_json(value)
         return self.checked(given)
 
 

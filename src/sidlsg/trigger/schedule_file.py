@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError, nearest
-from sidlsg.text_files import read_user_text
+from sidlsg.parsing import read_toml
 from sidlsg.trigger.compiled import CompiledPipeline, get_compiled
 from sidlsg.trigger.cron import check_time_zone, kubeflow_cron
 
@@ -71,12 +70,7 @@ def read_schedules(path: Path) -> Schedules:
     Raises:
         InputError: it cannot be read, or something in it is unknown, missing or of another kind.
     """
-    try:
-        tables = tomllib.loads(read_user_text(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give a TOML file of schedules") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    tables = read_toml(path, "give a TOML file of schedules")
     _known(f"{path}", tables, ("experiment", "server_time_zone", "schedule"))
     experiment = tables.get("experiment")
     if not isinstance(experiment, str) or not experiment:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sidlsg.errors import InputError, SidlsgError, StorageError
+from sidlsg.parsing import parse_json
 from sidlsg.trigger.connection import Connection
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ def named(name: str) -> str:
 
 def _said(error: Any) -> str:
     try:
-        answer = json.loads(error.body)
+        answer = parse_json(error.body)
         message = answer.get("error_message") or answer.get("message") or answer.get("error")
     except (ValueError, TypeError, AttributeError):
         message = ""

@@ -109,16 +109,23 @@ def test_small_files_are_the_layouts_and_no_safety_checker_is_promised(
     load_teacher(tmp_path / "teacher")
 
 
-def test_a_safety_checker_with_weights_stays(single_file: Write, layout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("extractor", [True, False])
+def test_a_safety_checker_stays_with_its_weights_and_its_extractor_alone(
+    single_file: Write, layout: Path, tmp_path: Path, extractor: bool
+) -> None:
     index = json.loads((layout / "model_index.json").read_text())
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    if extractor:
+        index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+        (layout / "feature_extractor").mkdir()
+        (layout / "feature_extractor" / "preprocessor_config.json").write_text("{}")
     (layout / "model_index.json").write_text(json.dumps(index))
     (layout / "safety_checker").mkdir()
     (layout / "safety_checker" / "config.json").write_text("{}")
     save_file({"weight": torch.ones(1)}, layout / "safety_checker" / "model.safetensors")
     convert_single_file(single_file(tmp_path / "model.safetensors"), layout, tmp_path / "teacher")
     check_folder(tmp_path / "teacher")
-    assert (tmp_path / "teacher" / "safety_checker" / "model.safetensors").is_file()
+    assert (tmp_path / "teacher" / "safety_checker" / "model.safetensors").is_file() is extractor
 
 
 def test_the_ema_is_taken_where_both_are_there(single_file: Write, assets: Path, layout: Path, tmp_path: Path) -> None:
@@ -138,14 +145,46 @@ def test_the_ema_is_taken_where_both_are_there(single_file: Write, assets: Path,
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def bare(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As some programs save the text encoder: without the name of its own first module."""
+    return {name.replace(".transformer.text_model.", ".transformer."): tensor for name, tensor in tensors.items()}
+
+
+def test_a_text_encoder_without_its_first_modules_name_is_taken(
+    single_file: Write, assets: Path, layout: Path, tmp_path: Path
+) -> None:
+    convert_single_file(single_file(tmp_path / "model.safetensors", change=bare), layout, tmp_path / "teacher")
+    ours, theirs = weights(tmp_path / "teacher"), weights(assets / "tiny-sd")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda t: {**t, "cond_stage_model.transformer.layers.0.lora_A": torch.zeros(2, 2)}, "nothing uses .*lora_A"),
+        (
+            lambda t: {name: v for name, v in t.items() if not name.endswith("final_layer_norm.bias")},
+            "lacks weights of the text encoder",
+        ),
+    ],
+)
+def test_such_a_text_encoder_must_be_whole(
+    single_file: Write, layout: Path, tmp_path: Path, changed: Callable[..., Any], said: str
+) -> None:
+    file = single_file(tmp_path / "model.safetensors", change=lambda tensors: changed(bare(tensors)))
+    with pytest.raises(InputError, match=said):
+        convert_single_file(file, layout, tmp_path / "teacher")
+
+
 @pytest.mark.parametrize(
     ("dropped", "said"),
     [
         ("model.diffusion_model.out.2", "lacks weights of the UNet"),
         ("first_stage_model.decoder.conv_out", "lacks weights of the VAE"),
         ("cond_stage_model.transformer.text_model.final", "lacks weights of the text encoder"),
-        ("first_stage_model.", "the VAE of .* does not fit the layout"),
-        ("cond_stage_model.", "the text encoder of .* does not fit the layout"),
+        ("first_stage_model.", r"holds no weight named first_stage_model.…, so it lacks the VAE"),
+        ("cond_stage_model.", r"holds no weight named cond_stage_model.…, so it lacks the text encoder"),
         ("model.diffusion_model.", "holds no weight named model.diffusion_model"),
     ],
 )

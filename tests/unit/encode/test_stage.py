@@ -187,6 +187,6 @@ def test_configurations_that_do_not_fit_the_weights_are_refused(
     encode(prompts, teacher, tmp_path / "out", "float16", 1.0, print)
     assert EmbeddingSet.load(tmp_path / "out").shape == (12, 96)
     encoder = teacher / "text_encoder" / "config.json"
-    encoder.write_text(encoder.read_text().replace('"hidden_size": 96', '"hidden_size": 192'))
+    encoder.write_text(encoder.read_text().replace('"intermediate_size": 384', '"intermediate_size": 192'))
     with pytest.raises(InputError, match="save the whole pipeline"):
         encode(prompts, teacher, tmp_path / "out", "float16", 1.0, print)

@@ -45,8 +45,8 @@ def test_the_shape_is_that_of_the_configurations(teacher: Path) -> None:
 def test_a_configuration_that_does_not_say_is_refused(teacher: Path, part: str, name: str) -> None:
     for value in (None, "77", 0):
         change(teacher / part, **{name: value})
-        with pytest.raises(InputError, match=f"does not say {name}; save the whole pipeline"):
+        with pytest.raises(InputError, match=f"{name}; save the whole pipeline|{name} is .*; allowed: a whole number"):
             state_shape(teacher)
     (teacher / part).unlink()
-    with pytest.raises(InputError, match=f"does not say {name}"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         state_shape(teacher)

@@ -58,7 +58,13 @@ def test_what_cannot_be_read_is_said(configs: Path, tmp_path: Path) -> None:
         shape_of("", "own")
     path = configs / "unet" / "config.json"
     path.write_text(json.dumps({"sample_size": [64, 32]}))
-    with pytest.raises(InputError, match="gives no whole number for sample_size, in_channels, cross_attention_dim"):
+    with pytest.raises(InputError, match=r"sample_size is \[64, 32\]; allowed: a whole number .* for a square"):
+        shape_of(str(configs), "sd15")
+    path.write_text(json.dumps({"sample_size": 64, "down_block_types": ["NoBlock"]}))
+    with pytest.raises(InputError, match=r"unet/config.json cannot be loaded: .*; save the whole pipeline again"):
+        shape_of(str(configs), "sd15")
+    path.write_text(json.dumps({"sample_size": 64, "in_channels": 4, "cross_attention_dim": "wide"}))
+    with pytest.raises(InputError, match="cross_attention_dim is 'wide'; allowed: a whole number from 1 to"):
         shape_of(str(configs), "sd15")
     path.write_text("[]")
     with pytest.raises(InputError, match="holds no JSON object"):
@@ -70,3 +76,18 @@ def test_what_cannot_be_read_is_said(configs: Path, tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(InputError, match="is a file, which does not say how its networks are built"):
         shape_of(str(file), "sd15")
+
+
+def test_a_square_pair_is_the_size_that_distil_takes(configs: Path) -> None:
+    path = configs / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sample_size": [8, 8]}))
+    assert shape_of(str(configs), "sd15").unet["sample_size"] == 8
+
+
+@pytest.mark.parametrize("values", [{"hidden_size": None}, {"num_hidden_layers": 10**9}, {"hidden_act": "none"}])
+def test_a_text_encoder_that_cannot_be_built_is_named_with_its_file(configs: Path, values: dict[str, object]) -> None:
+    path = configs / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(InputError, match=r"text_encoder/config.json") as caught:
+        shape_of(str(configs), "sd15")
+    assert "\n" not in str(caught.value)

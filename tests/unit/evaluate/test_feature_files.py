@@ -63,6 +63,39 @@ def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
         load_statistics(tmp_path / "none.safetensors")
 
 
+WHOLE = {"kind": "sidlsg/feature-statistics/1", "count": 3, "space": "s", "network_sha256": "n", "images_sha256": "i"}
+SQUARE = {"sum": torch.zeros(2, dtype=torch.float64), "outer": torch.zeros(2, 2, dtype=torch.float64)}
+
+
+@pytest.mark.parametrize(
+    ("counters", "tensors"),
+    [
+        ({"count": value}, {}) for value in (None, -1, "3", 3.0, True, [3], {"a": 3}, 10**20)
+    ]
+    + [({name: value}, {}) for name in ("space", "network_sha256", "images_sha256") for value in (None, 3, ["s"], {})]
+    + [({name: ...}, {}) for name in ("count", "space", "network_sha256", "images_sha256")]
+    + [
+        ({}, {"sum": torch.tensor(1.0, dtype=torch.float64)}),
+        ({}, {"sum": torch.zeros(2, 2, dtype=torch.float64)}),
+        ({}, {"sum": torch.zeros(2)}),
+        ({}, {"sum": torch.zeros(3, dtype=torch.float64)}),
+        ({}, {"outer": torch.zeros(2, dtype=torch.float64)}),
+        ({}, {"outer": torch.zeros(2, 2)}),
+    ],
+)  # fmt: skip
+def test_statistics_of_another_form_are_refused_with_one_line(
+    tmp_path: Path, counters: dict[str, object], tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, SQUARE, WHOLE)
+    assert load_statistics(path)[0].count == 3
+    values = {name: value for name, value in (WHOLE | counters).items() if value is not ...}
+    save_tensors(path, SQUARE | tensors, values)
+    with pytest.raises(InputError, match="make the file again") as caught:
+        load_statistics(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_mu_and_sigma_give_the_same_distance(tmp_path: Path) -> None:
     values, other = features(0), FeatureStatistics(6).update(features(1) * 2)
     np.savez(tmp_path / "stats.npz", mu=values.numpy().mean(0), sigma=np.cov(values.numpy().T))

@@ -219,7 +219,7 @@ def test_files_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path, inc
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "is not JSON"),
         ("[]", "holds list"),
         ('{"anime": []}', "holds anime; give a JSON object with a list for each of anime, concept-art"),
         (json.dumps({style: ["a"] for style in STYLES}), "anime in .* has 1 entries; give a list of 800 texts"),

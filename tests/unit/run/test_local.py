@@ -3,6 +3,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,17 +26,8 @@ BUNDLED = Path(str(files("sidlsg.assets")))
 
 @pytest.fixture
 def request_(tmp_path: Path) -> RunRequest:
-    """A request with a teacher that has the look of one: enough for what comes before its stage."""
-    teacher = tmp_path / "teacher"
-    index = {name: ["x", "Y"] for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")}
-    for name in index:
-        (teacher / name).mkdir(parents=True)
-        (teacher / name / "model.safetensors").write_text("")
-    for name in ("vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"):
-        (teacher / name).write_text("{}")
-    (teacher / "unet" / "config.json").write_text('{"sample_size": 8}')
-    (teacher / "tokenizer" / "tokenizer_config.json").write_text('{"model_max_length": 8}')
-    (teacher / "model_index.json").write_text(json.dumps(index))
+    """A request with a teacher of its own."""
+    teacher = shutil.copytree(BUNDLED / "tiny-sd", tmp_path / "teacher")
     return RunRequest(run_dir=tmp_path / "run", teacher=str(teacher))
 
 
@@ -59,7 +51,7 @@ def test_a_pinned_teacher_is_hashed_once(request_: RunRequest, tmp_path: Path, h
     hashed.clear()
     arguments = pipeline_arguments(replace(request_, teacher=f"{request_.teacher}@sha256:{sha256}"), tmp_path / "run")
     assert (arguments["teacher"], arguments["teacher_sha256"]) == (request_.teacher, sha256)
-    assert hashed.count(f"{request_.teacher}/unet/model.safetensors") == 1
+    assert hashed.count(f"{request_.teacher}/unet/diffusion_pytorch_model.safetensors") == 1
 
 
 def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.teacher.folder import check_folder, folder_digest, is_loaded, is_present, model_files, unet_config
+from sidlsg.parsing import read_object
+from sidlsg.teacher import folder as folder_module
+from sidlsg.teacher.config import unet_config
+from sidlsg.teacher.folder import check_folder, folder_digest, is_loaded, is_present, model_files
 from sidlsg.teacher.load import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -160,10 +163,112 @@ def test_a_scale_is_a_number_above_0(teacher: Path, value: object) -> None:
         check_folder(teacher)
 
 
+@pytest.mark.parametrize("value", [0.5, [], [[0.1]], ["0.1"], [0.1, math.nan], [-0.1], [1.5], {"a": 1}])
+def test_betas_are_numbers_from_0_to_1(teacher: Path, value: object) -> None:
+    changed(teacher / "scheduler" / "scheduler_config.json", trained_betas=value)
+    with pytest.raises(InputError, match=r"trained_betas is .*; allowed: null, or a list of numbers from 0 to 1"):
+        check_folder(teacher)
+
+
 def test_a_square_pair_is_one_size(teacher: Path) -> None:
     changed(teacher / "unet" / "config.json", sample_size=[8, 8])
     assert unet_config(teacher)["sample_size"] == 8
     assert load_pipeline(teacher).unet.config.sample_size == 8
+
+
+@pytest.mark.parametrize("value", [None, 0, "8", [], [0], [8, "8"], 10**30, [8] * 65, {"a": 8}])
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("unet/config.json", "block_out_channels"),
+        ("unet/config.json", "layers_per_block"),
+        ("unet/config.json", "transformer_layers_per_block"),
+        ("unet/config.json", "attention_head_dim"),
+        ("vae/config.json", "block_out_channels"),
+        ("vae/config.json", "layers_per_block"),
+        ("text_encoder/config.json", "num_hidden_layers"),
+    ],
+)
+def test_what_a_network_is_built_from_is_checked_in_form(teacher: Path, file: str, key: str, value: object) -> None:
+    changed(teacher / file, **{key: value})
+    with pytest.raises(InputError, match=f"{file}: {key} is .*; allowed: (a list of )?(a )?whole numbers? from 1 to"):
+        check_folder(teacher)
+
+
+def test_layers_without_end_are_refused_before_they_are_built(teacher: Path) -> None:
+    changed(teacher / "unet" / "config.json", layers_per_block=[1, 257])
+    with pytest.raises(InputError, match=r"layers_per_block is .*; allowed: a whole number from 1 to 256, or a list"):
+        check_folder(teacher)
+
+
+@pytest.mark.parametrize("key", ["class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type"])
+def test_a_unet_that_needs_more_than_the_pipeline_gives_is_refused(teacher: Path, key: str) -> None:
+    changed(teacher / "unet" / "config.json", **{key: "text"})
+    with pytest.raises(InputError, match=f"{key} is 'text'; allowed: null: a Stable Diffusion's pipeline gives"):
+        check_folder(teacher)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "said"),
+    [
+        ("unet/config.json", "in_channels", "in_channels is 9, and the VAE's latents have 4 channels"),
+        ("unet/config.json", "out_channels", "out_channels is 9, and the VAE's latents have 4 channels"),
+        ("unet/config.json", "cross_attention_dim", "cross_attention_dim is 9, and the text encoder's hidden_size is"),
+        ("vae/config.json", "out_channels", "out_channels is 9, and an image has 3 channels"),
+    ],
+)
+def test_components_that_do_not_fit_each_other_are_refused(teacher: Path, file: str, key: str, said: str) -> None:
+    """Such as an inpainting model's UNet, whose input is wider."""
+    changed(teacher / file, **{key: 9})
+    with pytest.raises(InputError, match=f"{file}: {said}"):
+        check_folder(teacher)
+
+
+@pytest.mark.parametrize("component", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+@pytest.mark.parametrize("named", [None, [], [None, None], "x", ["subprocess", "Popen"], ["diffusers", ["x"]], [1, 2]])
+def test_a_class_that_is_not_ours_to_load_is_refused(teacher: Path, component: str, named: object) -> None:
+    with_index(teacher, **{component: named})
+    with pytest.raises(InputError, match=f"model_index.json names .* for the {component}; allowed: "):
+        check_folder(teacher)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ({}, "has no weight_map of file names"),
+        ({"weight_map": {}}, "has no weight_map"),
+        ({"weight_map": {"a": 1}}, "has no weight_map"),
+        ({"weight_map": {"a": "part-1.safetensors"}}, "names part-1.safetensors, which is not in "),
+        ({"weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}, "which is not in "),
+    ],
+)
+def test_an_index_of_shards_is_checked(teacher: Path, index: object, said: str) -> None:
+    (teacher / UNET).with_suffix(".safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=said):
+        check_folder(teacher)
+
+
+def test_shards_are_taken(teacher: Path) -> None:
+    index = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00001.safetensors"}}
+    (teacher / UNET).rename(teacher / "unet" / "diffusion_pytorch_model-00001-of-00001.safetensors")
+    (teacher / UNET).with_suffix(".safetensors.index.json").write_text(json.dumps(index))
+    check_folder(teacher)
+
+
+@pytest.mark.parametrize("file", [UNET, "text_encoder/model.safetensors"])
+def test_a_variant_alone_is_refused(teacher: Path, file: str) -> None:
+    (teacher / file).rename((teacher / file).with_suffix(".fp16.safetensors"))
+    with pytest.raises(InputError, match=r"fp16\.safetensors, which the stock pipeline does not look for; name it"):
+        check_folder(teacher)
+
+
+def test_each_small_file_is_read_once(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(
+        folder_module, "read_object", lambda path, advice: read.append(path) or read_object(path, advice)
+    )
+    check_folder(teacher)
+    assert sorted(read) == sorted(path for path in teacher.rglob("*.json") if path.name != "teacher_scores.json")
 
 
 def test_more_tokens_than_positions_are_refused(teacher: Path) -> None:
@@ -253,13 +358,8 @@ def test_an_index_leads_to_files_that_the_digest_covers(teacher: Path, shard: ob
     (teacher / "unet" / "other.safetensors").write_bytes(b"")
     index = teacher / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"conv_in.weight": shard}}))
-    with pytest.raises(InputError, match=r"index.json names .*, which is not there or is no name of a shard"):
-        check_folder(teacher)
-
-
-def test_a_folder_of_variants_alone_is_refused(teacher: Path) -> None:
-    (teacher / UNET).rename(teacher / "unet" / "diffusion_pytorch_model.fp16.safetensors")
-    with pytest.raises(InputError, match=r"no weights but diffusion_pytorch_model.fp16.safetensors, .* without a var"):
+    wrong = r"index.json (names .*, which is not in .* or is no shard's name|has no weight_map)"
+    with pytest.raises(InputError, match=wrong):
         check_folder(teacher)
 
 

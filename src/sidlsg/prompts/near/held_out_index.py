@@ -24,6 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.prompts.near.candidates import sorted_distinct
 from sidlsg.prompts.near.jaccard import jaccard
 from sidlsg.prompts.near.minhash import HASHES, band_keys, signatures
@@ -105,7 +106,7 @@ class HeldOutIndex:
         """
         advice = "write the index again with this version"
         try:
-            header = json.loads((folder / "index.json").read_bytes())
+            header = parse_json((folder / "index.json").read_bytes())
             version = header["version"]
             if version != VERSION:
                 raise InputError(f"held-out index {folder} is of version {version!r}, not {VERSION}; {advice}")

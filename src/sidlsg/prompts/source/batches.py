@@ -156,7 +156,7 @@ def _parquet_frames(
         columns = table_columns(table, file, rules)
         row = piece.first_row
         stop = piece.stop or table.metadata.num_row_groups
-        for arrays in table_batches(table, columns, piece.start, stop, batch_rows):
+        for arrays in table_batches(path, table, columns, piece.start, stop, batch_rows):
             count = len(arrays["text"])
             if count:
                 yield _frame(arrays, np.arange(row, row + count, dtype=np.uint64), rules)

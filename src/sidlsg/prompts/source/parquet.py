@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sidlsg.errors import InputError
@@ -18,9 +20,13 @@ from sidlsg.prompts.source.damage import damage_named, damaged
 from sidlsg.prompts.source.inputs import MAGIC, PARQUET, InputFile
 
 _BATCH_BYTES = 256 << 20
-"""Bytes of rows that a batch holds at most, as far as a row group's average over all columns says it."""
+"""Bytes of rows that a batch holds at most: of texts as they are, of others as far as a row group's average says it."""
 _SAMPLE = 1000
 """Strings that show whether a column of them holds numbers."""
+_LEAST_ROWS = 1 << 14
+"""Rows that are read at once at least where texts come as dictionaries, for each read gives the whole dictionary."""
+_LEAST_PLAIN = 1 << 8
+"""The same where they cannot."""
 _BUFFER = 8 << 20
 """Bytes that are read of a column at once, so that a large row group is not in memory as a whole."""
 
@@ -75,15 +81,70 @@ def table_columns(table: Any, file: InputFile, rules: CurationRules) -> dict[str
 
 
 def table_batches(
-    table: Any, columns: Mapping[str, str], start: int, stop: int, batch_rows: int
+    path: Path, table: Any, columns: Mapping[str, str], start: int, stop: int, batch_rows: int
 ) -> Iterator[Mapping[str, Any]]:
-    """Read some row groups in order, as an Arrow array for each meaning."""
+    """Read some row groups in order, as an Arrow array for each meaning.
+
+    Texts come as dictionaries where their row group is small enough to be in memory: a few bytes can stand for a long
+    text in every row, and a batch holds no more rows than their whole texts have room in `_BATCH_BYTES`.
+    """
     names = sorted(set(columns.values()))
-    groups = range(start, stop)
-    rows = _rows_at_once(table.metadata, groups, batch_rows)
-    # Pieces are read side by side already.
-    for batch in table.iter_batches(batch_size=rows, row_groups=list(groups), columns=names, use_threads=False):
-        yield {meaning: batch.column(name) for meaning, name in columns.items()}
+    texts = [name for name in names if _is_varying(table.schema_arrow.field(name).type)]
+    for group in range(start, stop):
+        size, count = _size(table.metadata, group)
+        rows = max(1, min(batch_rows, int(_BATCH_BYTES * max(1, count) / max(1, size))))
+        room = _BATCH_BYTES // max(1, size)  # even if each row holds all that there is
+        done = 0
+        if size <= _BATCH_BYTES:
+            try:
+                for batch in _group_batches(path, table, group, names, texts, min(rows, max(_LEAST_ROWS, room))):
+                    for part in _parts(batch):
+                        done += part.num_rows
+                        yield {meaning: part.column(name) for meaning, name in columns.items()}
+                continue
+            except (OSError, pa.ArrowException) as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise
+                # Texts by their differences give no dictionary; what is damaged fails again.
+                rows = min(rows, max(_LEAST_PLAIN, room))
+        for batch in _group_batches(path, table, group, names, None, rows):
+            part = batch.slice(min(done, batch.num_rows))
+            done -= batch.num_rows - part.num_rows
+            if part.num_rows:
+                yield {meaning: part.column(name) for meaning, name in columns.items()}
+
+
+def _group_batches(
+    path: Path, table: Any, group: int, names: list[str], dictionaries: list[str] | None, rows: int
+) -> Iterator[Any]:
+    with pq.ParquetFile(
+        path,
+        metadata=table.metadata,
+        read_dictionary=dictionaries,
+        page_checksum_verification=True,
+        buffer_size=_BUFFER,
+    ) as reader:
+        # Pieces are read side by side already.
+        yield from reader.iter_batches(rows, row_groups=[group], columns=names, use_threads=False)
+
+
+def _parts(batch: Any) -> Iterator[Any]:
+    """Slices of a batch whose texts have at most `_BATCH_BYTES` once they are no dictionaries, or that are one row."""
+    ends = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and _is_varying(column.type.value_type):
+            lengths = pc.take(pc.binary_length(column.dictionary), column.indices)
+            ends += np.cumsum(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    at, before = 0, 0
+    while at < batch.num_rows:
+        end = max(at + 1, int(np.searchsorted(ends, before + _BATCH_BYTES, side="right")))
+        yield batch.slice(at, end - at)
+        at, before = end, int(ends[end - 1])
+
+
+def _is_varying(type_: Any) -> bool:
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(is_(type_) for is_ in (*kinds, pa.types.is_string_view, pa.types.is_binary_view))
 
 
 def _kinds(type_: Any) -> str:
@@ -102,11 +163,9 @@ def _begins_with_numbers(table: Any, column: str) -> bool:
     return bool(values.is_not_null().any()) or not is_misread.any()
 
 
-def _rows_at_once(metadata: Any, groups: range, most: int) -> int:
-    widest = 1.0
-    for group in groups:
-        # Not that of the text column alone: Arrow ends the whole process where a damaged file's entry for a column
-        # is asked for like this.
-        found = metadata.row_group(group)
-        widest = max(widest, found.total_byte_size / max(1, found.num_rows))
-    return max(1, min(most, int(_BATCH_BYTES / widest)))
+def _size(metadata: Any, group: int) -> tuple[int, int]:
+    """Bytes of a row group before compression, and its rows."""
+    # Not those of the text column alone: Arrow ends the whole process where a damaged file's entry for a column is
+    # asked for like this.
+    found = metadata.row_group(group)
+    return found.total_byte_size, found.num_rows

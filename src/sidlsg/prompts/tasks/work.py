@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from sidlsg.parsing import parse_json
 from sidlsg.storage import sha256_file
 from sidlsg.store import FolderStore, open_store
 
@@ -101,7 +102,7 @@ class Work:
     def done(self, phase: str) -> dict[int, Any]:
         """The results of a phase's finished tasks by their number."""
         names = self._store.names(f"{DONE}/{phase}/")
-        return {int(Path(name).stem): json.loads(self.read(name)) for name in names}
+        return {int(Path(name).stem): parse_json(self.read(name)) for name in names}
 
     def finish(self, task: Task, result: dict[str, Any]) -> None:
         """Say that a task is done, once all its tables are stored."""
@@ -115,5 +116,5 @@ class Work:
         if name not in self._indexes:
             size = int.from_bytes(self._store.part(name, -_LENGTH, _LENGTH), "big")
             index = self._store.part(name, -_LENGTH - size, size)
-            self._indexes[name] = {int(number): tuple(where) for number, where in json.loads(index).items()}
+            self._indexes[name] = {int(number): tuple(where) for number, where in parse_json(index).items()}
         return self._indexes[name]

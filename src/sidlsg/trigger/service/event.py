@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 
 CREATED, ALIAS, TAG = "model_version.created", "model_version_alias.created", "model_version_tag.set"
 KINDS = (CREATED, ALIAS, TAG)
@@ -39,9 +40,8 @@ def parse_event(body: bytes) -> Event | None:
         InputError: it is not what MLflow sends.
     """
     try:
-        content = json.loads(body)
-    # Brackets in brackets exhaust the parser's stack.
-    except (ValueError, RecursionError) as error:
+        content = parse_json(body)
+    except ValueError as error:
         raise InputError("the body of the delivery is not JSON; MLflow's webhooks send it") from error
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.errors import InputError
+from sidlsg.parsing import parse_json
 from sidlsg.trigger.service.event import Event
 
 FILE = "ledger.db"
@@ -85,7 +86,7 @@ class Ledger:
             rows = database.execute("select number, event from events order by number").fetchall()
         found: dict[Event, list[int]] = {}
         for number, text in rows:
-            found.setdefault(Event(**json.loads(text)), []).append(number)
+            found.setdefault(Event(**parse_json(text)), []).append(number)
         return found
 
     def add(self, causes: Iterable[Cause], now: float, state: str = WANTED, events: Iterable[int] = ()) -> list[Cause]:
@@ -111,7 +112,7 @@ class Ledger:
                 "select name, rule, what, action, state, result, made from causes order by made, name"
             ).fetchall()
         return [
-            (Cause(name=name, rule=rule, what=what, action=json.loads(action)), state, result, made)
+            (Cause(name=name, rule=rule, what=what, action=parse_json(action)), state, result, made)
             for name, rule, what, action, state, result, made in rows
         ]
 

@@ -19,7 +19,6 @@ import fnmatch
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sidlsg.errors import InputError, nearest
-from sidlsg.text_files import read_user_text
+from sidlsg.parsing import read_toml
 from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
 from sidlsg.trigger.service.ledger import Cause
 
@@ -223,17 +222,12 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError: it cannot be read, is not TOML, or has a key or value that is not allowed; all are named.
     """
-    tables: dict[str, Any] = {}
+    tables = read_toml(path, "give a file of rules")
     try:
-        tables = tomllib.loads(read_user_text(path))
         return Table.model_validate(tables)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give a file of rules") from error
     except ValidationError as error:
         told = "; ".join(_told(dict(one), tables) for one in error.errors())
         raise InputError(f"{path} is not a table of triggers: {told}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
 
 
 def _told(mistake: dict[str, Any], tables: Mapping[str, Any]) -> str:

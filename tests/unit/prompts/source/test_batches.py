@@ -1,7 +1,9 @@
 import gzip
+import itertools
 import json
 import math
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from sidlsg.errors import InputError
 from sidlsg.prompts.rules import Columns, CurationRules, ImageRule, LanguageRule, ScoreRule, TextRule, UnsafeRule
+from sidlsg.prompts.source import parquet
 from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of, read_batches, read_row
 from sidlsg.prompts.source.misread import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.pieces import cut_pieces
@@ -443,3 +446,45 @@ def test_text_that_is_not_utf_8_is_read_in_the_encoding_that_is_named(write, wri
     rules = CurationRules(score=ScoreRule(enabled=False), text=TextRule(encoding="windows-1252"))
     # What is UTF-8 stays so, though it could be read otherwise.
     assert all_rows(path, rules)["text"].to_list() == ["a café", "a café", "a dog"]
+
+
+BOMBS = {
+    "a dictionary": lambda text, path: pq.write_table(
+        pa.table({"TEXT": pa.DictionaryArray.from_arrays(pa.array(np.zeros(40_000, np.int32)), pa.array([text]))}), path
+    ),
+    "a dictionary of a plain column": lambda text, path: pq.write_table(pa.table({"TEXT": [text] * 5_000}), path),
+    "views of one text": lambda text, path: pq.write_table(
+        pa.table({"TEXT": pa.array([text] * 5_000, pa.string_view())}), path
+    ),
+    "differences": lambda text, path: pq.write_table(
+        pa.table({"TEXT": [text] * 5_000}),
+        path,
+        use_dictionary=False,
+        column_encoding={"TEXT": "DELTA_BYTE_ARRAY"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_texts_that_a_few_bytes_stand_for_are_bounded_before_they_are_whole(kind, tmp_path, monkeypatch):
+    """A file of some KB whose texts would take gigabytes."""
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 4 << 20)
+    path, text = tmp_path / "bomb.parquet", "y" * 20_000
+    BOMBS[kind](text, path)
+    assert path.stat().st_size < 20_000
+    file = one(path)
+    (piece,), _ = cut_pieces([file], 1 << 40)
+    rows = 0
+    for frame in itertools.islice(read_batches(path, file, piece, NO_SCORE), 5):
+        assert frame["text"].str.len_bytes().sum() <= 256 * 20_000
+        assert (frame["text"] == text).all()
+        assert frame["row"].to_list() == list(range(rows, rows + len(frame)))
+        rows += len(frame)
+
+
+def test_texts_by_their_differences_are_read_whole(tmp_path):
+    path, texts = tmp_path / "in.parquet", [f"caption {number}" for number in range(1000)]
+    pq.write_table(pa.table({"TEXT": texts}), path, use_dictionary=False, column_encoding={"TEXT": "DELTA_BYTE_ARRAY"})
+    found = all_rows(path)
+    assert found["text"].to_list() == texts
+    assert found["row"].to_list() == list(range(1000))
