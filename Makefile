@@ -70,7 +70,7 @@ images: $(READY)  ## Build the five images of this commit with Docker
 	PYTHON=$(BIN)/python images/build.sh
 
 # What `make test` leaves out: real servers, kills and other faults, several processes, the long forms of tests.
-test-all: $(READY) postgres  ## Run all tests but those of containers and GPUs; takes two hours or more
+test-all: $(READY) postgres  ## Run all tests but those of containers and GPUs; takes an hour and a half or more
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 3600 --hypothesis-profile thorough \
 		-m 'not containers and not gpu' tests
 
