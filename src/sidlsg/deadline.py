@@ -8,6 +8,7 @@ its time is over.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import threading
@@ -32,15 +33,14 @@ def deadline(seconds: float, what: str, *, all_threads: bool = False) -> Iterato
 
     Args:
         seconds: that the whole block has for its requests; other work is not interrupted.
-        what: is called, for the message, such as `the MLflow server at http://mlflow:5000`.
-        all_threads: also end the requests that other threads send meanwhile, for clients that transfer files in threads
-            of their own.
+        what: the server's name in the message, such as `the MLflow server at http://mlflow:5000`.
+        all_threads: also end the requests of threads that begin meanwhile, for clients that transfer files in threads.
 
     Raises:
         StorageError: the time was over; what the block returned is not to be used.
     """
     _listen()
-    limit = _Limit(seconds, what, None if all_threads else threading.get_ident())
+    limit = _Limit(seconds, what, all_threads)
     timer = threading.Timer(seconds, limit.end)
     timer.daemon = True
     _limits.append(limit)
@@ -65,8 +65,10 @@ def size_deadline(size: int) -> float:
 
 
 class _Limit:
-    def __init__(self, seconds: float, what: str, thread: int | None) -> None:
-        self._seconds, self._what, self._thread = seconds, what, thread
+    def __init__(self, seconds: float, what: str, all_threads: bool) -> None:
+        self._seconds, self._what = seconds, what
+        self._own, self._all_threads = threading.current_thread(), all_threads
+        self._others = set(threading.enumerate()) if all_threads else set()
         self._until = time.monotonic() + seconds
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -87,7 +89,8 @@ class _Limit:
         Raises:
             StorageError: the time is over; it also ends the attempts of a client that repeats its requests.
         """
-        if self._thread not in (None, threading.get_ident()) or used is None:
+        thread = threading.current_thread()
+        if used is None or (thread is not self._own and (not self._all_threads or thread in self._others)):
             return
         with self._lock:
             if self.is_over:
@@ -99,8 +102,9 @@ class _Limit:
         """Shut all sockets down, so that whoever reads from one gets its end."""
         with self._lock:
             for used in self._sockets:
-                # The plain method: a TLS socket's own would forget its state under the reader.
-                with contextlib.suppress(OSError):
+                # The plain method: a TLS socket's own would forget its state under the reader. Behind a proxy with TLS
+                # there is none to shut down; what is read from it ends by the socket's own timeout.
+                with contextlib.suppress(OSError, TypeError):
                     socket.socket.shutdown(used, socket.SHUT_RDWR)
 
 
@@ -110,6 +114,8 @@ _limits: list[_Limit] = []
 @cache
 def _listen() -> None:
     sys.addaudithook(_heard)
+    # A fork has no timers, so nothing would end its limits.
+    os.register_at_fork(after_in_child=_limits.clear)
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:

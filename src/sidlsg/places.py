@@ -136,7 +136,7 @@ def _from_s3(place: str, sha256: str) -> tuple[Path, str]:
             try:
                 store.get(name, target)
                 # Some servers answer for a folder as if it were an empty object.
-                if target.stat().st_size or not store.names(f"{name}/"):
+                if target.stat().st_size or not _lists(store, f"{name}/"):
                     return
                 target.unlink()
             except MissingError:
@@ -156,6 +156,14 @@ def _from_s3(place: str, sha256: str) -> tuple[Path, str]:
             raise InputError(str(error).replace(str(path), place.removesuffix("/"))) from error
 
     return fetched(place, name, sha256, fetch, digest)
+
+
+def _lists(store: Store, prefix: str) -> bool:
+    """Whether there are objects under a prefix, as far as this caller may know."""
+    try:
+        return bool(store.names(prefix))
+    except AccessError:
+        return False
 
 
 def _fetch_folder(store: Store, prefix: str, place: str, target: Path) -> None:

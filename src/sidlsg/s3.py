@@ -29,9 +29,14 @@ DIGEST = "sha256"
 """The object's metadata that holds the hex SHA-256 of its content."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MOST_DELETED_AT_ONCE = 1000
+_CONCURRENCY = 8
+"""Parts of a file on their way at once, which share the line."""
 # The other client that boto3 may choose has retries and errors of its own.
 _TRANSFER = TransferConfig(
-    multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=8, preferred_transfer_client="classic"
+    multipart_threshold=PART,
+    multipart_chunksize=PART,
+    max_concurrency=_CONCURRENCY,
+    preferred_transfer_client="classic",
 )
 
 
@@ -60,8 +65,11 @@ def make_client(place: str) -> Any:
     with explained(place, "AWS"):
         core = botocore.session.Session()
         retries: dict[str, Any] = {"mode": "standard"}
-        if not core.get_config_variable("max_attempts"):
-            retries["total_max_attempts"] = ATTEMPTS
+        try:
+            if not core.get_config_variable("max_attempts"):
+                retries["total_max_attempts"] = ATTEMPTS
+        except ValueError as error:
+            raise InputError(f"{place}: AWS_MAX_ATTEMPTS, or max_attempts of the AWS profile, is no number") from error
         config = Config(
             signature_version="s3v4",
             # Few servers but AWS's have a name for each bucket; for one that has, the user's configuration says so.
@@ -82,7 +90,7 @@ def make_client(place: str) -> Any:
         except ValueError as error:
             given = str(error).partition(": ")[2]
             raise InputError(
-                f"{place}: the S3 server's address {server_of(given)!r} is none; set AWS_ENDPOINT_URL, or "
+                f"{place}: the S3 server's address {server_of(given)!r} is not valid; set AWS_ENDPOINT_URL, or "
                 "endpoint_url in the AWS configuration file, to one such as https://s3.example.org"
             ) from error
     client.meta.events.register("before-call.s3.HeadBucket", _no_region)
@@ -90,10 +98,10 @@ def make_client(place: str) -> Any:
 
 
 def _no_region(**_: object) -> tuple[AWSResponse, dict[str, Any]]:
-    """The answer to the client's own question where a bucket is, after an answer that does not say it.
+    """Answer the client's own question for a bucket's region with 404.
 
-    The question needs a right that reading an object does not, and where it is answered in the same way, it is asked
-    again until Python's stack is full.
+    boto3 asks it where another answer does not name the region. It needs a right that reading an object does not, and a
+    server that answers it in the same way is asked again until Python's stack is full.
     """
     nothing = {"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404, "HTTPHeaders": {}}}
     return AWSResponse("", 404, {}, None), nothing
@@ -124,7 +132,7 @@ class _Timed:
     """A base of boto3's client: each of its calls ends in time, but for the body of an answer that is read later."""
 
     def _make_api_call(self, name: str, given: Any) -> Any:
-        seconds = size_deadline(PART) if name in ("PutObject", "UploadPart") else CALL_S
+        seconds = size_deadline(_CONCURRENCY * PART) if name in ("PutObject", "UploadPart") else CALL_S
         with deadline(seconds, server_at(self)):
             return super()._make_api_call(name, given)  # type: ignore[misc]  # boto3's
 

@@ -121,7 +121,7 @@ def meaning(error: Exception, place: str, endpoint: str) -> SidlsgError:
         )
     if isinstance(error, _LOGIN):
         return InputError(
-            f"{place}: the profile's credentials could not be had or have expired ({type(error).__name__}); "
+            f"{place}: the profile's credentials could not be obtained or have expired ({type(error).__name__}); "
             "sign in again, for example by `aws sso login`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if isinstance(error, ResponseParserError):
@@ -130,7 +130,7 @@ def meaning(error: Exception, place: str, endpoint: str) -> SidlsgError:
             "set AWS_ENDPOINT_URL to the address of the S3 API"
         )
     if isinstance(error, RecursionError):
-        return InputError(f"{place}: {server} redirects without an end; {_where({})}")
+        return InputError(f"{place}: {server} redirects in a loop; {_where({})}")
     if isinstance(error, FlexibleChecksumError):
         return StorageError(f"{place}: what arrived from {server} does not match its checksum; run the command again")
     if isinstance(error, _AWAY):

@@ -20,9 +20,9 @@ from sidlsg.errors import ContentError, InputError
 _BLOCK = 1 << 20
 """Bytes that a copy reads at once."""
 _MARK = ".sidlsg-unfinished"
+"""Marks a writer's own folder beside its target: while it is there, the writer works, or was killed."""
 WORK_MARK = ".sidlsg-work"
 """In a folder of work that a later call continues or clears away; its name may be one that a user chose."""
-"""Marks a writer's own folder beside its target: while it is there, the writer works, or was killed."""
 _NEW, _OLD = "new", "old"
 """What a writer's folder holds: the coming content, and the earlier one where the two cannot be exchanged at once."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -173,6 +173,16 @@ def _beside(target: Path) -> Iterator[Path]:
     finally:
         _put_back(folder, target)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(new: Path, target: Path) -> None:
+    """Let a finished folder take the place of another. Whatever fails or is killed meanwhile, neither is lost."""
+    remove_remains(target)
+    with _beside(target) as own:
+        if target.exists():
+            os.replace(target, own / _OLD)
+        os.replace(new, target)
+        _sync(target.parent)
 
 
 def _put_back(folder: Path, target: Path) -> None:

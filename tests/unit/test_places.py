@@ -75,7 +75,7 @@ def test_a_teacher_is_digested_by_its_model_files(tmp_path: Path) -> None:
     expected = make_teacher(tmp_path / "teacher")
     (tmp_path / "teacher" / "README.md").write_text("does not count")
     assert place_digest(str(tmp_path / "teacher")) == expected
-    (tmp_path / "teacher/unet/model.safetensors").write_text("other")
+    (tmp_path / "teacher/vae/diffusion_pytorch_model.safetensors").write_bytes(b"other")
     assert place_digest(str(tmp_path / "teacher")) != expected
 
 

@@ -26,10 +26,12 @@ identity() {
 identity buckets BUCKETS Admin:backups Admin:data Admin:mlflow Admin:pipelines Admin:serving
 # Pipeline steps and Kubeflow's launcher: inputs are read, and what a run keeps is written.
 identity steps STEPS Read:data List:data 'Write:data/checkpoints/*' 'Write:data/handover/*' 'Write:data/work/*' \
+  'Write:data/prompts/*' 'Write:data/images/*' \
   Read:pipelines List:pipelines Write:pipelines
 identity mlflow MLFLOW 'Read:mlflow/artifacts/*' 'List:mlflow/artifacts/*' 'Write:mlflow/artifacts/*'
 # Copies students, and looks whether a prompt set is another.
-identity triggers TRIGGERS 'Read:serving/students/*' 'List:serving/students/*' 'Write:serving/students/*' Read:data
+identity triggers TRIGGERS 'Read:serving/students/*' 'List:serving/students/*' 'Write:serving/students/*' \
+  Read:data List:data
 identity backups BACKUPS 'Read:backups/postgres/*' 'List:backups/postgres/*' 'Write:backups/postgres/*'
 identity serving SERVING 'Read:serving/students/*' 'List:serving/students/*'
 printf '{"identities":[%s]}\n' "${identities#,}" > "$folder/s3.json"

@@ -30,6 +30,7 @@ from sidlsg.teacher.folder import (
     OPTIONAL,
     PIPELINE,
     WITH_WEIGHTS,
+    check_vocabulary,
     folder_digest,
     is_present,
     weight_files,
@@ -99,8 +100,7 @@ def layout_files(layout: Path) -> list[Path]:
         if name in WITH_WEIGHTS and layout / name / "config.json" not in found:
             raise InputError(f"{layout / name} has no config.json; {_SAME_KIND}")
         files += found
-    if not any((layout / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise InputError(f"{layout / 'tokenizer'} has no vocabulary (tokenizer.json or vocab.json); {_SAME_KIND}")
+    check_vocabulary(layout / "tokenizer")
     if not (layout / "scheduler" / "scheduler_config.json").is_file():
         raise InputError(f"{layout / 'scheduler'} has no scheduler_config.json; {_SAME_KIND}")
     return files

@@ -447,10 +447,10 @@ def _on_host(tensor: Tensor) -> Tensor:
 
 
 def _not_finite(staged: dict[str, Tensor]) -> Exception | None:
-    """Against a spoilt state that would take the place of good ones."""
+    """What is not finite first: a damaged state must not replace good checkpoints."""
     for name, tensor in staged.items():
         if tensor.is_floating_point() and tensor.itemsize > 1 and not torch.isfinite(local(tensor)).all():
-            return NotFiniteError(f"{name} holds values that are not finite")
+            return NotFiniteError(f"{name} holds values that are not finite; go on from an earlier one with a lower lr")
     return None
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlsg.storage import WORK_MARK, alone_in, atomic_folder, refuse_foreign
+from sidlsg.storage import WORK_MARK, alone_in, put_in_place, refuse_foreign
 
 _DIGITS = 16
 
@@ -28,6 +28,7 @@ def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
         InputError: another process works on the same output, or the output holds something else.
     """
     refuse_foreign(output, marker)
+    output = output.resolve()  # of a link, what it leads to is replaced
     output.parent.mkdir(parents=True, exist_ok=True)
     work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
     for other in _left(output):
@@ -41,9 +42,8 @@ def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (work / WORK_MARK).touch()
         yield work
-        with atomic_folder(output, marker) as new:
-            (work / WORK_MARK).unlink()
-            work.rename(new)
+        put_in_place(work, output)
+        (output / WORK_MARK).unlink()
 
 
 def _left(output: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sidlsg.distil.appearance import few_step_latents
 from sidlsg.distil.grids import Samples
 from sidlsg.distil.world import World
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, NotFiniteError
 from sidlsg.evaluate.efficientnet import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.protocols import ShapesProtocols, is_shape, load_shapes_protocols
@@ -23,7 +23,7 @@ from sidlsg.evaluate.suite import Measure
 from sidlsg.export.generate import seeded_noise
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.shapes.draw import IMAGE_SIZE
-from sidlsg.teacher.images import Images, pixels_of
+from sidlsg.teacher.images import NOT_FINITE, Images, pixels_of
 from sidlsg.teacher.load import Teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
@@ -79,9 +79,16 @@ def _shared(
     size = -(-count // (samples.at_once * world.size)) * samples.at_once
     chosen = slice(world.rank * size, min((world.rank + 1) * size, count))
     values = [torch.zeros(count, width) for width in widths]
+    failed: NotFiniteError | None = None
     if chosen.start < count:
-        for each, own in zip(values, read(samples.images(unet, chosen), chosen), strict=True):
-            each[chosen] = own
+        try:
+            for each, own in zip(values, read(samples.images(unet, chosen), chosen), strict=True):
+                each[chosen] = own
+        except NotFiniteError as error:
+            failed = error
+    # All end together: the others would wait for this one's share.
+    if int(world.total(torch.tensor(int(failed is not None)))):
+        raise failed or NotFiniteError(NOT_FINITE)
     return [world.total(each) for each in values]
 
 

@@ -75,8 +75,11 @@ def in_caption_order(files: Sequence[Path], captions: Sequence[str]) -> list[Pat
     Raises:
         InputError: the counts differ, a number is there twice, or only some of the names have one.
     """
-    ordered = sorted(files, key=_natural)
-    numbers = [_number(path) for path in ordered]
+    numbers = [_number(path) for path in files]
+    # Names that say more than a number, such as hashes, are in the order of their characters.
+    numbered = len({(number[0], number[2]) for number in numbers if number}) == 1
+    ordered = sorted(files, key=_natural) if numbered else sorted(files)
+    numbers = [_number(path) for path in ordered] if numbered else []
     wrong = ""
     if len(files) != len(captions):
         wrong = f"{len(files):,} pictures and {len(captions):,} captions are given"

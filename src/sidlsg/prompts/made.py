@@ -117,8 +117,8 @@ class Made:
         ]
 
     def notes(self) -> list[str]:
-        """What was not read, in lines for a person; the gravest last."""
-        left_out = [f"left out {bad['name']}: {bad['reason']}" for bad in self.bad_files()]
+        """What was not read, in lines for a person; warnings last."""
+        left_out = [printable(f"left out {bad['name']}: {bad['reason']}") for bad in self.bad_files()]
         passed_over = [printable(str(some)) for some in self.plan.passed_over]
         return [*passed_over, *left_out, *warnings(self.misread(), self.plan.rules.text.encoding)]
 

@@ -24,7 +24,7 @@ PROBE_SECONDS = 10
 """How long a server may take to answer at all."""
 _OPEN_S = 60.0
 """How long it may take to answer the first question that needs its database."""
-_TRANSFERS = {"log_artifact", "log_artifacts", "download_artifacts", "log_image", "log_table"}
+_TRANSFERS = {"log_artifact", "download_artifacts", "log_image", "log_table"}
 _TRANSFER_S = 6 * 3600.0
 """Seconds of a call that moves files, of which MLflow does not say beforehand how large they are."""
 

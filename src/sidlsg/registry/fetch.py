@@ -53,7 +53,12 @@ def fetch_model(version: ModelVersion, tracking_uri: str, folder: Path) -> Path:
         InputError: as `fetch_student`; or the files that serve the student are not those that were registered.
     """
     with _downloaded(version, tracking_uri, MODEL_PATH, folder, SERVED) as (model, tags):
-        require_model(version, model, tags.get(MODEL_TAG, ""))
+        if MODEL_TAG not in tags:
+            raise InputError(
+                f"the run of {version.name!r} version {version.version} has no digest of the files that serve it "
+                f"({MODEL_TAG}), so they cannot be checked; delete that version and register the student again"
+            )
+        require_model(version, model, tags[MODEL_TAG])
     return folder
 
 

@@ -37,6 +37,8 @@ def check_whole(client: MlflowClient, version: Any, files: bool = False) -> None
         raise InputError("its run was deleted")
     if run.data.tags.get(COMPLETE_TAG) != student:
         raise InputError("its run was not completed with this student")
+    if CARD not in {file.path for file in client.list_artifacts(version.run_id)}:
+        raise InputError(f"its card, {CARD}, is gone")
     if files:
         record = ModelVersion(
             name=version.name, version=int(version.version), run_id=version.run_id, student_sha256=student
@@ -46,8 +48,6 @@ def check_whole(client: MlflowClient, version: Any, files: bool = False) -> None
             # Earlier versions have no such tag.
             require_model(record, model, run.data.tags.get(MODEL_TAG) or model_digest(model))
         return
-    if CARD not in {file.path for file in client.list_artifacts(version.run_id)}:
-        raise InputError(f"its card, {CARD}, is gone")
     place = f"{MODEL_PATH}/{PATH_IN_MODEL}"
     there = names_below(client, version.run_id, place)
     if Student.FILE not in there:

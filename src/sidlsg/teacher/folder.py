@@ -87,7 +87,7 @@ def check_folder(folder: Path) -> None:
     contents = {name: _read_component(folder / name) for name in COMPONENTS}
     for name in WITH_WEIGHTS:
         _check_weights(folder / name)
-    _check_vocabulary(folder / "tokenizer")
+    check_vocabulary(folder / "tokenizer")
     configs = {}
     for config in CONFIGS:
         component, file = config.split("/")
@@ -119,7 +119,12 @@ def _read_component(component: Path) -> dict[str, dict[str, Any]]:
     return {path.name: read_object(path, SAVE_AGAIN) for path in files if path.suffix == ".json"}
 
 
-def _check_vocabulary(tokenizer: Path) -> None:
+def check_vocabulary(tokenizer: Path) -> None:
+    """Check that a tokenizer has its vocabulary.
+
+    Raises:
+        InputError: it has none, or a part of it.
+    """
     # Without its vocabulary a tokenizer loads all the same, and reads every prompt as the same one.
     there = {path.name for path in tokenizer.iterdir() if path.is_file()}
     if "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there:
@@ -179,7 +184,7 @@ def is_present(index: dict[str, Any], name: str) -> bool:
 
 
 def weight_files(component: Path) -> list[Path]:
-    """The files that the libraries read a network's weights from, first the whole one; none where there is none.
+    """The files that the libraries read a network's weights from, the shards where there is an index; none where there is none.
 
     Raises:
         InputError: an index of shards is damaged, or names what is not there.

@@ -13,9 +13,9 @@ from sidlsg.trigger.versions import VersionId, ensure_experiment, find_experimen
 class Kubeflow:
     """Runs by name: a name is looked for before a run is made, so that a repeated call starts no second one.
 
-    Kubeflow Pipelines has no compare-and-set: of two processes that start the same name at the same time, also of one
-    that slept in between, both can find nothing. So a name is looked for after a run is made, too: the oldest run of
-    the name stays, and whoever made another one ends it.
+    Kubeflow Pipelines has no compare-and-set: two processes that start the same name can both find no run, even if one
+    was suspended in between. So a name is looked for after a run is made, too: the oldest run of the name stays, and
+    whoever made another one ends it. Times are of whole seconds; two runs of one second can both stay.
     """
 
     def __init__(self, server: Server, experiment: str) -> None:

@@ -32,12 +32,15 @@ def texts_of(array: Any, encoding: str = "") -> tuple[pl.Series, pl.Series]:
 
 def decoded(value: bytes, encoding: str) -> str | None:
     """A text in UTF-8, else in another encoding, if one is named; None where it is in neither."""
-    for name in filter(None, ("utf-8", encoding)):
-        try:
-            return value.decode(name)
-        except UnicodeDecodeError:
-            continue
-    return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        if not encoding:
+            return None
+    try:
+        return value.decode(encoding)
+    except UnicodeDecodeError:
+        return None
 
 
 def numbers_of(array: Any) -> tuple[pl.Series, pl.Series]:

@@ -21,7 +21,7 @@ from sidlsg.prompts.source.damage import damaged
 from sidlsg.prompts.source.inputs import CSV, JSONL, PARQUET, TEXT, InputFile
 from sidlsg.prompts.source.json_lines import object_columns, parse_lines
 from sidlsg.prompts.source.lines import longest, read_lines
-from sidlsg.prompts.source.misread import NO_SCORE, NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
+from sidlsg.prompts.source.misread import GIVEN, NO_SCORE, NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.parquet import opened, row_counts, table_batches, table_columns
 from sidlsg.prompts.source.pieces import Piece
 
@@ -222,7 +222,7 @@ def _frame(arrays: Mapping[str, Any], rows: Any, rules: CurationRules) -> pl.Dat
     # Safety first: a row has one problem, and this one takes its text.
     for meaning, problem in (("punsafe", UNREAD_SAFETY), ("score", NOT_A_NUMBER)):
         if meaning in misread and misread[meaning].any():
-            raw = pl.Series("_raw", texts_of(arrays[meaning], "latin-1")[0].cast(pl.Binary))
+            raw = pl.Series("_raw", texts_of(arrays[meaning], "latin-1")[0].str.slice(0, GIVEN).cast(pl.Binary))
             frame = _marked(frame, misread[meaning], problem, raw)
     return frame
 
@@ -245,12 +245,14 @@ def _completed(frame: pl.DataFrame, file: InputFile, rules: CurationRules) -> pl
         if not isinstance(value, float) or math.isfinite(value)
     )
     problem, needs_score = pl.col("problem"), pl.lit(rules.score.enabled)
+    needless = (problem == NOT_A_NUMBER) & ~(needs_score & pl.col("score").is_null())
+    frame = frame.with_columns(
+        pl.when(~needless.fill_null(False)).then(name).alias(name) for name in ("problem", "given")
+    )
     return frame.with_columns(
         # What a table says of safety in a way that cannot be read is not taken for silence.
         text=pl.when(problem.ne_missing(UNREAD_SAFETY)).then("text"),
-        problem=pl.when((problem == NOT_A_NUMBER) & ~(needs_score & pl.col("score").is_null()))
-        .then(None)
-        .when(problem.is_not_null())
+        problem=pl.when(problem.is_not_null())
         .then(problem)
         .when(pl.col("text").is_null())
         .then(pl.lit(NO_TEXT))

@@ -74,6 +74,6 @@ def _opened(path: Path, file: InputFile, options: csv.ConvertOptions | None = No
                 yield reader
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"{file.place} is not CSV with the separator {separator!r}: {str(error).splitlines()[0]}; put texts in "
-                "quotes that have it, or a line break, in them, or name the file .txt where its lines are the texts"
+                f"{file.place} is not CSV with the separator {separator!r}: {str(error).splitlines()[0]}; quote texts "
+                "that contain the separator or a line break, or name the file .txt where its lines are the texts"
             ) from error

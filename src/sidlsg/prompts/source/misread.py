@@ -38,7 +38,7 @@ def remedy(problem: str, examples: Sequence[bytes], encoding: str) -> str:
     if problem != NOT_UTF8:
         return _REMEDIES[problem]
     if encoding:
-        return f"nor are they {encoding}, which text.encoding says; set another, or save the file as UTF-8"
+        return f"they are not {encoding} (text.encoding) either; set another, or save the file as UTF-8"
     likely = likely_encoding(examples)
     if not likely:
         return f"set text.encoding to what they are in, such as {_OTHERS}, or save the file as UTF-8"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ def log(event: str, **told: object) -> None:
 def log_libraries() -> None:
     """Write what libraries warn of in the same way: a traceback becomes a part of its line."""
     logging.getLogger().handlers = [_Lines(logging.WARNING)]
+    # It warns of each odd request, and anybody could fill the log with those.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     # MLflow has a handler of its own.
     library = logging.getLogger("mlflow")
     library.handlers, library.propagate = [], True
@@ -28,6 +31,11 @@ def log_libraries() -> None:
 
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        told = {"traceback": "".join(traceback.format_exception(error))} if error else {}
-        log("library", name=record.name, level=record.levelname.lower(), what=record.getMessage(), **told)
+        try:
+            # The query of an address may hold a signature.
+            what = re.sub(r"\?\S+", "?...", record.getMessage())
+            error = record.exc_info[1] if record.exc_info else None
+            told = {"traceback": "".join(traceback.format_exception(error))} if error else {}
+            log("library", name=record.name, level=record.levelname.lower(), what=what, **told)
+        except Exception:  # such as arguments that do not fit the message
+            self.handleError(record)

@@ -81,7 +81,6 @@ class Receiver:
                 if len(body) > self._limits.body_bytes:
                     return 413
         except ClientDisconnect:
-            log("refused", why="the sender went away before the end")
             return 400
         return await run_in_threadpool(self._checked, request, bytes(body))
 

@@ -114,6 +114,11 @@ class Worker:
         self._read()
         wanted = self._ledger.wanted()
         self._metrics.wanted.set(len(wanted))
+        # What waits for a server that was away is done as soon as that one answers.
+        if KUBEFLOW in self._pauses and any("run" in cause.action for cause in wanted):
+            self._try(KUBEFLOW, self._runs.ready)
+        if REGISTRY in self._pauses and any("copy" in cause.action for cause in wanted):
+            self._try(REGISTRY, self._connect)
         away = not self._is_due(KUBEFLOW)
         for cause in wanted:
             if self._over.is_set():
