@@ -115,7 +115,7 @@ def test_the_configured_number_of_tries_counts(configure: Configure) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[default]\nendpoint_url = htp//server\n", "address 'htp//server' is none"),
+        ("[default]\nendpoint_url = htp//server\n", "address 'htp//server' is not valid"),
         ("[default]\ns3 =\n  addressing_style = virtua\n", "Valid options are: 'auto', 'virtual', and 'path'"),
         ("[default]\nregion = not one\n", "region_name 'not one'"),
         ("[default\n", "Unable to parse config file"),

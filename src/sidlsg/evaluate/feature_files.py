@@ -104,9 +104,7 @@ def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatist
     try:
         tensors, values = load_tensors(path)
     except InputError as error:
-        if path.suffix == ".safetensors":
-            raise
-        raise InputError(f"{path} is not a file that is read here: {FORMATS}") from error
+        raise InputError(f"{path} is not a file that is read here: {FORMATS} ({error.__cause__ or error})") from error
     kind, names = values.get("kind"), set(tensors)
     if kind == _FEATURES and names == {"features"}:
         features = tensors["features"]

@@ -184,7 +184,7 @@ def is_present(index: dict[str, Any], name: str) -> bool:
 
 
 def weight_files(component: Path) -> list[Path]:
-    """The files that the libraries read a network's weights from, the shards where there is an index; none where there is none.
+    """The files that the libraries read a network's weights from: shards where there is an index, else one or none.
 
     Raises:
         InputError: an index of shards is damaged, or names what is not there.

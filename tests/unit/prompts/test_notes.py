@@ -80,7 +80,7 @@ def test_single_bad_rows_are_no_warning() -> None:
     [
         (b"caf\xe9 au lait", "", "set text.encoding to windows-1252"),
         ("кот на столе".encode("cp1251"), "", "set text.encoding to what they are in, such as windows-1251"),
-        (b"a \x81 in it", "windows-1252", "nor are they windows-1252, which text.encoding says"),
+        (b"a \x81 in it", "windows-1252", "they are not windows-1252 (text.encoding) either"),
     ],
 )
 def test_the_likely_encoding_is_named_where_it_is_known(given: bytes, encoding: str, advice: str) -> None:

@@ -85,6 +85,6 @@ def test_a_model_whose_code_was_changed_is_not_fetched(make_student, tracking_ur
     else:
         file = {"code": "pyfunc_model.py", "beside": "sitecustomize.py", "environment": "requirements.txt"}[change]
         (place / file).write_text("other")
-    with pytest.raises(InputError, match="they can run any code|has no digest of the files that serve it"):
+    with pytest.raises(InputError, match=r"they can run any code|has no digest of the files that serve it"):
         fetch_model(version, tracking_uri, tmp_path / "model")
     assert not (tmp_path / "model").exists()
