@@ -48,6 +48,8 @@ class InputFile:
     """In bytes."""
     version: str = ""
     """What changes when the content does: the time of its last change, or the ETag on S3."""
+    folders: str = ""
+    """Between the place that it was found at and its own name, with slashes."""
 
     @property
     def is_local(self) -> bool:
@@ -61,8 +63,11 @@ class InputFile:
 
     @property
     def folder_values(self) -> dict[str, str | None]:
-        """The columns that its folders name, as partitioned tables have them: COLUMN=VALUE."""
-        matches = (_FOLDER.fullmatch(part) for part in self.place.split("/")[:-1])
+        """The columns that its folders name, as partitioned tables have them: COLUMN=VALUE.
+
+        What lies above the place that was given is not part of the table.
+        """
+        matches = map(_FOLDER.fullmatch, self.folders.split("/"))
         values = {unquote(match[1]): unquote(match[2]) for match in matches if match}
         return {name: None if value == _NULL else value for name, value in values.items()}
 
@@ -246,7 +251,15 @@ def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Cal
     states = [state(at) for at, _, _ in files]
     return Inputs(
         files=tuple(
-            InputFile(place=at, name=name, label=label, format=kind, size=has.size, version=has.version)
+            InputFile(
+                place=at,
+                name=name,
+                label=label,
+                format=kind,
+                size=has.size,
+                version=has.version,
+                folders=name.rpartition("/")[0],
+            )
             for (at, name, kind), has in zip(files, states, strict=True)
         ),
         passed_over=tuple(

@@ -15,7 +15,9 @@ NO_SCORE = CurationRules(score=ScoreRule(enabled=False))
 
 
 def one(path: Path) -> InputFile:
-    (file,) = find_inputs([str(path)])
+    """A file as it is found by itself, or in the partitioned table that it is a part of."""
+    table = next((folder.parent for folder in reversed(path.parents) if "=" in folder.name), path)
+    (file,) = (file for file in find_inputs([str(table)]) if file.place == str(path))
     return file
 
 

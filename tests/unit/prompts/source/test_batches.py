@@ -15,6 +15,7 @@ from sidlsg.errors import InputError
 from sidlsg.prompts.rules import Columns, CurationRules, ImageRule, LanguageRule, ScoreRule, TextRule, UnsafeRule
 from sidlsg.prompts.source import parquet
 from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of, read_batches, read_row
+from sidlsg.prompts.source.inputs import find_inputs
 from sidlsg.prompts.source.misread import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.pieces import cut_pieces
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
@@ -426,6 +427,14 @@ def test_folders_of_a_partitioned_table_are_columns(write, write_parquet, tmp_pa
     assert "is in a folder punsafe=high, which is no number for columns.punsafe; rename" in refusal(path)
     rules = CurationRules(score=ScoreRule(enabled=False), unsafe=UnsafeRule(columns=False))
     assert all_rows(path, rules)["score"].to_list() == [None]
+
+
+def test_folders_above_the_given_place_are_no_columns(write):
+    path = write("score=high/LANGUAGE=de/a.csv", b"caption,score\na,7\n")
+    for place in (path, path.parent):
+        (file,) = find_inputs([str(place)])
+        (frame,) = read_batches(path, file, cut_pieces([file], 1 << 40)[0][0], CurationRules())
+        assert frame.select("score", "language").rows() == [(7.0, None)]
 
 
 def test_what_a_row_says_itself_goes_before_its_folders(write):
