@@ -221,14 +221,15 @@ def _is_bare(shapes: Iterable[str]) -> bool:
 def _bare_text_encoder(file: Path, layout: Path, half: bool) -> Any:
     """A text encoder whose weights have transformers' own names, which diffusers' conversion does not take."""
     import torch
-    from safetensors.torch import load_file
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    state = {
-        f"text_model.{name.removeprefix(TEXT_PREFIX)}": tensor
-        for name, tensor in load_file(file).items()
-        if name.startswith(TEXT_PREFIX)
-    }
+    # The file has the other networks as well, which are not read.
+    with safe_open(file, "pt") as tensors:
+        state = {
+            f"text_model.{name.removeprefix(TEXT_PREFIX)}": tensors.get_tensor(name)
+            for name in tensors.keys()  # noqa: SIM118  # it is no mapping
+            if name.startswith(TEXT_PREFIX)
+        }
     try:
         network, found = CLIPTextModel.from_pretrained(
             None,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
+from sidlsg.errors import NotFiniteError
 from sidlsg.parsing import read_object
 from sidlsg.teacher.config import SAVE_AGAIN
 from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present
@@ -64,6 +65,7 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
 
     Raises:
         InputError: the stock pipeline does not load what was written.
+        NotFiniteError: a weight of the student is not finite in this dtype.
     """
     index = read_object(teacher.folder / INDEX, SAVE_AGAIN)
     kept = [name for name in COMPONENTS if name not in ("unet", "scheduler")]
@@ -77,11 +79,18 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     # A copy, so that the caller's network keeps its precision.
     exported = UNet2DConditionModel.from_config(unet.config)
     exported.load_state_dict(unet.state_dict())
-    exported.to(getattr(torch, dtype)).save_pretrained(folder / "unet", safe_serialization=True)
+    exported.to(getattr(torch, dtype))
+    for name, tensor in exported.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise NotFiniteError(
+                f"the student's {name} holds values that are not finite in {dtype}; export it in float32, or go on "
+                "from an earlier checkpoint"
+            )
+    exported.save_pretrained(folder / "unet", safe_serialization=True)
     one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
     if is_present(index, "image_encoder"):  # a text-to-image student has no use for one
         index["image_encoder"] = [None, None]
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-    check_stock(folder)
+    check_stock(folder, f"the student of {teacher.folder}")
     return sorted(path for path in folder.rglob("*") if path.is_file())

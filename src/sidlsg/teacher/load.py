@@ -105,15 +105,22 @@ def check_optional(folder: Path) -> None:
             CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True)
 
 
-def check_stock(folder: Path) -> None:
+def check_stock(folder: Path, what: str) -> None:
     """Load a whole folder as its users do, by the stock pipeline alone.
+
+    Args:
+        folder: a pipeline's, which may be about to get another name.
+        what: is in it, for the message.
 
     Raises:
         InputError: it does not load.
     """
     quiet_libraries()
-    with as_input_error(folder):
+    try:
         StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # as in `as_input_error`
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(str(folder), "its folder")
+        raise InputError(f"the stock pipeline does not load {what}: {reason}; report this with the versions") from error
 
 
 def quiet_libraries() -> None:

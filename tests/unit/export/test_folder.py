@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.errors import InputError
-from sidlsg.export.folder import one_step_scheduler
+from sidlsg.errors import InputError, NotFiniteError
+from sidlsg.export.folder import one_step_scheduler, write_folder
 from sidlsg.export.generate import seeded_noise
 from sidlsg.export.lineage import prompt_set_of
 from sidlsg.records import Student
@@ -72,6 +73,15 @@ def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_stud
     card = (tiny_student / "README.md").read_text()
     for part in ("κ1 = 1.2", "8 in 2 iterations of 4", "num_inference_steps=1", "seed | 0"):
         assert part in card
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(math.nan, "float32"), (1e6, "float16")])
+def test_weights_that_are_not_finite_are_no_student(assets: Path, tmp_path: Path, value: float, dtype: str) -> None:
+    teacher = load_teacher(assets / "tiny-sd")
+    with torch.no_grad():
+        teacher.unet.conv_out.bias[0] = value
+    with pytest.raises(NotFiniteError, match=rf"student's conv_out.bias holds values that are not finite in {dtype}"):
+        write_folder(teacher, teacher.unet, 625, dtype, tmp_path)
 
 
 def test_the_teachers_licence_and_the_prompts_record_travel(tiny_student: Path, assets: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_safety_checker_that_the_stock_pipeline_loads_is_taken(folder: Path) -
     with_checker(folder)
     check_folder(folder)
     check_optional(folder)
-    check_stock(folder)
+    check_stock(folder, "the student of x")
 
 
 def without_weight(checker: Path) -> None:
@@ -260,5 +260,5 @@ def test_a_safety_checker_that_the_stock_pipeline_cannot_load_is_refused(folder:
 
 def test_what_the_stock_pipeline_does_not_load_is_no_student(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text('{"beta_schedule": "none"}')
-    with pytest.raises(InputError, match="cannot be loaded"):
-        check_stock(folder)
+    with pytest.raises(InputError, match="the stock pipeline does not load the student of x: "):
+        check_stock(folder, "the student of x")
