@@ -1,4 +1,4 @@
-"""Text files that users write: UTF-8, with or without a byte order mark, or UTF-16 with one."""
+"""Text files that users write: UTF-8, with or without a byte order mark, or UTF-16 or UTF-32 with one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 
 from sidlsg.errors import InputError
 
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # begins with the mark of UTF-16
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 _SHOWN = 60
 """Bytes of a line that a message shows."""
 
@@ -20,12 +26,12 @@ def read_user_text(path: Path) -> str:
         OSError: it cannot be read.
     """
     data = path.read_bytes()
-    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "UTF-8-sig")
     try:
-        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        if is_wide:
-            raise InputError(f"{path} begins as UTF-16 and is not; save it as UTF-8") from error
+        if encoding != "UTF-8-sig":
+            raise InputError(f"{path} begins as {encoding} and is not; save it as UTF-8") from error
         line = data[data.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0].strip()[:_SHOWN]
         likely = likely_encoding([line])
         reading = f"; in {likely} that line is {line.decode(likely)!r}" if likely else ""

@@ -18,7 +18,7 @@ from sidlsg.trigger.schedule_file import read_schedules
 from sidlsg.trigger.service.table import read_table
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_marks_and_line_ends_are_no_part_of_a_text(tmp_path: Path, encoding: str, end: str) -> None:
     (tmp_path / "a").write_bytes(f"é{end}b{end}".encode(encoding))
