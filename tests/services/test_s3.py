@@ -96,7 +96,7 @@ def test_a_server_without_checksums_is_asked_for_none(
         ("AWS_ACCESS_KEY_ID", "nobody-known", "InvalidAccessKeyId"),
         ("AWS_ACCESS_KEY_ID", None, "no credentials"),
         ("AWS_PROFILE", "nobody-known", "ProfileNotFound"),
-        ("AWS_ENDPOINT_URL", "http://", "address 'http://' is none"),
+        ("AWS_ENDPOINT_URL", "http://", "address 'http://' is not valid"),
     ],
 )
 def test_wrong_access_is_refused_without_showing_it(
