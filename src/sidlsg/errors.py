@@ -61,6 +61,11 @@ class RunFailedError(SidlsgError):
     exit_code = 5
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says, on one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 NEAR = 0.4
 """How like a name must be to be suggested, from 0 to 1."""
 BEGUN = 3

@@ -19,6 +19,11 @@ from sidlsg.storage import atomic_write
 Tensors = dict[str, torch.Tensor]
 
 
+def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity, if one does."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+
+
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], counters: Mapping[str, Any]) -> None:
     """Write tensors and JSON counters as one safetensors file, complete or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

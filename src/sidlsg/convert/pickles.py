@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sidlsg.errors import InputError, SidlsgError
+from sidlsg.errors import InputError, SidlsgError, first_line
 
 KEY = "ema"
 """The entry of the pickled dictionary that holds the UNet."""
@@ -278,7 +278,7 @@ def _explained(file: Path) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle makes its reader raise nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{file} is not a checkpoint with a pickled UNet: {reason}; get it again") from error
 
 

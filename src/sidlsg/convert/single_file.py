@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from safetensors import SafetensorError, safe_open
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, first_line
 from sidlsg.licence import licence_files
 from sidlsg.parsing import read_object
 from sidlsg.records import Record
@@ -249,7 +249,7 @@ def _bare_text_encoder(file: Path, layout: Path, half: bool) -> Any:
 
 
 def _unfit(name: str, file: Path, layout: Path, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return InputError(f"the {_NAMES[name]} of {file} does not fit the layout {layout}: {reason}; {_SAME_KIND}")
 
 
@@ -258,13 +258,10 @@ def _network(name: str, file: Path, layout: Path, half: bool) -> Any:
     # Imported here: diffusers takes seconds, and a file that was converted before needs no conversion.
     import torch
     from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
-    diffusers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    from sidlsg.teacher.load import quiet_libraries
+
+    quiet_libraries()
     others: dict[str, None] = dict.fromkeys((*COMPONENTS, *OPTIONAL, "image_encoder"))
     del others[name]
     try:

@@ -15,6 +15,7 @@ from sidlsg.parsing import read_object
 from sidlsg.teacher.config import SAVE_AGAIN
 from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present
 from sidlsg.teacher.load import Teacher, check_stock
+from sidlsg.tensors import first_not_finite
 
 
 def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteScheduler:
@@ -80,12 +81,12 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     exported = UNet2DConditionModel.from_config(unet.config)
     exported.load_state_dict(unet.state_dict())
     exported.to(getattr(torch, dtype))
-    for name, tensor in exported.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise NotFiniteError(
-                f"the student's {name} holds values that are not finite in {dtype}; export it in float32, or go on "
-                "from an earlier checkpoint"
-            )
+    spoilt = first_not_finite(exported.state_dict())
+    if spoilt:
+        raise NotFiniteError(
+            f"the student's {spoilt} holds values that are not finite in {dtype}; export it in float32, or go on from "
+            "an earlier checkpoint"
+        )
     exported.save_pretrained(folder / "unet", safe_serialization=True)
     one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, first_line
 from sidlsg.parsing import read_object
 from sidlsg.prompts.finish import NEAR_DUPLICATES
 from sidlsg.prompts.held_out import held_out_digest
@@ -66,7 +66,7 @@ def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     try:
         return _explained(row, output, held_out)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"a file of {output} cannot be read ({reason}); run the curate stage again") from error
 
 

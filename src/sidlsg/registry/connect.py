@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from sidlsg.deadline import CALL_S, deadline
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, first_line
 from sidlsg.registry.address import ALLOWED, SERVERS, check_address, shown, sqlite_file
 
 PROBE_SECONDS = 10
@@ -58,8 +58,8 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
         with deadline(_OPEN_S, server_at(tracking_uri)):
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"MLflow cannot open {shown(tracking_uri)} ({first_line}); {ALLOWED}") from error
+        reason = first_line(error)
+        raise InputError(f"MLflow cannot open {shown(tracking_uri)} ({reason}); {ALLOWED}") from error
     return client
 
 

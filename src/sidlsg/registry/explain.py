@@ -14,7 +14,7 @@ from requests import RequestException  # type: ignore[import-untyped]  # MLflow'
 from requests.exceptions import RetryError  # type: ignore[import-untyped]
 from urllib3.exceptions import MaxRetryError
 
-from sidlsg.errors import InputError, SidlsgError, StorageError
+from sidlsg.errors import InputError, SidlsgError, StorageError, first_line
 from sidlsg.registry.address import shown
 
 P = ParamSpec("P")
@@ -50,7 +50,7 @@ def explained_once(stage: Callable[P, T]) -> Callable[P, T]:
 
 def meaning(error: Exception, place: str, advice: str) -> SidlsgError:
     """The project's error for one of MLflow's."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     reason = reason if len(reason) <= _LONGEST else reason[:_LONGEST] + "…"
     if isinstance(error, RestException) and error.error_code in _REFUSED:
         return InputError(f"MLflow at {place} refuses it: {reason}")

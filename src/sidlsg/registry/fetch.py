@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, first_line
 from sidlsg.records import ModelVersion, Student
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
@@ -89,7 +89,7 @@ def download(client: MlflowClient, version: ModelVersion, run_id: str, path: str
     try:
         return Path(client.download_artifacts(run_id, path, target))
     except (MlflowException, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"the files of {version.name!r} version {version.version} cannot be downloaded ({reason}); "
             f"{look_with_doctor(version.name)}"

@@ -15,12 +15,13 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, first_line
 from sidlsg.parsing import read_object
 from sidlsg.teacher.config import SAVE_AGAIN, SCHEDULER, TOKENIZER, unet_config
 from sidlsg.teacher.folder import INDEX, check_folder, folder_digest, is_present
 from sidlsg.teacher.schedule import NoiseSchedule
 from sidlsg.teacher.text import PromptEncoder
+from sidlsg.tensors import first_not_finite
 
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 """The networks of a pipeline and their classes."""
@@ -119,7 +120,7 @@ def check_stock(folder: Path, what: str) -> None:
     try:
         StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:  # as in `as_input_error`
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(str(folder), "its folder")
+        reason = first_line(error).replace(str(folder), "its folder")
         raise InputError(f"the stock pipeline does not load {what}: {reason}; report this with the versions") from error
 
 
@@ -147,12 +148,12 @@ def _load_network(kind: Any, folder: Path) -> Any:
             f"{folder} holds {len(unused)} weights that a {kind.__name__} has no place for, such as {unused[0]}; fuse "
             "an adapter into the network, and save the pipeline again"
         )
-    for name, tensor in network.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise InputError(
-                f"{folder} holds values that are not finite, in {name}; every picture would be spoilt: take another "
-                "copy, or save the pipeline in float32"
-            )
+    spoilt = first_not_finite(network.state_dict())
+    if spoilt:
+        raise InputError(
+            f"{folder} holds values that are not finite, in {spoilt}; every picture would be spoilt: take another "
+            "copy, or save the pipeline in float32"
+        )
     return network
 
 
@@ -162,7 +163,7 @@ def as_input_error(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged folder makes the libraries raise nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path} cannot be loaded: {reason}; save the whole pipeline again") from error
 
 

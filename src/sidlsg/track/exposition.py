@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sidlsg.errors import InputError
+from sidlsg.errors import InputError, first_line
 
 if TYPE_CHECKING:  # an extra brings it
     from prometheus_client import CollectorRegistry
@@ -130,7 +130,7 @@ class Pusher:
             push_to_gateway(self._gateway, JOB, self._registry, self._group, timeout=PATIENCE)
         except Exception as error:  # whatever it is: numbers are not worth the work that they tell of
             if not self._fails:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = first_line(error)
                 self._report(
                     f"the Pushgateway at {self._gateway} takes no metrics now ({reason}); training goes on, and the "
                     "next push is tried all the same"

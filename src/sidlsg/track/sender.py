@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from sidlsg.errors import first_line
+
 LIMIT = 10_000
 """Entries that are kept for a server that is away: some 20 MB of rows."""
 AT_ONCE = 200
@@ -84,7 +86,7 @@ class Sender(Generic[Entry]):
             except Exception as error:  # whatever it is: what is sent is not worth the work that it tells of
                 if not pause:
                     self._report(
-                        f"MLflow takes nothing now ({_first_line(error)}); "
+                        f"MLflow takes nothing now ({first_line(error)}); "
                         "this goes on, and what it misses is sent later"
                     )
                 pause = min(2 * pause, LONGEST_PAUSE) if pause else self._first_pause
@@ -112,7 +114,3 @@ class Sender(Generic[Entry]):
                 if time.monotonic() >= self._closing_until:
                     return []
             return [self._entries[i] for i in range(min(AT_ONCE, len(self._entries)))]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

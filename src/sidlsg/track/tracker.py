@@ -10,7 +10,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from sidlsg.errors import InputError, StoppedError
+from sidlsg.errors import InputError, StoppedError, first_line
 from sidlsg.pipeline_run import run_tag
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.records import Student
@@ -150,7 +150,7 @@ def open_tracker(
                 # Another pipeline run may go on with what one before has left.
                 log_entries(client, run.info.run_id, tags=run_tag())
     except (MlflowException, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"MLflow does not open a run for this training ({reason}); "
             "see to the server or give another tracking URI, or train without tracking"
