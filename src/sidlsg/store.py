@@ -160,19 +160,21 @@ class FolderStore:
             raise InputError(f"{place!r} is no place for a store; give a local folder or {S3}BUCKET/PREFIX")
         self.place = place
         self.folder = Path(place).expanduser().absolute()
-        if not self.folder.is_dir():
-            if self.folder.exists():
-                raise InputError(f"{self.folder} is a file; give a folder or {S3}BUCKET/PREFIX")
-            if not create:
-                raise InputError(f"there is no folder {self.folder}; give one that exists, or {S3}BUCKET/PREFIX")
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise InputError(f"{self.folder} lies under a file; give a path through folders alone") from error
-            except OSError as error:
-                raise InputError(
-                    f"{self.folder} cannot be made: {error.strerror}; give a folder that you may write to"
-                ) from error
+        if self.folder.is_dir():
+            return
+        if not create:
+            raise InputError(f"there is no folder {self.folder}; give one that exists, or {S3}BUCKET/PREFIX")
+        # Another process may make it meanwhile, so its absence is not asked for first.
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise InputError(f"{self.folder} is a file; give a folder or {S3}BUCKET/PREFIX") from error
+        except NotADirectoryError as error:
+            raise InputError(f"{self.folder} lies under a file; give a path through folders alone") from error
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} cannot be made: {error.strerror}; give a folder that you may write to"
+            ) from error
 
     def put(self, name: str, file: Path, sha256: str) -> None:
         """See `Store`."""

@@ -4,6 +4,7 @@ tests/services."""
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,17 @@ def test_a_place_that_cannot_hold_objects_is_refused(
 def test_the_client_for_s3_is_not_loaded_for_a_folder(tmp_path: Path) -> None:
     code = f"import sys, sidlsg.cli; from sidlsg.store import open_store; open_store({str(tmp_path)!r}).names()"
     subprocess.run([sys.executable, "-c", f"{code}; sys.exit('boto3' in sys.modules)"], check=True)
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dir = Path.is_dir
+
+    def made_afterwards(path: Path) -> bool:
+        there = is_dir(path)
+        os.makedirs(path, exist_ok=True)
+        return there
+
+    monkeypatch.setattr(Path, "is_dir", made_afterwards)
+    assert open_store(str(tmp_path / "store")).names() == []
