@@ -5,27 +5,34 @@ A mutation that does no harm may succeed. `make test` tries 25 of each kind, `ma
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import math
-import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sidlsg import cli
-from sidlsg.errors import InputError
+from mutations import (
+    HOSTILE,
+    REMOVED,
+    as_toml,
+    changed,
+    command,
+    copied,
+    documents,
+    few_prompts,
+    mutated,
+    places,
+    put,
+    spoil,
+    stopped,
+)
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import get_recipe
 from sidlsg.records import (
@@ -42,125 +49,6 @@ from sidlsg.records import (
 )
 
 ASSETS = Path(__file__).parents[2] / "assets"
-CODES = {0, 1, 2, 3, 4, 5, 75}
-"""What docs/architecture.md documents."""
-REMOVED = object()
-HOSTILE: list[Any] = [
-    None, True, False, 0, -1, 3, 257, 1 << 20, 10**30, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf, -math.inf,
-    "", "x", "3", "nan", "\x1b[2J", "\u202e", "../..", "/dev/null", "a\nb", "y" * 5000,
-    [], [1], [1, "a", None], [[[[]]]], ["x"] * 300, {}, {"a": None}, {"": {"": {}}}, REMOVED,
-]  # fmt: skip
-DEEP = {"list": "[" * 400 + "]" * 400, "object": '{"a":' * 5000 + "1" + "}" * 5000, "open": "[" * 100_000}
-mutated = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-
-
-def command(*arguments: str) -> tuple[int, str]:
-    """Run a command in this process: its exit code and its error, checked to be as documented."""
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["sidlsg", *arguments]),
-    ):
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code if isinstance(error.code, int) else 1
-    assert code in CODES, (code, err.getvalue())
-    if code:
-        lines = err.getvalue().splitlines()
-        assert len(lines) == 1, err.getvalue()
-        assert lines[0].startswith("error: ")
-        assert 20 < len(lines[0]) < 5000
-    return code, err.getvalue()
-
-
-def stopped(*_: object, **__: object) -> None:
-    """Stands for what takes seconds once all has been read."""
-    raise InputError("all that a mutation could spoil was read, and nothing is computed here")
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something can be changed in a document."""
-    if path:
-        yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
-    for key, each in inner:
-        yield from places(each, (*path, key))
-
-
-def changed(value: Any, path: Sequence[Any], new: Any) -> Any:
-    """A copy of a document with another value at a place, or without it."""
-    if not path:
-        return new
-    copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    inner = changed(value[path[0]], path[1:], new)
-    if inner is REMOVED:
-        del copy[path[0]]
-    else:
-        copy[path[0]] = inner
-    return copy
-
-
-def toml(value: Any) -> str:
-    """A value of TOML, which has no null."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{json.dumps(k)} = {toml(v)}' for k, v in value.items() if v is not None)}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(toml(each) for each in value if each is not None)}]"
-    if isinstance(value, float):
-        return repr(value)
-    return json.dumps(value)
-
-
-def as_toml(value: Any) -> str:
-    return "".join(f"{json.dumps(k)} = {toml(v)}\n" for k, v in value.items() if v is not None)
-
-
-def put(path: Path, content: str | bytes) -> None:
-    """Write a file anew: another folder may have the earlier one, too."""
-    path.unlink()
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-@st.composite
-def documents(draw: st.DrawFn, value: dict[str, Any], dump: Callable[[Any], str] = json.dumps) -> str:
-    """The text of a document with one or two places changed."""
-    for _ in range(draw(st.integers(1, 2))):
-        if found := list(places(value)):
-            value = changed(value, draw(st.sampled_from(found)), draw(st.sampled_from(HOSTILE)))
-    return dump(value)
-
-
-def spoil(data: st.DataObject, path: Path, value: dict[str, Any], dump: Callable[[Any], str] = json.dumps) -> None:
-    """Change a file: mostly its values, else all of it."""
-    match data.draw(st.sampled_from(["values"] * 6 + ["removed", "half", "empty", "folder", "bytes", "deep", "other"])):
-        case "values":
-            put(path, data.draw(documents(value, dump)))
-        case "removed":
-            path.unlink()
-        case "half":
-            put(path, path.read_bytes()[: path.stat().st_size // 2])
-        case "empty":
-            put(path, b"")
-        case "folder":
-            path.unlink()
-            path.mkdir()
-        case "bytes":
-            put(path, data.draw(st.binary(max_size=64)))
-        case "deep":
-            text = data.draw(st.sampled_from(list(DEEP.values())))
-            put(path, text if dump is json.dumps else f"a = {text}")
-        case "other":
-            put(path, data.draw(st.sampled_from(["[]", "3", "null", '"a"', "NaN", "{}"])))
-
-
-@contextlib.contextmanager
-def copied(folder: Path) -> Iterator[Path]:
-    """A copy whose files are shared until they are written anew, and a place for output beside it."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        yield Path(shutil.copytree(folder, Path(scratch) / "in", copy_function=os.link))
 
 
 def dumped(record: Record) -> dict[str, Any]:
@@ -181,14 +69,7 @@ def teacher(base: Path) -> Path:
 @pytest.fixture(scope="module")
 def prompts(base: Path) -> Path:
     """A small prompt set with its manifest."""
-    from sidlsg.prompts.curate import curate
-
-    source = base / "in.txt"
-    source.write_text(
-        "".join(f"a painting of {n} boats on a lake in the evening\n" for n in ["three", "four", "five", "six"])
-    )
-    rules = dataclasses.replace(CurationRules(), score=dataclasses.replace(CurationRules().score, enabled=False))
-    curate([str(source)], base / "prompts", rules, ["something else"])
+    few_prompts(base)
     return base / "prompts"
 
 

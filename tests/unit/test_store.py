@@ -102,7 +102,7 @@ def test_a_folder_that_another_process_makes_meanwhile_is_a_store(
 
     def made_afterwards(path: Path) -> bool:
         there = is_dir(path)
-        os.makedirs(path, exist_ok=True)
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - that one asks is_dir
         return there
 
     monkeypatch.setattr(Path, "is_dir", made_afterwards)

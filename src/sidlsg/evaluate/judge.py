@@ -9,7 +9,7 @@ from torch import nn
 
 from sidlsg.errors import InputError
 from sidlsg.shapes.captions import ATTRIBUTES
-from sidlsg.tensors import load_tensors
+from sidlsg.tensors import first_not_finite, load_tensors
 
 FEATURE_WIDTH = 64
 
@@ -55,7 +55,7 @@ def load_judge(path: Path) -> Judge:
     """The judge in a safetensors file, ready to score.
 
     Raises:
-        InputError: the file is missing, damaged, or holds another network.
+        InputError: the file is missing, damaged, or holds another network or one with NaN or infinity.
     """
     tensors, _ = load_tensors(path)
     judge = Judge()
@@ -63,4 +63,6 @@ def load_judge(path: Path) -> Judge:
         judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
         raise InputError(f"{path} holds another network than the judge; give a file made by `sidlsg teach`") from error
+    if name := first_not_finite(judge.state_dict()):
+        raise InputError(f"{path}: tensor {name} holds NaN or infinity; give a file made by `sidlsg teach`")
     return judge.eval().requires_grad_(False)
