@@ -9,14 +9,19 @@ from kfp import kubernetes
 from kfp.dsl import PipelineConfig
 
 from sidlsg.components.images import IMAGE, LOCAL_IMAGE
-from sidlsg.package import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
-from sidlsg.profile.profile import Profile, Stage
-from sidlsg.profile.quantity import seconds
+from sidlsg.package import CHECKPOINTS_VARIABLE, CURATE_VARIABLES, GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.profile.profile import Profile, Stage, Whole
+from sidlsg.profile.quantity import processors, seconds, size
 from sidlsg.profile.stages import PART, PART_LABEL, STAGE_LABEL
 
 _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"
 LAUNCHER = "distil-nodes"
+CURATE = "curate"
+CURATE_MEMORY = 0.75
+"""Of a pod's memory, what curation's workers may take."""
+USER = 10001
+"""Whom the images run as, in numbers, for a namespace that refuses root."""
 
 
 @contextmanager
@@ -39,8 +44,13 @@ def pipeline_config() -> PipelineConfig:
     profile = _ACTIVE.get()
     if profile is None:
         return PipelineConfig()
+    ttl = seconds(profile.run.ttl)
     return PipelineConfig(
-        ttl_seconds_after_finished=seconds(profile.run.ttl), active_deadline_seconds=seconds(profile.run.deadline)
+        # The two for one outcome alone come before the other, and the server has defaults of an hour for them.
+        ttl_seconds_after_finished=ttl,
+        ttl_seconds_after_success=ttl,
+        ttl_seconds_after_failure=ttl,
+        active_deadline_seconds=seconds(profile.run.deadline),
     )
 
 
@@ -57,15 +67,21 @@ def on_cluster(*tasks: Any) -> None:
         kubernetes.add_pod_label(task, STAGE_LABEL, stage)
         kubernetes.use_field_path_as_env(task, RUN_VARIABLE, "metadata.labels['pipeline/runid']")
         if profile is not None:
-            _share(task, profile.stages[stage], profile.image(stage), profile.run.deadline)
+            _share(task, profile.stages[stage], profile.image(stage), profile.run)
         elif IMAGE != LOCAL_IMAGE:
             task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
-def _share(task: Any, share: Stage, image: str, deadline: str) -> None:
+def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
     task.set_container_image(image)
-    task.set_env_variable(IMAGE_VARIABLE, image)
-    for name, value in share.environment.items():
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    own = {IMAGE_VARIABLE: image, CHECKPOINTS_VARIABLE: run.checkpoints}
+    if task.component_spec.name == CURATE:
+        _, workers, memory_gb = CURATE_VARIABLES
+        # The rest of the memory is for the process that leads the workers.
+        own[workers] = str(max(1, int(processors(share.cpu))))
+        own[memory_gb] = f"{size(share.memory) * CURATE_MEMORY / 1e9:.1f}"
+    for name, value in {**{name: value for name, value in own.items() if value}, **share.environment}.items():
         task.set_env_variable(name, value)
     task.set_cpu_request(share.cpu).set_cpu_limit(share.cpu_limit or share.cpu)
     task.set_memory_request(share.memory).set_memory_limit(share.memory)
@@ -74,9 +90,14 @@ def _share(task: Any, share: Stage, image: str, deadline: str) -> None:
         task.set_env_variable(GPUS_VARIABLE, str(share.gpus))
     if share.retries:
         # The last value is no longest pause: after that long, Argo gives no further try.
-        task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 1.0, f"{seconds(deadline)}s")
+        task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 1.0, f"{seconds(run.deadline)}s")
     kubernetes.set_timeout(task, seconds(share.timeout))
-    kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=share.scratch)
+    if share.scratch_class:
+        kubernetes.add_ephemeral_volume(
+            task, "scratch", "/tmp", ["ReadWriteOnce"], share.scratch, storage_class_name=share.scratch_class
+        )
+    else:
+        kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=share.scratch)
     if share.shm:
         kubernetes.empty_dir_mount(task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit=share.shm)
     for key, value in share.node_selector.items():

@@ -27,9 +27,8 @@ class Outputs(NamedTuple):
 def curate(
     prompts: str = PROMPTS,
     prompts_sha256: str = "",
-    rules: str = "{}",
+    rules: dict = {},  # noqa: B006 - read once, when the pipeline is made
     held_out: str = HELD_OUT,
-    held_out_sha256: str = "",
     pods: int = 4,
     memory_gb: float = 2.0,
     work: str = "/tmp/sidlsg-curate",
@@ -44,9 +43,8 @@ def curate(
     Args:
         prompts: Tables of captions, with semicolons between. Paths that the pods can read, s3:// or bundled:NAME.
         prompts_sha256: SHA-256 that they must have. Empty for no check.
-        rules: JSON object of curation rules to replace, such as {"score.minimum": 5.5}. {} for the defaults.
+        rules: Curation rules to replace, such as {"score.minimum": 5.5}.
         held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
-        held_out_sha256: SHA-256 that the list must have. Empty for no check.
         pods: How many pods share a phase.
         memory_gb: Most gigabytes that one of them may take.
         work: Folder on a volume that all pods mount, or s3:// prefix, for what they hand to each other.
@@ -60,7 +58,6 @@ def curate(
     planned = curate_plan(
         source=prompts,
         held_out=held_out,
-        held_out_sha256=held_out_sha256,
         rules=rules,
         work=work,
         memory_gb=memory_gb,

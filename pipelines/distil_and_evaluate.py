@@ -13,6 +13,7 @@ from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
 from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
+from sidlsg.components.resolve.component import resolve
 from sidlsg.components.training import train
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
@@ -34,77 +35,52 @@ class Outputs(NamedTuple):
 @dsl.pipeline(name="distil-and-evaluate")
 def distil_and_evaluate(
     recipe: str = "tiny",
-    changes: str = "{}",
-    seed: int = 0,
+    changes: dict = {},  # noqa: B006 - read once, when the pipeline is made
+    seed: str = "0",
     prompts: str = PROMPTS,
-    prompts_sha256: str = "",
-    rules: str = "{}",
-    curate_engine: str = "native",
-    curate_workers: int = 1,
-    curate_memory_gb: float = 2.0,
-    curate_work: str = "",
-    held_out: str = HELD_OUT,
-    held_out_sha256: str = "",
+    rules: dict = {},  # noqa: B006
     teacher: str = TEACHER,
-    teacher_sha256: str = "",
     teacher_layout: str = "",
+    held_out: str = HELD_OUT,
     judge: str = JUDGE,
-    judge_sha256: str = "",
     protocols: str = "",
     weights: str = "",
     teacher_settings: str = "",
     keep_images: str = "",
     model_name: str = "sidlsg-tiny",
-    tracking_uri: str = "http://mlflow:5000",
-    checkpoints: str = "/tmp/sidlsg-checkpoints",
+    gate_rules: str = "",
+    tracking_uri: str = "",
     embeddings_gb: float = 0.0,
     embeddings_dtype: str = "float32",
-    gate_rules: str = "",
-    package_sha256: str = "",
     hourly_price: float = 0.0,
-    prices: str = "{}",
+    prices: dict = {},  # noqa: B006
 ) -> Outputs:
     """Distil a Stable Diffusion into a one-step generator, evaluate it, and promote it if it is good enough.
 
-    What curate, encode, distil and evaluate found is kept and used again while nothing that they depend on changes. The
-    digests are a part of that decision: give them for inputs whose content can change under the same name.
+    What curate, encode, distil and evaluate found is used again while nothing that they depend on changes: the first
+    step looks at what every input holds now. Any place may end in @sha256:DIGEST, which its content must then have.
 
     Args:
         recipe: Name of the recipe, which also holds the gate's rules.
-        changes: JSON object of the recipe's values to replace, such as {"iterations": 400}. {} for none.
-        seed: Seed of every random draw in training.
+        changes: Values of the recipe to replace, such as {"iterations": 400}.
+        seed: Seed of every random draw in training, or fresh for another student of the same data.
         prompts: Tables of captions, with semicolons between. Paths that the steps can read, s3:// or bundled:NAME.
-        prompts_sha256: SHA-256 that they must have. Empty for no check.
-        rules: JSON object of curation rules to replace, such as {"score.minimum": 5.5}. {} for the defaults.
-        curate_engine: Where curation runs. native for its own pod, ray:auto or ray://HOST:PORT for a Ray cluster.
-        curate_workers: How many of curation's tasks run at once in its pod.
-        curate_memory_gb: Most gigabytes that they may take together.
-        curate_work: Folder or s3:// prefix for what curation leaves unfinished, for a retried step to go on with. A Ray
-            cluster must reach it. Empty for one inside the pod.
-        held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
-        held_out_sha256: SHA-256 that the list must have. Empty for no check.
+        rules: Curation rules to replace, such as {"score.minimum": 5.5}.
         teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        judge: Safetensors file of the network that reads generated images. A path, or bundled:NAME.
-        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A place as the teacher's.
+        judge: Safetensors file of the network that reads generated images. A place as the teacher's.
         protocols: Published protocols to score by as well, with commas between. Empty for none.
         weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
         teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
         keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
         model_name: Name of the registered model.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE that every step can open.
-        checkpoints: Folder for checkpoints. One on a mounted volume lets a retried step go on where it stopped.
-        embeddings_gb: Most gigabytes that prompts' text states may take. A set that fits is encoded once, before
-            training, which then needs no text encoder. 0 to encode during training.
-        embeddings_dtype: Type of those states, float32 or float16. The latter takes half the room, and serves only
-            recipes whose text_states is float16.
         gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
-        package_sha256: Digest of the versions that decide results. Empty where the image's digest stands for them.
-        hourly_price: Price an hour of a stage that prices does not name, for the costs in the report and on the
-            version. 0 for none.
-        prices: JSON object of prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}, each of all that the
-            stage takes together. {} for none.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE that every step can open. Empty for the cluster's.
+        embeddings_gb: Most gigabytes that prompts' text states may take. 0 to encode prompts during training.
+        embeddings_dtype: Type of those states. float16 serves recipes whose text_states is float16.
+        hourly_price: Price an hour of a stage that prices does not name, for the costs in the report. 0 for none.
+        prices: Prices an hour by stage, such as {"distil": 12.5}, each of all that the stage takes together.
 
     Returns:
         prompt_set: The curated prompts.
@@ -117,46 +93,46 @@ def distil_and_evaluate(
         promotion: The Promotion record, as JSON.
         costs: Seconds and price of each stage, as JSON.
     """
+    # Never from a cache: what lies at a place may be another thing than at the last run.
+    resolved = resolve(
+        prompts=prompts,
+        held_out=held_out,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        judge=judge,
+        seed=seed,
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    ).set_caching_options(False)
+    inputs = {name: resolved.outputs[name] for name in ("teacher", "held_out", "judge")}
+    version = resolved.outputs["results_version"]
+    # A cached step gets nothing that does not decide its result: where MLflow is and where checkpoints are kept, its
+    # environment says.
     curated = curate(
         source=prompts,
-        source_sha256=prompts_sha256,
-        held_out=held_out,
-        held_out_sha256=held_out_sha256,
+        source_state=resolved.outputs["prompts_state"],
+        held_out=inputs["held_out"],
         rules=rules,
-        engine=curate_engine,
-        workers=curate_workers,
-        memory_gb=curate_memory_gb,
-        work=curate_work,
-        package_sha256=package_sha256,
+        results_version=version,
     ).set_caching_options(True)
     encoded = encode(
         prompt_set=curated.outputs["prompt_set"],
-        teacher=teacher,
-        teacher_sha256=teacher_sha256,
+        teacher=inputs["teacher"],
         teacher_layout=teacher_layout,
         dtype=embeddings_dtype,
         budget_gb=embeddings_gb,
-        package_sha256=package_sha256,
+        results_version=version,
     ).set_caching_options(True)
     distilled = train(
         prompt_set=curated.outputs["prompt_set"],
         embeddings=encoded.outputs["embeddings"],
-        teacher=teacher,
-        teacher_sha256=teacher_sha256,
+        **inputs,
         teacher_layout=teacher_layout,
         recipe=recipe,
         changes=changes,
-        seed=seed,
-        checkpoints=checkpoints,
-        held_out=held_out,
-        held_out_sha256=held_out_sha256,
-        judge=judge,
-        judge_sha256=judge_sha256,
-        tracking_uri=tracking_uri,
-        experiment=model_name,
-        package_sha256=package_sha256,
+        seed=resolved.outputs["seed"],
+        results_version=version,
     ).set_caching_options(True)
-    # These four read or change the registry, or speak of what it holds now: never from a cache.
+    # What reads or changes the registry, or speaks of what it holds now, is never from a cache.
     registered = register(
         student=distilled.outputs["student"],
         tracking_uri=tracking_uri,
@@ -165,23 +141,20 @@ def distil_and_evaluate(
         hourly_price=hourly_price,
         prices=prices,
     ).set_caching_options(False)
-    evaluated = evaluate(
-        version=registered.outputs["version"],
-        tracking_uri=tracking_uri,
-        teacher=teacher,
-        teacher_sha256=teacher_sha256,
-        teacher_layout=teacher_layout,
-        held_out=held_out,
-        held_out_sha256=held_out_sha256,
-        judge=judge,
-        judge_sha256=judge_sha256,
-        protocols=protocols,
-        weights=weights,
-        teacher_settings=teacher_settings,
-        keep_images=keep_images,
-        work=checkpoints,
-        package_sha256=package_sha256,
-    ).set_caching_options(True)
+    evaluated = (
+        evaluate(
+            student=distilled.outputs["student"],
+            **inputs,
+            teacher_layout=teacher_layout,
+            protocols=protocols,
+            weights=weights,
+            teacher_settings=teacher_settings,
+            keep_images=keep_images,
+            results_version=version,
+        )
+        .after(registered)  # a student is registered even where its evaluation fails
+        .set_caching_options(True)
+    )
     judged = gate(
         version=registered.outputs["version"],
         scorecard=evaluated.outputs["scorecard"],
@@ -208,7 +181,7 @@ def distil_and_evaluate(
         prices=prices,
         tracking_uri=tracking_uri,
     ).set_caching_options(False)
-    on_cluster(curated, encoded, distilled, registered, evaluated, judged, promoted, written)
+    on_cluster(resolved, curated, encoded, distilled, registered, evaluated, judged, promoted, written)
     return Outputs(
         prompt_set=curated.outputs["prompt_set"],
         student=distilled.outputs["student"],

@@ -9,6 +9,7 @@ from sidlsg.components.cluster import on_cluster
 from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
+from sidlsg.components.resolve.component import resolve
 from sidlsg.places import HELD_OUT, JUDGE, TEACHER
 
 
@@ -26,48 +27,38 @@ class Outputs(NamedTuple):
 def evaluate_only(
     model_name: str = "sidlsg-tiny",
     version: str = "champion",
-    tracking_uri: str = "http://mlflow:5000",
+    tracking_uri: str = "",
     recipe: str = "tiny",
     teacher: str = TEACHER,
-    teacher_sha256: str = "",
     teacher_layout: str = "",
     held_out: str = HELD_OUT,
-    held_out_sha256: str = "",
     judge: str = JUDGE,
-    judge_sha256: str = "",
     protocols: str = "",
     weights: str = "",
     teacher_settings: str = "",
     keep_images: str = "",
-    checkpoints: str = "/tmp/sidlsg-checkpoints",
     gate_rules: str = "",
-    package_sha256: str = "",
 ) -> Outputs:
     """Score a registered student beside its teacher, and judge it by a recipe's rules against the champion.
 
-    What evaluate found is kept and used again while nothing that it depends on changes. Scorecard and verdict are
-    recorded on the version; who is champion stays as it is.
+    What evaluate found is used again while nothing that it depends on changes. Scorecard and verdict are recorded on
+    the version; who is champion stays as it is. Any place may end in @sha256:DIGEST, which its content must then have.
 
     Args:
         model_name: Name of the registered model.
         version: Which of its versions: a number, or an alias such as champion.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE that every step can open.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE that every step can open. Empty for the cluster's.
         recipe: Name of the recipe that holds the gate's rules.
         teacher: The teacher that the student came from: a folder, or one safetensors file. A path, bundled:NAME or
             s3://BUCKET/KEY.
-        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        held_out: Text file of evaluation captions, one a line. A path, or bundled:NAME.
-        held_out_sha256: SHA-256 that the list must have. Empty for no check.
-        judge: Safetensors file of the network that reads generated images. A path, or bundled:NAME.
-        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
+        held_out: Text file of evaluation captions, one a line. A place as the teacher's.
+        judge: Safetensors file of the network that reads generated images. A place as the teacher's.
         protocols: Published protocols to score by as well, with commas between. Empty for none.
         weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
         teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
         keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
-        checkpoints: Folder for what an evaluation has done so far. One on a mounted volume lets a retried step go on.
         gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
-        package_sha256: Digest of the versions that decide results. Empty where the image's digest stands for them.
 
     Returns:
         scorecard: All scores and the image grids.
@@ -76,24 +67,30 @@ def evaluate_only(
         verdict: The Verdict record, as JSON.
         passed: Whether the version may be the champion.
     """
-    # An alias may have moved, and the gate speaks of the champion of now: neither from a cache.
+    # An alias may have moved, what lies at a place may be another thing, and the gate speaks of the champion of now:
+    # none of them from a cache.
+    resolved = resolve(
+        prompts="",
+        held_out=held_out,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        judge=judge,
+        seed="0",
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    ).set_caching_options(False)
     found = find(tracking_uri=tracking_uri, name=model_name, which=version).set_caching_options(False)
     evaluated = evaluate(
         version=found.outputs["version"],
         tracking_uri=tracking_uri,
-        teacher=teacher,
-        teacher_sha256=teacher_sha256,
+        teacher=resolved.outputs["teacher"],
         teacher_layout=teacher_layout,
-        held_out=held_out,
-        held_out_sha256=held_out_sha256,
-        judge=judge,
-        judge_sha256=judge_sha256,
+        held_out=resolved.outputs["held_out"],
+        judge=resolved.outputs["judge"],
         protocols=protocols,
         weights=weights,
         teacher_settings=teacher_settings,
         keep_images=keep_images,
-        work=checkpoints,
-        package_sha256=package_sha256,
+        results_version=resolved.outputs["results_version"],
     ).set_caching_options(True)
     judged = gate(
         version=found.outputs["version"],
@@ -102,7 +99,7 @@ def evaluate_only(
         recipe=recipe,
         gate_rules=gate_rules,
     ).set_caching_options(False)
-    on_cluster(found, evaluated, judged)
+    on_cluster(resolved, found, evaluated, judged)
     return Outputs(
         scorecard=evaluated.outputs["scorecard"],
         html=evaluated.outputs["html"],

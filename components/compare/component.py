@@ -23,13 +23,15 @@ def compare(
         versions: The ModelVersion records, as JSON, in any order.
         settings: The sweep's settings.
         recipe: Name of the recipe, for the title.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
+            environment names.
         html: The scoreboard, one file.
         metrics: The main scores of each setting, each under its protocol.
     """
     import json
     from pathlib import Path
 
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.record import record_scores
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.compare import by_setting, main_scores
@@ -38,7 +40,7 @@ def compare(
     entries = [(each.setting, each.folder) for each in swept]
     write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}")
     for each in swept:
-        record_scores(each.version, each.folder, tracking_uri)
+        record_scores(each.version, each.folder, given_address(tracking_uri))
         for score in main_scores(each.card):
             metrics.log_metric(f"{each.setting}: {score.name} ({score.protocol})", score.value)
     # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.

@@ -9,8 +9,7 @@ from sidlsg.components.images import IMAGE
 def curate_plan(
     source: str,
     held_out: str,
-    held_out_sha256: str,
-    rules: str,
+    rules: dict,
     work: str,
     memory_gb: float,
     skip_bad_files: bool,
@@ -20,8 +19,7 @@ def curate_plan(
     Args:
         source: Tables of captions, with semicolons between. Paths that every pod can read, s3:// or bundled:NAME.
         held_out: Text file of evaluation captions, which no prompt may repeat. A path, or bundled:NAME.
-        held_out_sha256: SHA-256 that the list must have. Empty for no check.
-        rules: JSON object of curation rules to replace. {} for the defaults.
+        rules: Curation rules to replace. {} for the defaults.
         work: Folder on a shared volume, or s3:// prefix, for what pods hand to each other.
         memory_gb: Most gigabytes that one of them may take.
         skip_bad_files: Leave out files that cannot be read, and list them in the manifest.
@@ -29,11 +27,14 @@ def curate_plan(
     Returns:
         Output: Where this curation works.
     """
+    from sidlsg.changes import changes_text
     from sidlsg.options import split_list
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.parts import begin_parts
     from sidlsg.run.parameters import curation_rules
 
-    captions = read_held_out(resolve(held_out, held_out_sha256))
-    return begin_parts(split_list(source, ";"), curation_rules(rules), captions, work, memory_gb, skip_bad_files)
+    captions = read_held_out(resolve(held_out))
+    return begin_parts(
+        split_list(source, ";"), curation_rules(changes_text(rules)), captions, work, memory_gb, skip_bad_files
+    )

@@ -13,19 +13,13 @@ def distil_nodes(
     prompt_set: Input[Dataset],
     embeddings: Input[Dataset],
     teacher: str,
-    teacher_sha256: str,
     teacher_layout: str,
     recipe: str,
-    changes: str,
+    changes: dict,
     seed: int,
-    checkpoints: str,
     held_out: str,
-    held_out_sha256: str,
     judge: str,
-    judge_sha256: str,
-    tracking_uri: str,
-    experiment: str,
-    package_sha256: str,
+    results_version: str,
     nodes: int,
     gpus_per_node: int,
     image: str,
@@ -42,19 +36,13 @@ def distil_nodes(
         prompt_set: The curated prompts.
         embeddings: Their text states, or the record that says to make them during training.
         teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         recipe: Name of the recipe.
-        changes: JSON object of the recipe's values to replace. {} for none.
+        changes: Values of the recipe to replace. {} for none.
         seed: Seed of every random draw.
-        checkpoints: Folder for checkpoints that all nodes see: s3://BUCKET/PREFIX, or on a volume that they mount.
         held_out: Text file of evaluation captions, for scores along the way. A place like the teacher's.
-        held_out_sha256: SHA-256 that the list must have. Empty for no check.
         judge: Safetensors file of the network that reads generated images. A place like the teacher's.
-        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
-        tracking_uri: MLflow, told of the training while it goes on. Empty for nowhere.
-        experiment: Experiment of the MLflow run.
-        package_sha256: Digest of the versions that decide results, a part of the cache key.
+        results_version: Digest of the versions that decide results, a part of the cache key.
         nodes: How many machines train together.
         gpus_per_node: GPUs of each, a process on every one; 0 for one process without.
         image: Image of the nodes, by digest. Empty for the one that this step runs in.
@@ -68,10 +56,13 @@ def distil_nodes(
     Returns:
         seconds: How long it took, waiting in a queue included.
     """
+    import os
     import time
     from pathlib import Path
 
+    from sidlsg.changes import changes_text
     from sidlsg.package import running_image
+    from sidlsg.pipeline_run import checkpoints_place
     from sidlsg.run.lines import say
     from sidlsg.trainjob.launch import distil_on_nodes
     from sidlsg.trainjob.order import pack
@@ -82,18 +73,15 @@ def distil_nodes(
         prompts=Path(prompt_set.path),
         embeddings=Path(embeddings.path),
         recipe=recipe,
-        changes=changes,
+        changes=changes_text(changes),
         seed=seed,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints_place(),
         teacher=teacher,
-        teacher_sha256=teacher_sha256,
         teacher_layout=teacher_layout,
         held_out=held_out,
-        held_out_sha256=held_out_sha256,
         judge=judge,
-        judge_sha256=judge_sha256,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""),
+        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),
     )
     where = Nodes(
         nodes=nodes,
@@ -106,5 +94,5 @@ def distil_nodes(
         settings=read_settings(node_settings),
     )
     record = distil_on_nodes(parcel, Path(student.path), where, say)
-    student.metadata.update(sha256=record.digest, images_seen=record.images_seen, package_sha256=package_sha256)
+    student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
     return (round(time.monotonic() - began, 1),)

@@ -12,11 +12,10 @@ from sidlsg.components.images import IMAGE
 def encode(
     prompt_set: Input[Dataset],
     teacher: str,
-    teacher_sha256: str,
     teacher_layout: str,
     dtype: str,
     budget_gb: float,
-    package_sha256: str,
+    results_version: str,
     embeddings: Output[Dataset],
 ) -> NamedTuple("Outputs", [("seconds", float)]):
     """Encode prompts once, or leave that to training where it takes too much disk.
@@ -24,11 +23,10 @@ def encode(
     Args:
         prompt_set: The curated prompts.
         teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         dtype: Type of the states, float16 or float32.
         budget_gb: Most gigabytes that the states may take. 0 to encode during training.
-        package_sha256: Digest of the versions that decide results, a part of the cache key.
+        results_version: Digest of the versions that decide results, a part of the cache key.
         embeddings: The text states with their EmbeddingSet record, or the record alone.
 
     Returns:
@@ -46,11 +44,11 @@ def encode(
     require_gpus()
     record = run_stage(
         prompts=Path(prompt_set.path),
-        teacher=teacher_folder(teacher, teacher_sha256, teacher_layout),
+        teacher=teacher_folder(teacher, layout=teacher_layout),
         output=Path(embeddings.path),
         dtype=dtype,
         disk_budget_gb=budget_gb,
         report=say,
     )
-    embeddings.metadata.update(sha256=record.digest, shards=len(record.shards), package_sha256=package_sha256)
+    embeddings.metadata.update(sha256=record.digest, shards=len(record.shards), results_version=results_version)
     return (round(time.monotonic() - began, 1),)

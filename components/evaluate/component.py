@@ -3,55 +3,48 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Metrics, Output
+from kfp.dsl import HTML, Artifact, Input, Metrics, Model, Output
 
 from sidlsg.components.images import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
-    version: str,
-    tracking_uri: str,
     teacher: str,
-    teacher_sha256: str,
     teacher_layout: str,
     held_out: str,
-    held_out_sha256: str,
     judge: str,
-    judge_sha256: str,
     protocols: str,
     weights: str,
     teacher_settings: str,
     keep_images: str,
-    work: str,
-    package_sha256: str,
+    results_version: str,
     scorecard: Output[Artifact],
     metrics: Output[Metrics],
     html: Output[HTML],
+    student: Input[Model] = None,
+    version: str = "",
+    tracking_uri: str = "",
 ) -> NamedTuple("Outputs", [("seconds", float)]):
     """Score a registered student beside its teacher and real images, all under the same protocols.
 
     Args:
-        version: The ModelVersion record of the student, as JSON.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
         teacher: The teacher that the student came from: a folder, or one file. A path, bundled:NAME or s3://.
-        teacher_sha256: SHA-256 that the teacher's model files must have. Empty for no check.
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         held_out: Text file of evaluation captions. A local path, or bundled:NAME.
-        held_out_sha256: SHA-256 that the list must have. Empty for no check.
         judge: Safetensors file of the judge network. A local path, or bundled:NAME.
-        judge_sha256: SHA-256 that the judge's file must have. Empty for no check.
         protocols: Published protocols to score by as well, with commas between. Empty for none.
         weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
         teacher_settings: How the teacher is sampled, such as "teacher 50 steps, CFG", with semicolons between. Empty
             for the default.
         keep_images: Folder or s3:// prefix that receives the pictures. Empty to keep none.
-        work: Folder or s3:// prefix for what was measured so far. One that outlives the step lets a retry go on where
-            it stopped.
-        package_sha256: Digest of the versions that decide results, a part of the cache key.
+        results_version: Digest of the versions that decide results, a part of the cache key.
         scorecard: All scores, with their protocols, and the image grids.
         metrics: The student's scores, each under its protocol.
         html: The scores, beside published ones where there are any, on one page.
+        student: The student. Without it, version says which one.
+        version: The ModelVersion record of a student in the registry, as JSON.
+        tracking_uri: The registry's MLflow. Empty for the one that the step's environment names.
 
     Returns:
         seconds: How long it took.
@@ -67,9 +60,11 @@ def evaluate(
     from sidlsg.evaluate.weights import parse_weights
     from sidlsg.hardware import require_gpus
     from sidlsg.options import split_list
+    from sidlsg.pipeline_run import checkpoints_place
     from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.records import ModelVersion
+    from sidlsg.records import ModelVersion, Student
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.fetch import fetch_student
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.lines import say
@@ -77,28 +72,32 @@ def evaluate(
 
     began = time.monotonic()
     require_gpus()
-    registered = ModelVersion.from_json(version)
-    name = f"evaluate-{registered.name}-{registered.version}-{registered.student_sha256[:8]}"
-    folder, found_sha256 = checked_teacher(teacher, teacher_sha256, teacher_layout)
+    folder, found_sha256 = checked_teacher(teacher, layout=teacher_layout)
     with tempfile.TemporaryDirectory() as scratch:
+        if student is None:
+            registered = ModelVersion.from_json(version)
+            scored = fetch_student(registered, given_address(tracking_uri), Path(scratch) / "student")
+        else:
+            scored = Path(student.path)
+        name = f"evaluate-{Student.load(scored).digest[:16]}"
         record = run_stage(
-            student=fetch_student(registered, tracking_uri, Path(scratch) / "student"),
+            student=scored,
             teacher=folder,
             teacher_sha256=found_sha256,
             output=Path(scorecard.path),
-            held_out=read_held_out(resolve(held_out, held_out_sha256)),
-            judge=resolve(judge, judge_sha256),
+            held_out=read_held_out(resolve(held_out)),
+            judge=resolve(judge),
             report=say,
             published=load_published(split_list(protocols, ","), parse_weights(weights)),
             settings=split_list(teacher_settings, ";") or None,
             keep_images=f"{keep_images}/{name}" if keep_images else "",
-            parts=f"{work}/{name}",
+            parts=f"{checkpoints_place()}/{name}",
         )
     for score in record.subject(STUDENT).scores:
         metrics.log_metric(f"{score.name} ({score.protocol})", score.value)
     # The metrics are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))
-    label = f"{registered.name} {registered.version}"
+    label = f"student {record.student_sha256[:8]}"
     write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}")
-    scorecard.metadata.update(sha256=record.digest, package_sha256=package_sha256)
+    scorecard.metadata.update(sha256=record.digest, results_version=results_version)
     return (round(time.monotonic() - began, 1),)

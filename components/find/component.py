@@ -16,7 +16,8 @@ def find(
     """Find a registered student by its version's number or an alias.
 
     Args:
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
+            environment names.
         name: Name of the registered model.
         which: Number of a version, or an alias such as champion.
 
@@ -26,10 +27,11 @@ def find(
     """
     import time
 
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.find import find_version
     from sidlsg.run.lines import say
 
     began = time.monotonic()
-    record = find_version(tracking_uri, name, which)
+    record = find_version(given_address(tracking_uri), name, which)
     say(f"version {record.version} of {record.name}")
     return record.to_json(), round(time.monotonic() - began, 1)

@@ -21,7 +21,8 @@ def gate(
     Args:
         version: The ModelVersion record, as JSON.
         scorecard: All scores of this version.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
+            environment names.
         recipe: Name of the recipe that holds the rules.
         gate_rules: Text of a TOML file of rules instead. Empty for the recipe's.
 
@@ -34,6 +35,7 @@ def gate(
     from pathlib import Path
 
     from sidlsg.records import ModelVersion
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.gate import gate as run_stage
     from sidlsg.run.parameters import gate_rules as parsed
 
@@ -41,7 +43,7 @@ def gate(
     record = run_stage(
         version=ModelVersion.from_json(version),
         scorecard_folder=Path(scorecard.path),
-        tracking_uri=tracking_uri,
+        tracking_uri=given_address(tracking_uri),
         rules=parsed(recipe, gate_rules),
     )
     return record.to_json(), record.passed, round(time.monotonic() - began, 1)

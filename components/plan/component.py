@@ -9,18 +9,21 @@ from sidlsg.components.images import IMAGE
 def plan(
     settings: list[str],
     recipe: str,
-    changes: str,
-) -> list[str]:
+    changes: dict,
+) -> list[dict]:
     """Turn a sweep's settings into changes of its recipe, all of them checked before the first is distilled.
 
     Args:
         settings: The settings, each a guidance strategy with its scales, such as lsg kappa=1.5.
         recipe: Name of the recipe.
-        changes: JSON object of the recipe's other values to replace. {} for none.
+        changes: Other values of the recipe to replace. {} for none.
 
     Returns:
-        Output: For each setting a JSON object of the recipe's values to replace.
+        Output: For each setting the values of the recipe to replace.
     """
+    import json
+
+    from sidlsg.changes import changes_text
     from sidlsg.run.settings import plan_changes
 
-    return plan_changes(settings, recipe, changes)
+    return [json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))]

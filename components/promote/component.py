@@ -16,7 +16,8 @@ def promote(
 
     Args:
         verdict: The Verdict record, as JSON.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
+            environment names.
 
     Returns:
         promotion: The Promotion record, as JSON.
@@ -25,8 +26,9 @@ def promote(
     import time
 
     from sidlsg.records import Verdict
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.promote import promote as run_stage
 
     began = time.monotonic()
-    record = run_stage(verdict=Verdict.from_json(verdict), tracking_uri=tracking_uri)
+    record = run_stage(verdict=Verdict.from_json(verdict), tracking_uri=given_address(tracking_uri))
     return record.to_json(), round(time.monotonic() - began, 1)

@@ -14,18 +14,19 @@ def register(
     tracking_uri: str,
     name: str,
     pipeline_run: str,
-    hourly_price: float = 0.0,
-    prices: str = "{}",
+    hourly_price: float,
+    prices: dict,
 ) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
     """Register a student in MLflow. The same student gives the same version, however often it is registered.
 
     Args:
         student: The student, a diffusers folder with its Student record.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE.
+        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
+            environment names.
         name: Name of the registered model.
         pipeline_run: Id of the pipeline run, for the version's tags.
         hourly_price: Price of the training's machine an hour, for the cost on the version. 0 for none.
-        prices: JSON object of prices an hour by stage; that of distil comes before hourly_price. {} for none.
+        prices: Prices an hour by stage; that of distil comes before hourly_price. {} for none.
 
     Returns:
         version: The ModelVersion record, as JSON.
@@ -34,15 +35,17 @@ def register(
     import time
     from pathlib import Path
 
+    from sidlsg.changes import changes_text
     from sidlsg.prices import parse_prices
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.register import Circumstances
     from sidlsg.registry.register import register as run_stage
 
     began = time.monotonic()
-    price = parse_prices(prices, hourly_price).of("distil")
+    price = parse_prices(changes_text(prices), hourly_price).of("distil")
     record = run_stage(
         student_folder=Path(student.path),
-        tracking_uri=tracking_uri,
+        tracking_uri=given_address(tracking_uri),
         name=name,
         circumstances=Circumstances(pipeline_run=pipeline_run, hourly_price=price),
     )

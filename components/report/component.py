@@ -24,7 +24,7 @@ def report(
     gate_seconds: float,
     promote_seconds: float,
     hourly_price: float,
-    prices: str,
+    prices: dict,
     tracking_uri: str,
     html: Output[HTML],
 ) -> NamedTuple("Outputs", [("costs", str)]):
@@ -45,7 +45,7 @@ def report(
         gate_seconds: How long gate took.
         promote_seconds: How long promote took.
         hourly_price: Price an hour of a stage that prices does not name. 0 for none.
-        prices: JSON object of prices an hour by stage, such as {"distil": 12.5}. {} for none.
+        prices: Prices an hour by stage, such as {"distil": 12.5}. {} for none.
         tracking_uri: MLflow, where the version is told what the run cost, if there is a price.
         html: The page, one file.
 
@@ -54,13 +54,15 @@ def report(
     """
     from pathlib import Path
 
+    from sidlsg.changes import changes_text
     from sidlsg.prices import parse_prices
     from sidlsg.records import ModelVersion, Promotion, Verdict
+    from sidlsg.registry.address import given_address
     from sidlsg.registry.run_cost import record_cost
     from sidlsg.report.cost import cost, costs_json
     from sidlsg.report.write import write_report
 
-    registered, priced = ModelVersion.from_json(version), parse_prices(prices, hourly_price)
+    registered, priced = ModelVersion.from_json(version), parse_prices(changes_text(prices), hourly_price)
     seconds = {
         "curate": curate_seconds,
         "encode": encode_seconds,
@@ -83,5 +85,5 @@ def report(
     )
     found = cost(seconds, priced)
     if found.priced:
-        record_cost(registered, tracking_uri, found.amount)
+        record_cost(registered, given_address(tracking_uri), found.amount)
     return (costs_json(seconds, priced),)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from sidlsg.errors import InputError, nearest
@@ -24,6 +26,22 @@ def parse_changes(text: str) -> dict[str, Any]:
     if not isinstance(changes, dict):
         raise InputError(f"changes {text!r} are not a JSON object; give one such as {{}}")
     return changes
+
+
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """The JSON of values to replace, as `parse_changes` takes it.
+
+    A pipeline's parameters hold all numbers as doubles, so whole ones are written as such.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    return json.dumps(plain(changes))
 
 
 def with_changes(instance: T, changes: dict[str, Any], fixed: tuple[str, ...] = ()) -> T:

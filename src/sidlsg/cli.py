@@ -27,6 +27,7 @@ from sidlsg.options import (
     Processes,
     Protocols,
     Recipe,
+    RunSeed,
     Scale,
     Seed,
     Set,
@@ -151,7 +152,7 @@ def run(
     kappa: Kappa = None,
     scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
     set_: Set = [],  # noqa: B006
-    seed: Seed = 0,
+    seed: RunSeed = "0",
     prompts: Annotated[
         str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
     ] = PROMPTS,

@@ -37,6 +37,9 @@ Scale = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
+RunSeed = Annotated[
+    str, typer.Option(metavar="NUMBER|fresh", help="Every random number follows from it; fresh for another each run.")
+]
 Processes = Annotated[
     int | None,
     typer.Option(

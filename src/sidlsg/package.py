@@ -21,6 +21,11 @@ RUN_VARIABLE = "SIDLSG_PIPELINE_RUN"
 """Says in a pipeline's container which run it is of."""
 GPUS_VARIABLE = "SIDLSG_GPUS"
 """Says in a pipeline's container how many GPUs it asked for."""
+CHECKPOINTS_VARIABLE = "SIDLSG_CHECKPOINTS"
+"""Says in a pipeline's container where unfinished work is kept. Not a parameter: no result depends on it, and a step's
+parameters decide whether its earlier result is used again."""
+CURATE_VARIABLES = ("SIDLSG_CURATE_ENGINE", "SIDLSG_CURATE_WORKERS", "SIDLSG_CURATE_MEMORY_GB")
+"""Say where curation runs, by how many workers, and how many gigabytes they may take; for the same reason."""
 
 
 @cache

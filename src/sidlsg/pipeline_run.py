@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import unicodedata
 
-from sidlsg.package import RUN_VARIABLE
+from sidlsg.package import CHECKPOINTS_VARIABLE, RUN_VARIABLE
 
 RUN_TAG = "pipeline_run"
 """The tag with that id, on a run and on a version in MLflow."""
+
+IN_THE_POD = "/tmp/sidlsg-checkpoints"
+"""For unfinished work where nothing names a place: it goes with the pod."""
 
 
 def pipeline_run() -> str:
     """The id of the pipeline run, the same word everywhere; empty where there is none."""
     return "".join(os.environ.get(RUN_VARIABLE, "").split())
+
+
+def checkpoints_place() -> str:
+    """Where a pipeline's steps keep unfinished work: a folder or an `s3://` prefix."""
+    return os.environ.get(CHECKPOINTS_VARIABLE) or IN_THE_POD
 
 
 def run_tag() -> dict[str, str]:

@@ -98,6 +98,29 @@ def place_digest(place: str) -> str:
     return sha256 or _digest(path)
 
 
+def absolute_place(place: str) -> str:
+    """A place that means the same in another folder.
+
+    Raises:
+        InputError: there is nothing there, its content is not what its digest says, or it is of another kind.
+    """
+    bare, sha256 = _unpinned(place, "")
+    path = resolve(place)
+    if bare.startswith((S3, BUNDLED)):
+        return place
+    return f"{path}{PIN}{sha256}" if sha256 else str(path)
+
+
+def pinned(place: str) -> str:
+    """A place with the digest that its content has now, as `resolve` takes it; one that has a digest stays as it is.
+
+    Raises:
+        InputError: there is nothing there, the place is of another kind, or one on S3 comes without a digest.
+    """
+    bare, sha256 = _unpinned(place, "")
+    return f"{bare}{PIN}{sha256 or _digest(resolve(bare))}"
+
+
 def _unpinned(place: str, sha256: str) -> tuple[str, str]:
     """The place alone, and the digest that it or the caller gives."""
     bare, pin, pinned = place.rpartition(PIN)

@@ -20,6 +20,7 @@ TYPES = {
     "int": "Integer",
     "float": "Float",
     "bool": "Boolean",
+    "dict": "Dict",
     "list": LIST,
     "artifacts": "system.Artifact@0.0.1",
 }
@@ -40,7 +41,7 @@ def kfp_type(written: str) -> str:
 def test_there_is_a_component_a_stage() -> None:
     assert [
         *("compare", "curate", "curate_finish", "curate_join", "curate_part", "curate_plan", "distil", "distil_nodes"),
-        *("encode", "evaluate", "find", "gate", "plan", "promote", "register", "report"),
+        *("encode", "evaluate", "find", "gate", "plan", "promote", "register", "report", "resolve"),
     ] == STAGES
 
 

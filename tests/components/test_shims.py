@@ -17,8 +17,8 @@ from sidlsg.components.plan.component import plan
 from sidlsg.components.promote.component import promote
 from sidlsg.errors import InputError
 from sidlsg.places import HELD_OUT, JUDGE, TEACHER
+from sidlsg.prompts.sources_digest import sources_state
 from sidlsg.records import EmbeddingSet, PromptSet, Verdict
-from sidlsg.storage import sha256_file
 
 
 @pytest.fixture
@@ -36,36 +36,31 @@ def held_out(tmp_path: Path) -> Path:
     return path
 
 
-def run_curate(source: Path, held_out: Path, target: Path, source_sha256: str = "") -> tuple[Dataset, float]:
+def run_curate(source: Path, held_out: Path, target: Path, source_state: str = "") -> tuple[Dataset, float]:
     prompt_set = Dataset(name="prompt_set", uri=str(target), metadata={})
     (seconds,) = curate.python_func(
         source=str(source),
-        source_sha256=source_sha256,
+        source_state=source_state,
         held_out=str(held_out),
-        held_out_sha256="",
-        rules='{"columns.text": "caption", "score.minimum": 4}',
-        engine="native",
-        workers=1,
-        memory_gb=2.0,
-        work="",
-        package_sha256="code",
+        rules={"columns.text": "caption", "score.minimum": 4.0},
+        results_version="code",
         prompt_set=prompt_set,
     )
     return prompt_set, seconds
 
 
 def test_curate_applies_the_given_rules_and_tells_what_it_wrote(source: Path, held_out: Path, tmp_path: Path) -> None:
-    prompt_set, seconds = run_curate(source, held_out, tmp_path / "out", sha256_file(source))
+    prompt_set, seconds = run_curate(source, held_out, tmp_path / "out", sources_state([str(source)]))
     record = PromptSet.load(tmp_path / "out")
     record.verify(tmp_path / "out")
     texts = pq.read_table(tmp_path / "out" / record.shards[0].path)["text"].to_pylist()
     assert sorted(texts) == ["a large blue ring", "a small red circle"]
-    assert prompt_set.metadata == {"sha256": record.digest, "count": 2, "package_sha256": "code"}
+    assert prompt_set.metadata == {"sha256": record.digest, "count": 2, "results_version": "code"}
     assert isinstance(seconds, float)
 
 
-def test_curate_refuses_a_source_that_is_not_the_promised_one(source: Path, held_out: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="have SHA-256"):
+def test_curate_refuses_a_source_that_changed_after_the_run_began(source: Path, held_out: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="was changed after this run began"):
         run_curate(source, held_out, tmp_path / "out", "0" * 64)
     assert not (tmp_path / "out").exists()
 
@@ -79,11 +74,10 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
     (seconds,) = encode.python_func(
         prompt_set=prompt_set,
         teacher=TEACHER,
-        teacher_sha256="",
         teacher_layout="",
         dtype="float32",
         budget_gb=budget_gb,
-        package_sha256="code",
+        results_version="code",
         embeddings=embeddings,
     )
     record = EmbeddingSet.load(tmp_path / "out")
@@ -93,25 +87,30 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
         "float32",
         shards,
     )
-    assert embeddings.metadata == {"sha256": record.digest, "shards": shards, "package_sha256": "code"}
+    assert embeddings.metadata == {"sha256": record.digest, "shards": shards, "results_version": "code"}
     assert isinstance(seconds, float)
     assert "note: 2 states of 16 × 96 in float32 take " in capsys.readouterr().out
 
 
-def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_out: Path, tmp_path: Path) -> None:
+def test_distil_trains_on_the_text_states_that_it_is_given(
+    source: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompt_set, _ = run_curate(source, held_out, tmp_path / "prompts")
+    # As a server gives a JSON object: all its numbers are doubles.
+    changes = {"iterations": 2.0, "batch": 4.0, "micro_batch": 4.0, "grids": 1.0, "lr": 1e-3, "evaluate_every": 0.0}
+    changes["on_alarm"] = "off"
 
     def run(name: str, budget_gb: float) -> bytes:
+        monkeypatch.setenv("SIDLSG_CHECKPOINTS", str(tmp_path / f"{name}-checkpoints"))
         embeddings = Dataset(name="embeddings", uri=str(tmp_path / "states"), metadata={})
         if budget_gb >= 0:
             encode.python_func(
                 prompt_set=prompt_set,
                 teacher=TEACHER,
-                teacher_sha256="",
                 teacher_layout="",
                 dtype="float32",
                 budget_gb=budget_gb,
-                package_sha256="",
+                results_version="",
                 embeddings=embeddings,
             )
         student = Model(name="student", uri=str(tmp_path / name), metadata={})
@@ -119,20 +118,13 @@ def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_ou
             prompt_set=prompt_set,
             embeddings=embeddings,
             teacher=TEACHER,
-            teacher_sha256="",
             teacher_layout="",
             recipe="tiny",
-            changes='{"iterations": 2, "batch": 4, "micro_batch": 4, "grids": 1, "lr": 1e-3, "evaluate_every": 0,'
-            ' "on_alarm": "off"}',
+            changes=changes,
             seed=0,
-            checkpoints=str(tmp_path / f"{name}-checkpoints"),
             held_out=HELD_OUT,
-            held_out_sha256="",
             judge=JUDGE,
-            judge_sha256="",
-            tracking_uri="",
-            experiment="",
-            package_sha256="",
+            results_version="",
             student=student,
         )
         return (tmp_path / name / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
@@ -148,22 +140,20 @@ def test_distil_trains_on_the_text_states_that_it_is_given(source: Path, held_ou
 def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
     card = Artifact(name="scorecard", uri=str(tmp_path / "card"), metadata={})
     with pytest.raises(InputError, match="not a ModelVersion record"):
-        gate.python_func(version="{}", scorecard=card, tracking_uri="", recipe="tiny", gate_rules="")
+        gate.python_func(version="{}", scorecard=card, tracking_uri="http://m:5000", recipe="tiny", gate_rules="")
     with pytest.raises(InputError, match="not a Verdict record"):
         promote.python_func(verdict="{}", tracking_uri="")
-    places = {f"{name}{end}": "" for name in ("teacher", "held_out", "judge") for end in ("", "_sha256")}
-    places["teacher_layout"] = ""
+    places = dict.fromkeys(("held_out", "judge", "teacher_layout"), "")
     with pytest.raises(InputError, match="not a ModelVersion record"):
         evaluate.python_func(
             version="{}",
-            tracking_uri="",
+            teacher=TEACHER,
             **places,
             protocols="",
             weights="",
             teacher_settings="",
             keep_images="",
-            work=str(tmp_path / "work"),
-            package_sha256="",
+            results_version="",
             scorecard=card,
             metrics=Metrics(name="metrics", uri=str(tmp_path / "metrics"), metadata={}),
             html=HTML(name="html", uri=str(tmp_path / "html"), metadata={}),
@@ -171,9 +161,9 @@ def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_plan_checks_every_setting() -> None:
-    assert plan.python_func(settings=["none"], recipe="tiny", changes="{}") == ['{"scales": {}, "strategy": "none"}']
+    assert plan.python_func(settings=["none"], recipe="tiny", changes={}) == [{"scales": {}, "strategy": "none"}]
     with pytest.raises(InputError, match="setting 'lsg'"):
-        plan.python_func(settings=["none", "lsg"], recipe="tiny", changes="{}")
+        plan.python_func(settings=["none", "lsg"], recipe="tiny", changes={})
 
 
 def test_find_asks_the_registry_that_it_is_given(tmp_path: Path) -> None:
@@ -187,3 +177,15 @@ def test_promote_asks_the_registry_that_it_is_given(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"no MLflow store at .*elsewhere\.db"):
         promote.python_func(verdict=verdict.to_json(), tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db")
+
+
+def test_a_step_without_an_mlflow_says_where_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(InputError, match=r"no MLflow is given.*MLFLOW_TRACKING_URI"):
+        find.python_func(tracking_uri="", name="m", which="champion")
+
+
+def test_a_step_asks_the_registry_of_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
+    with pytest.raises(InputError, match=r"no MLflow store at .*elsewhere\.db"):
+        find.python_func(tracking_uri="", name="m", which="champion")

@@ -1,6 +1,5 @@
 """The whole tiny pipeline in containers of the real images: no network, little memory, only its root to write to."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from kfp import dsl, local
 
 from containers.daemon import Daemon
 from containers.runner import LIMITS, corrected
-from sidlsg.profile.profile import Images, Profile, Stage
+from sidlsg.profile.profile import Images, Profile, Stage, Whole
 from sidlsg.profile.stages import IMAGES
 from sidlsg.records import ModelVersion, Promotion, Student, Verdict
 from sidlsg.registry.connect import connect
@@ -34,9 +33,10 @@ def root(tmp_path: Path, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Ite
     os.umask(before)
 
 
-def profile(images: dict[str, str]) -> Profile:
+def profile(images: dict[str, str], root: Path) -> Profile:
     names = {name: f"sidlsg-{name}@{images[name]}" for name in ("curate", "train", "evaluate")}
-    return Profile(images=Images(**names), stages={stage: Stage(retries=0) for stage in IMAGES})
+    shares = {stage: Stage(retries=0) for stage in IMAGES}
+    return Profile(images=Images(**names), run=Whole(checkpoints=f"{root}/checkpoints"), stages=shares)
 
 
 def test_from_prompts_to_a_champion(images: dict[str, str], root: Path) -> None:
@@ -44,10 +44,9 @@ def test_from_prompts_to_a_champion(images: dict[str, str], root: Path) -> None:
         (root / folder).mkdir()
     uri = f"sqlite:///{root}/mlflow/mlflow.db"
     rules = '[[floor]]\nscore = "attributes"\nlimit = 0.0\n'
-    task = with_profile(PIPELINES["distil_and_evaluate"], profile(images))(
-        changes=json.dumps({"iterations": 6, "batch": 16, "grids": 1, "evaluate_every": 0}),
+    task = with_profile(PIPELINES["distil_and_evaluate"], profile(images, root))(
+        changes={"iterations": 6, "batch": 16, "grids": 1, "evaluate_every": 0},
         tracking_uri=uri,
-        checkpoints=f"{root}/checkpoints",
         gate_rules=rules,
     )
     outputs = task.outputs

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sidlsg.changes import changes_text
 from sidlsg.components.images import IMAGE
 from sidlsg.pipelines.curate import PHASES
 from sidlsg.pipelines.sweep import AT_ONCE, make_sweep
@@ -32,9 +33,9 @@ CACHED = {
 }
 NUMBERS = ("", *(f"-{number}" for number in range(2, len(PHASES) + 3)))
 UNCACHED = {
-    "distil_and_evaluate": {"register", "gate", "promote", "report"},
-    "sweep": {"plan", "register", "compare"},
-    "evaluate_only": {"find", "gate"},
+    "distil_and_evaluate": {"resolve", "register", "gate", "promote", "report"},
+    "sweep": {"plan", "resolve", "register", "compare"},
+    "evaluate_only": {"resolve", "find", "gate"},
     "curate": {
         *("curate-plan", "curate-finish"),
         *(f"curate-part{number}" for number in NUMBERS[: len(PHASES)]),
@@ -42,8 +43,11 @@ UNCACHED = {
     },
 }
 CACHED_STAGES = [(name, stage) for name, stages in CACHED.items() for stage in sorted(stages)]
-TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST")
+TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST", "STRUCT")
 PLACES = {"prompts", "held_out", "teacher", "judge"}
+RESOLVED = {"prompts_state", "held_out", "teacher", "judge", "results_version", "seed"}
+IRRELEVANT = {"tracking_uri", "model_name", "hourly_price", "prices", "gate_rules"}
+"""Parameters that no cached step's result depends on."""
 
 Compiled = dict[str, dict[str, Any]]
 
@@ -110,15 +114,33 @@ def test_only_what_depends_on_its_inputs_alone_is_cached(compiled: Compiled, nam
 
 
 @pytest.mark.parametrize(("name", "stage"), CACHED_STAGES)
-def test_a_cached_stage_gets_the_digest_of_the_code_and_of_each_outside_input(
+def test_a_cached_stage_gets_what_the_first_step_found_and_nothing_that_is_irrelevant(
     compiled: Compiled, name: str, stage: str
 ) -> None:
     inputs = tasks(compiled[name])[stage]["inputs"]["parameters"]
-    # Inside a loop, what comes from outside has a name of its own.
-    given = {spec.get("componentInputParameter", "").removeprefix("pipelinechannel--") for spec in inputs.values()}
-    assert "package_sha256" in given
-    assert {f"{place}_sha256" for place in PLACES & given} <= given
-    assert PLACES & given
+    given: set[str] = set()
+    for key, spec in inputs.items():
+        source = spec.get("taskOutputParameter", {})
+        # Inside a loop, what comes from outside has a name of its own.
+        outside = spec.get("componentInputParameter", "").removeprefix("pipelinechannel--")
+        if source.get("producerTask") == "resolve" or outside.startswith("resolve-"):
+            given.add(source.get("outputParameterKey") or outside.removeprefix("resolve-"))
+        else:
+            assert outside not in PLACES - {"prompts"}, f"{key} is the place alone"
+            # A version that is scored again is found in the registry.
+            assert outside not in IRRELEVANT or (name, key) == ("evaluate_only", "tracking_uri")
+    assert "results_version" in given
+    assert given <= RESOLVED
+    assert ("prompts_state" in given) is (stage == "curate")
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_front_page_is_short(compiled: Compiled, name: str) -> None:
+    found = compiled[name]["root"]["inputDefinitions"]["parameters"]
+    assert len(found) <= 20
+    assert all(len(each["description"]) <= 150 for each in found.values())
+    for key in {"recipe", "embeddings_dtype"} & found.keys():
+        assert found[key]["defaultValue"] in found[key]["literals"]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -136,10 +158,10 @@ def test_steps_install_nothing(texts: dict[str, str]) -> None:
 def test_the_defaults_can_be_used(name: str) -> None:
     defaults = parameters(name)
     if "recipe" in defaults:
-        recipe_with_changes(defaults["recipe"], defaults.get("changes", "{}"))
-    curation_rules(defaults.get("rules", "{}"))
+        recipe_with_changes(defaults["recipe"], changes_text(defaults.get("changes", {})))
+    curation_rules(changes_text(defaults.get("rules", {})))
     if "settings" in defaults:
-        plan_changes(defaults["settings"], defaults["recipe"], defaults["changes"])
+        plan_changes(defaults["settings"], defaults["recipe"], changes_text(defaults["changes"]))
     for place in PLACES & set(defaults):
         assert resolve(defaults[place]).exists()
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from mlflow import MlflowClient
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.run.local import run_local
 from sidlsg.run.request import RunRequest, RunResult
+from sidlsg.storage import sha256_file
+from sidlsg.store import open_store
 
-STAGES = ["curate", "encode", "distil", "register", "evaluate", "gate", "promote", "report"]
+STAGES = ["resolve", "curate", "encode", "distil", "register", "evaluate", "gate", "promote", "report"]
 CACHED = ("curate", "encode", "distil", "evaluate")
 
 
@@ -63,6 +66,30 @@ def test_another_version_of_results_runs_every_stage_again(
     assert second.cached == ()
     assert_complete(second, tmp_path / "run", images)
     assert "  continues from " in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_new_tables_on_s3_are_trained_on_and_the_same_ones_are_not(
+    as_code: Callable[[str], None], changes: str, s3_place: str, assets: Path, tmp_path: Path
+) -> None:
+    as_code("1" * 64)
+    tables = open_store(f"{s3_place}/captions")
+    source = assets / "prompts" / "prompts.parquet"
+    tables.put("week-1.parquet", source, sha256_file(source))
+    asked = RunRequest(run_dir=tmp_path / "run", changes=changes, prompts=f"{s3_place}/captions")
+    first = run_local(asked)
+    assert first.cached == ()
+    assert run_local(asked).cached == CACHED
+    moved = replace(asked, tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db", model_name="other")
+    assert run_local(moved).cached == CACHED
+    fresh = run_local(replace(asked, seed="fresh"))
+    assert fresh.cached == ("curate", "encode")
+    assert fresh.version.student_sha256 != first.version.student_sha256
+    (tmp_path / "week-2.txt").write_text("a small red circle on a green background\n")
+    tables.put("week-2.txt", tmp_path / "week-2.txt", sha256_file(tmp_path / "week-2.txt"))
+    second = run_local(replace(asked, rules='{"score.enabled": false}'))
+    assert second.cached == ()
+    assert PromptSet.load(second.prompts).source_sha256 != PromptSet.load(first.prompts).source_sha256
 
 
 def assert_complete(result: RunResult, run_dir: Path, images: int) -> None:

@@ -118,6 +118,10 @@ def test_every_step_has_its_stage_s_image_labels_limits_and_retries(tmp_path: Pa
         assert int(settings[executor]["activeDeadlineSeconds"]) > 0
         assert settings[executor]["secretAsEnv"][0]["secretName"] == "sidlsg-s3"
         assert settings[executor]["pvcMount"][0]["mountPath"] == "/checkpoints"
+        # A namespace whose pod security is restricted wants to see that nobody is root.
+        assert settings[executor]["securityContext"] == {
+            "runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True,
+        }  # fmt: skip
 
 
 def test_the_training_step_gets_what_the_profile_says(tmp_path: Path) -> None:
@@ -147,7 +151,8 @@ def test_the_training_step_gets_what_the_profile_says(tmp_path: Path) -> None:
     }  # fmt: skip
     assert mounts["/tmp"]["sizeLimit"] == "100Gi"
     assert platform(text)["pipelineConfig"] == {
-        "resourceTtlOnCompletion": 2 * 86400, "activeDeadlineSeconds": 4 * 86400,
+        "resourceTtlOnCompletion": 2 * 86400, "resourceTtlOnSuccess": 2 * 86400, "resourceTtlOnFailure": 2 * 86400,
+        "activeDeadlineSeconds": 4 * 86400,
     }  # fmt: skip
 
 

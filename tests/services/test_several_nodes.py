@@ -47,19 +47,13 @@ class Step:
             prompt_set=Dataset(name="prompt_set", uri=str(self.folder / "prompts"), metadata={}),
             embeddings=Dataset(name="embeddings", uri=str(self.folder / "states"), metadata={}),
             teacher=TEACHER,
-            teacher_sha256="",
             teacher_layout="",
             recipe="tiny",
-            changes=json.dumps({**RECIPE, "on_alarm": "off", "evaluate_every": 0, **changes}),
+            changes={**RECIPE, "on_alarm": "off", "evaluate_every": 0, **changes},
             seed=3,
-            checkpoints=f"{self.place}/checkpoints",
             held_out=HELD_OUT,
-            held_out_sha256="",
             judge=JUDGE,
-            judge_sha256="",
-            tracking_uri="",
-            experiment="",
-            package_sha256="code",
+            results_version="code",
             nodes=2,
             gpus_per_node=0,
             image=IMAGE,
@@ -83,7 +77,10 @@ def running_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run
 
 
 @pytest.fixture
-def trainer(running_api: RunningApi, s3_server: SeaweedFS, tmp_path: Path) -> Iterator[LocalTrainer]:
+def trainer(
+    running_api: RunningApi, s3_server: SeaweedFS, s3_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalTrainer]:
+    monkeypatch.setenv("SIDLSG_CHECKPOINTS", f"{s3_place}/checkpoints")
     secrets = s3_server.client_environment() | {"AWS_ENDPOINT_URL_S3": s3_server.endpoint}
     trainer = LocalTrainer(tmp_path / "machines", secrets)
     running_api.api.controller, running_api.api.deleting = trainer, trainer.deleting
@@ -103,7 +100,7 @@ def test_two_nodes_train_together_and_hand_their_student_over(
     record.verify(step.student)
     assert record.hardware.startswith("2 × ")
     assert (record.images_seen, record.image) == (8, IMAGE)
-    assert student.metadata == {"sha256": record.digest, "images_seen": 8, "package_sha256": "code"}
+    assert student.metadata == {"sha256": record.digest, "images_seen": 8, "results_version": "code"}
     assert api.left() == []
     assert open_store(f"{s3_place}/handover").names() == []
     assert any("checkpoint.json" in name for name in open_store(f"{s3_place}/checkpoints").names())

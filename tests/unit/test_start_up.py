@@ -34,6 +34,7 @@ DIFFUSERS = {*TORCH, "diffusers", "transformers", "boto3", "scipy"}  # likewise
 # Components that share a process, to import torch and MLflow but once; each answers for what it is the first to load.
 CHAINS: tuple[dict[str, set[str]], ...] = (
     {
+        "resolve": set(),
         "encode": set(),
         "report": set(),
         "plan": set(),

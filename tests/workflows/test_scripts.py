@@ -43,6 +43,7 @@ def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path)
     images = "".join(f'{name} = "r.example.com/sidlsg-{name}@{DIGEST}"\n' for name in ("curate", "train", "evaluate"))
     (checkout / "cluster.toml").write_text(f"[images]\n{images}")
     common = {"PROFILE": "cluster.toml", "NAMESPACE": "", "KFP_TOKEN": "secret-token", "TRACKING_URI": store}
+    (checkout / "weights.toml").write_text('[captions]\nplace = "captions.txt"\n')
     compiled = run(workflow.script("Compile the pipeline"), checkout, **common)
     assert compiled.returncode == 0, compiled.stderr
     with KfpServer(token="secret-token") as server:
@@ -63,16 +64,25 @@ def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path)
             MODEL_NAME="sd15",
             SEED="3",
             PRICES='{"distil": 12.5}',
-            STEPS_TRACKING_URI="http://mlflow.sidlsg:5000",
-            CHECKPOINTS="s3://data/checkpoints",
+            TEACHER="",
+            PROMPTS="s3://data/captions",
+            HELD_OUT="",
+            PROTOCOLS="",
+            WEIGHTS_FILE="weights.toml",
+            GATE_RULES_FILE="",
             GITHUB_STEP_SUMMARY=str(checkout / "page.md"),
         )
         assert done.returncode == 3, done.stderr
         (started,) = server.runs
         assert started["display_name"] == "retrain-77"
-        places = {"tracking_uri": "http://mlflow.sidlsg:5000", "checkpoints": "s3://data/checkpoints"}
-        parameters = {"recipe": "tiny", "model_name": "sd15", "seed": 3, "prices": '{"distil": 12.5}'} | places
-        assert started["runtime_config"]["parameters"] == parameters
+        assert started["runtime_config"]["parameters"] == {
+            "recipe": "tiny",
+            "model_name": "sd15",
+            "seed": "3",
+            "prices": {"distil": 12.5},
+            "prompts": "s3://data/captions",
+            "weights": '[captions]\nplace = "captions.txt"',
+        }
         assert not server.wrong
     page = (checkout / "page.md").read_text()
     assert "## retrain-77: succeeded" in page
@@ -148,7 +158,7 @@ def test_the_images_digests_reach_the_pipelines(checkout: Path) -> None:
     done = run(re.sub(r"for pipeline in .*; do", "for pipeline in evaluate_only; do", every), checkout)
     assert done.returncode == 0, done.stderr
     compiled = (checkout / "release" / "evaluate_only.yaml").read_text()
-    assert set(re.findall(r"^ +image: (.*)$", compiled, re.MULTILINE)) == {images["evaluate"]}
+    assert set(re.findall(r"^ +image: (.*)$", compiled, re.MULTILINE)) == {images["evaluate"], images["curate"]}
     sums = WORKFLOWS["release"].script("Digests of all files")
     assert run(sums, checkout / "release").returncode == 0
     names = [line.split()[1] for line in (checkout / "release" / "SHA256SUMS").read_text().splitlines()]

@@ -172,14 +172,6 @@ def test_commands_would_be_taken(workflow: Workflow, monkeypatch: pytest.MonkeyP
             assert {text.partition("=")[0] for text in context.params["set_"]} <= set(allowed)
 
 
-def test_retraining_uses_the_places_of_the_manifests_unless_told() -> None:
-    table = (ROOT / "infra" / "base" / "triggers" / "triggers.toml").read_text()
-    env = WORKFLOWS["retrain"].jobs["retrain"]["env"]
-    places = dict(re.findall(r'^# (checkpoints|tracking_uri) = "(.+)"$', table, re.MULTILINE))
-    assert env["CHECKPOINTS"] == f"${{{{ vars.SIDLSG_CHECKPOINTS || '{places['checkpoints']}' }}}}"
-    assert env["STEPS_TRACKING_URI"] == f"${{{{ vars.SIDLSG_STEPS_MLFLOW || '{places['tracking_uri']}' }}}}"
-
-
 def test_commands_are_found() -> None:
     assert [[words[0] for words in commands(WORKFLOWS[name])] for name in ("retrain", "release", "test")] == [
         ["compile", "submit"],

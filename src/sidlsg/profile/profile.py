@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sidlsg.package import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.package import CHECKPOINTS_VARIABLE, GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
 from sidlsg.profile.quantity import Cpu, CpuOrNone, Size, SizeOrNone, Time, processors, size
 from sidlsg.profile.stages import IMAGES, PART_LABEL, STAGE_LABEL
 
@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 OWN_LABELS = (PART_LABEL, STAGE_LABEL, "pipeline/runid", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
-OWN_VARIABLES = (GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE)
+OWN_VARIABLES = (CHECKPOINTS_VARIABLE, GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE)
 """What the compiled pipeline itself says."""
 _SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY", re.IGNORECASE)
 _OWN_PATHS = ("/tmp", "/dev/shm")
@@ -131,7 +131,9 @@ class Stage(Strict):
     shm: SizeOrNone = ""
     """Shared memory between the processes of a pod, at /dev/shm. It counts as the pod's memory."""
     scratch: Size = "10Gi"
-    """Disk space at /tmp, which is the pod's own and goes with it."""
+    """Disk space at /tmp, which is the pod's own and goes with it: the node's, of which nothing is set aside."""
+    scratch_class: Name = ""
+    """StorageClass of a volume for it instead, made for the pod. The images' user 10001 must be able to write there."""
     timeout: Time = "1d"
     """Most time of one try."""
     retries: int = Field(default=2, ge=0, le=100)
@@ -178,9 +180,12 @@ class Whole(Strict):
     """Of a run as a whole."""
 
     ttl: Time = "7d"
-    """How long a finished run's pods stay. What Kubeflow Pipelines tells of the run stays longer."""
+    """How long the pods of a run stay that ended well or badly. What Kubeflow Pipelines tells of it stays longer."""
     deadline: Time = "7d"
     """Most time of a run, waiting for a place included."""
+    checkpoints: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/\S*)?|/\S+)?$")] = ""
+    """Where steps keep unfinished work: s3://BUCKET/PREFIX, or a folder on a volume. Empty for one that goes with the
+    pod."""
 
 
 class Images(Strict):

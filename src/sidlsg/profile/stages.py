@@ -5,6 +5,7 @@ from collections.abc import Mapping
 CURATE, TRAIN, EVALUATE = "curate", "train", "evaluate"
 
 IMAGES: Mapping[str, str] = {
+    "resolve": CURATE,
     "curate": CURATE,
     "curate-plan": CURATE,
     "curate-part": CURATE,

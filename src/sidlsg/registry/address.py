@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -25,6 +26,21 @@ def check_address(tracking_uri: str) -> None:
             f"tracking URI {shown(tracking_uri)!r} holds a login, which other users of this machine could read; give "
             "the address alone, and the login in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
+
+
+def given_address(tracking_uri: str) -> str:
+    """The address that a step was given, else the one that its environment names.
+
+    Raises:
+        InputError: there is neither.
+    """
+    found = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not found:
+        raise InputError(
+            "no MLflow is given; give the parameter tracking_uri, or let the profile's endpoints set "
+            "MLFLOW_TRACKING_URI"
+        )
+    return found
 
 
 def sqlite_file(tracking_uri: str) -> Path:

@@ -19,7 +19,7 @@ from sidlsg.options import (
     KeepImages,
     Protocols,
     Recipe,
-    Seed,
+    RunSeed,
     Set,
     TeacherLayout,
     TeacherPlace,
@@ -47,7 +47,7 @@ def sweep(
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     recipe: Recipe = "tiny",
     set_: Set = [],  # noqa: B006
-    seed: Seed = 0,
+    seed: RunSeed = "0",
     prompts: Annotated[
         str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
     ] = PROMPTS,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from sidlsg.errors import InputError, nearest
 from sidlsg.profile.profile import Profile
+from sidlsg.recipes.table import RECIPES
 from sidlsg.run.kubeflow import PIPELINES, compiler, manifest_options, with_profile
 from sidlsg.storage import atomic_write
 from sidlsg.trigger.compiled import read_compiled
 
 SUFFIXES = (".yaml", ".yml")
+CHOICES = {"recipe": tuple(RECIPES), "embeddings_dtype": ("float32", "float16")}
+"""Parameters that have few values: the UI offers these, and the server takes no other."""
 
 
 def compile_pipeline(
@@ -46,6 +50,7 @@ def compile_pipeline(
     if output.is_dir():
         raise InputError(f"output {output} is a folder; give a file name that ends in {' or '.join(SUFFIXES)}")
     traced = with_profile(PIPELINES[pipeline], profile) if profile else PIPELINES[pipeline]
+    _offer_choices(traced)
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
         compiler.Compiler().compile(traced, str(compiled))
@@ -59,3 +64,13 @@ def compile_pipeline(
         atomic_write(output, text)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror}; give a file in a folder of yours") from error
+
+
+def _offer_choices(pipeline: Any) -> None:
+    # The server's API and UI know them, but kfp's own language has no word for them.
+    parameters = pipeline.pipeline_spec.root.input_definitions.parameters
+    for name, values in CHOICES.items():
+        if name in parameters:
+            del parameters[name].literals[:]
+            for value in values:
+                parameters[name].literals.add(string_value=value)

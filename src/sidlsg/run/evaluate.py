@@ -49,7 +49,7 @@ def run_evaluation(request: EvaluateRequest) -> EvaluateResult:
 
 
 def evaluate_arguments(request: EvaluateRequest, run_dir: Path) -> dict[str, Any]:
-    """The pipeline's parameters for a request, with the digests that make its cache keys right.
+    """The pipeline's parameters for a request.
 
     Raises:
         InputError: a value, or what lies at a place, cannot be used.

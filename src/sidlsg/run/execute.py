@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sidlsg.errors import InputError
 from sidlsg.hardware import cpu_quota
+from sidlsg.package import CHECKPOINTS_VARIABLE
 from sidlsg.parsing import parse_json
 from sidlsg.recipes.recipe import Recipe
 from sidlsg.run.children import end_stages, ending_with_this
@@ -28,6 +29,7 @@ from sidlsg.storage import alone_in, atomic_write, refuse_foreign
 MARKER = "run.json"
 """Says that a folder is a run's, of which pipeline, what was asked for, and how it ended."""
 LOG = "run.log"
+CHECKPOINTS = "checkpoints"
 WORK = ".kfp"
 """The stages' own outputs and their cache; without it the next run computes everything again."""
 OUTPUTS, CACHE, SCRATCH = "outputs", "cache", "tmp"
@@ -97,6 +99,12 @@ def _run(
     shutil.rmtree(scratch, ignore_errors=True)
     for folder in (work / OUTPUTS, work / CACHE, scratch):
         folder.mkdir(parents=True, exist_ok=True)
+    # What a cluster's profile says to steps: no result depends on it, so that it is no parameter of cached ones.
+    told = {
+        CHECKPOINTS_VARIABLE: str(run_dir / CHECKPOINTS),
+        "MLFLOW_TRACKING_URI": arguments.get("tracking_uri", ""),
+        "MLFLOW_EXPERIMENT_NAME": arguments.get("model_name", "sidlsg"),
+    }
     screen = Screen(sys.stdout)
     with (run_dir / LOG).open("w", buffering=1) as log:
         watcher = Watcher(screen, log, rounds)
@@ -104,7 +112,7 @@ def _run(
         try:
             with (
                 kfp_local(work / OUTPUTS, work / CACHE, scratch),
-                environment(scratch),
+                environment(scratch, told),
                 logging_to(LineSink(watcher.logged)),
                 ending_with_this(scratch, stages.end),
                 stages.running(),

@@ -1,12 +1,12 @@
-"""What a request's values and places mean to a pipeline: checked, and with the digests that make its cache right."""
+"""What a request's values and places mean to a pipeline, checked before anything runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sidlsg.changes import parse_changes
 from sidlsg.errors import InputError
 from sidlsg.evaluate.judge_file import check_judge
 from sidlsg.evaluate.keep import require_keepable
@@ -14,17 +14,16 @@ from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
 from sidlsg.evaluate.weights import read_weights, weight_path
 from sidlsg.options import split_list
-from sidlsg.package import results_version
-from sidlsg.places import BUNDLED, place_digest, refuse_folder, resolve, resolve_checked
+from sidlsg.places import absolute_place, refuse_folder, resolve
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.sources_digest import sources_digest
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.run.parameters import curation_rules
 from sidlsg.run.request import EvaluateRequest, Request, RunRequest, TrainingRequest
-from sidlsg.storage import sha256_file
+from sidlsg.run.resolve import parse_seed
+from sidlsg.teacher.folder import check_folder
 from sidlsg.text_files import read_user_text
 
 FILES = {
@@ -48,13 +47,10 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
     check_judge(resolve(request.judge))
     return {
         "recipe": request.recipe,
-        **_places(request, ("held_out", "teacher", "judge")),
-        "teacher_layout": request.teacher_layout,
+        **_places(request),
         "model_name": request.model_name,
         "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",
-        "checkpoints": str(run_dir / "checkpoints"),
         **_evaluation(request),
-        "package_sha256": results_version(),
     }
 
 
@@ -65,16 +61,17 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
         InputError: a value, or what lies at a place, cannot be used.
     """
     recipe = recipe_with_changes(request.recipe, request.changes)
+    parse_seed(str(request.seed), "")
     rules = curation_rules(request.rules)
     if not (math.isfinite(request.embeddings_gb) and request.embeddings_gb >= 0):
         raise InputError(f"embeddings_gb is {request.embeddings_gb}, not a size; give 0 or more")
     common = common_arguments(request, run_dir)
     return {
         **common,
-        "changes": request.changes,
-        "seed": request.seed,
-        "rules": request.rules,
-        **_prompts(request.prompts, rules),
+        "changes": parse_changes(request.changes),
+        "seed": str(request.seed),
+        "rules": parse_changes(request.rules),
+        "prompts": _prompts(request.prompts, rules),
         "embeddings_gb": float(request.embeddings_gb),
         "embeddings_dtype": recipe.text_states,
     }
@@ -93,32 +90,26 @@ def gate_text(request: RunRequest | EvaluateRequest) -> str:
     return read_user_text(request.gate_rules)
 
 
-def _prompts(given: str, rules: CurationRules) -> dict[str, str]:
+def _prompts(given: str, rules: CurationRules) -> str:
     # Imported here: Polars takes a fifth of a second.
     from sidlsg.prompts.source.batches import check_file
     from sidlsg.prompts.source.inputs import absolute, find_inputs
 
     places = split_list(given, ";")
-    files = find_inputs(places)
-    local = [file for file in files if file.is_local]
-    for file in local:
-        check_file(Path(file.place), file, rules)
-    digests = [sha256_file(Path(file.place)) for file in local]
-    # What lies on S3 is not read twice for its digest.
-    digest = sources_digest(digests) if len(local) == len(files) else ""
-    return {"prompts": ";".join(absolute(place) for place in places), "prompts_sha256": digest}
+    for file in find_inputs(places):
+        if file.is_local:
+            check_file(Path(file.place), file, rules)
+    return ";".join(absolute(place) for place in places)
 
 
-def _places(request: Request, names: Sequence[str]) -> dict[str, str]:
-    places: dict[str, str] = {name: getattr(request, name) for name in names}
-    for name in places.keys() & FILES.keys():
-        refuse_folder(places[name], FILES[name])
-    found: dict[str, str] = {}
-    for name, place in places.items():
-        path, sha256 = resolve_checked(place)
-        found[name] = place if place.startswith(BUNDLED) else str(path)
-        found[f"{name}_sha256"] = sha256 or place_digest(str(path))
-    return found
+def _places(request: Request) -> dict[str, str]:
+    places = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
+    for name, what in FILES.items():
+        refuse_folder(places[name], what)
+    teacher = resolve(places["teacher"])
+    if teacher.is_dir():
+        check_folder(teacher)
+    return {name: place and absolute_place(place) for name, place in places.items()}
 
 
 def _evaluation(request: Request) -> dict[str, str]:

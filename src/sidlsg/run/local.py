@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sidlsg.changes import parse_changes
 from sidlsg.prices import parse_prices
 from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.report.cost import cost_of_json
@@ -50,7 +51,7 @@ def run_local(request: RunRequest) -> RunResult:
 
 
 def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
-    """The pipeline's parameters for a request, with the digests that make its cache keys right.
+    """The pipeline's parameters for a request.
 
     Raises:
         InputError: a value, or what lies at a place, cannot be used.
@@ -61,7 +62,7 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     return {
         **training_arguments(request, run_dir),
         "hourly_price": float(request.hourly_price),
-        "prices": request.prices,
+        "prices": parse_changes(request.prices),
         "gate_rules": text,
     }
 

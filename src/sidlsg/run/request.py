@@ -43,7 +43,8 @@ class TrainingRequest(Request):
 
     changes: str = "{}"
     """JSON object of the recipe's values to replace."""
-    seed: int = 0
+    seed: int | str = 0
+    """A whole number, or `fresh` for one that follows from the run."""
     prompts: str = PROMPTS
     """Place of the parquet file of captions."""
     rules: str = "{}"

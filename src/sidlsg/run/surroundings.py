@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sidlsg.run.kubeflow import LocalExecutionConfig, local
@@ -39,9 +39,10 @@ def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def environment(scratch: Path) -> Iterator[None]:
-    """Set what the stages' processes inherit."""
+def environment(scratch: Path, told: Mapping[str, str]) -> Iterator[None]:
+    """Set what the stages' processes inherit, `told` among it."""
     given = {
+        **told,
         # Their lines must come while they run.
         "PYTHONUNBUFFERED": "1",
         # kfp leaves a temporary folder behind for every task; and by this the processes are known.

@@ -56,7 +56,7 @@ def run_sweep(request: SweepRequest) -> SweepResult:
 
 
 def sweep_arguments(request: SweepRequest, run_dir: Path) -> dict[str, Any]:
-    """The pipeline's parameters for a request, with the digests that make its cache keys right.
+    """The pipeline's parameters for a request.
 
     Raises:
         InputError: a value, or what lies at a place, cannot be used.

@@ -139,8 +139,14 @@ def _checked(name: str, definition: Mapping[str, Any], value: Any) -> Any:
         "LIST": isinstance(value, list) and _is_json(value),
         "STRUCT": isinstance(value, dict) and _is_json(value),
     }
+    if kind == "STRING" and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # such as a seed in TOML
+        fits["STRING"] = True
     if not fits.get(str(kind), True):
         raise InputError(f"parameter {name} is {value!r}; it must be {_kind(definition)}")
+    choices = definition.get("literals", ())
+    if choices and value not in choices:
+        raise InputError(f"parameter {name} is {value!r}; allowed: {', '.join(map(str, choices))}")
     return int(value) if kind == "NUMBER_INTEGER" else value
 
 

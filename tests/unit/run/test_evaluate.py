@@ -21,7 +21,7 @@ def test_the_version_is_asked_of_the_given_registry(request_: EvaluateRequest, t
     arguments = evaluate_arguments(request_, tmp_path / "run")
     assert (arguments["model_name"], arguments["version"]) == ("shapes", "3")
     assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/mlflow.db"
-    assert len(arguments["teacher_sha256"]) == 64
+    assert arguments["teacher"] == "bundled:tiny-sd"
     assert "prompts" not in arguments
 
 

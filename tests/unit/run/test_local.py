@@ -1,5 +1,4 @@
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 
 from sidlsg.errors import InputError
-from sidlsg.package import results_version
 from sidlsg.places import place_digest
 from sidlsg.run.failure import StageError
 from sidlsg.run.kubeflow import LocalExecutionConfig
@@ -31,35 +29,23 @@ def request_(tmp_path: Path) -> RunRequest:
     return RunRequest(run_dir=tmp_path / "run", teacher=str(teacher))
 
 
-def test_digests_of_all_inputs_and_the_version_of_results_are_parameters(request_: RunRequest, tmp_path: Path) -> None:
-    mine = tmp_path / "mine.txt"
-    mine.write_text("a small red circle on a blue background\n")
-    arguments = pipeline_arguments(replace(request_, held_out=str(mine)), tmp_path / "run")
-    assert arguments["held_out"] == str(mine)
-    assert arguments["held_out_sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
-    assert arguments["prompts"] == "bundled:prompts/prompts.parquet"
-    assert (
-        arguments["prompts_sha256"]
-        == hashlib.sha256((BUNDLED / "prompts" / "prompts.parquet").read_bytes()).hexdigest()
-    )
-    assert len(arguments["teacher_sha256"]) == len(arguments["judge_sha256"]) == 64
-    assert arguments["package_sha256"] == results_version()
-
-
-def test_a_pinned_teacher_is_hashed_once(request_: RunRequest, tmp_path: Path, hashed: list[str]) -> None:
-    sha256 = place_digest(request_.teacher)
-    hashed.clear()
-    arguments = pipeline_arguments(replace(request_, teacher=f"{request_.teacher}@sha256:{sha256}"), tmp_path / "run")
-    assert (arguments["teacher"], arguments["teacher_sha256"]) == (request_.teacher, sha256)
-    assert hashed.count(f"{request_.teacher}/unet/diffusion_pytorch_model.safetensors") == 1
-
-
-def test_registry_and_checkpoints_are_in_the_run_folder_unless_told_otherwise(
-    request_: RunRequest, tmp_path: Path
+def test_places_mean_the_same_in_another_folder_and_keep_their_digests(
+    request_: RunRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("a small red circle on a blue background\n")
+    sha256 = place_digest("mine.txt")
+    arguments = pipeline_arguments(replace(request_, held_out=f"mine.txt@sha256:{sha256}"), tmp_path / "run")
+    assert arguments["held_out"] == f"{tmp_path}/mine.txt@sha256:{sha256}"
+    assert arguments["prompts"] == "bundled:prompts/prompts.parquet"
+    assert (arguments["teacher"], arguments["judge"]) == (request_.teacher, "bundled:judge/judge.safetensors")
+    with pytest.raises(InputError, match="was given"):
+        pipeline_arguments(replace(request_, held_out=f"mine.txt@sha256:{'0' * 64}"), tmp_path / "run")
+
+
+def test_the_registry_is_in_the_run_folder_unless_told_otherwise(request_: RunRequest, tmp_path: Path) -> None:
     arguments = pipeline_arguments(request_, tmp_path / "run")
     assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/run/mlflow/mlflow.db"
-    assert arguments["checkpoints"] == f"{tmp_path}/run/checkpoints"
     other = pipeline_arguments(replace(request_, tracking_uri="http://localhost:5000"), tmp_path / "run")
     assert other["tracking_uri"] == "http://localhost:5000"
 
@@ -80,6 +66,7 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
         ({"changes": '{"lr": "fast"}'}, "lr is 'fast'"),
         ({"rules": '{"x": 1}'}, "no section 'x'"),
         ({"teacher": "/nowhere/at/all"}, "nothing at /nowhere"),
+        ({"seed": "random"}, "seed 'random' given"),
         ({"embeddings_gb": float("inf")}, "embeddings_gb is inf, not a size"),
         ({"embeddings_gb": -1.0}, "embeddings_gb is -1.0, not a size"),
         ({"hourly_price": float("nan")}, "is nan, not a price"),
@@ -141,7 +128,7 @@ def test_a_failing_stage_ends_the_run_with_its_own_message(
 
     assert str(caught.value) == f"held-out list {empty} has no caption; give UTF-8 text with one caption a line"
     assert (caught.value.stage, caught.value.exit_code) == ("curate", 2)
-    first, last = capsys.readouterr().out.splitlines()
+    *_, first, last = capsys.readouterr().out.splitlines()
     assert first == "curate ..."
     assert last.startswith("curate ... failed after ")
     assert "Traceback" in (request_.run_dir / "run.log").read_text()

@@ -1,4 +1,5 @@
 import inspect
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from sidlsg.pipelines.sweep import sweep
 from sidlsg.run.request import EvaluateRequest, Request, RunRequest, SweepRequest
 
 ONLY_LOCAL = {"run_dir", "tracking_uri"}
+AS_JSON = {"changes", "rules", "prices"}
+"""A pipeline's parameter is an object where a request has its JSON."""
 AS_TEXT = {"protocols", "weights", "teacher_settings", "gate_rules"}
 """A pipeline's parameter is a text where a request has a path or several."""
 
@@ -27,5 +30,6 @@ def test_the_defaults_are_the_pipeline_s(kind: type[Request], pipeline: Any) -> 
         if field.name in AS_TEXT:
             assert (not value, parameters[field.name].default) == (True, "")
         elif field.name not in ONLY_LOCAL:
-            given = list(value) if isinstance(value, tuple) else value
+            given = list(value) if isinstance(value, tuple) else json.loads(value) if field.name in AS_JSON else value
+            given = str(given) if field.name == "seed" else given
             assert given == parameters[field.name].default, field.name

@@ -16,7 +16,6 @@ def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:
     assert arguments["settings"] == ["none", "lsg kappa=2"]
     # No gate is asked, so a recipe without one can be swept.
     assert (arguments["recipe"], arguments["embeddings_dtype"]) == ("sd15", "float16")
-    assert arguments["checkpoints"] == f"{tmp_path}/run/checkpoints"
 
 
 def test_what_the_evaluation_is_asked_for_becomes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

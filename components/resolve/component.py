@@ -1,0 +1,73 @@
+"""The resolve component: what a run's inputs hold now."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def resolve(
+    prompts: str,
+    held_out: str,
+    teacher: str,
+    teacher_layout: str,
+    judge: str,
+    seed: str,
+    pipeline_run: str,
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("prompts_state", str),
+        ("held_out", str),
+        ("teacher", str),
+        ("judge", str),
+        ("results_version", str),
+        ("seed", int),
+        ("digest", str),
+    ],
+):
+    """Find out what a run's inputs hold now, so that a cached step runs again when one of them has changed.
+
+    Args:
+        prompts: Tables of captions, with semicolons between. Empty for none.
+        held_out: Text file of evaluation captions. A place like the teacher's.
+        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
+        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
+        judge: Safetensors file of the judge network. A place like the teacher's.
+        seed: Seed of every random draw, or fresh for one that follows from the run.
+        pipeline_run: Id of the pipeline run.
+
+    Returns:
+        prompts_state: Digest of what lies at the prompts' places.
+        held_out: The place, with the digest of its content.
+        teacher: The place, with the digest of its content.
+        judge: The place, with the digest of its content.
+        results_version: Digest of what else decides results, this package's versions above all.
+        seed: The seed, a number.
+        digest: Of all of these.
+    """
+    from sidlsg.options import split_list
+    from sidlsg.run.lines import say
+    from sidlsg.run.resolve import resolve_inputs as run_stage
+
+    found = run_stage(
+        prompts=split_list(prompts, ";"),
+        held_out=held_out,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        judge=judge,
+        seed=seed,
+        pipeline_run=pipeline_run,
+    )
+    say(f"inputs {found.digest[:16]}, seed {found.seed}")
+    return (
+        found.prompts_state,
+        found.held_out,
+        found.teacher,
+        found.judge,
+        found.results_version,
+        found.seed,
+        found.digest,
+    )
