@@ -21,6 +21,10 @@ RUN_VARIABLE = "SIDLSG_PIPELINE_RUN"
 """Says in a pipeline's container which run it is of."""
 GPUS_VARIABLE = "SIDLSG_GPUS"
 """Says in a pipeline's container how many GPUs it asked for."""
+RESTARTS_VARIABLE = "SIDLSG_RESTARTS"
+"""Says in a training step how often it may restart a lost training without a new checkpoint."""
+RESTART_WAIT_VARIABLE = "SIDLSG_RESTART_WAIT"
+"""Says in a training step how many seconds to wait before the first of these restarts."""
 
 
 @cache

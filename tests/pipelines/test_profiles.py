@@ -1,5 +1,6 @@
 """Pipelines compiled with a profile: each step's image and share of a cluster, and nothing that changes by itself."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forked import run
 from sidlsg.profile.profile import Profile
 from sidlsg.profile.read import read_profile
 from sidlsg.profile.stages import IMAGES
@@ -39,6 +41,8 @@ scratch = "100Gi"
 timeout = "3d"
 retries = 5
 retry_wait = "2m"
+restarts = 3
+restart_wait = "20s"
 node_selector = { "nvidia.com/gpu.product" = "H100" }
 tolerations = [{ key = "nvidia.com/gpu", operator = "Exists", effect = "NoSchedule" }]
 queue = "gpus"
@@ -105,6 +109,7 @@ def test_every_step_has_its_stage_s_image_labels_limits_and_retries(tmp_path: Pa
         assert container["image"] == chosen.image(stage)
         environment = {each["name"]: each["value"] for each in container["env"]}
         assert environment["SIDLSG_RUNNING_IMAGE"] == chosen.image(stage)
+        assert ("SIDLSG_RESTARTS" in environment) == (stage == "distil")
         resources, share = container["resources"], chosen.stages[stage]
         assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"] == share.memory
         assert resources["resourceCpuRequest"] == share.cpu
@@ -129,6 +134,7 @@ def test_the_training_step_gets_what_the_profile_says(tmp_path: Path) -> None:
     assert container["resources"]["accelerator"]["resourceCount"] == "4"
     environment = {each["name"]: each["value"] for each in container["env"]}
     assert (environment["SIDLSG_GPUS"], environment["SIDLSG_METRICS_PORT"]) == ("4", "9464")
+    assert (environment["SIDLSG_RESTARTS"], environment["SIDLSG_RESTART_WAIT"]) == ("3", "20")
     retries = document["root"]["dag"]["tasks"]["distil"]["retryPolicy"]
     assert retries == {
         "maxRetryCount": 5, "backoffDuration": "120s", "backoffFactor": 1.0, "backoffMaxDuration": "345600s",
@@ -209,6 +215,15 @@ def test_no_value_of_a_secret_is_in_it(tmp_path: Path) -> None:
         ("sidlsg-s3", [{"secretKey": "id", "envVar": "AWS_ACCESS_KEY_ID"}]),
         ("sidlsg-s3", [{"secretKey": "secret", "envVar": "AWS_SECRET_ACCESS_KEY"}]),
     ]
+
+
+def test_training_restarts_with_an_image_and_no_profile_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "SIDLSG_IMAGE": f"r.example/sidlsg@sha256:{'e' * 64}"}
+    run(["compile", "--output", "file.yaml"], env=environment, cwd=tmp_path, check=True)
+    executors = next(yaml.safe_load_all((tmp_path / "file.yaml").read_text()))["deploymentSpec"]["executors"]
+    given = {each["name"]: each["value"] for each in executors["exec-distil"]["container"]["env"]}
+    assert (given["SIDLSG_RESTARTS"], given["SIDLSG_RESTART_WAIT"]) == ("10", "5")
+    assert "SIDLSG_RESTARTS" not in {each["name"] for each in executors["exec-encode"]["container"]["env"]}
 
 
 def test_a_profile_leaves_no_trace_in_what_is_compiled_after_it(tmp_path: Path) -> None:
