@@ -1,6 +1,5 @@
 """Pipelines compiled with a profile: each step's image and share of a cluster, and nothing that changes by itself."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from forked import run
 from sidlsg.profile.profile import Profile
 from sidlsg.profile.read import read_profile
 from sidlsg.profile.stages import IMAGES
@@ -215,15 +213,6 @@ def test_no_value_of_a_secret_is_in_it(tmp_path: Path) -> None:
         ("sidlsg-s3", [{"secretKey": "id", "envVar": "AWS_ACCESS_KEY_ID"}]),
         ("sidlsg-s3", [{"secretKey": "secret", "envVar": "AWS_SECRET_ACCESS_KEY"}]),
     ]
-
-
-def test_training_restarts_with_an_image_and_no_profile_too(tmp_path: Path) -> None:
-    environment = {**os.environ, "SIDLSG_IMAGE": f"r.example/sidlsg@sha256:{'e' * 64}"}
-    run(["compile", "--output", "file.yaml"], env=environment, cwd=tmp_path, check=True)
-    executors = next(yaml.safe_load_all((tmp_path / "file.yaml").read_text()))["deploymentSpec"]["executors"]
-    given = {each["name"]: each["value"] for each in executors["exec-distil"]["container"]["env"]}
-    assert (given["SIDLSG_RESTARTS"], given["SIDLSG_RESTART_WAIT"]) == ("10", "5")
-    assert "SIDLSG_RESTARTS" not in {each["name"] for each in executors["exec-encode"]["container"]["env"]}
 
 
 def test_a_profile_leaves_no_trace_in_what_is_compiled_after_it(tmp_path: Path) -> None:
