@@ -9,15 +9,22 @@ from kfp import kubernetes
 from kfp.dsl import PipelineConfig
 
 from sidlsg.components.images import IMAGE, LOCAL_IMAGE
-from sidlsg.package import CHECKPOINTS_VARIABLE, CURATE_VARIABLES, GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.package import (
+    CHECKPOINTS_VARIABLE,
+    CURATE_VARIABLES,
+    GPUS_VARIABLE,
+    IMAGE_VARIABLE,
+    RESTART_WAIT_VARIABLE,
+    RESTARTS_VARIABLE,
+    RUN_VARIABLE,
+)
 from sidlsg.profile.profile import Profile, Stage, Whole
 from sidlsg.profile.quantity import processors, seconds, size
 from sidlsg.profile.stages import PART, PART_LABEL, STAGE_LABEL
 
 _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"
-LAUNCHER = "distil-nodes"
-CURATE = "curate"
+TRAINING, LAUNCHER, CURATE = "distil", "distil-nodes", "curate"
 CURATE_MEMORY = 0.75
 """Of a pod's memory, what curation's workers may take."""
 USER = 10001
@@ -70,6 +77,7 @@ def on_cluster(*tasks: Any) -> None:
             _share(task, profile.stages[stage], profile.image(stage), profile.run)
         elif IMAGE != LOCAL_IMAGE:
             task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+            _restart(task, Stage())
 
 
 def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
@@ -88,8 +96,10 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
     if share.gpus:
         task.set_accelerator_type(share.gpu_type).set_accelerator_limit(share.gpus)
         task.set_env_variable(GPUS_VARIABLE, str(share.gpus))
+    _restart(task, share)
     if share.retries:
-        # The last value is no longest pause: after that long, Argo gives no further try.
+        # Argo gives these to pods that were deleted. The last value is no longest pause: after that long, there is no
+        # further try.
         task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 1.0, f"{seconds(run.deadline)}s")
     kubernetes.set_timeout(task, seconds(share.timeout))
     if share.scratch_class:
@@ -121,6 +131,13 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
         kubernetes.set_image_pull_secrets(task, list(share.pull_secrets))
     for volume in share.volumes:
         kubernetes.mount_pvc(task, volume.claim, volume.path)
+
+
+def _restart(task: Any, share: Stage) -> None:
+    """Let training restart inside its pod: Kubeflow Pipelines does not retry a step that failed."""
+    if task.component_spec.name == TRAINING:
+        task.set_env_variable(RESTARTS_VARIABLE, str(share.restarts))
+        task.set_env_variable(RESTART_WAIT_VARIABLE, str(seconds(share.restart_wait)))
 
 
 def _queue_labels(share: Stage) -> dict[str, str]:

@@ -26,6 +26,10 @@ CHECKPOINTS_VARIABLE = "SIDLSG_CHECKPOINTS"
 parameters decide whether its earlier result is used again."""
 CURATE_VARIABLES = ("SIDLSG_CURATE_ENGINE", "SIDLSG_CURATE_WORKERS", "SIDLSG_CURATE_MEMORY_GB")
 """Say where curation runs, by how many workers, and how many gigabytes they may take; for the same reason."""
+RESTARTS_VARIABLE = "SIDLSG_RESTARTS"
+"""Says in a training step how often it may restart a lost training without a new checkpoint."""
+RESTART_WAIT_VARIABLE = "SIDLSG_RESTART_WAIT"
+"""Says in a training step how many seconds to wait before the first of these restarts."""
 
 
 @cache

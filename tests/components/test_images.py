@@ -9,7 +9,7 @@ import yaml
 from sidlsg import __version__
 from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
 from sidlsg.errors import InputError
-from sidlsg.package import IMAGE_VARIABLE
+from sidlsg.package import IMAGE_VARIABLE, RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -33,15 +33,16 @@ def test_a_name_that_can_move_is_refused(given: str, monkeypatch: pytest.MonkeyP
         image()
 
 
-def test_a_trained_student_knows_its_image(tmp_path: Path) -> None:
+def test_a_trained_student_knows_its_image_and_how_often_it_may_restart(tmp_path: Path) -> None:
     given = f"ghcr.io/me/sidlsg@{DIGEST}"
     for pipeline in ("distil_and_evaluate", "sweep"):
         file = tmp_path / f"{pipeline}.yaml"
         # A process of its own: the variable is read while the components are imported.
         command = [sys.executable, "-m", "sidlsg", "compile", "--pipeline", pipeline, "--output", str(file)]
         subprocess.run(command, check=True, env={**os.environ, VARIABLE: given})
-        container = next(yaml.safe_load_all(file.read_text()))["deploymentSpec"]["executors"]["exec-distil"][
-            "container"
-        ]
+        executors = next(yaml.safe_load_all(file.read_text()))["deploymentSpec"]["executors"]
+        container = executors["exec-distil"]["container"]
         assert container["image"] == given
-        assert container["env"] == [{"name": IMAGE_VARIABLE, "value": given}]
+        environment = {each["name"]: each["value"] for each in container["env"]}
+        assert environment == {IMAGE_VARIABLE: given, RESTARTS_VARIABLE: "10", RESTART_WAIT_VARIABLE: "5"}
+        assert executors["exec-encode"]["container"]["env"] == [{"name": IMAGE_VARIABLE, "value": given}]

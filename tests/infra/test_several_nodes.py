@@ -8,6 +8,8 @@ import pytest
 
 from infra.cluster import Object, get, rendered
 from infra.page import yours
+from sidlsg.distil.process_notes import FINAL
+from sidlsg.errors import StoppedError
 from sidlsg.trainjob.manifest import GROUP, NODE, PLURAL, POD_STAGE, manifest
 from sidlsg.trainjob.settings import RUNTIME, Nodes
 
@@ -78,3 +80,19 @@ def test_the_step_may_do_what_it_does_and_no_more(objects: list[Object]) -> None
         ("", "pods"): {"get", "list"},
         ("", "pods/log"): {"get", "list"},
     }
+
+
+def test_nodes_that_were_lost_start_again_and_those_with_a_final_error_do_not(objects: list[Object]) -> None:
+    spec = get(objects, "ClusterTrainingRuntime", RUNTIME, "")["spec"]["template"]["spec"]
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["containerName"] == NODE
+    # A node that was asked to end saved its state, and starts again.
+    assert set(rule["onExitCodes"]["values"]) == FINAL - {StoppedError.exit_code}
+    assert rule["action"] == "FailJob"
+    # Kubernetes reads this policy only where the pod itself never starts a container again.
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    assert job["backoffLimit"] == 0
+    assert spec["failurePolicy"]["maxRestarts"] > 0
+    (rule,) = spec["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])

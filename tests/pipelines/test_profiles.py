@@ -39,6 +39,8 @@ scratch = "100Gi"
 timeout = "3d"
 retries = 5
 retry_wait = "2m"
+restarts = 3
+restart_wait = "20s"
 node_selector = { "nvidia.com/gpu.product" = "H100" }
 tolerations = [{ key = "nvidia.com/gpu", operator = "Exists", effect = "NoSchedule" }]
 queue = "gpus"
@@ -105,6 +107,7 @@ def test_every_step_has_its_stage_s_image_labels_limits_and_retries(tmp_path: Pa
         assert container["image"] == chosen.image(stage)
         environment = {each["name"]: each["value"] for each in container["env"]}
         assert environment["SIDLSG_RUNNING_IMAGE"] == chosen.image(stage)
+        assert ("SIDLSG_RESTARTS" in environment) == (stage == "distil")
         resources, share = container["resources"], chosen.stages[stage]
         assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"] == share.memory
         assert resources["resourceCpuRequest"] == share.cpu
@@ -133,6 +136,7 @@ def test_the_training_step_gets_what_the_profile_says(tmp_path: Path) -> None:
     assert container["resources"]["accelerator"]["resourceCount"] == "4"
     environment = {each["name"]: each["value"] for each in container["env"]}
     assert (environment["SIDLSG_GPUS"], environment["SIDLSG_METRICS_PORT"]) == ("4", "9464")
+    assert (environment["SIDLSG_RESTARTS"], environment["SIDLSG_RESTART_WAIT"]) == ("3", "20")
     retries = document["root"]["dag"]["tasks"]["distil"]["retryPolicy"]
     assert retries == {
         "maxRetryCount": 5, "backoffDuration": "120s", "backoffFactor": 1.0, "backoffMaxDuration": "345600s",

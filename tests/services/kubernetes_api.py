@@ -57,6 +57,8 @@ class Api(KubernetesEmulator):
         """Whether what a deleted job has is gone, when somebody looks."""
         self.slow_to_go = 1
         """How often a deleted job is still there when somebody looks."""
+        self.restarts = 0
+        """How often the JobSet has started all nodes again."""
         self._stamp = itertools.count(1)
         self.resources[TRAINJOBS] = {"kind": "TrainJob", "namespaced": True}
         self.resources[PODS] = {"kind": "Pod", "namespaced": True}
@@ -155,6 +157,7 @@ class Api(KubernetesEmulator):
         for pod in self.all_of(PODS):
             self.objects[PODS, NAMESPACE, pod["metadata"]["name"]].delete()
         self.objects[TRAINJOBS, NAMESPACE, name].delete()
+        self.restarts = 0
 
     def _of(self, kind: Any, name: str) -> dict[str, Any] | None:
         found = [each for each in self.all_of(kind) if each["metadata"]["name"] == name]
@@ -189,13 +192,24 @@ class Api(KubernetesEmulator):
         made["metadata"] |= self._born()
         self.objects[TRAINJOBS, NAMESPACE, made["metadata"]["name"]] = made
 
+    def restart(self) -> None:
+        """What JobSet does when a node failed: all pods go, and the next ones have other names and a higher count."""
+        for pod in self.all_of(PODS):
+            self.objects[PODS, NAMESPACE, pod["metadata"]["name"]].delete()
+        self.restarts += 1
+
+    def pod_name(self, node: int) -> str:
+        """Of a node's pod in this attempt."""
+        return f"{self.job()['metadata']['name']}-node-0-{node}-{'abcde' if not self.restarts else self.restarts}"
+
     def set_pod(self, node: int, phase: str = "Running", **status: Any) -> None:
         """A node's pod, made where there is none."""
-        name = f"{self.job()['metadata']['name']}-node-0-{node}-abcde"
+        name = self.pod_name(node)
         key = (PODS, NAMESPACE, name)
         labels = {
             "jobset.sigs.k8s.io/jobset-name": self.job()["metadata"]["name"],
             "batch.kubernetes.io/job-completion-index": str(node),
+            "jobset.sigs.k8s.io/restart-attempt": str(self.restarts),
         }
         if self._of(PODS, name) is None:
             self.objects[key] = {"metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}}
@@ -205,7 +219,7 @@ class Api(KubernetesEmulator):
         """Lines in a node's log, each with a time of its own."""
         for line in lines:
             stamp = f"2026-01-01T00:00:00.{next(self._stamp):09}Z"
-            self.logs.setdefault(f"{self.job()['metadata']['name']}-node-0-{node}-abcde", []).append(f"{stamp} {line}")
+            self.logs.setdefault(self.pod_name(node), []).append(f"{stamp} {line}")
 
     async def _log(self, request: Request) -> bytes:
         if self._of(PODS, request.name or "") is None:
@@ -289,13 +303,28 @@ def complete(api: Api) -> None:
     api.set_condition("Complete", True, "AllJobsCompleted")
 
 
-def failed(node: int, code: int, *lines: str) -> Step:
-    """One node ended, and so did the job."""
+def lost(node: int, code: int, *lines: str) -> Step:
+    """One node ended, and JobSet has not acted yet."""
 
     def step(api: Api) -> None:
         api.say(node, *lines)
         ended = {"name": "node", "state": {"terminated": {"exitCode": code, "reason": "Error"}}}
         api.set_pod(node, "Failed", containerStatuses=[ended])
+
+    return step
+
+
+def restarted(api: Api) -> None:
+    """JobSet starts all nodes again; the TrainJob itself says nothing of it."""
+    api.restart()
+    running(api)
+
+
+def failed(node: int, code: int, *lines: str) -> Step:
+    """One node ended, and so did the job."""
+
+    def step(api: Api) -> None:
+        lost(node, code, *lines)(api)
         api.set_condition("Failed", True, "FailedJobs", "jobset failed due to one or more job failures")
 
     return step

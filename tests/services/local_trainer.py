@@ -1,4 +1,4 @@
-"""Does with a TrainJob what Kubeflow Trainer's controller does, here: a torchrun for each node, and exit codes."""
+"""Does with a TrainJob what Kubeflow Trainer and JobSet do, here: a process for each node, exit codes, restarts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,41 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from services.kubernetes_api import Api
 from sidlsg.services.ports import free_port
 
+RUNTIME = Path(__file__).parents[2] / "infra" / "components" / "trainer" / "runtime.yaml"
+
+
+class FailurePolicy:
+    """What the project's own runtime says of nodes that fail."""
+
+    def __init__(self) -> None:
+        spec = yaml.safe_load(RUNTIME.read_text())["spec"]["template"]["spec"]
+        (rule,) = spec["failurePolicy"]["rules"]
+        assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+        self.most: int = spec["failurePolicy"]["maxRestarts"]
+        (rule,) = spec["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
+        assert rule["action"] == "FailJob" and rule["onExitCodes"]["operator"] == "In"
+        self.final: list[int] = rule["onExitCodes"]["values"]
+
+    def ends(self, codes: list[int], restarts: int) -> str:
+        """Why the job fails now; empty where its nodes start again."""
+        if any(code in self.final for code in codes):
+            return "PodFailurePolicy"
+        return "ReachedMaxRestarts" if restarts >= self.most else ""
+
 
 class LocalTrainer:
-    """Starts the nodes of the only job, each as one torchrun with a cache of its own, as if on a machine of its own."""
+    """Starts the nodes of the only job, each with a cache of its own, as if on a machine of its own."""
 
     def __init__(self, folder: Path, secrets: dict[str, str]) -> None:
         self.folder, self.secrets = folder, secrets
         self.processes: list[subprocess.Popen[bytes]] = []
         self.told: list[int] = []
+        self.policy = FailurePolicy()
 
     def __call__(self, api: Api) -> None:
         """What the controller does when it looks."""
@@ -35,7 +59,12 @@ class LocalTrainer:
             api.set_pod(node, phase, containerStatuses=states)
         if any(codes):
             self.end(signal.SIGKILL)
-            api.set_condition("Failed", True, "FailedJobs", "a node failed")
+            reason = self.policy.ends([code for code in codes if code], api.restarts)
+            if reason:
+                api.set_condition("Failed", True, reason, "a node failed")
+            else:
+                self.processes, self.told = [], []
+                api.restart()
         elif codes == [0] * len(codes):
             api.set_condition("Complete", True)
 
@@ -66,7 +95,7 @@ class LocalTrainer:
     def _start(self, job: dict[str, Any]) -> None:
         trainer, port = job["spec"]["trainer"], free_port()
         (program,) = trainer["command"]
-        assert program == "torchrun"
+        assert program == "sidlsg"
         for node in range(trainer["numNodes"]):
             machine = self.folder / f"node-{node}"
             shutil.rmtree(machine / "cache", ignore_errors=True)
@@ -87,7 +116,7 @@ class LocalTrainer:
             }
             with (machine / "log").open("ab") as log:
                 self.told.append(log.tell())
-                command = [sys.executable, "-m", "torch.distributed.run", *trainer["args"]]
+                command = [sys.executable, "-m", "sidlsg", *trainer["args"]]
                 self.processes.append(
                     subprocess.Popen(
                         command,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Dataset, Model
 
+from long.kill_run import descendants
 from services.kubernetes_api import Api, RunningApi
 from services.local_trainer import LocalTrainer
 from services.seaweedfs import SeaweedFS
@@ -34,6 +35,7 @@ class Step:
 
     def __init__(self, folder: Path, place: str) -> None:
         self.folder, self.place = folder, place
+        folder.mkdir(exist_ok=True)
         make_prompts(folder / "prompts")
         encode(folder / "prompts", Path("assets/tiny-sd").resolve(), folder / "states", "float32", 0, print)
 
@@ -138,6 +140,34 @@ def test_a_cancelled_run_saves_its_state_and_the_next_goes_on(
 
 
 @pytest.mark.long
+def test_a_node_that_is_killed_is_restarted_and_the_student_is_that_of_an_undisturbed_job(
+    running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = Step(tmp_path / "undisturbed", f"{s3_place}/undisturbed")
+    undisturbed.do()
+    step, api = Step(tmp_path / "killed", f"{s3_place}/killed"), running_api.api
+
+    def kill() -> None:
+        while not any("checkpoint.json" in name for name in open_store(f"{step.place}/checkpoints").names()):
+            time.sleep(0.05)
+        # A training process of node 1: its torchrun and its command find it gone.
+        os.kill(descendants(trainer.processes[1].pid)[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    step.do()
+    thread.join()
+    said = capsys.readouterr().out
+    assert "the cluster restarts all nodes from the newest checkpoint (restart 1)" in said
+    assert "continues from" in trainer.logs()
+    assert len(api.ever) == 2  # one of each step
+    weights = [each.student / "unet" / "diffusion_pytorch_model.safetensors" for each in (undisturbed, step)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert api.left() == []
+    assert open_store(f"{step.place}/handover").names() == []
+
+
+@pytest.mark.long
 def test_a_node_that_fails_ends_the_step_with_what_it_said(
     running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,12 +175,15 @@ def test_a_node_that_fails_ends_the_step_with_what_it_said(
     taken = Api.job
 
     def without_prompts(api: Api) -> None:
-        place = taken(api)["spec"]["trainer"]["args"][5]
+        place = taken(api)["spec"]["trainer"]["args"][1]
         store = open_store(place)
         store.delete([name for name in store.names("inputs/prompts") if name.endswith(".parquet")])
 
     api.script = [without_prompts]
-    with pytest.raises(Exception, match=r"TrainJob distil-\w+ failed .*node 1 ended with exit code 1"):
+    # An input: the cluster does not start the nodes again.
+    with pytest.raises(
+        Exception, match=r"TrainJob distil-\w+ failed .*PodFailurePolicy.*node 1 ended with exit code 2"
+    ):
         step.do(iterations=2)
     assert "error: there is no s3://" in trainer.logs()
     assert re.search(r"node 1 \| .*process 1: error: there is no s3://", capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,14 @@ import typer
 def distil_process(
     training: Annotated[Path, typer.Argument(help="The file in which the step says what to do.")],
 ) -> None:
-    """Train as one of a step's processes, under torchrun; the distil component starts it."""
+    """Train as the step's child, or as one of several under torchrun; the distil component starts it."""
     from sidlsg.distil.pod import read_training, train
+    from sidlsg.distil.process_notes import ProcessNotes
+    from sidlsg.distil.world import end_with
     from sidlsg.run.lines import say
 
-    train(read_training(training), say)
+    # What started this process may be killed, and must not leave it to train beside its successor.
+    end_with(os.getppid())
+    notes = ProcessNotes(training.parent)
+    with notes.recording():
+        train(read_training(training), say, notes)

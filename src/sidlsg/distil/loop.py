@@ -152,6 +152,7 @@ class _Loop:
         )
         self.marks = grid_marks(recipe)
         self.clock = time.monotonic()
+        self.saved_at = self.clock
         self.logged_at = (state.images_seen, self.clock)
         self.nan_samples_then = state.nan_samples
 
@@ -176,6 +177,7 @@ class _Loop:
                 recipe.ema_half_life,
                 observe,
                 self.run.stop,
+                self._save_is_due,
             )
             if state.fake_score_done:  # stopped between the two updates
                 # Whether or not they are wanted here: who goes on may log more often.
@@ -197,11 +199,17 @@ class _Loop:
                 meter.update(state.images_seen, note)
             self._draw()
             score = self._evaluate(final)
-            if score is not None or final or state.iteration % recipe.checkpoint_every == 0:
+            if score is not None or final or result.save or state.iteration % recipe.checkpoint_every == 0:
                 # The last one must be there before the student is made of it.
                 self.run.checkpoints.save(state, score, wait=final)
+                self.saved_at = time.monotonic()
             if result.stopped and not final:
                 self._end_early()
+
+    def _save_is_due(self) -> bool:
+        """Whether the last checkpoint is too long ago, by the clock of rank 0."""
+        minutes = self.recipe.checkpoint_minutes
+        return self.state.world.leads and 0 < minutes <= (time.monotonic() - self.saved_at) / 60
 
     def _end_early(self) -> None:
         self._count_time()

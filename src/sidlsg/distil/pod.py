@@ -1,20 +1,16 @@
-"""Training as a step of a pipeline: in this process, or in one for each GPU that the step asked for."""
+"""Training as a step of a pipeline: in this process, or in children that are restarted when they are lost."""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from sidlsg.distil.stage import Extras, distil, run_identity, run_name
-from sidlsg.errors import SidlsgError, StoppedError
+from sidlsg.distil.process_notes import ProcessNotes
+from sidlsg.distil.supervisor import RestartPolicy, restart_policy, supervise
 from sidlsg.hardware import require_gpus
 from sidlsg.places import resolve
 from sidlsg.prompts.held_out import read_held_out
@@ -54,22 +50,39 @@ class PodTraining:
 def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
     """Train with the GPUs that the step asked for.
 
+    Where a compiled pipeline gives a policy for restarts, and with several GPUs, training runs in children, and this
+    process supervises them. Without either, as in a local run, it trains by itself.
+
     Raises:
         InputError: they are not there, or an input cannot be used.
-        SidlsgError: a process ended before its work was done.
-        StoppedError: this process was asked to end; the processes saved their state.
+        SidlsgError: training was lost, and restarts did not help.
+        StoppedError: this process was asked to end, and training with it.
     """
-    gpus = require_gpus()
-    return train_in_processes(asked, gpus, report) if gpus > 1 else train(asked, report)
+    gpus, policy = require_gpus(), restart_policy()
+    if gpus < 2 and policy is None:
+        return train(asked, report)
+    return train_in_processes(asked, max(1, gpus), report, policy)
 
 
-def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
-    """Train as one process, or as one of those that torchrun started."""
+def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes | None = None) -> Student:
+    """Train as one process, or as one of those that torchrun started.
+
+    Args:
+        asked: what to train.
+        report: receives lines for the user.
+        notes: receives the checkpoints' URI, for a supervisor.
+    """
+    # Imported here: a step that only supervises must not hold torch and diffusers in the pod's memory.
+    from sidlsg.distil.stage import Extras, distil, run_identity, run_name
+
     folder, sha256 = checked_teacher(asked.teacher, asked.teacher_sha256, asked.teacher_layout)
     sha256 = sha256 or folder_digest(folder)
     values = recipe_with_changes(asked.recipe, asked.changes)
     prompts = Path(asked.prompts)
     identity = run_identity(values, sha256, PromptSet.load(prompts).digest, asked.seed)
+    checkpoints = f"{asked.checkpoints}/{run_name(values, identity)}"
+    if notes is not None:
+        notes.set_checkpoints(checkpoints)
     evaluated = values.evaluate_every > 0
     return distil(
         prompts=prompts,
@@ -77,7 +90,7 @@ def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
         output=Path(asked.output),
         recipe=values,
         seed=asked.seed,
-        checkpoints=f"{asked.checkpoints}/{run_name(values, identity)}",
+        checkpoints=checkpoints,
         report=report,
         extras=Extras(
             teacher_sha256=sha256,
@@ -90,37 +103,21 @@ def train(asked: PodTraining, report: Callable[[str], None]) -> Student:
     )
 
 
-def train_in_processes(asked: PodTraining, processes: int, report: Callable[[str], None]) -> Student:
-    """Train in several processes of this machine, under torchrun. See `train_in_pod`."""
-    report(f"{processes} processes, one a GPU")
+def train_in_processes(
+    asked: PodTraining, processes: int, report: Callable[[str], None], policy: RestartPolicy | None = None
+) -> Student:
+    """Train in children of this process, several under torchrun; by default none is restarted. See `train_in_pod`."""
+    if processes > 1:
+        report(f"{processes} processes, one a GPU")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "training.json"
         file.write_text(json.dumps(asdict(asked)))
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command += [f"--shutdown-timeout={GRACE_S}", "-m", "sidlsg", "distil-process", str(file)]
-        process: subprocess.Popen[bytes] | None = None
-        asked_to_end = False
-
-        def pass_on(_: int, __: FrameType | None) -> None:
-            nonlocal asked_to_end
-            asked_to_end = True
-            if process is not None:
-                process.send_signal(signal.SIGTERM)
-
-        earlier: Any = signal.signal(signal.SIGTERM, pass_on)
-        try:
-            process = subprocess.Popen(command)
-            if asked_to_end:
-                process.send_signal(signal.SIGTERM)
-            code = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, earlier)
-            if process is not None:
-                process.kill()
-    if asked_to_end and code:
-        raise StoppedError("asked to end: the processes saved their state; the same step again goes on from there")
-    if code:
-        raise SidlsgError(f"a training process ended with code {code}; what it said is above, each line by its process")
+        command = [sys.executable]
+        if processes > 1:
+            command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            command += [f"--shutdown-timeout={GRACE_S}"]
+        command += ["-m", "sidlsg", "distil-process", str(file)]
+        supervise(command, ProcessNotes(Path(scratch)), policy or RestartPolicy(), report)
     return Student.load(Path(asked.output))
 
 

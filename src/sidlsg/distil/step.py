@@ -78,6 +78,8 @@ class StepResult:
     nan_samples: int = 0
     stopped: bool = False
     """Whether it ended early because one of the processes was asked to stop."""
+    save: bool = False
+    """Whether one of the processes finds a checkpoint due."""
 
 
 def train_step(
@@ -89,6 +91,7 @@ def train_step(
     half_life: float,
     observe: bool = True,
     stop: Callable[[], bool] = lambda: False,
+    save: Callable[[], bool] = lambda: False,
 ) -> StepResult:
     """Advance `state` by one iteration, or by the rest of one.
 
@@ -104,12 +107,13 @@ def train_step(
         half_life: of the EMA, in images.
         observe: whether norms and signs are wanted.
         stop: asked once an update; True in any process ends the iteration before the next update.
+        save: likewise, whether a checkpoint is due: clocks differ, and all processes must save the same state.
     """
     result = StepResult()
     for update in UPDATES:
         if update == "fake_score" and state.fake_score_done:
             continue  # the run was stopped between the two
-        pass_ = accumulate(state, method, plan, encode, micro_batch, update, stop)
+        pass_ = accumulate(state, method, plan, encode, micro_batch, update, stop, save)
         result.losses[update] = pass_.loss
         result.nan_samples += pass_.left_out
         state.nan_samples += pass_.left_out
@@ -126,7 +130,7 @@ def train_step(
     update_ema(state.ema, state.generator, ema_decay(plan.batch, state.images_seen, half_life))
     state.iteration += 1
     state.images_seen += plan.batch
-    result.stopped = pass_.stop
+    result.stopped, result.save = pass_.stop, pass_.save
     return result
 
 
@@ -139,6 +143,7 @@ class Pass:
     left_out: int = 0
     """Samples of all processes that left the loss because they were not finite."""
     stop: bool = False
+    save: bool = False
     signs: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -150,6 +155,7 @@ def accumulate(
     micro_batch: int,
     update: Update,
     stop: Callable[[], bool] = lambda: False,
+    save: Callable[[], bool] = lambda: False,
 ) -> Pass:
     """Add the gradient of one update over the whole batch, micro-batch by micro-batch; of all processes, if many.
 
@@ -158,11 +164,11 @@ def accumulate(
     """
     network = getattr(state, update)
     with _only_trainable(network, state.fake_score, state.generator):
-        found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, careful=False)
+        found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, save, careful=False)
         if found.left_out:
             network.zero_grad(set_to_none=True)
             stopping = found.stop
-            found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, careful=True)
+            found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, save, careful=True)
             found.stop |= stopping
     return found
 
@@ -175,6 +181,7 @@ def _accumulate_once(
     micro_batch: int,
     update: Update,
     stop: Callable[[], bool],
+    save: Callable[[], bool],
     careful: bool,
 ) -> Pass:
     network = getattr(state, update)
@@ -201,13 +208,14 @@ def _accumulate_once(
             left_out = bad if left_out is None else left_out + bad
             if last:
                 # Filled on the device: a number that comes from the host would wait for it.
-                notice = Notice(state.world.total(torch.stack([left_out, torch.full_like(left_out, int(stop()))])))
+                asked = [torch.full_like(left_out, int(each())) for each in (stop, save)]
+                notice = Notice(state.world.total(torch.stack([left_out, *asked])))
             scaler.scale(loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
         found.loss = found.loss + loss.detach()
         found.signs = signs
     if notice is not None:
-        found.left_out, stopping = notice.read()
-        found.stop = stopping > 0
+        found.left_out, stopping, saving = notice.read()
+        found.stop, found.save = stopping > 0, saving > 0
     return found
 
 

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sidlsg.package import CHECKPOINTS_VARIABLE, GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.package import (
+    CHECKPOINTS_VARIABLE,
+    GPUS_VARIABLE,
+    IMAGE_VARIABLE,
+    RESTART_WAIT_VARIABLE,
+    RESTARTS_VARIABLE,
+    RUN_VARIABLE,
+)
 from sidlsg.profile.quantity import Cpu, CpuOrNone, Size, SizeOrNone, Time, processors, size
 from sidlsg.profile.stages import IMAGES, PART_LABEL, STAGE_LABEL
 
@@ -18,7 +25,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 OWN_LABELS = (PART_LABEL, STAGE_LABEL, "pipeline/runid", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
-OWN_VARIABLES = (CHECKPOINTS_VARIABLE, GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE)
+OWN_VARIABLES = (
+    CHECKPOINTS_VARIABLE,
+    GPUS_VARIABLE,
+    IMAGE_VARIABLE,
+    RUN_VARIABLE,
+    RESTARTS_VARIABLE,
+    RESTART_WAIT_VARIABLE,
+)
 """What the compiled pipeline itself says."""
 _SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY", re.IGNORECASE)
 _OWN_PATHS = ("/tmp", "/dev/shm")
@@ -137,9 +151,13 @@ class Stage(Strict):
     timeout: Time = "1d"
     """Most time of one try."""
     retries: int = Field(default=2, ge=0, le=100)
-    """Tries after the first. What outlives a pod is gone on with: checkpoints, an evaluation's parts, a curation's."""
+    """New pods for one that Kubernetes deleted; not for one that failed. They resume from persisted state."""
     retry_wait: Time = "1m"
     """Before each of them."""
+    restarts: int = Field(default=10, ge=0, le=1000)
+    """Of distil alone: restarts of a lost training inside its pod, in a row without a new checkpoint."""
+    restart_wait: Time = "5s"
+    """Before the first of them; doubled before each further one, up to five minutes."""
     queue: Name = ""
     """Kueue's LocalQueue that admits the pods. Empty for none."""
     priority: Name = ""

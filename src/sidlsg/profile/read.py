@@ -38,6 +38,8 @@ def read_profile(path: Path) -> Profile:
             )
         if not isinstance(table, dict):
             raise InputError(f"{path}: stages.{stage} is not a table; begin it with [stages.{stage}]")
+        if stage != "distil" and (given := sorted({"restarts", "restart_wait"} & table.keys())):
+            raise InputError(f"{path}: stages.{stage} has {given[0]}, and only distil is restarted; leave it out")
     defaults = tables.get("defaults", {})
     whole: dict[str, Any] = {"images": tables.get("images", {}), "stages": {}}
     if "run" in tables:

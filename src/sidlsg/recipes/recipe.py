@@ -19,6 +19,7 @@ MACHINE = {
     "micro_batch",
     "log_every",
     "checkpoint_every",
+    "checkpoint_minutes",
     "keep_checkpoints",
     "evaluate_every",
     "evaluate_images",
@@ -89,6 +90,8 @@ class Recipe:
     """Iterations. Losses are read from the device as often."""
     checkpoint_every: int = 100
     """Iterations."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after the last checkpoint at most, for slow iterations; 0 for no such limit."""
     keep_checkpoints: int = 2
     """The newest ones; 2 or more, so that there is one to fall back on."""
     evaluate_every: int = 0
@@ -130,6 +133,8 @@ class Recipe:
         for name in ("warmup", "grids", "processes", "threads"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 <= self.checkpoint_minutes < math.inf:
+            raise InputError(f"checkpoint_minutes is {self.checkpoint_minutes}; it must be a finite number, 0 or more")
         if not 0 <= self.lr_floor <= 1:
             raise InputError(f"lr_floor is {self.lr_floor}; allowed: 0 to 1, a share of the peak")
         if not 0 <= self.prompt_dropout < 1:

@@ -21,6 +21,9 @@ from sidlsg.run.watch import Watcher
 STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 """What MLflow imports when it opens a store: with the registry's modules, so that each stage need not."""
 
+LATE = {"sidlsg.distil.pod": ("sidlsg.distil.stage",)}
+"""By module: what it imports where it trains by itself, as it does in a local run."""
+
 
 class EndedError(BaseException):
     """The run is over; meant to pass through whatever still works for it, which may well catch every `Exception`."""
@@ -183,4 +186,5 @@ def imported_modules(source: str) -> list[str]:
     """The modules of this package that a component's source imports, and what these import late."""
     found = (node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
     names = sorted({name for name in found if name and name.startswith("sidlsg.")})
-    return [*names, *(STORES if any(name.startswith("sidlsg.registry.") for name in names) else ())]
+    late = [module for name in names for module in LATE.get(name, ())]
+    return [*names, *late, *(STORES if any(name.startswith("sidlsg.registry.") for name in names) else ())]

@@ -79,6 +79,10 @@ class Handover:
             self.store.put(f"{STUDENT}/{name}", path, digests[name])
         self.store.write(DIGESTS, "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode())
 
+    def withdraw(self) -> None:
+        """Take the order away: a node that is restarted finds nothing to do, and says so."""
+        self.store.delete([Order.FILE])
+
     def has_student(self) -> bool:
         """Whether a whole one is there."""
         return DIGESTS in self.store.names(DIGESTS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,9 +47,9 @@ def beating(store: Store, every: float = BEAT_S) -> Iterator[None]:
 def watched(
     store: Store,
     report: Callable[[str], None],
+    end: Callable[[], None],
     every: float = BEAT_S,
     silence: float = SILENCE_S,
-    end: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """End this process's training when the other side has been silent for long, while the block runs.
 
@@ -59,9 +58,9 @@ def watched(
     Args:
         store: where the other side shows that it lives.
         report: receives the reason.
+        end: called then.
         every: seconds between two looks.
         silence: seconds without a change.
-        end: what to do then; by default this process is asked to end, as by the machine.
     """
     ended = threading.Event()
 
@@ -79,7 +78,7 @@ def watched(
                 seen, since = found, time.monotonic()
             elif time.monotonic() - since >= silence:
                 report(f"the step that waits for this training was not heard of for {silence / 60:g} minutes: it ends")
-                (end or _ask_to_end)()
+                end()
                 return
 
     thread = threading.Thread(target=look, daemon=True)
@@ -93,7 +92,3 @@ def watched(
 
 def _sign() -> bytes:
     return f"{os.getpid()} {time.monotonic_ns()}\n".encode()
-
-
-def _ask_to_end() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)

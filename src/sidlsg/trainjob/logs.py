@@ -15,6 +15,8 @@ from sidlsg.trainjob.refusals import ClusterError
 JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
 """The label of a job's pods: a TrainJob's JobSet has its name."""
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+ATTEMPT_LABEL = "jobset.sigs.k8s.io/restart-attempt"
+"""The label that counts, from 0, how often the JobSet has started all nodes again."""
 FIRST_LINES = 1000
 """Of the leading node, where there are more when they are first asked for."""
 LAST_LINES = 40
@@ -28,25 +30,37 @@ class NodeLogs:
 
     def __init__(self, cluster: Cluster, job: str, report: Callable[[str], None]) -> None:
         self.failures: list[str] = []
-        """In words, of each pod that failed."""
+        """In words, of each pod of the newest attempt that failed."""
         self._cluster, self._job, self._report = cluster, job, report
         self._states: dict[str, str] = {}
         self._last: dict[str, str] = {}
         self._asked: dict[str, float] = {}
         self._refused = False
+        self._attempt: int | None = None
 
     def poll(self) -> None:
         """Pass on what is new. A right that lacks is told once; a cluster that does not answer, not at all."""
         if self._refused:
             return
         try:
-            for pod in sorted(self._cluster.pods(f"{JOB_LABEL}={self._job}"), key=_index):
+            pods = self._cluster.pods(f"{JOB_LABEL}={self._job}")
+            if pods:
+                self._notice_restart(max(map(_attempt, pods)))
+            # Those of an earlier attempt are being deleted.
+            for pod in sorted((pod for pod in pods if _attempt(pod) == self._attempt), key=_index):
                 self._look(pod)
         except InputError as error:
             self._refused = True
             self._report(f"nothing is known of the nodes, and training goes on: {error}")
         except ClusterError as error:
             self._report(f"nothing is known of the nodes for now: {error}")
+
+    def _notice_restart(self, attempt: int) -> None:
+        if self._attempt is not None and attempt > self._attempt:
+            why = f" after: {'; '.join(self.failures)}" if self.failures else ""
+            self._report(f"the cluster restarts all nodes from the newest checkpoint (restart {attempt}){why}")
+            self.failures = []
+        self._attempt = max(attempt, self._attempt or 0)
 
     def _look(self, pod: Object) -> None:
         name, node = pod["metadata"]["name"], f"node {_index(pod)}"
@@ -110,6 +124,10 @@ def _because(*reasons: str | None) -> str:
 
 def _index(pod: Object) -> int:
     return int(pod["metadata"].get("labels", {}).get(INDEX_LABEL, "0"))
+
+
+def _attempt(pod: Object) -> int:
+    return int(pod["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "0"))
 
 
 def _lines(text: str) -> list[tuple[str, str]]:

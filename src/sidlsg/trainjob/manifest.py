@@ -64,10 +64,10 @@ def manifest(
         "activeDeadlineSeconds": nodes.timeout_minutes * 60,
         "trainer": {
             "image": nodes.image,
-            "command": ["torchrun"],
+            "command": ["sidlsg"],
             "args": [
+                *("distil-node", handover, "--sha256", order_sha256),
                 *("--shutdown-timeout", str(nodes.settings.grace_seconds)),
-                *("-m", "sidlsg", "distil-node", handover, "--sha256", order_sha256),
             ],
             "numNodes": nodes.nodes,
             "numProcPerNode": max(1, nodes.gpus_per_node),

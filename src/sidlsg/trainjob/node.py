@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Callable
 
 from sidlsg.distil.pod import PodTraining, train
+from sidlsg.errors import SidlsgError
 from sidlsg.hardware import require_gpus
 from sidlsg.records import Student
 from sidlsg.trainjob.handover import Handover
@@ -55,9 +58,16 @@ def train_on_node(
         experiment=order.experiment,
         output=str(output),
     )
+
+    def abandoned() -> None:
+        # The cluster restarts nodes that failed, and nobody waits for these.
+        with contextlib.suppress(SidlsgError):
+            handover.withdraw()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     if not leads:
         return train(asked, report)
-    with watched(handover.store, report, every, silence):
+    with watched(handover.store, report, abandoned, every, silence):
         student = train(asked, report)
         handover.give(output)
         report(f"student of {student.images_seen:,} images in {place}")

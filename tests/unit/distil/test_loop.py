@@ -152,6 +152,20 @@ def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[T
     assert train(changed, state, run).iteration == 40
 
 
+@pytest.mark.parametrize(("minutes", "saved"), [(1e-9, [39, 40]), (0, [40]), (1e9, [40])])
+def test_a_checkpoint_is_written_after_minutes_too_and_changes_nothing(
+    start: Callable[..., tuple[TrainingState, Run]], minutes: float, saved: list[int]
+) -> None:
+    often = replace(RECIPE, checkpoint_every=1000, checkpoint_minutes=minutes)
+    assert often.identity == RECIPE.identity
+    state, run = start("a")
+    tensors = weights(train(often, state, run))
+    assert run.checkpoints.iterations() == saved
+    state, run = start("b")
+    others = weights(train(RECIPE, state, run))
+    assert all(torch.equal(tensors[name], others[name]) for name in others)
+
+
 class Falling:
     """Scores that are best at the third evaluation."""
 

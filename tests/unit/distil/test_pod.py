@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from safetensors.torch import load_file
 from forked import Program
 from sidlsg.distil.pod import PodTraining, read_training, train, train_in_pod, train_in_processes
 from sidlsg.distil.stage import run_identity, run_name
+from sidlsg.distil.supervisor import RestartPolicy
 from sidlsg.encode.stage import encode
-from sidlsg.errors import InputError, SidlsgError, StoppedError
+from sidlsg.errors import InputError, StoppedError
 from sidlsg.hardware import require_gpus
-from sidlsg.package import GPUS_VARIABLE
+from sidlsg.package import GPUS_VARIABLE, RESTARTS_VARIABLE
 from sidlsg.places import HELD_OUT, JUDGE, TEACHER, resolve
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.teacher.folder import folder_digest
@@ -120,10 +122,20 @@ def test_two_processes_make_the_student_of_one(asked: PodTraining, tmp_path: Pat
     assert all(torch.allclose(one[key].float(), two[key].float(), atol=2e-3) for key in one)
 
 
-def test_a_process_that_fails_fails_the_step(asked: PodTraining, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SidlsgError, match="a training process ended with code 1"):
-        train_in_processes(replace(asked, recipe="tinny"), 2, print)
-    assert "did you mean 'tiny'?" in capfd.readouterr().err
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_what_ends_a_process_is_the_steps_own_error_and_is_not_tried_again(asked: PodTraining, processes: int) -> None:
+    said: list[str] = []
+    with pytest.raises(InputError, match=r"^recipe 'tinny' is unknown \(did you mean 'tiny'\?\)"):
+        train_in_processes(replace(asked, recipe="tinny"), processes, said.append, RestartPolicy(restarts=3, wait=0.1))
+    assert not any("restart" in line for line in said)
+
+
+def test_a_step_without_a_policy_trains_by_itself(asked: PodTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (RESTARTS_VARIABLE, GPUS_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError) as error:
+        train_in_pod(replace(asked, recipe="tinny"), print)
+    assert {"train"} <= {frame.name for frame in traceback.extract_tb(error.value.__traceback__)}
 
 
 @pytest.mark.long

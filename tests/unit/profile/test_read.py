@@ -48,6 +48,8 @@ def test_every_component_is_a_stage_with_an_image() -> None:
         ("[run]\nttl = '1w'", "run.ttl is '1w'; give a time above 0"),
         ("[run]\ntll = '1d'", "run.tll is unknown (did you mean 'ttl'?)"),
         ("[stages.gate]\nnodes = 2", "gate has 2 nodes; only distil uses more than one"),
+        ("[stages.encode]\nrestarts = 2", "stages.encode has restarts, and only distil is restarted"),
+        ("[stages.distil]\nrestart_wait = '5'", "stages.distil.restart_wait is '5'; give a time above 0"),
         ("[stages.evaluate]\ngpus = 2", "evaluate has 2 GPUs; only distil uses more than one"),
         ("[stages.distil]\nnodes = 2", "distil has 2 nodes, and its handover is ''"),
         ("[stages.distil]\nnodes = 2\nhandover = 's3://'", "its handover is 's3://'"),

@@ -47,6 +47,6 @@ def given(tiny_student: Path) -> Callable[[Api], None]:
     """A step of the controller: the leading node hands the student over."""
 
     def step(api: Api) -> None:
-        Handover(api.job()["spec"]["trainer"]["args"][5], create=False).give(tiny_student)
+        Handover(api.job()["spec"]["trainer"]["args"][1], create=False).give(tiny_student)
 
     return step

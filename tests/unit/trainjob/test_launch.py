@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.kubernetes_api import Api, complete, failed, queued, running, says
+from services.kubernetes_api import Api, complete, failed, lost, queued, restarted, running, says
 from sidlsg.errors import ContentError, InputError, SidlsgError
 from sidlsg.records import Student
 from sidlsg.trainjob.handover import Handover
@@ -49,6 +49,28 @@ def test_a_job_that_fails_on_one_node_says_which_and_why(launch: Launch, api: Ap
     assert "node 1 | CUDA out of memory\nnode 1 | the last line" in launch.text()
     assert api.left() == launch.left() == []
     assert not launch.output.exists()
+
+
+def test_a_node_that_is_lost_is_restarted_by_the_cluster_and_the_step_waits_on(
+    launch: Launch, api: Api, given: Step, tiny_student: Path
+) -> None:
+    lines = [says(0, "iteration 1"), lost(1, 1, "CUDA error"), restarted, says(0, "iteration 2")]
+    api.script = [running, *lines, given, complete]
+    assert launch.do() == Student.load(tiny_student)
+    (told,) = [line for line in launch.said if "restarts all nodes" in line]
+    assert told.endswith("from the newest checkpoint (restart 1) after: node 1 ended with exit code 1")
+    assert "node 1 | CUDA error" in launch.text()
+    assert [line for line in launch.said if "node 0 |" in line] == ["node 0 | iteration 1", "node 0 | iteration 2"]
+    assert len(api.ever) == 1
+    assert api.left() == launch.left() == []
+
+
+def test_a_job_that_fails_after_restarts_tells_only_of_its_last_attempt(launch: Launch, api: Api) -> None:
+    api.script = [running, lost(1, 1, "CUDA error"), restarted, failed(0, 4, "alarm")]
+    with pytest.raises(SidlsgError, match=r"node 0 ended with exit code 4; see") as error:
+        launch.do()
+    assert "node 1" not in str(error.value)
+    assert api.left() == launch.left() == []
 
 
 def test_the_clusters_deadline_is_told_as_such(launch: Launch, api: Api) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from sidlsg.distil.stopping import StopRequest
 from sidlsg.errors import StorageError
 from sidlsg.store import FolderStore
 from sidlsg.trainjob.lifeline import ALIVE, beating, watched
@@ -28,7 +24,7 @@ class Away(FolderStore):
 def watch(store: FolderStore, seconds: float) -> list[str]:
     """What the node did while it looked for so long."""
     did: list[str] = []
-    with watched(store, did.append, EVERY, SILENCE, lambda: did.append("end")):
+    with watched(store, did.append, lambda: did.append("end"), EVERY, SILENCE):
         time.sleep(seconds)
     return did
 
@@ -55,18 +51,6 @@ def test_a_handover_that_was_taken_away_ends_it_too(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_does_not(tmp_path: Path) -> None:
     assert watch(Away(str(tmp_path)), 3 * SILENCE) == []
-
-
-def test_it_is_the_same_request_as_the_machines(tmp_path: Path) -> None:
-    stop = StopRequest()
-    earlier = signal.getsignal(signal.SIGTERM)
-    with stop.listening(), watched(FolderStore(str(tmp_path)), lambda _: None, EVERY, SILENCE):
-        end = time.monotonic() + 10
-        while not stop() and time.monotonic() < end:
-            time.sleep(EVERY)
-    assert stop()
-    assert signal.getsignal(signal.SIGTERM) == earlier
-    assert os.getpid() and threading.active_count()
 
 
 def test_a_beat_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,8 +75,9 @@ def test_it_asks_for_what_was_given() -> None:
     asked = {"cpu": "16", "memory": "512Gi", "nvidia.com/gpu": "8"}
     assert trainer["resourcesPerNode"]["requests"] == asked
     assert trainer["resourcesPerNode"]["limits"] == asked | {"cpu": "32", "ephemeral-storage": "500Gi"}
-    assert trainer["command"] == ["torchrun"]
-    assert trainer["args"][-4:] == ["distil-node", "s3://b/handover/distil-1", "--sha256", DIGEST]
+    assert trainer["command"] == ["sidlsg"]
+    assert trainer["args"][:4] == ["distil-node", "s3://b/handover/distil-1", "--sha256", DIGEST]
+    assert trainer["args"][4:] == ["--shutdown-timeout", "600"]
     assert job["spec"]["activeDeadlineSeconds"] == 3600
     assert job["spec"]["runtimeRef"]["name"] == "sidlsg-torch"
 

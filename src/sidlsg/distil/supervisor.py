@@ -1,0 +1,183 @@
+"""Restarts a training that was lost from its newest checkpoint, within bounds, and ends with it otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from sidlsg.distil.process_notes import FINAL, ProcessNotes
+from sidlsg.errors import InputError, SidlsgError, StoppedError
+from sidlsg.package import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
+from sidlsg.store import open_store
+
+LONGEST_WAIT_S = 300.0
+"""The pause before a restart grows up to this."""
+_COMPLETE = re.compile(r"(\d{9})/checkpoint\.json")
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """How often a lost training is restarted, and after which pauses."""
+
+    restarts: int = 0
+    """In a row without a new checkpoint; one that is further than the last failure's starts the count anew."""
+    wait: float = 5.0
+    """Seconds before the first restart in a row; doubled before each further one."""
+
+    def pause(self, number: int) -> float:
+        """Seconds before the restart of that number in a row, from 1."""
+        return min(LONGEST_WAIT_S, self.wait * 2.0 ** min(number - 1, 30))
+
+
+def restart_policy() -> RestartPolicy | None:
+    """The policy that a compiled pipeline gives to its step; None where there is none.
+
+    Raises:
+        InputError: a variable is not a whole number.
+    """
+    if RESTARTS_VARIABLE not in os.environ:
+        return None
+    wait = _whole(RESTART_WAIT_VARIABLE, os.environ.get(RESTART_WAIT_VARIABLE, str(int(RestartPolicy.wait))))
+    return RestartPolicy(restarts=_whole(RESTARTS_VARIABLE, os.environ[RESTARTS_VARIABLE]), wait=wait)
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise InputError(f"{name} is {text!r}; give a whole number of 0 or more, or unset it")
+    return int(text)
+
+
+class Child:
+    """Runs one process after another, and passes SIGTERM on to the one that runs."""
+
+    def __init__(self) -> None:
+        self.asked_to_end = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: Sequence[str]) -> int:
+        """The exit code of a command that runs to its end, as `subprocess` has it: negative for a signal."""
+        try:
+            self._process = subprocess.Popen(command)
+            if self.asked_to_end:  # before there was a process to pass it on to
+                self._process.send_signal(signal.SIGTERM)
+            return self._process.wait()
+        finally:
+            if self._process is not None:
+                self._process.kill()
+            self._process = None
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; a request to end ends it."""
+        end = time.monotonic() + seconds
+        while not self.asked_to_end and time.monotonic() < end:
+            time.sleep(min(_POLL_S, seconds))
+
+    def terminated(self, _: int, __: FrameType | None) -> None:
+        """The handler of SIGTERM."""
+        self.asked_to_end = True
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def one_child() -> Iterator[Child]:
+    """A `Child` that has this process's SIGTERM while the block runs; only a main thread gets signals."""
+    child = Child()
+    if threading.current_thread() is not threading.main_thread():
+        yield child
+        return
+    earlier: Any = signal.signal(signal.SIGTERM, child.terminated)
+    try:
+        yield child
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def supervise(
+    command: Sequence[str], notes: ProcessNotes, policy: RestartPolicy, report: Callable[[str], None]
+) -> None:
+    """Run a training's command until it succeeds.
+
+    Args:
+        command: trains, resumes from the newest checkpoint, and leaves `notes`.
+        notes: of its processes.
+        policy: for restarts.
+        report: receives a line for each restart: why, how many are left, and from which checkpoint.
+
+    Raises:
+        InputError: the training's own error, as are `AlarmError` and every other of a final exit code.
+        SidlsgError: it was lost more often than the policy allows; with the last reason.
+        StoppedError: this process was asked to end, and the training with it.
+    """
+    newest, failures = -1, 0
+    with one_child() as child:
+        while code := child.run(command):
+            error = notes.error()
+            if child.asked_to_end:
+                raise _stopped(error)
+            if error is not None and error.exit_code in FINAL:
+                raise error
+            if code in FINAL:  # found before there was anything to note it in
+                raise _with_code(SidlsgError(f"training ended with exit code {code}; its error is above"), code)
+            reason = "training " + _reason(code, error)
+            now = newest_checkpoint(notes.checkpoints)
+            failures = failures + 1 if now <= newest else 1
+            newest = max(newest, now)
+            if failures > policy.restarts:
+                raise _given_up(reason, error, policy)
+            pause, left = policy.pause(failures), policy.restarts - failures
+            start = f"checkpoint {newest}" if newest >= 0 else "the beginning, as there is no checkpoint yet"
+            report(f"{reason}; restart from {start} in {pause:g} s, {left} more left until a new checkpoint is written")
+            child.sleep(pause)
+            if child.asked_to_end:
+                raise _stopped(None)
+            notes.clear_errors()
+
+
+def newest_checkpoint(uri: str) -> int:
+    """The iteration of the newest complete checkpoint; -1 where there is none, or the storage does not say."""
+    if not uri:
+        return -1
+    try:
+        names = open_store(uri, create=False).names()
+    except SidlsgError:
+        return -1
+    return max((int(match[1]) for name in names if (match := _COMPLETE.fullmatch(name))), default=-1)
+
+
+def _stopped(error: SidlsgError | None) -> StoppedError:
+    if isinstance(error, StoppedError):
+        return StoppedError("asked to end: the processes saved their state; the same step again goes on from there")
+    return StoppedError(
+        "asked to end: training ended without saving its state; the same step again resumes from the newest checkpoint"
+    )
+
+
+def _reason(code: int, error: SidlsgError | None) -> str:
+    if error is not None:
+        return f"failed ({' '.join(str(error).split())})"
+    if code < 0:
+        memory = " (is there enough memory?)" if -code == signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{memory}"
+    return f"ended with exit code {code} and no error of its own"
+
+
+def _given_up(reason: str, error: SidlsgError | None, policy: RestartPolicy) -> SidlsgError:
+    again = f"; it was restarted {policy.restarts} times without a new checkpoint" if policy.restarts else ""
+    text = f"{reason if error is None else error}{again}"
+    return SidlsgError(text) if error is None else _with_code(type(error)(text), error.exit_code)
+
+
+def _with_code(error: SidlsgError, code: int) -> SidlsgError:
+    error.exit_code = code
+    return error

@@ -1,0 +1,48 @@
+"""The step `distil` as a pod runs it: `python pod_step.py FOLDER`, with the prompts and embeddings in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from kfp.dsl import Dataset, Model
+
+from sidlsg.components.distil.component import distil
+
+CHANGES = {
+    "iterations": 12,
+    "batch": 4,
+    "micro_batch": 4,
+    "checkpoint_every": 2,
+    "log_every": 1,
+    "grids": 0,
+    "evaluate_every": 0,
+    "on_alarm": "off",
+    "export_dtype": "float32",
+    "processes": 1,
+    "threads": 1,
+}
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    student = Model(name="student", uri=str(folder / "student"), metadata={})
+    distil.python_func(
+        prompt_set=Dataset(name="prompt_set", uri=str(folder / "prompts"), metadata={}),
+        embeddings=Dataset(name="embeddings", uri=str(folder / "embeddings"), metadata={}),
+        teacher="bundled:tiny-sd",
+        teacher_sha256="",
+        teacher_layout="",
+        recipe="tiny",
+        changes=json.dumps(CHANGES),
+        seed=3,
+        checkpoints=str(folder / "checkpoints"),
+        held_out="",
+        held_out_sha256="",
+        judge="",
+        judge_sha256="",
+        tracking_uri="",
+        experiment="",
+        package_sha256="code",
+        student=student,
+    )
