@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from infra.cluster import INFRA, kustomize, parsed
+from sidlsg.components.cluster import pipeline_config, using
 from sidlsg.profile.quantity import seconds
 from sidlsg.profile.read import read_profile
 
@@ -71,9 +72,16 @@ def kept(ttl: dict[str, int], outcome: str) -> int:
 @pytest.mark.parametrize("profile", sorted((INFRA / "profiles").glob("*.toml")), ids=lambda path: str(path.stem))
 def test_a_run_is_kept_as_long_as_its_profile_says(spec: dict[str, Any], profile: Path, outcome: str) -> None:
     # What a compiled pipeline says itself comes before a default.
-    own = {"secondsAfterCompletion": seconds(read_profile(profile).run.ttl)}
-    assert kept(spec["ttlStrategy"] | own, outcome) == own["secondsAfterCompletion"]
-    assert kept(KUBEFLOWS["spec"]["ttlStrategy"] | own, outcome) == 3600
+    chosen = read_profile(profile)
+    with using(chosen):
+        config = pipeline_config()
+    own = {
+        "secondsAfterCompletion": config.ttl_seconds_after_finished,
+        "secondsAfterSuccess": config.ttl_seconds_after_success,
+        "secondsAfterFailure": config.ttl_seconds_after_failure,
+    }
+    assert kept(spec["ttlStrategy"] | own, outcome) == seconds(chosen.run.ttl)
+    assert kept(KUBEFLOWS["spec"]["ttlStrategy"] | own, outcome) == seconds(chosen.run.ttl)
     assert kept(spec["ttlStrategy"], outcome) == 7 * 24 * 3600
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
 
@@ -26,23 +26,18 @@ CHANGES = {
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    os.environ["SIDLSG_CHECKPOINTS"] = str(folder / "checkpoints")
     student = Model(name="student", uri=str(folder / "student"), metadata={})
     distil.python_func(
         prompt_set=Dataset(name="prompt_set", uri=str(folder / "prompts"), metadata={}),
         embeddings=Dataset(name="embeddings", uri=str(folder / "embeddings"), metadata={}),
         teacher="bundled:tiny-sd",
-        teacher_sha256="",
         teacher_layout="",
         recipe="tiny",
-        changes=json.dumps(CHANGES),
+        changes=CHANGES,
         seed=3,
-        checkpoints=str(folder / "checkpoints"),
         held_out="",
-        held_out_sha256="",
         judge="",
-        judge_sha256="",
-        tracking_uri="",
-        experiment="",
-        package_sha256="code",
+        results_version="code",
         student=student,
     )

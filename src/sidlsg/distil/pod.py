@@ -31,7 +31,6 @@ class PodTraining:
     embeddings: str = ""
     """Empty to encode prompts during training."""
     teacher: str
-    teacher_sha256: str = ""
     teacher_layout: str = ""
     recipe: str
     changes: str
@@ -39,9 +38,7 @@ class PodTraining:
     checkpoints: str
     held_out: str = ""
     """Needed, as the judge is, where the recipe takes scores along the way."""
-    held_out_sha256: str = ""
     judge: str = ""
-    judge_sha256: str = ""
     tracking_uri: str = ""
     experiment: str = ""
     output: str
@@ -75,7 +72,7 @@ def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes
     # Imported here: a step that only supervises must not hold torch and diffusers in the pod's memory.
     from sidlsg.distil.stage import Extras, distil, run_identity, run_name
 
-    folder, sha256 = checked_teacher(asked.teacher, asked.teacher_sha256, asked.teacher_layout)
+    folder, sha256 = checked_teacher(asked.teacher, layout=asked.teacher_layout)
     sha256 = sha256 or folder_digest(folder)
     values = recipe_with_changes(asked.recipe, asked.changes)
     prompts = Path(asked.prompts)
@@ -95,8 +92,8 @@ def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes
         extras=Extras(
             teacher_sha256=sha256,
             embeddings=Path(asked.embeddings) if asked.embeddings else None,
-            held_out=read_held_out(resolve(asked.held_out, asked.held_out_sha256)) if evaluated else (),
-            judge=resolve(asked.judge, asked.judge_sha256) if evaluated else None,
+            held_out=read_held_out(resolve(asked.held_out)) if evaluated else (),
+            judge=resolve(asked.judge) if evaluated else None,
             tracking_uri=asked.tracking_uri,
             experiment=asked.experiment,
         ),

@@ -96,12 +96,9 @@ def pack(
     seed: int,
     checkpoints: str,
     teacher: str,
-    teacher_sha256: str = "",
     teacher_layout: str = "",
     held_out: str = "",
-    held_out_sha256: str = "",
     judge: str = "",
-    judge_sha256: str = "",
     tracking_uri: str = "",
     experiment: str = "",
 ) -> Parcel:
@@ -127,10 +124,10 @@ def pack(
         check_address(tracking_uri)
     recipe_with_changes(recipe, changes)
     places = {
-        "teacher": _handed("teacher", teacher, teacher_sha256, files),
+        "teacher": _handed("teacher", teacher, files),
         "teacher_layout": _handed("teacher_layout", teacher_layout, "", files),
-        "held_out": _handed("held_out", held_out, held_out_sha256, files),
-        "judge": _handed("judge", judge, judge_sha256, files),
+        "held_out": _handed("held_out", held_out, files),
+        "judge": _handed("judge", judge, files),
     }
     refs = tuple(FileRef(path=name, sha256=sha256_file(path)) for name, path in sorted(files.items()))
     order = Order(
@@ -152,17 +149,15 @@ def _record_files(name: str, folder: Path, record: Record) -> dict[str, Path]:
     return {f"{name}/{path}": folder / path for path in [record.FILE, *refs]}
 
 
-def _handed(name: str, place: str, sha256: str, files: dict[str, Path]) -> str:
+def _handed(name: str, place: str, files: dict[str, Path]) -> str:
     """A place that a node can resolve; what lies on this machine alone is added to the files."""
     if not place:
         return ""
     if place.startswith((S3, BUNDLED)):
-        if PIN not in place and sha256:
-            return f"{place}{PIN}{sha256}"
         if PIN not in place and place.startswith(S3):
             resolve(place)  # says that it needs a digest
         return place
-    path = resolve(place, sha256)
+    path = resolve(place)
     if path.is_file():
         files[f"{name}/{path.name}"] = path
         return f"{STAGED}{name}/{path.name}"

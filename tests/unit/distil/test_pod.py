@@ -66,16 +66,13 @@ def asked(tiny_student: Path, tmp_path: Path) -> PodTraining:
         prompts=str(prompts),
         embeddings=str(tmp_path / "embeddings"),
         teacher=TEACHER,
-        teacher_sha256="",
         teacher_layout="",
         recipe="tiny",
         changes=json.dumps(changes),
         seed=0,
         checkpoints=str(tmp_path / "checkpoints"),
         held_out=HELD_OUT,
-        held_out_sha256="",
         judge=JUDGE,
-        judge_sha256="",
         tracking_uri="",
         experiment="pod",
         output=str(tmp_path / "student"),
@@ -95,7 +92,7 @@ def test_a_teachers_weights_are_hashed_once(asked: PodTraining, tmp_path: Path, 
     sha256 = folder_digest(teacher)
     hashed.clear()
     changes = json.dumps({**json.loads(asked.changes), "iterations": 1})
-    once = replace(asked, changes=changes, teacher_sha256=sha256 if given == "digest" else "")
+    once = replace(asked, changes=changes, teacher=f"{teacher}@sha256:{sha256}" if given == "digest" else str(teacher))
     student = train(once, print)
     assert hashed.count(str(teacher / "unet" / "diffusion_pytorch_model.safetensors")) == 1
     assert student.teacher_sha256 == sha256

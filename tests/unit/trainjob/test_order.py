@@ -28,7 +28,7 @@ def test_what_lies_on_this_machine_goes_along(tiny_student: Path, tmp_path: Path
 
 
 def test_a_digest_goes_with_a_place(tiny_student: Path, tmp_path: Path) -> None:
-    parcel = make_parcel(tiny_student, tmp_path, teacher="s3://b/teacher", teacher_sha256="1" * 64)
+    parcel = make_parcel(tiny_student, tmp_path, teacher=f"s3://b/teacher@sha256:{'1' * 64}")
     assert parcel.order.teacher == f"s3://b/teacher@sha256:{'1' * 64}"
 
 
@@ -42,7 +42,7 @@ def test_inputs_that_cannot_be_used_are_refused(tiny_student: Path, tmp_path: Pa
         with pytest.raises(InputError, match=said):
             make_parcel(tiny_student, tmp_path, **values)
     with pytest.raises(ContentError, match="was changed, or it is another"):
-        make_parcel(tiny_student, tmp_path, teacher=str(assets / "tiny-sd"), teacher_sha256="1" * 64)
+        make_parcel(tiny_student, tmp_path, teacher=f"{assets / 'tiny-sd'}@sha256:{'1' * 64}")
 
 
 def test_a_jobs_name_is_that_of_its_order_in_its_run(tiny_student: Path, tmp_path: Path) -> None:
