@@ -140,8 +140,8 @@ def test_a_tag_that_is_gone_since_it_was_set_is_no_cause(read):
     [
         ("on = 3 3", "not TOML"),
         ("", "there is no rule"),
-        (RULE, "either 'run' or 'copy'"),
-        (RULE + RUN + '[on.copy]\nto = "x"\n', "either 'run' or 'copy'"),
+        (RULE, "one of 'run', 'copy' and 'serve'"),
+        (RULE + RUN + '[on.copy]\nto = "x"\n', "one of 'run', 'copy' and 'serve'"),
         (RULE + '[on.copy]\nto = "ftp://x"\n', "'to' is 'ftp://x'"),
         (RULE + "alais = 1\n" + RUN, "rule 'n': alais is unknown (did you mean 'alias'?); allowed: name, event,"),
         (RULE + RUN + "x = 1", "rule 'n': run.x is unknown; allowed: pipeline, version, parameters"),
