@@ -33,7 +33,7 @@ ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],
     "train": ["polars", "sklearn", "matplotlib"],
     "evaluate": ["polars", "sklearn", "matplotlib", "kubernetes"],
-    "serve": ["polars", "sklearn", "matplotlib", "kubernetes", "kfp"],
+    "serve": ["polars", "sklearn", "matplotlib", "kubernetes", "kfp", "boto3"],
     "trigger": ["torch", "polars", "diffusers", "scipy", "sklearn"],
 }
 NAMES = tuple(MEGABYTES)
