@@ -66,7 +66,7 @@ container-tools:
 test-containers: $(READY) container-tools  ## Build the images and run the tiny pipeline in them, as root
 	$(BIN)/python -m pytest -m containers tests/containers
 
-images: $(READY)  ## Build the five images of this commit with Docker
+images: $(READY)  ## Build the six images of this commit with Docker
 	PYTHON=$(BIN)/python images/build.sh
 
 # What `make test` leaves out: real servers, kills and other faults, several processes, the long forms of tests.

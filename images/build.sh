@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 names=("$@")
-[ ${#names[@]} -gt 0 ] || names=(curate train evaluate trigger mlflow)
+[ ${#names[@]} -gt 0 ] || names=(curate train evaluate serve trigger mlflow)
 for name in "${names[@]}"; do
     [ -f "images/$name/Dockerfile" ] || { echo "no image is called $name; there are: $(cd images && echo */Dockerfile)"; exit 2; }
 done

@@ -46,6 +46,7 @@ from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
 from sidlsg.services import commands as service_commands
+from sidlsg.serving import commands as serving_commands
 from sidlsg.trainjob import commands as trainjob_commands
 from sidlsg.trigger import commands as trigger_commands
 from sidlsg.trigger.service import commands as service_trigger_commands
@@ -132,6 +133,7 @@ app.command()(registry_commands.rollback)
 app.command(hidden=True)(trainjob_commands.distil_node)
 app.command(hidden=True)(trainjob_commands.distil_node_process)
 app.command(hidden=True)(distil_commands.distil_process)
+app.command()(serving_commands.serve)
 app.command()(trigger_commands.submit)
 app.command()(trigger_commands.schedule)
 

@@ -11,7 +11,7 @@ import pytest
 from containers.daemon import DOCKER, Daemon
 
 ROOT = Path(__file__).parents[2]
-CPU = ("curate", "train", "evaluate", "trigger")
+CPU = ("curate", "train", "evaluate", "serve", "trigger")
 
 
 @pytest.fixture(scope="session")

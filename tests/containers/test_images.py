@@ -1,29 +1,39 @@
 """The images as they are built: what is in them, what is not, how large they are and as whom they run."""
 
+import base64
 import json
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from containers.daemon import DOCKER, Daemon
+from copied import copied
+from sidlsg.cli import app
 from sidlsg.services.mlflow_server import MlflowServer
+from sidlsg.services.ports import free_port
 
 pytestmark = pytest.mark.containers
 
 ROOT = Path(__file__).parents[2]
-MEGABYTES = {"trigger": 600, "curate": 900, "train": 2300, "evaluate": 2300}
+MEGABYTES = {"trigger": 600, "curate": 900, "train": 2300, "evaluate": 2300, "serve": 2300}
 """Their goals on the stand-in base, with a build of torch for CPUs."""
 STAGES = {
     "curate": ["sidlsg.prompts.curate", "sidlsg.prompts.tasks.scan", "sidlsg.prompts.near.groups"],
     "train": ["sidlsg.encode.stage", "sidlsg.distil.stage"],
     "evaluate": ["sidlsg.evaluate.stage", "sidlsg.registry.register", "sidlsg.registry.gate", "sidlsg.report.page"],
+    "serve": ["sidlsg.serving.predictor", "sidlsg.export.generate", "uvicorn"],
     "trigger": ["sidlsg.trigger.service.serve", "sidlsg.trigger.submit", "sidlsg.run.compile"],
 }
 ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],
     "train": ["polars", "sklearn", "matplotlib"],
     "evaluate": ["polars", "sklearn", "matplotlib", "kubernetes"],
+    "serve": ["polars", "sklearn", "matplotlib", "kubernetes", "kfp", "boto3"],
     "trigger": ["torch", "polars", "diffusers", "scipy", "sklearn"],
 }
 NAMES = tuple(MEGABYTES)
@@ -93,7 +103,45 @@ def test_its_labels_say_of_which_commit_it_is(daemon: Daemon, images: dict[str, 
     assert f"SIDLSG_GIT_COMMIT={labels['revision']}" in config["Env"]
     assert labels["created"].endswith("Z")
     assert config["User"] == "10001:10001"
-    assert (config.get("Healthcheck") is not None) == (name == "trigger")
+    assert (config.get("Healthcheck") is not None) == (name in ("serve", "trigger"))
+
+
+def test_the_predictor_answers_with_the_bytes_of_sidlsg_generate(
+    daemon: Daemon, images: dict[str, str], tiny_student: Path, tmp_path: Path
+) -> None:
+    folder, port = copied(tiny_student, tmp_path / "model"), free_port()
+    for path in (tmp_path, folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    prompt = "a small red circle on a blue background"
+    done = CliRunner().invoke(app, ["generate", str(tiny_student), prompt, "--output", str(tmp_path / "images")])
+    assert done.exit_code == 0, done.output
+    expected = [base64.b64encode((tmp_path / "images" / "000000.png").read_bytes()).decode()]
+    words = ["run", "--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp"]
+    words += ["--volume", f"{folder}:/mnt/models:ro", images["serve"], "sidlsg", "serve", "/mnt/models"]
+    container = daemon.run(*words, "--name", "tiny", "--port", str(port)).stdout.strip()
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + 120
+        while (ready := answer(f"{url}/v2/health/ready")) is None:
+            assert time.monotonic() < until, daemon.run("logs", container).stderr[-2000:]
+            time.sleep(0.5)
+        assert ready == {"ready": True}
+        assert answer(f"{url}/v1/models/tiny:predict", {"instances": [prompt]}) == {"predictions": [expected]}
+        tensor = {"name": "prompt", "shape": [1], "datatype": "BYTES", "data": [prompt]}
+        v2 = answer(f"{url}/v2/models/tiny/infer", {"inputs": [tensor]})
+        assert v2 is not None and v2["outputs"][0]["data"] == expected
+    finally:
+        daemon.run("rm", "--force", container)
+
+
+def answer(url: str, body: object = None) -> dict[str, Any] | None:
+    """What a server answers; None where it does not."""
+    try:
+        with urllib.request.urlopen(url, None if body is None else json.dumps(body).encode(), timeout=120) as found:
+            content: dict[str, Any] = json.load(found)
+            return content
+    except OSError:
+        return None
 
 
 def test_the_service_starts_in_its_image_and_its_health_is_told(

@@ -18,12 +18,13 @@ import yaml
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 OVERLAYS = ("local", "team", "production")
-COMPONENTS = ("external-secrets", "ray", "trainer", "kueue", "monitoring", "external-s3", "multi-user")
-EVERYTHING = ("external-secrets", "ray", "trainer", "kueue", "monitoring")
+COMPONENTS = ("external-secrets", "ray", "trainer", "kueue", "monitoring", "serving", "external-s3", "multi-user")
+EVERYTHING = ("external-secrets", "ray", "trainer", "kueue", "monitoring", "serving")
 """What may be used together with SeaweedFS and one user."""
 CONFIGURATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: (name, ()) for name in OVERLAYS},
     **{f"local+{name}": ("local", (name,)) for name in COMPONENTS},
+    "local+serving-to-zero": ("local", ("serving", "serving-to-zero")),
     "local+all": ("local", EVERYTHING),
     "local+all+external-s3": ("local", (*EVERYTHING, "external-s3")),
     "local+all+multi-user": ("local", (*EVERYTHING, "multi-user")),
@@ -80,7 +81,7 @@ def _rendered(overlay: str, components: tuple[str, ...]) -> list[Object]:
         known = {image["name"] for image in content["images"]}
         content["images"] += [
             {"name": name, "newName": f"registry.example.com/sidlsg/{name}", "digest": f"sha256:{'0' * 64}"}
-            for name in ("sidlsg-curate", "sidlsg-train")
+            for name in ("sidlsg-curate", "sidlsg-train", "sidlsg-serve")
             if name not in known
         ]
         file.write_text(yaml.safe_dump(content))
@@ -116,8 +117,25 @@ def get(objects: Iterable[Object], kind: str, name: str, namespace: str = "sidls
     raise LookupError(f"no {kind} {namespace}/{name}")
 
 
+def served(objects: Iterable[Object], service: Object) -> Object:
+    """What KServe makes of an InferenceService and its ServingRuntime: a pod's template."""
+    predictor = service["spec"]["predictor"]
+    runtime = get(objects, "ServingRuntime", predictor["model"]["runtime"], service["metadata"]["namespace"])["spec"]
+    fields = ("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks")
+    # Knative takes the container's security context, and no pod's.
+    common = {
+        name: value
+        for name, value in runtime["containers"][0]["securityContext"].items()
+        if name in ("runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile")
+    }
+    spec = {name: predictor[name] for name in fields} | {"securityContext": common}
+    spec |= {name: runtime[name] for name in ("containers", "volumes")}
+    return {"metadata": {"labels": service["metadata"]["labels"]}, "spec": spec}
+
+
 def pods(objects: Iterable[Object]) -> Iterator[Pod]:
-    """Every pod that the objects make, those of Ray and Trainer too."""
+    """Every pod that the objects make, those of Ray, Trainer and KServe too."""
+    objects = list(objects)
     for found in objects:
         spec, meta = found.get("spec", {}), found["metadata"]
         namespace, owner = meta.get("namespace", "kubeflow"), name_of(found)
@@ -137,6 +155,8 @@ def pods(objects: Iterable[Object]) -> Iterator[Pod]:
                 nodes = spec["mlPolicy"]["numNodes"]
                 jobs = spec["template"]["spec"]["replicatedJobs"]
                 templates = [(job["template"]["spec"]["template"], nodes, False) for job in jobs]
+            case "InferenceService":
+                templates = [(served(objects, found), spec["predictor"]["maxReplicas"], True)]
         for template, replicas, serves in templates:
             labels = template["metadata"].get("labels", {})
             yield Pod(owner, namespace, labels, template["spec"], replicas, serves)

@@ -117,6 +117,23 @@ def servers_are_probed(objects: list[Object]) -> list[str]:
     return found
 
 
+def rollouts_have_quota(objects: list[Object]) -> list[str]:
+    """A rollout that is taken back fits: three revisions, of which what is served has all of its pods."""
+    found = []
+    for pod in (pod for pod in pods(objects) if pod.owner.startswith("InferenceService")):
+        hard = get(objects, "ResourceQuota", "serving", pod.namespace)["spec"]["hard"]
+        count = pod.replicas + 2
+        if count > quantity(hard["pods"]):
+            found.append(f"{pod.owner}: the quota has {hard['pods']} pods, and {count} are needed")
+        for kind in ("requests", "limits"):
+            for name, value in pod.spec["containers"][0]["resources"][kind].items():
+                if count * quantity(value) > quantity(hard[f"{kind}.{name}"]):
+                    found.append(
+                        f"{pod.owner}: the quota of {kind}.{name} is {hard[f'{kind}.{name}']}, for {count} pods"
+                    )
+    return found
+
+
 def quota_is_enough(objects: list[Object]) -> list[str]:
     """All services, with one pod more of each Deployment that is replaced, fit into their namespace's quota.
 

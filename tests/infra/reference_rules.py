@@ -164,6 +164,9 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str, str, str]
                         yield pod.owner, kind, space, reference["name"], reference["key"]
     for one in objects:
         owner, space = name_of(one), one["metadata"].get("namespace", "")
+        if one["kind"] == "ServiceAccount":
+            for secret in one.get("secrets", []):
+                yield owner, "Secret", space, secret["name"], ""
         if one["kind"] == "StatefulSet":
             yield owner, "Service", space, one["spec"]["serviceName"], ""
         if one["kind"] == "RoleBinding":
@@ -196,6 +199,7 @@ def s3_keys_are_its_own(objects: list[Object]) -> list[str]:
         "sidlsg/sidlsg-s3-buckets": {"Job sidlsg/buckets"},
         "sidlsg/sidlsg-s3-mlflow": {"Deployment sidlsg/mlflow"},
         "sidlsg/sidlsg-s3-triggers": {"Deployment sidlsg/triggers"},
+        "sidlsg-serving/sidlsg-s3-serving": {"ServiceAccount sidlsg-serving/predictor"},
         "sidlsg/sidlsg-s3-backups": {"CronJob sidlsg/postgres-backup", "Job sidlsg/postgres-restore"},
     }
     found = [
@@ -215,6 +219,8 @@ def _mounted(owner: str, space: str, source: Object) -> Iterator[tuple[str, str,
     for field, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
         if field in source:
             mounted = source[field]
+            if mounted.get("name") == "kube-root-ca.crt":  # Kubernetes makes it in every namespace
+                continue
             for item in mounted.get("items", [{"key": ""}]):
                 yield owner, kind, space, mounted.get(name) or mounted["name"], item["key"]
 

@@ -12,6 +12,7 @@ from infra.pod_rules import (
     pods_are_restricted,
     quota_is_enough,
     resources_are_told,
+    rollouts_have_quota,
     servers_are_probed,
 )
 from infra.reference_rules import (
@@ -27,7 +28,7 @@ from infra.reference_rules import (
 
 Rule = Callable[[list[Object]], list[str]]
 
-_SPACES = ("sidlsg", "kubeflow", "team-a")
+_SPACES = ("sidlsg", "sidlsg-serving", "kubeflow", "team-a")
 
 
 def nothing_scales_by_itself(objects: list[Object]) -> list[str]:
@@ -70,7 +71,7 @@ def rights_are_least(objects: list[Object]) -> list[str]:
 
 
 def objects_are_in_their_place(objects: list[Object]) -> list[str]:
-    """Each is ours by its label, in one of the two namespaces, and there once."""
+    """Each is ours by its label, in one of the namespaces, and there once."""
     cluster = ("Namespace", "ResourceFlavor", "ClusterQueue", "WorkloadPriorityClass", "ClusterTrainingRuntime")
     found = [
         f"{name_of(one)} is in no namespace of ours"
@@ -101,6 +102,7 @@ RULES: tuple[Rule, ...] = (
     nothing_scales_by_itself,
     jobs_are_bounded,
     quota_is_enough,
+    rollouts_have_quota,
     rights_are_least,
     no_tokens_without_need,
     servers_are_probed,

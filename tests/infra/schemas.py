@@ -57,6 +57,31 @@ ALERT = record(
 QUOTA = record({"name": TEXT, "nominalQuota": QUANTITY})
 FLAVOR = record({"name": TEXT, "resources": several(QUOTA)})
 
+PROBE = record(
+    {"httpGet": record({"path": TEXT, "port": {"enum": ["http1"]}}), "periodSeconds": COUNT, "timeoutSeconds": COUNT},
+    {"failureThreshold": COUNT},
+)
+SERVING_CONTAINER = record(
+    {
+        "name": {"enum": ["kserve-container"]},  # by which KServe finds it
+        "image": TEXT,
+        "command": several(TEXT),
+        "args": several(TEXT),
+        "env": several({"type": "object"}),
+        # Knative takes one port, of this name or without one.
+        "ports": {
+            **several(record({"name": {"enum": ["http1"]}, "containerPort": COUNT, "protocol": TEXT})),
+            "maxItems": 1,
+        },
+        "resources": {"type": "object"},
+        "securityContext": {"type": "object"},
+        "readinessProbe": PROBE,
+        "livenessProbe": PROBE,
+        "volumeMounts": several(record({"name": TEXT, "mountPath": TEXT})),
+    }
+)
+MODEL_FORMAT = {"name": TEXT, "version": TEXT}
+
 SPECS: dict[tuple[str, str], Schema | None] = {
     ("external-secrets.io/v1", "ExternalSecret"): record(
         {
@@ -132,6 +157,39 @@ SPECS: dict[tuple[str, str], Schema | None] = {
     ),
     # It has no `spec`.
     ("kueue.x-k8s.io/v1beta2", "WorkloadPriorityClass"): record({"value": {"type": "integer"}, "description": TEXT}),
+    ("serving.kserve.io/v1beta1", "InferenceService"): record(
+        {
+            "predictor": record(
+                {
+                    "serviceAccountName": TEXT,
+                    "automountServiceAccountToken": {"enum": [False]},
+                    "enableServiceLinks": {"enum": [False]},
+                    "minReplicas": COUNT,
+                    "maxReplicas": {"type": "integer", "minimum": 1},
+                    "containerConcurrency": COUNT,
+                    "timeout": {"type": "integer", "minimum": 1},
+                    "model": record(
+                        {
+                            "modelFormat": record(MODEL_FORMAT),
+                            "runtime": TEXT,
+                            "protocolVersion": {"enum": ["v1", "v2"]},
+                        },
+                        {"storageUri": TEXT},
+                    ),
+                },
+                {"canaryTrafficPercent": {"type": "integer", "minimum": 0, "maximum": 100}},
+            )
+        }
+    ),
+    ("serving.kserve.io/v1alpha1", "ServingRuntime"): record(
+        {
+            "annotations": LABELS,
+            "supportedModelFormats": several(record({**MODEL_FORMAT, "autoSelect": {"type": "boolean"}})),
+            "protocolVersions": several({"enum": ["v1", "v2"]}),
+            "containers": {**several(SERVING_CONTAINER), "maxItems": 1},
+            "volumes": several(record({"name": TEXT, "emptyDir": record({"sizeLimit": QUANTITY})})),
+        }
+    ),
     # By Kubeflow Trainer's own models.
     ("trainer.kubeflow.org/v1alpha1", "ClusterTrainingRuntime"): None,
 }

@@ -77,6 +77,16 @@ def role(objects: list[Object]) -> Object:
     return found
 
 
+def serving_quota(name: str, value: str) -> Change:
+    """Change the quota of the component `serving`, which no overlay has."""
+
+    def change(objects: list[Object]) -> None:
+        objects[:] = rendered("local+serving")
+        get(objects, "ResourceQuota", "serving", "sidlsg-serving")["spec"]["hard"][name] = value
+
+    return change
+
+
 Change = Callable[[list[Object]], Any]
 BROKEN: list[tuple[Rule, str, Change]] = [
     (
@@ -360,6 +370,8 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         "than a claim may",
         lambda o: get(o, "PersistentVolumeClaim", "triggers")["spec"]["resources"]["requests"].update(storage="3Ti"),
     ),
+    (rules.rollouts_have_quota, "requests.memory is 8Gi, for 4 pods", serving_quota("requests.memory", "8Gi")),
+    (rules.rollouts_have_quota, "has 3 pods, and 4 are needed", serving_quota("pods", "3")),
     (rules.rights_are_least, "the whole cluster", cluster_role),
     (rules.rights_are_least, "'*'", lambda o: role(o).update(verbs=["*"])),
     (rules.rights_are_least, "secrets", lambda o: role(o).update(resources=["secrets"])),

@@ -58,8 +58,10 @@ def test_kubernetes_own_kinds_are_valid(version: str, every: list[Object]) -> No
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_pods_inside_kinds_of_others_are_valid(version: str, every: list[Object]) -> None:
-    inside = [pod for pod in pods(every) if pod.owner.startswith(("RayCluster", "ClusterTrainingRuntime"))]
-    assert len(inside) >= 3
+    inside = [
+        pod for pod in pods(every) if pod.owner.startswith(("RayCluster", "ClusterTrainingRuntime", "InferenceService"))
+    ]
+    assert len(inside) >= 4
     for pod in inside:
         made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "labels": pod.labels}, "spec": pod.spec}
         assert problem(made, version) == ""
@@ -113,6 +115,11 @@ def test_what_is_misspelt_is_found() -> None:
     queue = get(objects, "ClusterQueue", "sidlsg", "")
     queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = 64
     assert "64" in others_problem(queue)
+    service = get(objects, "InferenceService", "champion", "sidlsg-serving")
+    service["spec"]["predictor"]["canaryTrafficPercent"] = "10"
+    assert "'10' is not of type 'integer'" in others_problem(service)
+    service["spec"]["predictor"] |= {"canaryTrafficPercent": 10, "storageURI": "s3://serving/students"}
+    assert "storageURI" in others_problem(service)
     runtime = get(objects, "ClusterTrainingRuntime", "sidlsg-torch", "")
     runtime["spec"]["mlPolicy"]["numNode"] = 2
     assert "numNode" in others_problem(runtime)

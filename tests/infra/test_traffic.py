@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from infra.cluster import Object, get, rendered
+from infra.cluster import Object, get, pods, rendered
 from infra.traffic import End, may_talk
 
 
@@ -103,6 +103,32 @@ def test_ray_is_reached_by_curation_alone() -> None:
     assert not may_talk(objects, curate, head, 6379)
     assert not any(may_talk(objects, ENDS[name], head, 10001) for name in ENDS)
     assert not may_talk(objects, worker, ENDS["mlflow"], 5000)
+
+
+def test_the_predictor_is_reached_through_knative_alone() -> None:
+    objects = rendered("local+serving")
+    predictor = End("sidlsg-serving", {"app.kubernetes.io/name": "predictor"})
+    gateway, activator = End("kourier-system", {}), End("knative-serving", {"app": "activator"})
+    for source in (gateway, activator):
+        assert may_talk(objects, source, predictor, 8012)
+        assert not may_talk(objects, source, predictor, 8080)
+    assert may_talk(objects, ENDS["prometheus"], predictor, 8080)
+    assert may_talk(objects, ENDS["triggers"], gateway, 8081)
+    assert may_talk(objects, predictor, ENDS["seaweedfs"], 8333)
+    reached = [name for name in ENDS if name != "prometheus" and may_talk(objects, ENDS[name], predictor, 8080)]
+    assert reached == [] == [name for name in ENDS if may_talk(objects, ENDS[name], predictor, 8012)]
+    assert not may_talk(objects, predictor, ENDS["mlflow"], 5000)
+    assert not may_talk(objects, predictor, ENDS["stranger"], 40000)
+    assert found(objects) == ALLOWED
+
+
+def test_the_triggers_service_may_change_one_inference_service_and_nothing_else() -> None:
+    objects = rendered("local+serving")
+    (rule,) = get(objects, "Role", "sidlsg-rollout", "sidlsg-serving")["rules"]
+    assert (rule["resourceNames"], rule["verbs"]) == (["champion"], ["get", "patch"])
+    (pod,) = [each for each in pods(objects) if each.owner == "Deployment sidlsg/triggers"]
+    with_token = {c["name"] for c in pod.containers for m in c["volumeMounts"] if m["name"] == "kubernetes-token"}
+    assert with_token == {"triggers"}
 
 
 def test_of_several_users_the_profiles_steps_are_let_in() -> None:

@@ -240,8 +240,8 @@ class Api(KubernetesEmulator):
 class RunningApi:
     """`with RunningApi(folder) as running:` serves `running.api`; `running.kubeconfig` leads to it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, make: Callable[[], Api] = Api) -> None:
+        self.folder, self._make = folder, make
         self.loop = asyncio.new_event_loop()
         self._ready: Future[str] = Future()
         self._end = asyncio.Event()
@@ -258,7 +258,7 @@ class RunningApi:
         self._thread.join(10)
 
     async def _serve(self) -> None:
-        async with Api() as self.api, Server(self.api) as server:
+        async with self._make() as self.api, Server(self.api) as server:
             self._ready.set_result(str(server.url).rstrip("/"))
             await self._end.wait()
 

@@ -396,13 +396,16 @@ def test_a_champion_is_copied_and_named_last(
         # Noted after the copy is there.
         wait_until(lambda: len(triggers.lines("done")) == 3, "each copy is noted")
     for version, folder in zip(versions, folders, strict=True):
-        student = Student.load(folder)
-        store = open_store(f"{to}/{name}/{version.version}-{student.digest[:16]}")
-        told = dict(reversed(line.split("  ")) for line in store.read("SHA256SUMS").decode().splitlines())
-        assert told == {ref.path: ref.sha256 for ref in student.model}
-        assert set(store.names()) == {*told, "SHA256SUMS"}
-        for path in told:
-            store.get(path, tmp_path / "back" / path, told[path])
+        run = MlflowClient(servers.mlflow.address).get_run(version.run_id)
+        place = f"{to}/{name}/{version.version}-{run.data.tags['model_sha256'][:16]}"
+        store = open_store(place)
+        sums = dict(reversed(line.split("  ")) for line in store.read("SHA256SUMS").decode().splitlines())
+        assert set(store.names()) == {*sums, "SHA256SUMS"}
+        for path, digest in sums.items():
+            store.get(path, tmp_path / "back" / str(version.version) / path, digest)
+        back = tmp_path / "back" / str(version.version)
+        assert (back / "MLmodel").is_file()
+        Student.load(folder).verify(back / "artifacts" / "student")
 
 
 def another(student: Path, folder: Path) -> Path:

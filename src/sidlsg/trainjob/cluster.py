@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from sidlsg.errors import InputError
 from sidlsg.parsing import parse_json
-from sidlsg.trainjob.manifest import GROUP, PLURAL, VERSION
+from sidlsg.trainjob.kind import TRAIN_JOB, Kind
 from sidlsg.trainjob.refusals import ClusterError, meaning, worth_another_try
 
 T = TypeVar("T")
@@ -44,14 +44,15 @@ class Patience:
 
 
 class Cluster:
-    """TrainJobs and pods of one namespace."""
+    """Objects of one kind, and pods, of one namespace."""
 
-    def __init__(self, namespace: str = "", patience: Patience | None = None) -> None:
+    def __init__(self, namespace: str = "", patience: Patience | None = None, kind: Kind = TRAIN_JOB) -> None:
         """Find the cluster: that of the pod, else the one that a kubeconfig names. Nothing is sent yet.
 
         Args:
             namespace: to work in; empty for the pod's own, or that of the kubeconfig's context.
             patience: with faults.
+            kind: of the objects.
 
         Raises:
             InputError: no cluster is known here, or kfp's Kubernetes client is not installed.
@@ -70,16 +71,17 @@ class Cluster:
         self._options = client.V1DeleteOptions
         self._refused = client.exceptions.ApiException
         self._patience = patience or Patience()
-        self._place = (GROUP, VERSION, self.namespace, PLURAL)
+        self._kind = kind
+        self._place = (kind.group, kind.version, self.namespace, kind.plural)
 
     def reach(self) -> None:
-        """Make sure that the cluster answers and has TrainJobs.
+        """Make sure that the cluster answers and has objects of this kind.
 
         Raises:
             ClusterError: it does not answer.
             InputError: it has none, or refuses.
         """
-        self._do("list TrainJobs", lambda **how: self._listed(limit=1, **how), self._patience.reach)
+        self._do(f"list {self._kind.name}s", lambda **how: self._listed(limit=1, **how), self._patience.reach)
 
     def create(self, job: Object) -> Object:
         """Make a job; one of this name that is there already is taken for it.
@@ -91,14 +93,14 @@ class Cluster:
         name = job["metadata"]["name"]
         try:
             return self._call(
-                f"create TrainJob {name}",
+                f"create {self._kind.name} {name}",
                 lambda **how: self._objects.create_namespaced_custom_object(*self._place, job, **how),
             )
         except self._refused as error:
             # An answer that was lost: the job was made all the same.
             if error.status == 409 and (there := self.get(name)) is not None:
                 return there
-            raise meaning(error, f"create TrainJob {name}", self.namespace) from error
+            raise meaning(error, f"create {self._kind.name} {name}", self.namespace, self._kind) from error
 
     def get(self, name: str) -> Object | None:
         """A job; None where there is none.
@@ -107,7 +109,7 @@ class Cluster:
             ClusterError: the cluster does not answer.
             InputError: it refuses.
         """
-        what = f"read TrainJob {name}"
+        what = f"read {self._kind.name} {name}"
         try:
             found: Object = self._call(
                 what, lambda **how: self._objects.get_namespaced_custom_object(*self._place, name, **how)
@@ -116,7 +118,34 @@ class Cluster:
         except self._refused as error:
             if error.status == 404:
                 return None
-            raise meaning(error, what, self.namespace) from error
+            raise meaning(error, what, self.namespace, self._kind) from error
+
+    def patch(self, name: str, changes: Object) -> Object | None:
+        """Change an object by a JSON merge patch.
+
+        Args:
+            name: of the object.
+            changes: null deletes a field. With `metadata.resourceVersion`, an object that somebody changed since is
+                left alone.
+
+        Returns:
+            The object as it is now; None where it was left alone. An answer that was lost may come to that too, so
+            read the object again.
+
+        Raises:
+            ClusterError: the cluster does not answer.
+            InputError: it refuses.
+        """
+        what = f"change {self._kind.name} {name}"
+        try:
+            changed: Object = self._call(
+                what, lambda **how: self._objects.patch_namespaced_custom_object(*self._place, name, changes, **how)
+            )
+            return changed
+        except self._refused as error:
+            if error.status == 409:
+                return None
+            raise meaning(error, what, self.namespace, self._kind) from error
 
     def labelled(self, label: str, value: str) -> list[Object]:
         """Jobs by a label.
@@ -125,7 +154,9 @@ class Cluster:
             ClusterError: the cluster does not answer.
             InputError: it refuses.
         """
-        found = self._do("list TrainJobs", lambda **how: self._listed(label_selector=f"{label}={value}", **how))
+        found = self._do(
+            f"list {self._kind.name}s", lambda **how: self._listed(label_selector=f"{label}={value}", **how)
+        )
         items: list[Object] = found["items"]
         return [item for item in items if item.get("metadata", {}).get("labels", {}).get(label) == value]
 
@@ -141,7 +172,7 @@ class Cluster:
         options: dict[str, Any] = {"propagationPolicy": "Foreground"}
         if uid:
             options["preconditions"] = {"uid": uid}
-        what = f"delete TrainJob {name}"
+        what = f"delete {self._kind.name} {name}"
         try:
             self._call(
                 what,
@@ -149,7 +180,7 @@ class Cluster:
             )
         except self._refused as error:
             if error.status not in (404, 409):
-                raise meaning(error, what, self.namespace) from error
+                raise meaning(error, what, self.namespace, self._kind) from error
 
     def pods(self, selector: str) -> list[Object]:
         """Pods by labels.
@@ -190,7 +221,7 @@ class Cluster:
         except self._refused as error:
             if error.status in (400, 404):  # not started, or deleted
                 return ""
-            raise meaning(error, what, self.namespace) from error
+            raise meaning(error, what, self.namespace, self._kind) from error
 
     def own_pod(self) -> Object | None:
         """The pod that this process runs in; None where it is in none, or may not look."""
@@ -217,7 +248,7 @@ class Cluster:
         try:
             return self._call(what, call, total)
         except self._refused as error:
-            raise meaning(error, what, self.namespace) from error
+            raise meaning(error, what, self.namespace, self._kind) from error
 
     def _call(self, what: str, call: Callable[..., T], total: float | None = None) -> T:
         """A call's answer, asked for again until the patience ends.

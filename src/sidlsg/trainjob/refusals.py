@@ -6,9 +6,8 @@ from typing import Any
 
 from sidlsg.errors import InputError, SidlsgError
 from sidlsg.parsing import parse_json
+from sidlsg.trainjob.kind import Kind
 
-RIGHTS = "trainjobs.trainer.kubeflow.org: create, get, list, delete; pods: get, list; pods/log: get"
-"""What the step's service account needs in the job's namespace."""
 AGAIN = (408, 425, 429)
 """Codes below 500 that say that the same request may work later."""
 _LONGEST = 600
@@ -32,13 +31,14 @@ def status_of(error: Any) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def meaning(error: Any, what: str, namespace: str) -> SidlsgError:
+def meaning(error: Any, what: str, namespace: str, kind: Kind) -> SidlsgError:
     """The project's error for a refusal.
 
     Args:
         error: the client's ApiException.
         what: was asked, such as `create TrainJob distil-1`.
         namespace: where.
+        kind: of the objects that the client works with.
     """
     said = " ".join(str(status_of(error).get("message") or error.reason or "no reason").split())[:_LONGEST]
     where = f"{what} in namespace {namespace}"
@@ -48,12 +48,11 @@ def meaning(error: Any, what: str, namespace: str) -> SidlsgError:
             "give the step a service account, or a kubeconfig that is signed in"
         )
     if error.status == 403 and "cannot " in said:
-        return InputError(f"{where} is forbidden: {said}; give the step's service account these rights: {RIGHTS}")
+        return InputError(
+            f"{where} is forbidden: {said}; give the service account of this process these rights: {kind.rights}"
+        )
     if error.status == 404 and "namespaces" in said:
         return InputError(f"{where}: {said}; give a namespace that is there")
     if error.status == 404:
-        return InputError(
-            f"{where}: this cluster has no TrainJobs ({said}); "
-            "Kubeflow Trainer v2 must be installed, or distil with one node"
-        )
+        return InputError(f"{where}: this cluster has no {kind.name}s ({said}); {kind.install}")
     return InputError(f"the cluster refuses to {where} (code {error.status}): {said}; change what it names")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("curate", "evaluate", "mlflow", "train", "trigger")
+NAMES = ("curate", "evaluate", "mlflow", "serve", "train", "trigger")
 FILES = {name: (ROOT / "images" / name / "Dockerfile").read_text() for name in NAMES}
 BASE = re.compile(r"^ARG BASE=(\S+:\S+@sha256:[0-9a-f]{64})$", re.MULTILINE)
 PINNED = {
@@ -40,7 +40,7 @@ def test_the_base_is_an_argument_with_a_digest_and_the_only_one(name: str) -> No
 
 def test_images_of_one_kind_share_their_base() -> None:
     bases = {name: BASE.findall(text)[0] for name, text in FILES.items()}
-    assert bases["train"] == bases["evaluate"]
+    assert bases["train"] == bases["evaluate"] == bases["serve"]
     assert "cuda" in bases["train"]
     assert len({bases[name] for name in ("curate", "mlflow", "trigger")}) == 1
 
@@ -71,7 +71,7 @@ def test_every_package_has_its_version_from_the_lock_or_beside_it(file: Path) ->
 
 def test_a_service_tells_its_health() -> None:
     for name, text in FILES.items():
-        assert ("HEALTHCHECK" in text) == (name in ("trigger", "mlflow"))
+        assert ("HEALTHCHECK" in text) == (name in ("serve", "trigger", "mlflow"))
 
 
 def test_the_build_script_is_sound() -> None:

@@ -1,4 +1,4 @@
-"""The commands `sidlsg triggers`: runs and copies that events of the registry start."""
+"""The commands `sidlsg triggers`: runs, copies and rollouts that events of the registry start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidlsg.options import TrackingUri
 from sidlsg.pipeline_run import say
 from sidlsg.trigger.commands import Host, Namespace, ServiceAccount, TokenEnv, TokenFile
 
-app = typer.Typer(help="Start runs and copies when MLflow's registry changes.", no_args_is_help=True)
+app = typer.Typer(help="Start runs, copies and rollouts when MLflow's registry changes.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Option(help="TOML table of events, and what they start.")]
 Folder = Annotated[Path, typer.Option(help="Folder of the service's database.")]

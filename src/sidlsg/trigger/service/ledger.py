@@ -40,7 +40,7 @@ class Cause:
     what: str
     """The event, for people."""
     action: Mapping[str, Any]
-    """`{"run": …}` or `{"copy": …}`, with all that it needs."""
+    """`{"run": …}`, `{"copy": …}` or `{"serve": …}`, with all that it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)

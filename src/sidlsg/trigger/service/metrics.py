@@ -15,12 +15,15 @@ class Metrics:
         )
         self.causes = Counter("sidlsg_triggers_causes", "New causes, by rule", ["rule"], registry=self.registry)
         self.actions = Counter(
-            "sidlsg_triggers_actions", "Runs and copies, by how they ended", ["kind", "result"], registry=self.registry
+            "sidlsg_triggers_actions",
+            "Runs, copies and rollouts, by how they ended",
+            ["kind", "result"],
+            registry=self.registry,
         )
         self.wanted = Gauge("sidlsg_triggers_wanted", "Causes that nothing came of yet", registry=self.registry)
         self.failing = Gauge(
             "sidlsg_triggers_failing",
-            "Events, causes, servers and looks at the registry that failed when they were last tried",
+            "Events, causes, servers and looks at the registry that failed when last tried, and rollouts taken back",
             registry=self.registry,
         )
         self.looked = Gauge(

@@ -1,4 +1,4 @@
-"""The table that maps events to runs and copies.
+"""The table that maps events to runs, copies and rollouts.
 
 ```toml
 [[on]]
@@ -72,7 +72,7 @@ class Run(Strict):
 
 
 class Copy(Strict):
-    """The copy of a student's folder that a rule asks for."""
+    """The copy of a model that a rule asks for."""
 
     to: str = Field(min_length=1)
     """A folder or an `s3://` prefix that serving reads."""
@@ -81,6 +81,25 @@ class Copy(Strict):
     def _check(self) -> Copy:
         if "://" in self.to and not self.to.startswith("s3://"):
             raise ValueError(f"'to' is {self.to!r}; give a folder or s3://BUCKET/PREFIX")
+        return self
+
+
+class Serve(Copy):
+    """The copy of a model that a rule asks for, and its rollout on an InferenceService."""
+
+    service: str = Field(min_length=1)
+    """The InferenceService's name."""
+    namespace: str = ""
+    """Of the InferenceService; empty for the service's own."""
+    canary_percent: int = Field(default=10, ge=1, le=99)
+    """Share of the traffic that a canary has until it is evaluated."""
+    ready_minutes: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    """Longest that a canary may take until it answers."""
+
+    @model_validator(mode="after")
+    def _check_s3(self) -> Serve:
+        if not self.to.startswith("s3://"):
+            raise ValueError(f"'to' is {self.to!r}, and KServe reads it; give s3://BUCKET/PREFIX")
         return self
 
 
@@ -98,6 +117,7 @@ class Rule(Strict):
     """Patterns of values; the version must have every one of the tags."""
     run: Run | None = None
     copy_: Copy | None = Field(default=None, alias="copy")
+    serve: Serve | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Rule:
@@ -105,8 +125,10 @@ class Rule(Strict):
             raise ValueError(f"'alias' belongs to the event {ALIAS}, which needs it")
         if (self.event == TAG) != bool(self.tag):
             raise ValueError(f"'tag' belongs to the event {TAG}, which needs it")
-        if (self.run is None) == (self.copy_ is None):
-            raise ValueError("a rule needs either 'run' or 'copy'")
+        if sum(action is not None for action in (self.run, self.copy_, self.serve)) != 1:
+            raise ValueError("a rule needs one of 'run', 'copy' and 'serve'")
+        if self.serve is not None and (self.event != ALIAS or set(self.model) & set("*?[")):
+            raise ValueError(f"'serve' belongs to the event {ALIAS} of one model; give its name as 'model'")
         if self.run is not None:
             # A version that the rule matches has these for certain.
             alias = ["alias"] if self.alias else []
@@ -117,9 +139,11 @@ class Rule(Strict):
     @property
     def action(self) -> str:
         """What it does, in words."""
-        return (
-            f"runs {self.run.pipeline}" if self.run else f"copies the student to {self.copy_.to if self.copy_ else ''}"
-        )
+        if self.run:
+            return f"runs {self.run.pipeline}"
+        if self.serve:
+            return f"serves the model on {self.serve.service}, from {self.serve.to}"
+        return f"copies the model to {self.copy_.to if self.copy_ else ''}"
 
     def matches(self, event: Event, tags: Mapping[str, str]) -> bool:
         """Whether an event of a version with these tags asks for this rule's action."""
@@ -142,9 +166,11 @@ class Rule(Strict):
         words = {"model": event.model, "version": event.version, "alias": event.alias}
         words |= {f"tag.{key}": text for key, text in tags.items()}
         action: dict[str, Any] = self.run.filled(words) if self.run else {}
+        named = {"model": event.model, "version": event.version, "alias": event.alias}
         if self.copy_:
-            named = {"model": event.model, "version": event.version, "alias": event.alias}
             action = {"copy": {**named, "to": self.copy_.to}}
+        if self.serve:
+            action = {"serve": {**named, **self.serve.model_dump()}}
         value = f"{event.tag}={tags.get(event.tag, '')}" if event.tag else event.alias
         told = [event.kind, event.model, event.version, value, mark]
         return _cause(self.name, " ".join(word for word in told if word), action)
@@ -212,6 +238,7 @@ _KEYS = {
     "watch": tuple(Watch.model_fields),
     "run": tuple(Run.model_fields),
     "copy": tuple(Copy.model_fields),
+    "serve": tuple(Serve.model_fields),
 }
 """The keys that a table may have."""
 

@@ -1,4 +1,4 @@
-"""From events to causes, and from causes to runs and copies: each once, whatever fails or is killed in between."""
+"""From events to causes, and from causes to runs, copies and rollouts: each once, whatever fails or is killed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from sidlsg.deadline import deadline
 from sidlsg.errors import SidlsgError
 from sidlsg.registry.connect import connect, server_at
 from sidlsg.trigger.interface import PipelineRuns
-from sidlsg.trigger.service.copies import copy_student
+from sidlsg.trigger.service.copies import copy_model
 from sidlsg.trigger.service.event import Event
 from sidlsg.trigger.service.ledger import OLD, WANTED, Cause, Ledger
 from sidlsg.trigger.service.log import log
 from sidlsg.trigger.service.look import all_causes, causes_of, prompt_set_at
 from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.trigger.service.rollout import ROLLED_BACK
+from sidlsg.trigger.service.rollouts import Rollouts, first_of_each_service, rolled_back
 from sidlsg.trigger.service.table import Table, Watch
 
 REGISTRY, KUBEFLOW, LOOK = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
@@ -67,6 +69,7 @@ class Worker:
         """
         self._table, self._ledger, self._runs = table, ledger, runs
         self._uri, self._metrics, self._poll_s, self._dry_run = tracking_uri, metrics, poll_s, dry_run
+        self._rollouts = Rollouts(tracking_uri)
         self._pauses: dict[str, _Pause] = {}
         self._next_look = 0.0
         self._awake, self._over = threading.Event(), threading.Event()
@@ -117,10 +120,10 @@ class Worker:
         # What waits for a server that was away is done as soon as that one answers.
         if KUBEFLOW in self._pauses and any("run" in cause.action for cause in wanted):
             self._try(KUBEFLOW, self._runs.ready)
-        if REGISTRY in self._pauses and any("copy" in cause.action for cause in wanted):
+        if REGISTRY in self._pauses and any({"copy", "serve"} & set(cause.action) for cause in wanted):
             self._try(REGISTRY, self._connect)
         away = not self._is_due(KUBEFLOW)
-        for cause in wanted:
+        for cause in first_of_each_service(wanted):
             if self._over.is_set():
                 return
             runs = "run" in cause.action
@@ -133,6 +136,7 @@ class Worker:
                 # It fails alone, unless the server is gone: then the others are spared the wait.
                 away = not self._try(KUBEFLOW, self._runs.ready)
         self._metrics.wanted.set(len(self._ledger.wanted()))
+        self._metrics.failing.set(len(self.failing()))
 
     def _read(self) -> None:
         """Ask MLflow what the events mean, and look at the registry where it is time; nothing while it is away."""
@@ -170,7 +174,6 @@ class Worker:
         longest = _LONGEST_WAIT_S if what in (REGISTRY, KUBEFLOW) else _LONGEST_PAUSE_S
         length = min(2 * before.length, longest) if before else _FIRST_PAUSE_S
         self._pauses[what] = _Pause(time.monotonic() + length, length, why)
-        self._metrics.failing.set(len(self._pauses))
         log("will be tried again", what=what, seconds=length, why=why)
         self._ledger.failed(what, why, time.time() + length)
 
@@ -181,11 +184,10 @@ class Worker:
         for one in list(self._pauses) if what in (REGISTRY, KUBEFLOW) else [what]:
             del self._pauses[one]
             self._ledger.worked(one)
-        self._metrics.failing.set(len(self._pauses))
 
     def failing(self) -> dict[str, str]:
-        """What failed when it was last tried, and why."""
-        return {what: pause.why for what, pause in self._pauses.copy().items()}
+        """What failed when it was last tried, or was rolled back, and why."""
+        return rolled_back(self._ledger) | {what: pause.why for what, pause in self._pauses.copy().items()}
 
     def _connect(self) -> None:
         self._client = connect(self._uri)
@@ -229,13 +231,26 @@ class Worker:
             log("would be done", name=cause.name, rule=cause.rule, what=cause.what, action=cause.action)
             return
         try:
-            result = self._run(cause) if kind == "run" else self._copy(cause.action["copy"])
+            result = self._result(kind, cause)
         except Exception:
             self._metrics.actions.labels(kind=kind, result="failed").inc()
             raise
+        if result is None:
+            return
         self._ledger.done(cause.name, result)
-        self._metrics.actions.labels(kind=kind, result="done").inc()
+        outcome = ROLLED_BACK if kind == "serve" and result.startswith(ROLLED_BACK) else "done"
+        self._metrics.actions.labels(kind=kind, result=outcome).inc()
         log("done", name=cause.name, rule=cause.rule, what=cause.what, kind=kind, result=result)
+
+    def _result(self, kind: str, cause: Cause) -> str | None:
+        """Do what a cause asks for; None for a rollout that is under way, whose next step comes with the next round."""
+        match kind:
+            case "run":
+                return self._run(cause)
+            case "copy":
+                return self._copy(cause.action["copy"])
+            case _:
+                return self._rollouts.step(cause)
 
     def _run(self, cause: Cause) -> str:
         wanted = cause.action["run"]
@@ -246,7 +261,7 @@ class Worker:
         return run.run_id
 
     def _copy(self, wanted: Mapping[str, str]) -> str:
-        return copy_student(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri)
+        return copy_model(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri).uri
 
 
 def _reason(error: Exception) -> str:

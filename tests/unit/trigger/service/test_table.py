@@ -47,6 +47,43 @@ def test_a_new_teacher_is_judged_by_what_its_files_can_score(table):
     assert floor.score in {score for protocol in protocols for score in protocol.scores}
 
 
+def test_a_champion_is_rolled_out(read):
+    table = read(re.findall(r"```toml\n(.*?)```", DOC.read_text(), re.DOTALL)[1])
+    champion = Event(kind=ALIAS, model="sd15", version="2", alias="champion")
+    (cause,) = table.causes(champion, {}, "run 1 change 4")
+    wanted = {"model": "sd15", "version": "2", "alias": "champion", "to": "s3://serving/students"}
+    wanted |= {"service": "champion", "namespace": "sidlsg-serving", "canary_percent": 10, "ready_minutes": 60.0}
+    assert cause.action == {"serve": wanted}
+    assert table.on[0].action == "serves the model on champion, from s3://serving/students"
+
+
+SERVE = '[[on]]\nname = "n"\nevent = "model_version_alias.created"\nalias = "champion"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SERVE + 'serve = { to = "s3://b", service = "s" }\n', "of one model; give its name"),
+        (SERVE + 'model = "m-*"\nserve = { to = "s3://b", service = "s" }\n', "of one model; give its name"),
+        (RULE + 'model = "m"\nserve = { to = "s3://b", service = "s" }\n', "'serve' belongs to the event"),
+        (SERVE + 'model = "m"\nserve = { to = "/srv", service = "s" }\n', "give s3://BUCKET/PREFIX"),
+        (SERVE + 'model = "m"\nserve = { to = "s3://b", service = "s", canary_percent = 100 }\n', "canary_percent"),
+        (
+            SERVE + 'model = "m"\nserve = { to = "s3://b", service = "s", canary = 5 }\n',
+            "did you mean 'canary_percent'",
+        ),
+        (SERVE + 'model = "m"\nserve = { to = "s3://b" }\n', "service is missing"),
+        (
+            SERVE + 'model = "m"\ncopy = { to = "s3://b" }\nserve = { to = "s3://b", service = "s" }\n',
+            "one of 'run', 'copy' and 'serve'",
+        ),
+    ],
+)
+def test_a_rollout_that_cannot_be_is_named(read, text, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        read(text)
+
+
 def test_a_candidate_is_evaluated_and_a_champion_copied(table):
     candidate = Event(kind=ALIAS, model="sidlsg-tiny", version="3", alias="candidate")
     (cause,) = table.causes(candidate, {}, "run 1")
@@ -103,8 +140,8 @@ def test_a_tag_that_is_gone_since_it_was_set_is_no_cause(read):
     [
         ("on = 3 3", "not TOML"),
         ("", "there is no rule"),
-        (RULE, "either 'run' or 'copy'"),
-        (RULE + RUN + '[on.copy]\nto = "x"\n', "either 'run' or 'copy'"),
+        (RULE, "one of 'run', 'copy' and 'serve'"),
+        (RULE + RUN + '[on.copy]\nto = "x"\n', "one of 'run', 'copy' and 'serve'"),
         (RULE + '[on.copy]\nto = "ftp://x"\n', "'to' is 'ftp://x'"),
         (RULE + "alais = 1\n" + RUN, "rule 'n': alais is unknown (did you mean 'alias'?); allowed: name, event,"),
         (RULE + RUN + "x = 1", "rule 'n': run.x is unknown; allowed: pipeline, version, parameters"),

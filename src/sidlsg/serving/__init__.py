@@ -1,0 +1,1 @@
+"""Serves a copied model over KServe's protocols, and checks what a server of it answers."""

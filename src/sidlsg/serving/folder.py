@@ -1,0 +1,46 @@
+"""A copied model's folder: every file is the one that was copied, or the model's code does not run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sidlsg.errors import InputError
+from sidlsg.storage import sha256_file
+
+DIGESTS = "SHA256SUMS"
+"""Lists the SHA-256 of every other file; written last."""
+STUDENT = "artifacts/student"
+"""The student's diffusers folder inside the model's."""
+_LINE = re.compile(r"([0-9a-f]{64})  ([^/\n][^\n]*)")
+
+
+def verify_copy(folder: Path) -> str:
+    """Check every file of a copied model before any of its code runs.
+
+    Args:
+        folder: of the MLflow model, with its `SHA256SUMS`.
+
+    Returns:
+        Hex SHA-256 of `SHA256SUMS`, which names the copy.
+
+    Raises:
+        InputError: the folder is no complete copy, or a file is missing, differs, or is not listed.
+    """
+    sums = folder / DIGESTS
+    if not sums.is_file():
+        raise InputError(f"{folder} has no {DIGESTS}; give a folder that the triggers service copied a model to")
+    listed: dict[str, str] = {}
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise InputError(f"{sums} has the line {line[:80]!r}, which is no digest and file; copy the model again")
+        listed[found[2]] = found[1]
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {DIGESTS}
+    if unlike := sorted(present ^ set(listed)):
+        state = "is not listed" if unlike[0] in present else "is missing"
+        raise InputError(f"{folder / unlike[0]} {state} in {DIGESTS}; copy the model again")
+    for name, digest in listed.items():
+        if sha256_file(folder / name) != digest:
+            raise InputError(f"{folder / name} differs from its digest in {DIGESTS}; copy the model again")
+    return sha256_file(sums)
