@@ -125,7 +125,7 @@ def pack(
     recipe_with_changes(recipe, changes)
     places = {
         "teacher": _handed("teacher", teacher, files),
-        "teacher_layout": _handed("teacher_layout", teacher_layout, "", files),
+        "teacher_layout": _handed("teacher_layout", teacher_layout, files),
         "held_out": _handed("held_out", held_out, files),
         "judge": _handed("judge", judge, files),
     }
