@@ -35,6 +35,7 @@ def compare(
     from sidlsg.registry.record import record_scores
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.compare import by_setting, main_scores
+    from sidlsg.run.settings import parse_setting
 
     swept = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
     entries = [(each.setting, each.folder) for each in swept]
@@ -42,6 +43,6 @@ def compare(
     for each in swept:
         record_scores(each.version, each.folder, given_address(tracking_uri))
         for score in main_scores(each.card):
-            metrics.log_metric(f"{each.setting}: {score.name} ({score.protocol})", score.value)
+            metrics.log_metric(f"{parse_setting(each.setting).folder} {score.metric}", score.value)
     # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))

@@ -94,7 +94,7 @@ def evaluate(
             parts=f"{checkpoints_place()}/{name}",
         )
     for score in record.subject(STUDENT).scores:
-        metrics.log_metric(f"{score.name} ({score.protocol})", score.value)
+        metrics.log_metric(score.metric, score.value)
     # The metrics are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))
     label = f"student {record.student_sha256[:8]}"

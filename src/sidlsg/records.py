@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -268,6 +269,11 @@ class Score:
     higher_is_better: bool
     interval: tuple[float, float] | None = None
     """A 95 % interval where the protocol gives one."""
+
+    @property
+    def metric(self) -> str:
+        """Its name and protocol as one metric's name, as MLflow and Kubeflow take it."""
+        return re.sub(r"[^\w\-. :/]", "-", f"{self.name} {self.protocol}", flags=re.ASCII)
 
     def require_comparable(self, other: Score) -> None:
         """Refuse a comparison that would mean nothing.

@@ -1,10 +1,19 @@
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from sidlsg.errors import InputError
+from sidlsg.evaluate.published import PROTOCOLS
+from sidlsg.evaluate.teacher_scores import TeacherScores
 from sidlsg.records import ModelVersion, Score, Scorecard, SubjectScores
 from sidlsg.run.compare import by_setting, main_scores
+from sidlsg.run.settings import SETTINGS, parse_setting
+
+TEACHER = Path(str(files("sidlsg.assets"))) / "tiny-sd"
+TEACHERS = [score for subject in TeacherScores.load(TEACHER).subjects for score in subject.scores]
 
 
 def card(*names: str, kappas: tuple[float, float, float, float] | None = None, student: str = "s") -> Scorecard:
@@ -28,6 +37,21 @@ def card(*names: str, kappas: tuple[float, float, float, float] | None = None, s
 def test_the_main_scores_are_one_of_each_kind() -> None:
     found = main_scores(card("fid_judge", "fid_efficientnet", "kid_judge", "precision_judge", "attributes", "fid"))
     assert [score.name for score in found] == ["fid_judge", "kid_judge", "precision_judge", "attributes"]
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, *sorted({s.protocol for s in TEACHERS})])
+def test_a_metric_has_a_name_that_mlflow_takes(protocol: str) -> None:
+    """Kubeflow Pipelines logs a step's metrics there, all or none."""
+    (score,) = card("fid_judge").subjects[0].scores
+    for setting in SETTINGS:
+        name = f"{parse_setting(setting).folder} {replace(score, protocol=protocol).metric}"
+        _validate_metric_name(name)
+        assert protocol in name
+
+
+def test_other_characters_than_mlflow_takes_are_replaced() -> None:
+    (score,) = card("fid").subjects[0].scores
+    assert replace(score, protocol="a(b=c)/é").metric == "fid a-b-c-/-"
 
 
 def version(number: int, student: str) -> str:
