@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input
+from kfp.dsl import Artifact, Input, Markdown, Output
 
 from sidlsg.components.images import IMAGE
 
@@ -15,6 +15,7 @@ def gate(
     tracking_uri: str,
     recipe: str,
     gate_rules: str,
+    summary: Output[Markdown],
 ) -> NamedTuple("Outputs", [("verdict", str), ("passed", bool), ("seconds", float)]):
     """Judge a version by its scorecard, against the recipe's rules and the champion. A rejection is no failure.
 
@@ -25,6 +26,7 @@ def gate(
             environment names.
         recipe: Name of the recipe that holds the rules.
         gate_rules: Text of a TOML file of rules instead. Empty for the recipe's.
+        summary: Whether it passed, and each rule with what was found.
 
     Returns:
         verdict: The Verdict record, as JSON.
@@ -37,6 +39,7 @@ def gate(
     from sidlsg.records import ModelVersion
     from sidlsg.registry.address import given_address
     from sidlsg.registry.gate import gate as run_stage
+    from sidlsg.report.markdown import verdict_markdown
     from sidlsg.run.parameters import gate_rules as parsed
 
     began = time.monotonic()
@@ -46,4 +49,5 @@ def gate(
         tracking_uri=given_address(tracking_uri),
         rules=parsed(recipe, gate_rules),
     )
+    Path(summary.path).write_text(verdict_markdown(record))
     return record.to_json(), record.passed, round(time.monotonic() - began, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
+from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
 
 from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
@@ -137,12 +137,16 @@ def test_distil_trains_on_the_text_states_that_it_is_given(
         run("damaged", budget_gb=-1)
 
 
-def test_what_is_not_a_record_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_record_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     card = Artifact(name="scorecard", uri=str(tmp_path / "card"), metadata={})
+    page = Markdown(name="summary", uri=str(tmp_path / "summary"), metadata={})
     with pytest.raises(InputError, match="not a ModelVersion record"):
-        gate.python_func(version="{}", scorecard=card, tracking_uri="http://m:5000", recipe="tiny", gate_rules="")
+        gate.python_func(
+            version="{}", scorecard=card, tracking_uri="http://m:5000", recipe="tiny", gate_rules="", summary=page
+        )
     with pytest.raises(InputError, match="not a Verdict record"):
-        promote.python_func(verdict="{}", tracking_uri="")
+        promote.python_func(verdict="{}", tracking_uri="http://m:5000", summary=page)
     places = dict.fromkeys(("held_out", "judge", "teacher_layout"), "")
     with pytest.raises(InputError, match="not a ModelVersion record"):
         evaluate.python_func(
@@ -175,8 +179,9 @@ def test_promote_asks_the_registry_that_it_is_given(tmp_path: Path) -> None:
     verdict = Verdict(
         name="m", version=1, champion_version=None, scorecard_sha256="", rules_sha256="", passed=True, rules=()
     )
+    page = Markdown(name="summary", uri=str(tmp_path / "summary"), metadata={})
     with pytest.raises(InputError, match=r"no MLflow store at .*elsewhere\.db"):
-        promote.python_func(verdict=verdict.to_json(), tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db")
+        promote.python_func(verdict=verdict.to_json(), tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db", summary=page)
 
 
 def test_a_step_without_an_mlflow_says_where_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

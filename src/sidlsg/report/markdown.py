@@ -1,0 +1,42 @@
+"""What a gate and a promotion came to, in a few lines of Markdown for Kubeflow's page of a run."""
+
+from __future__ import annotations
+
+from sidlsg.records import Promotion, Verdict
+from sidlsg.texts import plain_markdown
+
+
+def verdict_markdown(verdict: Verdict) -> str:
+    """Whether a version passed, and each rule with what was found, those that failed first."""
+    against = "no champion yet" if verdict.champion_version is None else f"champion: version {verdict.champion_version}"
+    rows = [
+        f"| {'yes' if rule.passed else '**no**'} | {plain_markdown(rule.rule)} | {plain_markdown(rule.found)} |"
+        for rule in sorted(verdict.rules, key=lambda rule: rule.passed)
+    ]
+    return "\n".join(
+        [
+            f"# {'Passed' if verdict.passed else 'Rejected'}: {_named(verdict)} ({against})",
+            "",
+            "| met | rule | found |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def promotion_markdown(promotion: Promotion, verdict: Verdict) -> str:
+    """Whether the alias moved, and where it points now."""
+    if promotion.changed:
+        told = f"# Promoted: {_named(verdict)} is the champion"
+    elif verdict.passed:
+        told = f"# Unchanged: {_named(verdict)} was the champion already"
+    else:
+        told = f"# Not promoted: {_named(verdict)} was rejected by the gate"
+    now, before = promotion.champion_version, promotion.previous_version
+    champion = "no champion" if now is None else f"champion: version {now}"
+    return f"{told}\n\n{champion}; {'no previous one' if before is None else f'previous one: version {before}'}\n"
+
+
+def _named(verdict: Verdict) -> str:
+    return f"version {verdict.version} of {plain_markdown(verdict.name)}"
