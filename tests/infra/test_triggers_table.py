@@ -46,7 +46,7 @@ def test_the_rule_that_waits_names_what_its_recipe_s_gate_needs(whole: Table) ->
     assert all(set(run.parameters) <= parameters(run.pipeline) for run in runs)
     (run,) = runs
     given = run.parameters
-    assert {"prompts", "held_out", "tracking_uri", "checkpoints"} <= set(given)
+    assert {"prompts", "held_out"} <= set(given)
     protocols = [PROTOCOLS[name] for name in str(given["protocols"]).split(",")]
     assert {name for protocol in protocols for name in protocol.files} == set(parse_weights(str(given["weights"])))
     gate = get_recipe(str(given["recipe"])).require_gate()
