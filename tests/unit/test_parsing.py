@@ -25,6 +25,7 @@ OWN = {
     "parsing.py": "the bounds",
     "world.py": "what a fork of this process reports",
     "pod.py": "what this process wrote for its own",
+    "process_notes.py": "what a process of this run wrote for it",
     "order.py": "a value by its JSON form",
     "released.py": "a value by its JSON form",
     "checkpoint.py": "a value by its JSON form",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from starlette.routing import Route
 
 from sidlsg import __version__
 from sidlsg.errors import InputError, SidlsgError, first_line
+from sidlsg.parsing import parse_json
 from sidlsg.serving.folder import STUDENT, verify_copy
 from sidlsg.serving.metrics import Metrics
 from sidlsg.serving.protocol import (
@@ -187,7 +187,7 @@ def configuration(text: str) -> dict[str, Any]:
         InputError: it is not a JSON object.
     """
     try:
-        config = json.loads(text or "{}")
+        config = parse_json(text or "{}")
     except ValueError as error:
         raise InputError(f"SERVING_MODEL_CONFIG is {text!r}, which is not JSON; give an object") from error
     if not isinstance(config, dict):

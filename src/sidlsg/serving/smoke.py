@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from sidlsg.errors import StorageError
+from sidlsg.parsing import parse_json
 from sidlsg.serving.reference import COUNT, PROMPTS, SEED
 
 MEAN_TOLERANCE = 2.0
@@ -78,7 +79,7 @@ def _difference(images: Sequence[Sequence[str | None]], expected: Sequence[Seque
 
 def _pixels(text: str) -> Any:
     """[H, W, 3] float64, 0 to 255."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"), dtype=np.float64)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)), formats=("PNG",)).convert("RGB"), dtype=np.float64)
 
 
 class _RefusedError(Exception):
@@ -90,7 +91,7 @@ def _ask(url: str, timeout_s: float, **content: Any) -> dict[str, Any]:
     request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-            found = json.loads(answer.read())
+            found = parse_json(answer.read())
     except urllib.error.HTTPError as error:
         reason = f"{url} answers {error.code}: {error.read(500).decode(errors='replace')}"
         raise (StorageError if error.code in _AGAIN else _RefusedError)(reason) from error

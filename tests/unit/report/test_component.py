@@ -15,7 +15,7 @@ from sidlsg.prices import STAGES
 from sidlsg.registry.connect import connect
 
 
-def written(run: Any, folder: Path, prices: str, tracking_uri: str) -> list[dict[str, Any]]:
+def written(run: Any, folder: Path, prices: dict[str, float], tracking_uri: str) -> list[dict[str, Any]]:
     (costs,) = report.python_func(
         prompt_set=Dataset(name="prompt_set", uri=str(run.prompts), metadata={}),
         student=Model(name="student", uri=str(run.student), metadata={}),
@@ -40,7 +40,7 @@ def test_the_sum_is_on_the_version(make_run: Any, tmp_path: Path) -> None:
     for _ in range(run.version.version):
         tags = {"student_sha256": run.version.student_sha256}
         client.create_model_version(run.version.name, "s3://b/m", tags=tags)
-    costs = written(run, tmp_path, '{"distil": 12.5, "gate": 0.5}', store)
+    costs = written(run, tmp_path, {"distil": 12.5, "gate": 0.5}, store)
     assert [row["stage"] for row in costs] == list(STAGES)
     assert {row["stage"]: row["price"] for row in costs if row["price"]} == {"distil": 12.5, "gate": 0.5}
     registered = client.get_model_version(run.version.name, str(run.version.version))
@@ -49,10 +49,10 @@ def test_the_sum_is_on_the_version(make_run: Any, tmp_path: Path) -> None:
 
 
 def test_without_a_price_the_registry_is_not_asked(make_run: Any, tmp_path: Path) -> None:
-    assert {row["price"] for row in written(make_run(), tmp_path, "{}", "")} == {0.0}
+    assert {row["price"] for row in written(make_run(), tmp_path, {}, "")} == {0.0}
 
 
 def test_a_wrong_price_is_told_before_the_page_is_written(make_run: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no stage that has a price"):
-        written(make_run(), tmp_path, '{"distl": 1}', "")
+        written(make_run(), tmp_path, {"distl": 1.0}, "")
     assert not (tmp_path / "page.html").exists()
