@@ -152,18 +152,19 @@ def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[T
     assert train(changed, state, run).iteration == 40
 
 
-@pytest.mark.parametrize(("minutes", "saved"), [(1e-9, [39, 40]), (0, [40]), (1e9, [40])])
 def test_a_checkpoint_is_written_after_minutes_too_and_changes_nothing(
-    start: Callable[..., tuple[TrainingState, Run]], minutes: float, saved: list[int]
+    start: Callable[..., tuple[TrainingState, Run]],
 ) -> None:
-    often = replace(RECIPE, checkpoint_every=1000, checkpoint_minutes=minutes)
-    assert often.identity == RECIPE.identity
-    state, run = start("a")
-    tensors = weights(train(often, state, run))
-    assert run.checkpoints.iterations() == saved
-    state, run = start("b")
-    others = weights(train(RECIPE, state, run))
-    assert all(torch.equal(tensors[name], others[name]) for name in others)
+    short = replace(RECIPE, iterations=6, checkpoint_every=1000)
+    state, run = start("usual")
+    usual = weights(train(short, state, run))
+    for minutes, saved in ((1e-9, [5, 6]), (0, [6]), (1e9, [6])):
+        often = replace(short, checkpoint_minutes=minutes)
+        assert often.identity == short.identity
+        state, run = start(f"{minutes:g}")
+        tensors = weights(train(often, state, run))
+        assert run.checkpoints.iterations() == saved
+        assert all(torch.equal(tensors[name], usual[name]) for name in usual)
 
 
 class Falling:
