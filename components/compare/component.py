@@ -40,8 +40,9 @@ def compare(
     swept = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
     entries = [(each.setting, each.folder) for each in swept]
     write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}")
+    address = given_address(tracking_uri)
     for each in swept:
-        record_scores(each.version, each.folder, given_address(tracking_uri))
+        record_scores(each.version, each.folder, address)
         for score in main_scores(each.card):
             metrics.log_metric(f"{parse_setting(each.setting).folder} {score.metric}", score.value)
     # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.

@@ -1,1 +1,1 @@
-"""The encode component."""
+"""The resolve component."""

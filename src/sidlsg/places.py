@@ -98,8 +98,8 @@ def place_digest(place: str) -> str:
     return sha256 or _digest(path)
 
 
-def absolute_place(place: str) -> str:
-    """A place that means the same in another folder.
+def located(place: str) -> tuple[str, Path]:
+    """A place that means the same in another folder, and where its content is on this machine.
 
     Raises:
         InputError: there is nothing there, its content is not what its digest says, or it is of another kind.
@@ -107,8 +107,8 @@ def absolute_place(place: str) -> str:
     bare, sha256 = _unpinned(place, "")
     path = resolve(place)
     if bare.startswith((S3, BUNDLED)):
-        return place
-    return f"{path}{PIN}{sha256}" if sha256 else str(path)
+        return place, path
+    return (f"{path}{PIN}{sha256}" if sha256 else str(path)), path
 
 
 def pinned(place: str) -> str:

@@ -14,7 +14,7 @@ from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
 from sidlsg.evaluate.weights import read_weights, weight_path
 from sidlsg.options import split_list
-from sidlsg.places import absolute_place, refuse_folder, resolve
+from sidlsg.places import located, refuse_folder
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.registry.address import check_address
@@ -44,7 +44,6 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
     if request.tracking_uri:
         check_address(request.tracking_uri)
-    check_judge(resolve(request.judge))
     return {
         "recipe": request.recipe,
         **_places(request),
@@ -106,10 +105,12 @@ def _places(request: Request) -> dict[str, str]:
     places = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
     for name, what in FILES.items():
         refuse_folder(places[name], what)
-    teacher = resolve(places["teacher"])
+    found = {name: located(place) for name, place in places.items() if place or name != "teacher_layout"}
+    check_judge(found["judge"][1])
+    teacher = found["teacher"][1]
     if teacher.is_dir():
         check_folder(teacher)
-    return {name: place and absolute_place(place) for name, place in places.items()}
+    return {name: found[name][0] if name in found else "" for name in places}
 
 
 def _evaluation(request: Request) -> dict[str, str]:

@@ -43,6 +43,14 @@ def test_places_mean_the_same_in_another_folder_and_keep_their_digests(
         pipeline_arguments(replace(request_, held_out=f"mine.txt@sha256:{'0' * 64}"), tmp_path / "run")
 
 
+def test_a_pinned_teacher_is_hashed_once(request_: RunRequest, tmp_path: Path, hashed: list[str]) -> None:
+    sha256 = place_digest(request_.teacher)
+    hashed.clear()
+    teacher = f"{request_.teacher}@sha256:{sha256}"
+    assert pipeline_arguments(replace(request_, teacher=teacher), tmp_path / "run")["teacher"] == teacher
+    assert hashed.count(f"{request_.teacher}/unet/diffusion_pytorch_model.safetensors") == 1
+
+
 def test_the_registry_is_in_the_run_folder_unless_told_otherwise(request_: RunRequest, tmp_path: Path) -> None:
     arguments = pipeline_arguments(request_, tmp_path / "run")
     assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/run/mlflow/mlflow.db"
