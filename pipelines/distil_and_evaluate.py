@@ -135,6 +135,7 @@ def distil_and_evaluate(
     # What reads or changes the registry, or speaks of what it holds now, is never from a cache.
     registered = register(
         student=distilled.outputs["student"],
+        teacher_model=resolved.outputs["teacher_model"],
         tracking_uri=tracking_uri,
         name=model_name,
         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -158,6 +159,8 @@ def distil_and_evaluate(
     judged = gate(
         version=registered.outputs["version"],
         scorecard=evaluated.outputs["scorecard"],
+        held_out_captions=resolved.outputs["held_out_captions"],
+        judge_model=resolved.outputs["judge_model"],
         tracking_uri=tracking_uri,
         recipe=recipe,
         gate_rules=gate_rules,

@@ -95,6 +95,8 @@ def evaluate_only(
     judged = gate(
         version=found.outputs["version"],
         scorecard=evaluated.outputs["scorecard"],
+        held_out_captions=resolved.outputs["held_out_captions"],
+        judge_model=resolved.outputs["judge_model"],
         tracking_uri=tracking_uri,
         recipe=recipe,
         gate_rules=gate_rules,

@@ -141,6 +141,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             # It changes the registry: never from a cache.
             registered = register(
                 student=distilled.outputs["student"],
+                teacher_model=resolved.outputs["teacher_model"],
                 tracking_uri=tracking_uri,
                 name=model_name,
                 pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -165,6 +166,8 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
         compared = compare(
             scorecards=dsl.Collected(evaluated.outputs["scorecard"]),
             versions=dsl.Collected(registered.outputs["version"]),
+            held_out_captions=resolved.outputs["held_out_captions"],
+            judge_model=resolved.outputs["judge_model"],
             settings=settings,
             recipe=recipe,
             tracking_uri=tracking_uri,

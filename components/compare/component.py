@@ -1,7 +1,7 @@
 """The compare component: a sweep's scorecards become one page, and scores on the versions."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Input, Metrics, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 from sidlsg.components.images import IMAGE
 
@@ -10,6 +10,8 @@ from sidlsg.components.images import IMAGE
 def compare(
     scorecards: Input[list[Artifact]],
     versions: list[str],
+    held_out_captions: Input[Dataset],
+    judge_model: Input[Model],
     settings: list[str],
     recipe: str,
     tracking_uri: str,
@@ -21,6 +23,8 @@ def compare(
     Args:
         scorecards: The scorecards, one a setting, in any order.
         versions: The ModelVersion records, as JSON, in any order.
+        held_out_captions: The place of the evaluation's captions, for the runs' inputs in MLflow.
+        judge_model: The judge's place, for the same.
         settings: The sweep's settings.
         recipe: Name of the recipe, for the title.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
@@ -33,6 +37,7 @@ def compare(
 
     from sidlsg.registry.address import given_address
     from sidlsg.registry.record import record_scores
+    from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.compare import by_setting, main_scores
     from sidlsg.run.settings import parse_setting
@@ -41,8 +46,9 @@ def compare(
     entries = [(each.setting, each.folder) for each in swept]
     write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}")
     address = given_address(tracking_uri)
+    inputs = {HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()}
     for each in swept:
-        record_scores(each.version, each.folder, address)
+        record_scores(each.version, each.folder, address, inputs)
         for score in main_scores(each.card):
             metrics.log_metric(f"{parse_setting(each.setting).folder} {score.metric}", score.value)
     # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.

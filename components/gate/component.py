@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Markdown, Output
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Model, Output
 
 from sidlsg.components.images import IMAGE
 
@@ -12,6 +12,8 @@ from sidlsg.components.images import IMAGE
 def gate(
     version: str,
     scorecard: Input[Artifact],
+    held_out_captions: Input[Dataset],
+    judge_model: Input[Model],
     tracking_uri: str,
     recipe: str,
     gate_rules: str,
@@ -22,6 +24,8 @@ def gate(
     Args:
         version: The ModelVersion record, as JSON.
         scorecard: All scores of this version.
+        held_out_captions: The place of the evaluation's captions, for the run's inputs in MLflow.
+        judge_model: The judge's place, for the same.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
             environment names.
         recipe: Name of the recipe that holds the rules.
@@ -39,6 +43,7 @@ def gate(
     from sidlsg.records import ModelVersion
     from sidlsg.registry.address import given_address
     from sidlsg.registry.gate import gate as run_stage
+    from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.markdown import verdict_markdown
     from sidlsg.run.parameters import gate_rules as parsed
 
@@ -48,6 +53,7 @@ def gate(
         scorecard_folder=Path(scorecard.path),
         tracking_uri=given_address(tracking_uri),
         rules=parsed(recipe, gate_rules),
+        inputs={HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()},
     )
     Path(summary.path).write_text(verdict_markdown(record))
     return record.to_json(), record.passed, round(time.monotonic() - began, 1)

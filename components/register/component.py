@@ -11,6 +11,7 @@ from sidlsg.components.images import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
     student: Input[Model],
+    teacher_model: Input[Model],
     tracking_uri: str,
     name: str,
     pipeline_run: str,
@@ -21,6 +22,7 @@ def register(
 
     Args:
         student: The student, a diffusers folder with its Student record.
+        teacher_model: The teacher's place, for the run's inputs in MLflow.
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
             environment names.
         name: Name of the registered model.
@@ -47,6 +49,8 @@ def register(
         student_folder=Path(student.path),
         tracking_uri=given_address(tracking_uri),
         name=name,
-        circumstances=Circumstances(pipeline_run=pipeline_run, hourly_price=price),
+        circumstances=Circumstances(
+            pipeline_run=pipeline_run, hourly_price=price, teacher=Path(teacher_model.path).read_text()
+        ),
     )
     return record.to_json(), round(time.monotonic() - began, 1)

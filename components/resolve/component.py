@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
+from kfp.dsl import Dataset, Model, Output
 
 from sidlsg.components.images import IMAGE
 
@@ -16,6 +17,9 @@ def resolve(
     judge: str,
     seed: str,
     pipeline_run: str,
+    teacher_model: Output[Model],
+    held_out_captions: Output[Dataset],
+    judge_model: Output[Model],
 ) -> NamedTuple(
     "Outputs",
     [
@@ -38,6 +42,9 @@ def resolve(
         judge: Safetensors file of the judge network. A place like the teacher's.
         seed: Seed of every random draw, or fresh for one that follows from the run.
         pipeline_run: Id of the pipeline run.
+        teacher_model: The teacher's place, with its digest as metadata.
+        held_out_captions: The same of the evaluation captions.
+        judge_model: The same of the judge.
 
     Returns:
         prompts_state: Digest of what lies at the prompts' places.
@@ -48,7 +55,10 @@ def resolve(
         seed: The seed, a number.
         digest: Of all of these.
     """
+    from pathlib import Path
+
     from sidlsg.options import split_list
+    from sidlsg.places import split_pin
     from sidlsg.run.lines import say
     from sidlsg.run.resolve import resolve_inputs as run_stage
 
@@ -61,6 +71,12 @@ def resolve(
         seed=seed,
         pipeline_run=pipeline_run,
     )
+    # Places, and not the content: Kubeflow would download that into each step that reads the artifact.
+    read = ((teacher_model, found.teacher), (held_out_captions, found.held_out), (judge_model, found.judge))
+    for artifact, pinned in read:
+        place, sha256 = split_pin(pinned)
+        artifact.metadata.update(place=place, sha256=sha256)
+        Path(artifact.path).write_text(pinned)
     say(f"inputs {found.digest[:16]}, seed {found.seed}")
     return (
         found.prompts_state,

@@ -50,7 +50,10 @@ def resolve_checked(place: str, sha256: str = "") -> tuple[Path, str]:
 
     Who needs the digest of a model of gigabytes need not read it a second time.
     """
-    bare, sha256 = _unpinned(place, sha256)
+    bare, found = split_pin(place)
+    if found and sha256 not in ("", found):
+        raise InputError(f"{bare} is given with two digests, {found} and {sha256}; give one")
+    sha256 = found or sha256
     if bare.startswith(S3):
         if not sha256:
             raise InputError(
@@ -79,7 +82,7 @@ def refuse_folder(place: str, what: str) -> None:
     Raises:
         InputError: it is a folder.
     """
-    bare, _ = _unpinned(place, "")
+    bare, _ = split_pin(place)
     if bare and "://" not in bare and not bare.startswith(BUNDLED) and Path(bare).expanduser().is_dir():
         raise InputError(f"{bare} is a folder; give the place of one file: {what}")
 
@@ -91,7 +94,7 @@ def place_digest(place: str) -> str:
         InputError: there is nothing there, or it is a folder of another kind.
         StorageError: the S3 server did not give it.
     """
-    bare, sha256 = _unpinned(place, "")
+    bare, sha256 = split_pin(place)
     if bare.startswith(S3):
         return _from_s3(bare, sha256)[1]
     path, sha256 = resolve_checked(place)
@@ -104,7 +107,7 @@ def located(place: str) -> tuple[str, Path]:
     Raises:
         InputError: there is nothing there, its content is not what its digest says, or it is of another kind.
     """
-    bare, sha256 = _unpinned(place, "")
+    bare, sha256 = split_pin(place)
     path = resolve(place)
     if bare.startswith((S3, BUNDLED)):
         return place, path
@@ -117,20 +120,22 @@ def pinned(place: str) -> str:
     Raises:
         InputError: there is nothing there, the place is of another kind, or one on S3 comes without a digest.
     """
-    bare, sha256 = _unpinned(place, "")
+    bare, sha256 = split_pin(place)
     return f"{bare}{PIN}{sha256 or _digest(resolve(bare))}"
 
 
-def _unpinned(place: str, sha256: str) -> tuple[str, str]:
-    """The place alone, and the digest that it or the caller gives."""
-    bare, pin, pinned = place.rpartition(PIN)
+def split_pin(place: str) -> tuple[str, str]:
+    """The place alone, and the digest at its end; empty where it has none.
+
+    Raises:
+        InputError: what stands at the end is no digest.
+    """
+    bare, pin, sha256 = place.rpartition(PIN)
     if not pin:
-        return place, sha256
-    if not _SHA256.fullmatch(pinned):
+        return place, ""
+    if not _SHA256.fullmatch(sha256):
         raise InputError(f"{place} ends in a digest that is none; give {PIN} and 64 digits of 0-9a-f")
-    if sha256 not in ("", pinned):
-        raise InputError(f"{bare} is given with two digests, {pinned} and {sha256}; give one")
-    return bare, pinned
+    return bare, sha256
 
 
 def _digest(path: Path) -> str:

@@ -140,10 +140,18 @@ def test_distil_trains_on_the_text_states_that_it_is_given(
 def test_what_is_not_a_record_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     card = Artifact(name="scorecard", uri=str(tmp_path / "card"), metadata={})
+    Path(card.path).write_text("")
     page = Markdown(name="summary", uri=str(tmp_path / "summary"), metadata={})
     with pytest.raises(InputError, match="not a ModelVersion record"):
         gate.python_func(
-            version="{}", scorecard=card, tracking_uri="http://m:5000", recipe="tiny", gate_rules="", summary=page
+            version="{}",
+            scorecard=card,
+            held_out_captions=card,
+            judge_model=card,
+            tracking_uri="http://m:5000",
+            recipe="tiny",
+            gate_rules="",
+            summary=page,
         )
     with pytest.raises(InputError, match="not a Verdict record"):
         promote.python_func(verdict="{}", tracking_uri="http://m:5000", summary=page)

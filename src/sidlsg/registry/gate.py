@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sidlsg.registry.explain import explained
 from sidlsg.registry.record import own_scorecard
 from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Champion, GateRules
+from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.run_log import SECONDS_TAG
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import (
@@ -34,10 +36,23 @@ JUDGED_BY = "verdict_pipeline_run"
 
 
 @explained
-def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
+def gate(
+    version: ModelVersion,
+    scorecard_folder: Path,
+    tracking_uri: str,
+    rules: GateRules,
+    inputs: Mapping[str, str] | None = None,
+) -> Verdict:
     """Judge a version by its scorecard, and record scorecard and verdict on it.
 
     A rejection is a verdict that did not pass, not an error.
+
+    Args:
+        version: the version.
+        scorecard_folder: its scorecard.
+        tracking_uri: where MLflow is, see `connect`.
+        rules: what it must meet.
+        inputs: of the evaluation, see `evaluation_inputs`.
 
     Raises:
         InputError: the scorecard is damaged or another student's, a rule does not fit it, there is no such version,
@@ -58,6 +73,7 @@ def gate(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules
         rules=results,
     )
     log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
     client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
     client.log_text(registered.run_id, gate_rules_text(rules), f"{FOLDER}/gate_rules.toml")
     client.log_text(registered.run_id, verdict.to_json(), f"{FOLDER}/{Verdict.FILE}")

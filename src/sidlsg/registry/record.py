@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Scorecard
 from sidlsg.registry.connect import connect
 from sidlsg.registry.explain import explained
+from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.score_log import SCORECARD_TAG, VERDICT_TAGS, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import require_same_student
 
 
 @explained
-def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: str) -> None:
+def record_scores(
+    version: ModelVersion, scorecard_folder: Path, tracking_uri: str, inputs: Mapping[str, str] | None = None
+) -> None:
     """Log a scorecard to the run of its version, and put the scores on the version; once, however often it is asked.
+
+    Args:
+        version: the version.
+        scorecard_folder: its scorecard.
+        tracking_uri: where MLflow is, see `connect`.
+        inputs: of the evaluation, see `evaluation_inputs`.
 
     Raises:
         InputError: the scorecard is damaged or another student's, or there is no such version.
@@ -23,6 +33,7 @@ def record_scores(version: ModelVersion, scorecard_folder: Path, tracking_uri: s
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
     log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
     judged = registered.tags.get(SCORECARD_TAG)
     # A verdict of other scores would stand beside these as if it were of them.
     stale = VERDICT_TAGS if judged not in (None, card.digest) else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,8 @@ class Circumstances:
     """Id of the pipeline run that registers it; empty where none does."""
     hourly_price: float = 0.0
     """Price of the training's machine an hour, in any currency; 0 where it is not known."""
+    teacher: str = ""
+    """Place of the teacher with its digest; empty where it is not known."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.hourly_price) and self.hourly_price >= 0):
@@ -95,8 +97,7 @@ def register(
     with claimed(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
         if claim is not None:
             told = circumstances or Circumstances()
-            by = {RUN_TAG: told.pipeline_run} if told.pipeline_run else {}
-            run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder, by)
+            run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder, told)
             teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
             tags = {TEACHER_MODEL_TAG: teacher.name, TEACHER_VERSION_TAG: str(teacher.version)}
             tags[SAFETY_TAG] = safety_checker_of(student)
@@ -124,15 +125,13 @@ def _require_whole(client: MlflowClient, version: Any) -> None:
         ) from error
 
 
-def _logged_run(
-    client: MlflowClient, experiment: str, student: Student, folder: Path, new_tags: Mapping[str, str]
-) -> Any:
+def _logged_run(client: MlflowClient, experiment: str, student: Student, folder: Path, told: Circumstances) -> Any:
     """The student's run, complete: a finished one, an unfinished one or its training's continued, or a new one."""
     run = _oldest_run(client, experiment, student)
     if run is None:
         run = _training_run(client, student, folder)
     if run is None:
-        tags = {**run_tags(student), **new_tags}
+        tags = run_tags(student) | ({RUN_TAG: told.pipeline_run} if told.pipeline_run else {})
         new = client.create_run(experiment, tags=tags, run_name=f"{student.recipe}-{student.digest[:8]}")
         run = _oldest_run(client, experiment, student) or new
         if run.info.run_id != new.info.run_id:
@@ -142,7 +141,7 @@ def _logged_run(
         if run.data.tags.get(COMPLETE_TAG) == student.digest:
             return run
         log_entries(client, run_id, tags=run_tags(student))
-        log_student(client, run, student, folder)
+        log_student(client, run, student, folder, told.teacher)
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / MODEL_PATH
             save_model(student, folder, packed)

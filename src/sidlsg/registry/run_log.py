@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
 from sidlsg.errors import InputError
 from sidlsg.export.lineage import prompt_set_of
 from sidlsg.parsing import parse_json
-from sidlsg.records import FileRef, Licence, PromptSet, Student
+from sidlsg.records import FileRef, Licence, Student
 from sidlsg.registry.package import CARD
 from sidlsg.registry.points import Points
+from sidlsg.registry.run_inputs import training_inputs
 from sidlsg.registry.versions import STUDENT_TAG
 
 GRID_KEY = "samples"
@@ -30,8 +31,6 @@ SECONDS_TAG = "training_seconds"
 _STEP_FIELDS = ("iteration", "images_seen")
 _ENTRIES_A_BATCH = 100
 """MLflow's limit of parameters and tags for one request."""
-_DATASET_DIGEST = 36
-"""MLflow's limit of its length."""
 
 Row = tuple[int, dict[str, float]]
 """Images seen, and the numbers logged there."""
@@ -134,8 +133,16 @@ def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
     return [(int(path.stem), path) for path in paths]
 
 
-def log_student(client: MlflowClient, run: Any, student: Student, folder: Path) -> None:
-    """Write everything but the model to the student's run, as far as it is not there."""
+def log_student(client: MlflowClient, run: Any, student: Student, folder: Path, teacher: str = "") -> None:
+    """Write everything but the model to the student's run, as far as it is not there.
+
+    Args:
+        client: of the registry.
+        run: the student's.
+        student: its record.
+        folder: its files.
+        teacher: see `training_inputs`.
+    """
     run_id = run.info.run_id
     now = client.get_run(run_id)
     log_missing_params(client, now, run_params(student))
@@ -150,23 +157,7 @@ def log_student(client: MlflowClient, run: Any, student: Student, folder: Path) 
             with Image.open(path) as image:
                 client.log_image(run_id, image, key=GRID_KEY, step=step)
     client.log_artifact(run_id, str(folder / CARD))
-    prompts = prompt_set_of(student, folder)
-    if prompts is not None:
-        client.log_inputs(run_id, [_dataset(prompts)])
-
-
-def _dataset(prompts: PromptSet) -> DatasetInput:
-    """A prompt set as what went into a run; MLflow has room for a part of its digest."""
-    profile = {"prompts": prompts.count, **{f"left_by_{step.name}": step.rows_out for step in prompts.funnel}}
-    source = {"prompt_set_sha256": prompts.digest, "source_sha256": prompts.source_sha256}
-    dataset = Dataset(
-        name=f"prompt set {prompts.digest[:8]}",
-        digest=prompts.digest[:_DATASET_DIGEST],
-        source_type="sidlsg",
-        source=json.dumps(source),
-        profile=json.dumps(profile),
-    )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "distillation")])
+    client.log_inputs(run_id, training_inputs(student, prompt_set_of(student, folder), teacher))
 
 
 def logged_grids(client: MlflowClient, run_id: str) -> set[int]:

@@ -85,6 +85,7 @@ def transfer(
         student = fetch_student(found, source_uri, scratch / "student")
         _check_card(found, source_uri, student)
         version = register(student, tracking_uri, target_name, _circumstances(evidence.tags))
+        _copy_inputs(found, source_uri, version, tracking_uri)
         # A version that was there before may have been damaged since.
         fetch_student(version, tracking_uri, scratch / "registered")
         _note(version, tracking_uri, found, source_uri, evidence)
@@ -128,6 +129,13 @@ def _circumstances(tags: Mapping[str, str]) -> Circumstances:
     except ValueError:
         price = math.nan
     return Circumstances(pipeline_run=tags.get("pipeline_run", ""), hourly_price=price if 0 <= price < math.inf else 0)
+
+
+@explained
+def _copy_inputs(found: ModelVersion, source_uri: str, version: ModelVersion, tracking_uri: str) -> None:
+    """What the version was trained and evaluated from; MLflow keeps one of what is logged twice."""
+    inputs = connect(source_uri).get_run(found.run_id).inputs.dataset_inputs
+    connect(tracking_uri).log_inputs(version.run_id, inputs)
 
 
 @explained

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sidlsg.errors import InputError
+from sidlsg.places import PIN
 from sidlsg.registry.connect import connect
 from sidlsg.registry.gate import gate
 from sidlsg.registry.record import record_scores
@@ -15,8 +18,12 @@ from sidlsg.registry.rules import Floor, GateRules
 def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, make_scorecard):
     version = register(make_student(seed=31), tracking_uri, "recorded")
     folder = make_scorecard(version.student_sha256)
+    inputs = {
+        "judge": f"bundled:judge{PIN}{'a' * 64}",
+        "held-out captions": f"/lists/one.txt{PIN}{'b' * 64}",
+    }
     for _ in range(2):
-        record_scores(version, folder, tracking_uri)
+        record_scores(version, folder, tracking_uri, inputs)
     client = connect(tracking_uri)
     tags = client.get_model_version("recorded", "1").tags
     assert tags["score/fid"].startswith("2, fid/judge-2k")
@@ -25,6 +32,15 @@ def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, 
     assert [point.value for point in history] == [2.0]
     assert "evaluation/scorecard.json" in [file.path for file in client.list_artifacts(version.run_id, "evaluation")]
     assert client.get_registered_model("recorded").aliases == {}
+    read = {
+        found.dataset.name: json.loads(found.dataset.source)
+        for found in client.get_run(version.run_id).inputs.dataset_inputs
+        if [tag.value for tag in found.tags] == ["evaluation"]
+    }
+    assert read == {
+        "judge": {"place": "bundled:judge", "sha256": "a" * 64},
+        "held-out captions": {"place": "/lists/one.txt", "sha256": "b" * 64},
+    }
 
 
 def test_a_version_speaks_of_one_scorecard(tracking_uri, make_student, make_scorecard):

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sidlsg.errors import InputError
+from sidlsg.places import PIN
 from sidlsg.records import Student
 from sidlsg.registry import register as stage
 from sidlsg.registry.connect import connect
@@ -197,15 +198,29 @@ def test_a_version_says_what_it_was_made_of(client, tracking_uri, tiny_student):
     assert tags["images_seen"] == "8"
     assert tags["git_commit"] == student.git_commit
     assert float(tags["training_cost"]) == pytest.approx(student.seconds / 3600 * 2.5, abs=1e-4)
-    (used,) = client.get_run(version.run_id).inputs.dataset_inputs
-    assert used.dataset.digest == student.prompts_sha256[:36]
-    assert json.loads(used.dataset.source)["prompt_set_sha256"] == student.prompts_sha256
+    used = {found.dataset.name: found.dataset for found in client.get_run(version.run_id).inputs.dataset_inputs}
+    prompts = used.pop(f"prompt set {student.prompts_sha256[:8]}")
+    assert prompts.digest == student.prompts_sha256[:36]
+    assert json.loads(prompts.source)["prompt_set_sha256"] == student.prompts_sha256
+    assert json.loads(used.pop("teacher").source) == {"sha256": student.teacher_sha256}
+    assert not used
     assert register(tiny_student, tracking_uri, "lineage", Circumstances(pipeline_run="run-8")) == version
     assert client.get_model_version("lineage", str(version.version)).tags["pipeline_run"] == "run-7"
     packed = {
         f.path.rpartition("/")[2] for f in client.list_artifacts(version.run_id, "model/artifacts/student/teacher")
     }
     assert packed == {"README.md"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_says_where_its_teacher_was(client, tracking_uri, tiny_student, known):
+    sha256 = Student.load(tiny_student).teacher_sha256 if known else "0" * 64
+    told = Circumstances(teacher=f"s3://models/teacher{PIN}{sha256}")
+    version = register(tiny_student, tracking_uri, f"placed-{known}", told)
+    used = {found.dataset.name: found.dataset for found in client.get_run(version.run_id).inputs.dataset_inputs}
+    source = json.loads(used["teacher"].source)
+    assert source["sha256"] == Student.load(tiny_student).teacher_sha256
+    assert source.get("place") == ("s3://models/teacher" if known else None)
 
 
 @pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])

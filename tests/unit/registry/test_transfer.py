@@ -11,6 +11,7 @@ import pytest
 
 from sidlsg import cli
 from sidlsg.errors import InputError, VerdictError
+from sidlsg.places import PIN
 from sidlsg.records import ModelVersion, Promotion
 from sidlsg.registry import transfer as module
 from sidlsg.registry.connect import connect
@@ -26,6 +27,7 @@ from sidlsg.registry.transfer import transfer
 STUDENT = "student 1 step"
 FLOOR = Floor(subject=STUDENT, score="accuracy", limit=0.8)
 RULES = GateRules(floors=(FLOOR,), no_regression=(NoRegression(subject=STUDENT, score="fid", tolerance=0.5),))
+INPUTS = {"judge": f"bundled:judge.safetensors{PIN}{'a' * 64}"}
 STEPS = ("fetch_student", "register", "_note", "gate", "promote")
 
 
@@ -48,10 +50,15 @@ def passed(tracking_uri, name, make_student, make_scorecard):
         version = register(
             make_student(seed), tracking_uri, name, Circumstances(pipeline_run="run-7", hourly_price=12.5)
         )
-        gate(version, make_scorecard(version.student_sha256, fid=fid), tracking_uri, rules)
+        gate(version, make_scorecard(version.student_sha256, fid=fid), tracking_uri, rules, INPUTS)
         return version
 
     return make
+
+
+def inputs(tracking_uri: str, run_id: str) -> dict[str, str]:
+    found = connect(tracking_uri).get_run(run_id).inputs.dataset_inputs
+    return {used.dataset.name: used.dataset.source for used in found}
 
 
 def aliases(tracking_uri: str, name: str) -> dict[str, int]:
@@ -84,6 +91,9 @@ def test_a_version_that_passed_becomes_the_champion_there(passed, tracking_uri, 
     assert said.endswith(f", verdict {before['verdict_sha256']}")
     for kept in ("pipeline_run", "hourly_price", "training_cost", "scorecard_sha256", "recipe", "score/accuracy"):
         assert tags[kept] == before[kept]
+
+    assert {"teacher", "judge"} < inputs(tracking_uri, version.run_id).keys()
+    assert inputs(target, done.version.run_id) == inputs(tracking_uri, version.run_id)
 
     evidence = artifacts(target, done.version.run_id) / "transfer" / before["verdict_sha256"][:16]
     at_home = artifacts(tracking_uri, version.run_id) / "evaluation"

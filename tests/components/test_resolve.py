@@ -1,0 +1,27 @@
+"""What the resolve component hands on as artifacts."""
+
+from pathlib import Path
+
+from kfp.dsl import Dataset, Model
+
+from sidlsg.components.resolve.component import resolve
+from sidlsg.places import HELD_OUT, JUDGE, TEACHER, place_digest
+
+
+def test_the_inputs_are_artifacts_with_their_places_and_digests(tmp_path: Path) -> None:
+    places = {"teacher_model": TEACHER, "held_out_captions": HELD_OUT, "judge_model": JUDGE}
+    classes = {"teacher_model": Model, "held_out_captions": Dataset, "judge_model": Model}
+    made = {name: of(name=name, uri=str(tmp_path / name), metadata={}) for name, of in classes.items()}
+    found = resolve.python_func(
+        prompts="",
+        held_out=HELD_OUT,
+        teacher=TEACHER,
+        teacher_layout="",
+        judge=JUDGE,
+        seed="0",
+        pipeline_run="run-7",
+        **made,
+    )
+    for name, place in places.items():
+        assert made[name].metadata == {"place": place, "sha256": place_digest(place)}
+        assert Path(made[name].path).read_text() in found
