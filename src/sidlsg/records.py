@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from sidlsg.errors import InputError
 from sidlsg.parsing import parse_json
@@ -123,8 +123,8 @@ class FunnelStep:
     """How many rows one curation step let through."""
 
     name: str
-    rows_in: int
-    rows_out: int
+    rows_in: NonNegativeInt
+    rows_out: NonNegativeInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class PromptSet(Record):
     """Digest of the list of evaluation prompts that were removed."""
     minimum_score: float | None = None
     """The cut that this set is, of a set with more prompts; None for the whole one."""
-    count: int
+    count: NonNegativeInt
     shards: tuple[FileRef, ...]
     funnel: tuple[FunnelStep, ...]
 
@@ -156,7 +156,7 @@ class EmbeddingSet(Record):
     """Digest of the teacher's text encoder and tokenizer."""
     dtype: str
     """`float16` or `float32`: of the states."""
-    count: int
+    count: NonNegativeInt
     """How many prompts."""
     shape: tuple[int, int]
     """(L, D): tokens and width of one prompt's states."""
@@ -197,9 +197,9 @@ class Student(Record):
     """Digest of the code that ran."""
     seed: int
     t_init: int
-    iterations: int
-    images_seen: int
-    nan_samples: int
+    iterations: NonNegativeInt
+    images_seen: NonNegativeInt
+    nan_samples: NonNegativeInt
     """How many samples were left out of a loss because they held NaN."""
     seconds: float
     """Wall-clock seconds of training, restarts added up."""
@@ -262,7 +262,7 @@ class Score:
     name: str
     value: float
     protocol: str
-    n: int
+    n: NonNegativeInt
     """How many images it was computed on."""
     reference_digest: str
     """Digest of the reference images' or prompts' definition."""
@@ -310,7 +310,7 @@ class SubjectScores:
 
     subject: str
     """`student 1 step`, `teacher 20 steps`, `real images`, …"""
-    steps: int
+    steps: NonNegativeInt
     guidance_scale: float
     scores: tuple[Score, ...]
     styles: tuple[StyleMean, ...] = ()
@@ -353,7 +353,7 @@ class Scorecard(Record):
     """The student's, as are the next three: what its row is named by beside other students'. Empty if not known."""
     strategy: str = ""
     kappas: tuple[float, float, float, float] | None = None
-    images_seen: int | None = None
+    images_seen: NonNegativeInt | None = None
     subjects: tuple[SubjectScores, ...]
     grids: tuple[FileRef, ...]
     """One grid a subject, of the same prompts and noises: `grids/<subject>.png`."""

@@ -1,14 +1,13 @@
-"""The step `distil` as a pod runs it: `python pod_step.py FOLDER`, with the prompts and embeddings in it."""
+"""What the step `distil` does in its pod: `python pod_step.py FOLDER`, with the prompts and embeddings in it."""
 
 from __future__ import annotations
 
-import os
+import json
 import sys
 from pathlib import Path
 
-from kfp.dsl import Dataset, Model
-
-from sidlsg.components.distil.component import distil
+from sidlsg.distil.pod import PodTraining, train_in_pod
+from sidlsg.run.lines import say
 
 CHANGES = {
     "iterations": 12,
@@ -26,18 +25,16 @@ CHANGES = {
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    os.environ["SIDLSG_CHECKPOINTS"] = str(folder / "checkpoints")
-    student = Model(name="student", uri=str(folder / "student"), metadata={})
-    distil.python_func(
-        prompt_set=Dataset(name="prompt_set", uri=str(folder / "prompts"), metadata={}),
-        embeddings=Dataset(name="embeddings", uri=str(folder / "embeddings"), metadata={}),
-        teacher="bundled:tiny-sd",
-        teacher_layout="",
-        recipe="tiny",
-        changes=CHANGES,
-        seed=3,
-        held_out="",
-        judge="",
-        results_version="code",
-        student=student,
+    train_in_pod(
+        PodTraining(
+            prompts=str(folder / "prompts"),
+            embeddings=str(folder / "embeddings"),
+            teacher="bundled:tiny-sd",
+            recipe="tiny",
+            changes=json.dumps(CHANGES),
+            seed=3,
+            checkpoints=str(folder / "checkpoints"),
+            output=str(folder / "student"),
+        ),
+        say,
     )

@@ -335,7 +335,8 @@ def test_a_checkpoints_manifest(data: st.DataObject) -> None:
     from sidlsg.distil.checkpoint import Manifest
     from sidlsg.distil.identity import RunIdentity
 
-    good = Manifest(iteration=1, run=RunIdentity({"seed": "0"}), counters={"log": [{"a": 1.0}]}, files={"a": "b"})
+    counters = {"log": [{"a": 1.0}], "generator_scaler": {}, "fake_score_scaler": {}}
+    good = Manifest(iteration=1, run=RunIdentity({"seed": "0"}), counters=counters, files={"a": "b"})
     text = data.draw(documents(json.loads(good.to_json())))
     try:
         assert Manifest.from_json(text).to_json() == good.to_json()

@@ -90,7 +90,7 @@ def example(kind: type[Record]) -> Any:
         "passed": False,
         "seconds": 1.5,
     }
-    given = {f.name: values.get(f.name, 1 if f.type == "int" else f.name) for f in fields(kind)}
+    given = {f.name: values.get(f.name, 1 if f.type in ("int", "NonNegativeInt") else f.name) for f in fields(kind)}
     return kind(**given)
 
 
@@ -149,6 +149,12 @@ def test_the_message_names_the_field() -> None:
     plain["subjects"][0]["scores"][0]["value"] = "good"
     with pytest.raises(InputError, match=r"subjects\.0\.scores\.0\.value: Input should be a valid number"):
         Scorecard.from_json(json.dumps(plain))
+
+
+def test_no_count_is_negative() -> None:
+    plain = json.loads(example(PromptSet).to_json()) | {"count": -1}
+    with pytest.raises(InputError, match="count: Input should be greater than or equal to 0"):
+        PromptSet.from_json(json.dumps(plain))
 
 
 def test_no_record_at_all_is_refused(tmp_path: Path) -> None:

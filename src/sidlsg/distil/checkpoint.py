@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -30,7 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.parallel import local
-from sidlsg.distil.state import TrainingState
+from sidlsg.distil.state import Counters, TrainingState
 from sidlsg.distil.world import World
 from sidlsg.errors import ContentError, InputError, NotFiniteError, SidlsgError
 from sidlsg.parsing import parse_json
@@ -74,7 +75,9 @@ class Manifest:
             values = parse_json(text)
             if values.pop("sha256") != _values_digest(values):
                 raise ValueError("another digest")
-            return cls(**{**values, "run": RunIdentity(values["run"])})
+            Counters.from_json(json.dumps(values["counters"]))
+            values["run"] = {"parts": values["run"]}
+            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"its {MANIFEST} is damaged") from error
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from sidlsg.distil.networks import compiles, prepared
@@ -19,21 +20,54 @@ from sidlsg.distil.settings import Settings
 from sidlsg.distil.world import World
 
 NETWORKS = ("generator", "fake_score", "ema")
-_COUNTERS = (
-    "iteration",
-    "fake_score_done",
-    "carried",
-    "images_seen",
-    "nan_samples",
-    "seconds",
-    "layout",
-    "log",
-    "evaluations",
-)
+Row = dict[str, float]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is, and what it has logged."""
+
+    iteration: int = 0
+    """Finished iterations."""
+    fake_score_done: bool = False
+    """Whether the fake score has had its update of the iteration that is not finished yet."""
+    carried: Row = field(default_factory=dict)
+    """What that update reported, for the log's row of the iteration."""
+    images_seen: int = 0
+    nan_samples: int = 0
+    seconds: float = 0.0
+    """Training time so far, restarts added up."""
+    layout: str = ""
+    """How the CPUs are used, in words; empty on GPUs."""
+    log: list[Row] = field(default_factory=list)
+    evaluations: list[Row] = field(default_factory=list)
+    """Scores of the EMA along the way: one row an evaluation, with `images_seen`."""
+
+
+@dataclass(kw_only=True)
+class Counters(Progress):
+    """What a checkpoint keeps beside the tensors; earlier versions kept less of the progress."""
+
+    generator_scaler: Row
+    """Empty where the precision needs no loss scale, as is the next."""
+    fake_score_scaler: Row
+
+    @classmethod
+    def from_json(cls, text: str) -> Counters:
+        """Read them.
+
+        Raises:
+            ValueError: one is missing or of another type.
+        """
+        found = TypeAdapter(cls).validate_json(text, strict=True)
+        for scaler in (found.generator_scaler, found.fake_score_scaler):
+            if scaler and scaler.keys() != torch.amp.GradScaler("cpu").state_dict().keys():
+                raise ValueError("a loss scale is incomplete")
+        return found
 
 
 @dataclass
-class TrainingState:
+class TrainingState(Progress):
     """Networks, optimizers, loss scales, EMA, counters and logs of one run.
 
     There is no random state: all draws follow from `iteration`.
@@ -50,21 +84,6 @@ class TrainingState:
     settings: Settings
     compiled: bool = False
     """Whether the networks' blocks are compiled."""
-    iteration: int = 0
-    """Finished iterations."""
-    fake_score_done: bool = False
-    """Whether the fake score has had its update of the iteration that is not finished yet."""
-    carried: dict[str, float] = field(default_factory=dict)
-    """What that update reported, for the log's row of the iteration."""
-    images_seen: int = 0
-    nan_samples: int = 0
-    seconds: float = 0.0
-    """Training time so far, restarts added up."""
-    layout: str = ""
-    """How the CPUs are used, in words; empty on GPUs."""
-    log: list[dict[str, float]] = field(default_factory=list)
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-    """Scores of the EMA along the way: one row an evaluation, with `images_seen`."""
 
     @classmethod
     def start(
@@ -167,16 +186,17 @@ class TrainingState:
         return result
 
     def counters(self) -> dict[str, Any]:
-        """Everything else, fit for JSON."""
-        counters = {name: getattr(self, name) for name in _COUNTERS}
-        for name in ("generator", "fake_score"):
-            counters[f"{name}_scaler"] = getattr(self, f"{name}_scaler").state_dict()
-        return counters
+        """The values of `Counters`, fit for JSON."""
+        progress = {each.name: getattr(self, each.name) for each in fields(Progress)}
+        scalers = {
+            f"{name}_scaler": getattr(self, f"{name}_scaler").state_dict() for name in ("generator", "fake_score")
+        }
+        return progress | scalers
 
     def set_counters(self, counters: dict[str, Any]) -> None:
         """Put back what `counters` gave."""
-        for name in _COUNTERS:
-            setattr(self, name, counters.get(name, getattr(self, name)))  # earlier versions had fewer
+        for each in fields(Progress):
+            setattr(self, each.name, counters.get(each.name, getattr(self, each.name)))  # earlier versions had fewer
         for name in ("generator", "fake_score"):
             if counters[f"{name}_scaler"]:
                 getattr(self, f"{name}_scaler").load_state_dict(counters[f"{name}_scaler"])

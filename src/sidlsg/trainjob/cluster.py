@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from urllib3.exceptions import HTTPError
 
-from sidlsg.errors import InputError
+from sidlsg.deadline import CALL_S, deadline
+from sidlsg.errors import InputError, StorageError
 from sidlsg.parsing import parse_json
 from sidlsg.trainjob.kind import TRAIN_JOB, Kind
 from sidlsg.trainjob.refusals import ClusterError, meaning, worth_another_try
@@ -40,7 +41,9 @@ class Patience:
     connect: float = 5.0
     """Of one attempt."""
     read: float = 30.0
-    """Of one attempt."""
+    """Of one attempt, between two pieces of its answer."""
+    whole: float = CALL_S
+    """Of one attempt, however steadily pieces arrive."""
 
 
 class Cluster:
@@ -262,7 +265,8 @@ class Cluster:
         while True:
             after = 0.0
             try:
-                answer = call(_request_timeout=(patience.connect, patience.read))
+                with deadline(patience.whole, "the cluster"):
+                    answer = call(_request_timeout=(patience.connect, patience.read))
                 if isinstance(answer, dict | str):
                     return answer
                 reason = "an answer that is no object"
@@ -270,6 +274,8 @@ class Cluster:
                 if not worth_another_try(error.status):
                     raise
                 reason, after = f"code {error.status}", _retry_after(error)
+            except StorageError:
+                reason = f"an answer that takes over {patience.whole:.0f} s"
             except (HTTPError, OSError, ValueError) as error:
                 reason = type(error).__name__
             pause = max(after, wait * random.uniform(0.75, 1.25))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.distil.checkpoint import MANIFEST, Checkpoints
+from sidlsg.distil.checkpoint import MANIFEST, Checkpoints, Manifest
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.optimizer import SecondMomentAdam
 from sidlsg.distil.settings import Settings
@@ -139,7 +139,18 @@ def test_what_a_kill_left_half_deleted_goes_with_the_next_one(state: TrainingSta
     assert (tmp_path / "grids" / "000000001.png").exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "not named", "bad manifest", "no manifest"])
+WRONG = {
+    "bad counters": {"counters": {"iteration": "2", "generator_scaler": {}, "fake_score_scaler": {}}},
+    "bad scale": {"counters": {"generator_scaler": {"scale": 1.0}, "fake_score_scaler": {}}},
+    "bad run": {"run": RunIdentity({"seed": True})},  # type: ignore[dict-item]
+    "bad score": {"score": "low"},
+}
+"""What a manifest may say with a digest that is right."""
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncated", "changed", "missing", "not named", "bad manifest", "no manifest", *WRONG]
+)
 def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp_path: Path, damage: str) -> None:
     lines: list[str] = []
     saved = checkpoints(tmp_path, lines.append)
@@ -159,6 +170,8 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(state: TrainingState, tmp
         newest.with_name("zzz.safetensors").write_bytes(content)
     elif damage == "bad manifest":
         manifest.write_text(manifest.read_text()[:50])
+    elif damage in WRONG:
+        manifest.write_text(Manifest(**vars(saved.manifest(2)) | WRONG[damage]).to_json())
     else:
         manifest.unlink()
     assert saved.load_latest(state) == f"{tmp_path}/000000001"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.dripping import Dripping
 from services.kubernetes_api import NAMESPACE, Api, RunningApi
 from sidlsg.errors import InputError
 from sidlsg.trainjob.cluster import Cluster, Object, Patience
@@ -84,6 +85,13 @@ def test_a_cluster_that_is_away_is_said_soon(running_api: RunningApi, monkeypatc
     monkeypatch.setenv("KUBECONFIG", str(running_api.configured(f"http://127.0.0.1:{port}")))
     with pytest.raises(ClusterError, match=r"does not answer \(list TrainJobs: NewConnectionError\)"):
         Cluster(patience=replace(SHORT, reach=0.2)).reach()
+
+
+def test_an_answer_that_never_ends_ends_patience(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Dripping("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{") as server:
+        monkeypatch.setenv("KUBECONFIG", str(running_api.configured(server.address)))
+        with pytest.raises(ClusterError, match=r"does not answer \(read TrainJob x: an answer that takes over"):
+            Cluster(patience=replace(SHORT, total=0.3, whole=0.5)).get("x")
 
 
 def test_a_wrong_token_is_said(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
