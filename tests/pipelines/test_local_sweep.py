@@ -36,7 +36,7 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     first = run_sweep(request)
     shown = capsys.readouterr().out
     assert [(stage.name, stage.setting) for stage in first.stages] == [
-        *((name, "") for name in ("plan", "curate", "encode")),
+        *((name, "") for name in ("plan", "resolve", "curate", "encode")),
         *((name, setting) for setting in TEXTS for name in ROUND),
         ("compare", ""),
     ]
@@ -62,6 +62,8 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     assert len(client.search_model_versions("name = 'shapes'")) == 2
     assert client.get_registered_model("shapes").aliases == {}
     assert "fid/shapes-judge64-2016" in client.get_model_version("shapes", "2").tags["score/fid_judge"]
+    read = client.get_run(first.settings[0].version.run_id).inputs.dataset_inputs
+    assert {used.dataset.name for used in read} >= {"teacher", "held-out captions", "judge"}
     marker = json.loads((run_dir / "run.json").read_text())
     assert (marker["state"], marker["pipeline"]) == ("finished", "sweep")
 
@@ -75,6 +77,7 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     fewer = run_sweep(dataclasses.replace(request, settings=("lsg kappa=1.5",)))
     assert [(stage.name, stage.setting) for stage in fewer.stages if not stage.cached] == [
         ("plan", ""),
+        ("resolve", ""),
         ("register", "lsg kappa=1.5"),
         ("compare", ""),
     ]
@@ -90,7 +93,7 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
             run_dir=tmp_path / "again", model_name="shapes", version="candidate", tracking_uri=first.tracking_uri
         )
     )
-    assert [stage.name for stage in again.stages] == ["find", "evaluate", "gate"]
+    assert [stage.name for stage in again.stages] == ["resolve", "find", "evaluate", "gate"]
     assert again.version == first.settings[1].version
     ours, theirs = (card.subject("student 1 step") for card in (again.scorecard, first.settings[1].scorecard))
     assert ours == theirs

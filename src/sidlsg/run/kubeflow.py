@@ -12,6 +12,7 @@ try:
     from kfp.local import subprocess_task_handler
     from kfp.local.cache import LocalCache
     from kfp.local.config import LocalExecutionConfig
+    from kfp.local.orchestrator import task_spec_utils
 
     from sidlsg.components.cluster import pipeline_config, using  # type: ignore[import-not-found]
     from sidlsg.pipelines.curate import curate  # type: ignore[import-not-found]
@@ -61,5 +62,6 @@ __all__ = [
     "manifest_options",
     "subprocess_task_handler",
     "sweep",
+    "task_spec_utils",
     "with_profile",
 ]

@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from sidlsg.run.kubeflow import LocalExecutionConfig, local
+from sidlsg.run.kubeflow import LocalExecutionConfig, local, task_spec_utils
 from sidlsg.run.watch import LineSink
 
 
@@ -18,6 +19,7 @@ from sidlsg.run.watch import LineSink
 def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
     """Let pipelines that are called run here, each task in a process of its own."""
     earlier, plain_print = LocalExecutionConfig.instance, builtins.print
+    loop_spec = task_spec_utils.create_parameter_loop_iteration_task_spec
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     local.init(
@@ -27,9 +29,20 @@ def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
         enable_caching=True,
         cache_root=str(cache),
     )
+
+    def corrected(loop: Any, item: Any, name: str) -> Any:
+        """kfp puts the item in the place of every output of an earlier task that the loop reads."""
+        made = loop_spec(loop, item, name)
+        for each, given in loop.inputs.parameters.items():
+            if given.HasField("task_output_parameter"):
+                made.inputs.parameters[each].CopyFrom(given)
+        return made
+
+    task_spec_utils.create_parameter_loop_iteration_task_spec = corrected
     try:
         yield
     finally:
+        task_spec_utils.create_parameter_loop_iteration_task_spec = loop_spec
         LocalExecutionConfig.instance = earlier
         # Tasks of a loop run in threads, each of which replaces these and puts back what it found there: the print or
         # the handler of another one, if that ended first.

@@ -92,7 +92,7 @@ def test_a_version_that_passed_becomes_the_champion_there(passed, tracking_uri, 
     for kept in ("pipeline_run", "hourly_price", "training_cost", "scorecard_sha256", "recipe", "score/accuracy"):
         assert tags[kept] == before[kept]
 
-    assert {"teacher", "judge"} < inputs(tracking_uri, version.run_id).keys()
+    assert {"teacher", "judge"} <= inputs(tracking_uri, version.run_id).keys()
     assert inputs(target, done.version.run_id) == inputs(tracking_uri, version.run_id)
 
     evidence = artifacts(target, done.version.run_id) / "transfer" / before["verdict_sha256"][:16]
