@@ -55,17 +55,14 @@ def failed_step(run: str) -> FailedStep:
 
 def _failed(pod: dict[str, Any]) -> bool:
     labels = pod.get("metadata", {}).get("labels", {})
-    return STAGE_LABEL in labels and pod.get("status", {}).get("phase") == "Failed"
+    return bool(STAGE_LABEL in labels and pod.get("status", {}).get("phase") == "Failed")
 
 
 def _ended(pod: dict[str, Any]) -> dict[str, Any]:
     statuses = pod["status"].get("containerStatuses") or []
-    ended = [each["state"]["terminated"] for each in statuses if each["name"] == CONTAINER and _terminated(each)]
+    states = [each.get("state") or {} for each in statuses if each["name"] == CONTAINER]
+    ended: list[dict[str, Any]] = [state["terminated"] for state in states if "terminated" in state]
     return ended[0] if ended else {}
-
-
-def _terminated(status: dict[str, Any]) -> bool:
-    return "terminated" in (status.get("state") or {})
 
 
 def _exit(pod: dict[str, Any]) -> str:

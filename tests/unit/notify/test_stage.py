@@ -94,7 +94,7 @@ def test_without_a_secret_one_line_says_so(
 ) -> None:
     monkeypatch.delenv("SIDLSG_NOTICE_URL")
     ended("run-1", "FAILED", store)
-    assert capsys.readouterr().out == "no notice: SIDLSG_NOTICE_URL is not set\n"
+    assert capsys.readouterr().out == "note: no notice: SIDLSG_NOTICE_URL is not set\n"
     assert webhook.received == []
 
 
