@@ -14,6 +14,7 @@ from sidlsg.package import (
     CURATE_VARIABLES,
     GPUS_VARIABLE,
     IMAGE_VARIABLE,
+    NOTICE_VARIABLE,
     RESTART_WAIT_VARIABLE,
     RESTARTS_VARIABLE,
     RUN_VARIABLE,
@@ -124,7 +125,8 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
         kubernetes.add_pod_annotation(task, key, value)
     for secret, keys in share.secrets.items():
         for variable, key in keys.items():
-            kubernetes.use_secret_as_env(task, secret, {key: variable})
+            # A pod that lacks a Secret never starts; a cluster without a webhook runs the step all the same.
+            kubernetes.use_secret_as_env(task, secret, {key: variable}, optional=variable == NOTICE_VARIABLE)
     if share.endpoints:
         kubernetes.use_config_map_as_env(task, share.endpoints, {key: key for key in share.endpoint_keys})
     if share.pull_secrets:

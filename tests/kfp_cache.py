@@ -78,42 +78,60 @@ class Server:
         """
         pipeline = documents[0]
         platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if documents[1:] else {}
-        name, run = pipeline["pipelineInfo"]["name"], str(uuid.uuid4())
+        run = str(uuid.uuid4())
         defaults = pipeline["root"]["inputDefinitions"]["parameters"]
         unknown = given.keys() - defaults.keys()
         assert not unknown, unknown
         inputs = {each: spec.get("defaultValue") for each, spec in defaults.items()} | dict(given)
-        done: dict[str, tuple[Outputs, dict[str, str]]] = {}
         cached: dict[str, bool] = {}
-        left = dict(pipeline["root"]["dag"]["tasks"])
-        while left:
-            ready = next(each for each, task in left.items() if done.keys() >= set(task.get("dependentTasks", [])))
-            task = left.pop(ready)
-            component = pipeline["components"][task["componentRef"]["name"]]
-            label = component["executorLabel"]
-            parameters = {
-                each: _value(spec, inputs, done, run) for each, spec in task["inputs"].get("parameters", {}).items()
-            }
-            artifacts = {
-                each: done[spec["taskOutputArtifact"]["producerTask"]][1][
-                    spec["taskOutputArtifact"]["outputArtifactKey"]
-                ]
-                for each, spec in task["inputs"].get("artifacts", {}).items()
-            }
-            for each, spec in component.get("inputDefinitions", {}).get("parameters", {}).items():
-                if each not in parameters and "defaultValue" in spec:
-                    parameters[each] = spec["defaultValue"]
-            container = pipeline["deploymentSpec"]["executors"][label]["container"]
-            claims = [each["constant"] for each in platform.get(label, {}).get("pvcMount", [])]
-            key = (name, fingerprint(cache_key(component, container, claims, parameters, artifacts)))
-            may = task.get("cachingOptions", {}).get("enableCache", False)
-            cached[ready] = may and key in self._kept
-            if not cached[ready]:
-                outputs = component.get("outputDefinitions", {}).get("artifacts", {})
-                new = {each: str(next(self._ids)) for each in outputs}
-                self._kept[key] = (self.stand(task["componentRef"]["name"], parameters), new)
-            done[ready] = self._kept[key]
+
+        def walk(tasks: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+            done: dict[str, tuple[Outputs, dict[str, str]]] = {}
+            left = dict(tasks)
+            while left:
+                ready = next(each for each, task in left.items() if done.keys() >= set(task.get("dependentTasks", [])))
+                task = left.pop(ready)
+                component = pipeline["components"][task["componentRef"]["name"]]
+                parameters = {
+                    each: _value(spec, inputs, done, run) for each, spec in task["inputs"].get("parameters", {}).items()
+                }
+                if "dag" in component:
+                    walk(component["dag"]["tasks"], parameters)
+                    done[ready] = {}, {}
+                else:
+                    cached[ready], done[ready] = self._step(pipeline, platform, task, component, parameters, done)
+
+        walk(pipeline["root"]["dag"]["tasks"], inputs)
         return cached
+
+    def _step(
+        self,
+        pipeline: Mapping[str, Any],
+        platform: Mapping[str, Any],
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        parameters: dict[str, Any],
+        done: Mapping[str, tuple[Outputs, dict[str, str]]],
+    ) -> tuple[bool, tuple[Outputs, dict[str, str]]]:
+        """Whether a step's result was there already, and the result."""
+        label = component["executorLabel"]
+        artifacts = {
+            each: done[spec["taskOutputArtifact"]["producerTask"]][1][spec["taskOutputArtifact"]["outputArtifactKey"]]
+            for each, spec in task["inputs"].get("artifacts", {}).items()
+        }
+        for each, spec in component.get("inputDefinitions", {}).get("parameters", {}).items():
+            if each not in parameters and "defaultValue" in spec:
+                parameters[each] = spec["defaultValue"]
+        container = pipeline["deploymentSpec"]["executors"][label]["container"]
+        claims = [each["constant"] for each in platform.get(label, {}).get("pvcMount", [])]
+        digest = fingerprint(cache_key(component, container, claims, parameters, artifacts))
+        key = (pipeline["pipelineInfo"]["name"], digest)
+        cached = task.get("cachingOptions", {}).get("enableCache", False) and key in self._kept
+        if not cached:
+            outputs = component.get("outputDefinitions", {}).get("artifacts", {})
+            new = {each: str(next(self._ids)) for each in outputs}
+            self._kept[key] = (self.stand(task["componentRef"]["name"], parameters), new)
+        return cached, self._kept[key]
 
 
 def _value(spec: Mapping[str, Any], inputs: Mapping[str, Any], done: Mapping[str, Any], run: str) -> Any:
@@ -122,5 +140,7 @@ def _value(spec: Mapping[str, Any], inputs: Mapping[str, Any], done: Mapping[str
     if "taskOutputParameter" in spec:
         source = spec["taskOutputParameter"]
         return done[source["producerTask"]][0].get(source["outputParameterKey"])
+    if "taskFinalStatus" in spec:
+        return {"state": "COMPLETE"}
     constant = spec["runtimeValue"]["constant"]
     return run if constant == "{{$.pipeline_job_uuid}}" else constant

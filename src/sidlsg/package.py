@@ -30,6 +30,10 @@ RESTARTS_VARIABLE = "SIDLSG_RESTARTS"
 """Says in a training step how often it may restart a lost training without a new checkpoint."""
 RESTART_WAIT_VARIABLE = "SIDLSG_RESTART_WAIT"
 """Says in a training step how many seconds to wait before the first of these restarts."""
+NOTICE_VARIABLE = "SIDLSG_NOTICE_URL"
+"""Holds in the step `notify` the webhook's URL, out of a Secret."""
+PAGES_VARIABLE = "SIDLSG_PIPELINES_PAGES"
+"""Says in the step `notify` where people see Kubeflow Pipelines' pages, for links to runs."""
 
 
 @cache

@@ -8,6 +8,12 @@ import re
 from sidlsg.pipeline_run import printable
 
 
+def plain_line(text: object, most: int) -> str:
+    """One line of at most so many characters that reads as the text did: no control characters."""
+    line = " ".join(printable(str(text)).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def plain_markdown(text: object) -> str:
     """One line of Markdown that reads as the text did: no markup, no HTML, no control characters."""
     line = html.escape(" ".join(printable(str(text)).split()), quote=False)

@@ -23,6 +23,7 @@ TYPES = {
     "dict": "Dict",
     "list": LIST,
     "artifacts": "system.Artifact@0.0.1",
+    "PipelineTaskFinalStatus": "PipelineTaskFinalStatus",
 }
 
 
@@ -41,7 +42,7 @@ def kfp_type(written: str) -> str:
 def test_there_is_a_component_a_stage() -> None:
     assert [
         *("compare", "curate", "curate_finish", "curate_join", "curate_part", "curate_plan", "distil", "distil_nodes"),
-        *("encode", "evaluate", "find", "gate", "plan", "promote", "register", "report", "resolve"),
+        *("encode", "evaluate", "find", "gate", "notify", "plan", "promote", "register", "report", "resolve"),
     ] == STAGES
 
 

@@ -14,7 +14,7 @@ from sidlsg.profile.profile import Images, Profile, Stage, Whole
 from sidlsg.profile.stages import IMAGES
 from sidlsg.records import ModelVersion, Promotion, Student, Verdict
 from sidlsg.registry.connect import connect
-from sidlsg.run.kubeflow import PIPELINES, with_profile
+from sidlsg.run.kubeflow import PIPELINES, for_cluster
 
 pytestmark = pytest.mark.containers
 
@@ -44,7 +44,7 @@ def test_from_prompts_to_a_champion(images: dict[str, str], root: Path) -> None:
         (root / folder).mkdir()
     uri = f"sqlite:///{root}/mlflow/mlflow.db"
     rules = '[[floor]]\nscore = "attributes"\nlimit = 0.0\n'
-    task = with_profile(PIPELINES["distil_and_evaluate"], profile(images, root))(
+    task = for_cluster(PIPELINES["distil_and_evaluate"], profile(images, root))(
         changes={"iterations": 6, "batch": 16, "grids": 1, "evaluate_every": 0},
         tracking_uri=uri,
         gate_rules=rules,

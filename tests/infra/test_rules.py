@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from infra import rules
-from infra.cluster import CONFIGURATIONS, INFRA, Object, get, kustomize, parsed, pods, rendered
+from infra.cluster import CONFIGURATIONS, INFRA, OVERLAYS, Object, get, kustomize, parsed, pods, rendered
 from infra.page import yours
 from infra.reference_rules import references
 from infra.rules import RULES, Rule
+from sidlsg.profile.read import read_profile
 
 FULL = "production"
 
@@ -436,6 +437,9 @@ def test_every_rule_is_broken_by_something() -> None:
 def test_the_page_names_nothing_that_nobody_needs() -> None:
     every = [one for name in CONFIGURATIONS for one in rendered(name)]
     used = {(kind, name) for _, kind, _, name, _ in references(every)}
+    for overlay in OVERLAYS:
+        profile = read_profile(INFRA / "profiles" / f"{overlay}.toml")
+        used |= {("Secret", name) for share in profile.stages.values() for name in share.secrets}
     assert set(yours()) - used == set()
 
 

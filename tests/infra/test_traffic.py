@@ -93,6 +93,14 @@ def test_any_s3_is_outside_and_seaweedfs_is_no_more() -> None:
         assert get(objects, "NetworkPolicy", name, space)["spec"]["egress"] == outside
 
 
+def test_notices_leave_the_cluster_by_https_and_no_other_step_does() -> None:
+    found = get(rendered("local"), "NetworkPolicy", "sidlsg-notices", "kubeflow")["spec"]
+    assert found["podSelector"] == {"matchLabels": {"sidlsg.dev/stage": "notify"}}
+    assert found["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443, "protocol": "TCP"}]}
+    ]
+
+
 def test_ray_is_reached_by_curation_alone() -> None:
     objects = rendered("local+ray")
     head, worker = (End("kubeflow", {"sidlsg.dev/ray": role}) for role in ("head", "worker"))

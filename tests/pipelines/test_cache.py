@@ -128,7 +128,7 @@ def test_the_second_week_trains_where_there_is_something_new_and_only_then(
     same = server.run(pipeline, given)
     assert again(same) == set()
     assert {name for name, cached in same.items() if not cached} == {
-        *("resolve", "register", "gate", "promote", "report")
+        *("resolve", "register", "gate", "promote", "report", "notify")
     }
     with Path(given["held_out"]).open("a") as file:
         file.write("one more caption to hold out\n")

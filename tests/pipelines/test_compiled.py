@@ -33,9 +33,9 @@ CACHED = {
 }
 NUMBERS = ("", *(f"-{number}" for number in range(2, len(PHASES) + 3)))
 UNCACHED = {
-    "distil_and_evaluate": {"resolve", "register", "gate", "promote", "report"},
-    "sweep": {"plan", "resolve", "register", "compare"},
-    "evaluate_only": {"resolve", "find", "gate"},
+    "distil_and_evaluate": {"resolve", "register", "gate", "promote", "report", "notify"},
+    "sweep": {"plan", "resolve", "register", "compare", "notify"},
+    "evaluate_only": {"resolve", "find", "gate", "notify"},
     "curate": {
         *("curate-plan", "curate-finish"),
         *(f"curate-part{number}" for number in NUMBERS[: len(PHASES)]),
@@ -76,10 +76,12 @@ def parameters(name: str) -> dict[str, Any]:
 
 
 def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Every task that runs a component, those inside a loop included."""
+    """Every task that runs a component, those inside a group or a loop included."""
     groups = [pipeline["root"], *pipeline["components"].values()]
     found = {name: task for group in groups for name, task in group.get("dag", {}).get("tasks", {}).items()}
-    return {name: task for name, task in found.items() if not name.startswith("for-loop")}
+    return {
+        name: task for name, task in found.items() if "dag" not in pipeline["components"][task["componentRef"]["name"]]
+    }
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -171,12 +173,35 @@ def test_the_phases_of_the_pipeline_are_those_of_the_stage() -> None:
 
 
 def test_a_sweep_checks_its_settings_before_anything_else(compiled: Compiled) -> None:
-    found = compiled["sweep"]["root"]["dag"]["tasks"]
+    found = compiled["sweep"]["components"]["comp-sweep"]["dag"]["tasks"]
     assert [name for name, task in found.items() if not task.get("dependentTasks")] == ["plan"]
 
 
 def test_a_sweep_works_on_as_many_settings_at_a_time_as_it_was_made_for(compiled: Compiled) -> None:
-    loop = compiled["sweep"]["root"]["dag"]["tasks"]["for-loop-1"]
+    loop = compiled["sweep"]["components"]["comp-sweep"]["dag"]["tasks"]["for-loop-1"]
     assert loop["iteratorPolicy"]["parallelismLimit"] == AT_ONCE
     one = make_sweep(at_once=1).pipeline_spec.root.dag.tasks["for-loop-1"]
     assert one.iterator_policy.parallelism_limit == 1
+
+
+@pytest.mark.parametrize("name", ["distil_and_evaluate", "sweep", "evaluate_only"])
+def test_the_notice_comes_after_all_other_steps_however_they_ended(compiled: Compiled, name: str) -> None:
+    found = compiled[name]["root"]["dag"]["tasks"]
+    steps = name.replace("_", "-")
+    assert set(found) == {steps, "notify"}
+    told = found["notify"]
+    assert told["dependentTasks"] == [steps]
+    assert told["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    inputs = told["inputs"]["parameters"]
+    assert inputs["status"] == {"taskFinalStatus": {"producerTask": steps}}
+    assert inputs["pipeline_run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+
+
+@pytest.mark.parametrize("name", ["distil_and_evaluate", "sweep", "evaluate_only"])
+def test_the_group_of_steps_changes_nothing_that_a_run_is_given_or_leaves(compiled: Compiled, name: str) -> None:
+    alone, grouped = PIPELINES[name].component_spec, compiled[name]["root"]
+    assert set(grouped["inputDefinitions"]["parameters"]) == set(alone.inputs)
+    outputs = grouped["outputDefinitions"]
+    assert {*outputs.get("parameters", {}), *outputs["artifacts"]} == set(alone.outputs)
+    given = grouped["dag"]["tasks"][name.replace("_", "-")]["inputs"]["parameters"]
+    assert given == {key: {"componentInputParameter": key} for key in alone.inputs}

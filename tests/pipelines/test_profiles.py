@@ -137,11 +137,12 @@ def test_the_training_step_gets_what_the_profile_says(tmp_path: Path) -> None:
     environment = {each["name"]: each["value"] for each in container["env"]}
     assert (environment["SIDLSG_GPUS"], environment["SIDLSG_METRICS_PORT"]) == ("4", "9464")
     assert (environment["SIDLSG_RESTARTS"], environment["SIDLSG_RESTART_WAIT"]) == ("3", "20")
-    retries = document["root"]["dag"]["tasks"]["distil"]["retryPolicy"]
+    steps = document["components"]["comp-distil-and-evaluate"]["dag"]["tasks"]
+    retries = steps["distil"]["retryPolicy"]
     assert retries == {
         "maxRetryCount": 5, "backoffDuration": "120s", "backoffFactor": 1.0, "backoffMaxDuration": "345600s",
     }  # fmt: skip
-    assert "retryPolicy" not in document["root"]["dag"]["tasks"]["evaluate"]
+    assert "retryPolicy" not in steps["evaluate"]
     assert settings["nodeSelector"] == {"labels": {"nvidia.com/gpu.product": "H100"}}
     assert settings["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     assert settings["activeDeadlineSeconds"] == str(3 * 86400)

@@ -37,6 +37,7 @@ CHAINS: tuple[dict[str, set[str]], ...] = (
         "resolve": set(),
         "encode": set(),
         "report": set(),
+        "notify": set(),
         "plan": set(),
         "distil_nodes": set(),
         "curate": TABLES,

@@ -22,6 +22,7 @@ IMAGES: Mapping[str, str] = {
     "find": EVALUATE,
     "plan": EVALUATE,
     "compare": EVALUATE,
+    "notify": EVALUATE,
 }
 """By stage: the name of a component, with hyphens. The images are those of `images/`."""
 

@@ -31,9 +31,14 @@ class Judged:
     """Of its run; empty where no price was given."""
 
     @property
+    def failed_rules(self) -> tuple[str, ...]:
+        """The rules that were not met, each with what was found."""
+        return tuple(rule.partition(": ")[2] for rule in self.rules if rule.startswith("FAILED"))
+
+    @property
     def failed(self) -> str:
-        """The rules that were not met."""
-        return "; ".join(rule.partition(": ")[2] for rule in self.rules if rule.startswith("FAILED"))
+        """These rules on one line."""
+        return "; ".join(self.failed_rules)
 
 
 @explained

@@ -9,7 +9,7 @@ from typing import Any
 from sidlsg.errors import InputError, nearest
 from sidlsg.profile.profile import Profile
 from sidlsg.recipes.table import RECIPES
-from sidlsg.run.kubeflow import PIPELINES, compiler, manifest_options, with_profile
+from sidlsg.run.kubeflow import PIPELINES, compiler, for_cluster, manifest_options
 from sidlsg.storage import atomic_write
 from sidlsg.trigger.compiled import read_compiled
 
@@ -49,7 +49,7 @@ def compile_pipeline(
         raise InputError(f"output {output} is not a YAML file; give a name that ends in {' or '.join(SUFFIXES)}")
     if output.is_dir():
         raise InputError(f"output {output} is a folder; give a file name that ends in {' or '.join(SUFFIXES)}")
-    traced = with_profile(PIPELINES[pipeline], profile) if profile else PIPELINES[pipeline]
+    traced = for_cluster(PIPELINES[pipeline], profile)
     _offer_choices(traced)
     with tempfile.TemporaryDirectory() as scratch:
         compiled = Path(scratch) / "pipeline.yaml"

@@ -18,6 +18,7 @@ try:
     from sidlsg.pipelines.curate import curate  # type: ignore[import-not-found]
     from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate  # type: ignore[import-not-found]
     from sidlsg.pipelines.evaluate_only import evaluate_only  # type: ignore[import-not-found]
+    from sidlsg.pipelines.noticed import noticed  # type: ignore[import-not-found]
     from sidlsg.pipelines.sweep import make_sweep, sweep  # type: ignore[import-not-found]
 except ModuleNotFoundError as error:
     if error.name not in ("kfp", "kfp.kubernetes"):
@@ -32,13 +33,18 @@ PIPELINES = {
     "evaluate_only": evaluate_only,
     "curate": curate,
 }
-"""By the names that the command line takes."""
+"""By the names that the command line takes, as they run on one machine."""
+NOTICED = (distil_and_evaluate.name, sweep.name, evaluate_only.name)
+"""The pipelines whose failed and rejected runs send a notice on a cluster."""
 
 
-def with_profile(pipeline: Any, profile: Profile) -> Any:
-    """A pipeline traced once more, its steps as a profile has them."""
+def for_cluster(pipeline: Any, profile: Profile | None) -> Any:
+    """A pipeline traced once more: its steps as a profile has them, and after them the notice of how it ended."""
     with using(profile):
-        return dsl.pipeline(name=pipeline.name, pipeline_config=pipeline_config())(pipeline.pipeline_func)
+        config = pipeline_config()
+        if pipeline.name not in NOTICED:
+            return dsl.pipeline(name=pipeline.name, pipeline_config=config)(pipeline.pipeline_func)
+        return noticed(dsl.pipeline(name=pipeline.name)(pipeline.pipeline_func), config)
 
 
 def manifest_options(version: str, namespace: str) -> Any:
@@ -57,11 +63,11 @@ __all__ = [
     "curate",
     "distil_and_evaluate",
     "evaluate_only",
+    "for_cluster",
     "local",
     "make_sweep",
     "manifest_options",
     "subprocess_task_handler",
     "sweep",
     "task_spec_utils",
-    "with_profile",
 ]

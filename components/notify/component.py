@@ -1,0 +1,22 @@
+"""The notify component: a run that failed or was rejected becomes one message to a webhook."""
+
+from kfp import dsl
+from kfp.dsl import PipelineTaskFinalStatus
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def notify(pipeline: str, pipeline_run: str, tracking_uri: str, status: PipelineTaskFinalStatus):
+    """Send one notice to a webhook if the run failed or its gate rejected the version.
+
+    Args:
+        pipeline: Name of the pipeline.
+        pipeline_run: Id of the run.
+        tracking_uri: MLflow, which knows the verdict. Empty for the one that the step's environment names.
+        status: How the steps before ended, which Kubeflow Pipelines fills in.
+    """
+    from sidlsg.notify.stage import notify as run_stage
+    from sidlsg.run.lines import say
+
+    run_stage(pipeline=pipeline, run=pipeline_run, state=status.state or "", tracking_uri=tracking_uri, report=say)

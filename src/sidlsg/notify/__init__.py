@@ -1,0 +1,1 @@
+"""Notices of runs that failed or were rejected, sent to a webhook."""
