@@ -17,7 +17,7 @@ SERVICES = ("mlflow", "serve", "trigger")
 _ADVICE = "give the images.json of a release"
 _TABLE = re.compile(r"\s*\[")
 _IMAGES = re.compile(r"\[\s*images\s*\]\s*(#.*)?")
-_LINE = re.compile(rf'(\s*({"|".join(Images.model_fields)})\s*=\s*")[^"\\]*(".*)', re.DOTALL)
+_LINE = re.compile(rf'(\s*({"|".join(Images.model_fields)})\s*=\s*")[^"\\]*("(?!").*)', re.DOTALL)
 
 
 def read_images(path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from sidlsg.errors import InputError
 from sidlsg.registry.connect import connect
 from sidlsg.registry.description import RULE, SCORE
 from sidlsg.registry.explain import explained
-from sidlsg.registry.gate import JUDGED_BY
+from sidlsg.registry.gate import AWAITS_TAG, JUDGED_BY
 from sidlsg.registry.run_cost import COST_TAG
 from sidlsg.registry.versions import CHAMPION, alias_version, pages
 
@@ -21,6 +21,8 @@ class Judged:
     name: str
     version: int
     passed: bool
+    awaits_approval: bool
+    """Whether an approval is all that it lacks."""
     champion: bool
     """Whether it is the champion now."""
     rules: tuple[str, ...]
@@ -29,6 +31,11 @@ class Judged:
     """By name, each with its protocol."""
     cost: str
     """Of its run; empty where no price was given."""
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `awaiting` an approval, or `rejected`."""
+        return "passed" if self.passed else "awaiting" if self.awaits_approval else "rejected"
 
     @property
     def failed(self) -> str:
@@ -56,6 +63,7 @@ def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[Judged, ...]:
             name=each.name,
             version=int(each.version),
             passed=each.tags.get("verdict") == "passed",
+            awaits_approval=AWAITS_TAG in each.tags,
             champion=alias_version(client, each.name, CHAMPION) == int(each.version),
             rules=tuple(value for key, value in sorted(each.tags.items()) if key.startswith(RULE)),
             scores={
