@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -136,5 +135,5 @@ def test_the_command_writes_what_promote_takes(judged, tracking_uri, name, tmp_p
     run("approve", name, "1", "--by", "ann", "--output", str(tmp_path / "verdict"))
     run("promote", "--verdict", str(tmp_path / "verdict"))
     assert "passed" in capsys.readouterr().out
-    assert connect(tracking_uri).get_registered_model(name).aliases == {"champion": "1"}
-    assert Path(tmp_path / "verdict").is_dir()
+    aliases = connect(tracking_uri).get_registered_model(name).aliases
+    assert {alias: int(version) for alias, version in aliases.items()} == {"champion": 1}
