@@ -14,7 +14,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo postgres services services-stop container-tools images test test-all test-containers test-gpu test-eval-gpu bench lint format constraints clean
+.PHONY: help setup demo postgres services services-stop container-tools images test test-all test-containers test-gpu test-eval-gpu bench lint format constraints hashes clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,21 @@ constraints:  ## Resolve the versions in constraints.txt anew; takes an environm
 	$(PINS_VENV)/bin/pip install --quiet torch
 	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,metrics,infra,lowbit,ray,dev]'
 	$(PINS_VENV)/bin/python .ci/constraints.py constraints.txt
+	$(MAKE) hashes
+
+# What images and the wheel are built from: every package that is installed, with the digests of its files.
+HASHED := curate/requirements evaluate/requirements-published mlflow/requirements serve/requirements \
+	train/requirements trigger/requirements wheel
+UV_COMPILE = $(PINS_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make hashes' --constraint constraints.txt
+
+hashes:  ## Resolve images/*-hashed.txt anew from constraints.txt; takes minutes
+	$(call new_venv,$(PINS_VENV))
+	$(PINS_VENV)/bin/pip install --quiet uv
+	for file in $(HASHED); do \
+		$(UV_COMPILE) images/$$file.txt --output-file images/$$file-hashed.txt || exit 1; \
+	done
+	$(UV_COMPILE) --no-deps images/executor.txt --output-file images/executor-hashed.txt
 	rm -rf $(PINS_VENV)
 
 clean:  ## Delete the environment, caches and the demo's run

@@ -48,12 +48,13 @@ def gate(
     from sidlsg.run.parameters import gate_rules as parsed
 
     began = time.monotonic()
+    rules = parsed(recipe, gate_rules)
     record = run_stage(
         version=ModelVersion.from_json(version),
         scorecard_folder=Path(scorecard.path),
         tracking_uri=given_address(tracking_uri),
-        rules=parsed(recipe, gate_rules),
+        rules=rules,
         inputs={HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()},
     )
-    Path(summary.path).write_text(verdict_markdown(record))
+    Path(summary.path).write_text(verdict_markdown(record, rules.awaits_approval(record.rules)))
     return record.to_json(), record.passed, round(time.monotonic() - began, 1)

@@ -42,6 +42,7 @@ from sidlsg.options import (
 )
 from sidlsg.pipeline_run import headed, say
 from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
+from sidlsg.profile import commands as profile_commands
 from sidlsg.prompts import commands as prompt_commands
 from sidlsg.registry import commands as registry_commands
 from sidlsg.run import commands as run_commands
@@ -122,11 +123,13 @@ app.command()(commands.evaluate)
 app.command()(run_commands.sweep)
 app.command()(run_commands.evaluate_version)
 app.command("compile")(run_commands.compile_)
+app.command()(profile_commands.profile_images)
 app.add_typer(registry_commands.registry, name="registry")
 app.command()(registry_commands.register)
 app.command()(registry_commands.register_teacher)
 app.command()(registry_commands.gate)
 app.command()(registry_commands.gate_rules)
+app.command()(registry_commands.approve)
 app.command()(registry_commands.promote)
 app.command()(registry_commands.transfer)
 app.command()(registry_commands.rollback)

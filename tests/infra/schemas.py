@@ -194,4 +194,21 @@ SPECS: dict[tuple[str, str], Schema | None] = {
     ("trainer.kubeflow.org/v1alpha1", "ClusterTrainingRuntime"): None,
 }
 """API version and kind → schema of what is in the object beside its name: `spec`, for all but one."""
+NAME: Schema = {"type": "string", "pattern": r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253}
+PIPELINES: dict[str, Schema] = {
+    "Pipeline": record({"displayName": TEXT}, {"description": TEXT}),
+    "PipelineVersion": record(
+        {
+            "displayName": TEXT,
+            # Kubeflow's own bound for a pipeline, shorter than Kubernetes'.
+            "pipelineName": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]*$", "maxLength": 128},
+            # The server parses both; its schema takes anything.
+            "pipelineSpec": {"type": "object", "required": ["pipelineInfo", "root", "deploymentSpec", "components"]},
+            "platformSpec": record({"platforms": record({"kubernetes": {"type": "object"}})}),
+        },
+        {"description": TEXT},
+    ),
+}
+"""Kind → schema of `spec` for `pipelines.kubeflow.org/v2beta1`, which `sidlsg compile --manifest` writes. By Kubeflow
+Pipelines 2.17.0: manifests/kustomize/base/crds and backend/src/apiserver/webhook."""
 METADATA = record({"name": TEXT}, {"namespace": TEXT, "labels": LABELS, "annotations": LABELS})

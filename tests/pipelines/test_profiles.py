@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
+from infra.schemas import NAME, record
+from infra.schemas import PIPELINES as KUBEFLOW_PIPELINES
 from sidlsg.profile.profile import Profile
 from sidlsg.profile.read import read_profile
 from sidlsg.profile.stages import IMAGES
@@ -226,6 +229,20 @@ def test_a_profile_leaves_no_trace_in_what_is_compiled_after_it(tmp_path: Path) 
     compiled(tmp_path, "distil_and_evaluate", profile(tmp_path))
     compile_pipeline(tmp_path / "after.yaml")
     assert body((tmp_path / "before.yaml").read_text()) == body((tmp_path / "after.yaml").read_text())
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_manifest_is_what_kubeflow_takes(tmp_path: Path, pipeline: str) -> None:
+    text = compiled(tmp_path, pipeline, profile(tmp_path), manifest=True)
+    # kubectl keeps a whole object in an annotation, and Kubernetes limits these.
+    assert len(text) < 256 * 1024
+    objects = list(yaml.safe_load_all(text))
+    assert [one["kind"] for one in objects] == list(KUBEFLOW_PIPELINES)
+    for one in objects:
+        assert set(one) == {"apiVersion", "kind", "metadata", "spec"}
+        assert one["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
+        jsonschema.validate(one["metadata"], record({"name": NAME}))
+        jsonschema.validate(one["spec"], KUBEFLOW_PIPELINES[one["kind"]])
 
 
 def test_a_manifest_holds_the_pipeline_and_a_version_that_is_named_by_its_content(tmp_path: Path) -> None:

@@ -32,9 +32,11 @@ def client(store: str) -> MlflowClient:
 
 
 def judge(client: MlflowClient, run_id: str, name: str, verdict: str) -> None:
-    """What a run's gate leaves."""
+    """What a run's gate leaves; `awaiting` where an approval is all that the version lacks."""
     client.create_registered_model(name)
     tags = {"verdict": verdict, "verdict_pipeline_run": run_id, "run_cost": "12.5000", "score/fid": "2.5, fid/judge"}
+    if verdict == "awaiting":
+        tags |= {"verdict": "rejected", "awaits_approval": "yes"}
     rule = "passed: enough: 1" if verdict == "passed" else "FAILED: accuracy is at least 0.9: 0.5"
     client.create_model_version(name, "s3://b/m", tags=tags | {"rule.01": rule})
     if verdict == "passed":
@@ -91,6 +93,27 @@ def test_a_run_that_failed_has_a_summary_too(sidlsg: Run, kfp: KfpServer, store:
     assert "| distil | failed (out of memory) |" in Path("page.md").read_text()
 
 
+def test_an_awaited_approval_is_told_and_is_no_success(
+    sidlsg: Run,  # noqa: F811
+    kfp: KfpServer,
+    client: MlflowClient,
+    store: str,
+) -> None:
+    judge(client, started(sidlsg, kfp, "asks"), "model-asks", "awaiting")
+    page = ["--wait", "--summary", "page.md", "--tracking-uri", store, "--outputs", "outputs.txt"]
+    code, out, _ = sidlsg(*submit(kfp.host, "--name", "asks", *page))
+    assert code == 3
+    assert "version 1 of model-asks awaits an approval" in out
+    assert "**Version 1 of model-asks awaits an approval.** It is not the champion." in Path("page.md").read_text()
+    assert Path("outputs.txt").read_text() == "verdict=awaiting\nmodel=model-asks\nversion=1\n"
+
+
+def test_outputs_need_a_registry(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
+    code, _, err = sidlsg(*submit(kfp.host, "--wait", "--outputs", "outputs.txt"))
+    assert (code, kfp.requests) == (2, [])
+    assert "--outputs tells the verdict that is in MLflow; give --tracking-uri too" in err
+
+
 def test_what_tells_of_an_end_needs_one(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
     code, _, err = sidlsg(*submit(kfp.host, "--summary", "page.md"))
     assert (code, kfp.requests) == (2, [])
@@ -100,4 +123,4 @@ def test_what_tells_of_an_end_needs_one(sidlsg: Run, kfp: KfpServer) -> None:  #
 def test_a_summary_that_cannot_be_written_is_told_before_anything_starts(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
     code, _, err = sidlsg(*submit(kfp.host, "--wait", "--summary", "none/page.md"))
     assert (code, kfp.requests) == (2, [])
-    assert "summary none/page.md cannot be written" in err
+    assert "none/page.md cannot be written" in err

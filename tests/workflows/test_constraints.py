@@ -7,6 +7,7 @@ import re
 import sysconfig
 import tomllib
 from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -61,6 +62,61 @@ def test_the_evaluate_image_s_torchvision_is_made_for_the_torch_that_is_pinned()
     torch = pinned()["torch"].split(".")
     # torch 2.0 came with torchvision 0.15, and each release since with the next one.
     assert (torch[0], int(torchvision)) == ("2", int(torch[1]) + 15), "change it in requirements-published.txt"
+
+
+def hashed() -> list[tuple[str, str]]:
+    """Each file of hashed pins, and the file that it is made from."""
+    text = (ROOT / "Makefile").read_text()
+    (listed,) = re.findall(r"^HASHED := (.*?[^\\])$", text, re.MULTILINE | re.DOTALL)
+    return [
+        (f"images/{name}-hashed.txt", f"images/{name}.txt") for name in [*listed.replace("\\", "").split(), "executor"]
+    ]
+
+
+def names(file: str) -> set[str]:
+    """The packages that a file asks for, those of files that it includes among them."""
+    found: set[str] = set()
+    for line in (ROOT / file).read_text().splitlines():
+        if line.startswith("-r "):
+            found |= names(str(Path(file).parent / line[3:]))
+        elif line and not line.startswith("#"):
+            found.add(canonicalize_name(Requirement(line).name))
+    return found
+
+
+def test_every_file_of_hashed_pins_is_made_by_the_recipe_and_used() -> None:
+    files = [file for file, _ in hashed()]
+    assert {str(file.relative_to(ROOT)) for file in (ROOT / "images").rglob("*-hashed.txt")} == set(files)
+    workflow = (ROOT / ".github" / "workflows" / "images.yml").read_text()
+    for file in files:
+        folder, _, name = file.removeprefix("images/").rpartition("/")
+        if folder:
+            assert f"ARG REQUIREMENTS={name}" in (ROOT / "images" / folder / "Dockerfile").read_text()
+        elif name != "executor-hashed.txt":
+            assert file in workflow
+
+
+@pytest.mark.parametrize(("file", "source"), hashed())
+def test_hashed_pins_are_those_of_the_constraints_each_with_its_hashes(file: str, source: str) -> None:
+    entries = re.sub(r"\\\n", " ", (ROOT / file).read_text()).splitlines()
+    found = {}
+    for entry in (line for line in entries if line and not line.startswith("#")):
+        requirement, *hashes = entry.split(" --hash=")
+        parsed = Requirement(requirement)
+        (specifier,) = parsed.specifier
+        assert specifier.operator == "=="
+        assert hashes, parsed.name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes), parsed.name
+        found[canonicalize_name(parsed.name)] = specifier.version
+    assert names(source) <= set(found)
+    pins = pinned()
+    differing = {name: (version, pins[name]) for name, version in found.items() if pins.get(name, version) != version}
+    assert differing == {}, "run make hashes"
+
+
+def test_the_wheel_is_built_with_what_the_package_asks_for() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {canonicalize_name(Requirement(text).name) for text in wanted} == names("images/wheel.txt")
 
 
 @pytest.mark.parametrize("target", ["setup", "constraints"])

@@ -65,10 +65,9 @@ def test_a_linter_of_their_risks_finds_nothing() -> None:
 
 @every
 def test_nobody_gets_more_rights_than_named(workflow: Workflow) -> None:
-    whole = workflow.content["permissions"]
-    assert all(right == "read" for right in whole.values())
+    assert workflow.content["permissions"] == {}
     for name, job in workflow.jobs.items():
-        for scope, right in job.get("permissions", {}).items():
+        for scope, right in job["permissions"].items():
             assert right in ("read", "write"), name
             # What may be written is named at the one job that writes it, with the reason.
             assert right == "read" or re.search(rf"^ +{scope}: write # \w", workflow.text, re.MULTILINE), scope
@@ -174,8 +173,8 @@ def test_commands_would_be_taken(workflow: Workflow, monkeypatch: pytest.MonkeyP
 
 def test_commands_are_found() -> None:
     assert [[words[0] for words in commands(WORKFLOWS[name])] for name in ("retrain", "release", "test")] == [
-        ["compile", "submit"],
-        ["--version", "compile"],
+        ["compile", "submit", "approve", "promote"],
+        ["--version", "compile", "compile", "profile-images"],
         [],
     ]
 
@@ -187,9 +186,47 @@ def test_a_called_workflow_gets_the_rights_that_its_jobs_want() -> None:
     assert WORKFLOWS["release"].jobs["images"]["permissions"] == wanted
 
 
-def test_every_pipeline_is_released() -> None:
+def test_every_pipeline_and_every_overlay_is_released() -> None:
     (line,) = re.findall(r"for pipeline in (.*); do", WORKFLOWS["release"].script("Compile each pipeline with them"))
     assert line.split() == list(PIPELINES)
+    (line,) = re.findall(r"for overlay in (.*); do", WORKFLOWS["release"].script("Render each overlay with them"))
+    assert sorted(line.split()) == sorted(each.name for each in (ROOT / "infra" / "overlays").iterdir())
+
+
+@pytest.mark.parametrize("name", ["images", "release"])
+def test_what_is_released_is_built_from_hashed_pins(name: str) -> None:
+    text = "\n".join(scripts(WORKFLOWS[name])).replace("\\\n", " ")
+    installs = re.findall(r"^.*pip install (.*)$", text, re.MULTILINE)
+    assert installs
+    for options in installs:
+        if "--no-index" in options:
+            assert "--no-deps" in options
+        else:
+            (file,) = re.findall(r"--require-hashes --requirement (\S+)$", options)
+            assert (ROOT / file).is_file()
+    # Nothing else fetches packages.
+    assert "make " not in text
+    assert all("--no-deps --no-build-isolation" in line for line in re.findall(r"pip wheel (.*)", text))
+
+
+def test_only_the_job_that_asks_for_a_change_may_make_one() -> None:
+    for name in ("release", "dependencies"):
+        jobs = WORKFLOWS[name].jobs
+        asks = [job for job, content in jobs.items() if "pull-requests" in content["permissions"]]
+        assert asks == ["propose"]
+        assert jobs["propose"]["permissions"] == {"contents": "write", "pull-requests": "write"}
+
+
+def test_a_retraining_waits_for_reviewers_only_where_the_gate_asks_for_an_approval() -> None:
+    jobs = WORKFLOWS["retrain"].jobs
+    waiting = [name for name, job in jobs.items() if job.get("environment") == "promotion"]
+    assert waiting == ["approval"]
+    assert jobs["approval"]["if"] == "needs.retrain.outputs.verdict == 'awaiting'"
+    # Without a condition of its own, a job runs only where those that it needs succeeded.
+    assert "approval" in jobs["promote"]["needs"]
+    assert "if" not in jobs["promote"]
+    assert jobs["refused"]["if"].startswith("failure() && ")
+    assert "concurrency" in jobs["retrain"]
 
 
 def test_the_page_names_every_variable_and_secret() -> None:

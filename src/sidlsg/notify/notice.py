@@ -22,6 +22,8 @@ class Rejected:
     version: int
     rules: tuple[str, ...]
     """The rules that were not met, each with what was found."""
+    awaits_approval: bool = False
+    """Whether an approval is all that it lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class Notice:
                     name=plain_line(each.name, LONGEST_RULE),
                     version=each.version,
                     rules=tuple(plain_line(rule, LONGEST_RULE) for rule in each.rules[:MOST_RULES]),
+                    awaits_approval=each.awaits_approval,
                 )
                 for each in self.rejected
             ),
@@ -72,7 +75,9 @@ class Notice:
             where = f" in step {self.step}" if self.step else ""
             lines.append(f"{self.pipeline} failed{where}: {self.error}")
         for each in self.rejected:
-            lines.append(f"{self.pipeline}: the gate rejected version {each.version} of {each.name}")
+            version = f"version {each.version} of {each.name}"
+            said = f"{version} awaits an approval" if each.awaits_approval else f"the gate rejected {version}"
+            lines.append(f"{self.pipeline}: {said}")
             lines += [f"- {rule}" for rule in each.rules]
         lines.append(f"Run {self.run}" + (f": {self.run_url}" if self.run_url else ""))
         return "\n".join(lines)

@@ -70,7 +70,7 @@ def _notice(pipeline: str, run: str, state: str, tracking_uri: str) -> Notice | 
     from sidlsg.registry.judged import judged_by
 
     rejected = tuple(
-        Rejected(name=each.name, version=each.version, rules=each.failed_rules)
+        Rejected(name=each.name, version=each.version, rules=each.failed_rules, awaits_approval=each.awaits_approval)
         for each in judged_by(run, given_address(tracking_uri))
         if not each.passed
     )

@@ -1,4 +1,4 @@
-"""The commands of the registry: `sidlsg register`, `gate`, `promote`, `transfer`, `rollback` and those beside them."""
+"""The commands of the registry, from `sidlsg register` and `gate` to `approve`, `promote` and `rollback`."""
 
 from __future__ import annotations
 
@@ -127,6 +127,28 @@ def gate_rules(recipe: Recipe = "tiny") -> None:
     from sidlsg.registry.rule_file import gate_rules_text
 
     print(gate_rules_text(get_recipe(recipe).require_gate()), end="")
+
+
+def approve(
+    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    which: Annotated[str, typer.Argument(help="Number of a version that lacks an approval, or an alias.")],
+    by: Annotated[str, typer.Option(help="Who approves; one of the names in the gate's rule, where it has some.")],
+    tracking_uri: TrackingUri,
+    output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
+) -> None:
+    """Approve a version in a person's name, and judge it again by the same scorecard and rules; no alias moves.
+
+    Exit code 3: it did not pass.
+    """
+    from sidlsg.registry.approve import approve as stage
+    from sidlsg.summary import print_verdict
+
+    verdict = stage(tracking_uri, name, which, by)
+    print_verdict(verdict)
+    if output is not None:
+        verdict.save(output)
+    if not verdict.passed:
+        raise VerdictError(rejection(verdict))
 
 
 def promote(

@@ -81,17 +81,25 @@ class Approval:
                 "that no tag that a program writes counts as somebody's consent"
             )
 
+    @property
+    def rule(self) -> str:
+        """The rule in words, as a verdict lists it."""
+        return f"approved by {' or '.join(self.people) or 'somebody'}"
+
+    def takes(self, who: str) -> bool:
+        """Whether this person's name counts."""
+        return who in self.people if self.people else bool(who)
+
     def apply(self, facts: Facts) -> RuleResult:
         """Look at the version's tags."""
-        whose = " or ".join(self.people) or "somebody"
         given = facts.tags.get(self.tag, "").strip()
-        passed = given in self.people if self.people else bool(given)
+        passed = self.takes(given)
         if passed:
             found = f"by {given}"
         else:
             who = self.people[0] if self.people else "NAME"
             found = (
-                f"{self.tag} is {given or 'not set'}; to approve, set the version's tag {self.tag} to {who} on "
-                f"MLflow's page of {facts.name} version {facts.version}, and run the gate again"
+                f"{self.tag} is {given or 'not set'}; to approve, run `sidlsg approve {facts.name} {facts.version} "
+                f"--by {who}`, or set the version's tag {self.tag} to {who} in MLflow and run the gate again"
             )
-        return RuleResult(rule=f"approved by {whose}", found=found, passed=passed)
+        return RuleResult(rule=self.rule, found=found, passed=passed)

@@ -33,6 +33,8 @@ from sidlsg.registry.versions import (
 
 JUDGED_BY = "verdict_pipeline_run"
 """The tag with the pipeline run whose gate judged the version last."""
+AWAITS_TAG = "awaits_approval"
+"""The tag of a rejected version that only lacks an approval."""
 
 
 @explained
@@ -42,6 +44,7 @@ def gate(
     tracking_uri: str,
     rules: GateRules,
     inputs: Mapping[str, str] | None = None,
+    run: str = "",
 ) -> Verdict:
     """Judge a version by its scorecard, and record scorecard and verdict on it.
 
@@ -53,6 +56,7 @@ def gate(
         tracking_uri: where MLflow is, see `connect`.
         rules: what it must meet.
         inputs: of the evaluation, see `evaluation_inputs`.
+        run: id of the pipeline run that the verdict belongs to; by default the one that this process is a step of.
 
     Raises:
         InputError: the scorecard is damaged or another student's, a rule does not fit it, there is no such version,
@@ -61,17 +65,8 @@ def gate(
     card = own_scorecard(version, scorecard_folder)
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
-    champion = _champion(client, version)
-    results = rules.apply(card, champion, _facts(registered))
-    verdict = Verdict(
-        name=version.name,
-        version=version.version,
-        champion_version=None if champion is None or champion.is_challenger else champion.version,
-        scorecard_sha256=card.digest,
-        rules_sha256=rules.digest,
-        passed=all(result.passed for result in results),
-        rules=results,
-    )
+    verdict = _judge(client, version, registered, card, rules)
+    run = run or pipeline_run()
     log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
     client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
     client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
@@ -82,12 +77,40 @@ def gate(
         "verdict_rules_sha256": rules.digest,
         "verdict_sha256": verdict.digest,
         "verdict": "passed" if verdict.passed else "rejected",
-        **({JUDGED_BY: pipeline_run()} if pipeline_run() else {}),
-        **{f"{RULE}{number:02}": _told(result) for number, result in enumerate(results, start=1)},
+        **({JUDGED_BY: run} if run else {}),
+        **({AWAITS_TAG: "yes"} if rules.awaits_approval(verdict.rules) else {}),
+        **{f"{RULE}{number:02}": _told(result) for number, result in enumerate(verdict.rules, start=1)},
         **score_tags(card),
     }
-    set_tags(client, registered, tags, (RULE, JUDGED_BY))
+    set_tags(client, registered, tags, (RULE, JUDGED_BY, AWAITS_TAG))
     return verdict
+
+
+@explained
+def assess(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
+    """Judge a version as `gate` does, and record nothing.
+
+    Raises:
+        InputError: as for `gate`.
+    """
+    card = own_scorecard(version, scorecard_folder)
+    client = connect(tracking_uri)
+    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    return _judge(client, version, registered, card, rules)
+
+
+def _judge(client: MlflowClient, version: ModelVersion, registered: Any, card: Scorecard, rules: GateRules) -> Verdict:
+    champion = _champion(client, version)
+    results = rules.apply(card, champion, _facts(registered))
+    return Verdict(
+        name=version.name,
+        version=version.version,
+        champion_version=None if champion is None or champion.is_challenger else champion.version,
+        scorecard_sha256=card.digest,
+        rules_sha256=rules.digest,
+        passed=all(result.passed for result in results),
+        rules=results,
+    )
 
 
 def _facts(registered: Any) -> Facts:

@@ -9,7 +9,7 @@ from sidlsg.errors import InputError
 from sidlsg.registry.connect import connect
 from sidlsg.registry.description import RULE, SCORE
 from sidlsg.registry.explain import explained
-from sidlsg.registry.gate import JUDGED_BY
+from sidlsg.registry.gate import AWAITS_TAG, JUDGED_BY
 from sidlsg.registry.run_cost import COST_TAG
 from sidlsg.registry.versions import CHAMPION, alias_version, pages
 
@@ -21,6 +21,8 @@ class Judged:
     name: str
     version: int
     passed: bool
+    awaits_approval: bool
+    """Whether an approval is all that it lacks."""
     champion: bool
     """Whether it is the champion now."""
     rules: tuple[str, ...]
@@ -39,6 +41,11 @@ class Judged:
     def failed(self) -> str:
         """These rules on one line."""
         return "; ".join(self.failed_rules)
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `awaiting` an approval, or `rejected`."""
+        return "passed" if self.passed else "awaiting" if self.awaits_approval else "rejected"
 
 
 @explained
@@ -61,6 +68,7 @@ def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[Judged, ...]:
             name=each.name,
             version=int(each.version),
             passed=each.tags.get("verdict") == "passed",
+            awaits_approval=AWAITS_TAG in each.tags,
             champion=alias_version(client, each.name, CHAMPION) == int(each.version),
             rules=tuple(value for key, value in sorted(each.tags.items()) if key.startswith(RULE)),
             scores={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -210,6 +210,12 @@ class GateRules(Record):
             *(rule.apply(facts or Facts()) for rule in self.costs),
             *(rule.apply(facts or Facts()) for rule in self.approvals),
         )
+
+    def awaits_approval(self, results: Sequence[RuleResult]) -> bool:
+        """Whether approvals are all that these results of `apply` lack."""
+        approvals = {rule.rule for rule in self.approvals}
+        unmet = [result.rule for result in results if not result.passed]
+        return bool(unmet) and approvals.issuperset(unmet)
 
 
 def _bound(score: Score) -> str:

@@ -6,8 +6,14 @@ from sidlsg.records import Promotion, Verdict
 from sidlsg.texts import plain_markdown
 
 
-def verdict_markdown(verdict: Verdict) -> str:
-    """Whether a version passed, and each rule with what was found, those that failed first."""
+def verdict_markdown(verdict: Verdict, awaits_approval: bool = False) -> str:
+    """Whether a version passed, and each rule with what was found, those that failed first.
+
+    Args:
+        verdict: of the gate.
+        awaits_approval: whether an approval is all that the version lacks.
+    """
+    outcome = "Passed" if verdict.passed else "Awaits an approval" if awaits_approval else "Rejected"
     against = "no champion yet" if verdict.champion_version is None else f"champion: version {verdict.champion_version}"
     rows = [
         f"| {'yes' if rule.passed else '**no**'} | {plain_markdown(rule.rule)} | {plain_markdown(rule.found)} |"
@@ -15,7 +21,7 @@ def verdict_markdown(verdict: Verdict) -> str:
     ]
     return "\n".join(
         [
-            f"# {'Passed' if verdict.passed else 'Rejected'}: {_named(verdict)} ({against})",
+            f"# {outcome}: {_named(verdict)} ({against})",
             "",
             "| met | rule | found |",
             "|---|---|---|",

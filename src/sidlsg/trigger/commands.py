@@ -56,6 +56,14 @@ def submit(
         str,
         typer.Option(help="MLflow, where the run's gate left its verdict, which then decides too.", show_default=False),
     ] = "",
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add the verdict (passed, awaiting or rejected), the model and the version to the end of this file, "
+            "as lines NAME=VALUE.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     namespace: Namespace = "",
     token_env: TokenEnv = "",
@@ -65,12 +73,13 @@ def submit(
     """Upload a pipeline to Kubeflow Pipelines and start a run; the same command again finds both.
 
     With --wait, exit code 5: the run failed or was cancelled. 75: it goes on, and waiting was stopped. With
-    --tracking-uri as well, 3: the gate said no. 5: the run left no verdict.
+    --tracking-uri as well, 3: the gate said no, or an approval is awaited. 5: the run left no verdict.
     """
     from sidlsg.errors import InputError, StoppedError
     from sidlsg.trigger.compiled import get_compiled
     from sidlsg.trigger.connection import Connection
     from sidlsg.trigger.run_summary import add_summary, require_writable, run_summary
+    from sidlsg.trigger.run_summary import outputs as output_lines
     from sidlsg.trigger.runs import Kubeflow
     from sidlsg.trigger.server import Patience, Server
     from sidlsg.trigger.submit import preview, run_name
@@ -81,13 +90,16 @@ def submit(
         raise InputError("--wait-seconds limits --wait; give both")
     if (summary or tracking_uri) and not wait:
         raise InputError("--summary and --tracking-uri tell how a run ended; give --wait too")
+    if outputs is not None and not tracking_uri:
+        raise InputError("--outputs tells the verdict that is in MLflow; give --tracking-uri too")
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
     )
     compiled = get_compiled(pipeline)
     parameters = compiled.parsed(set_)
-    if summary is not None and not dry_run:
-        require_writable(summary)
+    for file in (summary, outputs):
+        if file is not None and not dry_run:
+            require_writable(file)
     Server(connection, Patience(total=FIRST_S)).reach()
     runs = Kubeflow(Server(connection), experiment)
     name = name or run_name(compiled, parameters)
@@ -112,6 +124,8 @@ def submit(
     if summary is not None:
         link = connection.run_link(run.run_id)
         add_summary(summary, run_summary(runs.details(run.run_id), link, judged))
+    if outputs is not None:
+        add_summary(outputs, output_lines(judged))
     if ended is not None:
         raise ended
     if tracking_uri:
@@ -120,13 +134,15 @@ def submit(
 
 def _require_passed(run: str, judged: tuple[Judged, ...]) -> None:
     """Print the verdicts of a run; raise where it left none, or where one is no."""
+    from sidlsg.trigger.run_summary import OUTCOMES
+
     if not judged:
         raise RunFailedError(
             f"the run {run} succeeded and left no verdict in this registry; give the address of the registry that its "
             "gate used, and a pipeline that has a gate"
         )
     for each in judged:
-        say(f"version {each.version} of {each.name} {'passed the gate' if each.passed else 'did not pass the gate'}")
+        say(f"version {each.version} of {each.name} {OUTCOMES[each.outcome]}")
     rejected = [each for each in judged if not each.passed]
     if rejected:
         reasons = "; ".join(f"version {each.version} of {each.name}: {each.failed}" for each in rejected)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sidlsg.errors import InputError
 from sidlsg.progress import clock
+from sidlsg.registry.names import check_name
 from sidlsg.texts import plain_markdown
 
 if TYPE_CHECKING:  # MLflow takes seconds
@@ -16,6 +17,13 @@ if TYPE_CHECKING:  # MLflow takes seconds
 
 ADDRESS = "%/:?#@!$&'()*+,;=-._~"
 """What an address may hold besides letters and digits."""
+
+OUTCOMES = {
+    "passed": "passed the gate",
+    "awaiting": "awaits an approval",
+    "rejected": "did not pass the gate",
+}
+"""A version's outcome in words."""
 
 
 def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
@@ -34,9 +42,8 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
         "",
     ]
     for each in judged:
-        word = "passed the gate" if each.passed else "did not pass the gate"
         lines += [
-            f"**Version {each.version} of {plain_markdown(each.name)} {word}.** "
+            f"**Version {each.version} of {plain_markdown(each.name)} {OUTCOMES[each.outcome]}.** "
             + ("It is the champion now." if each.champion else "It is not the champion."),
             *([f"The run cost {plain_markdown(each.cost)}."] if each.cost else []),
             "",
@@ -50,6 +57,18 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
     if tasks:
         lines += ["| stage | state | time |", "|---|---|---:|", *map(_row, tasks), ""]
     return "\n".join(lines)
+
+
+def outputs(judged: Sequence[Judged]) -> str:
+    """The outcome of a run as lines of NAME=VALUE, as GitHub takes a step's outputs.
+
+    Of several versions, the first of the worst outcome is named.
+    """
+    if not judged:
+        return ""
+    worst = max(judged, key=lambda each: list(OUTCOMES).index(each.outcome))
+    check_name(worst.name)  # it becomes a line
+    return f"verdict={worst.outcome}\nmodel={worst.name}\nversion={worst.version}\n"
 
 
 def require_writable(file: Path) -> None:
@@ -71,9 +90,7 @@ def add_summary(file: Path, text: str) -> None:
         with file.open("a", encoding="utf-8") as out:
             out.write(text)
     except OSError as error:
-        raise InputError(
-            f"summary {file} cannot be written: {error.strerror}; give a file in a folder of yours"
-        ) from error
+        raise InputError(f"{file} cannot be written: {error.strerror}; give a file in a folder of yours") from error
 
 
 def _tasks(run: Any) -> list[Any]:

@@ -31,7 +31,14 @@ def test_a_rejected_run_names_the_rules() -> None:
         rejected=(Rejected(name="m", version=3, rules=("fid at most 3: 7.1",)),),
     )
     assert notice.payload()["text"] == "p: the gate rejected version 3 of m\n- fid at most 3: 7.1\nRun r1"
-    assert notice.payload()["rejected"] == ({"name": "m", "version": 3, "rules": ("fid at most 3: 7.1",)},)
+    (told,) = notice.payload()["rejected"]
+    assert told == {"name": "m", "version": 3, "rules": ("fid at most 3: 7.1",), "awaits_approval": False}
+
+
+def test_a_version_that_lacks_an_approval_alone_is_not_called_rejected() -> None:
+    waiting = Rejected(name="m", version=3, rules=("approved by ann: by nobody",), awaits_approval=True)
+    text = Notice(kind="rejected", pipeline="p", run="r1", rejected=(waiting,)).payload()["text"]
+    assert text == "p: version 3 of m awaits an approval\n- approved by ann: by nobody\nRun r1"
 
 
 def test_the_texts_of_others_are_plain_lines_within_bounds() -> None:

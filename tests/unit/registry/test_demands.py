@@ -48,4 +48,4 @@ def test_somebody_must_have_agreed(tags: dict[str, str], people: tuple[str, ...]
     assert result.passed is passed
     if not passed:
         assert "set the version's tag approved_by" in result.found
-        assert "m version 3" in result.found
+        assert "run `sidlsg approve m 3 --by " in result.found

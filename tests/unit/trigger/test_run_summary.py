@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,13 +12,14 @@ import pytest
 
 from sidlsg.errors import InputError
 from sidlsg.registry.judged import Judged
-from sidlsg.trigger.run_summary import add_summary, require_writable, run_summary
+from sidlsg.trigger.run_summary import add_summary, outputs, require_writable, run_summary
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JUDGED = Judged(
     name="sd15",
     version=4,
     passed=False,
+    awaits_approval=False,
     champion=False,
     rules=("passed: at most 3 | of it: 2.5", "FAILED: accuracy is at least 0.99: 0.5 <b>"),
     scores={"fid_judge": "14.4 (12.4 to 16.4), fid/judge, 2016 images"},
@@ -60,6 +62,16 @@ def test_a_verdict_its_rules_scores_and_stages_are_told() -> None:
         "| distil | succeeded | 1:15 |",
     ]
     assert JUDGED.failed == "accuracy is at least 0.99: 0.5 <b>"
+
+
+def test_an_outcome_becomes_outputs_the_worst_first() -> None:
+    passed = replace(JUDGED, version=1, passed=True)
+    awaiting = replace(JUDGED, version=2, awaits_approval=True)
+    assert outputs([]) == ""
+    assert outputs([passed, awaiting]) == "verdict=awaiting\nmodel=sd15\nversion=2\n"
+    assert outputs([passed, JUDGED, awaiting]) == "verdict=rejected\nmodel=sd15\nversion=4\n"
+    with pytest.raises(InputError, match="is not allowed"):
+        outputs([replace(JUDGED, name="a\nverdict=passed")])
 
 
 def test_a_failed_stage_says_why_on_one_line() -> None:

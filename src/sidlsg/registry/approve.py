@@ -1,0 +1,76 @@
+"""Records a person's approval of a version that lacks nothing else, and judges the version again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidlsg.errors import InputError, VerdictError
+from sidlsg.records import ModelVersion, Verdict
+from sidlsg.registry.connect import connect
+from sidlsg.registry.demands import Facts
+from sidlsg.registry.evidence import fetch_judged
+from sidlsg.registry.explain import explained
+from sidlsg.registry.find import find_version
+from sidlsg.registry.gate import JUDGED_BY, assess, gate
+from sidlsg.registry.rules import GateRules
+from sidlsg.registry.versions import CHAMPION, alias_version, require_version
+
+
+def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
+    """Approve a version in a person's name, and judge it again by its recorded scorecard and rules.
+
+    One person gives one approval, however often this is called. A call that was stopped is continued by the same one
+    again. Nothing changes where the version is the champion already.
+
+    Args:
+        tracking_uri: of the registry.
+        name: the model's name.
+        which: the version's number, or an alias.
+        who: the person.
+
+    Raises:
+        InputError: there is no such version, the gate never judged it, or its rules do not take this person.
+        VerdictError: it lacks more than an approval.
+        StorageError: the registry is away, busy or broken.
+    """
+    who = who.strip()
+    if not who:
+        raise InputError("nobody is named as the one who approves; give a person's name")
+    version = find_version(tracking_uri, name, which)
+    with tempfile.TemporaryDirectory(prefix="sidlsg-approve-") as scratch:
+        card, rules = fetch_judged(version, tracking_uri, Path(scratch))
+        verdict = assess(version, card, tracking_uri, rules)
+        tags, champion = _state(version, tracking_uri)
+        if verdict.passed and champion == version.version:
+            return verdict
+        if not verdict.passed:
+            if not rules.awaits_approval(verdict.rules):
+                unmet = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
+                raise VerdictError(f"version {version.version} of {name} lacks more than an approval: {unmet}")
+            _record(version, rules, tags, who, tracking_uri)
+        return gate(version, card, tracking_uri, rules, run=tags.get(JUDGED_BY, ""))
+
+
+@explained
+def _state(version: ModelVersion, tracking_uri: str) -> tuple[Mapping[str, str], int | None]:
+    """The version's tags, and the number of the champion."""
+    client = connect(tracking_uri)
+    return require_version(client, version.name, version.version).tags, alias_version(client, version.name, CHAMPION)
+
+
+@explained
+def _record(version: ModelVersion, rules: GateRules, tags: Mapping[str, str], who: str, tracking_uri: str) -> None:
+    if any(tags.get(rule.tag, "").strip() == who and rule.takes(who) for rule in rules.approvals):
+        return
+    unmet = [rule for rule in rules.approvals if not rule.apply(Facts(tags=tags)).passed]
+    for rule in unmet:
+        if rule.takes(who):
+            connect(tracking_uri).set_model_version_tag(version.name, str(version.version), rule.tag, who)
+            return
+    people = sorted({name for rule in unmet for name in rule.people})
+    raise InputError(
+        f"{who} cannot approve version {version.version} of {version.name!r}; the gate's rules take: "
+        f"{', '.join(people)}"
+    )
