@@ -71,11 +71,11 @@ def distil_and_evaluate(
         held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A place as the teacher's.
         judge: Safetensors file of the network that reads generated images. A place as the teacher's.
         protocols: Published protocols to score by as well, with commas between. Empty for none.
-        weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
+        weights: Text of the weights.toml that names their files, or its place, which ends in .toml. Empty for none.
         teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
         keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
         model_name: Name of the registered model.
-        gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
+        gate_rules: Text of a TOML file of the gate's rules, or its place, which ends in .toml. Empty for the recipe's.
         tracking_uri: MLflow: an http(s) address, or sqlite:///FILE that every step can open. Empty for the cluster's.
         embeddings_gb: Most gigabytes that prompts' text states may take. 0 to encode prompts during training.
         embeddings_dtype: Type of those states. float16 serves recipes whose text_states is float16.
@@ -100,6 +100,8 @@ def distil_and_evaluate(
         teacher=teacher,
         teacher_layout=teacher_layout,
         judge=judge,
+        weights=weights,
+        gate_rules=gate_rules,
         seed=seed,
         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).set_caching_options(False)
@@ -148,7 +150,7 @@ def distil_and_evaluate(
             **inputs,
             teacher_layout=teacher_layout,
             protocols=protocols,
-            weights=weights,
+            weights=resolved.outputs["weights"],
             teacher_settings=teacher_settings,
             keep_images=keep_images,
             results_version=version,
@@ -163,12 +165,11 @@ def distil_and_evaluate(
         judge_model=resolved.outputs["judge_model"],
         tracking_uri=tracking_uri,
         recipe=recipe,
-        gate_rules=gate_rules,
+        gate_rules=resolved.outputs["gate_rules"],
     ).set_caching_options(False)
     promoted = promote(verdict=judged.outputs["verdict"], tracking_uri=tracking_uri).set_caching_options(False)
     written = report(
-        prompt_set=curated.outputs["prompt_set"],
-        student=distilled.outputs["student"],
+        account=registered.outputs["account"],
         scorecard=evaluated.outputs["scorecard"],
         version=registered.outputs["version"],
         verdict=judged.outputs["verdict"],

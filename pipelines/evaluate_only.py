@@ -55,10 +55,10 @@ def evaluate_only(
         held_out: Text file of evaluation captions, one a line. A place as the teacher's.
         judge: Safetensors file of the network that reads generated images. A place as the teacher's.
         protocols: Published protocols to score by as well, with commas between. Empty for none.
-        weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
+        weights: Text of the weights.toml that names their files, or its place, which ends in .toml. Empty for none.
         teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
         keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
-        gate_rules: Text of a TOML file of the gate's rules. Empty for the recipe's.
+        gate_rules: Text of a TOML file of the gate's rules, or its place, which ends in .toml. Empty for the recipe's.
 
     Returns:
         scorecard: All scores and the image grids.
@@ -75,6 +75,8 @@ def evaluate_only(
         teacher=teacher,
         teacher_layout=teacher_layout,
         judge=judge,
+        weights=weights,
+        gate_rules=gate_rules,
         seed="0",
         pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).set_caching_options(False)
@@ -87,7 +89,7 @@ def evaluate_only(
         held_out=resolved.outputs["held_out"],
         judge=resolved.outputs["judge"],
         protocols=protocols,
-        weights=weights,
+        weights=resolved.outputs["weights"],
         teacher_settings=teacher_settings,
         keep_images=keep_images,
         results_version=resolved.outputs["results_version"],
@@ -99,7 +101,7 @@ def evaluate_only(
         judge_model=resolved.outputs["judge_model"],
         tracking_uri=tracking_uri,
         recipe=recipe,
-        gate_rules=gate_rules,
+        gate_rules=resolved.outputs["gate_rules"],
     ).set_caching_options(False)
     on_cluster(resolved, found, evaluated, judged)
     return Outputs(

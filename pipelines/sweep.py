@@ -7,6 +7,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
 
 from sidlsg.components.cluster import on_cluster
 from sidlsg.components.compare.component import compare
+from sidlsg.components.conclude.component import conclude
 from sidlsg.components.curate.component import curate
 from sidlsg.components.encode.component import encode
 from sidlsg.components.evaluate.component import evaluate
@@ -30,10 +31,16 @@ class Outputs(NamedTuple):
     versions: list[str]
     html: HTML
     metrics: Metrics
+    failures: str
 
 
-def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
-    """The pipeline, for so many settings at a time."""
+def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseComponent:
+    """The pipeline.
+
+    Args:
+        at_once: how many settings run at a time.
+        concludes: whether the run fails where a setting failed; otherwise the output `failures` alone says so.
+    """
 
     @dsl.pipeline(name="sweep")
     def sweep(
@@ -77,7 +84,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 teacher's.
             judge: Safetensors file of the network that reads generated images. A place as the teacher's.
             protocols: Published protocols to score by as well, with commas between. Empty for none.
-            weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
+            weights: Text of the weights.toml that names their files, or its place, which ends in .toml. Empty for none.
             teacher_settings: How the teacher is sampled beside each student, with semicolons between. Empty for the
                 default.
             keep_images: Folder or s3:// prefix that receives the evaluations' pictures. Empty to keep none.
@@ -94,6 +101,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             versions: The ModelVersion record of each, as JSON.
             html: The scoreboard.
             metrics: The main scores of each setting.
+            failures: The settings that failed, as JSON.
         """
         # A setting or an input that cannot be used ends the run here, before anything that takes long.
         planned = plan(settings=settings, recipe=recipe, changes=changes).set_caching_options(False)
@@ -104,6 +112,8 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 teacher=teacher,
                 teacher_layout=teacher_layout,
                 judge=judge,
+                weights=weights,
+                gate_rules="",
                 seed=seed,
                 pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             )
@@ -135,6 +145,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 teacher_layout=teacher_layout,
                 recipe=recipe,
                 changes=setting_changes,
+                setting=setting_changes,
                 seed=resolved.outputs["seed"],
                 results_version=version,
             ).set_caching_options(True)
@@ -147,6 +158,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                 pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                 hourly_price=0.0,
                 prices={},
+                setting=setting_changes,
             ).set_caching_options(False)
             evaluated = (
                 evaluate(
@@ -154,10 +166,11 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
                     **inputs,
                     teacher_layout=teacher_layout,
                     protocols=protocols,
-                    weights=weights,
+                    weights=resolved.outputs["weights"],
                     teacher_settings=teacher_settings,
                     keep_images=keep_images,
                     results_version=version,
+                    setting=setting_changes,
                 )
                 .after(registered)  # a student is registered even where its evaluation fails
                 .set_caching_options(True)
@@ -172,7 +185,10 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             recipe=recipe,
             tracking_uri=tracking_uri,
         ).set_caching_options(False)
-        on_cluster(planned, resolved, curated, encoded, distilled, registered, evaluated, compared)
+        steps = [planned, resolved, curated, encoded, distilled, registered, evaluated, compared]
+        if concludes:
+            steps.append(conclude(failures=compared.outputs["Output"]).set_caching_options(False))
+        on_cluster(*steps)
         return Outputs(
             prompt_set=curated.outputs["prompt_set"],
             students=dsl.Collected(distilled.outputs["student"]),
@@ -180,6 +196,7 @@ def make_sweep(at_once: int) -> dsl.base_component.BaseComponent:
             versions=dsl.Collected(registered.outputs["version"]),
             html=compared.outputs["html"],
             metrics=compared.outputs["metrics"],
+            failures=compared.outputs["Output"],
         )
 
     return sweep

@@ -17,7 +17,7 @@ def compare(
     tracking_uri: str,
     html: Output[HTML],
     metrics: Output[Metrics],
-):
+) -> str:
     """Write one page with the scores of all settings of a sweep, and record each one's on its version.
 
     Args:
@@ -31,6 +31,9 @@ def compare(
             environment names.
         html: The scoreboard, one file.
         metrics: The main scores of each setting, each under its protocol.
+
+    Returns:
+        Output: The settings that failed, as JSON; each has a row without scores on the page.
     """
     import json
     from pathlib import Path
@@ -40,11 +43,14 @@ def compare(
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.write_scoreboard import write_scoreboard
     from sidlsg.run.compare import by_setting, main_scores
+    from sidlsg.run.handed_on import failures_json, require_none
     from sidlsg.run.settings import parse_setting
 
-    swept = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
+    swept, failed = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
+    if not swept:
+        require_none(failed)
     entries = [(each.setting, each.folder) for each in swept]
-    write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}")
+    write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}", [each.text for each in failed])
     address = given_address(tracking_uri)
     inputs = {HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()}
     for each in swept:
@@ -53,3 +59,4 @@ def compare(
             metrics.log_metric(f"{parse_setting(each.setting).folder} {score.metric}", score.value)
     # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))
+    return failures_json(failed)

@@ -21,6 +21,7 @@ def distil(
     judge: str,
     results_version: str,
     student: Output[Model],
+    setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("seconds", float)]):
     """Distil a teacher into a one-step student, without images.
 
@@ -36,17 +37,20 @@ def distil(
         judge: Safetensors file of the network that reads generated images. A place like the teacher's.
         results_version: Digest of the versions that decide results, a part of the cache key.
         student: The student, a diffusers folder with its Student record.
+        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
 
     Returns:
         seconds: How long it took, from the start or the last checkpoint.
     """
     import os
     import time
+    from pathlib import Path
 
     from sidlsg.changes import changes_text
     from sidlsg.distil.pod import PodTraining
     from sidlsg.distil.pod import train_in_pod as run_stage
     from sidlsg.pipeline_run import checkpoints_place
+    from sidlsg.run.handed_on import handing_on, without_attempt
     from sidlsg.run.lines import say
 
     began = time.monotonic()
@@ -56,7 +60,7 @@ def distil(
         teacher=teacher,
         teacher_layout=teacher_layout,
         recipe=recipe,
-        changes=changes_text(changes),
+        changes=changes_text(without_attempt(changes)),
         seed=seed,
         checkpoints=checkpoints_place(),
         held_out=held_out,
@@ -65,6 +69,9 @@ def distil(
         experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),
         output=student.path,
     )
-    record = run_stage(asked, say)
-    student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
+    with handing_on("distil", setting, say) as handed:
+        record = run_stage(asked, say)
+        student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
+    if handed.failed:
+        handed.failed.save(Path(student.path))
     return (round(time.monotonic() - began, 1),)

@@ -29,6 +29,7 @@ def distil_nodes(
     namespace: str,
     node_settings: str,
     student: Output[Model],
+    setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("seconds", float)]):
     """Distil a teacher into a one-step student on several nodes, as a TrainJob of Kubeflow Trainer.
 
@@ -52,6 +53,7 @@ def distil_nodes(
         namespace: Where the TrainJob goes. Empty for the namespace of this step.
         node_settings: JSON object of what each node asks for and where it may run. {} for the defaults.
         student: The student, a diffusers folder with its Student record.
+        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
 
     Returns:
         seconds: How long it took, waiting in a queue included.
@@ -63,36 +65,40 @@ def distil_nodes(
     from sidlsg.changes import changes_text
     from sidlsg.package import running_image
     from sidlsg.pipeline_run import checkpoints_place
+    from sidlsg.run.handed_on import handing_on, without_attempt
     from sidlsg.run.lines import say
     from sidlsg.trainjob.launch import distil_on_nodes
     from sidlsg.trainjob.order import pack
     from sidlsg.trainjob.settings import Nodes, read_settings
 
     began = time.monotonic()
-    parcel = pack(
-        prompts=Path(prompt_set.path),
-        embeddings=Path(embeddings.path),
-        recipe=recipe,
-        changes=changes_text(changes),
-        seed=seed,
-        checkpoints=checkpoints_place(),
-        teacher=teacher,
-        teacher_layout=teacher_layout,
-        held_out=held_out,
-        judge=judge,
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""),
-        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),
-    )
-    where = Nodes(
-        nodes=nodes,
-        gpus_per_node=gpus_per_node,
-        image=image or running_image(),
-        handover=handover,
-        timeout_minutes=timeout_minutes,
-        queue=queue,
-        namespace=namespace,
-        settings=read_settings(node_settings),
-    )
-    record = distil_on_nodes(parcel, Path(student.path), where, say)
-    student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
+    with handing_on("distil", setting, say) as handed:
+        parcel = pack(
+            prompts=Path(prompt_set.path),
+            embeddings=Path(embeddings.path),
+            recipe=recipe,
+            changes=changes_text(without_attempt(changes)),
+            seed=seed,
+            checkpoints=checkpoints_place(),
+            teacher=teacher,
+            teacher_layout=teacher_layout,
+            held_out=held_out,
+            judge=judge,
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""),
+            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),
+        )
+        where = Nodes(
+            nodes=nodes,
+            gpus_per_node=gpus_per_node,
+            image=image or running_image(),
+            handover=handover,
+            timeout_minutes=timeout_minutes,
+            queue=queue,
+            namespace=namespace,
+            settings=read_settings(node_settings),
+        )
+        record = distil_on_nodes(parcel, Path(student.path), where, say)
+        student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
+    if handed.failed:
+        handed.failed.save(Path(student.path))
     return (round(time.monotonic() - began, 1),)

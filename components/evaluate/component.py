@@ -25,6 +25,7 @@ def evaluate(
     student: Input[Model] = None,
     version: str = "",
     tracking_uri: str = "",
+    setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("seconds", float)]):
     """Score a registered student beside its teacher and real images, all under the same protocols.
 
@@ -34,7 +35,7 @@ def evaluate(
         held_out: Text file of evaluation captions. A local path, or bundled:NAME.
         judge: Safetensors file of the judge network. A local path, or bundled:NAME.
         protocols: Published protocols to score by as well, with commas between. Empty for none.
-        weights: Text of the weights.toml that names the files that they need, each with its SHA-256.
+        weights: Text of the weights.toml that names the files that they need, or its place, which ends in .toml.
         teacher_settings: How the teacher is sampled, such as "teacher 50 steps, CFG", with semicolons between. Empty
             for the default.
         keep_images: Folder or s3:// prefix that receives the pictures. Empty to keep none.
@@ -45,6 +46,7 @@ def evaluate(
         student: The student. Without it, version says which one.
         version: The ModelVersion record of a student in the registry, as JSON.
         tracking_uri: The registry's MLflow. Empty for the one that the step's environment names.
+        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
 
     Returns:
         seconds: How long it took.
@@ -52,6 +54,7 @@ def evaluate(
     import json
     import tempfile
     import time
+    from html import escape
     from pathlib import Path
 
     from sidlsg.evaluate.published_suite import load_published
@@ -67,37 +70,43 @@ def evaluate(
     from sidlsg.registry.address import given_address
     from sidlsg.registry.fetch import fetch_student
     from sidlsg.report.write_scoreboard import write_scoreboard
+    from sidlsg.run.handed_on import handing_on, results_in
     from sidlsg.run.lines import say
+    from sidlsg.run.parameters import text_of
     from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()
     require_gpus()
-    folder, found_sha256 = checked_teacher(teacher, layout=teacher_layout)
-    with tempfile.TemporaryDirectory() as scratch:
-        if student is None:
-            registered = ModelVersion.from_json(version)
-            scored = fetch_student(registered, given_address(tracking_uri), Path(scratch) / "student")
-        else:
-            scored = Path(student.path)
-        name = f"evaluate-{Student.load(scored).digest[:16]}"
-        record = run_stage(
-            student=scored,
-            teacher=folder,
-            teacher_sha256=found_sha256,
-            output=Path(scorecard.path),
-            held_out=read_held_out(resolve(held_out)),
-            judge=resolve(judge),
-            report=say,
-            published=load_published(split_list(protocols, ","), parse_weights(weights)),
-            settings=split_list(teacher_settings, ";") or None,
-            keep_images=f"{keep_images}/{name}" if keep_images else "",
-            parts=f"{checkpoints_place()}/{name}",
-        )
-    for score in record.subject(STUDENT).scores:
-        metrics.log_metric(score.metric, score.value)
+    with handing_on("evaluate", setting, say) as handed:
+        folder, found_sha256 = checked_teacher(teacher, layout=teacher_layout)
+        with tempfile.TemporaryDirectory() as scratch:
+            if student is None:
+                registered = ModelVersion.from_json(version)
+                scored = fetch_student(registered, given_address(tracking_uri), Path(scratch) / "student")
+            else:
+                scored = results_in(Path(student.path))
+            name = f"evaluate-{Student.load(scored).digest[:16]}"
+            record = run_stage(
+                student=scored,
+                teacher=folder,
+                teacher_sha256=found_sha256,
+                output=Path(scorecard.path),
+                held_out=read_held_out(resolve(held_out)),
+                judge=resolve(judge),
+                report=say,
+                published=load_published(split_list(protocols, ","), parse_weights(text_of(weights))),
+                settings=split_list(teacher_settings, ";") or None,
+                keep_images=f"{keep_images}/{name}" if keep_images else "",
+                parts=f"{checkpoints_place()}/{name}",
+            )
+        for score in record.subject(STUDENT).scores:
+            metrics.log_metric(score.metric, score.value)
+        label = f"student {record.student_sha256[:8]}"
+        write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}")
+        scorecard.metadata.update(sha256=record.digest, results_version=results_version)
+    if handed.failed:
+        handed.failed.save(Path(scorecard.path))
+        Path(html.path).write_text(f"<!doctype html><title>Failed</title><p>{escape(handed.failed.text)}</p>")
     # The metrics are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))
-    label = f"student {record.student_sha256[:8]}"
-    write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}")
-    scorecard.metadata.update(sha256=record.digest, results_version=results_version)
     return (round(time.monotonic() - began, 1),)

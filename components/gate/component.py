@@ -29,7 +29,7 @@ def gate(
         tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
             environment names.
         recipe: Name of the recipe that holds the rules.
-        gate_rules: Text of a TOML file of rules instead. Empty for the recipe's.
+        gate_rules: Text of a TOML file of rules instead, or its place, which ends in .toml. Empty for the recipe's.
         summary: Whether it passed, and each rule with what was found.
 
     Returns:
@@ -46,9 +46,10 @@ def gate(
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.markdown import verdict_markdown
     from sidlsg.run.parameters import gate_rules as parsed
+    from sidlsg.run.parameters import text_of
 
     began = time.monotonic()
-    rules = parsed(recipe, gate_rules)
+    rules = parsed(recipe, text_of(gate_rules))
     record = run_stage(
         version=ModelVersion.from_json(version),
         scorecard_folder=Path(scorecard.path),

@@ -19,11 +19,12 @@ def plan(
         changes: Other values of the recipe to replace. {} for none.
 
     Returns:
-        Output: For each setting the values of the recipe to replace.
+        Output: For each setting the values of the recipe to replace, and a number where it failed before.
     """
     import json
 
     from sidlsg.changes import changes_text
+    from sidlsg.run.handed_on import with_attempts
     from sidlsg.run.settings import plan_changes
 
-    return [json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))]
+    return with_attempts([json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))])

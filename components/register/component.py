@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Input, Model
+from kfp.dsl import Artifact, Input, Model, Output
 
 from sidlsg.components.images import IMAGE
 
@@ -17,6 +17,8 @@ def register(
     pipeline_run: str,
     hourly_price: float,
     prices: dict,
+    account: Output[Artifact],
+    setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
     """Register a student in MLflow. The same student gives the same version, however often it is registered.
 
@@ -29,28 +31,38 @@ def register(
         pipeline_run: Id of the pipeline run, for the version's tags.
         hourly_price: Price of the training's machine an hour, for the cost on the version. 0 for none.
         prices: Prices an hour by stage; that of distil comes before hourly_price. {} for none.
+        account: What tells of the training, without the networks: records, log, scores along the way, sample grids.
+        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
 
     Returns:
-        version: The ModelVersion record, as JSON.
+        version: The ModelVersion record, as JSON; a failure where one is handed on.
         seconds: How long it took.
     """
     import time
     from pathlib import Path
 
     from sidlsg.changes import changes_text
+    from sidlsg.export.lineage import copy_account
     from sidlsg.prices import parse_prices
     from sidlsg.registry.address import given_address
     from sidlsg.registry.register import Circumstances
     from sidlsg.registry.register import register as run_stage
+    from sidlsg.run.handed_on import handing_on, results_in
+    from sidlsg.run.lines import say
 
     began = time.monotonic()
     price = parse_prices(changes_text(prices), hourly_price).of("distil")
-    record = run_stage(
-        student_folder=Path(student.path),
-        tracking_uri=given_address(tracking_uri),
-        name=name,
-        circumstances=Circumstances(
-            pipeline_run=pipeline_run, hourly_price=price, teacher=Path(teacher_model.path).read_text()
-        ),
-    )
-    return record.to_json(), round(time.monotonic() - began, 1)
+    with handing_on("register", setting, say) as handed:
+        folder = results_in(Path(student.path))
+        record = run_stage(
+            student_folder=folder,
+            tracking_uri=given_address(tracking_uri),
+            name=name,
+            circumstances=Circumstances(
+                pipeline_run=pipeline_run, hourly_price=price, teacher=Path(teacher_model.path).read_text()
+            ),
+        )
+        copy_account(folder, Path(account.path))
+    if handed.failed:
+        handed.failed.save(Path(account.path))
+    return (handed.failed or record).to_json(), round(time.monotonic() - began, 1)

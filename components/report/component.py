@@ -3,15 +3,14 @@
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, Input, Output
 
 from sidlsg.components.images import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def report(
-    prompt_set: Input[Dataset],
-    student: Input[Model],
+    account: Input[Artifact],
     scorecard: Input[Artifact],
     version: str,
     verdict: str,
@@ -31,8 +30,7 @@ def report(
     """Write one page with the image grids, the scores, the verdict, the time and the cost of a run.
 
     Args:
-        prompt_set: The curated prompts.
-        student: The student.
+        account: What tells of the student's training, as register hands it on.
         scorecard: All scores, and the image grids.
         version: The ModelVersion record, as JSON.
         verdict: The Verdict record, as JSON.
@@ -73,8 +71,8 @@ def report(
         "promote": promote_seconds,
     }
     write_report(
-        prompts=Path(prompt_set.path),
-        student=Path(student.path),
+        prompts=Path(account.path),
+        student=Path(account.path),
         scorecard=Path(scorecard.path),
         version=registered,
         verdict=Verdict.from_json(verdict),

@@ -15,6 +15,8 @@ def resolve(
     teacher: str,
     teacher_layout: str,
     judge: str,
+    weights: str,
+    gate_rules: str,
     seed: str,
     pipeline_run: str,
     teacher_model: Output[Model],
@@ -27,6 +29,8 @@ def resolve(
         ("held_out", str),
         ("teacher", str),
         ("judge", str),
+        ("weights", str),
+        ("gate_rules", str),
         ("results_version", str),
         ("seed", int),
         ("digest", str),
@@ -40,6 +44,8 @@ def resolve(
         teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
         teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
         judge: Safetensors file of the judge network. A place like the teacher's.
+        weights: Text of a weights.toml, or its place, which ends in .toml. Empty for none.
+        gate_rules: The same of the gate's rules.
         seed: Seed of every random draw, or fresh for one that follows from the run.
         pipeline_run: Id of the pipeline run.
         teacher_model: The teacher's place, with its digest as metadata.
@@ -51,6 +57,8 @@ def resolve(
         held_out: The place, with the digest of its content.
         teacher: The place, with the digest of its content.
         judge: The place, with the digest of its content.
+        weights: As given, a place with the digest of its content.
+        gate_rules: The same of the gate's rules.
         results_version: Digest of what else decides results, this package's versions above all.
         seed: The seed, a number.
         digest: Of all of these.
@@ -68,6 +76,8 @@ def resolve(
         teacher=teacher,
         teacher_layout=teacher_layout,
         judge=judge,
+        weights=weights,
+        gate_rules=gate_rules,
         seed=seed,
         pipeline_run=pipeline_run,
     )
@@ -83,6 +93,8 @@ def resolve(
         found.held_out,
         found.teacher,
         found.judge,
+        found.weights,
+        found.gate_rules,
         found.results_version,
         found.seed,
         found.digest,

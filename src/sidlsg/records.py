@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -93,7 +94,15 @@ class Record:
         Raises:
             InputError: a file is missing or differs.
         """
-        for ref in file_refs(self):
+        self.verify_files(folder, file_refs(self))
+
+    def verify_files(self, folder: Path, files: Iterable[FileRef]) -> None:
+        """Check some of the files that the record speaks of.
+
+        Raises:
+            InputError: a file is missing or differs.
+        """
+        for ref in files:
             if "://" in ref.path:
                 continue
             path = folder / ref.path
@@ -220,6 +229,12 @@ class Student(Record):
     """Of the code that ran, with `+changes` where files differed from it; empty where that is not known."""
     image: str = ""
     """The container image that it ran in, by digest; empty outside of a pipeline on a cluster."""
+
+    @property
+    def account(self) -> tuple[FileRef, ...]:
+        """The files that tell of the training: log, scores along the way, sample grids."""
+        scores = () if self.evaluations is None else (self.evaluations,)
+        return (self.training_log, *scores, *self.grids)
 
     def verify(self, folder: Path) -> None:
         """Check every file that the record speaks of, and that the model's folders hold no other.

@@ -8,6 +8,7 @@ from typing import Any
 import docstring_parser
 import pytest
 import yaml
+from mlflow.utils.validation import _validate_param
 
 from sidlsg.components.images import VARIABLE
 
@@ -41,8 +42,9 @@ def kfp_type(written: str) -> str:
 
 def test_there_is_a_component_a_stage() -> None:
     assert [
-        *("compare", "curate", "curate_finish", "curate_join", "curate_part", "curate_plan", "distil", "distil_nodes"),
-        *("encode", "evaluate", "find", "gate", "notify", "plan", "promote", "register", "report", "resolve"),
+        *("compare", "conclude", "curate", "curate_finish", "curate_join", "curate_part", "curate_plan"),
+        *("distil", "distil_nodes", "encode", "evaluate", "find", "gate", "notify", "plan", "promote", "register"),
+        *("report", "resolve"),
     ] == STAGES
 
 
@@ -95,3 +97,11 @@ def test_a_component_imports_only_the_standard_library_and_kfp_at_its_top(name: 
     code = (ROOT / name / "component.py").read_text()
     modules = re.findall(r"^(?:from|import) (\S+)", code, re.MULTILINE)
     assert set(modules) <= {"typing", "kfp", "kfp.dsl", "sidlsg.components.images"}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_mlflow_takes_the_names_of_parameters_and_their_defaults(name: str) -> None:
+    """Kubeflow Pipelines logs the parameters of a step there, all or none."""
+    inputs = component(name).component_spec.inputs or {}
+    for parameter, spec in inputs.items():
+        _validate_param(parameter, str(spec.default))

@@ -18,6 +18,8 @@ def test_the_inputs_are_artifacts_with_their_places_and_digests(tmp_path: Path) 
         teacher=TEACHER,
         teacher_layout="",
         judge=JUDGE,
+        weights="",
+        gate_rules="",
         seed="0",
         pipeline_run="run-7",
         **made,

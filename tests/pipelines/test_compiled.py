@@ -34,7 +34,7 @@ CACHED = {
 NUMBERS = ("", *(f"-{number}" for number in range(2, len(PHASES) + 3)))
 UNCACHED = {
     "distil_and_evaluate": {"resolve", "register", "gate", "promote", "report", "notify"},
-    "sweep": {"plan", "resolve", "register", "compare", "notify"},
+    "sweep": {"plan", "resolve", "register", "compare", "conclude", "notify"},
     "evaluate_only": {"resolve", "find", "gate", "notify"},
     "curate": {
         *("curate-plan", "curate-finish"),
@@ -44,8 +44,8 @@ UNCACHED = {
 }
 CACHED_STAGES = [(name, stage) for name, stages in CACHED.items() for stage in sorted(stages)]
 TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST", "STRUCT")
-PLACES = {"prompts", "held_out", "teacher", "judge"}
-RESOLVED = {"prompts_state", "held_out", "teacher", "judge", "results_version", "seed"}
+PLACES = {"prompts", "held_out", "teacher", "judge", "weights"}
+RESOLVED = {"prompts_state", "held_out", "teacher", "judge", "weights", "results_version", "seed"}
 IRRELEVANT = {"tracking_uri", "model_name", "hourly_price", "prices", "gate_rules"}
 """Parameters that no cached step's result depends on."""
 
@@ -164,7 +164,7 @@ def test_the_defaults_can_be_used(name: str) -> None:
     curation_rules(changes_text(defaults.get("rules", {})))
     if "settings" in defaults:
         plan_changes(defaults["settings"], defaults["recipe"], changes_text(defaults["changes"]))
-    for place in PLACES & set(defaults):
+    for place in (PLACES & set(defaults)) - {"weights"}:
         assert resolve(defaults[place]).exists()
 
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.run.evaluate import run_evaluation
+from sidlsg.run.failure import StageError
 from sidlsg.run.local import run_local
 from sidlsg.run.request import EvaluateRequest, RunRequest, SweepRequest
 from sidlsg.run.sweep import run_sweep
@@ -18,6 +19,28 @@ from sidlsg.run.table import print_evaluation, print_sweep
 SETTINGS = ("none", "lsg  kappa=1.50")
 TEXTS = ["none", "lsg kappa=1.5"]
 ROUND = ["distil", "register", "evaluate"]
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("as_code")
+def test_a_setting_that_fails_leaves_the_others_and_is_tried_again(changes: str, tmp_path: Path) -> None:
+    run_dir = tmp_path / "sweep"
+    settings = ("lsg kappa=1e30", "none")
+    request = SweepRequest(run_dir=run_dir, settings=settings, changes=changes, teacher_settings=("teacher 1 step",))
+    told = []
+    for _ in range(2):
+        with pytest.raises(StageError, match=r"setting 'lsg kappa=1e\+30': distil failed: ") as raised:
+            run_sweep(request)
+        told.append(str(raised.value))
+    assert str(run_dir / "scoreboard.html") in told[0]
+    page = (run_dir / "scoreboard.html").read_text()
+    assert "setting &#39;lsg kappa=1e+30&#39;: distil failed" in page
+    assert {path.name for path in (run_dir / "students").iterdir()} == {"none"}
+    assert {path.name for path in (run_dir / "scorecards").iterdir()} == {"none"}
+    assert json.loads((run_dir / "run.json").read_text())["state"].startswith("ended by StageError")
+    # Each run tried it: its failure did not come from the cache.
+    tries = {path.name for path in (run_dir / "checkpoints" / "sweep-failures").rglob("*.json")}
+    assert tries == {"0-distil.json", "1-distil.json"}
 
 
 @pytest.mark.long

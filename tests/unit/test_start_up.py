@@ -39,6 +39,7 @@ CHAINS: tuple[dict[str, set[str]], ...] = (
         "report": set(),
         "notify": set(),
         "plan": set(),
+        "conclude": set(),
         "distil_nodes": set(),
         "curate": TABLES,
         "curate_plan": TABLES,

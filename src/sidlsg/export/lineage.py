@@ -19,6 +19,21 @@ def copy_records(prompts: Path, embeddings: Path | None, student: Path) -> tuple
     return tuple(file_ref(Path(shutil.copyfile(source, student / FOLDER / source.name)), student) for source in sources)
 
 
+def copy_account(student: Path, target: Path) -> None:
+    """Copy what tells of a student's training, without its networks: records, log, scores along the way, grids."""
+    record = Student.load(student)
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(student / Student.FILE, target / Student.FILE)
+    prompts = prompt_set_of(record, student)
+    if prompts is not None:
+        prompts.save(target)
+    for ref in record.account:
+        if "://" in ref.path:
+            continue
+        (target / ref.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(student / ref.path, target / ref.path)
+
+
 def prompt_set_of(student: Student, folder: Path) -> PromptSet | None:
     """The record of a student's prompt set; None where the student has none, as a converted one.
 

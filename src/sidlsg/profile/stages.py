@@ -21,6 +21,7 @@ IMAGES: Mapping[str, str] = {
     "report": EVALUATE,
     "find": EVALUATE,
     "plan": EVALUATE,
+    "conclude": EVALUATE,
     "compare": EVALUATE,
     "notify": EVALUATE,
 }

@@ -32,8 +32,8 @@ def write_report(
     Equal inputs give equal bytes.
 
     Args:
-        prompts: folder of a PromptSet.
-        student: folder of a Student.
+        prompts: folder of a PromptSet; its record is all that is read.
+        student: folder of a Student; see `Student.account` for what is read of it.
         scorecard: folder of a Scorecard.
         version: the student in the registry.
         verdict: the gate's.
@@ -54,8 +54,7 @@ def write_report(
         verdict=verdict,
         promotion=promotion,
     )
-    records.prompts.verify(prompts)
-    records.student.verify(student)
+    records.student.verify_files(student, records.student.account)
     records.scorecard.verify(scorecard)
     records.check()
     generated, reference = pictures.subject_grids(records.scorecard, scorecard)

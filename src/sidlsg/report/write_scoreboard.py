@@ -15,7 +15,9 @@ from sidlsg.storage import atomic_write
 TEMPLATE = "scoreboard_page.html"
 
 
-def write_scoreboard(entries: Sequence[tuple[str, Path]], output: Path, title: str) -> None:
+def write_scoreboard(
+    entries: Sequence[tuple[str, Path]], output: Path, title: str, failures: Sequence[str] = ()
+) -> None:
     """Write a page that shows scorecards beside each other.
 
     Equal inputs give equal bytes.
@@ -24,6 +26,7 @@ def write_scoreboard(entries: Sequence[tuple[str, Path]], output: Path, title: s
         entries: a label and the folder of a Scorecard each; the labels are unlike.
         output: the HTML file.
         title: the page's.
+        failures: what belongs here and has no scorecard, a line each.
 
     Raises:
         InputError: there is no entry, two have one label, or a scorecard is missing or its files differ from it.
@@ -38,7 +41,8 @@ def write_scoreboard(entries: Sequence[tuple[str, Path]], output: Path, title: s
     loaded = [Entry(label=label, card=Scorecard.load(folder), folder=_folder(folder)) for label, folder in entries]
     for entry in loaded:
         entry.card.verify(entry.folder)
-    html = render(TEMPLATE, title=title, entries=loaded, board=scoreboard(loaded), grids=student_grids(loaded))
+    shown = {"entries": loaded, "board": scoreboard(loaded), "grids": student_grids(loaded)}
+    html = render(TEMPLATE, title=title, failures=failures, **shown)
     atomic_write(output, html)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Score, Scorecard
+from sidlsg.run.handed_on import Failed
 from sidlsg.run.settings import parse_settings, setting_of
 
 STUDENT = "student 1 step"
@@ -24,32 +25,44 @@ class Swept:
     version: ModelVersion
 
 
-def by_setting(settings: Sequence[str], folders: Sequence[Path], versions: Sequence[str]) -> list[Swept]:
-    """Put together what belongs to each setting, in the settings' order.
+def by_setting(
+    settings: Sequence[str], folders: Sequence[Path], versions: Sequence[str]
+) -> tuple[list[Swept], list[Failed]]:
+    """Put together what belongs to each setting, in the settings' order, and what failed.
 
     Whoever collects results of parallel work promises no order, so each record says itself whose it is.
 
     Args:
         settings: the sweep's.
-        folders: of the scorecards.
-        versions: the ModelVersion records, as JSON.
+        folders: of the scorecards, or of the failures that were handed on.
+        versions: the ModelVersion records, or the failures, as JSON.
 
     Raises:
         InputError: a setting cannot be used, a scorecard is of none, or no version is of its student.
     """
     known = parse_settings(settings)
-    registered = {record.student_sha256: record for record in map(ModelVersion.from_json, versions)}
+    failed = {each.setting: each for each in map(Failed.from_json, versions) if each is not None}
+    registered = {
+        record.student_sha256: record
+        for record in (ModelVersion.from_json(each) for each in versions if Failed.from_json(each) is None)
+    }
     found = {}
     for folder in folders:
+        if (failure := Failed.load(folder)) is not None:
+            failed.setdefault(failure.setting, failure)
+            continue
         card = Scorecard.load(folder)
         setting = setting_of(card.kappas, known).text
+        if setting in failed:
+            continue
         if card.student_sha256 not in registered:
             raise InputError(
                 f"the scorecard at {folder}, of setting {setting!r}, is of no version that is given; "
                 "give the versions of the same sweep"
             )
         found[setting] = Swept(setting=setting, folder=folder, card=card, version=registered[card.student_sha256])
-    return [found[setting.text] for setting in known.values() if setting.text in found]
+    texts = [setting.text for setting in known.values()]
+    return [found[text] for text in texts if text in found], [failed[text] for text in texts if text in failed]
 
 
 def main_scores(card: Scorecard) -> tuple[Score, ...]:

@@ -20,7 +20,7 @@ from sidlsg.recipes.recipe import recipe_with_changes
 from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
-from sidlsg.run.parameters import curation_rules
+from sidlsg.run.parameters import LONGEST_TEXT, curation_rules
 from sidlsg.run.request import EvaluateRequest, Request, RunRequest, TrainingRequest
 from sidlsg.run.resolve import parse_seed
 from sidlsg.teacher.folder import check_folder
@@ -86,7 +86,13 @@ def gate_text(request: RunRequest | EvaluateRequest) -> str:
         return ""
     # What is wrong with it is told with its name.
     read_gate_rules(request.gate_rules)
-    return read_user_text(request.gate_rules)
+    return _text_or_place(request.gate_rules)
+
+
+def _text_or_place(path: Path) -> str:
+    """A TOML file's text; where that is too long for a parameter, where it is."""
+    text = read_user_text(path)
+    return text if len(text) <= LONGEST_TEXT else str(path.expanduser().absolute())
 
 
 def _prompts(given: str, rules: CurationRules) -> str:
@@ -125,7 +131,7 @@ def _evaluation(request: Request) -> dict[str, str]:
     kept = request.keep_images
     return {
         "protocols": ",".join(request.protocols),
-        "weights": "" if request.weights is None else read_user_text(request.weights),
+        "weights": "" if request.weights is None else _text_or_place(request.weights),
         "teacher_settings": ";".join(request.teacher_settings),
         # A stage may run in another folder than this one.
         "keep_images": kept if not kept or "://" in kept else str(Path(kept).expanduser().absolute()),

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from sidlsg.changes import parse_changes
 from sidlsg.errors import InputError
 from sidlsg.package import CHECKPOINTS_VARIABLE, CURATE_VARIABLES
+from sidlsg.places import PIN, pinned, resolve, split_pin
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.recipes.recipe import get_recipe
 from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.registry.rules import GateRules
+from sidlsg.text_files import read_user_text
 
 if TYPE_CHECKING:
     from sidlsg.prompts.curate import Execution
@@ -36,6 +38,43 @@ def gate_rules(recipe: str, text: str = "") -> GateRules:
     if text:
         return parse_gate_rules(text)
     return get_recipe(recipe).require_gate()
+
+
+LONGEST_TEXT = 6000
+"""Characters of a parameter that MLflow takes, where Kubeflow Pipelines logs the parameters of steps."""
+
+
+def settled_text(given: str, name: str) -> str:
+    """The text of a TOML file as it is given, or the file's place with the digest of its content.
+
+    Args:
+        given: a text, or a place that ends in .toml, with or without a digest behind it.
+        name: of the parameter, for messages.
+
+    Raises:
+        InputError: the text is too long, or there is nothing at the place.
+    """
+    if _is_place(given):
+        return pinned(given)
+    if len(given) > LONGEST_TEXT:
+        raise InputError(
+            f"{name} is a text of {len(given):,} characters, and {LONGEST_TEXT:,} are allowed; "
+            f"give the file's place instead, such as s3://BUCKET/{name}.toml{PIN}DIGEST"
+        )
+    return given
+
+
+def text_of(given: str) -> str:
+    """The text that `settled_text` gave, or that lies at its place.
+
+    Raises:
+        InputError: there is nothing at the place, or no text.
+    """
+    return read_user_text(resolve(given)) if _is_place(given) else given
+
+
+def _is_place(given: str) -> bool:
+    return "\n" not in given and split_pin(given)[0].endswith(".toml") if given else False
 
 
 def execution_of_step() -> Execution:

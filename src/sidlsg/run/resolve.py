@@ -11,6 +11,7 @@ from sidlsg.errors import InputError
 from sidlsg.package import results_version
 from sidlsg.places import pinned, resolve
 from sidlsg.prompts.sources_digest import sources_state
+from sidlsg.run.parameters import settled_text
 from sidlsg.storage import sha256_bytes, sha256_files
 
 FRESH = "fresh"
@@ -29,6 +30,9 @@ class Resolved:
     """Places with the digest of their content; empty where none was given."""
     teacher: str
     judge: str
+    weights: str
+    """As given, a place with the digest of its content; see `sidlsg.run.parameters.settled_text`."""
+    gate_rules: str
     results_version: str
     """Digest of what else decides results: this package's versions, and the small files of a teacher in one file."""
     seed: int
@@ -43,6 +47,8 @@ def resolve_inputs(
     teacher: str,
     teacher_layout: str,
     judge: str,
+    weights: str,
+    gate_rules: str,
     seed: str,
     pipeline_run: str,
 ) -> Resolved:
@@ -57,6 +63,8 @@ def resolve_inputs(
         teacher: its place.
         teacher_layout: place of the small files of a teacher in one file.
         judge: its place.
+        weights: text of the weights.toml, or its place.
+        gate_rules: text of the gate's rules, or its place.
         seed: a whole number, or `fresh` for one that follows from the run.
         pipeline_run: the run's id.
 
@@ -73,6 +81,8 @@ def resolve_inputs(
     found = {
         "prompts_state": sources_state(prompts) if prompts else "",
         **{name: pinned(place) if place else "" for name, place in places.items()},
+        "weights": settled_text(weights, "weights"),
+        "gate_rules": settled_text(gate_rules, "gate_rules"),
         "results_version": versions,
     }
     number = parse_seed(seed, pipeline_run)

@@ -10,6 +10,7 @@ from typing import Any
 from sidlsg.records import PromptSet, Scorecard, Student
 from sidlsg.run.compare import by_setting
 from sidlsg.run.execute import LOG, execute
+from sidlsg.run.handed_on import Failed, failures_of, require_none
 from sidlsg.run.inputs import training_arguments
 from sidlsg.run.kubeflow import make_sweep
 from sidlsg.run.publish import publish_file, publish_folder
@@ -26,7 +27,7 @@ def run_sweep(request: SweepRequest) -> SweepResult:
     """Run all stages and put the results in the run folder, see `sidlsg.run.execute.execute`.
 
     One setting runs after the other: two trainings would take one another's processors. A setting that fails ends
-    the run when the others are through, so that the next run finds these in the cache.
+    the run when the others are compared.
 
     Raises:
         InputError: an input or the run folder cannot be used.
@@ -38,7 +39,7 @@ def run_sweep(request: SweepRequest) -> SweepResult:
     # All that can be checked is checked before the first stage, and before anything is written.
     arguments = sweep_arguments(request, run_dir)
     found, stages = execute(
-        make_sweep(at_once=1),
+        make_sweep(at_once=1, concludes=False),
         arguments,
         request,
         run_dir,
@@ -70,12 +71,16 @@ def sweep_arguments(request: SweepRequest, run_dir: Path) -> dict[str, Any]:
 def _publish(outputs: dict[str, Any], run_dir: Path, settings: dict[Kappas, Setting]) -> tuple[SettingResult, ...]:
     publish_folder(Path(outputs["prompt_set"].path), run_dir / "prompts", PromptSet.FILE)
     publish_file(Path(outputs["html"].path), run_dir / SCOREBOARD)
+    failures = failures_of(outputs["failures"])
     for artifact in outputs["students"]:
+        if Failed.load(Path(artifact.path)) is not None:
+            continue
         setting = setting_of(Student.load(Path(artifact.path)).kappas, settings)
         publish_folder(Path(artifact.path), run_dir / STUDENTS / setting.folder, Student.FILE)
     results = []
     folders = [Path(artifact.path) for artifact in outputs["scorecards"]]
-    for swept in by_setting([setting.text for setting in settings.values()], folders, outputs["versions"]):
+    found, _ = by_setting([setting.text for setting in settings.values()], folders, outputs["versions"])
+    for swept in found:
         name = parse_setting(swept.setting).folder
         publish_folder(swept.folder, run_dir / SCORECARDS / name, Scorecard.FILE)
         results.append(
@@ -90,6 +95,7 @@ def _publish(outputs: dict[str, Any], run_dir: Path, settings: dict[Kappas, Sett
     known = {setting.folder for setting in settings.values()}
     for parent, marker in ((STUDENTS, Student.FILE), (SCORECARDS, Scorecard.FILE)):
         _remove_others(run_dir / parent, marker, known)
+    require_none(failures, str(run_dir / SCOREBOARD))
     return tuple(results)
 
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import HTML, Artifact, Dataset, Model
+from kfp.dsl import HTML, Artifact
 
 from sidlsg.components.report.component import report
 from sidlsg.errors import InputError
+from sidlsg.export.lineage import copy_account
 from sidlsg.prices import STAGES
+from sidlsg.records import PromptSet
 from sidlsg.registry.connect import connect
 
 
 def written(run: Any, folder: Path, prices: dict[str, float], tracking_uri: str) -> list[dict[str, Any]]:
+    copy_account(run.student, folder / "account")
+    shutil.copy(run.prompts / PromptSet.FILE, folder / "account")
+    account = Artifact(name="account", uri=str(folder / "account"), metadata={})
     (costs,) = report.python_func(
-        prompt_set=Dataset(name="prompt_set", uri=str(run.prompts), metadata={}),
-        student=Model(name="student", uri=str(run.student), metadata={}),
+        account=account,
         scorecard=Artifact(name="scorecard", uri=str(run.scorecard), metadata={}),
         version=run.version.to_json(),
         verdict=run.verdict.to_json(),

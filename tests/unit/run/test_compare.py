@@ -63,7 +63,8 @@ def test_results_come_in_the_settings_order_whatever_order_they_were_collected_i
     card(kappas=(2, 2, 2, 2), student="a").save(folders[0])
     card(kappas=(1, 1, 1, 1), student="b").save(folders[1])
     versions = [version(1, "b"), version(2, "a")]
-    found = by_setting(["none", "lsg  kappa=2"], folders, versions)
+    found, failed = by_setting(["none", "lsg  kappa=2"], folders, versions)
+    assert not failed
     assert [(each.setting, each.folder, each.version.version) for each in found] == [
         ("none", folders[1], 1),
         ("lsg kappa=2", folders[0], 2),

@@ -26,8 +26,11 @@ def given(tmp_path: Path, assets: Path) -> dict[str, Any]:
         shutil.copyfile(file, tmp_path / file.name)
     shutil.copytree(assets / "tiny-sd", tmp_path / "teacher")
     places = {name: str(tmp_path / file.name) for name, file in files.items()}
+    (tmp_path / "weights.toml").write_text("# none\n")
     return {
         **places,
+        "weights": str(tmp_path / "weights.toml"),
+        "gate_rules": "",
         "prompts": [places["prompts"]],
         "teacher": str(tmp_path / "teacher"),
         "teacher_layout": "",
@@ -38,7 +41,7 @@ def given(tmp_path: Path, assets: Path) -> dict[str, Any]:
 
 def test_places_come_back_with_the_digest_of_their_content(given: dict[str, Any]) -> None:
     found = resolve_inputs(**given)
-    for name in ("held_out", "teacher", "judge"):
+    for name in ("held_out", "teacher", "judge", "weights"):
         place = getattr(found, name)
         assert place == f"{given[name]}@sha256:{place_digest(given[name])}"
         assert resolve(place) == Path(given[name])
@@ -46,7 +49,7 @@ def test_places_come_back_with_the_digest_of_their_content(given: dict[str, Any]
     assert resolve_inputs(**given | {"pipeline_run": "another"}) == found
 
 
-@pytest.mark.parametrize("name", ["prompts", "held_out", "teacher", "judge"])
+@pytest.mark.parametrize("name", ["prompts", "held_out", "teacher", "judge", "weights"])
 def test_a_changed_input_changes_what_is_found_of_it_and_the_whole(given: dict[str, Any], name: str) -> None:
     before = resolve_inputs(**given)
     place = Path(given[name][0] if name == "prompts" else given[name])

@@ -1,0 +1,18 @@
+"""The conclude component: a sweep in which a setting failed fails, after its page is written."""
+
+from kfp import dsl
+
+from sidlsg.components.images import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def conclude(failures: str):
+    """Fail where a setting of a sweep failed: Kubeflow Pipelines keeps no results of a step that fails.
+
+    Args:
+        failures: The settings that failed, as JSON.
+    """
+    from sidlsg.run.handed_on import failures_of
+    from sidlsg.run.handed_on import require_none as run_stage
+
+    run_stage(failures_of(failures))

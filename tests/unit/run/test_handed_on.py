@@ -1,0 +1,97 @@
+"""A failure of a sweep's setting is a result, and is never taken from a cache for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.errors import AlarmError, InputError, StoppedError
+from sidlsg.package import CHECKPOINTS_VARIABLE
+from sidlsg.run.failure import StageError
+from sidlsg.run.handed_on import (
+    Failed,
+    failures_json,
+    failures_of,
+    handing_on,
+    require_none,
+    results_in,
+    with_attempts,
+    without_attempt,
+)
+
+SETTING: dict[str, Any] = {"strategy": "lsg", "scales": {"kappa": 3}, "iterations": 2}
+FAILED = Failed(setting="lsg kappa=3", step="distil", error="the loss is too large", exit_code=4)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of checkpoints."""
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def fail(setting: dict[str, Any], error: Exception) -> Failed | None:
+    lines: list[str] = []
+    with handing_on("distil", setting, lines.append) as handed:
+        raise error
+    assert str(error) in lines[0]
+    return handed.failed
+
+
+@pytest.mark.usefixtures("place")
+def test_a_failure_is_handed_on_and_its_setting_gets_another_number_each_time() -> None:
+    other = SETTING | {"scales": {"kappa": 2}}
+    planned = [SETTING, other]
+    assert with_attempts(planned) == planned
+    for attempt in (1, 2):
+        assert fail(planned[0], AlarmError("the loss is too large")) == FAILED
+        planned = with_attempts([SETTING, other])
+        assert planned == [SETTING | {"attempt": attempt}, other]
+        # As a pipeline's parameters have them.
+        planned[0] = planned[0] | {"attempt": float(attempt), "iterations": 2.0, "scales": {"kappa": 3.0}}
+        assert without_attempt(planned[0]) == SETTING
+
+
+@pytest.mark.usefixtures("place")
+def test_a_retry_of_a_step_is_no_attempt_of_its_own() -> None:
+    for _ in range(2):
+        fail(SETTING, InputError("no"))
+    assert with_attempts([SETTING]) == [SETTING | {"attempt": 1}]
+
+
+@pytest.mark.usefixtures("place")
+def test_outside_of_a_sweep_and_when_asked_to_stop_a_failure_stays_one() -> None:
+    with pytest.raises(InputError, match="no"):
+        fail({}, InputError("no"))
+    with pytest.raises(StoppedError, match="stop"):
+        fail(SETTING, StoppedError("stop"))
+
+
+def test_without_a_lasting_place_a_failure_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CHECKPOINTS_VARIABLE, raising=False)
+    with pytest.raises(InputError, match="no"):
+        fail(SETTING, InputError("no"))
+    assert with_attempts([SETTING]) == [SETTING]
+
+
+def test_a_later_step_hands_on_what_the_earlier_one_handed_to_it(place: Path) -> None:
+    folder = place / "student"
+    folder.mkdir()
+    (folder / "half.safetensors").touch()
+    assert results_in(folder) == folder
+    FAILED.save(folder)
+    assert [path.name for path in folder.iterdir()] == ["failure.json"]
+    with handing_on("evaluate", SETTING, print) as handed:
+        results_in(folder)
+    assert handed.failed == FAILED == Failed.load(folder)
+    assert not (place / "sweep-failures").exists()
+
+
+def test_the_run_fails_with_the_first_failures_exit_code() -> None:
+    assert failures_of(failures_json([FAILED])) == [FAILED]
+    require_none([])
+    with pytest.raises(StageError, match=r"setting 'lsg kappa=3': distil failed: the loss.*; the other") as raised:
+        require_none([FAILED, Failed(setting="none", step="evaluate", error="e", exit_code=2)])
+    assert raised.value.exit_code == 4
