@@ -59,7 +59,9 @@ def test_a_rejected_run_sends_one_notice_with_the_reasons(store: str, webhook: R
     ended("run-rejected", "COMPLETE", store)
     (notice,) = webhook.received
     assert notice["kind"] == "rejected"
-    assert notice["rejected"] == [{"name": "m", "version": 1, "rules": ["fid is at most 3: 7.1"]}]
+    assert notice["rejected"] == [
+        {"name": "m", "version": 1, "rules": ["fid is at most 3: 7.1"], "awaits_approval": False}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def judged(tracking_uri, name, make_student, make_scorecard):
     def make(*approvals: Approval, accuracy: float = 0.9, seed: int = 0) -> ModelVersion:
         version = register(make_student(seed), tracking_uri, name)
         card = make_scorecard(version.student_sha256, accuracy=accuracy)
-        gate(version, card, tracking_uri, GateRules(floors=(FLOOR,), approvals=approvals), "run-7")
+        gate(version, card, tracking_uri, GateRules(floors=(FLOOR,), approvals=approvals), run="run-7")
         return version
 
     return make
