@@ -83,7 +83,7 @@ def test_a_call_that_was_killed_while_it_recorded_the_verdict_is_continued(judge
 def test_one_person_gives_one_approval(judged, tracking_uri, name, monkeypatch):
     judged(ANN_OR_BEN, LEGAL)
     with monkeypatch.context() as patch:
-        patch.setattr("sidlsg.registry.approve.gate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("sidlsg.registry.approve.gate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             approve(tracking_uri, name, "1", "ann")
     # Ann's one approval is not taken for the other one too.
