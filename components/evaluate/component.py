@@ -76,8 +76,8 @@ def evaluate(
     from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()
-    require_gpus()
     with handing_on("evaluate", setting, say) as handed:
+        require_gpus()
         folder, found_sha256 = checked_teacher(teacher, layout=teacher_layout)
         with tempfile.TemporaryDirectory() as scratch:
             if student is None:

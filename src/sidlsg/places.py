@@ -134,7 +134,7 @@ def split_pin(place: str) -> tuple[str, str]:
     if not pin:
         return place, ""
     if not _SHA256.fullmatch(sha256):
-        raise InputError(f"{place} ends in a digest that is none; give {PIN} and 64 digits of 0-9a-f")
+        raise InputError(f"{place} ends in an invalid SHA-256; give {PIN} and 64 digits of 0-9a-f")
     return bare, sha256
 
 
@@ -224,5 +224,5 @@ def _local(place: str) -> Path:
         raise InputError(f"{place} is an address; give a local path, {S3}BUCKET/KEY or {BUNDLED}NAME")
     path = Path(place).expanduser().absolute()
     if not path.exists():
-        raise InputError(f"there is nothing at {path}; give a local path that exists, or {BUNDLED}NAME")
+        raise InputError(f"there is nothing at {path}; give a local path that exists, {S3}BUCKET/KEY or {BUNDLED}NAME")
     return path

@@ -106,7 +106,7 @@ def test_the_bundled_files_are_there(place: str) -> None:
         (f"s3://data@sha256:{'0' * 64}", "is a whole bucket"),
         (f"s3://data/@sha256:{'0' * 64}", "is a whole bucket"),
         (f"s3://@sha256:{'0' * 64}", "is a whole bucket"),
-        ("s3://data/teacher@sha256:123", "ends in a digest that is none"),
+        ("s3://data/teacher@sha256:123", "ends in an invalid SHA-256"),
         ("https://example.invalid/a", "is an address"),
         ("", "place is empty"),
         ("/nowhere/at/all", "nothing at /nowhere/at/all"),

@@ -263,7 +263,9 @@ def test_the_new_digests_become_one_pull_request_however_often_the_job_runs(tmp_
     folder = origin(tmp_path)
     opened = tmp_path / "opened"
     path = stub(
-        tmp_path, "gh", f'case "$1 $2" in "pr view") [ -f {opened} ];; "pr create") echo "$@" >> {opened};; esac'
+        tmp_path,
+        "gh",
+        f'case "$1 $2" in "pr list") [ -f {opened} ] && echo 1 || echo 0;; "pr create") echo "$@" >> {opened};; esac',
     )
     given = {"PATH": path, "GITHUB_REF_NAME": "v1.2.3", "GITHUB_STEP_SUMMARY": str(tmp_path / "page.md")}
     script = WORKFLOWS["release"].script("Ask for the change, if there is one")

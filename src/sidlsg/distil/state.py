@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 
 from sidlsg.distil.networks import compiles, prepared
@@ -27,14 +27,14 @@ Row = dict[str, float]
 class Progress:
     """How far a run is, and what it has logged."""
 
-    iteration: int = 0
+    iteration: NonNegativeInt = 0
     """Finished iterations."""
     fake_score_done: bool = False
     """Whether the fake score has had its update of the iteration that is not finished yet."""
     carried: Row = field(default_factory=dict)
     """What that update reported, for the log's row of the iteration."""
-    images_seen: int = 0
-    nan_samples: int = 0
+    images_seen: NonNegativeInt = 0
+    nan_samples: NonNegativeInt = 0
     seconds: float = 0.0
     """Training time so far, restarts added up."""
     layout: str = ""

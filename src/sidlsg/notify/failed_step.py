@@ -12,6 +12,8 @@ from sidlsg.trainjob.cluster import Cluster, Patience
 
 RUN_LABEL = "pipeline/runid"
 """The label of Kubeflow Pipelines on each pod of a run."""
+NOTIFY = "notify"
+"""The stage that asks."""
 CONTAINER = "main"
 """The container that runs a step."""
 LAST_LINES = 200
@@ -55,7 +57,8 @@ def failed_step(run: str) -> FailedStep:
 
 def _failed(pod: dict[str, Any]) -> bool:
     labels = pod.get("metadata", {}).get("labels", {})
-    return bool(STAGE_LABEL in labels and pod.get("status", {}).get("phase") == "Failed")
+    # An earlier try of this step is not why the run failed.
+    return bool(labels.get(STAGE_LABEL, NOTIFY) != NOTIFY and pod.get("status", {}).get("phase") == "Failed")
 
 
 def _ended(pod: dict[str, Any]) -> dict[str, Any]:

@@ -21,5 +21,5 @@ def profile_images(
     changed = {path: with_images(path, given) for path in profiles}
     for path, text in changed.items():
         if text is not None:
-            atomic_write(path, text)
+            atomic_write(path.resolve(), text)  # a link stays one
         print(f"{path}: {'unchanged' if text is None else 'changed'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +66,8 @@ def _record(version: ModelVersion, rules: GateRules, tags: Mapping[str, str], wh
     if any(tags.get(rule.tag, "").strip() == who and rule.takes(who) for rule in rules.approvals):
         return
     unmet = [rule for rule in rules.approvals if not rule.apply(Facts(tags=tags)).passed]
-    for rule in unmet:
+    # A rule that few can meet comes first: others may meet the rest.
+    for rule in sorted(unmet, key=lambda rule: len(rule.people) or sys.maxsize):
         if rule.takes(who):
             connect(tracking_uri).set_model_version_tag(version.name, str(version.version), rule.tag, who)
             return

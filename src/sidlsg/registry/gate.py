@@ -21,7 +21,14 @@ from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Champion, GateRules
 from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.run_log import SECONDS_TAG
-from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG, log_scorecard, score_tags, set_tags
+from sidlsg.registry.score_log import (
+    AWAITS_TAG,
+    FOLDER,
+    SCORECARD_TAG,
+    log_scorecard,
+    score_tags,
+    set_tags,
+)
 from sidlsg.registry.versions import (
     CHAMPION,
     STUDENT_TAG,
@@ -33,8 +40,6 @@ from sidlsg.registry.versions import (
 
 JUDGED_BY = "verdict_pipeline_run"
 """The tag with the pipeline run whose gate judged the version last."""
-AWAITS_TAG = "awaits_approval"
-"""The tag of a rejected version that only lacks an approval."""
 
 
 @explained

@@ -9,8 +9,9 @@ from sidlsg.errors import InputError
 from sidlsg.registry.connect import connect
 from sidlsg.registry.description import RULE, SCORE
 from sidlsg.registry.explain import explained
-from sidlsg.registry.gate import AWAITS_TAG, JUDGED_BY
+from sidlsg.registry.gate import JUDGED_BY
 from sidlsg.registry.run_cost import COST_TAG
+from sidlsg.registry.score_log import AWAITS_TAG
 from sidlsg.registry.versions import CHAMPION, alias_version, pages
 
 

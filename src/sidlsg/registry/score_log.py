@@ -24,7 +24,9 @@ from sidlsg.report.write_scoreboard import write_scoreboard
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""
 SCORECARD_TAG = "scorecard_sha256"
-VERDICT_TAGS = ("verdict", RULE)
+AWAITS_TAG = "awaits_approval"
+"""On a version that lacks an approval alone."""
+VERDICT_TAGS = ("verdict", RULE, AWAITS_TAG)
 """Start the tags of a verdict."""
 STUDENT = "student 1 step"
 

@@ -38,7 +38,7 @@ def promotion_markdown(promotion: Promotion, verdict: Verdict) -> str:
     elif verdict.passed:
         told = f"# Unchanged: {_named(verdict)} was the champion already"
     else:
-        told = f"# Not promoted: {_named(verdict)} was rejected by the gate"
+        told = f"# Not promoted: {_named(verdict)} did not pass the gate"
     now, before = promotion.champion_version, promotion.previous_version
     champion = "no champion" if now is None else f"champion: version {now}"
     return f"{told}\n\n{champion}; {'no previous one' if before is None else f'previous one: version {before}'}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 from sidlsg.errors import InputError
 from sidlsg.records import ModelVersion, Score, Scorecard
 from sidlsg.run.handed_on import Failed
-from sidlsg.run.settings import parse_settings, setting_of
+from sidlsg.run.settings import Kappas, parse_setting, parse_settings, setting_of
 
 STUDENT = "student 1 step"
 
@@ -41,7 +41,7 @@ def by_setting(
         InputError: a setting cannot be used, a scorecard is of none, or no version is of its student.
     """
     known = parse_settings(settings)
-    failed = {each.setting: each for each in map(Failed.from_json, versions) if each is not None}
+    failed = {_kappas(each): each for each in map(Failed.from_json, versions) if each is not None}
     registered = {
         record.student_sha256: record
         for record in (ModelVersion.from_json(each) for each in versions if Failed.from_json(each) is None)
@@ -49,11 +49,11 @@ def by_setting(
     found = {}
     for folder in folders:
         if (failure := Failed.load(folder)) is not None:
-            failed.setdefault(failure.setting, failure)
+            failed.setdefault(_kappas(failure), failure)
             continue
         card = Scorecard.load(folder)
         setting = setting_of(card.kappas, known).text
-        if setting in failed:
+        if card.kappas in failed:
             continue
         if card.student_sha256 not in registered:
             raise InputError(
@@ -61,8 +61,16 @@ def by_setting(
                 "give the versions of the same sweep"
             )
         found[setting] = Swept(setting=setting, folder=folder, card=card, version=registered[card.student_sha256])
-    texts = [setting.text for setting in known.values()]
-    return [found[text] for text in texts if text in found], [failed[text] for text in texts if text in failed]
+    missing = [each.text for kappas, each in known.items() if each.text not in found and kappas not in failed]
+    if missing:
+        raise InputError(f"there is neither a scorecard nor a failure of {', '.join(map(repr, missing))}; sweep again")
+    swept = [found[each.text] for each in known.values() if each.text in found]
+    return swept, [failed[kappas] for kappas in known if kappas in failed]
+
+
+def _kappas(failed: Failed) -> Kappas:
+    """A setting has many texts, and these once."""
+    return parse_setting(failed.setting).guidance.scales
 
 
 def main_scores(card: Scorecard) -> tuple[Score, ...]:

@@ -40,6 +40,8 @@ class Failed:
     step: str
     error: str
     exit_code: int
+    note: str = ""
+    """Name of its note in the place of checkpoints."""
 
     @property
     def text(self) -> str:
@@ -109,10 +111,31 @@ def handing_on(step: str, setting: Mapping[str, Any], report: Callable[[str], No
             raise
         told = first_line(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {first_line(error)}"
         name = Setting(setting["strategy"], setting["scales"]).text
-        failed = Failed(setting=name, step=step, error=told, exit_code=getattr(error, "exit_code", 1))
-        _store().write(f"{_key(setting)}/{setting.get(ATTEMPT, 0):g}-{step}.json", failed.to_json().encode())
+        failed = Failed(
+            setting=name,
+            step=step,
+            error=told,
+            exit_code=getattr(error, "exit_code", 1),
+            note=f"{_key(setting)}/{setting.get(ATTEMPT, 0):g}-{step}.json",
+        )
+        try:
+            take_note(failed)
+        except SidlsgError as unnoted:
+            report(f"the failure cannot be handed on: {first_line(unnoted)}")
+            raise error from None
         report(f"{failed.text}; the sweep's other settings go on")
         handed.failed = failed
+
+
+def take_note(failed: Failed) -> None:
+    """Record a failure, or record it again: one that came from the cache may have lost its note.
+
+    Raises:
+        InputError: the place of checkpoints refuses it.
+        StorageError: it does not answer.
+    """
+    if failed.note and os.environ.get(CHECKPOINTS_VARIABLE):
+        _store().write(failed.note, failed.to_json().encode())
 
 
 def results_in(folder: Path) -> Path:
