@@ -148,7 +148,10 @@ def test_a_refused_approval_is_a_rejection(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     given = {"MODEL": "sd15", "VERSION": "4", "GITHUB_STEP_SUMMARY": str(page)}
     assert run(WORKFLOWS["retrain"].script("Say so"), tmp_path, **given).returncode == 3
-    assert page.read_text() == "**Version 4 of sd15 was not approved. The champion stays.**\n"
+    assert (
+        page.read_text()
+        == "**Version 4 of sd15 was not approved, or who approved could not be read. The champion stays.**\n"
+    )
 
 
 @pytest.mark.parametrize("missing", ["PROFILE", "TRACKING_URI"])
@@ -224,7 +227,8 @@ def test_the_images_digests_reach_the_pipelines(checkout: Path) -> None:
     assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
     assert images["evaluate"] in json.dumps(version["spec"]["pipelineSpec"])
 
-    (checkout / "infra").symlink_to(ROOT / "infra")
+    for folder in ("infra", "images"):
+        (checkout / folder).symlink_to(ROOT / folder)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = run(WORKFLOWS["release"].script("Render each overlay with them"), checkout, PATH=path)
     assert done.returncode == 0, done.stderr
@@ -238,7 +242,14 @@ def test_the_images_digests_reach_the_pipelines(checkout: Path) -> None:
     assert run(sums, checkout / "release").returncode == 0
     names = [line.split()[1] for line in (checkout / "release" / "SHA256SUMS").read_text().splitlines()]
     overlays = ["infra-local.yaml", "infra-production.yaml", "infra-team.yaml"]
-    assert names == ["evaluate_only-manifest.yaml", "evaluate_only.yaml", "images.json", "images.toml", *overlays]
+    assert names == [
+        "evaluate_only-manifest.yaml",
+        "evaluate_only.yaml",
+        "images.json",
+        "images.toml",
+        *overlays,
+        "requirements-hashed.txt",
+    ]
 
 
 def origin(tmp_path: Path) -> Path:

@@ -10,6 +10,7 @@ from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.teacher_scores import TeacherScores
 from sidlsg.records import ModelVersion, Score, Scorecard, SubjectScores
 from sidlsg.run.compare import by_setting, main_scores
+from sidlsg.run.handed_on import Failed
 from sidlsg.run.settings import SETTINGS, parse_setting
 
 TEACHER = Path(str(files("sidlsg.assets"))) / "tiny-sd"
@@ -69,6 +70,14 @@ def test_results_come_in_the_settings_order_whatever_order_they_were_collected_i
         ("none", folders[1], 1),
         ("lsg kappa=2", folders[0], 2),
     ]
+    with pytest.raises(InputError, match="neither a scorecard nor a failure of 'none'"):
+        by_setting(["none", "lsg kappa=2"], folders[:1], versions)
+    # Its text is not the user's.
+    custom = "custom kappa1=1 kappa2=0.5 kappa3=1 kappa4=2"
+    failure = Failed(setting=custom, step="distil", error="e", exit_code=2)
+    failure.save(tmp_path / "third")
+    given = ["none", "custom kappa4=2 kappa3=1 kappa2=0.5 kappa1=1"]
+    assert by_setting(given, [folders[1], tmp_path / "third"], [*versions, failure.to_json()])[1] == [failure]
     with pytest.raises(InputError, match="belongs to no setting"):
         by_setting(["none"], folders, versions)
     with pytest.raises(InputError, match="of setting 'lsg kappa=2', is of no version that is given"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sidlsg.run.handed_on import (
     handing_on,
     require_none,
     results_in,
+    take_note,
     with_attempts,
     without_attempt,
 )
@@ -46,12 +49,30 @@ def test_a_failure_is_handed_on_and_its_setting_gets_another_number_each_time() 
     planned = [SETTING, other]
     assert with_attempts(planned) == planned
     for attempt in (1, 2):
-        assert fail(planned[0], AlarmError("the loss is too large")) == FAILED
+        failed = fail(planned[0], AlarmError("the loss is too large"))
+        assert failed is not None
+        assert replace(failed, note="") == FAILED
         planned = with_attempts([SETTING, other])
         assert planned == [SETTING | {"attempt": attempt}, other]
         # As a pipeline's parameters have them.
         planned[0] = planned[0] | {"attempt": float(attempt), "iterations": 2.0, "scales": {"kappa": 3.0}}
         assert without_attempt(planned[0]) == SETTING
+
+
+def test_a_lost_note_is_written_again(place: Path) -> None:
+    failed = fail(SETTING, InputError("no"))
+    assert failed is not None
+    shutil.rmtree(place / "sweep-failures")
+    assert with_attempts([SETTING]) == [SETTING]
+    take_note(failed)  # as the comparison does, whether the failure is new or came from a cache
+    assert with_attempts([SETTING]) == [SETTING | {"attempt": 1}]
+
+
+def test_where_no_note_can_be_written_the_failure_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(AlarmError, match="the loss"), handing_on("distil", SETTING, print):
+        raise AlarmError("the loss is too large")
 
 
 @pytest.mark.usefixtures("place")
