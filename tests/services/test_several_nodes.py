@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from kfp.dsl import Dataset, Model
@@ -45,27 +46,28 @@ class Step:
 
     def do(self, **changes: object) -> Model:
         student = Model(name="student", uri=str(self.student), metadata={})
-        distil_nodes.python_func(
-            prompt_set=Dataset(name="prompt_set", uri=str(self.folder / "prompts"), metadata={}),
-            embeddings=Dataset(name="embeddings", uri=str(self.folder / "states"), metadata={}),
-            teacher=TEACHER,
-            teacher_layout="",
-            recipe="tiny",
-            changes={**RECIPE, "on_alarm": "off", "evaluate_every": 0, **changes},
-            seed=3,
-            held_out=HELD_OUT,
-            judge=JUDGE,
-            results_version="code",
-            nodes=2,
-            gpus_per_node=0,
-            image=IMAGE,
-            handover=f"{self.place}/handover",
-            timeout_minutes=10,
-            queue="",
-            namespace="",
-            node_settings=json.dumps(SETTINGS),
-            student=student,
-        )
+        with mock.patch.dict(os.environ, {"SIDLSG_CHECKPOINTS": f"{self.place}/checkpoints"}):
+            distil_nodes.python_func(
+                prompt_set=Dataset(name="prompt_set", uri=str(self.folder / "prompts"), metadata={}),
+                embeddings=Dataset(name="embeddings", uri=str(self.folder / "states"), metadata={}),
+                teacher=TEACHER,
+                teacher_layout="",
+                recipe="tiny",
+                changes={**RECIPE, "on_alarm": "off", "evaluate_every": 0, **changes},
+                seed=3,
+                held_out=HELD_OUT,
+                judge=JUDGE,
+                results_version="code",
+                nodes=2,
+                gpus_per_node=0,
+                image=IMAGE,
+                handover=f"{self.place}/handover",
+                timeout_minutes=10,
+                queue="",
+                namespace="",
+                node_settings=json.dumps(SETTINGS),
+                student=student,
+            )
         return student
 
 
@@ -79,10 +81,7 @@ def running_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run
 
 
 @pytest.fixture
-def trainer(
-    running_api: RunningApi, s3_server: SeaweedFS, s3_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[LocalTrainer]:
-    monkeypatch.setenv("SIDLSG_CHECKPOINTS", f"{s3_place}/checkpoints")
+def trainer(running_api: RunningApi, s3_server: SeaweedFS, tmp_path: Path) -> Iterator[LocalTrainer]:
     secrets = s3_server.client_environment() | {"AWS_ENDPOINT_URL_S3": s3_server.endpoint}
     trainer = LocalTrainer(tmp_path / "machines", secrets)
     running_api.api.controller, running_api.api.deleting = trainer, trainer.deleting
