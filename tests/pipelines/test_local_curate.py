@@ -6,6 +6,8 @@ import builtins
 import logging
 from pathlib import Path
 
+import pytest
+
 from sidlsg.pipelines.curate import curate as pipeline
 from sidlsg.places import HELD_OUT, PROMPTS, resolve
 from sidlsg.prompts.curate import Execution, curate
@@ -15,6 +17,7 @@ from sidlsg.records import PromptSet
 from sidlsg.run.surroundings import kfp_local
 
 
+@pytest.mark.long
 def test_pods_make_the_set_that_one_machine_makes(tmp_path: Path) -> None:
     plain_print, handlers = builtins.print, logging.getLogger().handlers[:]
     with kfp_local(outputs=tmp_path / "kfp", cache=tmp_path / "cache", scratch=tmp_path):

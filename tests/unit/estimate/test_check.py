@@ -44,6 +44,7 @@ def test_the_bound_is_above_the_estimate(config: dict[str, Any]) -> None:
     assert needed < upper_bound(config, use, 8) < 20 * needed
 
 
+@pytest.mark.long
 def test_a_run_that_cannot_fit_is_refused_with_what_would(config: dict[str, Any]) -> None:
     recipe = dataclasses.replace(get_recipe("tiny"), batch=2**20, micro_batch=2**20)
     with pytest.raises(InputError) as caught:

@@ -33,6 +33,7 @@ def found(tiny_config: dict[str, Any]) -> Estimate:
     return estimate(tiny_config, get_recipe("tiny"), GPUS["a10g"], world_size=2, text_encoder=10**6)
 
 
+@pytest.mark.long
 def test_parts_add_up_and_time_follows_from_work(found: Estimate) -> None:
     assert found.total == sum(found.parts.values())
     assert found.fits

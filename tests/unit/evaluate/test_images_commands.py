@@ -119,6 +119,7 @@ def test_what_is_passed_over_is_told_and_recorded(run: Run, weights: Path, tmp_p
     assert json.loads((tmp_path / "scores" / "scores.json").read_text())["passed_over"] == told
 
 
+@pytest.mark.long
 def test_a_killed_extraction_goes_on_and_gives_the_same_bits(run: Run, weights: Path, tmp_path: Path) -> None:
     folder = draw(tmp_path / "ours", 1600, 0)
     arguments = ["images", "features", folder, "--protocol", KID, "--weights", weights, "--output"]

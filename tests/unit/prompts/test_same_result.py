@@ -197,6 +197,7 @@ def test_ray(curation: Curation, expected: tuple[Shards, PromptSet], source: Pat
     assert (shards(output), record) == expected
 
 
+@pytest.mark.long
 def test_ray_tells_a_tasks_own_error(curation: Curation) -> None:
     damaged = curation.source()
     path = damaged / "part-000.parquet"
