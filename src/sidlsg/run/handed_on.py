@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.changes import changes_text
+from sidlsg.changes import changes_text, parse_changes
 from sidlsg.errors import SidlsgError, StoppedError, first_line
 from sidlsg.package import CHECKPOINTS_VARIABLE
 from sidlsg.pipeline_run import checkpoints_place
@@ -198,7 +198,7 @@ def require_none(failures: Sequence[Failed], page: str = "the sweep's page") -> 
 
 def _key(setting: Mapping[str, Any]) -> str:
     """The same for whole numbers and the doubles that a pipeline's parameters make of them."""
-    plain = json.loads(changes_text(without_attempt(setting)))
+    plain = parse_changes(changes_text(without_attempt(setting)))
     return sha256_bytes(json.dumps(plain, sort_keys=True).encode())[:16]
 
 
