@@ -25,14 +25,20 @@ MEGABYTES = {"trigger": 600, "curate": 900, "train": 2300, "evaluate": 2300, "se
 STAGES = {
     "curate": ["sidlsg.prompts.curate", "sidlsg.prompts.tasks.scan", "sidlsg.prompts.near.groups"],
     "train": ["sidlsg.encode.stage", "sidlsg.distil.stage"],
-    "evaluate": ["sidlsg.evaluate.stage", "sidlsg.registry.register", "sidlsg.registry.gate", "sidlsg.report.page"],
+    "evaluate": [
+        "sidlsg.evaluate.stage",
+        "sidlsg.registry.register",
+        "sidlsg.registry.gate",
+        "sidlsg.report.page",
+        "sidlsg.notify.stage",
+    ],
     "serve": ["sidlsg.serving.predictor", "sidlsg.export.generate", "uvicorn"],
     "trigger": ["sidlsg.trigger.service.serve", "sidlsg.trigger.submit", "sidlsg.run.compile"],
 }
 ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],
     "train": ["polars", "sklearn", "matplotlib"],
-    "evaluate": ["polars", "sklearn", "matplotlib", "kubernetes"],
+    "evaluate": ["polars", "sklearn", "matplotlib"],
     "serve": ["polars", "sklearn", "matplotlib", "kubernetes", "kfp", "boto3"],
     "trigger": ["torch", "polars", "diffusers", "scipy", "sklearn"],
 }
