@@ -151,7 +151,7 @@ DAMAGES = [
     (overwrite, "truncated or damaged"),
     (cut_off, "truncated or damaged"),
     (no_score, "score"),
-    (no_text, "has no column .TEXT."),
+    (no_text, "has no column 'TEXT'"),
     (nothing, "not a parquet file"),
     (text_for_scores, "AESTHETIC_SCORE"),
 ]
