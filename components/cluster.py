@@ -21,7 +21,7 @@ from sidlsg.package import (
 )
 from sidlsg.profile.profile import Profile, Stage, Whole
 from sidlsg.profile.quantity import processors, seconds, size
-from sidlsg.profile.stages import PART, PART_LABEL, STAGE_LABEL
+from sidlsg.profile.stages import PART, PART_LABEL, RUN_LABEL, STAGE_LABEL
 
 _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"
@@ -73,7 +73,7 @@ def on_cluster(*tasks: Any) -> None:
         stage = task.component_spec.name
         kubernetes.add_pod_label(task, PART_LABEL, PART)
         kubernetes.add_pod_label(task, STAGE_LABEL, stage)
-        kubernetes.use_field_path_as_env(task, RUN_VARIABLE, "metadata.labels['pipeline/runid']")
+        kubernetes.use_field_path_as_env(task, RUN_VARIABLE, f"metadata.labels['{RUN_LABEL}']")
         if profile is not None:
             _share(task, profile.stages[stage], profile.image(stage), profile.run)
         elif IMAGE != LOCAL_IMAGE:

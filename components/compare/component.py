@@ -33,7 +33,7 @@ def compare(
         metrics: The main scores of each setting, each under its protocol.
 
     Returns:
-        Output: The settings that failed, as JSON; each has a row without scores on the page.
+        Output: The settings that failed, as JSON; the page names each with its reason.
     """
     import json
     from pathlib import Path

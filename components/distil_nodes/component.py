@@ -72,7 +72,7 @@ def distil_nodes(
     from sidlsg.trainjob.settings import Nodes, read_settings
 
     began = time.monotonic()
-    with handing_on("distil", setting, say) as handed:
+    with handing_on("distil", setting, Path(student.path), say):
         parcel = pack(
             prompts=Path(prompt_set.path),
             embeddings=Path(embeddings.path),
@@ -99,6 +99,4 @@ def distil_nodes(
         )
         record = distil_on_nodes(parcel, Path(student.path), where, say)
         student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
-    if handed.failed:
-        handed.failed.save(Path(student.path))
     return (round(time.monotonic() - began, 1),)

@@ -76,7 +76,7 @@ def evaluate(
     from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()
-    with handing_on("evaluate", setting, say) as handed:
+    with handing_on("evaluate", setting, Path(scorecard.path), say) as handed:
         require_gpus()
         folder, found_sha256 = checked_teacher(teacher, layout=teacher_layout)
         with tempfile.TemporaryDirectory() as scratch:
@@ -105,7 +105,6 @@ def evaluate(
         write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}")
         scorecard.metadata.update(sha256=record.digest, results_version=results_version)
     if handed.failed:
-        handed.failed.save(Path(scorecard.path))
         Path(html.path).write_text(f"<!doctype html><title>Failed</title><p>{escape(handed.failed.text)}</p>")
     # The metrics are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
     Path(metrics.path).write_text(json.dumps(metrics.metadata))

@@ -52,7 +52,7 @@ def register(
 
     began = time.monotonic()
     price = parse_prices(changes_text(prices), hourly_price).of("distil")
-    with handing_on("register", setting, say) as handed:
+    with handing_on("register", setting, Path(account.path), say) as handed:
         folder = results_in(Path(student.path))
         record = run_stage(
             student_folder=folder,
@@ -63,6 +63,4 @@ def register(
             ),
         )
         copy_account(folder, Path(account.path))
-    if handed.failed:
-        handed.failed.save(Path(account.path))
     return (handed.failed or record).to_json(), round(time.monotonic() - began, 1)

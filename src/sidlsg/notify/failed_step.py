@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidlsg.errors import SidlsgError, first_line
-from sidlsg.profile.stages import STAGE_LABEL
+from sidlsg.profile.stages import RUN_LABEL, STAGE_LABEL
 from sidlsg.trainjob.cluster import Cluster, Patience
 
-RUN_LABEL = "pipeline/runid"
-"""The label of Kubeflow Pipelines on each pod of a run."""
 NOTIFY = "notify"
 """The stage that asks."""
 CONTAINER = "main"

@@ -17,14 +17,14 @@ from sidlsg.package import (
     RUN_VARIABLE,
 )
 from sidlsg.profile.quantity import Cpu, CpuOrNone, Size, SizeOrNone, Time, processors, size
-from sidlsg.profile.stages import IMAGES, PART_LABEL, STAGE_LABEL
+from sidlsg.profile.stages import IMAGES, PART_LABEL, RUN_LABEL, STAGE_LABEL
 
 _BY_DIGEST = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
-OWN_LABELS = (PART_LABEL, STAGE_LABEL, "pipeline/runid", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
+OWN_LABELS = (PART_LABEL, STAGE_LABEL, RUN_LABEL, "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
 OWN_VARIABLES = (
     CHECKPOINTS_VARIABLE,
     GPUS_VARIABLE,

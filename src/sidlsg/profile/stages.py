@@ -28,5 +28,7 @@ IMAGES: Mapping[str, str] = {
 """By stage: the name of a component, with hyphens. The images are those of `images/`."""
 
 STAGE_LABEL = "sidlsg.dev/stage"
+RUN_LABEL = "pipeline/runid"
+"""The label of Kubeflow Pipelines on each pod of a run."""
 PART_LABEL = "app.kubernetes.io/part-of"
 PART = "sidlsg"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -89,7 +90,7 @@ class Handed:
 
 
 @contextmanager
-def handing_on(step: str, setting: Mapping[str, Any], report: Callable[[str], None]) -> Iterator[Handed]:
+def handing_on(step: str, setting: Mapping[str, Any], results: Path, report: Callable[[str], None]) -> Iterator[Handed]:
     """Take a failure of the block as a result of it, where the step works for a sweep's setting.
 
     It stays a failure where no place of checkpoints is named: what Kubeflow keeps of it could not be undone.
@@ -97,6 +98,7 @@ def handing_on(step: str, setting: Mapping[str, Any], report: Callable[[str], No
     Args:
         step: its name.
         setting: the changes of the recipe that the setting means; empty outside of a sweep.
+        results: the folder that gets the failure in place of the step's results.
         report: receives a line for the log.
     """
     handed = Handed()
@@ -125,6 +127,8 @@ def handing_on(step: str, setting: Mapping[str, Any], report: Callable[[str], No
             raise error from None
         report(f"{failed.text}; the sweep's other settings go on")
         handed.failed = failed
+    if handed.failed is not None:
+        handed.failed.save(results)
 
 
 def take_note(failed: Failed) -> None:
@@ -160,9 +164,8 @@ def with_attempts(planned: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     if not os.environ.get(CHECKPOINTS_VARIABLE):
         return planned
-    names = _store().names()
-    failures = [sum(name.startswith(f"{_key(each)}/") for name in names) for each in planned]
-    return [each | ({ATTEMPT: count} if count else {}) for each, count in zip(planned, failures, strict=True)]
+    failures = Counter(name.partition("/")[0] for name in _store().names())
+    return [each | ({ATTEMPT: count} if (count := failures[_key(each)]) else {}) for each in planned]
 
 
 def without_attempt(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidlsg.errors import InputError, SidlsgError
+from sidlsg.profile.stages import RUN_LABEL
 from sidlsg.records import Student
 from sidlsg.storage import refuse_foreign, require_writable
 from sidlsg.trainjob.cluster import Cluster, Object
@@ -15,7 +16,7 @@ from sidlsg.trainjob.follow import Pace, follow, has_ended, is_complete, remove
 from sidlsg.trainjob.handover import Handover
 from sidlsg.trainjob.lifeline import beating
 from sidlsg.trainjob.logs import NodeLogs
-from sidlsg.trainjob.manifest import RUN, SPEC, TRAINING, manifest
+from sidlsg.trainjob.manifest import SPEC, TRAINING, manifest
 from sidlsg.trainjob.order import Parcel
 from sidlsg.trainjob.owner import owners_of, run_of
 from sidlsg.trainjob.settings import Nodes
@@ -153,7 +154,7 @@ class _Launch:
                 continue
             if own is not None and _age(own) < _age(job):
                 continue
-            run = job["metadata"].get("labels", {}).get(RUN, "")
+            run = job["metadata"].get("labels", {}).get(RUN_LABEL, "")
             raise InputError(
                 f"TrainJob {other}{f' of pipeline run {run}' if run else ''} writes the same checkpoints "
                 f"({self.order.checkpoints}: same recipe, teacher, prompts and seed); wait for its end, and run again"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidlsg.package import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
+from sidlsg.profile.stages import RUN_LABEL
 from sidlsg.trainjob.settings import Nodes, NodeSettings
 
 GROUP, VERSION, PLURAL, KIND = "trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob"
@@ -19,7 +20,6 @@ TRAINING = "sidlsg.dev/training"
 """The label that says which checkpoints a job writes."""
 SPEC = "sidlsg.dev/spec-sha256"
 """The annotation that says what a job was asked for, whatever a cluster has added to it since."""
-RUN = "pipeline/runid"
 JOB_STAGE, POD_STAGE = "distil-nodes", "distil-nodes-worker"
 PASSED_ON = ("SIDLSG_METRICS_PORT", "SIDLSG_PUSHGATEWAY", "MLFLOW_RUN_ID")
 """Variables that the nodes have as the step has them."""
@@ -53,7 +53,7 @@ def manifest(
         owners: whose end ends the job.
         environment: of this step, of which some variables are passed on.
     """
-    labels = {"app.kubernetes.io/part-of": "sidlsg"} | ({RUN: run} if run else {})
+    labels = {"app.kubernetes.io/part-of": "sidlsg"} | ({RUN_LABEL: run} if run else {})
     own = labels | {"sidlsg.dev/stage": JOB_STAGE, TRAINING: training[:_LABEL]}
     if nodes.queue:
         own["kueue.x-k8s.io/queue-name"] = nodes.queue

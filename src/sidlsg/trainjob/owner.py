@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 from sidlsg.package import RUN_VARIABLE
+from sidlsg.profile.stages import RUN_LABEL
 from sidlsg.trainjob.cluster import Cluster, Object
-from sidlsg.trainjob.manifest import RUN
 
 
 def run_of(pod: Object | None) -> str:
     """The pipeline run that this step belongs to; empty outside of one."""
     labels = (pod or {}).get("metadata", {}).get("labels", {})
-    return os.environ.get(RUN_VARIABLE) or str(labels.get(RUN, ""))
+    return os.environ.get(RUN_VARIABLE) or str(labels.get(RUN_LABEL, ""))
 
 
 def owners_of(pod: Object | None, cluster: Cluster) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fail(setting: dict[str, Any], error: Exception) -> Failed | None:
     lines: list[str] = []
-    with handing_on("distil", setting, lines.append) as handed:
-        raise error
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "student"
+        with handing_on("distil", setting, results, lines.append) as handed:
+            raise error
+        assert Failed.load(results) == handed.failed
     assert str(error) in lines[0]
     return handed.failed
 
@@ -71,7 +75,7 @@ def test_a_lost_note_is_written_again(place: Path) -> None:
 def test_where_no_note_can_be_written_the_failure_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path / "file"))
-    with pytest.raises(AlarmError, match="the loss"), handing_on("distil", SETTING, print):
+    with pytest.raises(AlarmError, match="the loss"), handing_on("distil", SETTING, tmp_path / "student", print):
         raise AlarmError("the loss is too large")
 
 
@@ -104,7 +108,7 @@ def test_a_later_step_hands_on_what_the_earlier_one_handed_to_it(place: Path) ->
     assert results_in(folder) == folder
     FAILED.save(folder)
     assert [path.name for path in folder.iterdir()] == ["failure.json"]
-    with handing_on("evaluate", SETTING, print) as handed:
+    with handing_on("evaluate", SETTING, place / "scorecard", print) as handed:
         results_in(folder)
     assert handed.failed == FAILED == Failed.load(folder)
     assert not (place / "sweep-failures").exists()
