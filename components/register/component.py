@@ -31,7 +31,7 @@ def register(
         pipeline_run: Id of the pipeline run, for the version's tags.
         hourly_price: Price of the training's machine an hour, for the cost on the version. 0 for none.
         prices: Prices an hour by stage; that of distil comes before hourly_price. {} for none.
-        account: What tells of the training, without the networks: records, log, scores along the way, sample grids.
+        account: The records, training log, interim scores and sample grids of the student, without its networks.
         setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
 
     Returns:

@@ -30,7 +30,7 @@ def report(
     """Write one page with the image grids, the scores, the verdict, the time and the cost of a run.
 
     Args:
-        account: What tells of the student's training, as register hands it on.
+        account: The student's records, log and grids, from register.
         scorecard: All scores, and the image grids.
         version: The ModelVersion record, as JSON.
         verdict: The Verdict record, as JSON.

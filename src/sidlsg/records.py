@@ -232,7 +232,7 @@ class Student(Record):
 
     @property
     def account(self) -> tuple[FileRef, ...]:
-        """The files that tell of the training: log, scores along the way, sample grids."""
+        """Training log, interim scores and sample grids."""
         scores = () if self.evaluations is None else (self.evaluations,)
         return (self.training_log, *scores, *self.grids)
 

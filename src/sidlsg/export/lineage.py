@@ -20,7 +20,7 @@ def copy_records(prompts: Path, embeddings: Path | None, student: Path) -> tuple
 
 
 def copy_account(student: Path, target: Path) -> None:
-    """Copy what tells of a student's training, without its networks: records, log, scores along the way, grids."""
+    """Copy a student's records, training log, interim scores and sample grids, without its networks."""
     record = Student.load(student)
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(student / Student.FILE, target / Student.FILE)
