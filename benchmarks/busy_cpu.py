@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from sidlsg.hardware import cpu_quota
+from sidlsg.runtime.hardware import cpu_quota
 
 RECIPE = {"evaluate_every": 0, "grids": 0, "on_alarm": "off", "log_every": 1, "checkpoint_every": 10_000}
 SPINNING = "300000"

@@ -118,7 +118,7 @@ def proportional_kb(pid: int) -> int:
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole stage."""
-    from sidlsg.prompts.curate import Execution, curate
+    from sidlsg.prompts.curation import Execution, curate
     from sidlsg.prompts.rule_files import rules_with
 
     with tempfile.TemporaryDirectory(dir=arguments.folder.parent) as output:
@@ -131,12 +131,12 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def steps(arguments: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds of each phase, and of each step that looks at one row, in one process and one thread."""
-    from sidlsg.prompts.curate import begin, run_phase
-    from sidlsg.prompts.engine.engines import Inline
+    from sidlsg.prompts.curation import begin, run_phase
+    from sidlsg.prompts.engines import Inline
+    from sidlsg.prompts.phases import row_steps, scan, unique
+    from sidlsg.prompts.phases.phases import PHASES
     from sidlsg.prompts.prepare import make_plan
     from sidlsg.prompts.rule_files import rules_with
-    from sidlsg.prompts.tasks import row_steps, scan, unique
-    from sidlsg.prompts.tasks.phases import PHASES
 
     spent: dict[str, list[float]] = {}
     watched = [

@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sidlsg.distil.estimate.devices import get_gpu
+from sidlsg.distil.estimate.iteration import Passes, measure
+from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.estimate.speed import MFU, iteration_seconds
+from sidlsg.distil.recipes import get_recipe
 from sidlsg.distil.settings import Settings
-from sidlsg.estimate.gpus import get_gpu
-from sidlsg.estimate.iteration import Passes, measure
-from sidlsg.estimate.memory import Network, Use
-from sidlsg.estimate.speed import MFU, iteration_seconds
-from sidlsg.recipes.recipe import get_recipe
 from sidlsg.teacher.architectures import ARCHITECTURES
 
 CONFIG = dict(ARCHITECTURES["sd15"].unet)

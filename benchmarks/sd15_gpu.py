@@ -40,8 +40,8 @@ from sidlsg.distil.settings import PRECISIONS, Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
 from sidlsg.distil.strategies import lsg
-from sidlsg.distil.world import World
-from sidlsg.hardware import best_device, device_name, set_threads
+from sidlsg.runtime.distributed import World
+from sidlsg.runtime.hardware import best_device, device_name, set_threads
 from sidlsg.teacher.architectures import ARCHITECTURES, TEXT_LENGTH
 from sidlsg.teacher.schedule import NoiseSchedule
 

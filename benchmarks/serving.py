@@ -22,9 +22,9 @@ import mlflow.pyfunc
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sidlsg.hardware import device_name, set_threads
-from sidlsg.records import Student
 from sidlsg.registry.package import save_model
+from sidlsg.runtime.hardware import device_name, set_threads
+from sidlsg.storage.records import Student
 
 MANY = 16
 """Prompts of the large request."""

@@ -34,10 +34,10 @@ from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
 from sidlsg.distil.strategies import lsg
-from sidlsg.encode.reader import OnTheFly
-from sidlsg.hardware import set_threads
-from sidlsg.teacher.load import Teacher, load_teacher
-from sidlsg.teacher.text import PromptEncoder
+from sidlsg.runtime.hardware import set_threads
+from sidlsg.teacher.embeddings import OnTheFly
+from sidlsg.teacher.pipeline import Teacher, load_teacher
+from sidlsg.teacher.text_encoder import PromptEncoder
 
 ASSETS = Path(__file__).parents[1] / "assets"
 KAPPA, LR, HALF_LIFE = 1.2, 5e-4, 1000.0

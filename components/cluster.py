@@ -9,7 +9,10 @@ from kfp import kubernetes
 from kfp.dsl import PipelineConfig
 
 from sidlsg.components.images import IMAGE, LOCAL_IMAGE
-from sidlsg.package import (
+from sidlsg.kubeflow.profile import Profile, Stage, Whole
+from sidlsg.kubeflow.quantity import processors, seconds, size
+from sidlsg.kubeflow.stages import PART, PART_LABEL, RUN_LABEL, STAGE_LABEL
+from sidlsg.runtime.provenance import (
     CHECKPOINTS_VARIABLE,
     CURATE_VARIABLES,
     GPUS_VARIABLE,
@@ -19,9 +22,6 @@ from sidlsg.package import (
     RESTARTS_VARIABLE,
     RUN_VARIABLE,
 )
-from sidlsg.profile.profile import Profile, Stage, Whole
-from sidlsg.profile.quantity import processors, seconds, size
-from sidlsg.profile.stages import PART, PART_LABEL, RUN_LABEL, STAGE_LABEL
 
 _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"

@@ -4,7 +4,7 @@ import os
 import re
 
 from sidlsg import __version__
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 VARIABLE = "SIDLSG_IMAGE"
 LOCAL_IMAGE = f"sidlsg-python:{__version__}"

@@ -10,10 +10,10 @@ from sidlsg.components.curate_finish.component import curate_finish
 from sidlsg.components.curate_join.component import curate_join
 from sidlsg.components.curate_part.component import curate_part
 from sidlsg.components.curate_plan.component import curate_plan
-from sidlsg.places import HELD_OUT, PROMPTS
+from sidlsg.storage.uri import HELD_OUT, PROMPTS
 
 PHASES = ("scan", "unique", "pairs", "left", "verify", "groups", "settle", "trim", "write")
-"""In the order of `sidlsg.prompts.tasks.phases`, which is not imported here: it takes half a second."""
+"""In the order of `sidlsg.prompts.phases.phases`, which is not imported here: it takes half a second."""
 
 
 class Outputs(NamedTuple):

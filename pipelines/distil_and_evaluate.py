@@ -15,7 +15,7 @@ from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
 from sidlsg.components.resolve.component import resolve
 from sidlsg.components.training import train
-from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
+from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 
 class Outputs(NamedTuple):

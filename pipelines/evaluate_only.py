@@ -10,7 +10,7 @@ from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
 from sidlsg.components.resolve.component import resolve
-from sidlsg.places import HELD_OUT, JUDGE, TEACHER
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 
 class Outputs(NamedTuple):

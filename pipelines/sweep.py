@@ -15,8 +15,8 @@ from sidlsg.components.plan.component import plan
 from sidlsg.components.register.component import register
 from sidlsg.components.resolve.component import resolve
 from sidlsg.components.training import train
-from sidlsg.places import HELD_OUT, JUDGE, PROMPTS, TEACHER
-from sidlsg.run.settings import SETTINGS
+from sidlsg.stages.sweep import SETTINGS
+from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 AT_ONCE = 2
 """How many settings a cluster works on at a time; Kubeflow wants to know when a pipeline is compiled."""

@@ -26,7 +26,7 @@ from hypothesis import settings
 import mlflow_schema  # noqa: F401 - before any store is made
 from services.seaweedfs import SeaweedFS
 from shared import made_once, served
-from sidlsg import cli
+from sidlsg.cli import app as cli
 
 torch.set_num_threads(1)
 
@@ -79,11 +79,11 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real student of the tiny teacher, after two short iterations."""
-    from sidlsg.distil.stage import distil
-    from sidlsg.prompts.curate import curate
+    from sidlsg.distil.recipes import recipe_with_changes
+    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
-    from sidlsg.recipes.recipe import recipe_with_changes
+    from sidlsg.stages.distil import distil
 
     def make(folder: Path) -> None:
         held_out = read_held_out(assets / "prompts" / "held_out.txt")

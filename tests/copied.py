@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidlsg.records import Student
 from sidlsg.registry.package import save_model
-from sidlsg.storage import sha256_file
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import Student
 
 
 def copied(student: Path, folder: Path) -> Path:

@@ -21,17 +21,17 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from sidlsg import cli
-from sidlsg.run.forks import Child, ForkServer, Job
-from sidlsg.services.ports import free_port
+from sidlsg.cli import app as cli
+from sidlsg.kubeflow.local.forks import Child, ForkServer, Job
+from sidlsg.registry.server.ports import free_port
 
 IMPORTS = (
     "mlflow_schema",
-    "sidlsg.cli",
-    "sidlsg.distil.stage",
-    "sidlsg.evaluate.stage",
-    "sidlsg.prompts.curate",
-    "sidlsg.registry.register",
+    "sidlsg.cli.app",
+    "sidlsg.stages.distil",
+    "sidlsg.stages.evaluate",
+    "sidlsg.prompts.curation",
+    "sidlsg.registry.registration",
 )
 _PATH = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": _PATH, "PYTHONUNBUFFERED": "1"}

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from sidlsg.services.server import Server
+from sidlsg.registry.server.process import Server
 
 PATIENCE_S = 60.0
 

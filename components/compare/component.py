@@ -42,9 +42,9 @@ def compare(
     from sidlsg.registry.record import record_scores
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.write_scoreboard import write_scoreboard
-    from sidlsg.run.compare import by_setting, main_scores
-    from sidlsg.run.handed_on import failures_json, require_none, take_note
-    from sidlsg.run.settings import parse_setting
+    from sidlsg.stages.compare import by_setting, main_scores
+    from sidlsg.stages.handed_on import failures_json, require_none, take_note
+    from sidlsg.stages.sweep import parse_setting
 
     swept, failed = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
     for each in failed:

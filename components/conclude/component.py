@@ -12,7 +12,7 @@ def conclude(failures: str):
     Args:
         failures: The settings that failed, as JSON.
     """
-    from sidlsg.run.handed_on import failures_of
-    from sidlsg.run.handed_on import require_none as run_stage
+    from sidlsg.stages.handed_on import failures_of
+    from sidlsg.stages.handed_on import require_none as run_stage
 
     run_stage(failures_of(failures))

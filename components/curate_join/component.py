@@ -23,7 +23,7 @@ def curate_join(
     Returns:
         Output: The next phase's parts, each as JSON.
     """
-    from sidlsg.prompts.parts import join_parts
+    from sidlsg.prompts.pods import join_parts
 
     # Taking what the parts gave is what makes this step wait for them; the work place says what they did.
     del done

@@ -15,6 +15,6 @@ def curate_part(part: str) -> str:
     Returns:
         Output: The same.
     """
-    from sidlsg.prompts.parts import run_part
+    from sidlsg.prompts.pods import run_part
 
     return run_part(part)

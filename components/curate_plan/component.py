@@ -27,12 +27,12 @@ def curate_plan(
     Returns:
         Output: Where this curation works.
     """
-    from sidlsg.changes import changes_text
-    from sidlsg.options import split_list
-    from sidlsg.places import resolve
+    from sidlsg.cli.options import split_list
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.prompts.parts import begin_parts
-    from sidlsg.run.parameters import curation_rules
+    from sidlsg.prompts.pods import begin_parts
+    from sidlsg.runtime.overrides import changes_text
+    from sidlsg.stages.parameters import curation_rules
+    from sidlsg.storage.uri import resolve
 
     captions = read_held_out(resolve(held_out))
     return begin_parts(

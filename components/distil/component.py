@@ -46,12 +46,12 @@ def distil(
     import time
     from pathlib import Path
 
-    from sidlsg.changes import changes_text
-    from sidlsg.distil.pod import PodTraining
-    from sidlsg.distil.pod import train_in_pod as run_stage
-    from sidlsg.pipeline_run import checkpoints_place
-    from sidlsg.run.handed_on import handing_on, without_attempt
-    from sidlsg.run.lines import say
+    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.overrides import changes_text
+    from sidlsg.runtime.pipeline_run import checkpoints_place
+    from sidlsg.stages.distil_processes import PodTraining
+    from sidlsg.stages.distil_processes import train_in_pod as run_stage
+    from sidlsg.stages.handed_on import handing_on, without_attempt
 
     began = time.monotonic()
     asked = PodTraining(

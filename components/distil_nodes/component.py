@@ -62,14 +62,14 @@ def distil_nodes(
     import time
     from pathlib import Path
 
-    from sidlsg.changes import changes_text
-    from sidlsg.package import running_image
-    from sidlsg.pipeline_run import checkpoints_place
-    from sidlsg.run.handed_on import handing_on, without_attempt
-    from sidlsg.run.lines import say
-    from sidlsg.trainjob.launch import distil_on_nodes
-    from sidlsg.trainjob.order import pack
-    from sidlsg.trainjob.settings import Nodes, read_settings
+    from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
+    from sidlsg.kubeflow.nodes.order import pack
+    from sidlsg.kubeflow.nodes.settings import Nodes, read_settings
+    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.overrides import changes_text
+    from sidlsg.runtime.pipeline_run import checkpoints_place
+    from sidlsg.runtime.provenance import running_image
+    from sidlsg.stages.handed_on import handing_on, without_attempt
 
     began = time.monotonic()
     with handing_on("distil", setting, Path(student.path), say):

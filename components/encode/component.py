@@ -35,9 +35,9 @@ def encode(
     import time
     from pathlib import Path
 
-    from sidlsg.encode.stage import encode as run_stage
-    from sidlsg.hardware import require_gpus
-    from sidlsg.run.lines import say
+    from sidlsg.runtime.hardware import require_gpus
+    from sidlsg.runtime.lines import say
+    from sidlsg.stages.encode import encode as run_stage
     from sidlsg.teacher.source import teacher_folder
 
     began = time.monotonic()

@@ -57,22 +57,22 @@ def evaluate(
     from html import escape
     from pathlib import Path
 
+    from sidlsg.cli.options import split_list
     from sidlsg.evaluate.published_suite import load_published
-    from sidlsg.evaluate.stage import STUDENT
-    from sidlsg.evaluate.stage import evaluate as run_stage
     from sidlsg.evaluate.weights import parse_weights
-    from sidlsg.hardware import require_gpus
-    from sidlsg.options import split_list
-    from sidlsg.pipeline_run import checkpoints_place
-    from sidlsg.places import resolve
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.records import ModelVersion, Student
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.fetch import fetch_student
+    from sidlsg.registry.files import fetch_student
     from sidlsg.report.write_scoreboard import write_scoreboard
-    from sidlsg.run.handed_on import handing_on, results_in
-    from sidlsg.run.lines import say
-    from sidlsg.run.parameters import text_of
+    from sidlsg.runtime.hardware import require_gpus
+    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.pipeline_run import checkpoints_place
+    from sidlsg.stages.evaluate import STUDENT
+    from sidlsg.stages.evaluate import evaluate as run_stage
+    from sidlsg.stages.handed_on import handing_on, results_in
+    from sidlsg.stages.parameters import text_of
+    from sidlsg.storage.records import ModelVersion, Student
+    from sidlsg.storage.uri import resolve
     from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()

@@ -29,7 +29,7 @@ def find(
 
     from sidlsg.registry.address import given_address
     from sidlsg.registry.find import find_version
-    from sidlsg.run.lines import say
+    from sidlsg.runtime.lines import say
 
     began = time.monotonic()
     record = find_version(given_address(tracking_uri), name, which)

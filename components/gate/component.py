@@ -40,13 +40,13 @@ def gate(
     import time
     from pathlib import Path
 
-    from sidlsg.records import ModelVersion
     from sidlsg.registry.address import given_address
     from sidlsg.registry.gate import gate as run_stage
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.markdown import verdict_markdown
-    from sidlsg.run.parameters import gate_rules as parsed
-    from sidlsg.run.parameters import text_of
+    from sidlsg.stages.parameters import gate_rules as parsed
+    from sidlsg.stages.parameters import text_of
+    from sidlsg.storage.records import ModelVersion
 
     began = time.monotonic()
     rules = parsed(recipe, text_of(gate_rules))

@@ -16,7 +16,7 @@ def notify(pipeline: str, pipeline_run: str, tracking_uri: str, status: Pipeline
         tracking_uri: MLflow, which knows the verdict. Empty for the one that the step's environment names.
         status: How the steps before ended, which Kubeflow Pipelines fills in.
     """
-    from sidlsg.notify.stage import notify as run_stage
-    from sidlsg.run.lines import say
+    from sidlsg.kubeflow.notices import notify as run_stage
+    from sidlsg.runtime.lines import say
 
     run_stage(pipeline=pipeline, run=pipeline_run, state=status.state or "", tracking_uri=tracking_uri, report=say)

@@ -23,8 +23,8 @@ def plan(
     """
     import json
 
-    from sidlsg.changes import changes_text
-    from sidlsg.run.handed_on import with_attempts
-    from sidlsg.run.settings import plan_changes
+    from sidlsg.runtime.overrides import changes_text
+    from sidlsg.stages.handed_on import with_attempts
+    from sidlsg.stages.sweep import plan_changes
 
     return with_attempts([json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))])

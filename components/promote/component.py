@@ -29,10 +29,10 @@ def promote(
     import time
     from pathlib import Path
 
-    from sidlsg.records import Verdict
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.promote import promote as run_stage
+    from sidlsg.registry.promotion import promote as run_stage
     from sidlsg.report.markdown import promotion_markdown
+    from sidlsg.storage.records import Verdict
 
     began = time.monotonic()
     judged = Verdict.from_json(verdict)

@@ -41,14 +41,14 @@ def register(
     import time
     from pathlib import Path
 
-    from sidlsg.changes import changes_text
-    from sidlsg.export.lineage import copy_account
-    from sidlsg.prices import parse_prices
+    from sidlsg.distil.student.lineage import copy_account
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.register import Circumstances
-    from sidlsg.registry.register import register as run_stage
-    from sidlsg.run.handed_on import handing_on, results_in
-    from sidlsg.run.lines import say
+    from sidlsg.registry.registration import Circumstances
+    from sidlsg.registry.registration import register as run_stage
+    from sidlsg.runtime.costs import parse_prices
+    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.overrides import changes_text
+    from sidlsg.stages.handed_on import handing_on, results_in
 
     began = time.monotonic()
     price = parse_prices(changes_text(prices), hourly_price).of("distil")

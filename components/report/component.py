@@ -52,13 +52,13 @@ def report(
     """
     from pathlib import Path
 
-    from sidlsg.changes import changes_text
-    from sidlsg.prices import parse_prices
-    from sidlsg.records import ModelVersion, Promotion, Verdict
     from sidlsg.registry.address import given_address
     from sidlsg.registry.run_cost import record_cost
-    from sidlsg.report.cost import cost, costs_json
-    from sidlsg.report.write import write_report
+    from sidlsg.report.run_page import write_report
+    from sidlsg.runtime.cost import cost, costs_json
+    from sidlsg.runtime.costs import parse_prices
+    from sidlsg.runtime.overrides import changes_text
+    from sidlsg.storage.records import ModelVersion, Promotion, Verdict
 
     registered, priced = ModelVersion.from_json(version), parse_prices(changes_text(prices), hourly_price)
     seconds = {

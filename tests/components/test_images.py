@@ -8,8 +8,8 @@ import yaml
 
 from sidlsg import __version__
 from sidlsg.components.images import LOCAL_IMAGE, VARIABLE, image
-from sidlsg.errors import InputError
-from sidlsg.package import IMAGE_VARIABLE, RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.provenance import IMAGE_VARIABLE, RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from kfp.dsl import Dataset, Model
 
 from sidlsg.components.resolve.component import resolve
-from sidlsg.places import HELD_OUT, JUDGE, TEACHER, place_digest
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, place_digest
 
 
 def test_the_inputs_are_artifacts_with_their_places_and_digests(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
 from sidlsg.components.plan.component import plan
 from sidlsg.components.promote.component import promote
-from sidlsg.errors import InputError
-from sidlsg.places import HELD_OUT, JUDGE, TEACHER
-from sidlsg.prompts.sources_digest import sources_state
-from sidlsg.records import EmbeddingSet, PromptSet, Verdict
+from sidlsg.prompts.source.sources_digest import sources_state
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import EmbeddingSet, PromptSet, Verdict
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 
 @pytest.fixture

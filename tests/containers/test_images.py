@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from containers.daemon import DOCKER, Daemon
 from copied import copied
-from sidlsg.cli import app
-from sidlsg.services.mlflow_server import MlflowServer
-from sidlsg.services.ports import free_port
+from sidlsg.cli.app import app
+from sidlsg.registry.server.mlflow import MlflowServer
+from sidlsg.registry.server.ports import free_port
 
 pytestmark = pytest.mark.containers
 
@@ -23,17 +23,17 @@ ROOT = Path(__file__).parents[2]
 MEGABYTES = {"trigger": 600, "curate": 900, "train": 2300, "evaluate": 2300, "serve": 2300}
 """Their goals on the stand-in base, with a build of torch for CPUs."""
 STAGES = {
-    "curate": ["sidlsg.prompts.curate", "sidlsg.prompts.tasks.scan", "sidlsg.prompts.near.groups"],
-    "train": ["sidlsg.encode.stage", "sidlsg.distil.stage"],
+    "curate": ["sidlsg.prompts.curation", "sidlsg.prompts.phases.scan", "sidlsg.prompts.duplicates.groups"],
+    "train": ["sidlsg.stages.encode", "sidlsg.stages.distil"],
     "evaluate": [
-        "sidlsg.evaluate.stage",
-        "sidlsg.registry.register",
+        "sidlsg.stages.evaluate",
+        "sidlsg.registry.registration",
         "sidlsg.registry.gate",
         "sidlsg.report.page",
-        "sidlsg.notify.stage",
+        "sidlsg.kubeflow.notices",
     ],
-    "serve": ["sidlsg.serving.predictor", "sidlsg.export.generate", "uvicorn"],
-    "trigger": ["sidlsg.trigger.service.serve", "sidlsg.trigger.submit", "sidlsg.run.compile"],
+    "serve": ["sidlsg.serving.predictor", "sidlsg.distil.student.generation", "uvicorn"],
+    "trigger": ["sidlsg.webhooks.service", "sidlsg.kubeflow.server.submission", "sidlsg.kubeflow.run_compile"],
 }
 ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],

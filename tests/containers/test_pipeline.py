@@ -10,11 +10,11 @@ from kfp import dsl, local
 
 from containers.daemon import Daemon
 from containers.runner import LIMITS, corrected
-from sidlsg.profile.profile import Images, Profile, Stage, Whole
-from sidlsg.profile.stages import IMAGES
-from sidlsg.records import ModelVersion, Promotion, Student, Verdict
-from sidlsg.registry.connect import connect
-from sidlsg.run.kubeflow import PIPELINES, for_cluster
+from sidlsg.kubeflow.profile import Images, Profile, Stage, Whole
+from sidlsg.kubeflow.sdk import PIPELINES, for_cluster
+from sidlsg.kubeflow.stages import IMAGES
+from sidlsg.registry.connection import connect
+from sidlsg.storage.records import ModelVersion, Promotion, Student, Verdict
 
 pytestmark = pytest.mark.containers
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distributed.worker import first_unet
 from forked import ranks, run_all
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.pipeline import load_teacher
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE_S = 600

@@ -14,16 +14,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sidlsg.distil.world import joined
-from sidlsg.evaluate import one_pass, stage
-from sidlsg.evaluate.one_pass import Pass, measured
-from sidlsg.evaluate.protocols import load_shapes_protocols
-from sidlsg.evaluate.sample import StockSampler
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.evaluate import scoring as one_pass
+from sidlsg.evaluate.scoring import Pass, measured
 from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import DrawnSet, Pictures
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.store import FolderStore
-from sidlsg.tensors import save_tensors
+from sidlsg.runtime.distributed import joined
+from sidlsg.stages import evaluate as stage
+from sidlsg.storage.store import FolderStore
+from sidlsg.storage.tensors import save_tensors
+from sidlsg.teacher.sampling import StockSampler
 
 ASSETS = Path(__file__).parents[2] / "assets"
 COUNT, BLOCK = 40, 6

@@ -10,8 +10,8 @@ import torch
 
 from distributed.evaluating import COUNT
 from forked import ranks, run_all
-from sidlsg.records import Scorecard
-from sidlsg.tensors import load_tensors
+from sidlsg.storage.records import Scorecard
+from sidlsg.storage.tensors import load_tensors
 
 WORKER = Path(__file__).with_name("evaluating.py")
 

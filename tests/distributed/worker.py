@@ -19,20 +19,20 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sidlsg.bundled.captions import held_out_captions
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.draws import UPDATES, DrawPlan
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.parallel import whole
 from sidlsg.distil.settings import Settings
-from sidlsg.distil.stage import student_unet
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, accumulate, train_step
 from sidlsg.distil.strategies import lsg
-from sidlsg.distil.world import World, joined
-from sidlsg.evaluate.during import evaluation_during_training
-from sidlsg.recipes.table import RECIPES
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.teacher.load import load_teacher
+from sidlsg.distil.table import RECIPES
+from sidlsg.runtime.distributed import World, joined
+from sidlsg.stages.distil import student_unet
+from sidlsg.stages.distil_scores import evaluation_during_training
+from sidlsg.teacher.pipeline import load_teacher
 
 ASSETS = Path(__file__).parents[2] / "assets"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -18,8 +18,8 @@ from PIL.Image import Resampling
 from safetensors.torch import save_file
 
 from eval_gpu.tiny_clip import SIDE, TinyClip
-from sidlsg.errors import InputError
 from sidlsg.evaluate.clip_networks import HPS_KEY, ClipCosine, PairScore, PreferenceScore, load_clip
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.images import Images
 
 try:

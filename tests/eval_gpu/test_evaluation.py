@@ -20,9 +20,9 @@ from sidlsg.evaluate import hpsv2, networks, published_suite
 from sidlsg.evaluate.clip_networks import ClipCosine, PreferenceScore
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.published_suite import PublishedSuite
-from sidlsg.evaluate.sample import StockSampler
-from sidlsg.evaluate.stage import STUDENT, STUDENT_SETTING, evaluate
 from sidlsg.evaluate.weights import WeightFile
+from sidlsg.stages.evaluate import STUDENT, STUDENT_SETTING, evaluate
+from sidlsg.teacher.sampling import StockSampler
 
 try:
     import open_clip  # noqa: F401

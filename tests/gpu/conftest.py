@@ -33,7 +33,7 @@ def bundled(assets: Path) -> Bundled:
 @pytest.fixture(scope="session")
 def tiny_prompts(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled prompt set, curated."""
-    from sidlsg.prompts.curate import curate
+    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.rules import CurationRules
 
     folder = tmp_path_factory.mktemp("curated") / "prompts"

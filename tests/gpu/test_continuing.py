@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sidlsg.distil.stage import distil
-from sidlsg.export.generate import generate
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.distil.student.generation import generate
 from sidlsg.prompts.held_out import read_held_out
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.records import Student
+from sidlsg.stages.distil import distil
+from sidlsg.storage.records import Student
 
 pytestmark = pytest.mark.gpu
 

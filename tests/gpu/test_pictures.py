@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.evaluate import sample
-from sidlsg.evaluate.protocols import load_shapes_protocols
-from sidlsg.evaluate.sample import StockSampler
+from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.distil.student.generation import seeded_noise
 from sidlsg.evaluate.setting import Setting
-from sidlsg.export.generate import seeded_noise
 from sidlsg.prompts.held_out import read_held_out
+from sidlsg.teacher import sampling as sample
 from sidlsg.teacher.images import Images
+from sidlsg.teacher.sampling import StockSampler
 
 pytestmark = pytest.mark.gpu
 FEW_STEPS = Setting(steps=4, guidance_scale=0.0)

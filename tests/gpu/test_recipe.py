@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.distil.stage import distil
-from sidlsg.evaluate.stage import STUDENT, evaluate
+from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.prompts.held_out import read_held_out
-from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.stages.distil import distil
+from sidlsg.stages.evaluate import STUDENT, evaluate
 
 pytestmark = pytest.mark.gpu
 

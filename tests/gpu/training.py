@@ -15,9 +15,9 @@ from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, StepResult, accumulate, train_step
 from sidlsg.distil.strategies import lsg
-from sidlsg.distil.world import World
 from sidlsg.prompts.held_out import read_held_out
-from sidlsg.teacher.load import load_teacher
+from sidlsg.runtime.distributed import World
+from sidlsg.teacher.pipeline import load_teacher
 
 CPU = torch.device("cpu")
 SEED, RATE, KAPPA, HALF_LIFE = 0, 5e-4, 1.2, 1000

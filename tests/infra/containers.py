@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.cluster import Object, get, words
-from sidlsg.services.ports import HOST, free_port
-from sidlsg.services.server import Server
+from sidlsg.registry.server.ports import HOST, free_port
+from sidlsg.registry.server.process import Server
 
 
 def environment(container: Object, objects: list[Object], secrets: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

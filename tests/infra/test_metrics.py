@@ -9,8 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from infra.cluster import INFRA, get, rendered
-from sidlsg.track.metrics import TrainingMetrics
-from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.distil.metrics import TrainingMetrics
+from sidlsg.webhooks.metrics import Metrics
 
 OF_OTHERS = {
     "kube_pod_status_phase": ("namespace", "pod", "phase"),

@@ -12,7 +12,7 @@ from infra.cluster import CONFIGURATIONS, INFRA, OVERLAYS, Object, get, kustomiz
 from infra.page import yours
 from infra.reference_rules import references
 from infra.rules import RULES, Rule
-from sidlsg.profile.read import read_profile
+from sidlsg.kubeflow.profile_file import read_profile
 
 FULL = "production"
 

@@ -9,9 +9,9 @@ import pytest
 from infra.cluster import Object, get, rendered
 from infra.page import yours
 from sidlsg.distil.process_notes import FINAL
-from sidlsg.errors import StoppedError
-from sidlsg.trainjob.manifest import GROUP, NODE, PLURAL, POD_STAGE, manifest
-from sidlsg.trainjob.settings import RUNTIME, Nodes
+from sidlsg.kubeflow.nodes.manifest import GROUP, NODE, PLURAL, POD_STAGE, manifest
+from sidlsg.kubeflow.nodes.settings import RUNTIME, Nodes
+from sidlsg.runtime.errors import StoppedError
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from infra.cluster import INFRA, get, pods, rendered
+from sidlsg.distil.recipes import get_recipe
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.weights import parse_weights
-from sidlsg.recipes.recipe import get_recipe
-from sidlsg.trigger.service.table import Table, read_table
+from sidlsg.webhooks.rules import Table, read_table
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 

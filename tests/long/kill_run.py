@@ -21,7 +21,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sidlsg.errors import StoppedError
+from sidlsg.runtime.errors import StoppedError
 from unbreakable.runs import PATIENCE_S, RECIPE, Process, Result, TinyRun, make_prompts
 
 TRIES = 8

@@ -103,7 +103,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def prompts(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sidlsg.prompts.curate import curate
+    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
 

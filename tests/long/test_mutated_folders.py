@@ -21,13 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutations import command, copied, documents, few_prompts, mutated, put, spoil, spoil_tensors, stopped
+from sidlsg.bundled.judge import load_judge
 from sidlsg.distil.checkpoint import MANIFEST, Manifest
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.errors import InputError
-from sidlsg.evaluate.judge import load_judge
 from sidlsg.evaluate.judge_file import check_judge
-from sidlsg.records import EmbeddingSet, PromptSet, Student
-from sidlsg.storage import sha256_file
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import EmbeddingSet, PromptSet, Student
 
 few = settings(mutated, max_examples=40)
 """Each loads networks."""
@@ -85,7 +85,7 @@ def some_file(data: st.DataObject, folder: Path, suffix: str = ".safetensors") -
 @few
 @given(data=st.data())
 def test_text_states(data: st.DataObject, base: Path) -> None:
-    with beside(base, "states") as folder, mock.patch("sidlsg.distil.stage.train", stopped_after_reading):
+    with beside(base, "states") as folder, mock.patch("sidlsg.stages.distil.train", stopped_after_reading):
         states = folder / "states"
         if data.draw(st.booleans()):
             spoil(data, states / EmbeddingSet.FILE, json.loads((states / EmbeddingSet.FILE).read_text()))
@@ -107,7 +107,7 @@ def stopped_after_reading(*given: Any) -> None:
 @few
 @given(data=st.data())
 def test_a_teachers_weights(data: st.DataObject, base: Path) -> None:
-    with beside(base, "teacher") as folder, mock.patch("sidlsg.distil.stage.train", stopped):
+    with beside(base, "teacher") as folder, mock.patch("sidlsg.stages.distil.train", stopped):
         spoil_tensors(data, folder / "teacher" / some_file(data, folder / "teacher"))
         distil(folder, folder / "out")
 
@@ -115,7 +115,7 @@ def test_a_teachers_weights(data: st.DataObject, base: Path) -> None:
 @few
 @given(data=st.data())
 def test_a_students_weights(data: st.DataObject, base: Path) -> None:
-    with beside(base, "student") as folder, mock.patch("sidlsg.export.generate.generate_latents", stopped):
+    with beside(base, "student") as folder, mock.patch("sidlsg.distil.student.generation.generate_latents", stopped):
         student = folder / "student"
         name = some_file(data, student)
         spoil_tensors(data, student / name)
@@ -145,7 +145,7 @@ def test_prompts_in_parquet(data: st.DataObject, base: Path) -> None:
         spoil_parquet(data, prompts / name)
         if data.draw(st.booleans()) and (prompts / name).is_file():
             redigest(prompts / PromptSet.FILE, prompts / name, name)
-        with mock.patch("sidlsg.encode.write.write_states", stopped):
+        with mock.patch("sidlsg.teacher.write.write_states", stopped):
             places = [f"--prompts={prompts}", f"--teacher={folder / 'teacher'}", f"--output={folder / 'out'}"]
             command("encode", *places, "--dtype", "float32")
         if data.draw(st.booleans()):
@@ -184,7 +184,7 @@ def spoil_parquet(data: st.DataObject, path: Path) -> None:
 @given(data=st.data())
 def test_checkpoints(data: st.DataObject, base: Path) -> None:
     """A run goes on from them or starts anew: it ends with a student, or says in a line why not."""
-    with beside(base, "checkpoints") as folder, mock.patch("sidlsg.distil.stage._write", stopped):
+    with beside(base, "checkpoints") as folder, mock.patch("sidlsg.stages.distil._write", stopped):
         newest = sorted((folder / "checkpoints").glob("0*"))[-1]
         good = Manifest.from_json((newest / MANIFEST).read_text())
         what = data.draw(st.sampled_from(["file"] * 3 + ["manifest", "counters", "run"]))

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import nn
 
-from sidlsg.distil.stage import Extras, distil
-from sidlsg.prompts.curate import curate
+from sidlsg.bundled.captions import training_captions
+from sidlsg.bundled.data import batch_of
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.randomness import counted
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.shapes.captions import training_captions
-from sidlsg.storage import atomic_write
-from sidlsg.teach.data import batch_of
-from sidlsg.teacher.load import load_teacher
+from sidlsg.runtime.randomness import counted
+from sidlsg.stages.distil import Extras, distil
+from sidlsg.storage.files import atomic_write
+from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
 pytestmark = pytest.mark.long

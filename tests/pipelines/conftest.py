@@ -15,10 +15,10 @@ IMAGES = 96
 # Python imports a module of this name before anything else; only the process that the stages are forks of is changed.
 FEWER_IMAGES = f"""
 import os, sys
-if "sidlsg.run.forks" in sys.orig_argv:
+if "sidlsg.kubeflow.local.forks" in sys.orig_argv:
     from functools import partial
-    from sidlsg.evaluate import stage
-    from sidlsg.run import resolve
+    from sidlsg.stages import evaluate as stage
+    from sidlsg.kubeflow.local import resolve
     stage.load_shapes_protocols = partial(stage.load_shapes_protocols, count={IMAGES})
     resolve.results_version = lambda: os.environ["AS_VERSION"]
 """

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from kfp_cache import Server, fingerprint
-from sidlsg.profile.read import read_profile
-from sidlsg.run.compile import compile_pipeline
-from sidlsg.run.resolve import resolve_inputs
+from sidlsg.kubeflow.profile_file import read_profile
+from sidlsg.kubeflow.run_compile import compile_pipeline
+from sidlsg.stages.resolve import resolve_inputs
 
 STEPS = {"curate", "encode", "distil", "evaluate"}
 """The steps whose results are used again."""

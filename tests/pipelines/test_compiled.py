@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
-from sidlsg.changes import changes_text
 from sidlsg.components.images import IMAGE
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.kubeflow.run_compile import compile_pipeline
+from sidlsg.kubeflow.sdk import PIPELINES
 from sidlsg.pipelines.curate import PHASES
 from sidlsg.pipelines.sweep import AT_ONCE, make_sweep
-from sidlsg.places import resolve
-from sidlsg.prompts.parts import PHASE_NAMES
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.run.compile import compile_pipeline
-from sidlsg.run.kubeflow import PIPELINES
-from sidlsg.run.parameters import curation_rules
-from sidlsg.run.settings import plan_changes
+from sidlsg.prompts.pods import PHASE_NAMES
+from sidlsg.runtime.overrides import changes_text
+from sidlsg.stages.parameters import curation_rules
+from sidlsg.stages.sweep import plan_changes
+from sidlsg.storage.uri import resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 CACHED = {

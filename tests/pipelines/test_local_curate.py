@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from sidlsg.kubeflow.local.surroundings import kfp_local
 from sidlsg.pipelines.curate import curate as pipeline
-from sidlsg.places import HELD_OUT, PROMPTS, resolve
-from sidlsg.prompts.curate import Execution, curate
+from sidlsg.prompts.curation import Execution, curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.records import PromptSet
-from sidlsg.run.surroundings import kfp_local
+from sidlsg.storage.records import PromptSet
+from sidlsg.storage.uri import HELD_OUT, PROMPTS, resolve
 
 
 @pytest.mark.long

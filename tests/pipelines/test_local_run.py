@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
-from sidlsg.run.local import run_local
-from sidlsg.run.request import RunRequest, RunResult
-from sidlsg.storage import sha256_file
-from sidlsg.store import open_store
+from sidlsg.kubeflow.local.results import RunRequest, RunResult
+from sidlsg.kubeflow.local.runs import run_local
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.storage.store import open_store
 
 STAGES = ["resolve", "curate", "encode", "distil", "register", "evaluate", "gate", "promote", "report"]
 CACHED = ("curate", "encode", "distil", "evaluate")

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
-from sidlsg.run.evaluate import run_evaluation
-from sidlsg.run.failure import StageError
-from sidlsg.run.local import run_local
-from sidlsg.run.request import EvaluateRequest, RunRequest, SweepRequest
-from sidlsg.run.sweep import run_sweep
-from sidlsg.run.table import print_evaluation, print_sweep
+from sidlsg.cli.table import print_evaluation, print_sweep
+from sidlsg.kubeflow.local.evaluate import run_evaluation
+from sidlsg.kubeflow.local.failure import StageError
+from sidlsg.kubeflow.local.results import EvaluateRequest, RunRequest, SweepRequest
+from sidlsg.kubeflow.local.runs import run_local
+from sidlsg.kubeflow.local.sweep import run_sweep
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
 
 SETTINGS = ("none", "lsg  kappa=1.50")
 TEXTS = ["none", "lsg kappa=1.5"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared import served
-from sidlsg.services.stack import Stack
+from sidlsg.registry.server.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from sidlsg.registry.register import register
+from sidlsg.registry.registration import register
 
 LATEST_S = 6.0
 """The kill comes within so many seconds."""

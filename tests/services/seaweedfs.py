@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from sidlsg.services.seaweedfs import SeaweedFS as Server
+from sidlsg.registry.server.seaweedfs import SeaweedFS as Server
 
 
 class SeaweedFS(Server):

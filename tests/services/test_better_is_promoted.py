@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from forked import run
-from sidlsg.services.stack import Stack
+from sidlsg.registry.server.stack import Stack
 
 NAME = "weekly"
 REFUSED = 3

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from services.seaweedfs import SeaweedFS
-from sidlsg.errors import InputError, StorageError
 from sidlsg.prompts import prepare
-from sidlsg.prompts.curate import Execution, begin, curate, run_phase
-from sidlsg.prompts.engine.engines import Inline, Processes
+from sidlsg.prompts.curation import Execution, begin, curate, run_phase
+from sidlsg.prompts.engines import Inline, Processes
+from sidlsg.prompts.phases.phases import PHASES
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.tasks.phases import PHASES
-from sidlsg.prompts.tasks.work import Work
-from sidlsg.records import PromptSet
-from sidlsg.store import open_store
+from sidlsg.prompts.work import Work
+from sidlsg.runtime.errors import InputError, StorageError
+from sidlsg.storage.records import PromptSet
+from sidlsg.storage.store import open_store
 from unit.prompts.planted import Corpus, plant
 
 RULES = CurationRules()

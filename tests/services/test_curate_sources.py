@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.seaweedfs import SeaweedFS
-from sidlsg.errors import ContentError, InputError
 from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.source.batches import check_file, read_batches, read_row
-from sidlsg.prompts.source.fetch import local_copy
-from sidlsg.prompts.source.inputs import find_inputs
+from sidlsg.prompts.source.files import find_inputs
+from sidlsg.prompts.source.local_copy import local_copy
 from sidlsg.prompts.source.pieces import cut_pieces
-from sidlsg.s3 import split_place
-from sidlsg.store import open_store
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.s3 import split_place
+from sidlsg.storage.store import open_store
 
 RULES = CurationRules(score=ScoreRule(enabled=False))
 

@@ -15,18 +15,18 @@ import pytest
 
 from services.faulty import FaultyProxy
 from services.verdicts import leave, verdict
-from sidlsg.errors import SidlsgError
-from sidlsg.records import ModelVersion, Student
-from sidlsg.registry import claims
-from sidlsg.registry.connect import connect
+from sidlsg.registry import locks as claims
+from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.files import fetch_student
 from sidlsg.registry.find import find_version
-from sidlsg.registry.promote import promote
-from sidlsg.registry.register import register
+from sidlsg.registry.promotion import promote
+from sidlsg.registry.registration import register
+from sidlsg.registry.server.mlflow import MlflowServer
+from sidlsg.registry.server.stack import ARTIFACTS, Stack
 from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version
-from sidlsg.services.mlflow_server import MlflowServer
-from sidlsg.services.stack import ARTIFACTS, Stack
+from sidlsg.runtime.errors import SidlsgError
+from sidlsg.storage.records import ModelVersion, Student
 
 NAME = "over-bad-networks"
 ATTEMPTS = 15

@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from forked import run_all
 from services.seaweedfs import SeaweedFS
-from sidlsg.cli import app
-from sidlsg.errors import ContentError, InputError
-from sidlsg.places import HELD_OUT, place_digest, resolve
-from sidlsg.prompts.made import MANIFEST
-from sidlsg.s3 import split_place
-from sidlsg.storage import sha256_file
-from sidlsg.store import open_store
+from sidlsg.cli.app import app
+from sidlsg.prompts.prompt_set import MANIFEST
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.s3 import split_place
+from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import HELD_OUT, place_digest, resolve
 
 PROCESSES = 4
 CLOSED = "http://127.0.0.1:9"
@@ -116,7 +116,7 @@ def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: s
 
 def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
     place, expected = f"{models}/tiny-sd", place_digest(str(assets / "tiny-sd"))
-    code = "import sys; from sidlsg.places import resolve; print(resolve(*sys.argv[1:]))"
+    code = "import sys; from sidlsg.storage.uri import resolve; print(resolve(*sys.argv[1:]))"
     processes = run_all([place, expected], [{}] * PROCESSES, 60, code=code)
     assert [process.returncode for process in processes] == [0] * PROCESSES
     printed = {process.stdout.strip() for process in processes}

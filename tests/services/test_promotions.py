@@ -13,12 +13,12 @@ import pytest
 from mlflow import MlflowClient
 
 from services.verdicts import leave, verdict
-from sidlsg.errors import InputError
-from sidlsg.records import Promotion, Verdict
-from sidlsg.registry.connect import connect
-from sidlsg.registry.promote import promote as stage
-from sidlsg.registry.promote import rollback
-from sidlsg.services.stack import Stack
+from sidlsg.registry.connection import connect
+from sidlsg.registry.promotion import promote as stage
+from sidlsg.registry.promotion import rollback
+from sidlsg.registry.server.stack import Stack
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Promotion, Verdict
 
 
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:

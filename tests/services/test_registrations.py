@@ -9,13 +9,13 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from forked import run
-from sidlsg.records import Student
-from sidlsg.registry.claims import FOLDER
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.files import fetch_student
 from sidlsg.registry.find import find_version
-from sidlsg.registry.register import COMPLETE_TAG
+from sidlsg.registry.locks import FOLDER
+from sidlsg.registry.registration import COMPLETE_TAG
+from sidlsg.registry.server.stack import Stack
 from sidlsg.registry.versions import STUDENT_TAG, versions_of
-from sidlsg.services.stack import Stack
+from sidlsg.storage.records import Student
 
 RACING = Path(__file__).with_name("racing.py")
 

@@ -22,14 +22,14 @@ from services.kfp_server import KfpServer
 from services.kserve_api import NAME, KServe
 from services.kubernetes_api import RunningApi
 from services.triggers import Triggers, wait_until
-from sidlsg.records import Student
-from sidlsg.registry.register import register
-from sidlsg.services.ports import free_port
-from sidlsg.services.stack import DATA, Stack
-from sidlsg.store import open_store
-from sidlsg.trigger.service.copies import copy_model
-from sidlsg.trigger.service.ledger import DONE, FILE, Ledger
-from sidlsg.trigger.service.rollout import REFUSED, ROLLOUT
+from sidlsg.registry.registration import register
+from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.stack import DATA, Stack
+from sidlsg.storage.records import Student
+from sidlsg.storage.store import open_store
+from sidlsg.webhooks.copies import copy_model
+from sidlsg.webhooks.ledger import DONE, FILE, Ledger
+from sidlsg.webhooks.rollout import REFUSED, ROLLOUT
 
 KILLS = 20
 GOOD = {1: True, 2: False, 3: True, 4: True, 5: False}

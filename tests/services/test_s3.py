@@ -15,11 +15,11 @@ from botocore.exceptions import ClientError
 
 from forked import Program
 from services.seaweedfs import SeaweedFS
-from sidlsg.errors import AccessError, ContentError, InputError, SidlsgError, StorageError
-from sidlsg.places import resolve
-from sidlsg.prompts.source.inputs import find_inputs
-from sidlsg.s3 import PART, S3Store, split_place
-from sidlsg.store import open_store
+from sidlsg.prompts.source.files import find_inputs
+from sidlsg.runtime.errors import AccessError, ContentError, InputError, SidlsgError, StorageError
+from sidlsg.storage.s3 import PART, S3Store, split_place
+from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import resolve
 
 PARTS = 5
 FEW = 3
@@ -232,7 +232,7 @@ def test_a_writer_that_is_killed_during_an_upload_leaves_no_object(
     code = """
 import sys, time
 from pathlib import Path
-from sidlsg.s3 import S3Store
+from sidlsg.storage.s3 import S3Store
 store = S3Store(sys.argv[1])
 store._client.meta.events.register("before-call.s3.CompleteMultipartUpload", lambda **_: time.sleep(600))
 store.put("big.bin", Path(sys.argv[2]), sys.argv[3])

@@ -12,9 +12,9 @@ import pytest
 
 from services.kfp_server import KfpServer
 from services.test_submit import FAULTS, YAML, draw, kubeflow
-from sidlsg.trigger.client import Client
-from sidlsg.trigger.schedule import difference, synchronise
-from sidlsg.trigger.schedule_file import Schedules, read_schedules
+from sidlsg.kubeflow.server.client import Client
+from sidlsg.kubeflow.server.schedule_file import Schedules, read_schedules
+from sidlsg.kubeflow.server.schedules import difference, synchronise
 
 TABLE = """
 [[schedule]]

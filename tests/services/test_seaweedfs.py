@@ -14,10 +14,10 @@ import urllib.request
 import pytest
 
 from services.seaweedfs import SeaweedFS
-from sidlsg.s3 import split_place
-from sidlsg.services.ports import HOST
-from sidlsg.services.seaweedfs import _GRPC, _weed
-from sidlsg.store import open_store
+from sidlsg.registry.server.ports import HOST
+from sidlsg.registry.server.seaweedfs import _GRPC, _weed
+from sidlsg.storage.s3 import split_place
+from sidlsg.storage.store import open_store
 
 SECRET = b"a prompt that nobody else may read" * 1000
 

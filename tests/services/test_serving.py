@@ -19,10 +19,10 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from sidlsg.cli import app
-from sidlsg.registry.register import register
-from sidlsg.services.ports import free_port
-from sidlsg.services.stack import Stack
+from sidlsg.cli.app import app
+from sidlsg.registry.registration import register
+from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.stack import Stack
 
 PROMPT = "a small red circle on a blue background"
 PAGE = Path(__file__).parents[2] / "docs" / "serve.md"

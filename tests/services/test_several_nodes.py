@@ -20,11 +20,11 @@ from services.kubernetes_api import Api, RunningApi
 from services.local_trainer import LocalTrainer
 from services.seaweedfs import SeaweedFS
 from sidlsg.components.distil_nodes.component import distil_nodes
-from sidlsg.encode.stage import encode
-from sidlsg.errors import StoppedError
-from sidlsg.places import HELD_OUT, JUDGE, TEACHER
-from sidlsg.records import Student
-from sidlsg.store import open_store
+from sidlsg.runtime.errors import StoppedError
+from sidlsg.stages.encode import encode
+from sidlsg.storage.records import Student
+from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 from unbreakable.runs import RECIPE, make_prompts
 
 IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0' * 64}"

@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 
 from forked import run
-from sidlsg.errors import InputError, SidlsgError
-from sidlsg.services.postgres import Postgres
-from sidlsg.services.stack import ARTIFACTS, Stack
+from sidlsg.registry.server.postgres import Postgres
+from sidlsg.registry.server.stack import ARTIFACTS, Stack
+from sidlsg.runtime.errors import InputError, SidlsgError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import ContentError, InputError
-from sidlsg.store import Store, open_store
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.store import Store, open_store
 
 
 def sha256(data: bytes) -> str:

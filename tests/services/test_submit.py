@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from services.kfp_server import KfpServer
-from sidlsg.errors import InputError, RunFailedError, StorageError
-from sidlsg.trigger.compiled import CompiledPipeline, read_compiled
-from sidlsg.trigger.connection import Connection
-from sidlsg.trigger.runs import Kubeflow
-from sidlsg.trigger.server import Patience, Server
-from sidlsg.trigger.submit import submit
-from sidlsg.trigger.watch import watch
+from sidlsg.kubeflow.compile import CompiledPipeline, read_compiled
+from sidlsg.kubeflow.server.connection import Connection
+from sidlsg.kubeflow.server.runs import Kubeflow
+from sidlsg.kubeflow.server.server import Patience, Server
+from sidlsg.kubeflow.server.submission import submit
+from sidlsg.kubeflow.server.watch import watch
+from sidlsg.runtime.errors import InputError, RunFailedError, StorageError
 
 YAML = """
 pipelineInfo: {name: tiny}

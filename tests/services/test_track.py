@@ -18,16 +18,16 @@ from PIL import Image
 
 from forked import Program
 from services.tracked_run import tracked
-from sidlsg.errors import InputError
-from sidlsg.prompts.curate import curate
+from sidlsg.distil.recipes import get_recipe
+from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.recipes.recipe import get_recipe
-from sidlsg.records import Student
-from sidlsg.registry.connect import connect
-from sidlsg.registry.register import register
-from sidlsg.services.mlflow_server import MlflowServer
-from sidlsg.track.tracker import Tracker, open_tracker
+from sidlsg.registry.connection import connect
+from sidlsg.registry.registration import register
+from sidlsg.registry.server.mlflow import MlflowServer
+from sidlsg.registry.tracking.tracker import Tracker, open_tracker
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Student
 
 CHANGES = {
     "iterations": 6,
@@ -284,7 +284,7 @@ def test_a_student_whose_server_was_away_at_the_end_is_registered_in_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assets: Path, prompts: Path
 ) -> None:
     """Nothing tells MLflow which student the run has, and half of the rows are missing: still there is one run."""
-    monkeypatch.setattr("sidlsg.track.tracker.PATIENCE", 1.0)
+    monkeypatch.setattr("sidlsg.registry.tracking.tracker.PATIENCE", 1.0)
     with MlflowServer(tmp_path / "server") as server:
         original = Tracker.logged
 

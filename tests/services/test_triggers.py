@@ -31,12 +31,12 @@ from services.dripping import Gate
 from services.kfp_server import KfpServer
 from services.triggers import PATIENCE_S, SECRET, Triggers, created, wait_until
 from services.verdicts import leave, verdict
-from sidlsg.records import Student
-from sidlsg.registry.promote import promote, rollback
-from sidlsg.registry.register import register
-from sidlsg.services.stack import DATA, Stack
-from sidlsg.store import open_store
-from sidlsg.trigger.service.signature import signature_of
+from sidlsg.registry.promotion import promote, rollback
+from sidlsg.registry.registration import register
+from sidlsg.registry.server.stack import DATA, Stack
+from sidlsg.storage.records import Student
+from sidlsg.storage.store import open_store
+from sidlsg.webhooks.signature import signature_of
 
 RULE = """
 [[on]]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.errors import StorageError
+from sidlsg.registry.server.stack import ARTIFACTS, Stack
 from sidlsg.registry.upload import stored_digest, upload
-from sidlsg.services.stack import ARTIFACTS, Stack
-from sidlsg.storage import sha256_file
+from sidlsg.runtime.errors import StorageError
+from sidlsg.storage.files import sha256_file
 
 MB = 1 << 20
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from services.kfp_server import KfpServer
 from services.test_kubeflow_commands import Run, sidlsg, submit  # noqa: F401 - a fixture is among them
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sidlsg.distil.stage import Extras, distil
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.records import Student
-from sidlsg.run.lines import say
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.runtime.lines import say
+from sidlsg.stages.distil import Extras, distil
+from sidlsg.storage.records import Student
 
 
 def tracked(prompts: Path, teacher: Path, folder: Path, changes: str, address: str, experiment: str) -> Student:

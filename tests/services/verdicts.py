@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlflow import MlflowClient
 
-from sidlsg.records import Verdict
+from sidlsg.storage.records import Verdict
 
 
 def verdict(name: str, version: int, champion: int | None, passed: bool = True) -> Verdict:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import Run, train
+from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
-from sidlsg.recipes.recipe import Recipe
-from sidlsg.teach.networks import new_scheduler, new_vae
 from sidlsg.teacher.schedule import NoiseSchedule
 
 RECIPE = Recipe(

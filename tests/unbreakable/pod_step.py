@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from sidlsg.distil.pod import PodTraining, train_in_pod
-from sidlsg.run.lines import say
+from sidlsg.runtime.lines import say
+from sidlsg.stages.distil_processes import PodTraining, train_in_pod
 
 CHANGES = {
     "iterations": 12,

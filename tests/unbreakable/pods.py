@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sidlsg.encode.stage import encode
-from sidlsg.places import TEACHER, resolve
+from sidlsg.stages.encode import encode
+from sidlsg.storage.uri import TEACHER, resolve
 from unbreakable.runs import make_prompts
 
 STEP = Path(__file__).with_name("pod_step.py")

@@ -33,7 +33,7 @@ TEMPORARY = (".unfinished-*", ".student.*", ".checkpoint.json.*", ".*.png.*")
 
 def make_prompts(folder: Path) -> Path:
     """The bundled prompts, curated."""
-    from sidlsg.prompts.curate import curate
+    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
 

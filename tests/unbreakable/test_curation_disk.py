@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from forked import run
-from sidlsg.errors import InputError
 from sidlsg.prompts import prepare
-from sidlsg.prompts.curate import Execution, curate
-from sidlsg.prompts.made import MANIFEST
+from sidlsg.prompts.curation import Execution, curate
+from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.records import PromptSet
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import PromptSet
 
 SIZE = 24 << 20
 ROWS = 20_000

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import SidlsgError
+from sidlsg.runtime.errors import SidlsgError
 
 SIZE = 8 << 20
 

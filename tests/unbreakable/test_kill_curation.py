@@ -15,13 +15,13 @@ import pytest
 
 from forked import Program
 from sidlsg.prompts import prepare
-from sidlsg.prompts.curate import Execution, begin, curate, run_phase
-from sidlsg.prompts.engine.engines import Inline
+from sidlsg.prompts.curation import Execution, begin, curate, run_phase
+from sidlsg.prompts.engines import Inline
+from sidlsg.prompts.phases.phases import PHASES
 from sidlsg.prompts.place import work_place
 from sidlsg.prompts.rules import BalanceRule, CurationRules
-from sidlsg.prompts.tasks.phases import PHASES
-from sidlsg.prompts.tasks.work import Task, Work
-from sidlsg.records import PromptSet
+from sidlsg.prompts.work import Task, Work
+from sidlsg.storage.records import PromptSet
 
 WORDS = Path(__file__).parents[2] / "assets" / "prompts" / "held_out.txt"
 RULES = CurationRules(balance=BalanceRule(maximum_per_bin=9000))
@@ -34,7 +34,7 @@ PATIENCE_S = 90.0
 PROGRAM = """
 import sys
 from sidlsg.prompts import prepare
-from sidlsg.prompts.curate import Execution, curate
+from sidlsg.prompts.curation import Execution, curate
 from unbreakable.test_kill_curation import HELD_OUT, RULES
 
 if __name__ == "__main__":

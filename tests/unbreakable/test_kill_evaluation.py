@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from forked import Program, run
-from sidlsg.records import Scorecard
+from sidlsg.storage.records import Scorecard
 
 WORKER = Path(__file__).parents[1] / "distributed" / "evaluating.py"
 STUDENT = "student 1 step"

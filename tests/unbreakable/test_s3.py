@@ -14,8 +14,8 @@ from services.seaweedfs import SeaweedFS
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.state import TrainingState
-from sidlsg.errors import InputError, SidlsgError, StorageError
-from sidlsg.s3 import S3Store
+from sidlsg.runtime.errors import InputError, SidlsgError, StorageError
+from sidlsg.storage.s3 import S3Store
 
 
 @pytest.fixture

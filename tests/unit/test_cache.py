@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from forked import run, run_all
-from sidlsg.cache import cache_folder, fetched
-from sidlsg.errors import ContentError, InputError
-from sidlsg.storage import sha256_file, sha256_files
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.cache import cache_folder, fetched
+from sidlsg.storage.files import sha256_file, sha256_files
 
 CONTENT = b"content"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -20,8 +20,8 @@ PROCESSES = 6
 FETCH = """
 import os, signal, sys, time
 from pathlib import Path
-from sidlsg.cache import fetched
-from sidlsg.storage import sha256_file
+from sidlsg.storage.cache import fetched
+from sidlsg.storage.files import sha256_file
 sha256, log, ending = sys.argv[1:]
 
 def fetch(target):

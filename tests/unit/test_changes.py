@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sidlsg.changes import parse_changes, with_changes
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.overrides import parse_changes, with_changes
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from sidlsg import __version__
-from sidlsg.errors import SidlsgError
-from sidlsg.recipes.table import RECIPES
-from sidlsg.records import EmbeddingSet, ModelVersion, PromptSet, Student, Verdict
+from sidlsg.distil.table import RECIPES
+from sidlsg.runtime.errors import SidlsgError
+from sidlsg.storage.records import EmbeddingSet, ModelVersion, PromptSet, Student, Verdict
 
 HEAVY = ("torch", "mlflow", "diffusers", "transformers", "kfp", "pyarrow", "pydantic", "numpy", "torchmetrics")
 CAPTION = "a small red circle on a blue background"
@@ -77,13 +77,15 @@ def with_teacher(command: str, teacher: Path) -> list[str]:
 
 
 def test_the_program_starts_without_the_heavy_libraries() -> None:
-    code = f"import sys, sidlsg.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, sidlsg.cli.app; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_installed_programs_help_lists_every_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "sidlsg.cli", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "sidlsg.cli.app", "--help"], capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     for command in (
         "run",
@@ -311,7 +313,7 @@ def test_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) 
         given.append((name, json.loads(changes)))
         raise SeenError("seen")
 
-    monkeypatch.setattr("sidlsg.recipes.recipe.recipe_with_changes", seen)
+    monkeypatch.setattr("sidlsg.distil.recipes.recipe_with_changes", seen)
     options = ["--recipe", "sd15", "--set", "iterations=4", "--set", "lr_schedule=cosine"]
     assert sidlsg("run", *options, "--kappa", "2")[::2] == (1, "error: seen\n")
     sidlsg("run", "--strategy", "custom", "--scale", "kappa1=1", "--scale", "kappa4=3")
@@ -327,7 +329,7 @@ def test_a_file_of_the_system_that_cannot_be_used_is_one_line(monkeypatch: pytes
     def unusable(*_: object) -> None:
         raise OSError(40, "Too many levels of symbolic links", "out/x")
 
-    monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", unusable)
+    monkeypatch.setattr("sidlsg.kubeflow.run_compile.compile_pipeline", unusable)
     assert sidlsg("compile") == (1, "", "error: Too many levels of symbolic links: out/x\n")
 
 
@@ -353,7 +355,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, sidlsg: Run, e
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", full)
+    monkeypatch.setattr("sidlsg.kubeflow.run_compile.compile_pipeline", full)
     code, shown, told = sidlsg("compile")
     assert (code, shown) == (1, "")
     assert told.startswith(f"error: no space left on the device of {place}; free some")
@@ -364,7 +366,7 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sidlsg.run.compile.compile_pipeline", interrupted)
+    monkeypatch.setattr("sidlsg.kubeflow.run_compile.compile_pipeline", interrupted)
     code, _, errors = sidlsg("compile")
     assert code == 130
     assert errors == "error: interrupted; the same command again goes on from the last checkpoint\n"

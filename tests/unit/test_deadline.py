@@ -17,8 +17,8 @@ import requests
 from botocore.config import Config
 
 from services.dripping import Dripping
-from sidlsg.deadline import deadline
-from sidlsg.errors import StorageError
+from sidlsg.runtime.deadline import deadline
+from sidlsg.runtime.errors import StorageError
 
 SOON_S = 0.4
 BEGINNINGS = {

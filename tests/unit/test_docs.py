@@ -16,15 +16,15 @@ import pytest
 import torch
 import typer
 
-from sidlsg.cli import app
+from sidlsg.bundled.captions import Caption
+from sidlsg.bundled.drawing import draw
+from sidlsg.cli.app import app
+from sidlsg.cli.options import recipe_changes
 from sidlsg.distil import strategies
+from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.evaluate.suite import Measure
-from sidlsg.options import recipe_changes
 from sidlsg.prompts.rule_files import rules_toml, rules_with
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.shapes.captions import Caption
-from sidlsg.shapes.draw import draw
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -168,7 +168,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 def test_the_published_numbers_are_those_of_the_recipes() -> None:
-    from sidlsg.recipes.table import RECIPES
+    from sidlsg.distil.table import RECIPES
 
     rows = re.findall(
         r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",

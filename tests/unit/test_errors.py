@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.errors import InputError, SidlsgError, VerdictError, nearest
+from sidlsg.runtime.errors import InputError, SidlsgError, VerdictError, nearest
 
 
 def test_each_kind_of_error_has_its_exit_code() -> None:

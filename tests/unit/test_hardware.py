@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.hardware import (
+from sidlsg.runtime.hardware import (
     SMALL,
     best_device,
     cpu_quota,
@@ -58,7 +58,7 @@ def test_without_a_control_group_the_affinity_counts(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("threads")
 def test_threads_are_the_quota_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidlsg.hardware.cpu_quota", lambda: 3)
+    monkeypatch.setattr("sidlsg.runtime.hardware.cpu_quota", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert set_threads() == 3
     torch.set_num_threads(1)

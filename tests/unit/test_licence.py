@@ -8,9 +8,9 @@ from pathlib import Path
 import markdown_it
 import pytest
 
-from sidlsg.export.card import licence_head, licence_lines
-from sidlsg.licence import copy_licence
-from sidlsg.records import Licence
+from sidlsg.distil.student.card import licence_head, licence_lines
+from sidlsg.storage.records import Licence
+from sidlsg.teacher.licence import copy_licence
 
 
 def copied(tmp_path: Path, card: str | bytes | None, **texts: str) -> Licence:

@@ -33,9 +33,9 @@ from mutations import (
     spoil,
     stopped,
 )
+from sidlsg.distil.recipes import get_recipe
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.recipes.recipe import get_recipe
-from sidlsg.records import (
+from sidlsg.storage.records import (
     FileRef,
     ModelVersion,
     PromptSet,
@@ -135,7 +135,7 @@ def test_a_folder_that_is_estimated(data: st.DataObject, teacher: Path) -> None:
     with copied(teacher) as folder:
         path = folder / data.draw(st.sampled_from(["unet/config.json", "text_encoder/config.json"]))
         spoil(data, path, json.loads(path.read_text()))
-        with mock.patch("sidlsg.estimate.estimate.estimate", stopped):
+        with mock.patch("sidlsg.distil.estimate.estimate.estimate", stopped):
             command("estimate", "--teacher", str(folder), "--gpu", "h100")
 
 
@@ -144,7 +144,7 @@ def test_a_folder_that_is_estimated(data: st.DataObject, teacher: Path) -> None:
 def test_a_recipes_values(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(get_recipe("tiny").values())))
     value = data.draw(st.sampled_from([json.dumps(each) for each in HOSTILE if each is not REMOVED] + ["[" * 5000]))
-    with mock.patch("sidlsg.estimate.estimate.estimate", stopped):
+    with mock.patch("sidlsg.distil.estimate.estimate.estimate", stopped):
         command("estimate", "--set", f"{name}={value}", "--gpu", "h100")
 
 
@@ -154,7 +154,7 @@ def test_a_students_folder(data: st.DataObject, student: Path) -> None:
     with copied(student) as folder:
         path = folder / data.draw(st.sampled_from(["student.json", *CONFIGS]))
         spoil(data, path, json.loads(path.read_text()))
-        with mock.patch("sidlsg.export.generate.generate_latents", stopped):
+        with mock.patch("sidlsg.distil.student.generation.generate_latents", stopped):
             command("generate", str(folder), "a circle", "--output", str(folder.parent / "images"))
 
 
@@ -311,7 +311,7 @@ COUNTERS = {
 def test_statistics_of_features(data: st.DataObject, base: Path) -> None:
     import torch
 
-    from sidlsg.tensors import save_tensors
+    from sidlsg.storage.tensors import save_tensors
 
     with tempfile.TemporaryDirectory(dir=base) as scratch:
         path = Path(scratch) / "a.safetensors"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg import package
-from sidlsg.package import code_digest, results_version
-from sidlsg.recipes.table import RECIPES
+from sidlsg.distil.table import RECIPES
+from sidlsg.runtime import provenance as package
+from sidlsg.runtime.provenance import code_digest, results_version
 
 ROOT = Path(__file__).parents[2]
 PLACES = {"": ROOT / "src" / "sidlsg", "components/": ROOT / "components", "pipelines/": ROOT / "pipelines"}
@@ -78,7 +78,8 @@ def test_so_do_a_measures_version_the_packages_and_a_recipes_value(monkeypatch: 
 
 
 def test_the_version_of_results_needs_no_network_library() -> None:
-    code = "import sys, sidlsg.package as p; p.results_version(); sys.exit(str({'torch', 'polars'} & {*sys.modules}))"
+    code = "import sys, sidlsg.runtime.provenance as p; p.results_version(); "
+    code += "sys.exit(str({'torch', 'polars'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == "set()"
 
 
@@ -94,7 +95,7 @@ def test_a_wheel_carries_each_package() -> None:
 
 
 def test_the_commit_is_the_images_or_the_checkouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sidlsg.package import git_commit
+    from sidlsg.runtime.provenance import git_commit
 
     git_commit.cache_clear()
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", git_commit())

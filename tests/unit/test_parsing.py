@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 
 import sidlsg
-from sidlsg.errors import InputError
-from sidlsg.parsing import MOST_BYTES, MOST_NESTED, MOST_TOML, parse_json, parse_toml, read_json, read_object, read_toml
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import (
+    MOST_BYTES,
+    MOST_NESTED,
+    MOST_TOML,
+    parse_json,
+    parse_toml,
+    read_json,
+    read_object,
+    read_toml,
+)
 
 DEEP: dict[str, tuple[Callable[[str], Any], Callable[[int], str]]] = {
     "JSON lists": (parse_json, lambda n: "[" * n + "]" * n),

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.pipeline_run import headed, pipeline_run, printable, run_tag, say
-from sidlsg.progress import Meter
-from sidlsg.run.lines import say as note
+from sidlsg.runtime.lines import say as note
+from sidlsg.runtime.pipeline_run import headed, pipeline_run, printable, run_tag, say
+from sidlsg.runtime.progress import Meter
 
 
 def test_without_a_pipeline_run_nothing_is_said_of_one(

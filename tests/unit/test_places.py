@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg import places
-from sidlsg.errors import InputError
-from sidlsg.places import place_digest, refuse_folder, resolve
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage import uri as places
+from sidlsg.storage.uri import place_digest, refuse_folder, resolve
 
 
 def sha256(data: bytes) -> str:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.prices import EXAMPLE, STAGES, Prices, parse_prices
+from sidlsg.runtime.costs import EXAMPLE, STAGES, Prices, parse_prices
+from sidlsg.runtime.errors import InputError
 
 
 def test_a_stage_has_its_own_price_or_the_default() -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sidlsg.progress import LINE_EVERY, PREFIX, Meter, clock
+from sidlsg.runtime.progress import LINE_EVERY, PREFIX, Meter, clock
 
 
 class Time:
@@ -22,7 +22,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
-    monkeypatch.setattr("sidlsg.progress.time.monotonic", made)
+    monkeypatch.setattr("sidlsg.runtime.progress.time.monotonic", made)
     return made
 
 

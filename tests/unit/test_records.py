@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlsg.errors import InputError
-from sidlsg.records import (
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import (
     EmbeddingSet,
     Extreme,
     FileRef,

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from odd_s3 import BUCKET, Asked, OddS3, Refusal, odd_s3
-from sidlsg.errors import AccessError, ContentError, InputError, MissingError, StorageError
-from sidlsg.places import place_digest, resolve
-from sidlsg.prompts.source.inputs import find_inputs
-from sidlsg.s3 import ATTEMPTS, make_client
-from sidlsg.store import open_store
+from sidlsg.prompts.source.files import find_inputs
+from sidlsg.runtime.errors import AccessError, ContentError, InputError, MissingError, StorageError
+from sidlsg.storage.s3 import ATTEMPTS, make_client
+from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import place_digest, resolve
 
 DATA = b"a caption\n"
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -19,10 +19,10 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from services.dripping import Dripping
-from sidlsg import s3
-from sidlsg.errors import AccessError, InputError, MissingError, SidlsgError, StorageError
-from sidlsg.s3 import S3Store
-from sidlsg.s3_errors import explained, meaning, server_of
+from sidlsg.runtime.errors import AccessError, InputError, MissingError, SidlsgError, StorageError
+from sidlsg.storage import s3
+from sidlsg.storage.s3 import S3Store
+from sidlsg.storage.s3_errors import explained, meaning, server_of
 
 PLACE = "s3://bucket/a.bin"
 ENDPOINT = "https://user:hidden@s3.example.org:9000/path?key=hidden"

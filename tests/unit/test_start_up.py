@@ -57,11 +57,11 @@ CHAINS: tuple[dict[str, set[str]], ...] = (
         "evaluate": {*DIFFUSERS, *MLFLOW, "torchmetrics", "matplotlib", "scipy.signal"},
     },
 )
-PARENT = "import sidlsg.cli; from sidlsg.run.local import run_local"
+PARENT = "import sidlsg.cli.app; from sidlsg.kubeflow.local.runs import run_local"
 CHECKED = """
 from pathlib import Path
-from sidlsg.run.local import pipeline_arguments
-from sidlsg.run.request import RunRequest
+from sidlsg.kubeflow.local.runs import pipeline_arguments
+from sidlsg.kubeflow.local.results import RunRequest
 pipeline_arguments(RunRequest(run_dir=Path("run")), Path("run"))
 """
 

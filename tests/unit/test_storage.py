@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlsg import storage
-from sidlsg.errors import InputError
-from sidlsg.storage import (
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage import files as storage
+from sidlsg.storage.files import (
     alone_in,
     atomic_folder,
     atomic_write,
@@ -48,7 +48,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int = 1) -> No
             raise OSError(28, "No space left on device")
         return real(*args, **options)
 
-    monkeypatch.setattr(f"sidlsg.storage.os.{function}", failing)
+    monkeypatch.setattr(f"sidlsg.storage.files.os.{function}", failing)
 
 
 @given(st.binary(max_size=200))

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from forked import run
-from sidlsg.errors import InputError
-from sidlsg.store import open_store
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.store import open_store
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sidlsg import storage
-from sidlsg.store import open_store
+from sidlsg.storage import files
+from sidlsg.storage.store import open_store
 # The copy is complete and has not yet taken its place.
-storage.require_digest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.require_digest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 open_store(sys.argv[1]).put("run/a.bin", Path(sys.argv[2]), "")
 """
 
@@ -60,7 +60,7 @@ def test_a_full_disk_names_the_object(tmp_path: Path, monkeypatch: pytest.Monkey
 
     store = open_store(str(tmp_path / "store"))
     store.write("a", b"old")
-    monkeypatch.setattr("sidlsg.storage.os.fsync", full)
+    monkeypatch.setattr("sidlsg.storage.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
         store.write("a", b"new")
     assert caught.value.filename == str(tmp_path / "store" / "a")
@@ -91,7 +91,8 @@ def test_a_place_that_cannot_hold_objects_is_refused(
 
 
 def test_the_client_for_s3_is_not_loaded_for_a_folder(tmp_path: Path) -> None:
-    code = f"import sys, sidlsg.cli; from sidlsg.store import open_store; open_store({str(tmp_path)!r}).names()"
+    code = "import sys, sidlsg.cli.app; from sidlsg.storage.store import open_store\n"
+    code += f"open_store({str(tmp_path)!r}).names()"
     subprocess.run([sys.executable, "-c", f"{code}; sys.exit('boto3' in sys.modules)"], check=True)
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.prices import Prices
-from sidlsg.report.cost import cost
-from sidlsg.summary import print_cost
+from sidlsg.cli.tables import print_cost
+from sidlsg.runtime.cost import cost
+from sidlsg.runtime.costs import Prices
 
 SECONDS = {"curate": 1800.0, "distil": 5400.0, "gate": 3600.0}
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from sidlsg.errors import InputError
-from sidlsg.tensors import (
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import (
     load_optimizer_tensors,
     load_tensors,
     optimizer_tensors,

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.weights import read_weights
-from sidlsg.profile.read import read_profile
+from sidlsg.kubeflow.profile_file import read_profile
+from sidlsg.kubeflow.server.schedule_file import read_schedules
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rule_files import read_rules
 from sidlsg.registry.rule_file import read_gate_rules
-from sidlsg.text_files import read_user_text
-from sidlsg.trigger.schedule_file import read_schedules
-from sidlsg.trigger.service.table import read_table
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.text_files import read_user_text
+from sidlsg.webhooks.rules import read_table
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidlsg.registry.description import description
-from sidlsg.texts import plain_markdown
+from sidlsg.runtime.texts import plain_markdown
 
 
 @pytest.mark.parametrize(

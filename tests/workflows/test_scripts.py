@@ -15,7 +15,7 @@ import yaml
 from services.kfp_server import KfpServer
 from services.test_verdict_of_run import judge
 from sidlsg import __version__
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from workflows.files import ROOT, WORKFLOWS
 
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"

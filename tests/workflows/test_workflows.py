@@ -13,8 +13,8 @@ import pytest
 import typer
 import yaml
 
-from sidlsg.cli import app
-from sidlsg.run.kubeflow import PIPELINES
+from sidlsg.cli.app import app
+from sidlsg.kubeflow.sdk import PIPELINES
 from workflows.files import FOLDER, ROOT, WORKFLOWS, Workflow
 
 BIN = Path(sys.executable).parent

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sidlsg.distil.observe import Row
-from sidlsg.recipes.recipe import Recipe
+from sidlsg.distil.recipes import Recipe
 
 WINDOW = 5
 """Rows that a check looks at: one odd batch alone raises nothing."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from sidlsg.distil.alarms import Alarm, blame, remedy
 from sidlsg.distil.grids import Samples
 from sidlsg.distil.guidance import guided_output
-from sidlsg.recipes.recipe import Recipe
+from sidlsg.distil.recipes import Recipe
 from sidlsg.teacher.images import Images
 
 LOOK_AFTER = (10, 25, 50, 100)

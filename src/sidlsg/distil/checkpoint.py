@@ -32,12 +32,12 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.parallel import local
 from sidlsg.distil.state import Counters, TrainingState
-from sidlsg.distil.world import World
-from sidlsg.errors import ContentError, InputError, NotFiniteError, SidlsgError
-from sidlsg.parsing import parse_json
-from sidlsg.storage import atomic_write, sha256_bytes, sha256_file
-from sidlsg.store import Store, open_store
-from sidlsg.tensors import first_not_finite
+from sidlsg.runtime.distributed import World
+from sidlsg.runtime.errors import ContentError, InputError, NotFiniteError, SidlsgError
+from sidlsg.runtime.parsing import parse_json
+from sidlsg.storage.files import atomic_write, sha256_bytes, sha256_file
+from sidlsg.storage.store import Store, open_store
+from sidlsg.storage.tensors import first_not_finite
 
 MANIFEST = "checkpoint.json"
 FILE_BYTES = 2**30

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sidlsg.prompts.blocks import BLOCK
-from sidlsg.randomness import counted
+from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.blocks import BLOCK
 
 Update = Literal["fake_score", "generator"]
 UPDATES: tuple[Update, ...] = ("fake_score", "generator")

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.randomness import counted
+from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.images import Images, decode, grid, save_png
 from sidlsg.teacher.schedule import NoiseSchedule
 

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
+from sidlsg.distil.estimate.bound import upper_bound
+from sidlsg.distil.estimate.host import host_memory
+from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.observe import Row
-from sidlsg.distil.world import end_with, fork, started_as_many
-from sidlsg.estimate.bound import upper_bound
-from sidlsg.estimate.host import host_memory
-from sidlsg.estimate.memory import Network, Use
-from sidlsg.hardware import cpu_quota, set_threads
-from sidlsg.recipes.recipe import Recipe
+from sidlsg.distil.recipes import Recipe
+from sidlsg.runtime.distributed import end_with, fork, started_as_many
+from sidlsg.runtime.hardware import cpu_quota, set_threads
 from sidlsg.teacher.architectures import TEXT_LENGTH
 
 MEASURED_S = 0.4

@@ -18,12 +18,12 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.draws import UPDATES, DrawPlan
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.observe import Observer, Row
+from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Encode, Method, StepResult, train_step
 from sidlsg.distil.stopping import StopRequest
-from sidlsg.errors import AlarmError, NotFiniteError, StoppedError
-from sidlsg.progress import Meter
-from sidlsg.recipes.recipe import Recipe
+from sidlsg.runtime.errors import AlarmError, NotFiniteError, StoppedError
+from sidlsg.runtime.progress import Meter
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.schedule import NoiseSchedule
 

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from sidlsg.distil.parallel import local
 from sidlsg.distil.settings import OPTIMIZERS
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 BETA2 = 0.999
 CHUNK_BYTES = 256 * 2**20

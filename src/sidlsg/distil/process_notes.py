@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg import errors
-from sidlsg.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError, first_line
+from sidlsg.runtime import errors
+from sidlsg.runtime.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError, first_line
 
 FINAL = frozenset(error.exit_code for error in (InputError, VerdictError, AlarmError, StoppedError))
 """Exit codes after which the same training would end the same way, or that somebody asked for."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.schedule import NoiseSchedule
 
 

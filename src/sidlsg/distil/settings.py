@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")

@@ -17,7 +17,7 @@ from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learn
 from sidlsg.distil.parallel import Parallel
 from sidlsg.distil.precision import COMPUTE, autocasting, new_loss_scaler
 from sidlsg.distil.settings import Settings
-from sidlsg.distil.world import World
+from sidlsg.runtime.distributed import World
 
 NETWORKS = ("generator", "fake_score", "ema")
 Row = dict[str, float]

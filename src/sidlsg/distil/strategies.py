@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sidlsg.errors import InputError, nearest
+from sidlsg.runtime.errors import InputError, nearest
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any
 
 from sidlsg.distil.process_notes import FINAL, ProcessNotes
-from sidlsg.errors import InputError, SidlsgError, StoppedError
-from sidlsg.package import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
-from sidlsg.store import open_store
+from sidlsg.runtime.errors import InputError, SidlsgError, StoppedError
+from sidlsg.runtime.provenance import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
+from sidlsg.storage.store import open_store
 
 LONGEST_WAIT_S = 300.0
 """The pause before a restart grows up to this."""

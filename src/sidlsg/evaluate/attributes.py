@@ -7,9 +7,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
+from sidlsg.bundled.captions import ATTRIBUTES
 from sidlsg.evaluate.uncertainty import interval, share_interval
-from sidlsg.shapes.captions import ATTRIBUTES
+from sidlsg.runtime.errors import InputError
 
 
 class AttributeCounts:

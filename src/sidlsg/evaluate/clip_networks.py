@@ -23,11 +23,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.clip_text import PREFIX, insert_prefix
 from sidlsg.evaluate.resize import padded_square, to_256
 from sidlsg.evaluate.suite import Pictures
-from sidlsg.hardware import plain_float32
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.hardware import plain_float32
 
 HPS_KEY = "state_dict"
 """Where a checkpoint of HPSv2 has its weights."""

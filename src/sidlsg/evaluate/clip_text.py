@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 PREFIX = "A photo depicts "
 

@@ -9,15 +9,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.distances import frechet_interval, kernel_distance_with_interval
 from sidlsg.evaluate.feature_files import FeatureSet, Source, import_mu_sigma, load_features_or_statistics
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import Protocol
 from sidlsg.evaluate.uncertainty import interval, share_interval
-from sidlsg.records import Record, Score
-from sidlsg.storage import sha256_bytes, sha256_file
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_bytes, sha256_file
+from sidlsg.storage.records import Record, Score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sidlsg.errors import InputError
-from sidlsg.storage import sha256_file
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_file
 
 INPUT_SIZE = 96
 """Pixels that images are enlarged to, bicubic; ImageNet's 224 costs five times as much and says the same here."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.feature_files import FeatureSet, Source, load_features, save_features
 from sidlsg.evaluate.image_files import read_rgb
 from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.suite import prompts_digest
-from sidlsg.progress import Meter
-from sidlsg.storage import sha256_bytes, sha256_file
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.progress import Meter
+from sidlsg.storage.files import sha256_bytes, sha256_file
 
 BLOCK = 500
 """Pictures whose features are kept in one file until all are there."""

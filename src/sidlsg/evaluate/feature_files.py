@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian
-from sidlsg.tensors import load_tensors, save_tensors
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import load_tensors, save_tensors
 
 MOST_BYTES = 1 << 28
 """Of an imported array: a covariance of 4,096 numbers in float64 is half as large."""

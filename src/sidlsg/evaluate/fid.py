@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 
 class FeatureStatistics:

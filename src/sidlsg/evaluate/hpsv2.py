@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 STYLES = ("anime", "concept-art", "paintings", "photo")
 PROMPTS_A_STYLE = 800

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from sidlsg.errors import InputError
-from sidlsg.pipeline_run import printable
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.pipeline_run import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
 """What the names of PNG and JPEG files end in; case is ignored. The published protocols take no other format."""

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.resize import clean_299, to_256
 from sidlsg.evaluate.suite import Pictures
+from sidlsg.runtime.errors import InputError
 
 WIDTH = 2048
 Resize = Literal["clean", "inside"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from sidlsg.errors import InputError
-from sidlsg.places import JUDGE, resolve
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import JUDGE, resolve
 
 
 def check_judge(path: Path) -> None:

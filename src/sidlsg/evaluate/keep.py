@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.storage import atomic_write, refuse_inside, require_writable, sha256_file
-from sidlsg.store import S3, open_store
+from sidlsg.storage.files import atomic_write, refuse_inside, require_writable, sha256_file
+from sidlsg.storage.store import S3, open_store
 
 
 def require_keepable(place: str, output: Path | None = None) -> None:

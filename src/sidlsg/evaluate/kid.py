@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
-from sidlsg.randomness import counted
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.randomness import counted
 
 SUBSETS = 100
 SUBSET_SIZE = 1000

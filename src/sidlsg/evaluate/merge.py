@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.feature_files import Source, load_statistics, save_statistics
-from sidlsg.storage import sha256_bytes
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_bytes
 
 
 def merge_statistics(parts: Sequence[Path], output: Path) -> int:

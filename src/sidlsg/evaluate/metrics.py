@@ -14,10 +14,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from sidlsg.errors import InputError
+from sidlsg.bundled.captions import ATTRIBUTES
 from sidlsg.evaluate.attributes import AttributeCounts
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.shapes.captions import ATTRIBUTES
+from sidlsg.runtime.errors import InputError
 
 
 class FrechetDistance(Metric):

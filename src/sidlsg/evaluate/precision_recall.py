@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 NEIGHBOURS = 3
 BLOCK = 2048

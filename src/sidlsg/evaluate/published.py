@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sidlsg.errors import InputError, nearest
 from sidlsg.evaluate.weights import (
     CAPTIONS,
     CLIP,
@@ -16,6 +15,7 @@ from sidlsg.evaluate.weights import (
     REFERENCE_CLEAN,
     REFERENCE_INSIDE,
 )
+from sidlsg.runtime.errors import InputError, nearest
 
 if TYPE_CHECKING:  # torch takes seconds, and the table is read before anything runs
     from sidlsg.evaluate.inception import Resize

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-from sidlsg.distil.world import own_device
-from sidlsg.errors import InputError
 from sidlsg.evaluate.compare import References, compare, load_references, require_count, require_reference
 from sidlsg.evaluate.feature_files import FeatureSet, Source
 from sidlsg.evaluate.hpsv2 import PROMPTS_A_STYLE, STYLES, preference_table
@@ -16,9 +14,11 @@ from sidlsg.evaluate.networks import NetworkMeasure, load_network
 from sidlsg.evaluate.published import Protocol, get_protocol
 from sidlsg.evaluate.suite import DrawnSet, Measure, TextFit, Values, prompts_digest
 from sidlsg.evaluate.weights import WeightFile, weight_path
-from sidlsg.parsing import read_json
 from sidlsg.prompts.held_out import read_held_out
-from sidlsg.records import Score, StyleMean
+from sidlsg.runtime.distributed import own_device
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import read_json
+from sidlsg.storage.records import Score, StyleMean
 
 CAPTION_SET = "captions"
 CAPTION_FILE = "list of captions"

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from sidlsg.distil.world import World
 from sidlsg.evaluate.keep import Keeper
-from sidlsg.evaluate.one_pass import Pass, measured
-from sidlsg.evaluate.sample import StockSampler
+from sidlsg.evaluate.scoring import Pass, measured
 from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import Suite, TextFit
-from sidlsg.records import Score, StyleMean, SubjectScores
-from sidlsg.store import Store
+from sidlsg.runtime.distributed import World
+from sidlsg.storage.records import Score, StyleMean, SubjectScores
+from sidlsg.storage.store import Store
+from sidlsg.teacher.sampling import StockSampler
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from sidlsg.records import Score, StyleMean
-from sidlsg.storage import sha256_bytes
+from sidlsg.storage.files import sha256_bytes
+from sidlsg.storage.records import Score, StyleMean
 from sidlsg.teacher.images import Images
 
 Format = Literal["png", "jpeg"]

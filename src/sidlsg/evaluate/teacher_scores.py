@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sidlsg.errors import InputError, nearest
 from sidlsg.evaluate.setting import Setting
-from sidlsg.records import Record, SubjectScores
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.storage.records import Record, SubjectScores
 
 if TYPE_CHECKING:  # torch takes seconds, and the names of settings are checked before anything runs
-    from sidlsg.evaluate.protocols import ShapesProtocols
+    from sidlsg.bundled.protocols import ShapesProtocols
 
 CFG = 3.0
 """The guidance scale of the settings "with CFG"."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sidlsg.errors import InputError
-from sidlsg.randomness import counted
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.randomness import counted
 
 GROUPS = 20
 """Parts that a set is left without, one at a time."""

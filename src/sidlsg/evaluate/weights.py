@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.errors import InputError, nearest
-from sidlsg.parsing import parse_toml, read_text
-from sidlsg.places import refuse_folder, resolve
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.runtime.parsing import parse_toml, read_text
+from sidlsg.storage.uri import refuse_folder, resolve
 
 INCEPTION = "inception-2015-12-05"
 CLIP = "clip-vit-g-14-laion2b-s12b-b42k"

@@ -6,20 +6,20 @@ import os
 import tempfile
 from pathlib import Path
 
-from sidlsg.errors import ContentError
-from sidlsg.prompts.made import MANIFEST, STATISTICS, Made, to_json
 from sidlsg.prompts.notes import warnings
 from sidlsg.prompts.output import check_output
+from sidlsg.prompts.phases.near import write_drops
+from sidlsg.prompts.phases.row_steps import step_demands
+from sidlsg.prompts.phases.selection import cut_folder
 from sidlsg.prompts.place import NothingLeftError
-from sidlsg.prompts.tasks.near import write_drops
-from sidlsg.prompts.tasks.plan import Plan
-from sidlsg.prompts.tasks.row_steps import step_demands
-from sidlsg.prompts.tasks.work import Work
-from sidlsg.prompts.tasks.write import cut_folder
-from sidlsg.records import PromptSet
+from sidlsg.prompts.plan import Plan
+from sidlsg.prompts.prompt_set import MANIFEST, STATISTICS, Made, to_json
+from sidlsg.prompts.work import Work
 from sidlsg.report.curation import write_summary
-from sidlsg.storage import atomic_folder, atomic_write, copy_verified, sha256_file
-from sidlsg.store import S3, open_store
+from sidlsg.runtime.errors import ContentError
+from sidlsg.storage.files import atomic_folder, atomic_write, copy_verified, sha256_file
+from sidlsg.storage.records import PromptSet
+from sidlsg.storage.store import S3, open_store
 
 NEAR_DUPLICATES = "near_duplicates.parquet"
 """Which text each near duplicate gave way to, by the digests of both."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg.prompts.lists import read_list
-from sidlsg.storage import sha256_bytes
+from sidlsg.storage.files import sha256_bytes
+from sidlsg.storage.lists import read_list
 
 
 def read_held_out(path: Path, what: str = "held-out list") -> list[str]:

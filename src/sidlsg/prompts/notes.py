@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.pipeline_run import printable
 from sidlsg.prompts.source.misread import remedy, shown
+from sidlsg.runtime.pipeline_run import printable
 
 MANY = 0.02
 """The share of a file's rows from which on a problem is a warning: single bad rows are usual, more may be a mistake."""

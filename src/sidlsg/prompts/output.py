@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.source.inputs import absolute
-from sidlsg.prompts.tasks.write import CUTS
-from sidlsg.records import PromptSet
-from sidlsg.storage import refuse_foreign, refuse_inside
-from sidlsg.store import S3, open_store
+from sidlsg.prompts.phases.selection import CUTS
+from sidlsg.prompts.source.files import absolute
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import refuse_foreign, refuse_inside
+from sidlsg.storage.records import PromptSet
+from sidlsg.storage.store import S3, open_store
 
 _SET = rf"{re.escape(PromptSet.FILE)}|(?:shards|origins)/[0-9]+\.parquet"
 _OURS = re.compile(

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.tasks.work import DONE, Work
-from sidlsg.storage import WORK_MARK, alone_in
-from sidlsg.store import S3
+from sidlsg.prompts.work import DONE, Work
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import WORK_MARK, alone_in
+from sidlsg.storage.store import S3
 
 _DIGITS = 16
 

@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.places import UNSAFE_WORDS, resolve
+from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import check_file
 from sidlsg.prompts.source.columns import wanted
-from sidlsg.prompts.source.inputs import InputFile, search_inputs
+from sidlsg.prompts.source.files import InputFile, search_inputs
 from sidlsg.prompts.source.pieces import BadFile, Piece, cut_pieces
-from sidlsg.prompts.tasks.plan import Plan
 from sidlsg.prompts.text.language import check_language
 from sidlsg.prompts.text.unsafe import read_unsafe_words
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import UNSAFE_WORDS, resolve
 
 ROWS_PER_PIECE = 1 << 20
 """What a task reads: some seconds of work."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.shards import read_texts
-from sidlsg.records import PromptSet
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import PromptSet
 
 
 def read_prompts(folder: Path) -> list[str]:

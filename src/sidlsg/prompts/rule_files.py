@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.errors import InputError, nearest
-from sidlsg.parsing import read_toml
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.runtime.parsing import read_toml
 
 
 def read_rules(path: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 
-from sidlsg.errors import InputError
-from sidlsg.storage import sha256_bytes
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 ALLOWED = "give sqlite:///<file> or the http(s):// address of an MLflow server"
 SERVERS = ("http://", "https://")
@@ -16,7 +16,7 @@ def check_address(tracking_uri: str) -> None:
     """Check what can be said of an address without opening it.
 
     Raises:
-        InputError: it is of another kind than `sidlsg.registry.connect.connect` takes, or holds a login.
+        InputError: it is of another kind than `sidlsg.registry.connection.connect` takes, or holds a login.
     """
     if not tracking_uri.startswith(SERVERS):
         sqlite_file(tracking_uri)

@@ -7,9 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.errors import InputError, VerdictError
-from sidlsg.records import ModelVersion, Verdict
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.demands import Facts
 from sidlsg.registry.evidence import fetch_judged
 from sidlsg.registry.explain import explained
@@ -17,6 +15,8 @@ from sidlsg.registry.find import find_version
 from sidlsg.registry.gate import JUDGED_BY, assess, gate
 from sidlsg.registry.rules import GateRules
 from sidlsg.registry.versions import CHAMPION, alias_version, require_version
+from sidlsg.runtime.errors import InputError, VerdictError
+from sidlsg.storage.records import ModelVersion, Verdict
 
 
 def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:

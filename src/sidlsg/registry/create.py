@@ -7,8 +7,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import StorageError
 from sidlsg.registry.versions import tagged_versions
+from sidlsg.runtime.errors import StorageError
 
 
 def create_version(

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sidlsg.errors import InputError
-from sidlsg.records import RuleResult, Scorecard
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import RuleResult, Scorecard
 
 APPROVAL_TAG = "approved_by"
 

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from sidlsg.registry.run_log import SECONDS_TAG
-from sidlsg.texts import plain_markdown
+from sidlsg.runtime.texts import plain_markdown
 
 SCORE = "score/"
 """Starts the tags that hold a version's scores."""

@@ -13,16 +13,15 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import InputError
-from sidlsg.records import Scorecard
-from sidlsg.registry.claims import claims_on, dead_claims
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.description import describe
 from sidlsg.registry.explain import explained
-from sidlsg.registry.promote import finish_record, planned_for, uncounted, unfinished_change
+from sidlsg.registry.locks import claims_on, dead_claims
+from sidlsg.registry.promotion import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.score_log import FOLDER as SCORES
 from sidlsg.registry.score_log import SCORECARD_TAG
 from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_TAG, TEACHER_VERSION_TAG, check_teacher
+from sidlsg.registry.tracking.runs import TRAINING_TAG
 from sidlsg.registry.versions import (
     CHAMPION,
     PREVIOUS,
@@ -35,7 +34,8 @@ from sidlsg.registry.versions import (
     run_of,
 )
 from sidlsg.registry.whole import COMPLETE_TAG, check_whole
-from sidlsg.track.runs import TRAINING_TAG
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Scorecard
 
 
 @dataclass(frozen=True, kw_only=True)

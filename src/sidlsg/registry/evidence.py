@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.errors import ContentError, InputError, VerdictError
-from sidlsg.records import ModelVersion, Scorecard, Verdict
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.description import RULE
 from sidlsg.registry.explain import explained
-from sidlsg.registry.promote import VERDICT_TAG
+from sidlsg.registry.promotion import VERDICT_TAG
 from sidlsg.registry.rules import GateRules
 from sidlsg.registry.score_log import FOLDER, SCORECARD_TAG
 from sidlsg.registry.versions import require_same_student
-from sidlsg.storage import require_digest, sha256_file
+from sidlsg.runtime.errors import ContentError, InputError, VerdictError
+from sidlsg.storage.files import require_digest, sha256_file
+from sidlsg.storage.records import ModelVersion, Scorecard, Verdict
 
 RULES_TAG = "verdict_rules_sha256"
 _DIGEST_TAGS = {

@@ -14,8 +14,8 @@ from requests import RequestException  # type: ignore[import-untyped]  # MLflow'
 from requests.exceptions import RetryError  # type: ignore[import-untyped]
 from urllib3.exceptions import MaxRetryError
 
-from sidlsg.errors import InputError, SidlsgError, StorageError, first_line
 from sidlsg.registry.address import shown
+from sidlsg.runtime.errors import InputError, SidlsgError, StorageError, first_line
 
 P = ParamSpec("P")
 T = TypeVar("T")

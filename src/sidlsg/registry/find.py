@@ -7,11 +7,11 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import InputError, nearest
-from sidlsg.records import ModelVersion
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.versions import STUDENT_TAG, all_versions, look_with_doctor, pages, require_run, require_version
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.storage.records import ModelVersion
 
 SHOWN = 20
 """How many names an error message lists."""

@@ -9,10 +9,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from sidlsg.errors import InputError
-from sidlsg.pipeline_run import pipeline_run
-from sidlsg.records import ModelVersion, RuleResult, Scorecard, Verdict
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.demands import Facts
 from sidlsg.registry.description import RULE
 from sidlsg.registry.explain import explained
@@ -37,6 +34,9 @@ from sidlsg.registry.versions import (
     require_same_student,
     require_version,
 )
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.pipeline_run import pipeline_run
+from sidlsg.storage.records import ModelVersion, RuleResult, Scorecard, Verdict
 
 JUDGED_BY = "verdict_pipeline_run"
 """The tag with the pipeline run whose gate judged the version last."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sidlsg.errors import InputError
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.description import RULE, SCORE
 from sidlsg.registry.explain import explained
 from sidlsg.registry.gate import JUDGED_BY
 from sidlsg.registry.run_cost import COST_TAG
 from sidlsg.registry.score_log import AWAITS_TAG
 from sidlsg.registry.versions import CHAMPION, alias_version, pages
+from sidlsg.runtime.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 

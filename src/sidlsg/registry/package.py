@@ -15,9 +15,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
-from sidlsg.errors import InputError
-from sidlsg.records import Student, file_refs
-from sidlsg.storage import sha256_files
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_files
+from sidlsg.storage.records import Student, file_refs
 
 CARD = "README.md"
 """The model card's file in a student's folder."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, Scorecard
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.explain import explained
 from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.score_log import SCORECARD_TAG, VERDICT_TAGS, log_scorecard, score_tags, set_tags
 from sidlsg.registry.versions import require_same_student
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion, Scorecard
 
 
 @explained

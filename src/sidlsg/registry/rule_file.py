@@ -19,10 +19,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.errors import InputError, nearest
-from sidlsg.parsing import parse_toml, read_text
 from sidlsg.registry.demands import Approval, MaximumCost, Required
 from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.runtime.parsing import parse_toml, read_text
 
 SUBJECT = "student 1 step"
 """Whose scores a rule is about where it does not say."""

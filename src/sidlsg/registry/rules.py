@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sidlsg.errors import InputError
-from sidlsg.records import Record, RuleResult, Score, Scorecard
 from sidlsg.registry.demands import Approval, Facts, MaximumCost, Required
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Record, RuleResult, Score, Scorecard
 
 
 @dataclass(frozen=True, kw_only=True)

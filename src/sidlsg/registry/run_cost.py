@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidlsg.records import ModelVersion
+from sidlsg.storage.records import ModelVersion
 
 COST_TAG = "run_cost"
 """The tag with the sum over all stages of the run that reported on the version last."""
@@ -20,7 +20,7 @@ def record_cost(version: ModelVersion, tracking_uri: str, amount: float) -> None
         InputError: there is no such version, or MLflow cannot be reached.
     """
     # Imported here: MLflow takes seconds, and a run without prices has no cost to record.
-    from sidlsg.registry.connect import connect
+    from sidlsg.registry.connection import connect
     from sidlsg.registry.explain import explained
     from sidlsg.registry.versions import require_same_student
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from sidlsg.places import split_pin
-from sidlsg.records import PromptSet, Student
+from sidlsg.storage.records import PromptSet, Student
+from sidlsg.storage.uri import split_pin
 
 TEACHER, HELD_OUT, JUDGE = "teacher", "held-out captions", "judge"
 _DIGEST = 36
@@ -38,7 +38,7 @@ def evaluation_inputs(places: Mapping[str, str]) -> list[DatasetInput]:
     """What an evaluation read besides the student.
 
     Args:
-        places: by name, each with its digest, see `sidlsg.places.pinned`.
+        places: by name, each with its digest, see `sidlsg.storage.uri.pinned`.
     """
     found = {name: split_pin(place) for name, place in places.items()}
     return [

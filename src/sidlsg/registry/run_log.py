@@ -16,14 +16,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
-from sidlsg.errors import InputError
-from sidlsg.export.lineage import prompt_set_of
-from sidlsg.parsing import parse_json
-from sidlsg.records import FileRef, Licence, Student
+from sidlsg.distil.student.lineage import prompt_set_of
 from sidlsg.registry.package import CARD
 from sidlsg.registry.points import Points
 from sidlsg.registry.run_inputs import training_inputs
 from sidlsg.registry.versions import STUDENT_TAG
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import parse_json
+from sidlsg.storage.records import FileRef, Licence, Student
 
 GRID_KEY = "samples"
 SECONDS_TAG = "training_seconds"

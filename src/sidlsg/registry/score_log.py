@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from PIL import Image
 
-from sidlsg.records import Score, Scorecard
 from sidlsg.registry.description import RULE, SCORE, describe
 from sidlsg.registry.run_log import log_entries
 from sidlsg.report.write_scoreboard import write_scoreboard
+from sidlsg.storage.records import Score, Scorecard
 
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""

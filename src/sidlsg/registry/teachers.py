@@ -10,18 +10,18 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from sidlsg.errors import InputError
-from sidlsg.licence import FOLDER, copy_licence
-from sidlsg.records import Licence, Student
-from sidlsg.registry.claims import claimed
-from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.connection import connect, experiment_id
 from sidlsg.registry.create import create_version
 from sidlsg.registry.explain import explained
+from sidlsg.registry.locks import claimed
 from sidlsg.registry.names import check_name
 from sidlsg.registry.run_log import licence_tags
 from sidlsg.registry.upload import upload
 from sidlsg.registry.versions import require_run, run_of, tagged_versions
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Licence, Student
 from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.licence import FOLDER, copy_licence
 
 TEACHER_TAG = "teacher_sha256"
 """The tag by which a teacher's version is found: the digest of its model files."""
@@ -58,7 +58,7 @@ def register_teacher(folder: Path, place: str, tracking_uri: str, name: str, sha
 
     Args:
         folder: a `StableDiffusionPipeline`.
-        place: where runs find it, see `sidlsg.places`.
+        place: where runs find it, see `sidlsg.storage.uri`.
         tracking_uri: where MLflow is, see `connect`.
         name: the registered model's name, made if there is none.
         sha256: digest of its model files where the caller has found it; empty to compute it.

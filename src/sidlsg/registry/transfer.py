@@ -13,24 +13,24 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import ContentError, InputError
-from sidlsg.records import ModelVersion, Promotion, Verdict
 from sidlsg.registry.address import check_address, shown
-from sidlsg.registry.claims import holder
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.evidence import Evidence, fetch_evidence
 from sidlsg.registry.explain import explained
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.files import fetch_student
 from sidlsg.registry.find import find_version
 from sidlsg.registry.gate import gate
+from sidlsg.registry.locks import holder
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import CARD
-from sidlsg.registry.promote import VERDICT_TAG, promote, standing
-from sidlsg.registry.register import Circumstances, register
+from sidlsg.registry.promotion import VERDICT_TAG, promote, standing
+from sidlsg.registry.registration import Circumstances, register
 from sidlsg.registry.rules import GateRules
 from sidlsg.registry.upload import stored_digest, upload
 from sidlsg.registry.versions import CHAMPION, alias_version, look_with_doctor, require_same_student
-from sidlsg.storage import require_digest, sha256_file
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.files import require_digest, sha256_file
+from sidlsg.storage.records import ModelVersion, Promotion, Verdict
 
 FOLDER = "transfer"
 """Where the other registry's verdict, rules and tags are among the run's artifacts, in a folder a verdict."""

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from mlflow import MlflowClient
 
-from sidlsg.errors import StorageError
-from sidlsg.storage import sha256_file
+from sidlsg.runtime.errors import StorageError
+from sidlsg.storage.files import sha256_file
 
 
 def upload(client: MlflowClient, run_id: str, folder: Path, path: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.errors import InputError, StorageError
+from sidlsg.runtime.errors import InputError, StorageError
 
 STUDENT_TAG = "student_sha256"
 """The tag on run and version that makes registering idempotent: the Student record's digest."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, Student, file_refs
-from sidlsg.registry.fetch import download, require_model
+from sidlsg.registry.files import download, require_model
 from sidlsg.registry.package import CARD, MODEL_PATH, MODEL_TAG, PATH_IN_MODEL, model_digest
 from sidlsg.registry.versions import STUDENT_TAG, run_of
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion, Student, file_refs
 
 COMPLETE_TAG = "complete_student_sha256"
 """The tag on a run that has everything of a student, its model included: the Student record's digest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidlsg.records import Score
+from sidlsg.storage.records import Score
 
 
 @dataclass(frozen=True, kw_only=True)

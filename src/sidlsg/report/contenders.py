@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sidlsg.records import Scorecard, StyleMean, SubjectScores
 from sidlsg.report.columns import Column, Reading, column_of, reading_of
 from sidlsg.report.text import counted, plain
+from sidlsg.storage.records import Scorecard, StyleMean, SubjectScores
 
 Kind = Literal["student", "teacher", "published", "real"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.report.page import render
-from sidlsg.storage import atomic_write
+from sidlsg.storage.files import atomic_write
 
 HTML, MARKDOWN = "summary.html", "summary.md"
 TEMPLATE = "curation.html"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sidlsg.records import FunnelStep, Student
 from sidlsg.report.outcome import RunRecords
 from sidlsg.report.text import counted, duration, plain
+from sidlsg.storage.records import FunnelStep, Student
 
 
 @dataclass(frozen=True, kw_only=True)

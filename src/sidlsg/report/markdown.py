@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sidlsg.records import Promotion, Verdict
-from sidlsg.texts import plain_markdown
+from sidlsg.runtime.texts import plain_markdown
+from sidlsg.storage.records import Promotion, Verdict
 
 
 def verdict_markdown(verdict: Verdict, awaits_approval: bool = False) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.report.text import DIGEST_SHOWN, counted
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.records import FileRef, Scorecard
 from sidlsg.report.text import counted
+from sidlsg.storage.records import FileRef, Scorecard
 
 
 @dataclass(frozen=True, kw_only=True)

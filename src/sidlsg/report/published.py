@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sidlsg.recipes.recipe import Published, Recipe
+from sidlsg.distil.recipes import Published, Recipe
 from sidlsg.report.columns import Column, Reading
 from sidlsg.report.contenders import Contender
 

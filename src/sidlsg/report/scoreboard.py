@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.recipes.table import RECIPES
-from sidlsg.records import Extreme
+from sidlsg.distil.table import RECIPES
 from sidlsg.report.contenders import Entry, contenders, student_names, students_of
 from sidlsg.report.pictures import Picture, picture, subject_grid
 from sidlsg.report.planes import Plane, planes
@@ -14,6 +13,7 @@ from sidlsg.report.published import published_contenders, published_sources
 from sidlsg.report.scores import ScoreTable, columns_of, contender_table
 from sidlsg.report.styles import StyleTable, style_tables
 from sidlsg.report.text import fixed
+from sidlsg.storage.records import Extreme
 
 
 @dataclass(frozen=True, kw_only=True)

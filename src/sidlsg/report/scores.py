@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.records import Scorecard
 from sidlsg.report.columns import Column, Reading
 from sidlsg.report.contenders import Contender, Kind, card_contenders
 from sidlsg.report.text import fixed
+from sidlsg.storage.records import Scorecard
 
 REFERENCE_SHOWN = 8
 """How many of a reference's digest tell two columns apart."""

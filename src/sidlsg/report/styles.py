@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.records import StyleMean
 from sidlsg.report.columns import Column
 from sidlsg.report.contenders import Contender
 from sidlsg.report.scores import is_generated
 from sidlsg.report.text import fixed
+from sidlsg.storage.records import StyleMean
 
 AVERAGES = {"hpsv2/v2.0": "hpsv2_v2_0", "hpsv2/v2.1": "hpsv2_v2_1"}
 """Name of the score that is the average of a protocol's styles."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.parsing import parse_json
 from sidlsg.report.charts import Series, line_chart
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import parse_json
 
 Row = dict[str, float]
 

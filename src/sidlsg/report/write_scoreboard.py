@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.records import Scorecard
 from sidlsg.report.contenders import Entry
 from sidlsg.report.page import render
 from sidlsg.report.scoreboard import scoreboard, student_grids
-from sidlsg.storage import atomic_write
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import atomic_write
+from sidlsg.storage.records import Scorecard
 
 TEMPLATE = "scoreboard_page.html"
 

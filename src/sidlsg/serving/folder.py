@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sidlsg.errors import InputError
-from sidlsg.storage import sha256_file
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_file
 
 DIGESTS = "SHA256SUMS"
 """Lists the SHA-256 of every other file; written last."""

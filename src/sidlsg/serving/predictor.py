@@ -19,8 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sidlsg import __version__
-from sidlsg.errors import InputError, SidlsgError, first_line
-from sidlsg.parsing import parse_json
+from sidlsg.runtime.errors import InputError, SidlsgError, first_line
+from sidlsg.runtime.parsing import parse_json
 from sidlsg.serving.folder import STUDENT, verify_copy
 from sidlsg.serving.metrics import Metrics
 from sidlsg.serving.protocol import (

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 Predictions = list[list[str | None]]
 Body = TypeVar("Body", "V1Request", "V2Request")

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sidlsg.errors import SidlsgError, StorageError
+from sidlsg.runtime.errors import SidlsgError, StorageError
 
 PROMPTS = ("a small red circle on a blue background", "a photograph of an old lighthouse by the sea")
 SEED, COUNT = 20, 2

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sidlsg.errors import StorageError
-from sidlsg.parsing import parse_json
+from sidlsg.runtime.errors import StorageError
+from sidlsg.runtime.parsing import parse_json
 from sidlsg.serving.reference import COUNT, PROMPTS, SEED
 
 MEAN_TOLERANCE = 2.0

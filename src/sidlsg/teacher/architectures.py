@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 TEXT_LENGTH = 77
 """Tokens of a prompt; CLIP's text models know no other length."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sidlsg.errors import InputError
-from sidlsg.parsing import read_object
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import read_object
 
 UNET, VAE, TEXT_ENCODER = "unet/config.json", "vae/config.json", "text_encoder/config.json"
 SCHEDULER, TOKENIZER = "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sidlsg.errors import InputError
-from sidlsg.parsing import read_object
-from sidlsg.storage import sha256_files
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import read_object
+from sidlsg.storage.files import sha256_files
 from sidlsg.teacher.config import CONFIGS, SAVE_AGAIN, check_agreement, check_checker_forms, check_forms
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -60,7 +60,7 @@ _ADAPTER = re.compile(r"adapter_|.*lora", re.IGNORECASE)
 def check_folder(folder: Path) -> None:
     """Check that a folder is a `StableDiffusionPipeline` with safetensors weights that the stock pipeline would load.
 
-    No weight is read: `sidlsg.teacher.load` compares them with the networks.
+    No weight is read: `sidlsg.teacher.pipeline` compares them with the networks.
 
     Raises:
         InputError: something is missing, of another kind or a pickle, a value that is read is not of its form, two

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sidlsg.errors import NotFiniteError
-from sidlsg.storage import atomic_write
+from sidlsg.runtime.errors import NotFiniteError
+from sidlsg.storage.files import atomic_write
 
 Images = NDArray[np.uint8]
 

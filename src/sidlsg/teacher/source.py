@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidlsg.cache import cache_folder
-from sidlsg.convert.single_file import Conversion, conversion_of, convert_single_file
-from sidlsg.errors import InputError
-from sidlsg.places import resolve, resolve_checked
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.cache import cache_folder
+from sidlsg.storage.uri import resolve, resolve_checked
 from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.single_file import Conversion, conversion_of, convert_single_file
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -64,7 +64,7 @@ def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
         InputError: there is no such folder, its content is another, or it cannot be loaded.
     """
     # Imported here: diffusers takes seconds, and a folder is found without it.
-    from sidlsg.teacher.load import load_pipeline
+    from sidlsg.teacher.pipeline import load_pipeline
 
     return load_pipeline(resolve(place, sha256)).unet
 

@@ -16,7 +16,7 @@ import tiny_cpu  # noqa: E402
 from sd15_gpu import flops_per_image  # noqa: E402
 
 from sidlsg.teacher.architectures import ARCHITECTURES  # noqa: E402
-from sidlsg.teacher.load import load_teacher  # noqa: E402
+from sidlsg.teacher.pipeline import load_teacher  # noqa: E402
 
 
 def test_the_standin_computes_our_losses() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from sidlsg import cli
-from sidlsg.records import Student
-from sidlsg.storage import sha256_file
+from sidlsg.cli import app as cli
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import Student
 from sidlsg.teacher.folder import check_folder, folder_digest
 
 ROOT = Path(__file__).parents[3]

@@ -22,10 +22,10 @@ from diffusers import UNet2DConditionModel
 from torch.utils.collect_env import run as run_command
 
 from forked import run
-from sidlsg.convert import pickles
-from sidlsg.convert.pickles import read_unet
-from sidlsg.errors import InputError
-from sidlsg.tensors import load_tensors
+from sidlsg.distil.student import pickles
+from sidlsg.distil.student.pickles import read_unet
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import load_tensors
 
 Write = Callable[..., Path]
 
@@ -196,7 +196,7 @@ def test_a_librarys_function_in_a_unet_is_only_a_name(released: Write, generator
 
 @pytest.mark.parametrize(
     "module_and_name",
-    ["builtins.getattr", "builtins.type", "copyreg._reconstructor", "operator.attrgetter", "sidlsg.cli.main"],
+    ["builtins.getattr", "builtins.type", "copyreg._reconstructor", "operator.attrgetter", "sidlsg.cli.app.main"],
 )
 def test_the_message_names_what_was_asked_for(module_and_name: str, tmp_path: Path) -> None:
     module, _, name = module_and_name.rpartition(".")
@@ -338,7 +338,7 @@ def test_what_is_no_checkpoint_is_refused(released: Write, tmp_path: Path) -> No
 
 
 def child(file: Path, output: Path, before: str = "") -> subprocess.CompletedProcess[str]:
-    program = f"import sys, sidlsg.convert.pickles as p\n{before}\nsys.exit(p.main(sys.argv[1:]))"
+    program = f"import sys, sidlsg.distil.student.pickles as p\n{before}\nsys.exit(p.main(sys.argv[1:]))"
     return run([str(file), str(output)], code=program, timeout=120)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.convert.released import convert_released
-from sidlsg.errors import InputError
+from sidlsg.distil.student.released import convert_released
+from sidlsg.runtime.errors import InputError
 
 Write = Callable[..., Path]
 

@@ -13,20 +13,20 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from forked import run
-from sidlsg.convert.released import convert_released
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.errors import InputError
-from sidlsg.evaluate import stage
-from sidlsg.evaluate.protocols import load_shapes_protocols
-from sidlsg.evaluate.stage import evaluate
-from sidlsg.export.generate import generate, seeded_noise
-from sidlsg.records import Student
-from sidlsg.registry.connect import connect
-from sidlsg.registry.register import register
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.storage import sha256_file
+from sidlsg.distil.student.generation import generate, seeded_noise
+from sidlsg.distil.student.released import convert_released
+from sidlsg.registry.connection import connect
+from sidlsg.registry.registration import register
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages import evaluate as stage
+from sidlsg.stages.evaluate import evaluate
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import Student
 from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.pipeline import load_teacher
 
 Write = Callable[..., Path]
 PROMPTS = ["a small red circle on a blue background", "a large white ring on a black background"]
@@ -35,12 +35,12 @@ PROMPTS = ["a small red circle on a blue background", "a large white ring on a b
 @pytest.fixture(autouse=True)
 def forked_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reading process is a fork here, which has its libraries; test_reading.py is about the process itself."""
-    code = "import sys; from sidlsg.convert.pickles import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from sidlsg.distil.student.pickles import main; sys.exit(main(sys.argv[1:]))"
 
     real = subprocess.run
 
     def read(command: Sequence[str], **given: Any) -> subprocess.CompletedProcess[Any]:
-        if "sidlsg.convert.pickles" not in command:
+        if "sidlsg.distil.student.pickles" not in command:
             return real(command, **given)
         return run(command[-2:], code=code, env=given["env"])
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sidlsg.convert.single_file import Conversion, convert_single_file
-from sidlsg.errors import InputError
-from sidlsg.evaluate.sample import StockSampler
 from sidlsg.evaluate.setting import Setting
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.folder import check_folder, folder_digest
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.single_file import Conversion, convert_single_file
 
 Write = Callable[..., Path]
 PROMPTS = ["a small red circle on a blue background", "a large white ring on a black background"]

@@ -21,8 +21,8 @@ if __name__ == "__main__":
 from sidlsg import distil
 from sidlsg.distil import loop, sampler, step
 from sidlsg.distil.draws import DrawPlan
+from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
-from sidlsg.recipes.recipe import Recipe
 from sidlsg.teacher.schedule import NoiseSchedule
 from unit.golden_numbers import Numbers, remake
 

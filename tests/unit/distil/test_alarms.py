@@ -16,10 +16,10 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import Run, train
 from sidlsg.distil.observe import Row
+from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.distil.state import TrainingState
-from sidlsg.errors import AlarmError
-from sidlsg.recipes.recipe import Recipe, recipe_with_changes
-from sidlsg.teacher.load import Teacher, load_teacher
+from sidlsg.runtime.errors import AlarmError
+from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 HEALTHY: Row = {
     "fake_score_loss": 70.0,

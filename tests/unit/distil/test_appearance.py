@@ -21,9 +21,9 @@ from sidlsg.distil.appearance import (
     teacher_images,
 )
 from sidlsg.distil.grids import GridDrawer
-from sidlsg.recipes.recipe import get_recipe, recipe_with_changes
+from sidlsg.distil.recipes import get_recipe, recipe_with_changes
 from sidlsg.teacher.images import Images, decode
-from sidlsg.teacher.load import Teacher, load_teacher
+from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 PROMPTS = [
     f"a {size} {colour} {shape} on a {background} background"

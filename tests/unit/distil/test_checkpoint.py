@@ -15,7 +15,7 @@ from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.optimizer import SecondMomentAdam
 from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
-from sidlsg.errors import InputError, SidlsgError
+from sidlsg.runtime.errors import InputError, SidlsgError
 
 RUN = RunIdentity({"lr": "0.001", "teacher": "a" * 64})
 

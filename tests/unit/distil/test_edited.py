@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sidlsg import distil
-from sidlsg.distil import stage
+from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.distil.stopping import StopRequest
-from sidlsg.errors import StoppedError
-from sidlsg.package import code_digest
-from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.runtime.errors import StoppedError
+from sidlsg.runtime.provenance import code_digest
+from sidlsg.stages import distil as stage
 from unit.edited import comment, edited
 
 CHANGES = json.dumps(
@@ -42,9 +42,9 @@ def test_an_edited_comment_continues_a_run(
         stage.distil(*inputs, recipe_with_changes("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
 
     with edited(tmp_path / "comment", {"distil/step.py": comment, "teacher/load.py": comment}):
-        from sidlsg.distil.stage import distil as new_distil
-        from sidlsg.package import code_digest as new_digest
-        from sidlsg.recipes.recipe import recipe_with_changes as recipe
+        from sidlsg.distil.recipes import recipe_with_changes as recipe
+        from sidlsg.runtime.provenance import code_digest as new_digest
+        from sidlsg.stages.distil import distil as new_distil
 
         student = new_distil(*inputs, recipe("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
         assert student.package_sha256 == new_digest() != code_digest()

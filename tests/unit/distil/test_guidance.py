@@ -11,7 +11,7 @@ import torch
 
 from sidlsg.distil.guidance import STRATEGIES, Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.strategies import make_guidance
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 KAPPAS = [0, 1, 1.5, 4.5, -1]
 

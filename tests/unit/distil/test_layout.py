@@ -14,10 +14,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from sidlsg.distil import layout, stage
+from sidlsg.distil import layout
 from sidlsg.distil.layout import Layout, Pace, best, candidates, choose_layout, fixed_layout, measure
-from sidlsg.distil.stage import distil
-from sidlsg.recipes.recipe import Recipe, get_recipe, recipe_with_changes
+from sidlsg.distil.recipes import Recipe, get_recipe, recipe_with_changes
+from sidlsg.stages import distil as stage
+from sidlsg.stages.distil import distil
 
 MANY, ONE = Layout(processes=4), Layout(threads=4)
 SHORT = {"iterations": 4, "batch": 4, "micro_batch": 4, "grids": 0, "log_every": 1, "evaluate_every": 0}

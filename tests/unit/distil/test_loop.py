@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import Run, grid_marks, learning_rate_factor, train
+from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.stopping import StopRequest
-from sidlsg.errors import AlarmError, StoppedError
-from sidlsg.recipes.recipe import Recipe
-from sidlsg.teach.networks import new_scheduler, new_vae
+from sidlsg.runtime.errors import AlarmError, StoppedError
 from sidlsg.teacher.schedule import NoiseSchedule
 
 RECIPE = Recipe(
@@ -284,7 +284,7 @@ def test_metrics_read_nothing_from_the_device(start: Callable[..., tuple[Trainin
     """On a GPU each read makes the host wait; what the metrics take has been read for the log already."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from sidlsg.track.metrics import TrainingMetrics
+    from sidlsg.distil.metrics import TrainingMetrics
 
     class Reads(TorchDispatchMode):
         count = 0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sidlsg.distil.optimizer import SecondMomentAdam, make_optimizer, optimizer_tensors, set_learning_rate
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 
 def two_networks(dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.distil.stage import _origin
-from sidlsg.errors import InputError
-from sidlsg.places import PIN
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.distil import _origin
+from sidlsg.storage.uri import PIN
 from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.source import unet_of
 
 

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
-from sidlsg.distil.pod import PodTraining, read_training, train, train_in_pod, train_in_processes
-from sidlsg.distil.stage import run_identity, run_name
+from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.distil.supervisor import RestartPolicy
-from sidlsg.encode.stage import encode
-from sidlsg.errors import InputError, StoppedError
-from sidlsg.hardware import require_gpus
-from sidlsg.package import GPUS_VARIABLE, RESTARTS_VARIABLE
-from sidlsg.places import HELD_OUT, JUDGE, TEACHER, resolve
-from sidlsg.recipes.recipe import recipe_with_changes
+from sidlsg.runtime.errors import InputError, StoppedError
+from sidlsg.runtime.hardware import require_gpus
+from sidlsg.runtime.provenance import GPUS_VARIABLE, RESTARTS_VARIABLE
+from sidlsg.stages.distil import run_identity, run_name
+from sidlsg.stages.distil_processes import PodTraining, read_training, train, train_in_pod, train_in_processes
+from sidlsg.stages.encode import encode
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, resolve
 from sidlsg.teacher.folder import folder_digest
 
 
@@ -144,8 +144,8 @@ def test_a_step_that_is_asked_to_end_lets_its_processes_save(asked: PodTraining,
     program = f"""
 import sys
 from pathlib import Path
-from sidlsg.distil.pod import read_training, train_in_processes
-from sidlsg.errors import StoppedError
+from sidlsg.stages.distil_processes import read_training, train_in_processes
+from sidlsg.runtime.errors import StoppedError
 try:
     train_in_processes(read_training(Path({str(file)!r})), 2, print)
 except StoppedError as error:

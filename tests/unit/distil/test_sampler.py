@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_scheduler(

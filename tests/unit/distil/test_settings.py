@@ -15,7 +15,7 @@ from sidlsg.distil.networks import BLOCKS, compile_blocks, compiles, prepared, s
 from sidlsg.distil.precision import autocasting, new_loss_scaler, set_matmul_precision
 from sidlsg.distil.settings import Settings
 from sidlsg.distil.state import TrainingState
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 T, TEXT = torch.tensor([20, 900]), torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(5))

@@ -15,8 +15,8 @@ import pytest
 
 from sidlsg.distil.process_notes import ProcessNotes
 from sidlsg.distil.supervisor import LONGEST_WAIT_S, RestartPolicy, newest_checkpoint, restart_policy, supervise
-from sidlsg.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError
-from sidlsg.package import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
+from sidlsg.runtime.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError
+from sidlsg.runtime.provenance import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
 
 
 @dataclass
@@ -160,7 +160,7 @@ import sys
 from pathlib import Path
 from sidlsg.distil.process_notes import ProcessNotes
 from sidlsg.distil.supervisor import RestartPolicy, supervise
-from sidlsg.errors import StoppedError
+from sidlsg.runtime.errors import StoppedError
 try:
     policy = RestartPolicy(restarts=3, wait=60)
     supervise(["sh", "-c", sys.argv[2]], ProcessNotes(Path(sys.argv[1])), policy, lambda line: print(line, flush=True))

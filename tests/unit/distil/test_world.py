@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from forked import Program
-from sidlsg.distil.world import World, joined, own_processes
-from sidlsg.errors import InputError, SidlsgError
+from sidlsg.runtime.distributed import World, joined, own_processes
+from sidlsg.runtime.errors import InputError, SidlsgError
 
 
 def test_alone_is_the_default() -> None:
@@ -95,7 +95,7 @@ def test_a_killed_fork_is_missed() -> None:
 def test_forks_end_with_a_killed_parent() -> None:
     code = (
         "import os, time\n"
-        "from sidlsg.distil.world import joined\n"
+        "from sidlsg.runtime.distributed import joined\n"
         "with joined(2) as world:\n"
         "    pids = world.gather(os.getpid())\n"
         "    if not world.rank:\n"
@@ -125,6 +125,6 @@ def test_as_many_processes_as_cpus_and_memory_allow(
         monkeypatch.setenv(name, value)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "weights.safetensors").write_bytes(b"x" * 20)
-    monkeypatch.setattr("sidlsg.distil.world.cpu_quota", lambda: 4)
-    monkeypatch.setattr("sidlsg.distil.world.host_memory", lambda processes: memory)  # noqa: ARG005
+    monkeypatch.setattr("sidlsg.runtime.distributed.cpu_quota", lambda: 4)
+    monkeypatch.setattr("sidlsg.runtime.distributed.host_memory", lambda processes: memory)  # noqa: ARG005
     assert own_processes(tmp_path) == expected

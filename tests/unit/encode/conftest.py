@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sidlsg.encode.stage import encode
-from sidlsg.prompts.blocks import BLOCK
 from sidlsg.prompts.shards import SCHEMA, shard_name, write_table
-from sidlsg.records import PromptSet, file_ref
+from sidlsg.stages.encode import encode
+from sidlsg.storage.records import PromptSet, file_ref
+from sidlsg.teacher.blocks import BLOCK
 
 COUNT = 2 * BLOCK + 40
 MakePrompts = Callable[..., list[str]]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.encode import reader as module
-from sidlsg.encode.reader import MAPPED, EmbeddingReader, OnTheFly
-from sidlsg.encode.stage import encode
-from sidlsg.errors import InputError
-from sidlsg.prompts.blocks import BLOCK
-from sidlsg.records import EmbeddingSet, FileRef
-from sidlsg.storage import sha256_file
-from sidlsg.teacher.load import Teacher, load_teacher
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.encode import encode
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import EmbeddingSet, FileRef
+from sidlsg.teacher import embeddings as module
+from sidlsg.teacher.blocks import BLOCK
+from sidlsg.teacher.embeddings import MAPPED, EmbeddingReader, OnTheFly
+from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.encode.shards import map_states, shard_path, write_states
-from sidlsg.errors import InputError
-from sidlsg.tensors import save_tensors
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import save_tensors
+from sidlsg.teacher.shards import map_states, shard_path, write_states
 
 SHAPE = (5, 3, 4)
 

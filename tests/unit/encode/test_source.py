@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.encode.reader import EmbeddingReader, OnTheFly
-from sidlsg.encode.source import choose_source
-from sidlsg.encode.stage import encode
-from sidlsg.errors import InputError
-from sidlsg.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.load import Teacher, load_teacher
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.encode import encode
+from sidlsg.storage.records import EmbeddingSet, PromptSet
+from sidlsg.teacher.embeddings import EmbeddingReader, OnTheFly
+from sidlsg.teacher.encode_source import choose_source
+from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]
 

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
-from sidlsg.encode.stage import encode
-from sidlsg.encode.text_model import text_model_digest
-from sidlsg.errors import InputError
-from sidlsg.prompts.blocks import BLOCK
-from sidlsg.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.load import load_teacher
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.encode import encode
+from sidlsg.storage.records import EmbeddingSet, PromptSet
+from sidlsg.teacher.blocks import BLOCK
+from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.text_model import text_model_digest
 
 Encoded = Callable[[str], Path]
 
@@ -62,7 +62,7 @@ def test_float16_is_the_rounded_float32(encoded: Encoded) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from sidlsg.encode.stage import encode
+from sidlsg.stages.encode import encode
 prompts, teacher, output = map(Path, sys.argv[1:])
 encode(prompts, teacher, output, "float16", 1.0, print)
 """
@@ -120,7 +120,7 @@ def test_a_set_within_the_budget_is_written(prompts: Path, teacher_folder: Path,
 
 def test_nothing_is_loaded_to_find_that_out(prompts: Path, teacher_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sidlsg.encode.stage import encode; "
+        "import sys; from pathlib import Path; from sidlsg.stages.encode import encode; "
         "encode(*map(Path, sys.argv[1:]), 'float16', 0.0, lambda _: None); "
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )

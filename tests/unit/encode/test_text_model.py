@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.encode.text_model import state_shape, text_model_digest
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
+from sidlsg.teacher.text_model import state_shape, text_model_digest
 
 
 @pytest.fixture

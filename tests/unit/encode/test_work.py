@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.encode.work import work_folder
-from sidlsg.errors import InputError
-from sidlsg.storage import WORK_MARK
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.work import work_folder
+from sidlsg.storage.files import WORK_MARK
 
 KEY, OTHER = "a" * 64, "b" * 64
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.errors import InputError
-from sidlsg.estimate.bound import upper_bound
-from sidlsg.estimate.check import check_fits
-from sidlsg.estimate.iteration import measure
-from sidlsg.estimate.memory import Network, Use
-from sidlsg.recipes.recipe import get_recipe
+from sidlsg.distil.estimate.bound import upper_bound
+from sidlsg.distil.estimate.check import check_fits
+from sidlsg.distil.estimate.iteration import measure
+from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.recipes import get_recipe
+from sidlsg.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 

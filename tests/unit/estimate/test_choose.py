@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from sidlsg.distil.estimate.choose import Choice, cheapest, choices
+from sidlsg.distil.estimate.iteration import Pass, Passes
+from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.estimate.speed import iteration_seconds
+from sidlsg.distil.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 from sidlsg.distil.settings import Settings
-from sidlsg.estimate.choose import Choice, cheapest, choices
-from sidlsg.estimate.iteration import Pass, Passes
-from sidlsg.estimate.memory import Network, Use
-from sidlsg.estimate.speed import iteration_seconds
-from sidlsg.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 
 N = 100_000_000
 USE = Use(network=Network(parameters=N, block=N // 10), settings=Settings())

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from sidlsg import cli
-from sidlsg.errors import InputError
-from sidlsg.estimate.estimate import Estimate, estimate
-from sidlsg.estimate.gpus import GIB, GPUS, Gpu
-from sidlsg.estimate.show import print_estimate
-from sidlsg.estimate.speed import MFU
-from sidlsg.recipes.recipe import get_recipe, recipe_with_changes
+from sidlsg.cli import app as cli
+from sidlsg.cli.estimate_table import print_estimate
+from sidlsg.distil.estimate.devices import GIB, GPUS, Gpu
+from sidlsg.distil.estimate.estimate import Estimate, estimate
+from sidlsg.distil.estimate.speed import MFU
+from sidlsg.distil.recipes import get_recipe, recipe_with_changes
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.architectures import ARCHITECTURES
 
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sidlsg.distil.estimate.devices import DEFAULT, GPUS, chosen_gpu, get_gpu, gpu_at_hand
 from sidlsg.distil.settings import PRECISIONS
-from sidlsg.errors import InputError
-from sidlsg.estimate.gpus import DEFAULT, GPUS, chosen_gpu, get_gpu, gpu_at_hand
+from sidlsg.runtime.errors import InputError
 
 
 def test_every_gpu_knows_a_peak_for_every_precision() -> None:

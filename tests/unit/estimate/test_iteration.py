@@ -17,13 +17,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from sidlsg.distil import precision
 from sidlsg.distil.draws import DrawPlan
+from sidlsg.distil.estimate.fake_networks import Imagination, imagined_unet
+from sidlsg.distil.estimate.iteration import ImaginedIteration, measure
+from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.estimate.tracker import Tracker
+from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
-from sidlsg.estimate.imagined import Imagination, imagined_unet
-from sidlsg.estimate.iteration import ImaginedIteration, measure
-from sidlsg.estimate.memory import Network, Use
-from sidlsg.estimate.tracker import Tracker
-from sidlsg.recipes.recipe import Recipe, get_recipe
 from sidlsg.teacher.architectures import ARCHITECTURES
 from sidlsg.teacher.schedule import NoiseSchedule
 

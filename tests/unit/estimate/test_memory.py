@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from sidlsg.distil.estimate.iteration import Pass, Passes
+from sidlsg.distil.estimate.memory import CONTEXT, KEPT_STATES, Network, Use
+from sidlsg.distil.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 from sidlsg.distil.settings import Settings
-from sidlsg.estimate.iteration import Pass, Passes
-from sidlsg.estimate.memory import CONTEXT, KEPT_STATES, Network, Use
-from sidlsg.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 
 N = 1000
 NETWORK = Network(parameters=N, block=100)

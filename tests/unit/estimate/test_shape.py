@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sidlsg.errors import InputError
-from sidlsg.estimate.shape import shape_of
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.architectures import ARCHITECTURES
+from sidlsg.teacher.shape import shape_of
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.estimate.speed import BUS, HOST, iteration_seconds
 from sidlsg.distil.settings import Settings
-from sidlsg.errors import InputError
-from sidlsg.estimate.memory import Network, Use
-from sidlsg.estimate.speed import BUS, HOST, iteration_seconds
+from sidlsg.runtime.errors import InputError
 
 N = 10**9
 

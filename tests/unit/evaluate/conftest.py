@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.evaluate.judge import Judge, load_judge
-from sidlsg.evaluate.protocols import ShapesProtocols, load_shapes_protocols
-from sidlsg.shapes.captions import held_out_captions
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.judge import Judge, load_judge
+from sidlsg.bundled.protocols import ShapesProtocols, load_shapes_protocols
 
 COUNT = 96
 

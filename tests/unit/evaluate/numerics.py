@@ -20,6 +20,9 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.judge import load_judge
+from sidlsg.bundled.measures import Judged, Seen
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.clip_text import insert_prefix
 from sidlsg.evaluate.compare import compare
@@ -29,17 +32,14 @@ from sidlsg.evaluate.feature_files import FeatureSet, Source
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.hpsv2 import STYLES, preference_table
 from sidlsg.evaluate.inception import InceptionFeatures, Resize
-from sidlsg.evaluate.judge import load_judge
 from sidlsg.evaluate.kid import kernel_distance, squared_mmds_without
 from sidlsg.evaluate.metrics import AttributeAccuracy
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.resize import padded_square, to_256
-from sidlsg.evaluate.sample import Setting, StockSampler
-from sidlsg.evaluate.shapes_measures import Judged, Seen
 from sidlsg.evaluate.uncertainty import random_groups
-from sidlsg.shapes.captions import held_out_captions
 from sidlsg.teacher.images import Images
+from sidlsg.teacher.sampling import Setting, StockSampler
 from unit.evaluate.standin import StandIn
 from unit.golden_numbers import Numbers, remake
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.clip_networks import ClipCosine, PreferenceScore, load_clip, read_checkpoint
+from sidlsg.runtime.errors import InputError
 
 TENSORS = {"a": torch.arange(600.0), "b": torch.ones(2, 2, dtype=torch.float16)}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.clip_text import insert_prefix
+from sidlsg.runtime.errors import InputError
 
 START, END = 100, 101
 PREFIX = [7, 8, 9]

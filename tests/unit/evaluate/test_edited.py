@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.evaluate import one_pass, stage
-from sidlsg.package import code_digest
+from sidlsg.evaluate import scoring as one_pass
+from sidlsg.runtime.provenance import code_digest
+from sidlsg.stages import evaluate as stage
 from unit.edited import comment, edited
 
 COUNT, BLOCK = 16, 4
@@ -51,9 +52,9 @@ def test_blocks_of_before_an_edited_comment_are_used_again(
 
     edits = {"evaluate/fid.py": comment, "evaluate/stage.py": comment, "evaluate/judge.py": comment}
     with edited(tmp_path / "new", edits), pytest.MonkeyPatch.context() as patch:
-        from sidlsg.evaluate import one_pass as new_pass
-        from sidlsg.evaluate import stage as new_stage
-        from sidlsg.package import code_digest as new_digest
+        from sidlsg.evaluate import scoring as new_pass
+        from sidlsg.runtime.provenance import code_digest as new_digest
+        from sidlsg.stages import evaluate as new_stage
 
         again: list[range] = []
         card = few((new_stage, new_pass), again, patch)(*inputs, settings=[])

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sidlsg.bundled.captions import Caption
+from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.protocols import ShapesProtocols
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
-from sidlsg.evaluate.protocols import ShapesProtocols
-from sidlsg.shapes.captions import Caption
-from sidlsg.shapes.draw import draw
 
 
 def test_features_are_64_wide_and_do_not_depend_on_the_batch(protocols: ShapesProtocols) -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate import extract
 from sidlsg.evaluate.extract import extract_features
 from sidlsg.evaluate.feature_files import FeatureSet, load_features
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.images import Images
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.compare import load_references
 from sidlsg.evaluate.feature_files import (
     FeatureSet,
@@ -23,7 +22,8 @@ from sidlsg.evaluate.feature_files import (
     save_statistics,
 )
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.tensors import save_tensors
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import save_tensors
 
 SOURCE = Source(space="made-up/clean", network_sha256="a" * 64, images_sha256="b" * 64)
 

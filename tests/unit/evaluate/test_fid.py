@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.runtime.errors import InputError
 
 
 def features(seed: int, count: int, dim: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.hpsv2 import STYLES, preference_table
+from sidlsg.runtime.errors import InputError
 
 
 def table(count: int = 800) -> dict[str, list[float]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.image_files import image_files, in_caption_order, passed_over, read_rgb
+from sidlsg.runtime.errors import InputError
 
 
 def picture(mode: str = "RGB") -> Image.Image:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.errors import InputError
-from sidlsg.evaluate.judge import Judge, load_judge
+from sidlsg.bundled.captions import ATTRIBUTES, all_captions
+from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.judge import Judge, load_judge
 from sidlsg.evaluate.judge_file import check_judge
-from sidlsg.shapes.captions import ATTRIBUTES, all_captions
-from sidlsg.shapes.draw import draw
-from sidlsg.tensors import save_tensors
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import save_tensors
 
 # Neither a training stream nor a reference set is drawn from this seed.
 FRESH = 77_000_001

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.kid import SUBSET_SIZE, kernel_distance, squared_mmd
 from sidlsg.evaluate.published import PROTOCOLS
+from sidlsg.runtime.errors import InputError
 
 
 def features(seed: int, count: int, dim: int = 6, shift: float = 0.0) -> torch.Tensor:

@@ -11,9 +11,9 @@ from torch import nn
 from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.metrics import AttributeAccuracy, FeatureMemory, FrechetDistance
+from sidlsg.runtime.errors import InputError
 
 
 def channel_means(pixels: torch.Tensor) -> torch.Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.evaluate import NUMERICS, efficientnet, fid, inception, kid, precision_recall, shapes_measures, uncertainty
-from sidlsg.evaluate.protocols import ShapesProtocols
+from sidlsg.bundled import measures as shapes_measures
+from sidlsg.bundled.protocols import ShapesProtocols
+from sidlsg.evaluate import NUMERICS, efficientnet, fid, inception, kid, precision_recall, uncertainty
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.teacher.images import pixels_of
 from unit.evaluate.numerics import COMMAND, FILE, MADE, numbers, version_name

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.distil.world import World
-from sidlsg.errors import InputError
-from sidlsg.evaluate import one_pass
+from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.keep import Keeper
 from sidlsg.evaluate.metrics import FeatureMemory
-from sidlsg.evaluate.one_pass import Pass, measured
+from sidlsg.evaluate.scoring import Pass, measured
 from sidlsg.evaluate.suite import DrawnSet, Format
-from sidlsg.store import FolderStore, Store, open_store
+from sidlsg.runtime.distributed import World
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.store import FolderStore, Store, open_store
 from sidlsg.teacher.images import Images
 
 SIDE = 9

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate import precision_recall as module
 from sidlsg.evaluate.precision_recall import PrecisionRecall, precision_recall
+from sidlsg.runtime.errors import InputError
 
 
 def features(seed: int, count: int, dim: int = 3, shift: float = 0.0) -> torch.Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.errors import InputError
-from sidlsg.evaluate.judge import load_judge
-from sidlsg.evaluate.protocols import (
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.judge import load_judge
+from sidlsg.bundled.protocols import (
     ATTRIBUTES_ALL,
     ATTRIBUTES_MEAN,
     FID_EFFICIENTNET,
@@ -27,11 +28,10 @@ from sidlsg.evaluate.protocols import (
     load_shapes_protocols,
     real_images,
 )
-from sidlsg.records import Score
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.shapes.draw import draw
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Score
+from sidlsg.storage.tensors import save_tensors
 from sidlsg.teacher.images import pixels_of
-from sidlsg.tensors import save_tensors
 
 Load = Callable[[Sequence[str], int], ShapesProtocols]
 FEW = 48
@@ -88,7 +88,7 @@ def test_digests_tell_another_judge_but_efficientnets_does_not(
 def test_digests_tell_other_reference_pictures(
     few: ShapesProtocols, load: Load, held_out: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidlsg.evaluate.protocols.REFERENCE_SEED", REFERENCE_SEED + 5)
+    monkeypatch.setattr("sidlsg.bundled.protocols.REFERENCE_SEED", REFERENCE_SEED + 5)
     other = load(held_out, FEW)
     changed = {name for name in few.digests if other.digests[name] != few.digests[name]}
     assert changed == {FID_JUDGE, PRECISION_RECALL_JUDGE, FID_EFFICIENTNET}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate import published_suite
 from sidlsg.evaluate.feature_files import FeatureSet, Source, save_features, save_statistics
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
@@ -25,6 +24,7 @@ from sidlsg.evaluate.published_suite import PublishedSuite, read_style_prompts
 from sidlsg.evaluate.suite import Pictures
 from sidlsg.evaluate.uncertainty import random_groups
 from sidlsg.evaluate.weights import WeightFile
+from sidlsg.runtime.errors import InputError
 from unit.evaluate.standin import save_stand_in, sha256
 
 FID, SID, CLIP = "fid/coco2014-30k-clean", "fid/coco2014-30k-sid-train", "clip/vit-g-14-photo-depicts"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sidlsg.errors import SidlsgError
-from sidlsg.evaluate.sample import StockSampler
 from sidlsg.evaluate.setting import Setting
+from sidlsg.runtime.errors import SidlsgError
+from sidlsg.teacher.sampling import StockSampler
 
 PROMPTS = [
     "a small red circle on a blue background",

@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.errors import InputError
-from sidlsg.evaluate import stage
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.protocols import load_shapes_protocols, real_images
 from sidlsg.evaluate.feature_files import FeatureSet, Source, save_features
 from sidlsg.evaluate.inception import InceptionFeatures
-from sidlsg.evaluate.protocols import load_shapes_protocols, real_images
 from sidlsg.evaluate.published_suite import PublishedSuite
-from sidlsg.evaluate.stage import evaluate
 from sidlsg.evaluate.weights import WeightFile
-from sidlsg.records import Scorecard
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.storage import alone_in
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages import evaluate as stage
+from sidlsg.stages.evaluate import evaluate
+from sidlsg.storage.files import alone_in
+from sidlsg.storage.records import Scorecard
 from unit.evaluate.standin import save_stand_in, sha256
 
 PR, FEW = "pr/inception-k3", 24

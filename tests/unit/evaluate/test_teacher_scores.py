@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.evaluate.protocols import FLOOR_SEED, ShapesProtocols, real_images
+from sidlsg.bundled.protocols import FLOOR_SEED, ShapesProtocols, real_images
+from sidlsg.cli.options import TeacherSettings
 from sidlsg.evaluate.teacher_scores import CFG, TEACHER_SETTINGS, TeacherScores, read_teacher_scores
-from sidlsg.options import TeacherSettings
-from sidlsg.records import SubjectScores
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import SubjectScores
 
 GOOD, OTHER = "teacher 20 steps", "teacher 1 step"
 

@@ -7,10 +7,10 @@ import statistics
 import pytest
 import torch
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.distances import frechet_interval, kernel_distance_with_interval
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.uncertainty import NORMAL_95, jackknife_deviation, random_groups, share_interval
+from sidlsg.runtime.errors import InputError
 
 
 def test_a_means_deviation_is_the_standard_error() -> None:

@@ -14,12 +14,12 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.errors import InputError, NotFiniteError
-from sidlsg.export.folder import one_step_scheduler, write_folder
-from sidlsg.export.generate import seeded_noise
-from sidlsg.export.lineage import prompt_set_of
-from sidlsg.records import Student
-from sidlsg.teacher.load import load_teacher
+from sidlsg.distil.student.folder import one_step_scheduler, write_folder
+from sidlsg.distil.student.generation import seeded_noise
+from sidlsg.distil.student.lineage import prompt_set_of
+from sidlsg.runtime.errors import InputError, NotFiniteError
+from sidlsg.storage.records import Student
+from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.errors import InputError, SidlsgError
-from sidlsg.export.generate import generate, seeded_noise
+from sidlsg.distil.student.generation import generate, seeded_noise
+from sidlsg.runtime.errors import InputError, SidlsgError
 
 PROMPT = "a small red circle on a blue background"
 
@@ -47,6 +47,8 @@ def test_each_image_has_the_noise_of_its_own_seed() -> None:
 def test_latents_that_are_not_finite_are_an_error_and_no_black_picture(
     tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidlsg.export.generate.generate_latents", lambda *_: torch.full((1, 4, 8, 8), math.inf))
+    monkeypatch.setattr(
+        "sidlsg.distil.student.generation.generate_latents", lambda *_: torch.full((1, 4, 8, 8), math.inf)
+    )
     with pytest.raises(SidlsgError, match=r"pictures that are not finite$"):
         generate(tiny_student, ["a"], [0])

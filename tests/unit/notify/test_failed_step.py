@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from services.kubernetes_api import NAMESPACE, PODS, Api, RunningApi
-from sidlsg.notify import failed_step as module
-from sidlsg.notify.failed_step import FailedStep, failed_step
-from sidlsg.trainjob.cluster import Patience
+from sidlsg.kubeflow import failed_step as module
+from sidlsg.kubeflow.failed_step import FailedStep, failed_step
+from sidlsg.kubeflow.nodes.cluster import Patience
 
-TRACEBACK = ("Traceback (most recent call last):", "  File ...", "sidlsg.errors.InputError: no such teacher; give one")
+TRACEBACK = (
+    "Traceback (most recent call last):",
+    "  File ...",
+    "sidlsg.runtime.errors.InputError: no such teacher; give one",
+)
 LAUNCHER = ("F0101 main.go:57] failed to execute component: exit status 2",)
 
 

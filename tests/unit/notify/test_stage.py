@@ -9,10 +9,10 @@ import pytest
 from kfp.dsl import PipelineTaskFinalStatus
 
 from sidlsg.components.notify.component import notify
-from sidlsg.errors import InputError
-from sidlsg.notify import stage
-from sidlsg.notify.failed_step import FailedStep
-from sidlsg.registry.connect import connect
+from sidlsg.kubeflow import notices as stage
+from sidlsg.kubeflow.failed_step import FailedStep
+from sidlsg.registry.connection import connect
+from sidlsg.runtime.errors import InputError
 from unit.notify.receiver import Receiver
 
 RULES = {"rule.01": "FAILED: fid is at most 3: 7.1", "rule.02": "passed: accuracy is at least 0.5: 0.9"}

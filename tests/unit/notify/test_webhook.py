@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.errors import InputError, StorageError
-from sidlsg.notify import webhook
-from sidlsg.notify.webhook import check_webhook, send
+from sidlsg.kubeflow import webhook
+from sidlsg.kubeflow.webhook import check_webhook, send
+from sidlsg.runtime.errors import InputError, StorageError
 from unit.notify.receiver import Receiver
 
 

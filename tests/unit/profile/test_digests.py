@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg import cli
-from sidlsg.errors import InputError
-from sidlsg.profile.digests import read_images, with_images
-from sidlsg.profile.read import read_profile
+from sidlsg.cli import app as cli
+from sidlsg.kubeflow.digests import read_images, with_images
+from sidlsg.kubeflow.profile_file import read_profile
+from sidlsg.runtime.errors import InputError
 
 PROFILES = sorted((Path(__file__).parents[3] / "infra" / "profiles").glob("*.toml"))
 NAMES = ("curate", "evaluate", "mlflow", "serve", "train", "trigger")

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidlsg.profile.nodes import node_settings
-from sidlsg.profile.profile import Stage
-from sidlsg.profile.read import read_profile
-from sidlsg.trainjob.settings import NodeSettings, read_settings
+from sidlsg.kubeflow.nodes.nodes import node_settings
+from sidlsg.kubeflow.nodes.settings import NodeSettings, read_settings
+from sidlsg.kubeflow.profile import Stage
+from sidlsg.kubeflow.profile_file import read_profile
 
 ROOT = Path(__file__).parents[3]
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.profile.quantity import seconds
-from sidlsg.profile.read import read_profile
-from sidlsg.profile.stages import IMAGES
+from sidlsg.kubeflow.profile_file import read_profile
+from sidlsg.kubeflow.quantity import seconds
+from sidlsg.kubeflow.stages import IMAGES
+from sidlsg.runtime.errors import InputError
 
 COMPONENTS = Path(__file__).parents[3] / "components"
 DIGEST = "sha256:" + "1" * 64

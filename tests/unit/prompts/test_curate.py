@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.curate import Execution, curate
+from sidlsg.prompts.curation import Execution, curate
 from sidlsg.prompts.read import read_prompts
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import BalanceRule, CurationRules, DuplicatesRule, ScoreRule
-from sidlsg.records import PromptSet
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import PromptSet
 
 # These texts are alike.
 RULES = CurationRules(duplicates=DuplicatesRule(similarity=0))

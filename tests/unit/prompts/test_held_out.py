@@ -1,7 +1,7 @@
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.held_out import read_held_out
+from sidlsg.runtime.errors import InputError
 
 
 def test_one_caption_a_line(tmp_path):

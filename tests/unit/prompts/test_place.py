@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.place import NothingLeftError, work_place
+from sidlsg.runtime.errors import InputError
 
 KEY, OTHER = "a" * 64, "b" * 64
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.prompts.curate import curate
+from sidlsg.prompts.curation import curate
 from sidlsg.prompts.finish import NEAR_DUPLICATES
 from sidlsg.prompts.read import read_prompts
 from sidlsg.prompts.rules import CurationRules, ScoreRule

@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts import read
-from sidlsg.prompts.curate import Execution, curate
+from sidlsg.prompts.curation import Execution, curate
 from sidlsg.prompts.read import iter_prompts, read_prompts
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule
 from sidlsg.prompts.shards import read_texts
-from sidlsg.records import FileRef
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import FileRef
 
 # These texts are alike.
 RULES = CurationRules(duplicates=DuplicatesRule(similarity=0))

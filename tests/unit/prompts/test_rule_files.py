@@ -2,9 +2,9 @@ import tomllib
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rule_files import read_rules, rules_toml, rules_with
 from sidlsg.prompts.rules import Columns, CurationRules, ScoreRule
+from sidlsg.runtime.errors import InputError
 
 
 def test_a_file_replaces_what_it_names(tmp_path):

@@ -2,7 +2,6 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import (
     BalanceRule,
     Columns,
@@ -18,6 +17,7 @@ from sidlsg.prompts.rules import (
     TextRule,
     UnsafeRule,
 )
+from sidlsg.runtime.errors import InputError
 
 OTHER = {
     "columns": Columns(text=("caption",)),

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts import prepare
-from sidlsg.prompts.curate import Execution, curate, preview
-from sidlsg.prompts.made import MANIFEST
+from sidlsg.prompts.curation import Execution, curate, preview
+from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.read import read_prompts
 from sidlsg.prompts.rules import BalanceRule, CurationRules, ScoreRule
-from sidlsg.records import PromptSet
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import PromptSet
 from unit.prompts.planted import Corpus, plant
 
 RULES = CurationRules(balance=BalanceRule(maximum_per_bin=300))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.recipes.recipe import Published, Recipe, get_recipe, recipe_with_changes
-from sidlsg.recipes.table import RECIPES
+from sidlsg.distil.recipes import Published, Recipe, get_recipe, recipe_with_changes
+from sidlsg.distil.table import RECIPES
 from sidlsg.registry.rules import Floor, GateRules
+from sidlsg.runtime.errors import InputError
 
 
 def test_a_recipe_is_found_by_name() -> None:

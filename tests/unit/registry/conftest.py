@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sidlsg.records import FileRef, Score, Scorecard, Student, SubjectScores, file_ref
+from sidlsg.storage.records import FileRef, Score, Scorecard, Student, SubjectScores, file_ref
 
 MakeStudent = Callable[..., Path]
 MakeScorecard = Callable[..., Path]
@@ -39,8 +39,8 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
-    from sidlsg.teach.networks import new_scheduler, new_text_encoder, new_unet, new_vae
-    from sidlsg.teach.tokenizer import new_tokenizer
+    from sidlsg.bundled.tiny_sd import new_scheduler, new_text_encoder, new_unet, new_vae
+    from sidlsg.bundled.tokenizer import new_tokenizer
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

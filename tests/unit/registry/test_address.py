@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.registry.address import check_address, shown, sqlite_file
+from sidlsg.runtime.errors import InputError
 
 
 def test_the_file_of_a_store_is_found(tmp_path: Path) -> None:

@@ -7,17 +7,17 @@ import sys
 
 import pytest
 
-from sidlsg import cli
-from sidlsg.errors import InputError, VerdictError
-from sidlsg.records import ModelVersion
+from sidlsg.cli import app as cli
 from sidlsg.registry.approve import approve
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.demands import Approval
 from sidlsg.registry.gate import gate
 from sidlsg.registry.judged import judged_by
-from sidlsg.registry.promote import promote
-from sidlsg.registry.register import register
+from sidlsg.registry.promotion import promote
+from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
+from sidlsg.runtime.errors import InputError, VerdictError
+from sidlsg.storage.records import ModelVersion
 
 FLOOR = Floor(subject="student 1 step", score="accuracy", limit=0.8)
 ANN_OR_BEN = Approval(people=("ann", "ben"))

@@ -7,10 +7,10 @@ from threading import Timer
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.registry import claims
-from sidlsg.registry.claims import FOLDER, claimed
-from sidlsg.registry.connect import connect
+from sidlsg.registry import locks as claims
+from sidlsg.registry.connection import connect
+from sidlsg.registry.locks import FOLDER, claimed
+from sidlsg.runtime.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
 
 from sidlsg.components.compare.component import compare
 from sidlsg.components.conclude.component import conclude
-from sidlsg.places import PIN
-from sidlsg.records import Scorecard
-from sidlsg.registry.connect import connect
-from sidlsg.registry.register import register
-from sidlsg.run.failure import StageError
-from sidlsg.run.handed_on import Failed
-from sidlsg.run.settings import SETTINGS, parse_setting
+from sidlsg.kubeflow.local.failure import StageError
+from sidlsg.registry.connection import connect
+from sidlsg.registry.registration import register
+from sidlsg.stages.handed_on import Failed
+from sidlsg.stages.sweep import SETTINGS, parse_setting
+from sidlsg.storage.records import Scorecard
+from sidlsg.storage.uri import PIN
 
 FAILED = Failed(setting="lsg kappa=4.5", step="distil", error="<the loss> is too large", exit_code=4)
 

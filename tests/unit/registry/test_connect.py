@@ -10,9 +10,9 @@ from threading import Thread
 import pytest
 
 from services.dripping import Dripping
-from sidlsg.errors import InputError, StorageError
-from sidlsg.registry import connect as module
-from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry import connection as module
+from sidlsg.registry.connection import connect, experiment_id
+from sidlsg.runtime.errors import InputError, StorageError
 
 
 def test_a_store_is_only_made_on_demand(tmp_path: Path):

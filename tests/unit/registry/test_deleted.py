@@ -12,18 +12,18 @@ import pytest
 from mlflow import MlflowClient
 
 from services.verdicts import leave, verdict
-from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion, Student
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import Finding, examine
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.files import fetch_student
 from sidlsg.registry.find import find_version
 from sidlsg.registry.gate import gate
-from sidlsg.registry.promote import promote, rollback
+from sidlsg.registry.promotion import promote, rollback
 from sidlsg.registry.record import record_scores
-from sidlsg.registry.register import register
+from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
 from sidlsg.registry.transfer import transfer
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion, Student
 
 RULES = GateRules(floors=(Floor(subject="student 1 step", score="accuracy", limit=0.5),), ratios=(), no_regression=())
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import Scorecard
 from sidlsg.registry.demands import Approval, Facts, MaximumCost, Required
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Scorecard
 
 
 def test_a_protocol_must_be_on_the_card(make_scorecard: Any) -> None:

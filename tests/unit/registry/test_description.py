@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.description import description
 from sidlsg.registry.gate import gate
 from sidlsg.registry.record import record_scores
-from sidlsg.registry.register import register
+from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
 
 RULES = GateRules(floors=(Floor(subject="student 1 step", score="accuracy", limit=0.95),))

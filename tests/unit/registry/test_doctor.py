@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.cli import main
-from sidlsg.errors import InputError
-from sidlsg.records import Student
-from sidlsg.registry import claims
-from sidlsg.registry import register as stage
-from sidlsg.registry.claims import claimed
-from sidlsg.registry.connect import connect
+from sidlsg.cli.app import main
+from sidlsg.registry import locks as claims
+from sidlsg.registry import registration as stage
+from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
-from sidlsg.registry.register import register
+from sidlsg.registry.locks import claimed
+from sidlsg.registry.registration import register
 from sidlsg.registry.run_log import run_tags
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Student
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import Student
-from sidlsg.registry.connect import connect
-from sidlsg.registry.fetch import fetch_model, fetch_student
-from sidlsg.registry.register import register
+from sidlsg.registry.connection import connect
+from sidlsg.registry.files import fetch_model, fetch_student
+from sidlsg.registry.registration import register
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Student
 
 
 @pytest.fixture(scope="module")

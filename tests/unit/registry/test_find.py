@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import ModelVersion
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.find import find_version
-from sidlsg.registry.register import register
+from sidlsg.registry.registration import register
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import re
 import mlflow
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import FileRef, Student
 from sidlsg.registry.package import requirements, save_model, student_files
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import FileRef, Student
 
 
 def test_requirements_are_exact_and_installable_anywhere():

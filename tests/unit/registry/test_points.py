@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.connection import connect, experiment_id
 from sidlsg.registry.points import Points
 
 

@@ -9,13 +9,13 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from services.verdicts import leave, verdict
-from sidlsg.errors import InputError
-from sidlsg.records import Promotion, Verdict
-from sidlsg.registry.claims import Claim
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
-from sidlsg.registry.promote import promote as stage
-from sidlsg.registry.promote import rollback
+from sidlsg.registry.locks import Claim
+from sidlsg.registry.promotion import promote as stage
+from sidlsg.registry.promotion import rollback
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Promotion, Verdict
 
 
 def promote(verdict: Verdict, tracking_uri: str) -> Promotion:

@@ -18,14 +18,14 @@ from PIL import Image
 from tests.unit.safety_checker import add_safety_checker, likeness
 from typer.testing import CliRunner
 
-from sidlsg.cli import app
-from sidlsg.export.folder import write_folder
-from sidlsg.records import Student, file_ref
-from sidlsg.registry.connect import connect
+from sidlsg.cli.app import app
+from sidlsg.distil.student.folder import write_folder
+from sidlsg.registry.connection import connect
 from sidlsg.registry.package import PATH_IN_MODEL, save_model
-from sidlsg.registry.register import register
+from sidlsg.registry.registration import register
+from sidlsg.storage.records import Student, file_ref
 from sidlsg.teacher.folder import INDEX
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.pipeline import load_teacher
 
 RED, BLUE = "a small red circle on a blue background", "a large blue ring on a red background"
 

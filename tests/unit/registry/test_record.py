@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.places import PIN
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.gate import gate
 from sidlsg.registry.record import record_scores
-from sidlsg.registry.register import register
+from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import PIN
 
 
 def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, make_scorecard):

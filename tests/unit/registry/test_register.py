@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.errors import InputError
-from sidlsg.places import PIN
-from sidlsg.records import Student
-from sidlsg.registry import register as stage
-from sidlsg.registry.connect import connect
-from sidlsg.registry.register import Circumstances, register
+from sidlsg.registry import registration as stage
+from sidlsg.registry.connection import connect
+from sidlsg.registry.registration import Circumstances, register
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Student
+from sidlsg.storage.uri import PIN
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sidlsg.cli import app
-from sidlsg.errors import InputError
-from sidlsg.recipes.table import RECIPES
+from sidlsg.cli.app import app
+from sidlsg.distil.table import RECIPES
 from sidlsg.registry.demands import Approval, MaximumCost, Required
 from sidlsg.registry.rule_file import gate_rules_text, parse_gate_rules, read_gate_rules
 from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.runtime.errors import InputError
 
 EVERY_KIND = """
 [[floor]]

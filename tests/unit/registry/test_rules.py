@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import Score, Scorecard, SubjectScores
 from sidlsg.registry.rules import Better, Champion, Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Score, Scorecard, SubjectScores
 
 STUDENT, TEACHER = "student 1 step", "teacher 1 step"
 

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 from PIL import Image
 
-from sidlsg.errors import InputError
-from sidlsg.records import FileRef, Student, file_ref
-from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.connection import connect, experiment_id
 from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_params, training_rows
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import FileRef, Student, file_ref
 
 
 def test_rows_hold_numbers_by_images_seen(make_student):

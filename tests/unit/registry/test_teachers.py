@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.errors import InputError
-from sidlsg.records import Student
-from sidlsg.registry.connect import connect
-from sidlsg.registry.register import register
+from sidlsg.registry.connection import connect
+from sidlsg.registry.registration import register
 from sidlsg.registry.teachers import register_teacher
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Student
 
 
 @pytest.fixture

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg import cli
-from sidlsg.errors import InputError, VerdictError
-from sidlsg.places import PIN
-from sidlsg.records import ModelVersion, Promotion
+from sidlsg.cli import app as cli
 from sidlsg.registry import transfer as module
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.demands import Approval
 from sidlsg.registry.doctor import examine
 from sidlsg.registry.gate import gate
-from sidlsg.registry.promote import promote
-from sidlsg.registry.register import Circumstances, register
+from sidlsg.registry.promotion import promote
+from sidlsg.registry.registration import Circumstances, register
 from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Floor, GateRules, NoRegression
 from sidlsg.registry.transfer import transfer
+from sidlsg.runtime.errors import InputError, VerdictError
+from sidlsg.storage.records import ModelVersion, Promotion
+from sidlsg.storage.uri import PIN
 
 STUDENT = "student 1 step"
 FLOOR = Floor(subject=STUDENT, score="accuracy", limit=0.8)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.errors import StorageError
-from sidlsg.registry.connect import connect, experiment_id
+from sidlsg.registry.connection import connect, experiment_id
 from sidlsg.registry.upload import stored_digest, upload
-from sidlsg.storage import sha256_file
+from sidlsg.runtime.errors import StorageError
+from sidlsg.storage.files import sha256_file
 
 
 @pytest.fixture

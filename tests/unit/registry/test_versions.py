@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 from sidlsg.registry.versions import alias_version, require_same_student, require_version, versions_of
+from sidlsg.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")

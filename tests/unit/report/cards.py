@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sidlsg.records import Score, Scorecard, SubjectScores
+from sidlsg.storage.records import Score, Scorecard, SubjectScores
 
 PROTOCOLS = {
     "fid": ("fid/coco2014-30k-clean", 30_000, False),

@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
-from sidlsg.prices import Prices
-from sidlsg.records import (
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.drawing import draw
+from sidlsg.report.outcome import RunRecords
+from sidlsg.report.run_page import write_report
+from sidlsg.runtime.costs import Prices
+from sidlsg.storage.records import (
     FunnelStep,
     ModelVersion,
     Promotion,
@@ -26,10 +30,6 @@ from sidlsg.records import (
     Verdict,
     file_ref,
 )
-from sidlsg.report.outcome import RunRecords
-from sidlsg.report.write import write_report
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.shapes.draw import draw
 from sidlsg.teacher.images import grid, save_png
 
 NO_PRICES = Prices()

@@ -11,11 +11,11 @@ import pytest
 from kfp.dsl import HTML, Artifact
 
 from sidlsg.components.report.component import report
-from sidlsg.errors import InputError
-from sidlsg.export.lineage import copy_account
-from sidlsg.prices import STAGES
-from sidlsg.records import PromptSet
-from sidlsg.registry.connect import connect
+from sidlsg.distil.student.lineage import copy_account
+from sidlsg.registry.connection import connect
+from sidlsg.runtime.costs import STAGES
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import PromptSet
 
 
 def written(run: Any, folder: Path, prices: dict[str, float], tracking_uri: str) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.records import StyleMean
 from sidlsg.report.contenders import Entry, contenders, guidance_name, student_names
+from sidlsg.storage.records import StyleMean
 from unit.report.cards import card, score, subject
 
 TEACHER = subject("teacher 20 steps", 20, {"fid": 14.0, "clip": 0.31}, guidance_scale=7.5)

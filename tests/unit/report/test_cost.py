@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.prices import Prices
-from sidlsg.report.cost import cost, cost_of_json, costs_json
+from sidlsg.runtime.cost import cost, cost_of_json, costs_json
+from sidlsg.runtime.costs import Prices
+from sidlsg.runtime.errors import InputError
 
 
 def test_costs_by_the_hour():

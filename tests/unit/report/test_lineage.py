@@ -1,8 +1,8 @@
 import hashlib
 from dataclasses import replace
 
-from sidlsg.records import FunnelStep
 from sidlsg.report.lineage import chain, digests, funnel_rows, made_with, recipe_values
+from sidlsg.storage.records import FunnelStep
 
 
 def test_chain_follows_the_stages_with_the_records_own_digests(make_run):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from sidlsg.records import Promotion, RuleResult, Verdict
 from sidlsg.report.markdown import promotion_markdown, verdict_markdown
+from sidlsg.storage.records import Promotion, RuleResult, Verdict
 
 GOOD = RuleResult(rule="attributes of student 1 step at least 0.9", found="0.95 of 2,016", passed=True)
 BAD = RuleResult(rule="fid | at most 12", found="14.2 [13.9, 14.6]", passed=False)

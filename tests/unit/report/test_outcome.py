@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import RuleResult
 from sidlsg.report.outcome import outcome
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import RuleResult
 
 FAILED = (
     RuleResult(rule="a", found="1", passed=True),

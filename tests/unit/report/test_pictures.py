@@ -3,8 +3,8 @@ from dataclasses import replace
 
 from PIL import Image
 
-from sidlsg.records import FileRef
 from sidlsg.report.pictures import picture, sample_strip, subject_grid, subject_grids
+from sidlsg.storage.records import FileRef
 
 
 def decoded(source):

@@ -1,7 +1,7 @@
 import pytest
 
-from sidlsg.recipes.recipe import Published, Recipe
-from sidlsg.recipes.table import RECIPES
+from sidlsg.distil.recipes import Published, Recipe
+from sidlsg.distil.table import RECIPES
 from sidlsg.report.columns import column_of
 from sidlsg.report.published import published_contenders, published_sources
 from unit.report.cards import score

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from sidlsg.records import Extreme, FileRef
 from sidlsg.report.contenders import Entry
 from sidlsg.report.scoreboard import scoreboard
+from sidlsg.storage.records import Extreme, FileRef
 from unit.report.cards import card, score, subject
 
 

@@ -1,8 +1,8 @@
 import math
 from dataclasses import replace
 
-from sidlsg.records import Score, Scorecard, SubjectScores
 from sidlsg.report.scores import score_table
+from sidlsg.storage.records import Score, Scorecard, SubjectScores
 
 
 def score(value, name="fid", protocol="p", n=100, higher=False, interval=None):

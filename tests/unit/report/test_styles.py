@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from sidlsg.records import StyleMean
 from sidlsg.report.contenders import Entry, contenders
 from sidlsg.report.styles import style_tables
+from sidlsg.storage.records import StyleMean
 from unit.report.cards import card, score, subject
 
 

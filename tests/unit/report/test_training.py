@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.report.training import read_training_log, training
+from sidlsg.runtime.errors import InputError
 
 
 def write(path, *rows):

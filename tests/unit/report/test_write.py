@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.prices import Prices
-from sidlsg.records import RuleResult
+from sidlsg.runtime.costs import Prices
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import RuleResult
 from unit.report.page import Page
 
 SECTIONS = ["pictures", "scores", "scoreboard", "gate", "training", "samples", "records", "cost"]

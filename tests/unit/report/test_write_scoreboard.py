@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.records import Extreme, StyleMean, file_ref
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.drawing import draw
 from sidlsg.report.write_scoreboard import write_scoreboard
-from sidlsg.shapes.captions import held_out_captions
-from sidlsg.shapes.draw import draw
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Extreme, StyleMean, file_ref
 from sidlsg.teacher.images import grid, save_png
 from unit.report.cards import card, subject
 from unit.report.page import Page

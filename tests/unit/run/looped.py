@@ -8,13 +8,13 @@ def work(item: str) -> str:
     """Prints its item, and does what it says."""
     import time
 
-    from sidlsg.run.lines import say
+    from sidlsg.runtime.lines import say
 
     say(f"working on {item}")
     if item == "wait":
         time.sleep(60)
     if item == "fail":
-        from sidlsg.errors import InputError
+        from sidlsg.runtime.errors import InputError
 
         raise InputError("this item cannot be used")
     return item

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.teacher_scores import TeacherScores
-from sidlsg.records import ModelVersion, Score, Scorecard, SubjectScores
-from sidlsg.run.compare import by_setting, main_scores
-from sidlsg.run.handed_on import Failed
-from sidlsg.run.settings import SETTINGS, parse_setting
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.compare import by_setting, main_scores
+from sidlsg.stages.handed_on import Failed
+from sidlsg.stages.sweep import SETTINGS, parse_setting
+from sidlsg.storage.records import ModelVersion, Score, Scorecard, SubjectScores
 
 TEACHER = Path(str(files("sidlsg.assets"))) / "tiny-sd"
 TEACHERS = [score for subject in TeacherScores.load(TEACHER).subjects for score in subject.scores]

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidlsg.errors import InputError
-from sidlsg.run.compile import compile_pipeline
+from sidlsg.kubeflow.run_compile import compile_pipeline
+from sidlsg.runtime.errors import InputError
 
 
 def test_a_pipeline_is_written_and_replaced(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.registry.connect import connect
-from sidlsg.run.evaluate import evaluate_arguments, run_evaluation
-from sidlsg.run.request import EvaluateRequest
+from sidlsg.kubeflow.local.evaluate import evaluate_arguments, run_evaluation
+from sidlsg.kubeflow.local.results import EvaluateRequest
+from sidlsg.registry.connection import connect
+from sidlsg.runtime.errors import InputError
 
 
 @pytest.fixture

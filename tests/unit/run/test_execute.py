@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from forked import Program
-from sidlsg.errors import InputError
-from sidlsg.recipes.recipe import get_recipe
-from sidlsg.run.execute import LOG, MARKER, execute, machine_line
-from sidlsg.run.failure import StageError
-from sidlsg.run.request import Request, StageRun
-from sidlsg.run.watch import Rounds
+from sidlsg.distil.recipes import get_recipe
+from sidlsg.kubeflow.local.execution import LOG, MARKER, execute, machine_line
+from sidlsg.kubeflow.local.failure import StageError
+from sidlsg.kubeflow.local.output import Rounds
+from sidlsg.kubeflow.local.results import Request, StageRun
+from sidlsg.runtime.errors import InputError
 
 HERE = Path(__file__).parent
 RUN = """
@@ -85,7 +85,7 @@ def test_an_item_that_fails_ends_the_run_after_the_others(tmp_path: Path, capsys
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_a_run_that_is_ended_starts_no_further_item(sign: int, code: int, tmp_path: Path) -> None:
     words = [str(HERE), str(tmp_path / "run"), "wait", "b", "c"]
-    with Program(words, code=RUN, stdout=subprocess.PIPE, imports=["sidlsg.run.kubeflow"]) as process:
+    with Program(words, code=RUN, stdout=subprocess.PIPE, imports=["sidlsg.kubeflow.sdk"]) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "working on wait" in line:
@@ -115,7 +115,7 @@ def stages_of(run_dir: Path) -> list[int]:
 
 def test_the_stage_of_a_killed_run_is_ended_by_the_next_run(tmp_path: Path) -> None:
     words = [str(HERE), str(tmp_path / "run"), "wait"]
-    with Program(words, code=RUN, stdout=subprocess.PIPE, imports=["sidlsg.run.kubeflow"]) as process:
+    with Program(words, code=RUN, stdout=subprocess.PIPE, imports=["sidlsg.kubeflow.sdk"]) as process:
         assert process.stdout is not None
         assert any("working on wait" in line for line in process.stdout)
         process.kill()
@@ -153,7 +153,7 @@ def test_a_marker_of_the_same_pipeline_or_a_damaged_one_is_no_hindrance(marked: 
 def test_the_first_line_says_how_the_machine_is_used(
     cpus: int, threads: str, changes: dict[str, int], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidlsg.run.execute.cpu_quota", lambda: cpus)
+    monkeypatch.setattr("sidlsg.kubeflow.local.execution.cpu_quota", lambda: cpus)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     recipe = replace(get_recipe("tiny"), **changes)
     assert machine_line(recipe) == f"machine: {cpus} CPU{'s' * (cpus > 1)}, no GPU{said}"

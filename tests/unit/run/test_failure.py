@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import SidlsgError
-from sidlsg.run.failure import stage_error
-from sidlsg.run.watch import Failure
+from sidlsg.kubeflow.local.failure import stage_error
+from sidlsg.kubeflow.local.output import Failure
+from sidlsg.runtime.errors import SidlsgError
 
 LOG = Path("run.log")
 

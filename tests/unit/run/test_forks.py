@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import SidlsgError
-from sidlsg.run.forks import ForkServer, Job
+from sidlsg.kubeflow.local.forks import ForkServer, Job
+from sidlsg.runtime.errors import SidlsgError
 
 
 @pytest.fixture(scope="module")

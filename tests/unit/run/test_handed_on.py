@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import AlarmError, InputError, StoppedError
-from sidlsg.package import CHECKPOINTS_VARIABLE
-from sidlsg.run.failure import StageError
-from sidlsg.run.handed_on import (
+from sidlsg.kubeflow.local.failure import StageError
+from sidlsg.runtime.errors import AlarmError, InputError, StoppedError
+from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
+from sidlsg.stages.handed_on import (
     Failed,
     failures_json,
     failures_of,

@@ -1,6 +1,6 @@
 import pytest
 
-from sidlsg.run.lines import say
+from sidlsg.runtime.lines import say
 
 
 def test_a_line_for_the_user_is_marked(capsys: pytest.CaptureFixture[str]) -> None:

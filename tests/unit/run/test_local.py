@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.places import place_digest
-from sidlsg.run.failure import StageError
-from sidlsg.run.kubeflow import LocalExecutionConfig
-from sidlsg.run.local import pipeline_arguments, run_local
-from sidlsg.run.request import RunRequest
+from sidlsg.kubeflow.local.failure import StageError
+from sidlsg.kubeflow.local.results import RunRequest
+from sidlsg.kubeflow.local.runs import pipeline_arguments, run_local
+from sidlsg.kubeflow.sdk import LocalExecutionConfig
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import place_digest
 
 BUNDLED = Path(str(files("sidlsg.assets")))
 
@@ -151,7 +151,7 @@ def test_a_failing_stage_ends_the_run_with_its_own_message(
 
 
 def test_the_command_line_s_help_needs_no_kfp() -> None:
-    code = "import sys, sidlsg.run, sidlsg.run.request; sys.exit('kfp' in sys.modules or 'torch' in sys.modules)"
+    code = "import sys, sidlsg.kubeflow.local.results; sys.exit('kfp' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

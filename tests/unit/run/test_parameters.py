@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import Columns, CurationRules, ScoreRule
-from sidlsg.run.parameters import LONGEST_TEXT, curation_rules, gate_rules, settled_text, text_of
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.parameters import LONGEST_TEXT, curation_rules, gate_rules, settled_text, text_of
 
 
 def test_no_changes_are_the_defaults() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.run.publish import prune, publish_folder
+from sidlsg.kubeflow.local.publish import prune, publish_folder
+from sidlsg.runtime.errors import InputError
 
 
 def fill(folder: Path, files: dict[str, str]) -> Path:

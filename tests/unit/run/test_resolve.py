@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.places import place_digest, resolve
-from sidlsg.run.resolve import LARGEST_SEED, Resolved, parse_seed, resolve_inputs
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.resolve import LARGEST_SEED, Resolved, parse_seed, resolve_inputs
+from sidlsg.storage.uri import place_digest, resolve
 
 
 @pytest.fixture

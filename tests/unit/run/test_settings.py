@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.run.settings import SETTINGS, parse_setting, parse_settings, plan_changes, setting_changes, setting_of
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.sweep import SETTINGS, parse_setting, parse_settings, plan_changes, setting_changes, setting_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 
-from sidlsg.run.kubeflow import task_spec_utils
-from sidlsg.run.surroundings import kfp_local
+from sidlsg.kubeflow.local.surroundings import kfp_local
+from sidlsg.kubeflow.sdk import task_spec_utils
 
 
 def test_a_loop_reads_outputs_of_earlier_steps_as_they_are(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.run.request import SweepRequest
-from sidlsg.run.sweep import run_sweep, sweep_arguments
+from sidlsg.kubeflow.local.results import SweepRequest
+from sidlsg.kubeflow.local.sweep import run_sweep, sweep_arguments
+from sidlsg.runtime.errors import InputError
 
 
 def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import io
 
-from sidlsg.run.screen import Screen
-from sidlsg.run.watch import Failure, LineSink, Rounds, Watcher
+from sidlsg.kubeflow.local.output import Failure, LineSink, Rounds, Watcher
+from sidlsg.kubeflow.local.screen import Screen
 
 ERROR = {"kind": "error", "type": "InputError", "text": "boom", "exit_code": 2}
 

@@ -18,9 +18,9 @@ import uvicorn
 from typer.testing import CliRunner
 
 from copied import copied
-from sidlsg.cli import app
-from sidlsg.errors import InputError
-from sidlsg.services.ports import free_port
+from sidlsg.cli.app import app
+from sidlsg.registry.server.ports import free_port
+from sidlsg.runtime.errors import InputError
 from sidlsg.serving.predictor import Predictor, application
 from sidlsg.serving.reference import COUNT, PROMPTS, SEED
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sidlsg.errors import StorageError
+from sidlsg.runtime.errors import StorageError
 from sidlsg.serving.reference import COUNT, PROMPTS
 from sidlsg.serving.smoke import smoke
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlsg.errors import InputError
-from sidlsg.shapes.captions import (
+from sidlsg.bundled.captions import (
     ATTRIBUTES,
     COLOURS,
     SHAPES,
@@ -20,6 +19,7 @@ from sidlsg.shapes.captions import (
     held_out_captions,
     training_captions,
 )
+from sidlsg.runtime.errors import InputError
 
 captions = st.sampled_from(all_captions())
 

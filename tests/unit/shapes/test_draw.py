@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlsg.shapes.captions import COLOURS, SHAPES, Caption, all_captions
-from sidlsg.shapes.draw import RADIUS, draw, signed_distance
+from sidlsg.bundled.captions import COLOURS, SHAPES, Caption, all_captions
+from sidlsg.bundled.drawing import RADIUS, draw, signed_distance
 
 seeds = st.integers(0, 2**63 - 1)
 indices = st.integers(0, 2**40)

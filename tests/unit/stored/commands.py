@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from sidlsg.cli import app
+from sidlsg.cli.app import app
 
 FILE = Path(__file__).with_name("commands.json")
 COMMAND = "python tests/unit/stored/commands.py"

@@ -37,36 +37,36 @@ from typer.testing import CliRunner
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sidlsg.cli import app
-from sidlsg.distil.stage import run_identity, run_name
-from sidlsg.distil.world import World
-from sidlsg.encode.stage import encode
-from sidlsg.encode.text_model import text_model_digest
-from sidlsg.errors import InputError
+from sidlsg.cli.app import app
+from sidlsg.stages.distil import run_identity, run_name
+from sidlsg.runtime.distributed import World
+from sidlsg.stages.encode import encode
+from sidlsg.teacher.text_model import text_model_digest
+from sidlsg.runtime.errors import InputError
 from sidlsg.evaluate.networks import NetworkMeasure
-from sidlsg.evaluate.one_pass import Pass, measured
-from sidlsg.evaluate.protocols import load_shapes_protocols
+from sidlsg.evaluate.scoring import Pass, measured
+from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.evaluate.published import PROTOCOLS
-from sidlsg.evaluate.sample import StockSampler
+from sidlsg.teacher.sampling import StockSampler
 from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import DrawnSet, prompts_digest
-from sidlsg.package import results_version
-from sidlsg.places import place_digest
-from sidlsg.prompts.curate import curate
+from sidlsg.runtime.provenance import results_version
+from sidlsg.storage.uri import place_digest
+from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.read import read_prompts
 from sidlsg.prompts.rules import CurationRules, ScoreRule
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.pieces import Piece
-from sidlsg.prompts.tasks.plan import Plan
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.recipes.table import RECIPES
-from sidlsg.records import FileRef
+from sidlsg.prompts.plan import Plan
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.distil.table import RECIPES
+from sidlsg.storage.records import FileRef
 from sidlsg.registry.rule_file import parse_gate_rules
-from sidlsg.store import open_store
+from sidlsg.storage.store import open_store
 from sidlsg.teacher.images import Images
-from sidlsg.tensors import load_tensors
-from sidlsg.trainjob.order import Order
+from sidlsg.storage.tensors import load_tensors
+from sidlsg.kubeflow.nodes.order import Order
 
 FILE = Path(__file__).with_name("digests.json")
 COMMAND = "python tests/unit/stored/digests.py"
@@ -112,7 +112,7 @@ def digests() -> dict[str, str]:
 
 
 def cached() -> dict[str, str]:
-    with patch("sidlsg.package.__version__", "0"):
+    with patch("sidlsg.runtime.provenance.__version__", "0"):
         return {"cache/results": results_version()}
 
 

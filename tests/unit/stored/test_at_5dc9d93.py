@@ -28,13 +28,13 @@ from safetensors.torch import load_file
 from sqlalchemy import create_engine
 
 from sidlsg.prompts.read import read_prompts
-from sidlsg.records import EmbeddingSet, ModelVersion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.storage.records import EmbeddingSet, ModelVersion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.registry.address import sqlite_file
-from sidlsg.registry.fetch import fetch_student
+from sidlsg.registry.files import fetch_student
 from sidlsg.registry.find import find_version
 from sidlsg.serving.predictor import Predictor
 from sidlsg.serving.protocol import V1Request, parse
-from sidlsg.storage import sha256_file
+from sidlsg.storage.files import sha256_file
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from sidlsg import errors
-from sidlsg.errors import SidlsgError
+from sidlsg.runtime import errors
+from sidlsg.runtime.errors import SidlsgError
 from unit.stored.commands import COMMAND, FILE, commands
 
 EXIT_CODES = {

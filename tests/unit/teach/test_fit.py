@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from sidlsg.teach import fit as module
-from sidlsg.teach.fit import Log, fit, learning_rate
-from sidlsg.teach.recipe import Schedule
-from sidlsg.tensors import load_tensors, without_prefix
+from sidlsg.bundled import training as module
+from sidlsg.bundled.recipe import Schedule
+from sidlsg.bundled.training import Log, fit, learning_rate
+from sidlsg.storage.tensors import load_tensors, without_prefix
 
 SCHEDULE = Schedule(iterations=24, batch=2, lr=1e-2, warmup=4, ema_decay=0.9, checkpoint_every=5)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sidlsg.teach.networks import (
+from sidlsg.bundled.tiny_sd import (
     LATENT_SIZE,
     TEXT_LENGTH,
     TEXT_WIDTH,
@@ -16,7 +16,7 @@ from sidlsg.teach.networks import (
     new_unet,
     new_vae,
 )
-from sidlsg.teach.tokenizer import new_tokenizer
+from sidlsg.bundled.tokenizer import new_tokenizer
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.prompts.curate import curate
+from sidlsg.bundled.captions import held_out_captions, training_captions
+from sidlsg.bundled.prompts import write_bundled_prompts
+from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.read import read_prompts
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.shapes.captions import held_out_captions, training_captions
-from sidlsg.teach.prompts import write_bundled_prompts
 
 ASSETS = Path(__file__).parents[3] / "assets/prompts"
 TRAINING = {caption.text for caption in training_captions()}

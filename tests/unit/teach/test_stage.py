@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.teach.recipe import TINY
-from sidlsg.teach.stage import teach
+from sidlsg.bundled.assets import teach
+from sidlsg.bundled.recipe import TINY
+from sidlsg.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["tiny-sd", "judge", "prompts"])

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.parsing import read_object
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import read_object
 from sidlsg.teacher import folder as folder_module
 from sidlsg.teacher.config import unet_config
 from sidlsg.teacher.folder import check_folder, folder_digest, is_loaded, is_present, model_files
-from sidlsg.teacher.load import load_pipeline
+from sidlsg.teacher.pipeline import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

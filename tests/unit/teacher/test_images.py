@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.errors import InputError, NotFiniteError
+from sidlsg.runtime.errors import InputError, NotFiniteError
 from sidlsg.teacher.images import decode, grid, save_png
-from sidlsg.teacher.load import load_pipeline
+from sidlsg.teacher.pipeline import load_pipeline
 
 
 class IdentityVae:

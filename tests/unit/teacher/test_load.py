@@ -16,9 +16,9 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.folder import SCHEDULERS, check_folder, folder_digest
-from sidlsg.teacher.load import check_optional, check_stock, load_pipeline, load_teacher
+from sidlsg.teacher.pipeline import check_optional, check_stock, load_pipeline, load_teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
 WEIGHTS = {

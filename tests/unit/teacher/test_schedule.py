@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from sidlsg.errors import InputError
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.schedule import NoiseSchedule
 
 T = torch.tensor([20, 625, 979])

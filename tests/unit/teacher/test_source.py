@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sidlsg.errors import InputError
-from sidlsg.export.folder import write_folder
-from sidlsg.places import TEACHER
-from sidlsg.storage import sha256_file
+from sidlsg.distil.student.folder import write_folder
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_file
+from sidlsg.storage.uri import TEACHER
 from sidlsg.teacher.folder import check_folder, folder_digest
-from sidlsg.teacher.load import load_teacher
+from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.source import checked_teacher, teacher_folder, unet_of
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.teacher.load import load_pipeline
-from sidlsg.teacher.text import ROWS, PromptEncoder
+from sidlsg.teacher.pipeline import load_pipeline
+from sidlsg.teacher.text_encoder import ROWS, PromptEncoder
 
 RED, BLUE, RING = (
     "a small red circle on a blue background",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.registry.connect import connect
+from sidlsg.registry.connection import connect
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidlsg.records import FileRef, Student
+from sidlsg.storage.records import FileRef, Student
 
 STUDENT = Student(
     recipe="tiny",

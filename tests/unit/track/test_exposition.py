@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from sidlsg.errors import InputError
-from sidlsg.track.exposition import Destinations, Pusher, destinations, served
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.metrics import Destinations, Pusher, destinations, served
 from unit.track.gateway import Gateway
 
 

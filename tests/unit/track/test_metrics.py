@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sidlsg.recipes.recipe import get_recipe
-from sidlsg.track.exposition import Destinations
-from sidlsg.track.metrics import LABELS, Exposed, TrainingMetrics, exposed
-from sidlsg.trigger.service.metrics import Metrics
+from sidlsg.distil.metrics import LABELS, Exposed, TrainingMetrics, exposed
+from sidlsg.distil.recipes import get_recipe
+from sidlsg.runtime.metrics import Destinations
+from sidlsg.webhooks.metrics import Metrics
 from unit.track.gateway import Gateway
 
 PAGE = Path(__file__).parents[3] / "docs" / "observe.md"
@@ -77,7 +77,7 @@ def test_a_group_is_one_training_of_one_run(metrics: TrainingMetrics) -> None:
 def test_by_default_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SIDLSG_METRICS_PORT", "SIDLSG_PUSHGATEWAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sidlsg.track.metrics.TrainingMetrics", None)
+    monkeypatch.setattr("sidlsg.distil.metrics.TrainingMetrics", None)
     with exposed(get_recipe("tiny"), print) as found:
         assert found is None
 

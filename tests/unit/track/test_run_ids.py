@@ -12,16 +12,16 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from sidlsg.distil.stage import Extras, distil
-from sidlsg.errors import InputError
-from sidlsg.pipeline_run import pipeline_run
-from sidlsg.prompts.curate import curate
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.recipes.recipe import recipe_with_changes
-from sidlsg.records import Student
-from sidlsg.registry.register import Circumstances, register
-from sidlsg.run.lines import say
+from sidlsg.registry.registration import Circumstances, register
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.lines import say
+from sidlsg.runtime.pipeline_run import pipeline_run
+from sidlsg.stages.distil import Extras, distil
+from sidlsg.storage.records import Student
 from unit.track.gateway import Gateway
 
 RUN = "0a1b2c3d-0000-4000-8000-000000000007"
@@ -119,7 +119,7 @@ def test_a_port_that_is_taken_ends_it_before_the_teacher_is_loaded(
     train, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIDLSG_METRICS_PORT", str(port))
-    monkeypatch.setattr("sidlsg.distil.stage.load_teacher", None)
+    monkeypatch.setattr("sidlsg.stages.distil.load_teacher", None)
     with socket.socket() as other:
         other.bind(("0.0.0.0", port))
         other.listen()

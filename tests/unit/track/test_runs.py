@@ -9,12 +9,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from sidlsg.errors import InputError
-from sidlsg.registry.connect import experiment_id
+from sidlsg.registry.connection import experiment_id
 from sidlsg.registry.run_log import run_params
-from sidlsg.registry.versions import STUDENT_TAG
-from sidlsg.track import runs as module
-from sidlsg.track.runs import (
+from sidlsg.registry.tracking import runs as module
+from sidlsg.registry.tracking.runs import (
     GIVEN_TAG,
     TRAINING_TAG,
     Training,
@@ -24,6 +22,8 @@ from sidlsg.track.runs import (
     take_given_run,
     tracking_address,
 )
+from sidlsg.registry.versions import STUDENT_TAG
+from sidlsg.runtime.errors import InputError
 from unit.track.student import STUDENT
 
 

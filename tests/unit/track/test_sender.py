@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sidlsg.track.sender import Sender
+from sidlsg.registry.tracking.sender import Sender
 
 
 class Server:

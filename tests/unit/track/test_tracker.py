@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from sidlsg.errors import InputError, StoppedError
-from sidlsg.recipes.recipe import get_recipe
+from sidlsg.distil.estimate.utilisation import Utilisation
+from sidlsg.distil.recipes import get_recipe
+from sidlsg.registry.tracking.tracker import Tracker, open_tracker
 from sidlsg.registry.versions import STUDENT_TAG
-from sidlsg.track.tracker import Tracker, open_tracker
-from sidlsg.track.utilisation import Utilisation
+from sidlsg.runtime.errors import InputError, StoppedError
 from unit.track.student import STUDENT
 
 
@@ -165,7 +165,7 @@ def test_a_killed_end_is_made_good(client, opened, runs):
 
 
 def test_a_run_that_vanishes_stops_nothing(client, opened, runs, said, monkeypatch):
-    monkeypatch.setattr("sidlsg.track.tracker.PATIENCE", 0.5)
+    monkeypatch.setattr("sidlsg.registry.tracking.tracker.PATIENCE", 0.5)
     tracker = opened()
     client.delete_run(runs()[0].info.run_id)
     tracker.logged(row(1))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sidlsg.records import Student
-from sidlsg.trainjob.cluster import Cluster, Patience
-from sidlsg.trainjob.follow import Pace
-from sidlsg.trainjob.launch import distil_on_nodes
-from sidlsg.trainjob.order import Parcel, pack
-from sidlsg.trainjob.settings import Nodes, NodeSettings
+from sidlsg.kubeflow.nodes.cluster import Cluster, Patience
+from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
+from sidlsg.kubeflow.nodes.monitor import Pace
+from sidlsg.kubeflow.nodes.order import Parcel, pack
+from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings
+from sidlsg.storage.records import Student
 
 IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0123456789abcdef' * 4}"
 CHANGES = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.kubernetes_api import Api, RunningApi
-from sidlsg.trainjob.cluster import Cluster
-from sidlsg.trainjob.handover import Handover
+from sidlsg.kubeflow.nodes.cluster import Cluster
+from sidlsg.kubeflow.nodes.handover import Handover
 from unit.trainjob.asked import SHORT, Launch, make_nodes, make_parcel
 
 

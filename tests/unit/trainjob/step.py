@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from sidlsg.errors import SidlsgError
-from sidlsg.trainjob.cluster import Cluster
+from sidlsg.kubeflow.nodes.cluster import Cluster
+from sidlsg.runtime.errors import SidlsgError
 from unit.trainjob.asked import QUICK, SHORT, Launch, make_nodes, make_parcel
 
 student, folder = map(Path, sys.argv[1:])

@@ -13,9 +13,9 @@ import pytest
 
 from services.dripping import Dripping
 from services.kubernetes_api import NAMESPACE, Api, RunningApi
-from sidlsg.errors import InputError
-from sidlsg.trainjob.cluster import Cluster, Object, Patience
-from sidlsg.trainjob.refusals import ClusterError
+from sidlsg.kubeflow.nodes.cluster import Cluster, Object, Patience
+from sidlsg.kubeflow.nodes.refusals import ClusterError
+from sidlsg.runtime.errors import InputError
 from unit.trainjob.asked import SHORT
 
 JOB: Object = {
@@ -116,5 +116,7 @@ def test_patience_is_longer_than_a_control_planes_renewal() -> None:
 
 
 def test_the_step_needs_no_torch() -> None:
-    said = "import sys, sidlsg.trainjob.launch, sidlsg.trainjob.settings; sys.exit('torch' in sys.modules)"
+    said = (
+        "import sys, sidlsg.kubeflow.nodes.launcher, sidlsg.kubeflow.nodes.settings; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0

@@ -12,7 +12,7 @@ import pytest
 
 from forked import Program
 from services.kubernetes_api import Api, RunningApi, complete, queued, running
-from sidlsg.records import Student
+from sidlsg.storage.records import Student
 from unit.trainjob.asked import Launch
 
 PATIENCE_S = 60.0

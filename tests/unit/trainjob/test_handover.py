@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import ContentError, InputError
-from sidlsg.records import Student
-from sidlsg.trainjob.handover import DIGESTS, Handover
-from sidlsg.trainjob.order import Order, Parcel
+from sidlsg.kubeflow.nodes.handover import DIGESTS, Handover
+from sidlsg.kubeflow.nodes.order import Order, Parcel
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.records import Student
 from unit.trainjob.asked import make_parcel
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from services.kubernetes_api import Api, complete, failed, lost, queued, restarted, running, says
-from sidlsg.errors import ContentError, InputError, SidlsgError
-from sidlsg.records import Student
-from sidlsg.trainjob.handover import Handover
-from sidlsg.trainjob.manifest import TRAINING
+from sidlsg.kubeflow.nodes.handover import Handover
+from sidlsg.kubeflow.nodes.manifest import TRAINING
+from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
+from sidlsg.storage.records import Student
 from unit.trainjob.asked import QUICK, Launch, make_nodes, make_parcel
 
 Step = Callable[[Api], None]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import StorageError
-from sidlsg.store import FolderStore
-from sidlsg.trainjob.lifeline import ALIVE, beating, watched
+from sidlsg.kubeflow.nodes.lifeline import ALIVE, beating, watched
+from sidlsg.runtime.errors import StorageError
+from sidlsg.storage.store import FolderStore
 
 EVERY, SILENCE = 0.02, 0.4
 

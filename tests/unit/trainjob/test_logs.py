@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from services.kubernetes_api import Api, RunningApi, running
-from sidlsg.trainjob.cluster import Cluster
-from sidlsg.trainjob.logs import NodeLogs, state_of
-from sidlsg.trainjob.manifest import manifest
+from sidlsg.kubeflow.nodes.cluster import Cluster
+from sidlsg.kubeflow.nodes.logs import NodeLogs, state_of
+from sidlsg.kubeflow.nodes.manifest import manifest
 from unit.trainjob.asked import Launch
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from sidlsg.trainjob.manifest import manifest
-from sidlsg.trainjob.settings import Nodes, NodeSettings, read_settings
+from sidlsg.kubeflow.nodes.manifest import manifest
+from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings, read_settings
 from unit.trainjob.asked import IMAGE, make_nodes
 
 DIGEST = "0" * 64

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import ContentError, StoppedError
-from sidlsg.trainjob.handover import Handover
-from sidlsg.trainjob.lifeline import beating
-from sidlsg.trainjob.node import train_on_node
-from sidlsg.trainjob.order import Order
+from sidlsg.kubeflow.nodes.handover import Handover
+from sidlsg.kubeflow.nodes.lifeline import beating
+from sidlsg.kubeflow.nodes.node import train_on_node
+from sidlsg.kubeflow.nodes.order import Order
+from sidlsg.runtime.errors import ContentError, StoppedError
 from unit.trainjob.asked import CHANGES, make_parcel
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import ContentError, InputError
-from sidlsg.records import PromptSet
-from sidlsg.trainjob.order import Order
+from sidlsg.kubeflow.nodes.order import Order
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.records import PromptSet
 from unit.trainjob.asked import make_parcel
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from services.kubernetes_api import NAMESPACE, PODS, Api
-from sidlsg.trainjob import cluster as cluster_module
-from sidlsg.trainjob.cluster import Cluster
-from sidlsg.trainjob.owner import owners_of, run_of
+from sidlsg.kubeflow.nodes import cluster as cluster_module
+from sidlsg.kubeflow.nodes.cluster import Cluster
+from sidlsg.kubeflow.nodes.owner import owners_of, run_of
 from unit.trainjob.asked import SHORT
 
 WORKFLOW = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "w", "uid": "u-1", "controller": True}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.trainjob.settings import NodeSettings, read_settings
+from sidlsg.kubeflow.nodes.settings import NodeSettings, read_settings
+from sidlsg.runtime.errors import InputError
 
 
 def test_nothing_gives_the_defaults() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.trigger.compiled import CompiledPipeline, get_compiled, read_compiled
+from sidlsg.kubeflow.compile import CompiledPipeline, get_compiled, read_compiled
+from sidlsg.runtime.errors import InputError
 
 TYPES = {
     "count": "NUMBER_INTEGER",

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from services.dripping import Dripping
-from sidlsg.errors import InputError, StorageError
-from sidlsg.trigger.connection import Connection
-from sidlsg.trigger.server import Server
+from sidlsg.kubeflow.server.connection import Connection
+from sidlsg.kubeflow.server.server import Server
+from sidlsg.runtime.errors import InputError, StorageError
 
 
 @pytest.mark.parametrize("host", ["", "ml-pipeline", "ml-pipeline:8888", "ftp://ml-pipeline", "http://"])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.trigger.cron import check_time_zone, kubeflow_cron
+from sidlsg.kubeflow.server.cron import check_time_zone, kubeflow_cron
+from sidlsg.runtime.errors import InputError
 
 
 @pytest.mark.parametrize(

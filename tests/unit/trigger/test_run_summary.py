@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.errors import InputError
+from sidlsg.kubeflow.server.run_summary import add_summary, outputs, require_writable, run_summary
 from sidlsg.registry.judged import Judged
-from sidlsg.trigger.run_summary import add_summary, outputs, require_writable, run_summary
+from sidlsg.runtime.errors import InputError
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JUDGED = Judged(

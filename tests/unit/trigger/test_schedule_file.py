@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.trigger.schedule_file import Schedules, read_schedules
+from sidlsg.kubeflow.server.schedule_file import Schedules, read_schedules
+from sidlsg.runtime.errors import InputError
 
 YAML = """
 pipelineInfo: {name: tiny}

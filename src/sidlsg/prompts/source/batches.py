@@ -12,18 +12,18 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import is_list, numbers_of, texts_of, unlisted
 from sidlsg.prompts.source.columns import NUMBERS, STRINGS, folder_columns, match_columns, require_columns
 from sidlsg.prompts.source.csv_files import csv_batches, csv_columns
 from sidlsg.prompts.source.damage import damaged
-from sidlsg.prompts.source.inputs import CSV, JSONL, PARQUET, TEXT, InputFile
+from sidlsg.prompts.source.files import CSV, JSONL, PARQUET, TEXT, InputFile
 from sidlsg.prompts.source.json_lines import object_columns, parse_lines
 from sidlsg.prompts.source.lines import longest, read_lines
 from sidlsg.prompts.source.misread import GIVEN, NO_SCORE, NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.parquet import opened, row_counts, table_batches, table_columns
 from sidlsg.prompts.source.pieces import Piece
+from sidlsg.runtime.errors import InputError
 
 SCHEMA = pl.Schema(
     {

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.source.inputs import TEXT, InputFile
+from sidlsg.prompts.source.files import TEXT, InputFile
+from sidlsg.runtime.errors import InputError
 
 NUMBERS = ("score", "punsafe", "watermark", "similarity", "width", "height")
 """Meanings that are numbers."""

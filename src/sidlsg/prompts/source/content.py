@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.files import InputFile
 
 MARK = b"\xef\xbb\xbf"
 """The byte order mark that some programs begin UTF-8 with."""

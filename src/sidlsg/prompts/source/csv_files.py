@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.source.content import open_content
 from sidlsg.prompts.source.damage import damage_named
-from sidlsg.prompts.source.inputs import CSV, InputFile
+from sidlsg.prompts.source.files import CSV, InputFile
+from sidlsg.runtime.errors import InputError
 
 _SEPARATORS = b",;\t|"
 """What may stand between values: the one that the first line has most of."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from sidlsg.errors import InputError, StorageError
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.files import InputFile
+from sidlsg.runtime.errors import InputError, StorageError
 
 
 @contextlib.contextmanager

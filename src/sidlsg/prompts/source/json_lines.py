@@ -11,13 +11,13 @@ from typing import Any
 
 import polars as pl
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import decoded
 from sidlsg.prompts.source.columns import NUMBERS, STRINGS, is_needless, match_columns, require_columns, wrong_kind
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.lines import longest, read_lines
 from sidlsg.prompts.source.misread import GIVEN, NO_OBJECT, NOT_A_NUMBER, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
+from sidlsg.runtime.errors import InputError
 
 SAMPLE = 1000
 """Lines at the beginning of a file that say which keys it has."""

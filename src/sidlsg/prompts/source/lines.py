@@ -9,11 +9,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.content import MARK, open_content, skip
 from sidlsg.prompts.source.damage import damage_named
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.files import InputFile
+from sidlsg.runtime.errors import InputError
 
 BLOCK = 4 << 20
 """Bytes that are read at once."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sidlsg.pipeline_run import printable
-from sidlsg.text_files import likely_encoding
+from sidlsg.runtime.pipeline_run import printable
+from sidlsg.storage.text_files import likely_encoding
 
 NO_TEXT = "no text"
 NOT_UTF8 = "a text that is not UTF-8"

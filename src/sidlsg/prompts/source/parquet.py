@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import is_list, is_number, is_text, numbers_of
 from sidlsg.prompts.source.columns import NUMBERS, is_needless, match_columns, require_columns, wrong_kind
 from sidlsg.prompts.source.damage import damage_named, damaged
-from sidlsg.prompts.source.inputs import MAGIC, PARQUET, InputFile
+from sidlsg.prompts.source.files import MAGIC, PARQUET, InputFile
+from sidlsg.runtime.errors import InputError
 
 _BATCH_BYTES = 256 << 20
 """Bytes of rows that a batch holds at most: of texts as they are, of others as far as a row group's average says it."""

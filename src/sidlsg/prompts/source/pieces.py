@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.source.content import wide_encoding
 from sidlsg.prompts.source.damage import damage_named
-from sidlsg.prompts.source.inputs import CSV, PARQUET, InputFile
+from sidlsg.prompts.source.files import CSV, PARQUET, InputFile
 from sidlsg.prompts.source.parquet import opened, row_counts
+from sidlsg.runtime.errors import InputError
 
 ROW_BYTES = 64
 """What a row takes in a file, about: a caption of LAION in plain text, a row of its tables in parquet."""

@@ -10,7 +10,7 @@ import html
 
 import polars as pl
 
-from sidlsg.prompts.text.clean import EMOJI, clean
+from sidlsg.prompts.text.cleaning import EMOJI, clean
 from sidlsg.prompts.text.columns import put
 
 STABLE = (

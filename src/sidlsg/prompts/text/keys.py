@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sidlsg.prompts.text.clean import same_text_key
+from sidlsg.prompts.text.cleaning import same_text_key
 from sidlsg.prompts.text.columns import PREFIX, join_lines, prefixes, put, split_lines
 
 FUNCTION_WORDS = frozenset(

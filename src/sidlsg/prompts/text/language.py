@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 from polars_whichlang import detect_lang
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import LanguageRule
+from sidlsg.runtime.errors import InputError
 
 LANGUAGES = {
     "ar": ("ara", "arabic", r"\p{Arabic}"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.lists import read_list
 from sidlsg.prompts.text.columns import put
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.lists import read_list
 
 _LOOK_ALIKES = dict(
     zip(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError, SidlsgError
-from sidlsg.prompts.curate import begin
-from sidlsg.prompts.engine.engines import Inline, Processes, open_engine
+from sidlsg.prompts.curation import begin
+from sidlsg.prompts.engines import Inline, Processes, open_engine
 from sidlsg.prompts.prepare import make_plan
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.tasks.work import Task
+from sidlsg.prompts.work import Task
+from sidlsg.runtime.errors import InputError, SidlsgError
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sidlsg.prompts.near.candidates import NEIGHBOURS, candidate_pairs, sorted_distinct
+from sidlsg.prompts.duplicates.candidates import NEIGHBOURS, candidate_pairs, sorted_distinct
 
 
 def pairs(keys, refs, **options):

@@ -5,8 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.near.held_out_index import HeldOutIndex
+from sidlsg.prompts.duplicates.held_out_index import HeldOutIndex
+from sidlsg.runtime.errors import InputError
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_blocks_do_not_count_and_many_equal_captions_give_the_first(monkeypatch,
     whole = index.matches(texts, 0.75)
     assert whole[0][60] == 60
     for name in ("_PAIRS", "_EXACT"):
-        monkeypatch.setattr(f"sidlsg.prompts.near.held_out_index.{name}", 77)
+        monkeypatch.setattr(f"sidlsg.prompts.duplicates.held_out_index.{name}", 77)
     for got, wanted in zip(index.matches(texts, 0.75), whole, strict=True):
         assert np.array_equal(got, wanted)
 

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.near.jaccard import jaccard_of_keys
-from sidlsg.prompts.near.minhash import HASHES, NEAR_DUPLICATES, band_keys, signatures
-from sidlsg.prompts.near.shingles import shingles
+from sidlsg.prompts.duplicates.jaccard import jaccard_of_keys
+from sidlsg.prompts.duplicates.minhash import HASHES, NEAR_DUPLICATES, band_keys, signatures
+from sidlsg.prompts.duplicates.shingles import shingles
 
 GOLDEN = [154636356, 232354110, 221143155, 47795945]
 GOLDEN_KEY = 15343619562495035297
@@ -26,7 +26,7 @@ def test_numbers_never_change():
 def test_neither_blocks_nor_repeats_nor_neighbours_count(monkeypatch):
     keys = ["abcdefgh", "x", "abcdefghabcdefgh", "日本語", "abcdabcdabcd"]
     whole = of(keys)
-    monkeypatch.setattr("sidlsg.prompts.near.minhash._BLOCK", 3)
+    monkeypatch.setattr("sidlsg.prompts.duplicates.minhash._BLOCK", 3)
     assert np.array_equal(of(keys), whole)
     assert all(np.array_equal(of([key])[0], row) for key, row in zip(keys, whole, strict=True))
     assert np.array_equal(of(["abcdabcd"])[0], of(["abcdabcdabcdabcd"])[0])

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.near.candidates import candidate_pairs
-from sidlsg.prompts.near.groups import connected
-from sidlsg.prompts.near.jaccard import jaccard_of_keys
-from sidlsg.prompts.near.minhash import NEAR_DUPLICATES, band_keys, signatures
-from sidlsg.prompts.near.shingles import shingles
+from sidlsg.prompts.duplicates.candidates import candidate_pairs
+from sidlsg.prompts.duplicates.groups import connected
+from sidlsg.prompts.duplicates.jaccard import jaccard_of_keys
+from sidlsg.prompts.duplicates.minhash import NEAR_DUPLICATES, band_keys, signatures
+from sidlsg.prompts.duplicates.shingles import shingles
 
 
 @pytest.mark.parametrize("seed", range(5))

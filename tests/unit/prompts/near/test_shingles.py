@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.near.shingles import blocks, distinct, shingles, take
+from sidlsg.prompts.duplicates.shingles import blocks, distinct, shingles, take
 
 KEYS = ["abcd", "abcdabcd", "a", "ab", "abc", "日", "日本語", "é1", "photographofacat" * 20, "zzzzzzzz"]
 
@@ -36,7 +36,7 @@ def test_no_texts():
 
 
 def test_distinct(monkeypatch, sets):
-    monkeypatch.setattr("sidlsg.prompts.near.shingles._BLOCK", 20)
+    monkeypatch.setattr("sidlsg.prompts.duplicates.shingles._BLOCK", 20)
     values, offsets = distinct(*shingles(pl.Series(KEYS)))
     assert values.dtype == np.uint32
     for key, row in zip(KEYS, rows(values, offsets), strict=True):

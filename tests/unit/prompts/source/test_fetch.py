@@ -1,7 +1,7 @@
 import pytest
 
-from sidlsg.errors import ContentError, InputError
-from sidlsg.prompts.source.fetch import local_copy
+from sidlsg.prompts.source.local_copy import local_copy
+from sidlsg.runtime.errors import ContentError, InputError
 from unit.prompts.source.reading import one
 
 

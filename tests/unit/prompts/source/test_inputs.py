@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import ContentError, InputError
-from sidlsg.places import PROMPTS
-from sidlsg.prompts.source.inputs import InputFile, find_inputs, format_of, search_inputs
-from sidlsg.storage import sha256_bytes
+from sidlsg.prompts.source.files import InputFile, find_inputs, format_of, search_inputs
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.files import sha256_bytes
+from sidlsg.storage.uri import PROMPTS
 
 
 def names(*places):

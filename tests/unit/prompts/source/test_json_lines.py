@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of
 from sidlsg.prompts.source.misread import NO_OBJECT, NO_TEXT, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
+from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
 
 

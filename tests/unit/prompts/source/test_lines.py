@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.source.inputs import InputFile
+from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.lines import read_lines
+from sidlsg.runtime.errors import InputError
 
 LIMIT = 100
 

@@ -1,8 +1,8 @@
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.prompts.source.inputs import InputFile, find_inputs
+from sidlsg.prompts.source.files import InputFile, find_inputs
 from sidlsg.prompts.source.pieces import BadFile, Piece, cut_pieces
+from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import one
 
 

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from sidlsg.errors import ContentError
-from sidlsg.prompts.tasks.work import Task, Work
+from sidlsg.prompts.work import Task, Work
+from sidlsg.runtime.errors import ContentError
 
 SCHEMA = {"a": pl.UInt64, "b": pl.String}
 

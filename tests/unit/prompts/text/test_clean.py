@@ -2,8 +2,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text import clean as rules
-from sidlsg.prompts.text.clean import clean, same_text_key, same_words_key
+from sidlsg.prompts.text import cleaning as rules
+from sidlsg.prompts.text.cleaning import clean, same_text_key, same_words_key
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import polars as pl
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.rules import LanguageRule
 from sidlsg.prompts.text.language import LANGUAGES, check_language, other_language
+from sidlsg.runtime.errors import InputError
 
 
 def drops(text, code=None, keep="en", detect=True):

@@ -3,9 +3,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.prompts.text.clean_batch import clean_all
 from sidlsg.prompts.text.unsafe import UnsafeWords, read_unsafe_words
+from sidlsg.runtime.errors import InputError
 
 BUNDLED = Path("assets/prompts/unsafe_words.txt")
 WORDS = UnsafeWords(("nude", "porn", "self harm", "crude-oil", "Café noir"))

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from sidlsg.errors import InputError
-from sidlsg.trigger.service.event import Event, parse_event
+from sidlsg.runtime.errors import InputError
+from sidlsg.webhooks.event import Event, parse_event
 
 
 def body(entity, action, **data):

@@ -19,15 +19,15 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from sidlsg.services.ports import free_port
-from sidlsg.trigger.service import http
-from sidlsg.trigger.service.http import most_connections, web_server
-from sidlsg.trigger.service.ledger import Ledger
-from sidlsg.trigger.service.log import log_libraries
-from sidlsg.trigger.service.metrics import Metrics
-from sidlsg.trigger.service.ready import Readiness
-from sidlsg.trigger.service.receiver import PATH, Limits, Receiver, application
-from sidlsg.trigger.service.signature import signature_of
+from sidlsg.registry.server.ports import free_port
+from sidlsg.webhooks import http
+from sidlsg.webhooks.http import most_connections, web_server
+from sidlsg.webhooks.ledger import Ledger
+from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.ready import Readiness
+from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application
+from sidlsg.webhooks.signature import signature_of
+from sidlsg.webhooks.telemetry import log_libraries
 
 SECRET = "a secret of the tests"
 BODY = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "m", "version": "1"}}).encode()

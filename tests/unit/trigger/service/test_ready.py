@@ -9,10 +9,10 @@ import time
 import pytest
 
 from services.dripping import Dripping
-from sidlsg.errors import StorageError
-from sidlsg.registry.connect import connect
-from sidlsg.trigger.service import ready
-from sidlsg.trigger.service.ready import Readiness
+from sidlsg.registry.connection import connect
+from sidlsg.runtime.errors import StorageError
+from sidlsg.webhooks import ready
+from sidlsg.webhooks.ready import Readiness
 
 
 def failing(error: Exception):

@@ -4,11 +4,11 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
-from sidlsg.errors import InputError
-from sidlsg.trigger.service.ledger import Ledger
-from sidlsg.trigger.service.metrics import Metrics
-from sidlsg.trigger.service.receiver import PATH, Limits, Receiver, application
-from sidlsg.trigger.service.signature import signature_of
+from sidlsg.runtime.errors import InputError
+from sidlsg.webhooks.ledger import Ledger
+from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application
+from sidlsg.webhooks.signature import signature_of
 
 SECRET = "a secret of the tests"
 DATA = {"name": "m", "version": "1", "tags": {}}

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.errors import InputError
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.weights import parse_weights
 from sidlsg.registry.rule_file import parse_gate_rules
-from sidlsg.trigger.service.event import ALIAS, CREATED, TAG, Event
-from sidlsg.trigger.service.table import read_table
+from sidlsg.runtime.errors import InputError
+from sidlsg.webhooks.event import ALIAS, CREATED, TAG, Event
+from sidlsg.webhooks.rules import read_table
 
 DOC = Path(__file__).parents[4] / "docs/triggers.md"
 RULE = '[[on]]\nname = "n"\nevent = "model_version.created"\n'

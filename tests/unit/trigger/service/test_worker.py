@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.errors import StorageError
-from sidlsg.registry.connect import connect
-from sidlsg.trigger.interface import RunState
-from sidlsg.trigger.service import worker as module
-from sidlsg.trigger.service.event import ALIAS, CREATED, Event
-from sidlsg.trigger.service.ledger import Ledger
-from sidlsg.trigger.service.metrics import Metrics
-from sidlsg.trigger.service.show import lines
-from sidlsg.trigger.service.table import Table
-from sidlsg.trigger.service.worker import Worker
+from sidlsg.kubeflow.server.interface import RunState
+from sidlsg.registry.connection import connect
+from sidlsg.runtime.errors import StorageError
+from sidlsg.webhooks import worker as module
+from sidlsg.webhooks.event import ALIAS, CREATED, Event
+from sidlsg.webhooks.ledger import Ledger
+from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.rules import Table
+from sidlsg.webhooks.show import lines
+from sidlsg.webhooks.worker import Worker
 
 RULE = {"name": "new", "event": CREATED, "model": "m-*", "run": {"pipeline": "p", "parameters": {"v": "{version}"}}}
 

@@ -1,0 +1,105 @@
+"""`sidlsg teach`: makes the bundled assets from nothing but their recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.card import judge_card, teacher_card
+from sidlsg.bundled.diffusion import train_diffusion
+from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
+from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.bundled.recipe import TeachRecipe
+from sidlsg.bundled.teach_judge import train_judge
+from sidlsg.bundled.tiny_sd import new_scheduler
+from sidlsg.bundled.tokenizer import new_tokenizer
+from sidlsg.bundled.training import Log
+from sidlsg.bundled.vae import train_vae
+from sidlsg.distil.student.folder import load_in_float32
+from sidlsg.evaluate.teacher_scores import TeacherScores
+from sidlsg.runtime.hardware import set_threads
+from sidlsg.stages.evaluate import score_teacher
+from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign
+from sidlsg.storage.tensors import save_tensors
+from sidlsg.teacher.folder import INDEX, folder_digest
+
+TEACHER = "tiny-sd"
+JUDGE = "judge"
+JUDGE_FILE = "judge.safetensors"
+PROMPTS = "prompts"
+
+
+def teach(output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str], None]) -> None:
+    """Make the tiny teacher, its judge, its scores and the bundled prompts.
+
+    Args:
+        output: receives tiny-sd/, judge/ and prompts/, as `assets/` holds them.
+        work: holds the training state; the same call again continues from it.
+        recipe: sizes and lengths.
+        report: receives progress lines.
+
+    Raises:
+        InputError: a folder in `output` holds something else.
+    """
+    # Checked before the training, not after.
+    for name, marker in ((TEACHER, INDEX), (JUDGE, JUDGE_FILE), (PROMPTS, TABLE_FILE)):
+        refuse_foreign(output / name, marker)
+    set_threads()
+    logs: dict[str, Log] = {}
+    judge, logs["judge"] = train_judge(recipe, work, report)
+    write_judge(judge.state_dict(), logs["judge"], recipe, output / JUDGE)
+    vae, logs["vae"] = train_vae(recipe, work, report)
+    tokenizer = new_tokenizer()
+    unet, text_encoder, logs["diffusion"] = train_diffusion(recipe, vae, tokenizer, work, report)
+    write_teacher(vae, unet, text_encoder, tokenizer, output / TEACHER)
+    write_bundled_prompts(output / PROMPTS, recipe.seed)
+    describe_teacher(output, recipe, {name: logs[name] for name in ("vae", "diffusion")})
+
+
+def write_judge(weights: dict[str, torch.Tensor], log: Log, recipe: TeachRecipe, folder: Path) -> None:
+    """Save the judge in half precision with its card."""
+    save_tensors(folder / JUDGE_FILE, {name: tensor.half() for name, tensor in weights.items()}, {})
+    atomic_write(folder / "README.md", judge_card(recipe, log, folder / JUDGE_FILE))
+
+
+def write_teacher(
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+) -> None:
+    """Save the teacher as a `StableDiffusionPipeline` folder in half precision."""
+    pipeline: Any = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    with atomic_folder(folder, INDEX) as fresh:
+        pipeline.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
+        load_in_float32(fresh / "text_encoder" / "config.json")
+
+
+def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) -> TeacherScores:
+    """Score the saved teacher, and write its scores, training log and card beside it."""
+    folder = output / TEACHER
+    protocols = load_shapes_protocols([c.text for c in held_out_captions()], output / JUDGE / JUDGE_FILE)
+    parts = output / ".teacher_scores.parts"
+    scores = TeacherScores(teacher_sha256=folder_digest(folder), subjects=score_teacher(folder, protocols, parts))
+    scores.save(folder)
+    rows = [{"network": name, **row} for name, log in logs.items() for row in log]
+    atomic_write(folder / "training_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    atomic_write(folder / "README.md", teacher_card(recipe, scores, logs))
+    return scores

@@ -1,0 +1,101 @@
+"""The 672 captions of the shapes domain, and which of them are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from sidlsg.runtime.errors import InputError
+
+SIZES = ("small", "large")
+SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 220),
+    "yellow": (240, 210, 50),
+    "purple": (140, 60, 180),
+    "orange": (245, 140, 40),
+    "white": (245, 245, 245),
+    "black": (20, 20, 20),
+}
+"""8-bit sRGB of each colour name."""
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "size": SIZES,
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "background": tuple(COLOURS),
+}
+"""The four attributes of a caption with their values, in the order of the caption's words."""
+
+HELD_OUT_COUNT = 96
+_PATTERN = re.compile(r"a (\w+) (\w+) (\w+) on a (\w+) background")
+
+
+@dataclass(frozen=True, order=True)
+class Caption:
+    """One caption of the domain; its colour and background always differ."""
+
+    size: str
+    colour: str
+    shape: str
+    background: str
+
+    def __post_init__(self) -> None:
+        for attribute, values in ATTRIBUTES.items():
+            value = getattr(self, attribute)
+            if value not in values:
+                raise InputError(f"{attribute} {value!r} is not in the shapes domain; allowed: {', '.join(values)}")
+        if self.colour == self.background:
+            raise InputError(f"colour and background are both {self.colour!r}; they must differ")
+
+    @property
+    def text(self) -> str:
+        """The caption as a prompt."""
+        return f"a {self.size} {self.colour} {self.shape} on a {self.background} background"
+
+    @property
+    def labels(self) -> tuple[int, int, int, int]:
+        """The index of each attribute's value, in the order of `ATTRIBUTES`."""
+        size, colour, shape, background = (
+            values.index(getattr(self, attribute)) for attribute, values in ATTRIBUTES.items()
+        )
+        return size, colour, shape, background
+
+    @classmethod
+    def parse(cls, text: str) -> Caption:
+        """Read a caption back from its text.
+
+        Raises:
+            InputError: the text is not a caption of this domain.
+        """
+        match = _PATTERN.fullmatch(" ".join(text.lower().split()))
+        if match is None:
+            raise InputError(f"{text!r} is not a caption like {Caption('small', 'red', 'circle', 'blue').text!r}")
+        return cls(*match.groups())
+
+
+@cache
+def all_captions() -> tuple[Caption, ...]:
+    """Every caption, sorted."""
+    return tuple(sorted(Caption(*c) for c in itertools.product(*ATTRIBUTES.values()) if c[1] != c[3]))
+
+
+@cache
+def held_out_captions() -> tuple[Caption, ...]:
+    """The captions that neither the teacher's training nor the bundled prompts contain: evaluation uses them.
+
+    They are the first `HELD_OUT_COUNT` by the SHA-256 of their text, so the choice depends on nothing else.
+    """
+    by_digest = sorted(all_captions(), key=lambda c: hashlib.sha256(c.text.encode()).hexdigest())
+    return tuple(sorted(by_digest[:HELD_OUT_COUNT]))
+
+
+@cache
+def training_captions() -> tuple[Caption, ...]:
+    """All captions that are not held out, sorted."""
+    return tuple(sorted(set(all_captions()) - set(held_out_captions())))

@@ -1,0 +1,104 @@
+"""The cards of the bundled teacher and judge."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from sidlsg.bundled.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
+from sidlsg.bundled.judge import load_judge
+from sidlsg.bundled.measures import Judged, Reading
+from sidlsg.bundled.protocols import real_images
+from sidlsg.bundled.recipe import TeachRecipe
+from sidlsg.bundled.training import Log
+from sidlsg.distil.student.card import score_table
+from sidlsg.evaluate.attributes import AttributeCounts
+from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
+from sidlsg.storage.files import sha256_file
+
+_CHECK_SEED = 2_000_001
+
+
+def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]) -> str:
+    """Markdown for tiny-sd/README.md."""
+    lines = [
+        "---",
+        "library_name: diffusers",
+        "license: apache-2.0",
+        "pipeline_tag: text-to-image",
+        "---",
+        "# tiny-sd: a small Stable Diffusion that draws captioned shapes",
+        "",
+        'A true `StableDiffusionPipeline` at 32×32 pixels for captions such as "a small red circle on a blue',
+        'background": two sizes, six shapes, eight colours, eight backgrounds, 672 captions, of which',
+        f"{HELD_OUT_COUNT} were held out of training. It exists so that sidlsg has a real teacher to distil on a",
+        "laptop. No real image and no downloaded weight is in it: every training image was drawn by",
+        "`sidlsg.bundled.drawing`.",
+        "",
+        f"Made by `sidlsg teach`, seed {recipe.seed}. SHA-256 of its model files: `{scores.teacher_sha256}`.",
+        "",
+        "## Scores",
+        "",
+        "2,016 images of the 96 held-out captions, seed i for image i, stock diffusers, DDIM with trailing spacing;",
+        f"with CFG the guidance scale is {CFG:g}. Real images are a second drawn set: the floor.",
+        "",
+        *score_table(scores.subjects),
+        "",
+        "## Training",
+        "",
+        "| network | iterations | batch | peak learning rate | first logged loss | last logged loss |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, log in logs.items():
+        schedule = getattr(recipe, name)
+        lines.append(
+            f"| {name} | {schedule.iterations:,} | {schedule.batch} | {schedule.lr:g} | "
+            f"{log[0]['loss']:.4f} | {log[-1]['loss']:.4f} |"
+        )
+    lines += [
+        "",
+        "AdamW, warm-up, cosine decay, EMA; the UNet and the text encoder together on noise prediction with Stable",
+        f"Diffusion's schedule, the empty prompt in place of {recipe.prompt_dropout:.0%} of the prompts. The whole log",
+        "is `training_log.jsonl`; the weights are stored in half precision.",
+        "",
+        "## Limits",
+        "",
+        "It knows the words of the domain and nothing else, and has no safety checker: there is nothing unsafe that it",
+        "could draw.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@torch.no_grad()
+def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
+    """Markdown for judge/README.md, with the judge's own accuracy on freshly drawn images."""
+    captions = tuple(caption for caption in all_captions() for _ in range(3))
+    judged = Judged(load_judge(weights), sha256_file(weights))
+    read = Reading(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))
+    found = AttributeCounts().update(read.right).shares()
+    values = asdict(recipe.judge)
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "---",
+        "# The judge of the shapes domain",
+        "",
+        "A small convolutional network that reads size, colour, shape and background from 32×32 pixels. Its accuracy",
+        "on generated images is text alignment; its 64 penultimate features give a Fréchet distance. It was trained on",
+        "drawn images of its own, all captions, half of them blurred and noised as a decoder may do.",
+        "",
+        f"Made by `sidlsg teach`, seed {recipe.seed}: {values['iterations']:,} iterations of {values['batch']}, peak",
+        f"learning rate {values['lr']:g}, last logged loss {log[-1]['loss']:.4f}.",
+        f"SHA-256 of the file: `{sha256_file(weights)}`.",
+        "",
+        f"On {len(captions):,} fresh drawn images, every caption three times:",
+        "",
+        "| attribute | accuracy |",
+        "|---|---:|",
+        *[f"| {name} | {found[name]:.4f} |" for name in ATTRIBUTES],
+        f"| mean of the four | {found['attributes']:.4f} |",
+        f"| all four right | {found['all_attributes']:.4f} |",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,68 @@
+"""The judge of the shapes domain: reads the four attributes from pixels, and gives features for a distance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sidlsg.bundled.captions import ATTRIBUTES
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import first_not_finite, load_tensors
+
+FEATURE_WIDTH = 64
+
+
+class Judge(nn.Module):
+    """A small convolutional classifier with one head an attribute.
+
+    Works on [N, 3, 32, 32] pixels in [-1, 1].
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inputs: int, outputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1),
+                nn.GroupNorm(8, outputs),
+                nn.SiLU(),
+                nn.Conv2d(outputs, outputs, 3, padding=1),
+                nn.GroupNorm(8, outputs),
+                nn.SiLU(),
+            )
+
+        self.body = nn.Sequential(block(3, 32), block(32, 64), block(64, 128), nn.Flatten())
+        self.penultimate = nn.Sequential(nn.Linear(128 * 4 * 4, FEATURE_WIDTH), nn.SiLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(FEATURE_WIDTH, len(v)) for name, v in ATTRIBUTES.items()})
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[N, 64] penultimate features."""
+        features: torch.Tensor = self.penultimate(self.body(pixels))
+        return features
+
+    def logits(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """[N, values] logits by attribute."""
+        return {name: head(features) for name, head in self.heads.items()}
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The logits of pixels."""
+        return self.logits(self.features(pixels))
+
+
+def load_judge(path: Path) -> Judge:
+    """The judge in a safetensors file, ready to score.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds another network or one with NaN or infinity.
+    """
+    tensors, _ = load_tensors(path)
+    judge = Judge()
+    try:
+        judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path} holds another network than the judge; give a file made by `sidlsg teach`") from error
+    if name := first_not_finite(judge.state_dict()):
+        raise InputError(f"{path}: tensor {name} holds NaN or infinity; give a file made by `sidlsg teach`")
+    return judge.eval().requires_grad_(False)

@@ -1,0 +1,139 @@
+"""Makes the bundled prompt table: the domain's captions as a crawl of the web would hold them, dirt included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sidlsg.bundled.captions import Caption, all_captions, held_out_captions, training_captions
+from sidlsg.runtime.randomness import counted
+from sidlsg.storage.files import atomic_write
+
+T = TypeVar("T")
+
+TABLE_FILE = "prompts.parquet"
+HELD_OUT_FILE = "held_out.txt"
+
+SCHEMA = pa.schema(
+    [
+        ("URL", pa.string()),
+        ("TEXT", pa.string()),
+        ("WIDTH", pa.int32()),
+        ("HEIGHT", pa.int32()),
+        ("similarity", pa.float32()),
+        ("punsafe", pa.float32()),
+        ("pwatermark", pa.float32()),
+        ("AESTHETIC_SCORE", pa.float32()),
+    ]
+)
+"""The columns of LAION-Aesthetics."""
+
+DISGUISES: tuple[Callable[[str], str], ...] = (
+    str.upper,
+    str.title,
+    lambda text: "  " + text.replace(" ", "   ") + " ",
+    lambda text: text.replace(" ", "&nbsp;", 1),
+    lambda text: f"&quot;{text}&quot;",
+    lambda text: f"“{text}”",
+    lambda text: f"<b>{text}</b>",
+    lambda text: f"{text} https://example.invalid/gallery",
+)
+"""Other ways to write a caption; cleaning takes back all but the case."""
+
+HELD_OUT_DISGUISES: tuple[Callable[[str], str], ...] = (
+    *DISGUISES,
+    lambda text: f"{text}.",
+    lambda text: text.replace(" on ", ", on ").upper() + "!",
+)
+"""For captions that may not slip through, punctuation as well."""
+
+DUPLICATES = 2
+"""Disguised rows a training caption."""
+LOW_ROWS = 1500
+EMPTY_TEXTS = (None, "", "   ", "\t\n", "&nbsp;", "<br/>")
+URL_TEXTS = (
+    "https://example.invalid/",
+    "www.example.invalid/shop",
+    "HTTP://EXAMPLE.INVALID/a https://example.invalid/b",
+)
+REPEATS = 16
+"""Rows of each empty text and each text of addresses only."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    text: str | None
+    high: bool
+    """Whether the score is at or above 6."""
+    place: float
+    """Where the row comes in the table, 0 to 1."""
+
+
+def write_bundled_prompts(folder: Path, seed: int = 0) -> None:
+    """Write `prompts.parquet` and `held_out.txt`, a pure function of the seed.
+
+    With the default rules, curation keeps exactly the training captions out of a few thousand rows.
+    """
+    rows = sorted(_rows(counted(seed, "prompts/rows")), key=lambda row: row.place)
+    buffer = BytesIO()
+    pq.write_table(_table(rows, counted(seed, "prompts/columns")), buffer, compression="zstd", row_group_size=1024)
+    atomic_write(folder / TABLE_FILE, buffer.getvalue())
+    atomic_write(folder / HELD_OUT_FILE, "".join(f"{caption.text}\n" for caption in held_out_captions()))
+
+
+def _rows(draws: np.random.Generator) -> list[_Row]:
+    rows = []
+    for caption in training_captions():
+        place = draws.random()
+        rows.append(_Row(caption.text, True, place))
+        # Of equal texts the first stays, so the plain caption comes before its disguises.
+        rows += [
+            _Row(_choose(draws, DISGUISES)(caption.text), True, place + (1 - place) * draws.random())
+            for _ in range(DUPLICATES)
+        ]
+    for caption in held_out_captions():
+        rows.append(_Row(caption.text, True, draws.random()))
+        rows.append(_Row(_choose(draws, HELD_OUT_DISGUISES)(caption.text), True, draws.random()))
+    for _ in range(LOW_ROWS):
+        rows.append(_Row(_choose(draws, all_captions()).text, False, draws.random()))
+    for text in EMPTY_TEXTS + URL_TEXTS:
+        rows += [_Row(text, True, draws.random()) for _ in range(REPEATS)]
+    for _ in range(REPEATS):
+        rows.append(_Row(_label(_choose(draws, all_captions())), True, draws.random()))
+        rows.append(_Row(", ".join(c.text for c in all_captions()[:12]), True, draws.random()))
+    return rows
+
+
+def _label(caption: Caption) -> str:
+    """A text below three words."""
+    return f"{caption.colour} {caption.shape}"
+
+
+def _choose(draws: np.random.Generator, options: tuple[T, ...]) -> T:
+    return options[int(draws.random() * len(options))]
+
+
+def _table(rows: list[_Row], draws: np.random.Generator) -> pa.Table:
+    size, similarity, unsafe, watermark, score = draws.random((5, len(rows)))
+    width = (256 + 768 * size).astype(np.int32)
+    lowest = np.array([6.0 if row.high else 4.5 for row in rows])
+    columns = [
+        [f"https://example.invalid/images/{number:06}.png" for number in range(len(rows))],
+        [row.text for row in rows],
+        width,
+        width,
+        0.28 + 0.12 * similarity,
+        0.1 * unsafe,
+        0.5 * watermark,
+        # Scores of two digits: the highest low one is 5.99, and float32 cannot round that up to 6.
+        np.floor(100 * (lowest + 1.5 * score)) / 100,
+    ]
+    columns[4:7] = [np.round(values, 3) for values in columns[4:7]]
+    return pa.table([pa.array(v, f.type) for v, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)

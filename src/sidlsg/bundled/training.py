@@ -1,0 +1,116 @@
+"""The training loop that the VAE, the diffusion model and the judge share: schedule, EMA, progress, resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sidlsg.bundled.recipe import Schedule
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.tensors import (
+    load_optimizer_tensors,
+    load_tensors,
+    optimizer_tensors,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+
+LOG_EVERY = 50
+Log = list[dict[str, float]]
+
+
+def learning_rate(schedule: Schedule, iteration: int) -> float:
+    """Linear warm-up, then a cosine to zero at the last iteration."""
+    if iteration < schedule.warmup:
+        return schedule.lr * (iteration + 1) / schedule.warmup
+    done = (iteration - schedule.warmup) / max(1, schedule.iterations - schedule.warmup)
+    return schedule.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def fit(
+    name: str,
+    model: nn.Module,
+    loss_at: Callable[[int], torch.Tensor],
+    schedule: Schedule,
+    checkpoint: Path,
+    report: Callable[[str], None],
+) -> Log:
+    """Train `model` in place and leave its EMA weights in it.
+
+    A run that was killed goes on from `checkpoint`; `loss_at` must therefore draw all that it needs from the
+    iteration's number.
+
+    Args:
+        name: what is trained, for progress lines.
+        model: holds every parameter to train.
+        loss_at: the scalar loss of an iteration.
+        schedule: length, batch and learning rate.
+        checkpoint: the safetensors file that holds the run's state.
+        report: receives progress lines.
+
+    Returns:
+        The log: one row every `LOG_EVERY` iterations with the mean loss since the row before.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    ema = copy.deepcopy(model)
+    start, log = 0, Log()
+    losses: list[float] = []  # since the last row of the log
+    if checkpoint.exists():
+        tensors, counters = load_tensors(checkpoint)
+        try:
+            start, log, losses = int(counters["iteration"]), list(counters["log"]), list(counters.get("losses", []))
+            model.load_state_dict(without_prefix("model", tensors))
+            ema.load_state_dict(without_prefix("ema", tensors))
+            load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
+        except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{checkpoint} is no state of this training ({reason}); delete it to begin anew"
+            ) from error
+        report(f"{name}: continues at iteration {start} from {checkpoint}")
+
+    model.train()
+    began = time.monotonic()
+    for iteration in range(start, schedule.iterations):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(schedule, iteration)
+        loss = loss_at(iteration)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        # Young averages forget faster: the first weights are far from any good ones.
+        decay = min(schedule.ema_decay, (1 + iteration) / (10 + iteration))
+        with torch.no_grad():
+            for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):
+                average.lerp_(parameter, 1 - decay)
+
+        losses.append(float(loss.detach()))
+        done = iteration + 1
+        last = done == schedule.iterations
+        if done % LOG_EVERY == 0 or last:
+            mean = sum(losses) / len(losses)
+            log.append({"iteration": done, "loss": round(mean, 6)})
+            losses.clear()
+            rate = (done - start) * schedule.batch / (time.monotonic() - began)
+            left = (schedule.iterations - done) * schedule.batch / rate
+            report(
+                f"{name}: {done}/{schedule.iterations} iterations, loss {mean:.4f}, "
+                f"{rate:.0f} images/s, {left / 60:.1f} min left"
+            )
+        if done % schedule.checkpoint_every == 0 or last:
+            state: dict[str, Any] = with_prefix("model", model.state_dict())
+            state |= with_prefix("ema", ema.state_dict())
+            state |= with_prefix("optimizer", optimizer_tensors(optimizer))
+            save_tensors(checkpoint, state, {"iteration": done, "log": log, "losses": losses})
+    model.load_state_dict(ema.state_dict())
+    model.eval()
+    return log

@@ -1,0 +1,76 @@
+"""An estimate as a person reads it on the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from sidlsg.distil.estimate.choose import Choice
+from sidlsg.distil.estimate.estimate import ENOUGH, Estimate
+from sidlsg.runtime.console import PlainConsole
+
+
+def print_estimate(found: Estimate, teacher: str, price: float) -> None:
+    """Memory by part, what fits, how long it takes and what it costs.
+
+    Args:
+        found: the estimate.
+        teacher: its name, for the title.
+        price: of a GPU for an hour; 0 for no sum.
+    """
+    console = PlainConsole()
+    many = f"{found.world_size} × " if found.world_size > 1 else ""
+    console.print()
+    console.print(f"Recipe {found.recipe.name}, teacher {teacher}, on {many}{found.gpu.name}", style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(f"at the peak, micro-batch {found.micro_batch}")
+    table.add_column("GB", justify="right")
+    for part, size in found.parts.items():
+        table.add_row(part, f"{size / 1e9:.2f}")
+    table.add_row("together", f"{found.total / 1e9:.2f}", style="bold")
+    table.add_row("the device has", f"{found.gpu.memory / 1e9:.2f}")
+    console.print(table)
+    console.print()
+    for line in (*_fit(found), *_time(found, price)):
+        console.print(line, soft_wrap=True)
+    console.print()
+    console.print(
+        "Counted on networks without memory, not measured on such a GPU; what is counted,\n"
+        "what is assumed and how far to trust it: docs/estimate.md",
+        highlight=False,
+        style="italic",
+    )
+
+
+def _fit(found: Estimate) -> list[str]:
+    largest = found.largest_micro_batch
+    if found.fits:
+        lines = [f"It fits; the largest micro-batch with these options is about {largest}."]
+    elif largest:
+        lines = [f"It does not fit; with these options a micro-batch of about {largest} does."]
+    else:
+        lines = ["It does not fit, not even one image at once."]
+    if found.fits_one is None:
+        return [*lines, f"No options make it fit; it takes {found.advice}."]
+    lines.append(_choice(found, "Cheapest options for one image at once", found.fits_one))
+    if found.fits_enough is not None and found.fits_enough.settings != found.fits_one.settings:
+        lines.append(_choice(found, f"Cheapest options for {ENOUGH} or more", found.fits_enough))
+    return lines
+
+
+def _choice(found: Estimate, what: str, choice: Choice) -> str:
+    return f"{what} (up to {choice.micro_batch}):\n  {found.flags(choice) or 'the recipe as it is'}"
+
+
+def _time(found: Estimate, price: float) -> list[str]:
+    work = f"{found.flops / 1e12:.3g} TFLOP an image"
+    if found.seconds is None or found.images_per_second is None or found.gpu_hours is None:
+        return [f"{work}; how fast this device computes is not known: no time, no price."]
+    images = found.recipe.iterations * found.recipe.batch
+    lines = [
+        f"{work}; at {found.mfu:.0%} of the peak (assumed): {found.images_per_second:.3g} images/s,",
+        f"{images / 1e6:.3g} million images in {found.gpu_hours:,.4g} GPU-hours"
+        + (f", which cost {found.gpu_hours * price:,.2f}." if price else "."),
+    ]
+    if found.world_size > 1:
+        lines.append(f"That is {found.gpu_hours / found.world_size:,.4g} hours on {found.world_size} GPUs.")
+    return lines

@@ -1,0 +1,187 @@
+"""The commands that score: `sidlsg evaluate` a student, `sidlsg images` of any origin, `sidlsg protocols` lists how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidlsg.cli.options import (
+    HeldOut,
+    JudgeFile,
+    KeepImages,
+    Protocols,
+    TeacherLayout,
+    TeacherPlace,
+    TeacherSettings,
+    Weights,
+)
+from sidlsg.runtime.pipeline_run import say
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
+
+images = typer.Typer(no_args_is_help=True, help="Score pictures of any origin under published protocols.")
+
+FileOutput = Annotated[Path, typer.Option(help="The safetensors file to write.")]
+
+
+def evaluate(
+    student: Annotated[Path, typer.Option(help="Folder of a student.")],
+    output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    held_out: HeldOut = HELD_OUT,
+    judge: JudgeFile = JUDGE,
+    protocol: Protocols = [],  # noqa: B006 - typer reads the default and never changes it
+    weights: Weights = None,
+    teacher_setting: TeacherSettings = [],  # noqa: B006
+    keep_images: KeepImages = "",
+) -> None:
+    """Score a student, and its teacher beside it; the same command again goes on where a killed one was.
+
+    A teacher of the shapes domain is scored under its protocols. Under torchrun, each process draws its share of the
+    pictures: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
+    """
+    from sidlsg.cli.tables import print_scores
+    from sidlsg.evaluate.published_suite import load_published
+    from sidlsg.evaluate.weights import read_weights
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.report.write_scoreboard import write_scoreboard
+    from sidlsg.runtime.distributed import is_rank0
+    from sidlsg.stages.evaluate import evaluate as stage
+    from sidlsg.storage.uri import resolve
+    from sidlsg.teacher.source import checked_teacher
+
+    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
+    card = stage(
+        student,
+        folder,
+        output,
+        read_held_out(resolve(held_out)),
+        resolve(judge),
+        say,
+        published=load_published(protocol, read_weights(weights) if weights is not None else {}),
+        settings=teacher_setting or None,
+        keep_images=keep_images,
+        teacher_sha256=teacher_sha256,
+    )
+    if is_rank0():
+        page = output / "scoreboard.html"
+        write_scoreboard([(student.name, output)], page, f"Scores of {student.name}")
+        print_scores(card)
+        print(f"with pictures: {page}")
+
+
+def protocols(weights: Weights = None) -> None:
+    """List the published protocols, what files they need, and whether those are there."""
+    from sidlsg.evaluate.published import PROTOCOLS
+    from sidlsg.evaluate.weights import FILES, read_weights, weight_path
+    from sidlsg.runtime.errors import SidlsgError
+
+    named = read_weights(weights) if weights is not None else {}
+    states = {}
+    for name in FILES:
+        try:
+            states[name] = f"here: {weight_path(named, name)}"
+        except SidlsgError as error:
+            states[name] = f"not here: {error}" if name in named else "not named in weights.toml"
+    for protocol in PROTOCOLS.values():
+        print(f"{protocol.name}: {protocol.about}")
+        counts = ((protocol.images, "generated"), (protocol.references, "reference"))
+        takes = [f"{count:,} {what} pictures" for count, what in counts if count]
+        takes = takes or [f"{protocol.least:,} pictures or more"]
+        print(f"  takes {' and '.join(takes)}; gives {', '.join(protocol.scores)}")
+        lacking = [name for name in protocol.files if not states[name].startswith("here")]
+        state = f"lacks {', '.join(lacking)}" if lacking else "all here"
+        print(f"  needs {', '.join(protocol.files)}: {state}")
+    for name, about in FILES.items():
+        print(f"{name}: {about}\n  {states[name]}")
+
+
+@images.command("features")
+def features(
+    folder: Annotated[Path, typer.Argument(help="Folder of PNG or JPEG files; captions pair with them by number.")],
+    protocol: Annotated[str, typer.Option(help="Whose network and resizing to use; `sidlsg protocols` lists them.")],
+    output: FileOutput,
+    weights: Weights = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="These are the reference's pictures: grey photographs are taken too.")
+    ] = False,
+) -> None:
+    """Write the features of a folder's pictures; the same command again goes on where a killed one was."""
+    from sidlsg.evaluate.extract import extract_features
+    from sidlsg.evaluate.image_files import first_pairs, image_files, in_caption_order, passed_over
+    from sidlsg.evaluate.networks import load_network
+    from sidlsg.evaluate.published import get_protocol
+    from sidlsg.evaluate.weights import read_weights, weight_path
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.runtime.errors import InputError
+    from sidlsg.runtime.hardware import best_device, set_threads
+    from sidlsg.storage.files import require_file
+
+    chosen, prompts = get_protocol(protocol), None
+    if chosen.formula == "preference":
+        raise InputError(f"{protocol} is of pictures by style, which `sidlsg evaluate` draws; a folder has no styles")
+    if reference and not chosen.reference:
+        raise InputError(f"{protocol} has no reference: it reads each picture with its caption; leave --reference out")
+    require_file(output)
+    over = passed_over(folder) if folder.is_dir() else ""
+    files = image_files(folder, chosen.references if reference else chosen.images)
+    named = read_weights(weights) if weights is not None else {}
+    if chosen.formula == "cosine":
+        prompts = read_held_out(weight_path(named, chosen.prompts), "list of captions")
+        files = in_caption_order(files, prompts)
+        say(f"the first pictures and captions: {first_pairs(files, prompts)}")
+    path = weight_path(named, chosen.network)
+    set_threads()
+    network = load_network(chosen, named[chosen.network].sha256, path, best_device())
+    made = extract_features(
+        files, network, chosen.space, output, allow_grey=reference, prompts=prompts, passed_over=over
+    )
+    print(f"{len(made.features):,} pictures {made.source.images_sha256[:16]}… in {output}")
+    if over:
+        print(over)
+
+
+@images.command("statistics")
+def statistics(
+    parts: Annotated[list[Path], typer.Argument(help="Files of features or statistics; several are merged.")],
+    output: FileOutput,
+) -> None:
+    """Write what a Fréchet distance needs of one or several files of features: a file of fixed size."""
+    from sidlsg.evaluate.merge import merge_statistics
+
+    count = merge_statistics(parts, output)
+    print(f"statistics of {count:,} pictures in {output}")
+
+
+@images.command("score")
+def score(
+    generated: Annotated[Path, typer.Argument(help="File of the generated pictures' features.")],
+    protocol: Annotated[list[str], typer.Option(help="Repeat for more; `sidlsg protocols` lists them.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="File of the reference's features or statistics, or a .npz of mu and sigma."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the scores to this folder.")] = None,
+) -> None:
+    """Print the scores of generated pictures, with intervals."""
+    from sidlsg.evaluate.compare import ImageScores, compare, load_references
+    from sidlsg.evaluate.feature_files import load_features
+    from sidlsg.evaluate.published import get_protocol
+    from sidlsg.storage.files import refuse_foreign, require_writable
+
+    chosen = [get_protocol(name) for name in protocol]
+    if output is not None:
+        refuse_foreign(output, ImageScores.FILE)
+        require_writable(output.absolute().parent)
+    ours, theirs = load_features(generated), load_references(reference) if reference is not None else None
+    scores = tuple(found for each in chosen for found in compare(ours, theirs, each))
+    for found in scores:
+        low, high = found.interval or (found.value, found.value)
+        print(f"{found.name} {found.value:.6g} ({low:.6g} to {high:.6g})  {found.protocol}, {found.n:,} pictures")
+    if ours.passed_over:
+        print(f"of the generated pictures' folder: {ours.passed_over}")
+    if output is not None:
+        record = ImageScores(images_sha256=ours.source.images_sha256, scores=scores, passed_over=ours.passed_over)
+        record.save(output)

@@ -1,0 +1,179 @@
+"""The commands `sidlsg submit` and `sidlsg schedule`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidlsg.runtime.errors import RunFailedError, VerdictError
+from sidlsg.runtime.pipeline_run import say
+
+if TYPE_CHECKING:  # MLflow takes seconds
+    from sidlsg.registry.judged import Judged
+
+Host = Annotated[
+    str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines, such as http://ml-pipeline:8888.")
+]
+Namespace = Annotated[str, typer.Option(help="Of a server with several users; their own.")]
+TokenEnv = Annotated[str, typer.Option(metavar="NAME", help="Environment variable that holds a token.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File that holds a token; one that changes is followed.", show_default=False)
+]
+ServiceAccount = Annotated[
+    bool, typer.Option("--service-account", help="Sign in with the token that Kubernetes mounts for the pod.")
+]
+
+
+FIRST_S = 10.0
+"""Seconds that a server may be away at first: a wrong address should not look like patience."""
+
+
+def submit(
+    host: Host,
+    pipeline: Annotated[
+        str, typer.Option(help="A name that `sidlsg compile` takes, or a compiled .yaml file.")
+    ] = "distil_and_evaluate",
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the pipeline; repeat for more.")
+    ] = [],  # noqa: B006 - typer reads the default and never changes it
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Of the run; one of this name is never started twice. By default made of pipeline and parameters.",
+            show_default=False,
+        ),
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
+    wait: Annotated[bool, typer.Option("--wait", help="Tell what the stages do until the run ends.")] = False,
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait at most; 0 for no limit.")] = 0.0,
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="Add what the run came to, in Markdown, to the end of this file.", show_default=False),
+    ] = None,
+    tracking_uri: Annotated[
+        str,
+        typer.Option(help="MLflow, where the run's gate left its verdict, which then decides too.", show_default=False),
+    ] = "",
+    outputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add the verdict (passed, awaiting or rejected), the model and the version to the end of this file, "
+            "as lines NAME=VALUE.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    namespace: Namespace = "",
+    token_env: TokenEnv = "",
+    token_file: TokenFile = None,
+    service_account: ServiceAccount = False,
+) -> None:
+    """Upload a pipeline to Kubeflow Pipelines and start a run; the same command again finds both.
+
+    With --wait, exit code 5: the run failed or was cancelled. 75: it goes on, and waiting was stopped. With
+    --tracking-uri as well, 3: the gate said no, or an approval is awaited. 5: the run left no verdict.
+    """
+    from sidlsg.kubeflow.compile import get_compiled
+    from sidlsg.kubeflow.server.connection import Connection
+    from sidlsg.kubeflow.server.run_summary import add_summary, require_writable, run_summary
+    from sidlsg.kubeflow.server.run_summary import outputs as output_lines
+    from sidlsg.kubeflow.server.runs import Kubeflow
+    from sidlsg.kubeflow.server.server import Patience, Server
+    from sidlsg.kubeflow.server.submission import preview, run_name
+    from sidlsg.kubeflow.server.submission import submit as start
+    from sidlsg.kubeflow.server.watch import watch
+    from sidlsg.runtime.errors import InputError, StoppedError
+
+    if wait_seconds and not wait:
+        raise InputError("--wait-seconds limits --wait; give both")
+    if (summary or tracking_uri) and not wait:
+        raise InputError("--summary and --tracking-uri tell how a run ended; give --wait too")
+    if outputs is not None and not tracking_uri:
+        raise InputError("--outputs tells the verdict that is in MLflow; give --tracking-uri too")
+    connection = Connection(
+        host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
+    )
+    compiled = get_compiled(pipeline)
+    parameters = compiled.parsed(set_)
+    for file in (summary, outputs):
+        if file is not None and not dry_run:
+            require_writable(file)
+    Server(connection, Patience(total=FIRST_S)).reach()
+    runs = Kubeflow(Server(connection), experiment)
+    name = name or run_name(compiled, parameters)
+    if dry_run:
+        preview(runs, compiled, name, parameters, print)
+        return
+    run = start(runs, compiled, name, parameters, print)
+    print(connection.run_link(run.run_id))
+    if not wait:
+        return
+    ended: RunFailedError | StoppedError | None = None
+    try:
+        watch(runs, run.run_id, say, limit=wait_seconds)
+    except (RunFailedError, StoppedError) as error:
+        ended = error
+    judged: tuple[Judged, ...] = ()
+    if tracking_uri and not isinstance(ended, StoppedError):
+        # Imported here: MLflow takes seconds.
+        from sidlsg.registry.judged import judged_by
+
+        judged = judged_by(run.run_id, tracking_uri)
+    if summary is not None:
+        link = connection.run_link(run.run_id)
+        add_summary(summary, run_summary(runs.details(run.run_id), link, judged))
+    if outputs is not None:
+        add_summary(outputs, output_lines(judged))
+    if ended is not None:
+        raise ended
+    if tracking_uri:
+        _require_passed(run.name, judged)
+
+
+def _require_passed(run: str, judged: tuple[Judged, ...]) -> None:
+    """Print the verdicts of a run; raise where it left none, or where one is no."""
+    from sidlsg.kubeflow.server.run_summary import OUTCOMES
+
+    if not judged:
+        raise RunFailedError(
+            f"the run {run} succeeded and left no verdict in this registry; give the address of the registry that its "
+            "gate used, and a pipeline that has a gate"
+        )
+    for each in judged:
+        say(f"version {each.version} of {each.name} {OUTCOMES[each.outcome]}")
+    rejected = [each for each in judged if not each.passed]
+    if rejected:
+        reasons = "; ".join(f"version {each.version} of {each.name}: {each.failed}" for each in rejected)
+        raise VerdictError(f"the gate of the run {run} said no: {reasons}")
+
+
+def schedule(
+    host: Host,
+    file: Annotated[Path, typer.Option(help="TOML file that declares the schedules of one experiment.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Make the changes; without, they are only shown.")] = False,
+    namespace: Namespace = "",
+    token_env: TokenEnv = "",
+    token_file: TokenFile = None,
+    service_account: ServiceAccount = False,
+) -> None:
+    """Make the recurring runs of Kubeflow Pipelines what a file declares; without --apply, show the difference."""
+    from sidlsg.kubeflow.server.connection import Connection
+    from sidlsg.kubeflow.server.schedule_file import read_schedules
+    from sidlsg.kubeflow.server.schedules import difference, synchronise
+    from sidlsg.kubeflow.server.server import Patience, Server
+
+    connection = Connection(
+        host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
+    )
+    declared = read_schedules(file)
+    Server(connection, Patience(total=FIRST_S)).reach()
+    server = Server(connection)
+    changes = difference(server, declared)
+    for change in changes:
+        say(f"{change.kind:<10} {change.name}{f'  {change.schedule.cron}' if change.schedule else ''}")
+    if not apply:
+        print("nothing was changed; --apply makes these changes")
+        return
+    synchronise(server, declared, changes, lambda line: say(f"done: {line}"))

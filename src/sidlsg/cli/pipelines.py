@@ -1,0 +1,185 @@
+"""The commands that run or compile pipelines: `sidlsg sweep`, `sidlsg evaluate-version` and `sidlsg compile`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidlsg.cli.options import (
+    GateRulesFile,
+    HeldOut,
+    JudgeFile,
+    KeepImages,
+    Protocols,
+    Recipe,
+    RunSeed,
+    Set,
+    TeacherLayout,
+    TeacherPlace,
+    TeacherSettings,
+    TrackingUri,
+    Weights,
+    recipe_changes,
+    rejection,
+)
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
+
+
+def sweep(
+    output: Annotated[
+        Path, typer.Option(help="Folder of the sweep; the same one again continues or reuses it.")
+    ] = Path("runs/sweep"),
+    setting: Annotated[
+        list[str],
+        typer.Option(
+            metavar="'STRATEGY NAME=NUMBER ...'",
+            help="A guidance setting, such as none, 'lsg kappa=1.5' or 'long kappa4=2'; repeat for more. By default "
+            "eight: the paper's strategies, and long-short guidance at κ 1.2 to 4.5.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer reads the default and never changes it
+    recipe: Recipe = "tiny",
+    set_: Set = [],  # noqa: B006
+    seed: RunSeed = "0",
+    prompts: Annotated[
+        str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
+    ] = PROMPTS,
+    held_out: HeldOut = HELD_OUT,
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    judge: JudgeFile = JUDGE,
+    model_name: Annotated[
+        str, typer.Option(help="Registered model's name; each student becomes a version.")
+    ] = "sidlsg-tiny",
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow; by default SQLite and a folder inside the sweep's folder.")
+    ] = "",
+    embeddings_gb: Annotated[
+        float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
+    ] = 0.0,
+    protocol: Protocols = [],  # noqa: B006
+    weights: Weights = None,
+    teacher_setting: TeacherSettings = [],  # noqa: B006
+    keep_images: KeepImages = "",
+) -> None:
+    """Distil, register and score one student a guidance setting, and compare all on one page.
+
+    No version is judged or promoted. The same command again uses what it has, and one that was stopped goes on.
+    """
+    from sidlsg.cli.table import print_sweep
+    from sidlsg.kubeflow.local.results import SweepRequest
+    from sidlsg.kubeflow.local.sweep import run_sweep
+    from sidlsg.stages.sweep import SETTINGS
+
+    request = SweepRequest(
+        run_dir=output,
+        settings=tuple(setting) or SETTINGS,
+        recipe=recipe,
+        changes=json.dumps(recipe_changes(None, None, [], set_)),
+        seed=seed,
+        prompts=prompts,
+        held_out=held_out,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        judge=judge,
+        model_name=model_name,
+        tracking_uri=tracking_uri,
+        embeddings_gb=embeddings_gb,
+        protocols=tuple(protocol),
+        weights=weights,
+        teacher_settings=tuple(teacher_setting),
+        keep_images=keep_images,
+    )
+    print_sweep(run_sweep(request))
+
+
+def evaluate_version(
+    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    which: Annotated[str, typer.Argument(help="Number of a version, or an alias such as champion.")],
+    tracking_uri: TrackingUri,
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again continues or reuses it.")],
+    recipe: Recipe = "tiny",
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    held_out: HeldOut = HELD_OUT,
+    judge: JudgeFile = JUDGE,
+    protocol: Protocols = [],  # noqa: B006
+    weights: Weights = None,
+    teacher_setting: TeacherSettings = [],  # noqa: B006
+    keep_images: KeepImages = "",
+    gate_rules: GateRulesFile = None,
+) -> None:
+    """Score a registered version again, and judge it by the gate; no alias moves.
+
+    Exit code 3: the gate said no.
+    """
+    from sidlsg.cli.table import print_evaluation
+    from sidlsg.kubeflow.local.evaluate import run_evaluation
+    from sidlsg.kubeflow.local.results import EvaluateRequest
+    from sidlsg.runtime.errors import VerdictError
+
+    request = EvaluateRequest(
+        run_dir=output,
+        model_name=name,
+        version=which,
+        tracking_uri=tracking_uri,
+        recipe=recipe,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        held_out=held_out,
+        judge=judge,
+        protocols=tuple(protocol),
+        weights=weights,
+        teacher_settings=tuple(teacher_setting),
+        keep_images=keep_images,
+        gate_rules=gate_rules,
+    )
+    result = run_evaluation(request)
+    print_evaluation(result)
+    if not result.verdict.passed:
+        raise VerdictError(rejection(result.verdict))
+
+
+def compile_(
+    pipeline: Annotated[
+        str, typer.Option(help="distil_and_evaluate, sweep, evaluate_only or curate.")
+    ] = "distil_and_evaluate",
+    output: Annotated[
+        Path | None, typer.Option(help="The YAML file; by default the pipeline's name.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of each step's image and share of the cluster; by default the image that SIDLSG_IMAGE "
+            "names, and the cluster's own limits. A cluster needs one of the two.",
+            show_default=False,
+        ),
+    ] = None,
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest", help="Write objects for a server that keeps pipelines in Kubernetes."),
+    ] = False,
+    namespace: Annotated[str, typer.Option(help="Of those objects.", show_default=False)] = "",
+) -> None:
+    """Compile a pipeline for Kubeflow Pipelines."""
+    from sidlsg.kubeflow.profile_file import read_profile
+    from sidlsg.kubeflow.run_compile import compile_pipeline
+    from sidlsg.runtime.lines import NOTE
+
+    if namespace and not manifest:
+        raise InputError("--namespace is of the objects that --manifest writes; give both")
+    if namespace and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
+        raise InputError(f"namespace {namespace!r} is none; give small letters, digits and hyphens, at most 63")
+    output = Path(f"{pipeline}.yaml") if output is None else output
+    compile_pipeline(output, pipeline, read_profile(profile) if profile else None, manifest, namespace)
+    print(output)
+    if profile is None and not os.environ.get("SIDLSG_IMAGE"):
+        told = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
+        print(f"{NOTE}{told}", file=sys.stderr)

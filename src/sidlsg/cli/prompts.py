@@ -1,0 +1,116 @@
+"""The command `sidlsg curate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidlsg.cli.options import HeldOut, recipe_changes
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.pipeline_run import say
+from sidlsg.storage.store import S3
+from sidlsg.storage.uri import HELD_OUT, PROMPTS
+
+SAMPLE = 100_000
+
+
+def curate(
+    output: Annotated[str, typer.Option(help="Folder or s3:// prefix of the prompt set.", show_default=False)] = "",
+    source: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[LABEL=]PLACE",
+            help="Parquet, .csv, .txt or .jsonl: a file, a folder or an s3:// prefix; repeat for more. By default "
+            "the bundled prompts.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer reads the default and never changes it
+    held_out: HeldOut = HELD_OUT,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of rules to replace; `--print-rules` prints all.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="SECTION.NAME=VALUE", help="Replace a rule, such as score.minimum=6.5.", show_default=False
+        ),
+    ] = [],  # noqa: B006
+    engine: Annotated[str, typer.Option(help="native, ray, ray:auto or ray://HOST:PORT.")] = "native",
+    workers: Annotated[int, typer.Option(min=1, help="Tasks at once on this machine.")] = 1,
+    memory_gb: Annotated[float, typer.Option(help="What all workers may take together.")] = 2.0,
+    work: Annotated[
+        str,
+        typer.Option(
+            help="Folder or s3:// prefix for what is unfinished; by default beside the output.", show_default=False
+        ),
+    ] = "",
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Most prompts in one file of the output.")] = 65536,
+    skip_bad_files: Annotated[
+        bool, typer.Option("--skip-bad-files", help="Leave out files that cannot be used, and list them.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the funnel of a sample, and write nothing.")
+    ] = False,
+    sample: Annotated[int, typer.Option(min=1, help="Rows of a dry run, spread over the sources.")] = SAMPLE,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE:ROW|ID",
+            help="Tell why a row is not in --output, or where a prompt is from.",
+            show_default=False,
+        ),
+    ] = None,
+    print_rules: Annotated[bool, typer.Option("--print-rules", help="Print the rules as TOML, and stop.")] = False,
+) -> None:
+    """Select, clean and deduplicate prompts, without those that evaluation uses; the same command again continues.
+
+    Equal inputs give equal bytes, whatever the engine, the workers and the order of the files.
+    """
+    # Imported here: Polars and what is built on it take half a second.
+    from sidlsg.prompts.curation import Execution, preview
+    from sidlsg.prompts.curation import curate as stage
+    from sidlsg.prompts.explanation import explain as tell
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.prompts.rule_files import read_rules, rules_toml, rules_with
+    from sidlsg.storage.uri import resolve
+
+    asked = {"--print-rules": print_rules, "--dry-run": dry_run, "--explain": explain is not None}
+    if sum(asked.values()) > 1:
+        raise InputError(f"{' and '.join(name for name in asked if asked[name])} are given; give one of them")
+    values = rules_with({} if rules is None else read_rules(rules), recipe_changes(None, None, [], set_))
+    if print_rules:
+        print(rules_toml(values), end="")
+        return
+    captions = read_held_out(resolve(held_out))
+    places = source or [PROMPTS]
+    execution = Execution(
+        engine=engine,
+        workers=workers,
+        memory_gb=memory_gb,
+        work=work,
+        rows_per_shard=rows_per_shard,
+        skip_bad_files=skip_bad_files,
+    )
+    if dry_run:
+        funnel, notes = preview(places, values, captions, sample, execution)
+        print("".join(f"{note}\n" for note in notes), end="")
+        _print_funnel((name, step.rows_in, step.rows_out) for name, step in funnel.items())
+        return
+    if not output:
+        raise InputError("no --output is given; give the folder of the prompt set, or --dry-run to write nothing")
+    if explain is not None:
+        if output.startswith(S3):
+            raise InputError(f"output {output} is on S3; copy the set to a folder, and explain it there")
+        say("\n".join(tell(explain, Path(output), captions)))
+        return
+    record = stage(places, output, values, captions, execution, print)
+    _print_funnel((step.name, step.rows_in, step.rows_out) for step in record.funnel)
+    print(f"{record.count:,} prompts in {output}")
+
+
+def _print_funnel(steps: Iterable[tuple[str, int, int]]) -> None:
+    for name, rows_in, rows_out in steps:
+        print(f"{name:<16} {rows_in:>14,} -> {rows_out:>14,}")

@@ -1,0 +1,71 @@
+"""The commands `sidlsg services`: MLflow on PostgreSQL and an S3 server, on this machine alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidlsg.runtime.errors import InputError, SidlsgError
+
+if TYPE_CHECKING:
+    from sidlsg.registry.server.stack import Stack
+
+app = typer.Typer(
+    help="MLflow on PostgreSQL, artifacts on an S3 server: on this machine, for a small team.", no_args_is_help=True
+)
+Folder = Annotated[Path, typer.Option(help="Folder of the servers' data, keys and logs.")]
+FOLDER = Path("services")
+
+
+@app.command()
+def start(
+    folder: Folder = FOLDER,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow; 0 for the one it had, or a free one.")] = 0,
+) -> None:
+    """Start the servers that do not run, and wait until they serve. They go on when this command ends."""
+    stack = _stack(folder, port)
+    stack.start()
+    _tell(stack)
+    print(f'use them: eval "$(sidlsg services env --folder {stack.folder})"')
+
+
+@app.command()
+def stop(folder: Folder = FOLDER) -> None:
+    """End the servers; their data stays, and they come back on the same ports."""
+    stack = _stack(folder, made=True)
+    stack.stop()
+    _tell(stack)
+
+
+@app.command()
+def status(folder: Folder = FOLDER) -> None:
+    """Tell which servers run. Exit code 1: one does not."""
+    stack = _stack(folder, made=True)
+    _tell(stack)
+    if not all(server.is_running for server in stack.servers()):
+        raise SidlsgError(f"not all servers run; `sidlsg services start --folder {folder}` starts them")
+
+
+@app.command()
+def env(folder: Folder = FOLDER) -> None:
+    """Print what a shell must export to use the servers, keys included."""
+    print(_stack(folder, made=True).exports(), end="")
+
+
+def _stack(folder: Path, port: int = 0, made: bool = False) -> Stack:
+    # Imported here: SQLAlchemy and boto3 take half a second.
+    from sidlsg.registry.server.stack import Stack
+
+    if made and not folder.is_dir():
+        raise InputError(f"there are no servers in {folder}; `sidlsg services start --folder {folder}` makes them")
+    return Stack(folder, port)
+
+
+def _tell(stack: Stack) -> None:
+    for server in reversed(stack.servers()):
+        where = f"runs as process {server.pid}, port {server.port}" if server.is_running else "does not run"
+        print(f"{server.NAME:<11} {where}")
+    if stack.servers()[0].is_running:
+        print(f"MLflow's page: {stack.mlflow.address}")

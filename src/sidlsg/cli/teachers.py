@@ -1,0 +1,51 @@
+"""The commands `sidlsg convert`: models of other formats as diffusers folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidlsg.cli.options import TeacherLayout, TeacherPlace
+
+app = typer.Typer(no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators.")
+
+
+@app.command("single-file")
+def convert_single_file(
+    file: Annotated[str, typer.Argument(help="A Stable Diffusion in one safetensors file.")],
+    layout: Annotated[str, typer.Option(help="Folder with its pipeline's small files; weights in it are not read.")],
+    output: Annotated[Path, typer.Option(help="Becomes the StableDiffusionPipeline's folder.")],
+    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
+) -> None:
+    """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
+    from sidlsg.storage.uri import resolve, resolve_checked
+    from sidlsg.teacher.single_file import convert_single_file as stage
+
+    path, sha256 = resolve_checked(file, sha256)
+    record = stage(path, resolve(layout), output, sha256)
+    print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
+
+
+@app.command("released")
+def convert_released(
+    file: Annotated[str, typer.Argument(help="A released checkpoint: a pickle with the generator under the key ema.")],
+    output: Annotated[Path, typer.Option(help="Becomes the student's folder.")],
+    kappa: Annotated[float, typer.Option(help="The κ that was published with it, for the record.")],
+    teacher: TeacherPlace,
+    teacher_layout: TeacherLayout = "",
+    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
+    t_init: Annotated[int, typer.Option(min=1, help="The timestep of its one step.")] = 625,
+    images_seen: Annotated[
+        int | None, typer.Option(min=1, help="Images that it was trained on; by default what the file's name says.")
+    ] = None,
+) -> None:
+    """Write a released checkpoint as a student's folder; nothing of the pickle is run."""
+    from sidlsg.distil.student.released import convert_released as stage
+    from sidlsg.storage.uri import resolve
+    from sidlsg.teacher.source import checked_teacher
+
+    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
+    student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen, teacher_sha256)
+    print(f"student from {student.recipe_values['source_sha256']} in {output}")

@@ -1,0 +1,97 @@
+"""Writes a student as a diffusers folder that the stock pipeline samples in one step with no custom code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+
+from sidlsg.runtime.errors import NotFiniteError
+from sidlsg.runtime.parsing import read_object
+from sidlsg.storage.tensors import first_not_finite
+from sidlsg.teacher.config import SAVE_AGAIN
+from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present
+from sidlsg.teacher.pipeline import Teacher, check_stock
+
+
+def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteScheduler:
+    """The scheduler whose single step is the student's sampler.
+
+    With the teacher's first t_init + 1 betas and trailing spacing, one step starts at t_init from noise of scale
+    s/a, feeds the network s z, and returns the x0-prediction. It is exact for one step only.
+    """
+    betas = [float(beta) for beta in teacher_scheduler.betas[: t_init + 1]]
+    return EulerDiscreteScheduler(
+        num_train_timesteps=t_init + 1,
+        trained_betas=betas,
+        timestep_spacing="trailing",
+        steps_offset=1,  # without effect under trailing spacing; the stock pipeline warns at any other value
+        prediction_type=teacher_scheduler.config.prediction_type,
+    )
+
+
+def load_in_float32(config: Path) -> None:
+    """Let stock loading give float32 whatever precision a transformers model's file has.
+
+    diffusers loads its own networks in float32 by default, transformers loads in the precision that the
+    configuration names: a half-precision text encoder beside a float32 UNet could not run.
+    """
+    if config.is_file():
+        values = read_object(config, SAVE_AGAIN)
+        for name in ("dtype", "torch_dtype"):
+            if name in values:
+                values[name] = "float32"
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtype: str, folder: Path) -> list[Path]:
+    """Write the student's `StableDiffusionPipeline` folder, safetensors only.
+
+    The weights of the text encoder and the VAE, and the tokenizer, are the teacher's files, byte for byte, and so is
+    its safety checker where it has one.
+
+    Args:
+        teacher: whose other components the student uses.
+        unet: the student.
+        t_init: the timestep of its one step.
+        dtype: `float16` or `float32`: of the UNet's file.
+        folder: an existing, empty folder.
+
+    Returns:
+        The written files.
+
+    Raises:
+        InputError: the stock pipeline does not load what was written.
+        NotFiniteError: a weight of the student is not finite in this dtype.
+    """
+    index = read_object(teacher.folder / INDEX, SAVE_AGAIN)
+    kept = [name for name in COMPONENTS if name not in ("unet", "scheduler")]
+    kept += [name for name in OPTIONAL if is_present(index, name)]
+    for name in kept:
+        (folder / name).mkdir()
+        for path in sorted((teacher.folder / name).iterdir()):
+            if is_loaded(f"{name}/{path.name}"):
+                shutil.copyfile(path, folder / name / path.name)
+        load_in_float32(folder / name / "config.json")
+    # A copy, so that the caller's network keeps its precision.
+    exported = UNet2DConditionModel.from_config(unet.config)
+    exported.load_state_dict(unet.state_dict())
+    exported.to(getattr(torch, dtype))
+    spoilt = first_not_finite(exported.state_dict())
+    if spoilt:
+        raise NotFiniteError(
+            f"the student's {spoilt} holds values that are not finite in {dtype}; export it in float32, or go on from "
+            "an earlier checkpoint"
+        )
+    exported.save_pretrained(folder / "unet", safe_serialization=True)
+    one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
+    index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    if is_present(index, "image_encoder"):  # a text-to-image student has no use for one
+        index["image_encoder"] = [None, None]
+    (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    check_stock(folder, f"the student of {teacher.folder}")
+    return sorted(path for path in folder.rglob("*") if path.is_file())

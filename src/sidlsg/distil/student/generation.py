@@ -1,0 +1,74 @@
+"""Pictures from a student's folder, in one step or a few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sidlsg.distil.sampler import generate_latents
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.hardware import best_device, plain_float32
+from sidlsg.storage.records import Student
+from sidlsg.teacher.images import MOST_DECODED, Images, decode
+from sidlsg.teacher.pipeline import load_teacher
+
+
+def seeded_noise(
+    seeds: Sequence[int], shape: tuple[int, int, int], steps: int = 1, device: torch.device | str = "cpu"
+) -> Tensor:
+    """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
+
+    The first is what the stock pipeline draws for `torch.Generator(device).manual_seed(seed)`, so each picture can be
+    had again with diffusers alone. A GPU draws other numbers than the CPU.
+    """
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    drawn = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
+    return torch.stack([torch.stack(each) for each in drawn])
+
+
+@torch.no_grad()
+def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int = 1, batch: int = 64) -> Images:
+    """Draw one image a prompt.
+
+    Args:
+        folder: a student's diffusers folder, with its student.json.
+        prompts: N prompts.
+        seeds: N seeds, one an image. A picture does not depend on the others but for rounding: libraries choose their
+            kernels by shape, so a value may differ by one from that of a picture drawn alone.
+        steps: how many steps the sampler takes; the student is made for one.
+        batch: images at once.
+
+    Returns:
+        [N, H, W, 3] uint8.
+
+    Raises:
+        InputError: the folder is not a student's, or `steps` is out of range.
+        NotFiniteError: what was drawn is not finite.
+    """
+    record = Student.load(folder)
+    if not 1 <= steps <= record.t_init:
+        raise InputError(f"steps is {steps}; allowed: 1 to t_init = {record.t_init}")
+    # A student's folder has a teacher's parts; its scheduler holds the schedule up to t_init, which is all that runs.
+    device = best_device()
+    student = load_teacher(folder, device)
+    with plain_float32(device):
+        parts = []
+        for start in range(0, len(prompts), batch):
+            noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps).to(device)
+            cond = student.encode(prompts[start : start + batch])
+            parts.append(
+                generate_latents(
+                    student.unet,
+                    student.schedule,
+                    noise[0],
+                    cond,
+                    record.t_init,
+                    steps,
+                    noise[1:] if steps > 1 else None,
+                )
+            )
+        # As many at once as were drawn at once: some processors round a picture otherwise among others.
+        return decode(student.vae, torch.cat(parts), min(batch, MOST_DECODED))

@@ -1,0 +1,228 @@
+"""A released SiD-LSG checkpoint as a student: read in a process of its own, written as our export."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from sidlsg.distil.strategies import lsg
+from sidlsg.distil.student.card import licence_head, licence_lines
+from sidlsg.distil.student.folder import write_folder
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.provenance import code_digest, git_commit, running_image
+from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_file
+from sidlsg.storage.records import Student, file_ref
+from sidlsg.storage.tensors import Tensors, load_tensors
+from sidlsg.teacher.licence import copy_licence
+from sidlsg.teacher.pipeline import Teacher, load_teacher
+
+RECIPE = "released"
+"""The recipe's name in the student's record."""
+UNKNOWN = "unknown"
+NOT_KNOWN = ("iterations", "nan_samples", "prompts", "seconds", "seed", "training log")
+"""What a checkpoint does not say. The record has 0 for numbers, `unknown` for texts, and an empty log."""
+_KIMG = re.compile(r"-(\d{6,})\.pkl$")
+"""The released names end in thousands of images."""
+_SAME_RESULT = {"upcast_attention"}
+"""Changes how attention is computed in half precision, not what the network is."""
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "LANG")
+"""What the reading process sees: no credentials."""
+
+
+def convert_released(
+    file: Path,
+    teacher: Path,
+    output: Path,
+    kappa: float,
+    t_init: int = 625,
+    images_seen: int | None = None,
+    teacher_sha256: str = "",
+) -> Student:
+    """Write a student's folder from a released checkpoint, without running anything of the checkpoint.
+
+    Args:
+        file: a pickled dictionary whose entry `ema` is a `UNet2DConditionModel`.
+        teacher: folder of the teacher that it was distilled from, whose other components it uses.
+        output: becomes the student's diffusers folder.
+        kappa: of its Long-Short Guidance, as published beside it; only recorded.
+        t_init: the timestep of its one step.
+        images_seen: how many images it was trained on; by default what the file's name says, else 0.
+        teacher_sha256: digest of the teacher's model files where the caller has found it; empty to compute it.
+
+    Returns:
+        The record that was saved in `output`.
+
+    Raises:
+        InputError: an input or the output folder cannot be used, the file asks for something that a UNet has no use
+            for, or it is of another teacher.
+    """
+    refuse_foreign(output, Student.FILE)
+    refuse_inside(output, file=file, teacher=teacher)
+    guidance = lsg(kappa)
+    loaded = load_teacher(teacher, sha256=teacher_sha256)
+    if not 1 <= t_init < len(loaded.schedule):
+        raise InputError(f"t_init is {t_init}; allowed: 1 to {len(loaded.schedule) - 1}")
+    sha256 = sha256_file(file)
+    named = _KIMG.search(file.name)
+    if images_seen is None:
+        images_seen = 1000 * int(named[1]) if named else 0
+    with atomic_folder(output, Student.FILE) as folder:
+        tensors, config = _read(file, folder / "read.safetensors")
+        unet = _unet(file, tensors, config, loaded)
+        dtype = "float16" if {tensor.dtype for tensor in tensors.values()} == {torch.float16} else "float32"
+        (folder / "read.safetensors").unlink()
+        files = write_folder(loaded, unet, t_init, dtype, folder)
+        log = folder / "training_log.jsonl"
+        atomic_write(log, "")
+        student = Student(
+            recipe=RECIPE,
+            recipe_values={
+                "name": RECIPE,
+                "strategy": "lsg",
+                "scales": {"kappa": kappa},
+                "t_init": t_init,
+                "export_dtype": dtype,
+                "source": file.name,
+                "source_sha256": sha256,
+                "not_known": list(NOT_KNOWN if images_seen else (*NOT_KNOWN, "images_seen")),
+            },
+            strategy="lsg",
+            kappas=guidance.scales,
+            teacher_sha256=loaded.sha256,
+            prompts_sha256=UNKNOWN,
+            package_sha256=code_digest(),
+            seed=0,
+            t_init=t_init,
+            iterations=0,
+            images_seen=images_seen,
+            nan_samples=0,
+            seconds=0.0,
+            hardware=UNKNOWN,
+            model=tuple(file_ref(path, folder) for path in files),
+            training_log=file_ref(log, folder),
+            grids=(),
+            licence=copy_licence(loaded.folder, folder),
+            git_commit=git_commit(),
+            image=running_image(),
+        )
+        student.save(folder)
+        atomic_write(folder / "README.md", released_card(student))
+    return student
+
+
+def released_card(student: Student) -> str:
+    """Markdown for the README.md of a student that `convert_released` wrote."""
+    values = student.recipe_values
+    images = f"{student.images_seen:,}" if student.images_seen else "not known"
+    head = "".join(f"{line}\n" for line in licence_head(student.licence))
+    licence = "\n".join(licence_lines(student.licence))
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [one-step, distillation, sid-lsg]
+{head}---
+# One-step generator, converted from a released checkpoint
+
+The weights are those of `{values["source"]}`, a checkpoint that the authors of SiD-LSG (arXiv 2406.01561) published;
+they were not trained here, only written in another format.
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
+image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
+```
+
+One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`. Guidance is part of the
+weights; do not guide again at inference.
+
+## What is known of it
+
+| | |
+|---|---|
+| checkpoint (SHA-256 of the file) | `{values["source_sha256"]}` |
+| teacher (SHA-256 of its model files), as given to the conversion | `{student.teacher_sha256}` |
+| guidance, as given to the conversion | Long-Short Guidance, κ = {student.kappas[0]:g} |
+| images seen | {images} |
+| t_init, as given to the conversion | {student.t_init} |
+
+Not known: {", ".join(values["not_known"])}. Where the record must have a value for them, it has 0 or `{UNKNOWN}`.
+
+## Use
+
+The licences of the checkpoint and of the teacher, and their use restrictions, hold. Of the checkpoint's this folder
+says nothing.
+
+{licence}
+"""
+
+
+def _read(file: Path, output: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and configuration, read by a process with limits, so that the worst is that process's end."""
+    # -P: what lies in the working folder, maybe beside the checkpoint, is not imported.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sidlsg.distil.student.pickles",
+        str(file.absolute()),
+        str(output.absolute()),
+    ]
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+    )
+    said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise InputError(f"{file} is refused: reading it took more time or memory than a file of its size needs")
+    if done.returncode == InputError.exit_code:
+        raise InputError(said)
+    if done.returncode:
+        raise InputError(f"{file} cannot be read: {said} (exit code {done.returncode} of the reading process)")
+    tensors, counters = load_tensors(output)
+    return tensors, counters["config"]
+
+
+def _unet(file: Path, tensors: Tensors, config: dict[str, Any], teacher: Teacher) -> UNet2DConditionModel:
+    """The UNet, in float32, once it is clear that it is one of this teacher's kind.
+
+    It is built from the teacher's configuration, which the checkpoint's must equal: a student has its teacher's
+    network, and so what the checkpoint says never decides what is built.
+    """
+    advice = "give the teacher that the checkpoint was distilled from"
+    for name, parameter in inspect.signature(UNet2DConditionModel.__init__).parameters.items():
+        if name == "self" or name in _SAME_RESULT:
+            continue
+        # A value that an older release did not have yet is what it came to be by default.
+        ours = json.loads(json.dumps(teacher.unet.config.get(name, parameter.default)))
+        theirs = config.get(name, json.loads(json.dumps(parameter.default)))
+        if ours != theirs:
+            raise InputError(f"{file} has {name} = {theirs}, and the teacher {teacher.folder} has {ours}; {advice}")
+    unet = UNet2DConditionModel.from_config(teacher.unet.config)
+    wanted = {name: tensor.shape for name, tensor in unet.state_dict().items()}
+    if different := sorted(wanted.keys() ^ tensors.keys()):
+        name = different[0]
+        has = "lacks" if name in wanted else "has, beside a UNet of the teacher's kind,"
+        raise InputError(f"{file} {has} {name}; {advice}")
+    for name, shape in wanted.items():
+        if tensors[name].shape != shape:
+            raise InputError(
+                f"{file} has {name} of shape {tuple(tensors[name].shape)}, and the teacher {tuple(shape)}; {advice}"
+            )
+    unet.load_state_dict(tensors)
+    return unet

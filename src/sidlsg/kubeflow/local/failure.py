@@ -1,0 +1,39 @@
+"""The error of a stage that failed in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sidlsg.kubeflow.local.output import Failure
+from sidlsg.runtime.errors import SidlsgError
+
+
+class StageError(SidlsgError):
+    """A stage failed; the message is the stage's own, and so is the exit code."""
+
+    def __init__(self, message: str, stage: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.exit_code = exit_code
+
+
+def stage_error(failed: Failure, log: Path) -> StageError:
+    """The error to raise for a failed stage.
+
+    Args:
+        failed: the stage, and what it reported.
+        log: the file with everything that it printed.
+    """
+    whose = f"setting {failed.setting!r}: " if failed.setting else ""
+    stage, error = failed.stage, failed.error
+    if error is None:
+        return StageError(
+            f"{whose}stage {stage} ended without an error message, as a killed process does (is there enough memory?); "
+            f"everything it printed is in {log}",
+            stage,
+            1,
+        )
+    if error["exit_code"] is not None:
+        return StageError(f"{whose}{error['text']}", stage, error["exit_code"])
+    named = f"{error['type']}: {error['text']}" if error["text"] else error["type"]
+    return StageError(f"{whose}stage {stage} failed: {named}; everything it printed is in {log}", stage, 1)

@@ -1,0 +1,246 @@
+"""A process that has imported the heavy libraries once and forks a child for each job.
+
+A fresh Python process imports PyTorch, diffusers and MLflow for seconds; a fork of one that has them starts in
+milliseconds. The server itself runs nothing but imports, so a fork inherits no GPU context, connection or pool of
+OpenMP threads. A few libraries start a thread while they are imported, such as an allocator's; a fork does without.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import IO, Any, NoReturn
+
+from sidlsg.runtime.errors import SidlsgError
+
+_GONE = "the process that starts stages has ended; run the same command again"
+_LENGTH = 8
+"""Bytes that hold the length of a job's text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a child runs."""
+
+    target: str
+    """`module:function`; the function's return value or SystemExit becomes the exit code."""
+    arguments: Sequence[Any] = ()
+    """JSON values, given to the function."""
+    imports: Sequence[str] = ()
+    """Modules that the server imports first, so that later children have them too."""
+    environment: Mapping[str, str]
+    """The child's whole environment."""
+    folder: str
+    """The child's working directory."""
+
+
+class Child:
+    """A job that runs."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._answers = connection.makefile("r")
+        connection.close()
+        self.pid = int(self._answers.readline() or 0)
+        """0 where the server ended before it started the job."""
+        self._code: int | None = None
+
+    def has_ended(self) -> bool:
+        """Whether `wait` would return at once."""
+        return self._code is not None or bool(select.select([self._answers], [], [], 0)[0])
+
+    def wait(self) -> int:
+        """The exit code: negative for a signal, as `subprocess` has it; 1 where the server was killed first."""
+        if self._code is None:
+            self._code = int(self._answers.readline() or 1)
+            self._answers.close()
+        return self._code
+
+
+class ForkServer:
+    """Starts jobs as forks of one process. A context manager: the process ends with it."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None, stderr: IO[Any] | None = None) -> None:
+        """Args:
+        environment: of the server, in which `/proc` shows all its children; this process' by default.
+        stderr: an open file for what libraries warn of while they are imported; this process' stderr by default.
+        """
+        ours, its = socket.socketpair()
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sidlsg.kubeflow.local.forks", str(its.fileno())],
+                pass_fds=[its.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        self._socket = ours
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self, job: Job, stdout: int, stderr: int) -> Child:
+        """Start a job.
+
+        Args:
+            job: what to run.
+            stdout: a file descriptor for its output, which the caller closes on its own side.
+            stderr: likewise.
+
+        Raises:
+            SidlsgError: the server has ended.
+        """
+        ours, its = socket.socketpair()
+        text = json.dumps(asdict(job)).encode()
+        try:
+            with its, self._lock:
+                head = len(text).to_bytes(_LENGTH, "big")
+                socket.send_fds(self._socket, [head], [stdout, stderr, its.fileno()])
+                self._socket.sendall(text)
+        except OSError as error:
+            ours.close()
+            raise SidlsgError(_GONE) from error
+        child = Child(ours)
+        if not child.pid:
+            raise SidlsgError(_GONE)
+        return child
+
+    def close(self) -> None:
+        """End the server; children that still run are left alone."""
+        self._socket.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Serve until the other side closes its end; in a child, run the job instead."""
+    job = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if job is not None:
+        _run_and_exit(job)
+
+
+def _serve(connection: socket.socket) -> Job | None:
+    """Fork for each job. Returns the job in the child, and None in the server when there are no more."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    earlier: dict[int, Any] = {
+        signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
+        # Ctrl-C reaches the whole process group: who started the server ends it.
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    }
+    signal.set_wakeup_fd(woken)
+    running: dict[int, socket.socket] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        selector.register(wake, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj == wake:
+                    os.read(wake, 4096)
+                    _reap(running)
+                    continue
+                head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH, 3)
+                if not head:
+                    return None
+                job = Job(**json.loads(_exactly(connection, int.from_bytes(head, "big"))))
+                for module in job.imports:
+                    # What cannot be imported fails in the child, which says so where its output is read.
+                    with contextlib.suppress(BaseException):
+                        importlib.import_module(module)
+                answer = socket.socket(fileno=descriptors[2])
+                gc.freeze()  # a child's collector would copy every page that it looks through
+                pid = os.fork()
+                if not pid:
+                    signal.set_wakeup_fd(-1)
+                    for number, handler in earlier.items():
+                        signal.signal(number, handler)
+                    for inherited in (connection, answer, *running.values()):
+                        inherited.close()
+                    for number, descriptor in enumerate(descriptors[:2], start=1):
+                        os.dup2(descriptor, number)
+                        os.close(descriptor)
+                    os.close(wake)
+                    os.close(woken)
+                    return job
+                for descriptor in descriptors[:2]:
+                    os.close(descriptor)
+                running[pid] = answer
+                _tell(answer, pid)
+
+
+def _reap(running: dict[int, socket.socket]) -> None:
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        if pid in running:
+            answer = running.pop(pid)
+            _tell(answer, os.waitstatus_to_exitcode(status))
+            answer.close()
+
+
+def _tell(answer: socket.socket, number: int) -> None:
+    with contextlib.suppress(OSError):  # nobody waits for it any more
+        answer.sendall(f"{number}\n".encode())
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        part = connection.recv(size - len(received))
+        if not part:
+            raise EOFError
+        received += part
+    return bytes(received)
+
+
+def _run_and_exit(job: Job) -> NoReturn:
+    code: Any = 1
+    try:
+        code = _run(job)
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+        code = 1
+    # All that the interpreter does at its end but to take the libraries apart, which costs seconds.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
+
+
+def _run(job: Job) -> Any:
+    os.environ.clear()
+    os.environ.update(job.environment)
+    os.chdir(job.folder)
+    random.seed()  # all children would start from the server's state
+    module, _, name = job.target.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function(*job.arguments)
+
+
+if __name__ == "__main__":
+    main()

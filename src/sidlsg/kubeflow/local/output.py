@@ -1,0 +1,133 @@
+"""Follows a local run: which stage runs, which came from the cache, what each printed, and what the user sees of it."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from sidlsg.kubeflow.local.results import StageRun
+from sidlsg.kubeflow.local.screen import Screen
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_INDENT = " " * 4
+"""Before each line of a stage in the log; kfp's own lines have none."""
+
+
+class LineSink(io.TextIOBase):
+    """A text stream that passes on whole lines."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._rest = ""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Pass on the lines that are complete now."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._on_line(line)
+        return len(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """Stages that run once for each of a sweep's settings, one setting after the other."""
+
+    labels: tuple[str, ...]
+    """The settings, in order."""
+    stages: tuple[str, ...]
+    """Their names; the first one begins the next round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A stage that failed."""
+
+    stage: str
+    setting: str
+    """Of a sweep; empty where there is none."""
+    error: dict[str, Any] | None
+    """The stage's own report of its error; None where it was killed."""
+
+
+class Watcher:
+    """Receives what happens in a run, in order."""
+
+    def __init__(self, screen: Screen, log: TextIO, rounds: Rounds | None = None) -> None:
+        """Args:
+        screen: shows the user what concerns them.
+        log: receives every line.
+        rounds: the stages that run once a setting, where there are such.
+        """
+        self._screen, self._log = screen, log
+        self._rounds = rounds or Rounds(labels=(), stages=())
+        self._labels = iter(self._rounds.labels)
+        self._label = ""
+        self._began = 0.0
+        self._error: dict[str, Any] | None = None
+        self.stages: list[StageRun] = []
+        """The stages that ended well, in order."""
+        self.failure: Failure | None = None
+        """The first stage that failed, if one did."""
+
+    def logged(self, line: str) -> None:
+        """A line of kfp, for the log alone."""
+        self._log.write(_COLOUR.sub("", line) + "\n")
+
+    def printed(self, line: str) -> None:
+        """A line of the stage that runs."""
+        self._log.write(f"{_INDENT}{line}\n")
+
+    def started(self, stage: str) -> None:
+        """A stage runs now."""
+        self._began, self._error = time.monotonic(), None
+        self._screen.stage_started(stage, self._begin(stage))
+
+    def cached(self, stage: str) -> None:
+        """A stage need not run: the cache has what it would give."""
+        self._done(stage, self._begin(stage), cached=True)
+
+    def reported(self, event: dict[str, Any]) -> None:
+        """An event of the stage that runs, see `sidlsg.runtime.progress.emit`."""
+        match event:
+            case {"kind": "progress", "label": str(label), "percent": int(percent), "text": str(text)}:
+                self._screen.progress(label, percent, text)
+            case {"kind": "note", "text": str(text)}:
+                self._screen.note(text)
+            case {"kind": "error"}:
+                self._error = event
+
+    def ended(self, stage: str, succeeded: bool) -> None:
+        """A stage's process has ended."""
+        setting = self._setting(stage)
+        if succeeded:
+            self._done(stage, setting, cached=False)
+        else:
+            # What a sweep does for its other settings comes after it.
+            self.failure = self.failure or Failure(stage=stage, setting=setting, error=self._error)
+            self._screen.stage_done(stage, f"failed after {self._seconds:.1f} s", setting)
+
+    def _begin(self, stage: str) -> str:
+        """The setting of the stage that begins now."""
+        if stage in self._rounds.stages[:1]:
+            self._label = next(self._labels, "")
+        return self._setting(stage)
+
+    def _setting(self, stage: str) -> str:
+        return self._label if stage in self._rounds.stages else ""
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _done(self, name: str, setting: str, cached: bool) -> None:
+        seconds = 0.0 if cached else self._seconds
+        self.stages.append(StageRun(name=name, cached=cached, seconds=round(seconds, 1), setting=setting))
+        self._screen.stage_done(name, "taken from the cache" if cached else f"done in {seconds:.1f} s", setting)

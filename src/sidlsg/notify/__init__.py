@@ -1,1 +1,0 @@
-"""Notices of runs that failed or were rejected, sent to a webhook."""

@@ -1,1 +1,0 @@
-"""Engines: where the tasks of curation run."""

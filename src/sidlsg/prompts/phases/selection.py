@@ -1,0 +1,129 @@
+"""The task `write`: one shard of a prompt set, with what there is to tell of it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sidlsg.prompts.phases.settle import in_cut
+from sidlsg.prompts.phases.unique import UNIQUE
+from sidlsg.prompts.plan import Plan
+from sidlsg.prompts.shards import ORIGINS, SCHEMA, shard_name, write_table
+from sidlsg.prompts.work import Work
+from sidlsg.storage.files import sha256_file
+
+CUTS = "cuts"
+"""The folder of the cuts inside the output."""
+TOP_WORDS = 2000
+"""Words of a shard that are counted on: the most frequent ones."""
+LARGEST_SCORE = 1000.0
+"""Scores beyond this, on either side, are counted with it."""
+KEPT_SAMPLES = 50
+"""The set's order is that of a digest, so that the first prompts are a fair sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One shard that is to be written."""
+
+    cut: float | None
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def folder(self) -> str:
+        """Of its set, relative to the output: empty for the whole."""
+        return cut_folder(self.cut)
+
+
+def cut_folder(cut: float | None) -> str:
+    """Where a cut's set lies inside the output: `cuts/6.25/`; empty for the whole set."""
+    return "" if cut is None else f"{CUTS}/{cut:g}/"
+
+
+def shards_of(work: Work, plan: Plan) -> list[Shard]:
+    """All shards that are to be written, once it is settled what is kept."""
+    return _shards(plan, _counts(work, plan))
+
+
+def _shards(plan: Plan, counts: list[list[int]]) -> list[Shard]:
+    found = []
+    for index, cut in enumerate(plan.cuts):
+        total = sum(bucket[index] for bucket in counts)
+        for number, start in enumerate(range(0, total, plan.rows_per_shard)):
+            stop = min(start + plan.rows_per_shard, total)
+            found.append(Shard(cut=cut, number=number, start=start, stop=stop))
+    return found
+
+
+def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
+    """Write a shard to `output/FOLDER/shards/`, and where its prompts came from to `output/FOLDER/origins/`.
+
+    Returns:
+        Digests and sizes of the files, and for the whole set what the summary tells.
+    """
+    counts = _counts(work, plan)
+    shard = _shards(plan, counts)[number]
+    texts = _texts(work, plan, shard, counts).with_columns(id=pl.int_range(shard.start, shard.stop, dtype=pl.Int64))
+    labels = pl.Series(plan.labels, dtype=pl.String)
+    names = pl.Series([file.name for file in plan.files], dtype=pl.String)
+    texts = texts.with_columns(
+        source=labels.gather(texts["label"]), file=names.gather(texts["file"]), score=pl.col("score").fill_nan(None)
+    )
+    result: dict[str, Any] = {"rows": texts.height, "files": {}}
+    for folder, schema in (("shards", SCHEMA), ("origins", ORIGINS)):
+        name = f"{shard.folder}{folder}/{shard_name(shard.number)}"
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "table.parquet"
+            write_table(texts, schema, path)
+            work.put_file(f"output/{name}", path)
+            result["files"][name] = [sha256_file(path), path.stat().st_size]
+    if shard.cut is None:
+        result |= _statistics(texts)
+        result["sample"] = texts["text"].head(KEPT_SAMPLES).to_list() if shard.number == 0 else []
+    return result
+
+
+def _counts(work: Work, plan: Plan) -> list[list[int]]:
+    results = work.done("trim" if plan.rules.balance.maximum_per_bin else "settle")
+    return [results[bucket]["counts"] for bucket in range(plan.buckets)]
+
+
+def _texts(work: Work, plan: Plan, shard: Shard, all_counts: list[list[int]]) -> pl.DataFrame:
+    index = plan.cuts.index(shard.cut)
+    counts = [bucket[index] for bucket in all_counts]
+    folder = "trimmed" if plan.rules.balance.maximum_per_bin else "kept"
+    parts = []
+    for bucket, (count, stop) in enumerate(zip(counts, accumulate(counts), strict=True)):
+        first = stop - count
+        if first < shard.stop and stop > shard.start:
+            table = work.get([f"{folder}/{bucket:04}"], 0, UNIQUE).filter(in_cut(shard.cut))
+            parts.append(table[max(shard.start - first, 0) : shard.stop - first])
+    return pl.concat(parts)
+
+
+def _statistics(texts: pl.DataFrame) -> dict[str, Any]:
+    """Histograms that add up over shards."""
+    words = texts.select(pl.col("text").str.split(" ").alias("word"))
+    all_words = words.explode("word").filter(pl.col("word").str.contains(r"[\p{L}\p{N}]"))
+    top = all_words.select(pl.col("word").str.to_lowercase().value_counts(sort=True)).head(TOP_WORDS)
+    # A score may be any number, and a histogram of a few prompts beside millions of empty bars shows nothing.
+    tenths = (pl.col("score").cast(pl.Float64).clip(-LARGEST_SCORE, LARGEST_SCORE) * 10).floor().cast(pl.Int64)
+    scores = texts.select(tenths.alias("score")).drop_nulls()
+    return {
+        "tokens": _histogram(texts["tokens"]),
+        "words": _histogram(words["word"].list.len()),
+        "tenths_of_score": _histogram(scores["score"]),
+        "top_words": dict(top.unnest("word").rows()),
+        "sources": _histogram(texts["source"]),
+    }
+
+
+def _histogram(values: pl.Series) -> dict[str, int]:
+    return {str(value): count for value, count in values.value_counts().sort(values.name).iter_rows()}

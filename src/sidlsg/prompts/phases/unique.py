@@ -1,0 +1,192 @@
+"""The task `unique`: one bucket's equal texts, token counts and evaluation captions, and what is alike in it."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from sidlsg.prompts.duplicates.held_out_index import HeldOutIndex
+from sidlsg.prompts.duplicates.minhash import NEAR_DUPLICATES, band_keys, signatures
+from sidlsg.prompts.duplicates.shingles import shingles
+from sidlsg.prompts.duplicates.sketch import WORDS, sketches
+from sidlsg.prompts.phases.funnel import Funnel
+from sidlsg.prompts.phases.scan import SCHEMA, bucket_of, spread
+from sidlsg.prompts.plan import Plan
+from sidlsg.prompts.text.clean_batch import clean_all
+from sidlsg.prompts.text.keys import content_words_keys, same_words_keys
+from sidlsg.prompts.text.tokens import token_counts
+from sidlsg.prompts.work import Work
+
+UNIQUE: dict[str, Any] = {**SCHEMA, "tokens": pl.UInt32, "copies": pl.UInt32}
+"""`copies` says how many rows had the text."""
+BANDS: dict[str, Any] = {"band": pl.UInt64, "ref": pl.UInt64}
+SKETCHES: dict[str, Any] = dict.fromkeys((f"s{word}" for word in range(WORDS)), pl.UInt64)
+"""In the order of the bucket's texts."""
+REF_BITS = 40
+"""A text's reference is its bucket, shifted by so many bits, and its place in the bucket: references rise with keys."""
+INDEX = "held_out_index"
+BATCH = 1 << 17
+"""Texts that are compared with captions, or hashed, at once."""
+
+
+def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
+    """Make one sorted table of a bucket's different texts, `unique/BUCKET`.
+
+    Sketches of them go to `sketches/BUCKET`. Their bands, by which near duplicates find each other, go to
+    `bands/BUCKET` by the band's own bucket.
+
+    Returns:
+        The funnel.
+    """
+    funnel = Funnel()
+    scanned = work.done("scan")
+    bad = {plan.pieces[number].file for number, result in scanned.items() if "bad" in result}
+    names = [
+        f"scan/{number:06}/{chunk:04}"
+        for number, result in sorted(scanned.items())
+        if plan.pieces[number].file not in bad
+        for chunk in range(result["chunks"])
+    ]
+    texts = _first_of_equal(work.get(names, bucket, SCHEMA), plan, funnel)
+    texts = _by_tokens(texts, plan, funnel)
+    texts = texts.with_columns(_words=same_words_keys(texts["text"]))
+    texts = _without_held_out(texts, plan, work, funnel)
+    work.put(f"unique/{bucket:04}", {0: texts.drop("_words")})
+    if plan.rules.duplicates.similarity:
+        bands, sketched = _bands(texts["_words"], bucket)
+        work.put(f"sketches/{bucket:04}", {0: sketched})
+        spread(work, f"bands/{bucket:04}", bands, bucket_of(bands["band"].to_numpy(), plan.buckets))
+    return {"funnel": funnel.to_dict()}
+
+
+def texts_of(work: Work, bucket: int) -> pl.Series:
+    """The texts of a bucket, in the order of their references."""
+    return work.get([f"unique/{bucket:04}"], 0, UNIQUE)["text"]
+
+
+def places_of(refs: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The places of references in their buckets."""
+    return (refs & np.uint64((1 << REF_BITS) - 1)).astype(np.int64)
+
+
+def prepare_held_out(work: Work, plan: Plan) -> None:
+    """Write the index of evaluation captions that all workers of this machine share."""
+    if work.folder is not None and plan.held_out and plan.rules.held_out.similarity:
+        HeldOutIndex.write(work.folder / INDEX, caption_keys(plan.held_out))
+
+
+def _first_of_equal(rows: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:
+    """Sort rows by key; of those with one key keep the best.
+
+    That is the one with the highest score, then the first by its text and where it came from, so that the order of
+    files does not matter.
+    """
+    k0, k1 = rows["k0"].to_numpy(), rows["k1"].to_numpy()
+    rows = rows[np.lexsort((k1, k0))]
+    k0, k1 = rows["k0"].to_numpy(), rows["k1"].to_numpy()
+    first = np.ones(len(rows), bool)
+    first[1:] = (k0[1:] != k0[:-1]) | (k1[1:] != k1[:-1])
+    starts = np.flatnonzero(first)
+    copies = np.diff(starts, append=len(rows))
+    group = np.repeat(np.arange(len(starts)), copies)
+    tied = np.repeat(copies > 1, copies)
+    rows = rows.with_columns(
+        copies=pl.Series(np.repeat(copies, copies), dtype=pl.UInt32), first=pl.Series(first), group=pl.Series(group)
+    )
+    names = pl.Series([file.name for file in plan.files], dtype=pl.String)
+    best = (
+        rows.filter(pl.Series(tied))
+        .with_columns(name=names.gather(rows.filter(pl.Series(tied))["file"]) if tied.any() else pl.lit(""))
+        .sort(
+            ["group", "score", "text", "label", "name", "row"],
+            descending=[False, True, False, False, False, False],
+            nulls_last=True,
+        )
+        .drop("name")
+        .with_columns(first=pl.col("group") != pl.col("group").shift(1, fill_value=-1))
+    )
+    rows = pl.concat([rows.filter(pl.Series(~tied)), best]).sort("group", maintain_order=True)
+    if plan.rules.duplicates.exact:
+        rows = funnel.count("duplicates", rows, pl.col("first"), pl.format("{} rows have it", pl.col("copies")))
+    return rows.drop("first", "group")
+
+
+def _by_tokens(texts: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:
+    texts = texts.with_columns(tokens=pl.Series(token_counts(texts["text"]), dtype=pl.UInt32))
+    tokens, rule = pl.col("tokens"), plan.rules.length
+    keep = (tokens >= rule.minimum_tokens) & ((tokens <= rule.maximum_tokens) if rule.maximum_tokens else pl.lit(True))
+    return funnel.count("tokens", texts, keep, pl.format("{} tokens", tokens)).select(*UNIQUE)
+
+
+def _without_held_out(texts: pl.DataFrame, plan: Plan, work: Work, funnel: Funnel) -> pl.DataFrame:
+    rule = plan.rules.held_out
+    if not plan.held_out:
+        return texts
+    captions = clean_captions(plan.held_out)
+    if rule.words or rule.content_words:
+        table = texts.with_columns(_content=content_words_keys(texts["text"]))
+        found = pl.lit(False)
+        if rule.words:
+            found |= pl.col("_words").is_in(caption_keys(plan.held_out).implode())
+        if rule.content_words:
+            found |= pl.col("_content").is_in(content_words_keys(captions).implode())
+        texts = funnel.count("held_out", table, ~found).drop("_content")
+    if rule.similarity:
+        index = _index(work, plan)
+        nearest, similarity = [], []
+        for batch in texts.iter_slices(BATCH):
+            where, how = index.matches(batch["_words"], rule.similarity)
+            nearest.append(where)
+            similarity.append(how)
+        where = np.concatenate(nearest) if nearest else np.zeros(0, np.int64)
+        how = np.concatenate(similarity) if similarity else np.zeros(0)
+        hit = pl.Series(where >= 0)
+        like = captions.gather(np.maximum(where, 0)) if len(where) else pl.Series([], dtype=pl.String)
+        table = texts.with_columns(_hit=hit, _like=like, _how=pl.Series(how, dtype=pl.Float64).round(2))
+        why = pl.format("{} like: {}", pl.col("_how"), pl.col("_like"))
+        texts = funnel.count("held_out_near", table, ~pl.col("_hit"), why).drop("_hit", "_like", "_how")
+    return texts
+
+
+def _index(work: Work, plan: Plan) -> HeldOutIndex:
+    if work.folder is not None:
+        return HeldOutIndex.open(work.folder / INDEX)
+    return _own_index(plan.held_out)
+
+
+@lru_cache(maxsize=1)
+def _own_index(captions: tuple[str, ...]) -> HeldOutIndex:
+    """The index of a process whose work folder is on S3."""
+    # Its files are mapped into memory, and live as long as that even though their names are gone.
+    with tempfile.TemporaryDirectory() as folder:
+        HeldOutIndex.write(Path(folder), caption_keys(captions))
+        return HeldOutIndex.open(Path(folder))
+
+
+def clean_captions(captions: tuple[str, ...]) -> pl.Series:
+    """Evaluation captions, cleaned as texts are."""
+    return clean_all(pl.Series(captions, dtype=pl.String))
+
+
+def caption_keys(captions: tuple[str, ...]) -> pl.Series:
+    """The words keys of evaluation captions."""
+    return same_words_keys(clean_captions(captions))
+
+
+def _bands(words: pl.Series, bucket: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The bands and the sketches of texts."""
+    bands, sketched = [pl.DataFrame(schema=BANDS)], [pl.DataFrame(schema=SKETCHES)]
+    for start in range(0, len(words), BATCH):
+        batch = words.slice(start, BATCH)
+        hashes = signatures(*shingles(batch))
+        keys = band_keys(hashes, *NEAR_DUPLICATES)
+        first = (bucket << REF_BITS) + start
+        refs = np.tile(np.arange(first, first + len(batch), dtype=np.uint64), NEAR_DUPLICATES[0])
+        bands.append(pl.DataFrame({"band": keys.T.ravel(), "ref": refs}, schema=BANDS))
+        sketched.append(pl.DataFrame(dict(zip(SKETCHES, sketches(hashes), strict=True)), schema=SKETCHES))
+    return pl.concat(bands), pl.concat(sketched)

@@ -1,0 +1,146 @@
+"""A curation over many pods: each runs its share of a phase's tasks, and a join stands between two phases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sidlsg.prompts.curation import begin, run_phase
+from sidlsg.prompts.engines import Inline
+from sidlsg.prompts.finish import finish, require_prompts
+from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
+from sidlsg.prompts.plan import Plan
+from sidlsg.prompts.prepare import make_plan, stamps
+from sidlsg.prompts.prompt_set import Made
+from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.work import Work
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.pipeline_run import say
+from sidlsg.storage.records import PromptSet
+from sidlsg.storage.store import S3
+
+PLANNED, FINISHED = "plan", "finish"
+PHASE_NAMES = tuple(phase.name for phase in PHASES)
+
+
+def begin_parts(
+    sources: Sequence[str],
+    rules: CurationRules,
+    held_out: Sequence[str],
+    work: str,
+    memory_gb: float = 2.0,
+    skip_bad_files: bool = False,
+) -> str:
+    """Make the plan of a curation in a work folder that all pods reach; the same call again goes on with its work.
+
+    Args:
+        sources: places of files, folders or prefixes, as `find_inputs` takes them.
+        rules: what a row must have.
+        held_out: evaluation captions.
+        work: a folder or S3 prefix.
+        memory_gb: what one pod may take, in 10⁹ bytes.
+        skip_bad_files: leave out files that cannot be read, and list them in the manifest.
+
+    Returns:
+        The work folder of this curation.
+
+    Raises:
+        InputError: a source or the place cannot be used.
+        StorageError: an S3 server did not answer.
+    """
+    if not work:
+        raise InputError("no work place is given; give a folder on a shared volume, or an s3:// prefix")
+    plan = make_plan(sources, rules, held_out, memory_gb=memory_gb, skip_bad_files=skip_bad_files)
+    base = work.rstrip("/") if work.startswith(S3) else str(Path(work).expanduser().absolute())
+    place = f"{base}/{plan.key(stamps(plan))[:16]}"
+    begin(place, plan)
+    return place
+
+
+def run_part(part: str) -> str:
+    """Run one pod's share of a phase.
+
+    Args:
+        part: as `join_parts` gave it.
+
+    Returns:
+        The part.
+
+    Raises:
+        InputError: an input cannot be used.
+        StorageError: a server did not answer.
+    """
+    values = parse_json(part)
+    work = Work(values["place"])
+    phase = next(phase for phase in PHASES if phase.name == values["phase"])
+    run_phase(work, Plan.load(work), phase, Inline(), share=(values["index"], values["count"]), clear=False)
+    return part
+
+
+def join_parts(place: str, phase: str, pods: int) -> list[str]:
+    """Check that a phase is done, and clear away what is read no more.
+
+    Args:
+        place: the work folder.
+        phase: whose parts all ran; `PLANNED` before the first, `FINISHED` to
+            delete all work once the set is written.
+        pods: how many run at once.
+
+    Returns:
+        The next phase's parts, each as JSON; none after the last.
+
+    Raises:
+        InputError: a task is not done, or no prompt is left.
+    """
+    if pods < 1:
+        raise InputError(f"pods is {pods}; give 1 or more")
+    work = Work(place)
+    if phase == FINISHED:
+        work.delete("")
+        return []
+    plan = Plan.load(work)
+    if phase == PLANNED:
+        return _parts(work, plan, PHASES[0], pods)
+    index = PHASE_NAMES.index(phase)
+    found = PHASES[index]
+    if found.needed(plan) and (left := open_tasks(work, plan, found)):
+        raise InputError(f"{len(left)} tasks of the phase {phase!r} are not done in {place}; run its parts again")
+    require_prompts(plan, Made(work, plan))
+    for prefix in found.spent:
+        work.delete(prefix)
+    return _parts(work, plan, PHASES[index + 1], pods) if index + 1 < len(PHASES) else []
+
+
+def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "") -> PromptSet:
+    """Write the prompt set of a curation whose phases are all joined.
+
+    Args:
+        place: the work folder.
+        output: a folder or S3 prefix.
+        source_sha256: what the digest of the sources must be; empty for no check.
+        copy: a folder or S3 prefix that receives the set as well; empty for none.
+
+    Raises:
+        ContentError: the digest is another.
+        InputError: the output holds something else.
+        StorageError: an S3 server did not take it.
+    """
+    work = Work(place)
+    plan = Plan.load(work)
+    record = finish(work, plan, output, source_sha256)
+    for note in Made(work, plan).notes():
+        say(note)
+    if copy:
+        finish(work, plan, copy)
+    return record
+
+
+def _parts(work: Work, plan: Plan, phase: Phase, pods: int) -> list[str]:
+    """As many parts as there are pods or tasks, whichever is fewer. A phase that is not needed has one, which is empty:
+    a loop over nothing would end the pipeline."""
+    tasks = phase.count(work, plan) if phase.needed(plan) else 1
+    count = max(1, min(pods, tasks))
+    part = {"place": work.place, "phase": phase.name, "count": count}
+    return [json.dumps(part | {"index": index}) for index in range(count)]

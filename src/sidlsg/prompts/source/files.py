@@ -1,0 +1,337 @@
+"""Input files: what lies at the places that a user names, each file with its format, size and a name of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from sidlsg.runtime.errors import AccessError, InputError
+from sidlsg.storage.store import S3
+from sidlsg.storage.uri import BUNDLED, PIN, resolve
+
+PARQUET, TEXT, JSONL, CSV = "parquet", "text", "jsonl", "csv"
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""What the names of compressed files end in; parquet compresses itself."""
+_LINES = {".txt": TEXT, ".text": TEXT, ".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV, ".tsv": CSV}
+SUFFIXES = {".parquet": PARQUET, ".parq": PARQUET} | {
+    suffix + packed: kind for suffix, kind in _LINES.items() for packed in ("", *PACKED)
+}
+"""What the end of a file's name says of its format; case is ignored."""
+MAGIC = b"PAR1"
+"""The first and last bytes of every parquet file."""
+_LABELLED = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
+_FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The value of a folder whose rows have none."""
+_SHOWN = 5
+"""Names that a message shows of a folder's other files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """One file with rows."""
+
+    place: str
+    """An absolute local path, or an `s3://` address."""
+    name: str
+    """Relative to the place that it was found at, with slashes; no other file of the run has it."""
+    label: str
+    """Of the source that it belongs to."""
+    format: str
+    """`parquet`, `text`, `jsonl` or `csv`."""
+    size: int
+    """In bytes."""
+    version: str = ""
+    """What changes when the content does: the time of its last change, or the ETag on S3."""
+    folders: str = ""
+    """Between the place that it was found at and its own name, with slashes."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine."""
+        return not self.place.startswith(S3)
+
+    @property
+    def packing(self) -> str:
+        """The suffix of `PACKED` that its name ends in, empty for none; what is packed is read from its beginning."""
+        return next((suffix for suffix in PACKED if self.place.lower().endswith(suffix)), "")
+
+    @property
+    def folder_values(self) -> dict[str, str | None]:
+        """The columns that its folders name, as partitioned tables have them: COLUMN=VALUE.
+
+        What lies above the place that was given is not part of the table.
+        """
+        matches = map(_FOLDER.fullmatch, self.folders.split("/"))
+        values = {unquote(match[1]): unquote(match[2]) for match in matches if match}
+        return {name: None if value == _NULL else value for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassedOver:
+    """Files of a folder or prefix that are not read, for one reason."""
+
+    place: str
+    """Of the folder or prefix, as it was given."""
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+    """The first names, relative to the place."""
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.examples):,} more" if self.count > len(self.examples) else ""
+        files = "1 file" if self.count == 1 else f"{self.count:,} files"
+        return f"passed over {files} in {self.place}, {self.reason}: {', '.join(self.examples)}{more}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What lies at some places."""
+
+    files: tuple[InputFile, ...]
+    passed_over: tuple[PassedOver, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What is known of a file without reading it."""
+
+    size: int
+    """In bytes."""
+    version: str
+    """See `InputFile`."""
+
+
+def find_inputs(places: Sequence[str]) -> list[InputFile]:
+    """The files that `search_inputs` finds."""
+    return list(search_inputs(places).files)
+
+
+def search_inputs(places: Sequence[str]) -> Inputs:
+    """Find the files at places, in an order that does not depend on that of the places.
+
+    A file's name is its path relative to its place. Where files of several places would have the same one, as many
+    of the folders above are put before it as tell them apart.
+
+    Args:
+        places: each a local file or folder, `s3://BUCKET/KEY` of an object or a prefix, or `bundled:NAME`. Folders and
+            prefixes are searched at all depths; files are passed over there where a part of their name starts with
+            `.` or `_`, or where they end in none of `SUFFIXES`. `LABEL=` before a place names the source, else its
+            last part without suffix does; a local path that exists is never taken for a label. A place may end in
+            `@sha256:DIGEST`.
+
+    Returns:
+        The files sorted by label and name, and those that are passed over.
+
+    Raises:
+        InputError: there is nothing at a place, no usable file, or one file is named twice.
+        StorageError: the S3 server did not answer.
+    """
+    if not places:
+        raise InputError(f"no source is given; give files, folders, {S3}BUCKET/PREFIX or {BUNDLED}NAME")
+    found: list[InputFile] = []
+    passed: list[PassedOver] = []
+    for given in places:
+        label, place = _labelled(given)
+        at = _on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label)
+        found += at.files
+        passed += at.passed_over
+    _refuse_twice(found)
+    files = sorted(_with_unique_names(found), key=lambda file: (file.label, file.name))
+    return Inputs(files=tuple(files), passed_over=tuple(sorted(passed, key=lambda some: (some.place, some.reason))))
+
+
+def absolute(given: str) -> str:
+    """A place as `find_inputs` takes it, so that it means the same in another folder."""
+    label, place = _labelled(given)
+    if "://" in place or place.startswith(BUNDLED):
+        return given
+    path = str(Path(place).expanduser().absolute())
+    return path if place == given else f"{label}={path}"
+
+
+def format_of(name: str) -> str:
+    """The format that a file's suffix says, empty where it says none."""
+    last = name.rpartition("/")[2].lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if last.endswith(suffix) and last != suffix), "")
+
+
+def _labelled(given: str) -> tuple[str, str]:
+    match = _LABELLED.fullmatch(given)
+    # Folders of partitioned tables are named COLUMN=VALUE.
+    if match and not Path(given).expanduser().exists():
+        return match[1], match[2]
+    return _default_label(given), given
+
+
+def _default_label(place: str) -> str:
+    """The last part of a place without suffix; empty where that is no name."""
+    last = place.partition(PIN)[0].removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
+    for suffix in SUFFIXES:
+        if last.lower().endswith(suffix) and len(last) > len(suffix):
+            return last[: -len(suffix)]
+    return "" if last in (".", "..", "~") else PurePosixPath(last).stem
+
+
+def _local(place: str, label: str) -> Inputs:
+    path = resolve(place)
+    if path.is_dir():
+        # Where the place is `.`, only the folder itself says what it is called.
+        label = label or path.resolve().name or "root"
+        found = [(str(file), file.relative_to(path).as_posix()) for file in _walk(path)]
+        return _usable(str(path), found, label, _local_state)
+    if not path.is_file():
+        raise InputError(f"{path} is neither a file nor a folder; give one of them")
+    return _single(str(path), label, _local_state(str(path)), lambda: _beginning(path))
+
+
+def _on_s3(place: str, label: str) -> Inputs:
+    # Imported here: boto3 takes a third of a second, and local runs do without.
+    from sidlsg.storage.s3 import split_place
+    from sidlsg.storage.s3_objects import first_bytes, list_objects, object_state
+
+    bucket, key = split_place(place)
+    state, refused = None, None
+    try:
+        state = None if place.endswith("/") else object_state(place)
+    except AccessError as error:
+        refused = error  # to who may not list the bucket, what is not there is refused
+    try:
+        objects = list_objects(place) if not state or not state.size else []
+    except AccessError as error:
+        raise refused or error from error
+    # Some servers answer for a folder as if it were an empty object.
+    if state is not None and not objects:
+        return _single(place, label, state, lambda: first_bytes(place, len(MAGIC)) if state.size else b"")
+    if not objects:
+        raise InputError(f"there is nothing at {place}; give the address of an object, or a prefix with objects")
+    prefix = f"{key}/" if key else ""
+    states = {f"{S3}{bucket}/{name}": state for name, state in objects}
+    found = [(f"{S3}{bucket}/{name}", name.removeprefix(prefix)) for name, _ in objects]
+    return _usable(place, found, label, states.__getitem__)
+
+
+def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]) -> Inputs:
+    name = place.rpartition("/")[2]
+    if name.lower().endswith((".json", *(f".json{packed}" for packed in PACKED))):
+        raise InputError(
+            f"{place} is JSON, one document that would have to be read whole; "
+            "write one object a line, and name the file .jsonl"
+        )
+    kind = format_of(name) or (PARQUET if beginning() == MAGIC else "")
+    if not kind:
+        raise InputError(f"{place} is of no format that is known; give parquet, or a file named {_suffixes()}")
+    file = InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)
+    return Inputs(files=(file,), passed_over=())
+
+
+def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], State]) -> Inputs:
+    """The files of a folder or prefix whose suffix is known, and the others."""
+    hidden, foreign, files = [], [], []
+    for at, name in found:
+        if any(part[:1] in ("", ".", "_") for part in name.split("/")):
+            hidden.append(name)
+        elif kind := format_of(name):
+            files.append((at, name, kind))
+        else:
+            foreign.append(name)
+    if not files:
+        others = sorted(name for _, name in found)
+        there = f"no source file in {place}, only {', '.join(others[:_SHOWN])}" if others else f"nothing in {place}"
+        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        raise InputError(
+            f"there is {there}{more}; files that end in {_suffixes()} count, "
+            "where no part of their name starts with . or _"
+        )
+    states = [state(at) for at, _, _ in files]
+    return Inputs(
+        files=tuple(
+            InputFile(
+                place=at,
+                name=name,
+                label=label,
+                format=kind,
+                size=has.size,
+                version=has.version,
+                folders=name.rpartition("/")[0],
+            )
+            for (at, name, kind), has in zip(files, states, strict=True)
+        ),
+        passed_over=tuple(
+            PassedOver(place=place, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
+            for reason, names in (
+                ("where a part of the name starts with . or _", hidden),
+                ("which end in no suffix of a known format", foreign),
+            )
+            if names
+        ),
+    )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
+
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # A link may lead to a folder above it.
+        real = os.path.realpath(parent)
+        folders.sort()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(parent) / name for name in sorted(names))
+
+
+def _local_state(place: str) -> State:
+    try:
+        status = Path(place).stat()
+        return State(size=status.st_size, version=str(status.st_mtime_ns))
+    except OSError as error:
+        raise InputError(
+            f"{place} cannot be read: {error.strerror}; check its permissions, or where the link leads"
+        ) from error
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _refuse_twice(files: Iterable[InputFile]) -> None:
+    before: dict[str, str] = {}
+    for file in files:
+        real = os.path.realpath(file.place) if file.is_local else file.place
+        if real in before:
+            also = "" if before[real] == file.place else f", also as {before[real]}"
+            raise InputError(f"{file.place} is given twice{also}; give each file once, by itself or in one folder")
+        before[real] = file.place
+
+
+def _with_unique_names(files: Sequence[InputFile]) -> list[InputFile]:
+    depths = [len(file.name.split("/")) for file in files]
+    while True:
+        names = [_last_parts(file.place, depth) for file, depth in zip(files, depths, strict=True)]
+        counts = Counter(names)
+        if len(counts) == len(names):
+            return [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+        depths = [depth + (counts[name] > 1) for depth, name in zip(depths, names, strict=True)]
+
+
+def _last_parts(place: str, count: int) -> str:
+    parts = place.removeprefix(S3).strip("/").split("/")
+    # All of them do not tell a local path from one on S3.
+    return "/".join(parts[-count:]) if count <= len(parts) else place
+
+
+def _suffixes() -> str:
+    return f".parquet, .parq, {', '.join(_LINES)} (or one of these six and {', '.join(PACKED)})"

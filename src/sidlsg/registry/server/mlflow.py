@@ -1,0 +1,98 @@
+"""The MLflow server: tracking and the model registry, on a database and a place for artifacts."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidlsg.registry.server.ports import HOST, free_port
+from sidlsg.registry.server.process import Server
+from sidlsg.runtime.errors import InputError
+
+
+class MlflowServer(Server):
+    """One server of one worker. Clients send artifacts through it, so they need no access to their place."""
+
+    NAME = "MLflow"
+    # It imports much, and may share two processors with others.
+    PATIENCE_S = 240.0
+
+    def __init__(
+        self, folder: Path, store: str = "", artifacts: str = "", access: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
+        """Args:
+        folder: of the server.
+        store: address of the database, as SQLAlchemy takes it; by default a SQLite file in the folder.
+        artifacts: a folder or `s3://` place; by default a folder in the folder.
+        access: environment that the place of artifacts needs.
+        port: to listen on; by default a free one, chosen at the first start.
+
+        Raises:
+            InputError: it runs on another port.
+        """
+        super().__init__(folder)
+        # The scheme as SQLAlchemy has it: three slashes and an absolute path.
+        self._store = store or f"sqlite:///{self.folder}/mlflow.db"
+        self._artifacts = artifacts or str(self.folder / "artifacts")
+        self._access = dict(access or {})
+        if port and self.is_running and port != self.port:
+            raise InputError(f"MLflow runs on port {self.port}, and not on {port}; stop it first")
+        if port:
+            self.state["ports"] = {"port": port}
+        if "webhook_key" not in self.state:
+            self.state["webhook_key"] = _fernet_key()
+            self.save()
+
+    @property
+    def address(self) -> str:
+        """What clients take for a tracking URI."""
+        return f"http://{HOST}:{self.port}"
+
+    def choose_ports(self) -> dict[str, int]:
+        """See `Server`."""
+        return {"port": free_port()}
+
+    def command(self) -> list[str]:
+        """See `Server`."""
+        options = {"host": HOST, "port": str(self.port), "workers": "1", "artifacts-destination": self._artifacts}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [sys.executable, "-m", "mlflow", "server", *words]
+
+    def environment(self) -> dict[str, str]:
+        """See `Server`."""
+        inherited = super().environment()
+        return {
+            **inherited,
+            **self._access,
+            # It starts its workers by name.
+            "PATH": f"{Path(sys.executable).parent}:{inherited['PATH']}",
+            # Not among the arguments, which every user of the machine can read.
+            "MLFLOW_BACKEND_STORE_URI": self._store,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # Else there are seven more processes.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            # Without a key that stays, webhooks are delivered no more after the server was started again.
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": self.state["webhook_key"],
+            # Their receiver is on this machine, too.
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+            "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+            # By default a new webhook is told nothing for a minute.
+            "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def is_ready(self) -> bool:
+        """See `Server`."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

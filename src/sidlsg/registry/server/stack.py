@@ -1,0 +1,86 @@
+"""The servers together: MLflow on PostgreSQL, with artifacts on SeaweedFS."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from sidlsg.registry.server.mlflow import MlflowServer
+from sidlsg.registry.server.postgres import Postgres
+from sidlsg.registry.server.process import STATE, Server
+from sidlsg.registry.server.seaweedfs import SeaweedFS
+from sidlsg.runtime.errors import SidlsgError
+from sidlsg.storage.files import alone_in, refuse_foreign
+
+ARTIFACTS, DATA = "mlflow", "data"
+"""Buckets: MLflow's own, and one for whatever else users keep."""
+_DATABASE, _POSTGRES = "mlflow", "postgres"
+
+
+class Stack:
+    """All servers of a folder."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        """Args:
+        folder: of the servers; each has one of its own in it.
+        port: of MLflow; by default the one that it had, else a free one.
+
+        Raises:
+            InputError: the folder holds something else.
+        """
+        self.folder = folder.absolute()
+        self._port = port
+        refuse_foreign(self.folder, f"{_POSTGRES}/{STATE}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.postgres = Postgres(self.folder / _POSTGRES)
+        self.s3 = SeaweedFS(self.folder / "s3")
+        self._mlflow: MlflowServer | None = None
+
+    @property
+    def mlflow(self) -> MlflowServer:
+        """The MLflow server, which needs to know where the other two are.
+
+        Raises:
+            SidlsgError: they were never started.
+        """
+        if self._mlflow is None:
+            if not (self.postgres.state.get("ports") and self.s3.state.get("ports")):
+                raise SidlsgError(f"no servers were started in {self.folder}; `sidlsg services start` starts them")
+            access = {**self.s3.client_environment(), "MLFLOW_S3_ENDPOINT_URL": self.s3.endpoint}
+            store = self.postgres.url(_DATABASE)
+            self._mlflow = MlflowServer(self.folder / "mlflow", store, f"s3://{ARTIFACTS}", access, self._port)
+        return self._mlflow
+
+    def start(self) -> None:
+        """Start what does not run, and wait until all of it serves.
+
+        Raises:
+            InputError: a program is not installed.
+            SidlsgError: a server does not come up.
+        """
+        with alone_in(self.folder, f"another process starts or stops the servers of {self.folder}"):
+            self.postgres.start()
+            self.postgres.require_database(_DATABASE)
+            self.s3.start()
+            for bucket in (ARTIFACTS, DATA):
+                self.s3.require_bucket(bucket)
+            self.mlflow.start()
+
+    def stop(self) -> None:
+        """End the servers, those that need others first; their data stays."""
+        with alone_in(self.folder, f"another process starts or stops the servers of {self.folder}"):
+            for server in self.servers():
+                server.stop()
+
+    def servers(self) -> list[Server]:
+        """Those that were ever started, in the order in which they end."""
+        first: list[Server] = [self.mlflow] if (self.folder / "mlflow").is_dir() else []
+        return [*first, self.s3, self.postgres]
+
+    def client_environment(self) -> dict[str, str]:
+        """What a process needs to use the servers."""
+        return {"MLFLOW_TRACKING_URI": self.mlflow.address, **self.s3.client_environment()}
+
+    def exports(self) -> str:
+        """The same as lines for a shell."""
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.client_environment().items())

@@ -1,0 +1,163 @@
+"""Tells MLflow of a training run while it goes on, without ever making it wait or fail."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from sidlsg.distil.estimate.utilisation import Utilisation
+from sidlsg.distil.recipes import Recipe
+from sidlsg.registry.connection import connect, experiment_id
+from sidlsg.registry.run_log import log_entries, recipe_params, row_values, run_tags, score_values
+from sidlsg.registry.tracking.runs import Training, find_or_make_run, given_run, make_run, take_given_run
+from sidlsg.registry.tracking.sender import Sender
+from sidlsg.registry.tracking.writer import FINISHED, Ending, Entry, Numbers, Picture, Writer
+from sidlsg.registry.versions import STUDENT_TAG
+from sidlsg.runtime.errors import InputError, StoppedError, first_line
+from sidlsg.runtime.pipeline_run import run_tag
+from sidlsg.storage.records import Student
+
+PATIENCE = 60.0
+"""Seconds that a finished training waits for a server that does not answer."""
+HASTE = 10.0
+"""Seconds for one that was stopped: who asked it to end may soon do so by force."""
+
+
+class Tracker:
+    """An observer that writes rows, scores and grids to one MLflow run, by images seen.
+
+    What could not be sent when the training ends is not lost: `register` takes it from the student's log.
+    """
+
+    def __init__(
+        self,
+        sender: Sender[Entry],
+        report: Callable[[str], None],
+        utilisation: Utilisation | None = None,
+        run_id: str = "",
+    ) -> None:
+        """Args:
+        sender: takes what is to be written.
+        report: receives lines for the user.
+        utilisation: makes `mfu` of the speed; None where the device's peak is not known.
+        run_id: of the MLflow run, as it was opened.
+        """
+        self._sender, self._report, self._utilisation = sender, report, utilisation
+        self.run_id = run_id
+
+    def iterated(self, images_seen: int) -> None:
+        """MLflow has the rows of the log."""
+
+    def logged(self, row: Mapping[str, float]) -> None:
+        """Send a row of the training log, and `mfu` where the device's peak is known."""
+        values = row_values(row)
+        if self._utilisation is not None:
+            values["mfu"] = self._utilisation.mfu(values["images_per_second"])
+        self._send_numbers(row, values)
+
+    def drawn(self, images_seen: int, grid: Image.Image) -> None:
+        """Send a grid."""
+        self._sender.put(Picture(images_seen, grid))
+
+    def evaluated(self, row: Mapping[str, float]) -> None:
+        """Send scores, as `eval/` and their names."""
+        self._send_numbers(row, score_values(row))
+
+    def finish(self, student: Student) -> None:
+        """Send what is left and write down which student came of it, so that `register` goes on with this run."""
+        self._close(Ending(FINISHED, run_tags(student)), PATIENCE)
+
+    def failed(self, error: BaseException) -> None:
+        """Send what is left and write down that the training ended early; the same training takes the run up again."""
+        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+        self._close(Ending("KILLED" if stopped else "FAILED"), HASTE)
+
+    def _send_numbers(self, row: Mapping[str, float], values: Mapping[str, float]) -> None:
+        self._sender.put(Numbers(int(row["images_seen"]), values, int(time.time() * 1000)))
+
+    def _close(self, ending: Ending, patience: float) -> None:
+        left = self._sender.close([ending], patience)
+        if left:
+            self._report(
+                f"MLflow did not take the last {left} entries of this training; "
+                "registering the student adds what the run lacks"
+            )
+
+
+def open_tracker(
+    tracking_uri: str,
+    experiment: str,
+    run_key: str,
+    name: str,
+    recipe: Recipe,
+    *,
+    seed: int,
+    teacher_sha256: str,
+    prompts_sha256: str,
+    report: Callable[[str], None],
+    utilisation: Utilisation | None = None,
+) -> Tracker:
+    """Open the MLflow run of a training: the given one, the one that it had before it was stopped, or a new one.
+
+    Args:
+        tracking_uri: where MLflow is, see `tracking_address` and `connect`.
+        experiment: the experiment of a new run, made if there is none. A given run stays in its own.
+        run_key: key of the training's identity.
+        name: of a new run, for people.
+        recipe: all values; they become the run's parameters.
+        seed: of every draw.
+        teacher_sha256: digest of the teacher's model files.
+        prompts_sha256: digest of the PromptSet record.
+        report: receives lines for the user, from another thread too.
+        utilisation: makes `mfu` of the speed; None where the device's peak is not known.
+
+    Raises:
+        InputError: MLflow cannot be reached, or the given run cannot be used.
+    """
+    training = Training(
+        key=run_key,
+        name=name,
+        teacher_sha256=teacher_sha256,
+        prompts_sha256=prompts_sha256,
+        params=recipe_params(
+            recipe.values(),
+            recipe=recipe.name,
+            strategy=recipe.strategy,
+            kappas=recipe.guidance.scales,
+            seed=seed,
+            t_init=recipe.t_init,
+        ),
+    )
+    # Whoever sends tries again by itself; MLflow's own tries would take minutes before a word is said of it.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    given = given_run()
+    client = connect(tracking_uri, create=not given)
+    try:
+        if given:
+            run = take_given_run(client, given, training)
+            where = run.info.experiment_id
+        else:
+            where = experiment_id(client, tracking_uri, experiment)
+            run = find_or_make_run(client, where, training)
+            if STUDENT_TAG not in run.data.tags:
+                client.update_run(run.info.run_id, status="RUNNING")
+                # Another pipeline run may go on with what one before has left.
+                log_entries(client, run.info.run_id, tags=run_tag())
+    except (MlflowException, OSError) as error:
+        reason = first_line(error)
+        raise InputError(
+            f"MLflow does not open a run for this training ({reason}); "
+            "see to the server or give another tracking URI, or train without tracking"
+        ) from error
+
+    def another() -> Any:
+        return make_run(client, where, training)
+
+    writer = Writer(client, run, another)
+    return Tracker(Sender(writer.write, report), report, utilisation, run.info.run_id)

@@ -1,0 +1,157 @@
+"""Where a training's metrics go: served to Prometheus on a port, pushed to a Pushgateway, or both; by default off."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sidlsg.runtime.errors import InputError, first_line
+
+if TYPE_CHECKING:  # an extra brings it
+    from prometheus_client import CollectorRegistry
+
+PORT_VARIABLE = "SIDLSG_METRICS_PORT"
+PUSH_VARIABLE = "SIDLSG_PUSHGATEWAY"
+JOB = "sidlsg-training"
+"""Names all trainings' groups on a Pushgateway."""
+EVERY = 15.0
+"""Seconds between two pushes."""
+PATIENCE = 10.0
+"""Seconds that one push may take."""
+MISSING = "prometheus-client is not installed, which {} needs; pip install 'sidlsg[metrics]', or unset it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destinations:
+    """Where metrics go."""
+
+    port: int | None = None
+    """Served there, on every address of this machine."""
+    gateway: str = ""
+    """Address of a Pushgateway."""
+
+
+def destinations(environ: Mapping[str, str] = os.environ) -> Destinations:
+    """What the environment says.
+
+    Raises:
+        InputError: a value cannot be used, or the package that serves and pushes is missing.
+    """
+    port, gateway = environ.get(PORT_VARIABLE, "").strip(), environ.get(PUSH_VARIABLE, "").strip()
+    if not port and not gateway:
+        return Destinations()
+    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+        raise InputError(
+            f"{PORT_VARIABLE} is {port!r}, not a port; give a whole number from 1 to 65535, such as 9464, or unset it"
+        )
+    if gateway:
+        _check(gateway)
+    try:
+        import prometheus_client  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(MISSING.format(PORT_VARIABLE if port else PUSH_VARIABLE)) from error
+    return Destinations(port=int(port) if port else None, gateway=gateway.rstrip("/"))
+
+
+@contextlib.contextmanager
+def served(registry: CollectorRegistry, port: int | None) -> Iterator[None]:
+    """Answer Prometheus while the block runs.
+
+    Raises:
+        InputError: the port cannot be had.
+    """
+    if port is None:
+        yield
+        return
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, addr="0.0.0.0", registry=registry)
+    except OSError as error:
+        raise InputError(
+            f"{PORT_VARIABLE} is {port}, which cannot be listened on: {error.strerror}; give a free port, or unset it"
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Pusher:
+    """Pushes a registry now and then, from a thread of its own; what fails is said once, and stops nobody."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        gateway: str,
+        group: Mapping[str, str],
+        report: Callable[[str], None],
+        every: float = EVERY,
+    ) -> None:
+        """Args:
+        registry: what is pushed, as it is then.
+        gateway: address of the Pushgateway.
+        group: which series on it are replaced.
+        report: receives a line when pushing fails for the first time, and one when it works again.
+        every: seconds between two pushes.
+        """
+        self._registry, self._gateway, self._group = registry, gateway, dict(group)
+        self._report, self._every = report, every
+        self._fails = False
+        self._closing = threading.Event()
+        # A daemon: a gateway that never answers must not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Push a last time, and stop."""
+        self._closing.set()
+        self._thread.join(2 * PATIENCE)
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._closing.is_set()
+            self._push()
+            if not ended:
+                self._closing.wait(self._every)
+
+    def _push(self) -> None:
+        from prometheus_client import push_to_gateway
+
+        try:
+            push_to_gateway(self._gateway, JOB, self._registry, self._group, timeout=PATIENCE)
+        except Exception as error:  # whatever it is: numbers are not worth the work that they tell of
+            if not self._fails:
+                reason = first_line(error)
+                self._report(
+                    f"the Pushgateway at {self._gateway} takes no metrics now ({reason}); training goes on, and the "
+                    "next push is tried all the same"
+                )
+            self._fails = True
+            return
+        if self._fails:
+            self._report("the Pushgateway takes metrics again")
+        self._fails = False
+
+
+def _check(gateway: str) -> None:
+    try:
+        parts = urlsplit(gateway)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or any(sign.isspace() for sign in gateway):
+        # What is wrong may be a password in an odd place, so the value is not repeated.
+        raise InputError(
+            f"{PUSH_VARIABLE} is not an address of a Pushgateway; give one such as http://pushgateway:9091, or unset it"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise InputError(f"{PUSH_VARIABLE} holds a user or a password, which logs would show; give an address alone")

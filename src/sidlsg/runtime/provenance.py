@@ -1,0 +1,109 @@
+"""What this package's own code is: the version of its results, its digest, and the commit and image that it came in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from sidlsg import __version__, distil, evaluate, prompts, teacher
+
+COMMIT_VARIABLE = "SIDLSG_GIT_COMMIT"
+"""Says in an image which commit its package was built of."""
+IMAGE_VARIABLE = "SIDLSG_RUNNING_IMAGE"
+"""Says in a pipeline's container which image it was started from: a compiled pipeline sets it."""
+RUN_VARIABLE = "SIDLSG_PIPELINE_RUN"
+"""Says in a pipeline's container which run it is of."""
+GPUS_VARIABLE = "SIDLSG_GPUS"
+"""Says in a pipeline's container how many GPUs it asked for."""
+CHECKPOINTS_VARIABLE = "SIDLSG_CHECKPOINTS"
+"""Says in a pipeline's container where unfinished work is kept. Not a parameter: no result depends on it, and a step's
+parameters decide whether its earlier result is used again."""
+CURATE_VARIABLES = ("SIDLSG_CURATE_ENGINE", "SIDLSG_CURATE_WORKERS", "SIDLSG_CURATE_MEMORY_GB")
+"""Say where curation runs, by how many workers, and how many gigabytes they may take; for the same reason."""
+RESTARTS_VARIABLE = "SIDLSG_RESTARTS"
+"""Says in a training step how often it may restart a lost training without a new checkpoint."""
+RESTART_WAIT_VARIABLE = "SIDLSG_RESTART_WAIT"
+"""Says in a training step how many seconds to wait before the first of these restarts."""
+NOTICE_VARIABLE = "SIDLSG_NOTICE_URL"
+"""Holds in the step `notify` the webhook's URL, out of a Secret."""
+PAGES_VARIABLE = "SIDLSG_PIPELINES_PAGES"
+"""Says in the step `notify` where people see Kubeflow Pipelines' pages, for links to runs."""
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over all Python files of the installed package, components and pipelines included: a record's lineage.
+
+    It changes with a comment, so no result is used again or thrown away by it; `results_version` is for that.
+    """
+    digest = hashlib.sha256()
+    for name, content in sorted(_sources().items()):
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def results_version() -> str:
+    """SHA-256 over everything in the package that decides results: a pipeline's cache takes earlier ones by it.
+
+    That is the package's version, the declared versions of what each stage computes (`NUMERICS`), and the values that
+    stages look up by name: the recipes' and the default rules of curation.
+    """
+    # Imported here: the recipes need a fifth of a second.
+    from sidlsg.distil.table import RECIPES
+    from sidlsg.prompts.rules import CurationRules
+
+    numerics = {"prompts": prompts.NUMERICS, "encode": teacher.NUMERICS, "distil": distil.NUMERICS}
+    numerics |= {f"evaluate {name}": version for name, version in evaluate.NUMERICS.items()}
+    recipes = {name: recipe.digest for name, recipe in RECIPES.items()}
+    parts = [__version__, numerics, recipes, CurationRules().digest]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def git_commit() -> str:
+    """The commit of the running code: as its image says, or that of the checkout; empty where neither is.
+
+    `+changes` at the end says that files of the checkout differ from the commit.
+    """
+    root = Path(__file__).parents[3]
+    if COMMIT_VARIABLE in os.environ or not (root / ".git").exists():
+        return os.environ.get(COMMIT_VARIABLE, "")
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of another user
+        return ""
+
+
+def running_image() -> str:
+    """The container image that this process runs in, by digest, where a pipeline says so; else empty."""
+    return os.environ.get(IMAGE_VARIABLE, "")
+
+
+def _sources() -> dict[str, bytes]:
+    # In a checkout, components and pipelines lie outside src/; as packages they are always found.
+    roots = {"": files("sidlsg"), "components/": files("sidlsg.components"), "pipelines/": files("sidlsg.pipelines")}
+    found: dict[str, bytes] = {}
+    for prefix, root in roots.items():
+        found |= {f"{prefix}{name}": content for name, content in _python_files(root, "").items()}
+    return found
+
+
+def _python_files(folder: Traversable, prefix: str) -> dict[str, bytes]:
+    result: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != "__pycache__":
+            result |= _python_files(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".py"):
+            result[f"{prefix}{entry.name}"] = entry.read_bytes()
+    return result

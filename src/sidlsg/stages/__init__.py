@@ -1,0 +1,1 @@
+"""The stages: each reads records and writes one, and joins the rooms below it."""

@@ -1,0 +1,123 @@
+"""Training as a step of a pipeline: in this process, or in children that are restarted when they are lost."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sidlsg.distil.process_notes import ProcessNotes
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.distil.supervisor import RestartPolicy, restart_policy, supervise
+from sidlsg.prompts.held_out import read_held_out
+from sidlsg.runtime.hardware import require_gpus
+from sidlsg.storage.records import PromptSet, Student
+from sidlsg.storage.uri import resolve
+from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.source import checked_teacher
+
+GRACE_S = 600
+"""How long processes that are asked to end may take to save their state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodTraining:
+    """What the component `distil` was given; texts are as its description says, and some may be empty."""
+
+    prompts: str
+    embeddings: str = ""
+    """Empty to encode prompts during training."""
+    teacher: str
+    teacher_layout: str = ""
+    recipe: str
+    changes: str
+    seed: int
+    checkpoints: str
+    held_out: str = ""
+    """Needed, as the judge is, where the recipe takes scores along the way."""
+    judge: str = ""
+    tracking_uri: str = ""
+    experiment: str = ""
+    output: str
+
+
+def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
+    """Train with the GPUs that the step asked for.
+
+    Where a compiled pipeline gives a policy for restarts, and with several GPUs, training runs in children, and this
+    process supervises them. Without either, as in a local run, it trains by itself.
+
+    Raises:
+        InputError: they are not there, or an input cannot be used.
+        SidlsgError: training was lost, and restarts did not help.
+        StoppedError: this process was asked to end, and training with it.
+    """
+    gpus, policy = require_gpus(), restart_policy()
+    if gpus < 2 and policy is None:
+        return train(asked, report)
+    return train_in_processes(asked, max(1, gpus), report, policy)
+
+
+def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes | None = None) -> Student:
+    """Train as one process, or as one of those that torchrun started.
+
+    Args:
+        asked: what to train.
+        report: receives lines for the user.
+        notes: receives the checkpoints' URI, for a supervisor.
+    """
+    # Imported here: a step that only supervises must not hold torch and diffusers in the pod's memory.
+    from sidlsg.stages.distil import Extras, distil, run_identity, run_name
+
+    folder, sha256 = checked_teacher(asked.teacher, layout=asked.teacher_layout)
+    sha256 = sha256 or folder_digest(folder)
+    values = recipe_with_changes(asked.recipe, asked.changes)
+    prompts = Path(asked.prompts)
+    identity = run_identity(values, sha256, PromptSet.load(prompts).digest, asked.seed)
+    checkpoints = f"{asked.checkpoints}/{run_name(values, identity)}"
+    if notes is not None:
+        notes.set_checkpoints(checkpoints)
+    evaluated = values.evaluate_every > 0
+    return distil(
+        prompts=prompts,
+        teacher=folder,
+        output=Path(asked.output),
+        recipe=values,
+        seed=asked.seed,
+        checkpoints=checkpoints,
+        report=report,
+        extras=Extras(
+            teacher_sha256=sha256,
+            embeddings=Path(asked.embeddings) if asked.embeddings else None,
+            held_out=read_held_out(resolve(asked.held_out)) if evaluated else (),
+            judge=resolve(asked.judge) if evaluated else None,
+            tracking_uri=asked.tracking_uri,
+            experiment=asked.experiment,
+        ),
+    )
+
+
+def train_in_processes(
+    asked: PodTraining, processes: int, report: Callable[[str], None], policy: RestartPolicy | None = None
+) -> Student:
+    """Train in children of this process, several under torchrun; by default none is restarted. See `train_in_pod`."""
+    if processes > 1:
+        report(f"{processes} processes, one a GPU")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "training.json"
+        file.write_text(json.dumps(asdict(asked)))
+        command = [sys.executable]
+        if processes > 1:
+            command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            command += [f"--shutdown-timeout={GRACE_S}"]
+        command += ["-m", "sidlsg", "distil-process", str(file)]
+        supervise(command, ProcessNotes(Path(scratch)), policy or RestartPolicy(), report)
+    return Student.load(Path(asked.output))
+
+
+def read_training(file: Path) -> PodTraining:
+    """What `train_in_processes` wrote for its processes."""
+    return PodTraining(**json.loads(file.read_text()))

@@ -1,0 +1,176 @@
+"""Scores of the EMA while it is trained: cheap ones, from fewer images, for a curve and for the best checkpoint.
+
+They are no `Score`s of the record: a student is judged by what the `evaluate` stage finds under its protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sidlsg.bundled.drawing import IMAGE_SIZE
+from sidlsg.bundled.protocols import ShapesProtocols, is_shape, load_shapes_protocols
+from sidlsg.distil.appearance import few_step_latents
+from sidlsg.distil.grids import Samples
+from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.student.generation import seeded_noise
+from sidlsg.evaluate.efficientnet import PROJECTED_WIDTH, EfficientNetFeatures
+from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.suite import Measure
+from sidlsg.runtime.distributed import World
+from sidlsg.runtime.errors import InputError, NotFiniteError
+from sidlsg.teacher.images import NOT_FINITE, Images, pixels_of
+from sidlsg.teacher.pipeline import Teacher
+from sidlsg.teacher.schedule import NoiseSchedule
+
+REFERENCE_STEPS = 20
+"""Of the teacher's own pictures, where there is no other reference."""
+
+
+class ShapesDuringTraining:
+    """The shapes domain's scores: Fréchet distance of the judge's features, and attribute accuracy."""
+
+    best_by = "fid_judge"
+
+    def __init__(self, samples: Samples, protocols: ShapesProtocols, world: World) -> None:
+        self._samples, self._protocols, self._world = samples, protocols, world
+
+    def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
+        """Scores by name."""
+        (drawn,) = self._protocols.sets
+
+        measures: Sequence[Measure] = self._protocols.measures(drawn)
+
+        def read(images: Images, chosen: slice) -> list[Tensor]:
+            return [measure(images, drawn.prompts[chosen]) for measure in measures]
+
+        found = _shared(self._samples, unet, read, [measure.width for measure in measures], self._world)
+        values = {drawn.name: {measure.name: each for measure, each in zip(measures, found, strict=True)}}
+        scores = self._protocols.scores(values, intervals=False)
+        return {score.name: score.value for score in scores} | {"images": float(len(self._samples.z))}
+
+
+def _shared(
+    samples: Samples,
+    unet: Callable[..., Any],
+    read: Callable[[Images, slice], list[Tensor]],
+    widths: Sequence[int],
+    world: World,
+) -> list[Tensor]:
+    """What is read off all samples, at every process: each process samples and reads its part of them.
+
+    A part is a whole number of the blocks that are sampled at once, so that no image depends on the processes.
+
+    Args:
+        samples: N of them.
+        unet: the network.
+        read: images and which samples they are to one [n, width] a measure.
+        widths: of the measures.
+        world: the processes.
+
+    Returns:
+        [N, width] a measure.
+    """
+    count = len(samples.z)
+    size = -(-count // (samples.at_once * world.size)) * samples.at_once
+    chosen = slice(world.rank * size, min((world.rank + 1) * size, count))
+    values = [torch.zeros(count, width) for width in widths]
+    failed: NotFiniteError | None = None
+    if chosen.start < count:
+        try:
+            for each, own in zip(values, read(samples.images(unet, chosen), chosen), strict=True):
+                each[chosen] = own
+        except NotFiniteError as error:
+            failed = error
+    # All end together: the others would wait for this one's share.
+    if int(world.total(torch.tensor(int(failed is not None)))):
+        raise failed or NotFiniteError(NOT_FINITE)
+    return [world.total(each) for each in values]
+
+
+class TeacherLikeness:
+    """Fréchet distance to the teacher's own pictures of the same prompts, in many steps: for any teacher.
+
+    The features are EfficientNet-Lite0's. It says how near the student is to what it learns from, and nothing of how
+    well the pictures fit their prompts.
+    """
+
+    best_by = "fid_teacher"
+
+    def __init__(
+        self, samples: Samples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float, world: World
+    ) -> None:
+        """Args:
+        samples: prompts and noises.
+        teacher: its UNet as a callable; its pictures are drawn here, once.
+        uncond: [1, L, D] the encoded empty prompt.
+        kappa4: the teacher's guidance.
+        world: the processes that share the work.
+        """
+        self._samples, self._features, self._world = samples, EfficientNetFeatures(), world
+        latents = few_step_latents(teacher, samples, uncond, kappa4, REFERENCE_STEPS)
+        self._reference = self._statistics(self._read(samples.decoded(latents)))
+
+    def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
+        """Scores by name."""
+        (features,) = _shared(
+            self._samples, unet, lambda images, _: [self._read(images)], [PROJECTED_WIDTH], self._world
+        )
+        distance = frechet_distance(self._statistics(features), self._reference)
+        return {"fid_teacher": distance, "images": float(len(self._samples.z))}
+
+    def _read(self, images: Images) -> Tensor:
+        return torch.cat([self._features(part) for part in torch.split(pixels_of(images), 64)])
+
+    def _statistics(self, features: Tensor) -> FeatureStatistics:
+        statistics = FeatureStatistics(PROJECTED_WIDTH)
+        for part in torch.split(features, 64):
+            statistics.update(part)
+        return statistics
+
+
+def evaluation_during_training(
+    recipe: Recipe,
+    teacher: Teacher,
+    frozen: Callable[..., Any],
+    schedule: NoiseSchedule,
+    held_out: Sequence[str],
+    judge: Path,
+    world: World,
+) -> ShapesDuringTraining | TeacherLikeness:
+    """What scores the EMA: the shapes domain's judge for its captions, else likeness to the teacher.
+
+    Args:
+        recipe: its `evaluate_images` and `t_init`.
+        teacher: whose text encoder and VAE are used.
+        frozen: the teacher's UNet as it runs beside the student.
+        schedule: on the networks' device.
+        held_out: prompts that training does not see; they repeat until there are enough.
+        judge: the shapes judge's file.
+        world: the processes that share the work.
+
+    Raises:
+        InputError: there is no prompt.
+    """
+    if not held_out:
+        raise InputError("the list of evaluation prompts is empty; give prompts, or set evaluate_every to 0")
+    count = recipe.evaluate_images
+    texts = [held_out[i % len(held_out)] for i in range(count)]
+    unlike = list(dict.fromkeys(texts))
+    states = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
+    samples = Samples(
+        vae=teacher.vae,
+        schedule=schedule,
+        z=seeded_noise(range(count), teacher.latent_shape)[0],
+        cond=torch.stack([states[text] for text in texts]),
+        t_init=recipe.t_init,
+        at_once=recipe.micro_batch,
+    )
+    side = teacher.latent_shape[1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
+    if side == IMAGE_SIZE and all(is_shape(text) for text in held_out):
+        return ShapesDuringTraining(samples, load_shapes_protocols(held_out, judge, count), world)
+    return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4, world)

@@ -1,0 +1,99 @@
+"""The `encode` stage: the text states of a prompt set, written once where the disk budget allows."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.stages.work import work_folder
+from sidlsg.storage.files import atomic_folder, refuse_foreign, refuse_inside
+from sidlsg.storage.records import EmbeddingSet, PromptSet
+from sidlsg.teacher import NUMERICS
+from sidlsg.teacher.folder import check_folder
+from sidlsg.teacher.text_model import state_shape, text_model_digest
+
+BYTES = {"float16": 2, "float32": 4}
+"""Of one number, by the name of its type."""
+GB = 1e9
+
+
+def encode(
+    prompts: Path, teacher: Path, output: Path, dtype: str, disk_budget_gb: float, report: Callable[[str], None]
+) -> EmbeddingSet:
+    """Write the text states of all prompts, or say that they are made during training.
+
+    A killed call is continued by the same one, at the first missing shard; the result does not depend on it.
+
+    Args:
+        prompts: folder of a PromptSet.
+        teacher: folder of a `StableDiffusionPipeline` with safetensors weights.
+        output: becomes the folder of the EmbeddingSet.
+        dtype: `float16` or `float32`, of the states.
+        disk_budget_gb: in 10⁹ bytes; a set that would take more is not written, and its record names no shards.
+        report: receives lines for the user.
+
+    Returns:
+        The record that was saved in `output`.
+
+    Raises:
+        InputError: an input or the output folder cannot be used, or the disk has too little room.
+    """
+    if dtype not in BYTES:
+        raise InputError(f"dtype {dtype!r} is unknown{nearest(dtype, BYTES)}; allowed: {', '.join(BYTES)}")
+    if not (math.isfinite(disk_budget_gb) and disk_budget_gb >= 0):
+        raise InputError(f"disk budget {disk_budget_gb} is not a size; give 0 or more GB, 0 to encode during training")
+    refuse_foreign(output, EmbeddingSet.FILE)
+    refuse_inside(output, prompts=prompts, teacher=teacher)
+    check_folder(teacher)
+    prompt_set = PromptSet.load(prompts)
+    record = EmbeddingSet(
+        prompts_sha256=prompt_set.digest,
+        text_encoder_sha256=text_model_digest(teacher),
+        dtype=dtype,
+        count=prompt_set.count,
+        shape=state_shape(teacher),
+        shards=(),
+        uncond=None,
+    )
+    size = record.count * math.prod(record.shape) * BYTES[dtype]
+    states = f"{record.count:,} states of {record.shape[0]} × {record.shape[1]} in {dtype} take {_gb(size)}"
+    if size > disk_budget_gb * GB:
+        report(f"{states}, the budget is {disk_budget_gb:g} GB: prompts are encoded during training")
+        with atomic_folder(output, EmbeddingSet.FILE) as folder:
+            record.save(folder)
+        return record
+
+    report(states)
+    # Imported here: torch takes seconds, and most runs encode during training.
+    from sidlsg.teacher.write import write_shards
+
+    with work_folder(output, _key(record), EmbeddingSet.FILE) as folder:
+        _require_space(folder, size, output)
+        record = write_shards(record, prompts, teacher, folder, report)
+        record.save(folder)
+    return record
+
+
+def _key(record: EmbeddingSet) -> str:
+    """Digest of everything that the states depend on: only an equal call continues an earlier one."""
+    plain = dataclasses.replace(record, shards=(), uncond=None)
+    return hashlib.sha256(f"{plain.digest}\n{NUMERICS}".encode()).hexdigest()
+
+
+def _require_space(folder: Path, size: int, output: Path) -> None:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed, free = size - there, shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{output} needs {_gb(needed)} more, but its disk has {_gb(free)} free; free some, give another folder, "
+            "or a smaller budget to encode during training"
+        )
+
+
+def _gb(size: float) -> str:
+    return f"{size / GB:,.3g} GB" if size < 1000 * GB else f"{size / GB:,.0f} GB"

@@ -1,0 +1,206 @@
+"""The `evaluate` stage: a student's folder and its teacher in, a scorecard out."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sidlsg.bundled.drawing import IMAGE_SIZE
+from sidlsg.bundled.protocols import FLOOR_SEED, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
+from sidlsg.evaluate.keep import require_keepable
+from sidlsg.evaluate.published_suite import PublishedSuite
+from sidlsg.evaluate.setting import Setting
+from sidlsg.evaluate.subjects import Work, score_subject
+from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit
+from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
+from sidlsg.runtime.distributed import joined, own_processes
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.hardware import set_threads
+from sidlsg.runtime.provenance import code_digest
+from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside
+from sidlsg.storage.records import Scorecard, Student, SubjectScores
+from sidlsg.storage.store import FolderStore, Store, open_store
+from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.sampling import StockSampler
+
+STUDENT = "student 1 step"
+STUDENT_SETTING = Setting(steps=1, guidance_scale=0.0)
+REAL = "real images"
+COMPARED = ("teacher 20 steps", "teacher 1 step")
+"""The teacher's settings that a student is shown beside where nothing else is asked for."""
+
+
+def evaluate(
+    student: Path,
+    teacher: Path,
+    output: Path,
+    held_out: Sequence[str],
+    judge: Path,
+    report: Callable[[str], None],
+    published: PublishedSuite | None = None,
+    settings: Sequence[str] | None = None,
+    keep_images: str = "",
+    parts: str = "",
+    teacher_sha256: str = "",
+) -> Scorecard:
+    """Score a student and its teacher under the same protocols: the shapes domain's where they draw shapes, and
+    published ones where they are asked for.
+
+    Under torchrun, each process draws its share of the pictures; the leading one writes. What blocks of pictures gave
+    is kept until the end, so that the same call goes on where a killed one was.
+
+    The teacher's scores under the shapes domain's protocols are taken from `teacher_scores.json` in its folder where
+    they were made for these very files under these very protocols, and are computed where not.
+
+    Args:
+        student: a student's diffusers folder.
+        teacher: the folder of the teacher that it came from.
+        output: receives scorecard.json, grids/ and extremes/.
+        held_out: the evaluation prompts of the shapes domain; others are for published protocols to bring.
+        judge: the shapes judge's safetensors file.
+        report: receives lines for the user.
+        published: published protocols, loaded.
+        settings: which of the teacher's settings are drawn, by their names in `TEACHER_SETTINGS`. By default those of
+            `COMPARED` under the shapes domain's protocols, and none under published ones, which take hours.
+        keep_images: folder or `s3://` prefix that receives the pictures; empty to keep none.
+        parts: folder or `s3://` prefix for what blocks gave, for this evaluation alone; by default one beside the
+            output.
+        teacher_sha256: digest of the teacher's model files where the caller has found it; empty to compute it.
+
+    Returns:
+        The scorecard; in a process that does not lead, one without scores.
+
+    Raises:
+        InputError: an input or the output folder cannot be used.
+    """
+    began = time.monotonic()
+    refuse_foreign(output, Scorecard.FILE)
+    refuse_inside(output, student=student, teacher=teacher, judge=judge)
+    record = Student.load(student)
+    record.verify(student)
+    check_folder(teacher)
+    processes = own_processes(student, teacher)
+    set_threads(1 if processes > 1 else 0)
+    teacher_sha256 = teacher_sha256 or folder_digest(teacher)
+    if record.teacher_sha256 != teacher_sha256:
+        raise InputError(
+            f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
+            f"{teacher_sha256[:16]}…; give the teacher that the student came from"
+        )
+    if keep_images:
+        require_keepable(keep_images, output)
+    wanted = COMPARED if settings is None else require_settings(settings)
+    with joined(processes) as world, contextlib.ExitStack() as alone:
+        half = published is not None and world.device.type == "cuda"
+        drawer = StockSampler(teacher, world.device, half, teacher_sha256)
+        # The record names the student's files by digest, and they were verified.
+        sampler = StockSampler(student, world.device, half, record.digest)
+        shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
+        store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
+        if world.leads and isinstance(store, FolderStore):
+            busy = f"another evaluation goes on that ends in {output}"
+            alone.enter_context(alone_in(store.folder, busy))
+        work = Work(parts=store, world=world, keep_images=keep_images)
+        # A teacher's published scores take hours: they are for those who ask for them.
+        of_teacher = None if settings is None else published
+        if shapes is None and of_teacher is None:
+            wanted = ()
+        stored = read_teacher_scores(teacher, teacher_sha256, shapes) if shapes else {}
+        subjects = []
+        for name in [name for name in TEACHER_SETTINGS if name in wanted or name in stored]:
+            suites: list[Suite] = [suite for suite in (None if name in stored else shapes, of_teacher) if suite]
+            subject, _ = score_subject(name, drawer, setting_of(name), suites if name in wanted else [], work)
+            if name in stored:
+                subject = replace(subject, scores=stored[name].scores + subject.scores)
+            subjects.append(subject)
+        both: list[Suite] = [suite for suite in (shapes, published) if suite]
+        subject, fit = score_subject(STUDENT, sampler, STUDENT_SETTING, both, work)
+        subjects.append(subject)
+        scorecard = Scorecard(
+            student_sha256=record.digest,
+            teacher_sha256=teacher_sha256,
+            package_sha256=code_digest(),
+            recipe=record.recipe,
+            strategy=record.strategy,
+            kappas=record.kappas,
+            images_seen=record.images_seen,
+            subjects=tuple(subjects),
+            grids=(),
+            grid_prompts=(),
+            reused=tuple(stored),
+            seconds=0.0,
+        )
+        if world.leads:
+            if stored:
+                report(f"scores taken from the teacher's own scorecard, same files and protocols: {', '.join(stored)}")
+            shown = {name: (drawer, setting_of(name)) for name in wanted} | {STUDENT: (sampler, STUDENT_SETTING)}
+            with atomic_folder(output, Scorecard.FILE) as folder:
+                scorecard = _with_pictures(scorecard, both[0].sets[0], shown, shapes, fit, folder)
+                scorecard = replace(scorecard, seconds=round(time.monotonic() - began, 1))
+                scorecard.save(folder)
+        # Nobody may still be reading the parts when they go.
+        world.barrier()
+        if world.leads:
+            _clear(store)
+    return scorecard
+
+
+def _clear(store: Store) -> None:
+    store.delete(store.names())
+    if isinstance(store, FolderStore):
+        shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def _shapes_protocols(
+    image_size: int, held_out: Sequence[str], judge: Path, teacher: Path, has_others: bool
+) -> ShapesProtocols | None:
+    """None for a teacher of another domain, where there are other protocols to score by."""
+    if image_size == IMAGE_SIZE and not (has_others and not all(is_shape(text) for text in held_out)):
+        return load_shapes_protocols(held_out, judge)
+    if has_others:
+        return None
+    raise InputError(
+        f"{teacher} draws {image_size} pixels a side, and the shapes protocols read {IMAGE_SIZE}; give published "
+        "protocols: `sidlsg protocols` lists them, and what files they need"
+    )
+
+
+def _with_pictures(
+    scorecard: Scorecard,
+    drawn: DrawnSet,
+    shown: Mapping[str, tuple[StockSampler, Setting]],
+    shapes: ShapesProtocols | None,
+    fit: TextFit | None,
+    folder: Path,
+) -> Scorecard:
+    """The scorecard with what people look at, and with the floor, which takes no drawing."""
+    places = grid_places(len(drawn.prompts))
+    prompts = [drawn.prompts[place] for place in places]
+    pictures = {name: sampler(prompts, places, setting) for name, (sampler, setting) in shown.items()}
+    subjects = scorecard.subjects
+    if shapes is not None:
+        real = real_images(shapes.captions, FLOOR_SEED)
+        pictures[REAL] = real[places]
+        subjects += (SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=shapes.score(real)),)
+    return replace(
+        scorecard,
+        subjects=subjects,
+        grids=save_grids(pictures, folder),
+        grid_prompts=tuple(prompts),
+        extremes=save_extremes(fit, *shown[STUDENT], folder) if fit is not None else (),
+    )
+
+
+def score_teacher(teacher: Path, protocols: ShapesProtocols, parts: Path) -> tuple[SubjectScores, ...]:
+    """Score a teacher at every setting of `TEACHER_SETTINGS`, and real images as the floor."""
+    sampler, store = StockSampler(teacher), open_store(str(parts))
+    work = Work(parts=store)
+    subjects = [score_subject(name, sampler, setting_of(name), [protocols], work)[0] for name in TEACHER_SETTINGS]
+    _clear(store)
+    floor = protocols.score(real_images(protocols.captions, FLOOR_SEED))
+    return (*subjects, SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=floor))

@@ -1,0 +1,105 @@
+"""The first step of a pipeline: what its inputs hold now, so that a cached step runs again when one has changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sidlsg.prompts.source.sources_digest import sources_state
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.provenance import results_version
+from sidlsg.stages.parameters import settled_text
+from sidlsg.storage.files import sha256_bytes, sha256_files
+from sidlsg.storage.uri import pinned, resolve
+
+FRESH = "fresh"
+"""The seed that follows from the run."""
+LARGEST_SEED = 2**53 - 1
+"""Parameters of a pipeline travel as doubles, which hold whole numbers up to here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What the cached steps get instead of places whose content may change."""
+
+    prompts_state: str
+    """Digest of what lies at the prompts' places; empty where there are none."""
+    held_out: str
+    """Places with the digest of their content; empty where none was given."""
+    teacher: str
+    judge: str
+    weights: str
+    """As given, a place with the digest of its content; see `sidlsg.stages.parameters.settled_text`."""
+    gate_rules: str
+    results_version: str
+    """Digest of what else decides results: this package's versions, and the small files of a teacher in one file."""
+    seed: int
+    digest: str
+    """Of all of it: the same for two runs that differ in no input."""
+
+
+def resolve_inputs(
+    *,
+    prompts: Sequence[str],
+    held_out: str,
+    teacher: str,
+    teacher_layout: str,
+    judge: str,
+    weights: str,
+    gate_rules: str,
+    seed: str,
+    pipeline_run: str,
+) -> Resolved:
+    """Look at every input of a run whose content may change under the same name.
+
+    Files on this machine are read; of tables on S3, size and ETag are asked for; other places on S3 come with their
+    digest.
+
+    Args:
+        prompts: places of tables, as `find_inputs` takes them; none for a run that curates nothing.
+        held_out: place of the evaluation captions; empty for none, as are the next ones.
+        teacher: its place.
+        teacher_layout: place of the small files of a teacher in one file.
+        judge: its place.
+        weights: text of the weights.toml, or its place.
+        gate_rules: text of the gate's rules, or its place.
+        seed: a whole number, or `fresh` for one that follows from the run.
+        pipeline_run: the run's id.
+
+    Raises:
+        InputError: an input is missing or cannot be used, or the seed is none.
+        StorageError: the S3 server did not answer.
+    """
+    versions = results_version()
+    if teacher_layout:
+        folder = resolve(teacher_layout)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        versions = sha256_bytes(f"{versions}\n{sha256_files(folder, files)}".encode())
+    places = {"held_out": held_out, "teacher": teacher, "judge": judge}
+    found = {
+        "prompts_state": sources_state(prompts) if prompts else "",
+        **{name: pinned(place) if place else "" for name, place in places.items()},
+        "weights": settled_text(weights, "weights"),
+        "gate_rules": settled_text(gate_rules, "gate_rules"),
+        "results_version": versions,
+    }
+    number = parse_seed(seed, pipeline_run)
+    digest = sha256_bytes(json.dumps([found, number], sort_keys=True).encode())
+    return Resolved(**found, seed=number, digest=digest)
+
+
+def parse_seed(text: str, pipeline_run: str) -> int:
+    """A seed as users give it: a whole number, or `fresh`.
+
+    A step that is tried again, and a run with the same id, has the same one.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if text == FRESH:
+        return int(sha256_bytes(pipeline_run.encode())[:13], 16)
+    if not re.fullmatch(r"\d{1,16}", text, re.ASCII) or int(text) > LARGEST_SEED:
+        raise InputError(f"seed {text!r} given; allowed: a whole number up to 2^53 - 1, or {FRESH!r}")
+    return int(text)

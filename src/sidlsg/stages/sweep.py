@@ -1,0 +1,151 @@
+"""A sweep's settings: how one is written, which changes of a recipe it means, and which student came from which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.distil.strategies import Guidance, make_guidance
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.overrides import parse_changes
+
+SETTINGS = (
+    "none",
+    "long kappa4=2",
+    "short kappa_eval=0.5",
+    "lsg kappa=1.2",
+    "lsg kappa=1.5",
+    "lsg kappa=2",
+    "lsg kappa=3",
+    "lsg kappa=4.5",
+)
+"""What a sweep compares by default: every strategy of the paper, and long-short guidance at its κ."""
+SWEPT = ("strategy", "scales")
+"""The recipe's values that a setting gives."""
+EXAMPLE = "'lsg kappa=1.5'"
+
+Kappas = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A guidance strategy with its scales."""
+
+    strategy: str
+    scales: Mapping[str, float]
+
+    @property
+    def text(self) -> str:
+        """As a person writes it, each number in its shortest form: `lsg kappa=1.5`."""
+        return " ".join([self.strategy, *(f"{name}={_number(value)}" for name, value in self.scales.items())])
+
+    @property
+    def folder(self) -> str:
+        """A name for its results' folder: `lsg-kappa-1.5`."""
+        return self.text.replace(" ", "-").replace("=", "-")
+
+    @property
+    def guidance(self) -> Guidance:
+        """The four κ."""
+        return make_guidance(self.strategy, dict(self.scales))
+
+
+def parse_setting(text: str) -> Setting:
+    """Read a setting such as `none`, `lsg kappa=1.5` or `short kappa_eval=0.5`.
+
+    Raises:
+        InputError: it is empty, is written otherwise, or its strategy or scales cannot be used.
+    """
+    strategy, *parts = text.split() or [""]
+    if not strategy:
+        raise InputError(f"a setting is empty; give a strategy and its scales, such as {EXAMPLE}")
+    scales: dict[str, float] = {}
+    for part in parts:
+        name, _, number = part.partition("=")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise InputError(
+                f"setting {text!r} has {part!r}, which is not NAME=NUMBER; give one such as {EXAMPLE}"
+            ) from error
+        if name in scales:
+            raise InputError(f"setting {text!r} gives {name} twice; give it once")
+        scales[name] = value
+    setting = Setting(strategy, scales)
+    try:
+        _ = setting.guidance
+    except InputError as error:
+        raise InputError(f"setting {text!r}: {error}") from error
+    return setting
+
+
+def parse_settings(texts: Sequence[str]) -> dict[Kappas, Setting]:
+    """Read a sweep's settings, by their four κ and in order.
+
+    Raises:
+        InputError: there is none, one cannot be used, or two mean the same.
+    """
+    if not texts:
+        raise InputError(f"a sweep without settings would compare nothing; give some, such as {EXAMPLE}")
+    settings: dict[Kappas, Setting] = {}
+    for text in texts:
+        setting = parse_setting(text)
+        kappas = setting.guidance.scales
+        if kappas in settings:
+            told = ", ".join(_number(kappa) for kappa in kappas)
+            raise InputError(
+                f"settings {settings[kappas].text!r} and {setting.text!r} mean the same, κ1..κ4 = {told}; give one"
+            )
+        settings[kappas] = setting
+    return settings
+
+
+def setting_changes(setting: str, changes: str) -> str:
+    """The changes of a recipe that a setting means, as a JSON object.
+
+    Args:
+        setting: such as `lsg kappa=1.5`.
+        changes: JSON object of other values of the recipe to replace.
+
+    Raises:
+        InputError: the setting cannot be used, or the changes say what the setting says.
+    """
+    values = parse_changes(changes)
+    if given := [name for name in SWEPT if name in values]:
+        raise InputError(
+            f"changes {changes} replace {' and '.join(given)}, which a sweep's settings do; leave them out"
+        )
+    parsed = parse_setting(setting)
+    return json.dumps(values | {"strategy": parsed.strategy, "scales": dict(parsed.scales)}, sort_keys=True)
+
+
+def plan_changes(settings: Sequence[str], recipe: str, changes: str) -> list[str]:
+    """The changes of a recipe for each of a sweep's settings; all are checked.
+
+    Raises:
+        InputError: a setting, the recipe or a change cannot be used, or two settings mean the same.
+    """
+    parse_settings(settings)
+    planned = [setting_changes(setting, changes) for setting in settings]
+    for each in planned:
+        recipe_with_changes(recipe, each)
+    return planned
+
+
+def setting_of(kappas: Kappas | None, settings: Mapping[Kappas, Setting]) -> Setting:
+    """The setting that a student or a scorecard is of.
+
+    Raises:
+        InputError: it is of none.
+    """
+    if kappas is None or kappas not in settings:
+        told = "unknown κ" if kappas is None else f"κ1..κ4 = {', '.join(_number(kappa) for kappa in kappas)}"
+        allowed = ", ".join(repr(setting.text) for setting in settings.values())
+        raise InputError(f"a student of {told} belongs to no setting of this sweep; its settings are: {allowed}")
+    return settings[kappas]
+
+
+def _number(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")

@@ -1,0 +1,1 @@
+"""URIs, stores, caches, whole files and the records that stages exchange."""

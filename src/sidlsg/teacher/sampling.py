@@ -1,0 +1,93 @@
+"""Draws pictures with the stock diffusers pipeline: each from its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sidlsg.distil.student.generation import seeded_noise
+from sidlsg.evaluate.setting import Setting
+from sidlsg.runtime.errors import NotFiniteError
+from sidlsg.runtime.hardware import best_device, plain_float32
+from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.images import NOT_FINITE, Images
+from sidlsg.teacher.pipeline import load_pipeline
+
+PIXELS = 64 * 32 * 32
+"""Of the pictures that are drawn at once, where they are small."""
+LARGE_BATCH = 16
+"""Of pictures that are larger."""
+
+
+class StockSampler:
+    """A diffusers folder, sampled with nothing but diffusers, as its users will."""
+
+    def __init__(self, folder: Path, device: torch.device | None = None, half: bool = False, sha256: str = "") -> None:
+        """Args:
+        folder: a `StableDiffusionPipeline` folder.
+        device: where it runs, and where noises are drawn; the best by default.
+        half: run UNet and VAE in float16, as the published protocols do on a GPU.
+        sha256: a digest that names the model's files where the caller has checked them; empty to compute it.
+
+        Raises:
+            InputError: the folder cannot be used.
+        """
+        device = best_device() if device is None else device
+        pipeline = load_pipeline(folder)
+        self.pipeline = pipeline.to(device, torch.float16) if half else pipeline.to(device)
+        self.pipeline.unet.to(memory_format=torch.channels_last)
+        self.device = device
+        self.identity = f"{sha256 or folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
+        """What a picture depends on besides its prompt, its seed and the setting."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on each side of its images."""
+        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+
+    @property
+    def batch(self) -> int:
+        """Pictures that are drawn at once."""
+        return PIXELS // self.image_size**2 or LARGE_BATCH
+
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> Images:
+        """Draw one picture a prompt.
+
+        A picture depends on its prompt and its seed alone, but for rounding: libraries choose their kernels by the
+        batch's shape, so a value may differ by one from that of a picture drawn alone.
+
+        Args:
+            prompts: N prompts.
+            seeds: N seeds.
+            setting: steps and guidance.
+
+        Returns:
+            [N, H, W, 3] uint8.
+        """
+        return (self.pixels(prompts, seeds, setting) * 255).round().astype(np.uint8)
+
+    def pixels(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> NDArray[np.float32]:
+        """The same in [0, 1] float32, not yet rounded."""
+        config = self.pipeline.unet.config
+        shape = (config.in_channels, config.sample_size, config.sample_size)
+        parts = []
+        for start in range(0, len(prompts), self.batch):
+            chosen = slice(start, start + self.batch)
+            noise = seeded_noise(seeds[chosen], shape, device=self.device)[0]
+            # With TF32, which torch allows by default, a picture would depend on how many are drawn at once.
+            with plain_float32(self.device):
+                drawn = self.pipeline(
+                    list(prompts[chosen]),
+                    num_inference_steps=setting.steps,
+                    guidance_scale=setting.guidance_scale,
+                    latents=noise.to(self.pipeline.unet.dtype),
+                    output_type="np",
+                )
+            if not np.isfinite(drawn.images).all():
+                raise NotFiniteError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
+            parts.append(drawn.images)
+        return np.concatenate(parts)

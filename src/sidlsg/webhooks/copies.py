@@ -1,0 +1,96 @@
+"""Copies a registered MLflow model to where serving reads it: the digests last, then the name of the newest."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidlsg.registry.connection import connect
+from sidlsg.registry.explain import explained
+from sidlsg.registry.files import fetch_model
+from sidlsg.registry.find import find_version
+from sidlsg.registry.package import MODEL_TAG, PATH_IN_MODEL
+from sidlsg.registry.versions import alias_version
+from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.storage.files import sha256_bytes, sha256_file
+from sidlsg.storage.store import Store, open_store
+
+DIGESTS = "SHA256SUMS"
+"""Written last: a folder without it is not complete. `sha256sum -c` reads it."""
+CURRENT = "current.json"
+"""Names the folder of the version that the alias points to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A complete copy of a registered model."""
+
+    uri: str
+    """The folder that holds `MLmodel`: KServe's `storageUri`, where it is on S3."""
+    sha256: str
+    """Digest of its `SHA256SUMS`, so of everything in it."""
+
+
+@explained
+def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str) -> Copy:
+    """Copy a registered model to `TO/MODEL/VERSION-DIGEST/`, and let `TO/MODEL/current.json` name that folder.
+
+    The copy is the MLflow model as it was registered: `MLmodel`, the code that serves it, and the student's diffusers
+    folder in `artifacts/student/`. A complete copy stays as it is; an interrupted one is completed. `current.json` is
+    not changed where the alias has moved on meanwhile.
+
+    Args:
+        model: the registered model's name.
+        version: its number.
+        alias: that points to it; empty for none, and then `current.json` stays.
+        to: a folder or an `s3://` prefix.
+        tracking_uri: where MLflow is, see `connect`.
+
+    Returns:
+        The copy.
+
+    Raises:
+        InputError: there is no such version, or its files are damaged or have no registered digest.
+        StorageError: MLflow or the store does not answer.
+    """
+    record = find_version(tracking_uri, model, version)
+    client = connect(tracking_uri)
+    model_sha256 = client.get_run(record.run_id).data.tags.get(MODEL_TAG, "")
+    if not model_sha256:
+        raise InputError(
+            f"version {version} of {model!r} has no digest of its files ({MODEL_TAG}); register the student again"
+        )
+    place = f"{to.rstrip('/')}/{model}"
+    folder = f"{record.version}-{model_sha256[:16]}"
+    store = open_store(f"{place}/{folder}")
+    digests = _digests(store)
+    if not digests:
+        with tempfile.TemporaryDirectory() as scratch:
+            source = fetch_model(record, tracking_uri, Path(scratch) / "model")
+            files = sorted(path for path in source.rglob("*") if path.is_file())
+            sums = {path.relative_to(source).as_posix(): sha256_file(path) for path in files}
+            for name, digest in sums.items():
+                store.put(name, source / name, digest)
+        digests = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
+        store.write(DIGESTS, digests)
+    if alias and alias_version(client, model, alias) == record.version:
+        current = {
+            "version": record.version,
+            "student_sha256": record.student_sha256,
+            "model_sha256": model_sha256,
+            "folder": folder,
+            "student": f"{folder}/{PATH_IN_MODEL}",
+            "alias": alias,
+        }
+        open_store(place).write(CURRENT, (json.dumps(current, indent=2, sort_keys=True) + "\n").encode())
+    return Copy(uri=f"{place}/{folder}", sha256=sha256_bytes(digests))
+
+
+def _digests(store: Store) -> bytes:
+    """A copy's `SHA256SUMS`; empty where the copy is not complete."""
+    try:
+        return store.read(DIGESTS)
+    except ContentError:
+        return b""

@@ -1,0 +1,268 @@
+"""Rolls a copied model out on a KServe InferenceService: a canary, its smoke evaluation, then all traffic or back.
+
+What has been done is read from the object itself, so a service that was killed continues where it was. Each change is
+one patch that holds for the version of the object that was read: of two that would do the same, one is refused.
+KServe copies annotations to the pods, so an annotation that changes makes a new revision; they change with
+`storageUri` only, which makes one anyway.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sidlsg.kubeflow.nodes.cluster import Cluster, Object, Patience
+from sidlsg.kubeflow.nodes.kind import Kind
+from sidlsg.runtime.errors import InputError, StorageError
+from sidlsg.serving.smoke import smoke
+from sidlsg.webhooks.copies import Copy
+from sidlsg.webhooks.telemetry import log
+
+INFERENCE_SERVICE = Kind(
+    group="serving.kserve.io",
+    version="v1beta1",
+    plural="inferenceservices",
+    name="InferenceService",
+    rights="inferenceservices.serving.kserve.io: get, patch",
+    install="install KServe with Knative",
+)
+ROLLOUT, PREVIOUS = "sidlsg.dev/rollout", "sidlsg.dev/previous-storage-uri"
+REVISION, SINCE = "sidlsg.dev/revision-before", "sidlsg.dev/changed-at"
+REFUSED = "sidlsg.dev/refused"
+"""Annotations: the cause of the last rollout; what was served before; the newest revision, and the seconds since 1970,
+when `storageUri` was changed; why the rollout was taken back."""
+TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
+ROLLED_BACK = "rolled back"
+"""Starts the result of a rollout that was taken back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a model is rolled out, and how."""
+
+    service: str
+    """The InferenceService's name, and the model's in its addresses."""
+    namespace: str
+    """Empty for the pod's own."""
+    canary_percent: int
+    """Traffic of the canary."""
+    ready_minutes: float
+    """Longest that a canary may take until it answers."""
+
+    def cluster(self) -> Cluster:
+        """A client for the InferenceService; a failing request is given up soon, so that other causes do not wait.
+
+        Raises:
+            InputError: no cluster is known here.
+        """
+        return Cluster(self.namespace, Patience(total=10.0), INFERENCE_SERVICE)
+
+    def holds(self, cause: str) -> bool:
+        """Whether the InferenceService has a rollout of this cause, finished or not."""
+        found = self.cluster().get(self.service)
+        return found is not None and State.of(found).noted(ROLLOUT) == cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What an InferenceService says of its rollout."""
+
+    stamp: str
+    """The version of the object."""
+    uri: str
+    """`storageUri`; empty for none."""
+    canary: int | None
+    """`canaryTrafficPercent`."""
+    annotations: dict[str, str]
+    created: str
+    """The newest revision; empty before there is one."""
+    url: str
+    """Of the newest revision alone, if it is ready; else empty."""
+
+    @classmethod
+    def of(cls, found: Object) -> State:
+        """Read an object."""
+        predictor = found.get("spec", {}).get("predictor", {})
+        status = found.get("status", {}).get("components", {}).get("predictor", {})
+        created = status.get("latestCreatedRevision", "")
+        newest = [each for each in status.get("traffic", []) if each.get("tag") == "latest"]
+        ready = status.get("latestReadyRevision") == created and newest and newest[0].get("revisionName") == created
+        return cls(
+            stamp=found["metadata"].get("resourceVersion", ""),
+            uri=predictor.get("model", {}).get("storageUri", ""),
+            canary=predictor.get("canaryTrafficPercent"),
+            annotations=found["metadata"].get("annotations", {}),
+            created=created,
+            url=newest[0].get("url", "") if ready else "",
+        )
+
+    def noted(self, name: str) -> str:
+        """An annotation; empty where there is none."""
+        return self.annotations.get(name, "")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the revision that the last change of `storageUri` made is ready."""
+        return bool(self.url) and self.created != self.noted(REVISION)
+
+    @property
+    def age_minutes(self) -> float:
+        """Time since `storageUri` was changed."""
+        return (time.time() - float(self.noted(SINCE) or time.time())) / 60
+
+    @property
+    def served_before(self) -> str:
+        """The `storageUri` to come back to, also where another rollout was left unfinished."""
+        unfinished = self.canary is not None and self.noted(ROLLOUT) and not self.noted(REFUSED)
+        return self.noted(PREVIOUS) if unfinished else self.uri
+
+
+class Rollout:
+    """One rollout, taken a step at a time; nothing in it waits."""
+
+    def __init__(self, cause: str, target: Target, copy: Copy, is_current: Callable[[], bool]) -> None:
+        """Args:
+        cause: the name of what asks for it.
+        target: where and how.
+        copy: what to serve.
+        is_current: whether the alias still points to this version.
+
+        Raises:
+            InputError: no cluster is known here.
+        """
+        self._cause, self._target, self._copy, self._is_current = cause, target, copy, is_current
+        self._cluster = target.cluster()
+        self._smoke = _Smoke(target.service, copy.sha256)
+
+    def step(self) -> str | None:
+        """Take the next step, where it is time for one.
+
+        Returns:
+            What came of the rollout; None while it is under way.
+
+        Raises:
+            InputError: there is no such InferenceService, or the cluster refuses.
+            SidlsgError: the cluster does not answer, or the canary does not answer yet.
+        """
+        name = self._target.service
+        found = self._cluster.get(name)
+        if found is None:
+            raise InputError(
+                f"there is no InferenceService {name!r} in namespace {self._cluster.namespace}; "
+                "apply infra/components/serving, or name another in 'service'"
+            )
+        state = State.of(found)
+        if state.noted(ROLLOUT) != self._cause:
+            if state.uri == self._copy.uri and state.canary is None:
+                return f"{state.uri} was served already"
+            if TAG_ROUTING not in state.annotations:
+                raise InputError(f'InferenceService {name!r} lacks the annotation {TAG_ROUTING}: "true"; set it')
+            self._begin(state)
+            return None
+        if state.noted(REFUSED):
+            return self._finish_back(state)
+        if state.uri != self._copy.uri:
+            return f"left alone: somebody set storageUri to {state.uri!r} meanwhile"
+        if state.canary is None:
+            return f"{state.uri} is served"
+        reason = self._refusal(state)
+        if reason is None:
+            return None
+        if reason:
+            self._back(state, reason)
+        else:
+            self._change(state, "promoted", {"canaryTrafficPercent": None})
+        return None
+
+    def _begin(self, state: State) -> None:
+        self._change(
+            state,
+            "canary",
+            {"canaryTrafficPercent": self._target.canary_percent, "model": {"storageUri": self._copy.uri}},
+            **{ROLLOUT: self._cause, PREVIOUS: state.served_before, REFUSED: None},
+        )
+
+    def _refusal(self, state: State) -> str | None:
+        """Why the canary is refused; empty where it is good, None where that is not known yet."""
+        if not self._is_current():
+            return "the alias points to another version now"
+        late = state.age_minutes > self._target.ready_minutes
+        if not state.is_ready:
+            return f"no canary is ready after {self._target.ready_minutes:g} minutes" if late else None
+        try:
+            return self._smoke.result(state.url)
+        except StorageError as error:
+            if late:
+                return str(error)
+            raise
+
+    def _back(self, state: State, reason: str) -> None:
+        """Send all traffic to what was served before, and make its revision the newest."""
+        previous = state.noted(PREVIOUS)
+        # While the restored revision starts, the refused one is the newest, and must get nothing. Where nothing was
+        # served before, there is nothing to wait for either.
+        changes = {"canaryTrafficPercent": 0 if previous else None, "model": {"storageUri": previous or None}}
+        self._change(state, ROLLED_BACK, changes, **{REFUSED: reason})
+
+    def _finish_back(self, state: State) -> str | None:
+        result = f"{ROLLED_BACK} to {state.uri or 'nothing'}: {state.noted(REFUSED)}"
+        if state.canary is None:
+            return result
+        if state.is_ready:
+            self._change(state, "restored", {"canaryTrafficPercent": None})
+        elif state.age_minutes > self._target.ready_minutes:
+            return f"{result}; the restored revision is not ready, so all traffic stays on the one before"
+        return None
+
+    def _change(self, state: State, event: str, predictor: dict[str, Any], **notes: str | None) -> None:
+        """Patch the object, unless somebody changed it since it was read."""
+        metadata: dict[str, Any] = {"resourceVersion": state.stamp}
+        if "model" in predictor:
+            metadata["annotations"] = notes | {REVISION: state.created, SINCE: f"{time.time():.0f}"}
+        changed = self._cluster.patch(self._target.service, {"metadata": metadata, "spec": {"predictor": predictor}})
+        if changed is not None:
+            log(event, name=self._cause, service=self._target.service, uri=self._copy.uri, **_shown(notes))
+
+
+def _shown(notes: dict[str, str | None]) -> dict[str, str]:
+    """The reason of a refusal, for the log."""
+    return {"why": reason} if (reason := notes.get(REFUSED)) else {}
+
+
+class _Smoke:
+    """The smoke evaluation in a thread of its own: a large model's images take minutes."""
+
+    def __init__(self, name: str, sha256: str) -> None:
+        self._name, self._sha256 = name, sha256
+        self._outcome: list[str | StorageError] = []
+        self._thread: threading.Thread | None = None
+
+    def result(self, url: str) -> str | None:
+        """Why the server at `url` is refused, empty where it is good; None until that is known.
+
+        Raises:
+            StorageError: the server did not answer; the next call asks it again.
+        """
+        if self._thread is None:
+            # It must not keep the process from ending.
+            self._thread = threading.Thread(target=self._evaluate, args=(url,), daemon=True)
+            self._thread.start()
+            return None
+        if self._thread.is_alive():
+            return None
+        self._thread = None
+        outcome = self._outcome.pop()
+        if isinstance(outcome, StorageError):
+            raise outcome
+        return outcome
+
+    def _evaluate(self, url: str) -> None:
+        try:
+            self._outcome.append(smoke(url, self._name, self._sha256))
+        except StorageError as error:
+            self._outcome.append(error)
+        except Exception as error:  # such as an image that cannot be read
+            self._outcome.append(f"the smoke evaluation failed ({type(error).__name__}: {error})")

@@ -1,0 +1,269 @@
+"""From events to causes, and from causes to runs, copies and rollouts: each once, whatever fails or is killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from mlflow import MlflowClient
+
+from sidlsg.kubeflow.server.interface import PipelineRuns
+from sidlsg.registry.connection import connect, server_at
+from sidlsg.runtime.deadline import deadline
+from sidlsg.runtime.errors import SidlsgError
+from sidlsg.webhooks.copies import copy_model
+from sidlsg.webhooks.event import Event
+from sidlsg.webhooks.ledger import OLD, WANTED, Cause, Ledger
+from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.registry import all_causes, causes_of, prompt_set_at
+from sidlsg.webhooks.rollout import ROLLED_BACK
+from sidlsg.webhooks.rollouts import Rollouts, first_of_each_service, rolled_back
+from sidlsg.webhooks.rules import Table, Watch
+from sidlsg.webhooks.telemetry import log
+
+REGISTRY, KUBEFLOW, LOOK = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
+"""What may fail besides events and causes, as it is shown."""
+LOOKED = "looked for "
+"""Begins the facts that a rule was looked at once, and all that it asked for then was noted as old."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+_LONGEST_WAIT_S = 15.0
+"""The longest pause before a server that is away is asked again: all that needs it waits until it answers."""
+_EVENT_S, _LOOK_S = 30.0, 600.0
+"""Seconds that MLflow has for the questions about one event, and for those of a look at the whole registry."""
+_TICK_S = 1.0
+_KEPT_S = 7 * 86400.0
+"""How long a delivery's id is remembered at least; the window of time is much shorter."""
+
+
+@dataclass
+class _Pause:
+    until: float
+    length: float
+    why: str
+
+
+class Worker:
+    """One thread that does what is to be done, in order, and tries again what failed."""
+
+    def __init__(
+        self,
+        table: Table,
+        ledger: Ledger,
+        runs: PipelineRuns,
+        tracking_uri: str,
+        metrics: Metrics,
+        poll_s: float,
+        dry_run: bool = False,
+    ) -> None:
+        """Args:
+        table: the rules.
+        ledger: where events come from and causes go to.
+        runs: starts runs.
+        tracking_uri: where MLflow is.
+        metrics: count what is done.
+        poll_s: how often the registry is read for what no webhook told, in seconds.
+        dry_run: only say what would be done.
+        """
+        self._table, self._ledger, self._runs = table, ledger, runs
+        self._uri, self._metrics, self._poll_s, self._dry_run = tracking_uri, metrics, poll_s, dry_run
+        self._rollouts = Rollouts(tracking_uri)
+        self._pauses: dict[str, _Pause] = {}
+        self._next_look = 0.0
+        self._awake, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def begin(self) -> None:
+        """Note what is there already, the first time, and begin to work.
+
+        Raises:
+            SidlsgError: the registry cannot be read.
+        """
+        self._ledger.forget_failures()
+        new = {name for name in self._table.names if not self._ledger.fact(f"{LOOKED}{name}")}
+        if new:
+            found = self._found(connect(self._uri)) + [self._watched(watch) for watch in self._table.watch]
+            old = self._ledger.add([cause for cause in found if cause and cause.rule in new], time.time(), OLD)
+            for name in new:
+                self._ledger.note(f"{LOOKED}{name}", str(time.time()))
+            log("first look", rules=sorted(new), left_alone=len(old))
+        self._next_look = time.monotonic() + self._poll_s
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._awake.set()
+
+    def end(self) -> None:
+        """Finish what is being done, and no more."""
+        self._over.set()
+        self._awake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.step()
+            except Exception as error:  # one that nobody thought of must not end the service in silence
+                log("failed", why=f"{type(error).__name__}: {error}")
+            self._awake.wait(_TICK_S)
+            self._awake.clear()
+
+    def step(self) -> None:
+        """Do what can be done now."""
+        self._read()
+        wanted = self._ledger.wanted()
+        self._metrics.wanted.set(len(wanted))
+        # What waits for a server that was away is done as soon as that one answers.
+        if KUBEFLOW in self._pauses and any("run" in cause.action for cause in wanted):
+            self._try(KUBEFLOW, self._runs.ready)
+        if REGISTRY in self._pauses and any({"copy", "serve"} & set(cause.action) for cause in wanted):
+            self._try(REGISTRY, self._connect)
+        away = not self._is_due(KUBEFLOW)
+        for cause in first_of_each_service(wanted):
+            if self._over.is_set():
+                return
+            runs = "run" in cause.action
+            if (away and runs) or not self._is_due(cause.name):
+                continue
+            if self._try(cause.name, partial(self._act, cause)):
+                if runs:
+                    self._worked(KUBEFLOW)
+            elif runs:
+                # It fails alone, unless the server is gone: then the others are spared the wait.
+                away = not self._try(KUBEFLOW, self._runs.ready)
+        self._metrics.wanted.set(len(self._ledger.wanted()))
+        self._metrics.failing.set(len(self.failing()))
+
+    def _read(self) -> None:
+        """Ask MLflow what the events mean, and look at the registry where it is time; nothing while it is away."""
+        events = {event: numbers for event, numbers in self._ledger.events().items() if self._is_due(str(event))}
+        looks = time.monotonic() >= self._next_look and self._is_due(LOOK)
+        if not (events or looks) or not self._try(REGISTRY, self._connect):
+            return
+        for event, numbers in events.items():
+            if self._over.is_set():
+                return
+            done = self._try(str(event), partial(self._resolve, event, numbers))
+            if not done and not self._try(REGISTRY, self._connect):
+                return
+        if looks:
+            self._try(LOOK, self._look)
+
+    def _is_due(self, what: str) -> bool:
+        pause = self._pauses.get(what)
+        return pause is None or time.monotonic() >= pause.until
+
+    def _try(self, what: str, work: Callable[[], None]) -> bool:
+        """Do something, unless it failed a short while ago. Returns whether it was done."""
+        if not self._is_due(what):
+            return False
+        try:
+            work()
+        except Exception as error:  # each fails alone, whatever it is: the others go on
+            self._failed(what, _reason(error))
+            return False
+        self._worked(what)
+        return True
+
+    def _failed(self, what: str, why: str) -> None:
+        before = self._pauses.get(what)
+        longest = _LONGEST_WAIT_S if what in (REGISTRY, KUBEFLOW) else _LONGEST_PAUSE_S
+        length = min(2 * before.length, longest) if before else _FIRST_PAUSE_S
+        self._pauses[what] = _Pause(time.monotonic() + length, length, why)
+        log("will be tried again", what=what, seconds=length, why=why)
+        self._ledger.failed(what, why, time.time() + length)
+
+    def _worked(self, what: str) -> None:
+        if what not in self._pauses:
+            return
+        # What failed because a server was away waits no longer than the server.
+        for one in list(self._pauses) if what in (REGISTRY, KUBEFLOW) else [what]:
+            del self._pauses[one]
+            self._ledger.worked(one)
+
+    def failing(self) -> dict[str, str]:
+        """What failed when it was last tried, or was rolled back, and why."""
+        return rolled_back(self._ledger) | {what: pause.why for what, pause in self._pauses.copy().items()}
+
+    def _connect(self) -> None:
+        self._client = connect(self._uri)
+
+    def _resolve(self, event: Event, numbers: list[int]) -> None:
+        with deadline(_EVENT_S, server_at(self._uri)):
+            causes = causes_of(self._client, event, self._table, self._uri)
+        self._new(self._ledger.add(causes, time.time(), WANTED, numbers))
+
+    def _found(self, client: MlflowClient) -> list[Cause]:
+        with deadline(_LOOK_S, server_at(self._uri)):
+            return all_causes(client, self._table, self._uri)
+
+    def _look(self) -> None:
+        self._new(self._ledger.add(self._found(self._client), time.time(), WANTED))
+        for watch in self._table.watch:
+            try:
+                cause = self._watched(watch)
+            except SidlsgError as error:
+                # The others are looked at all the same.
+                log("not looked at", rule=watch.name, why=str(error))
+                continue
+            self._new(self._ledger.add([cause] if cause else [], time.time(), WANTED))
+        self._next_look = time.monotonic() + self._poll_s
+        self._metrics.looked.set(time.time())
+        self._ledger.prune(time.time() - _KEPT_S)
+
+    def _watched(self, watch: Watch) -> Cause | None:
+        digest = prompt_set_at(watch.place)
+        return watch.cause(digest) if digest else None
+
+    def _new(self, causes: list[Cause]) -> None:
+        for cause in causes:
+            self._metrics.causes.labels(rule=cause.rule).inc()
+            log("cause", name=cause.name, rule=cause.rule, what=cause.what)
+
+    def _act(self, cause: Cause) -> None:
+        kind = next(iter(cause.action))
+        if self._dry_run:
+            self._ledger.done(cause.name, "dry run")
+            log("would be done", name=cause.name, rule=cause.rule, what=cause.what, action=cause.action)
+            return
+        try:
+            result = self._result(kind, cause)
+        except Exception:
+            self._metrics.actions.labels(kind=kind, result="failed").inc()
+            raise
+        if result is None:
+            return
+        self._ledger.done(cause.name, result)
+        outcome = ROLLED_BACK if kind == "serve" and result.startswith(ROLLED_BACK) else "done"
+        self._metrics.actions.labels(kind=kind, result=outcome).inc()
+        log("done", name=cause.name, rule=cause.rule, what=cause.what, kind=kind, result=result)
+
+    def _result(self, kind: str, cause: Cause) -> str | None:
+        """Do what a cause asks for; None for a rollout that is under way, whose next step comes with the next round."""
+        match kind:
+            case "run":
+                return self._run(cause)
+            case "copy":
+                return self._copy(cause.action["copy"])
+            case _:
+                return self._rollouts.step(cause)
+
+    def _run(self, cause: Cause) -> str:
+        wanted = cause.action["run"]
+        # Whoever died after the server made the run, and before the ledger knew of it, left a run of this name.
+        run = self._runs.find(cause.name) or self._runs.start(
+            cause.name, wanted["pipeline"], wanted["version"], wanted["parameters"]
+        )
+        return run.run_id
+
+    def _copy(self, wanted: Mapping[str, str]) -> str:
+        return copy_model(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri).uri
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, for a user where it was made for one."""
+    return str(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {error}"
