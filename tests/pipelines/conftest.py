@@ -18,7 +18,7 @@ import os, sys
 if "sidlsg.kubeflow.local.forks" in sys.orig_argv:
     from functools import partial
     from sidlsg.stages import evaluate as stage
-    from sidlsg.kubeflow.local import resolve
+    from sidlsg.stages import resolve
     stage.load_shapes_protocols = partial(stage.load_shapes_protocols, count={IMAGES})
     resolve.results_version = lambda: os.environ["AS_VERSION"]
 """

@@ -7,7 +7,7 @@ import pytest
 from kfp import dsl, local
 
 from sidlsg.pipelines.noticed import noticed
-from unit.notify.receiver import Receiver
+from unit.kubeflow.receiver import Receiver
 
 
 @dsl.component

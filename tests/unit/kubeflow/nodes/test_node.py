@@ -1,0 +1,46 @@
+"""A node whose step is gone: it ends, and a restart finds nothing to do."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sidlsg.kubeflow.nodes.handover import Handover
+from sidlsg.kubeflow.nodes.lifeline import beating
+from sidlsg.kubeflow.nodes.node import train_on_node
+from sidlsg.kubeflow.nodes.order import Order
+from sidlsg.runtime.errors import ContentError, StoppedError
+from unit.kubeflow.nodes.asked import CHANGES, make_parcel
+
+
+def test_a_node_that_trains_for_nobody_takes_its_order_away(
+    tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDLSG_CACHE", str(tmp_path / "cache"))
+    changes = json.dumps({**json.loads(CHANGES), "iterations": 1000, "checkpoint_every": 1, "processes": 1})
+    parcel = make_parcel(tiny_student, tmp_path, changes=changes)
+    handover = Handover(str(tmp_path / "handover"))
+    handover.stage(parcel, print)
+    said: list[str] = []
+
+    def live_until_it_trains() -> None:
+        with beating(handover.store, 0.05):
+            while not list(tmp_path.glob("shared/checkpoints/*/*/checkpoint.json")):
+                time.sleep(0.05)
+
+    step = threading.Thread(target=live_until_it_trains, daemon=True)
+    step.start()
+    # Longer than a beat may be late on a busy machine.
+    with pytest.raises(StoppedError):
+        train_on_node(handover.place, parcel.order.digest, said.append, every=0.05, silence=5.0)
+    step.join()
+    assert any("was not heard of" in line for line in said)
+    assert Order.FILE not in handover.store.names()
+    # The exit code of this error is one that the runtime's policy does not restart.
+    with pytest.raises(ContentError, match=Order.FILE):
+        train_on_node(handover.place, parcel.order.digest, said.append)
+    assert ContentError.exit_code == 2
