@@ -83,9 +83,7 @@ def test_the_program_starts_without_the_heavy_libraries() -> None:
 
 
 def test_the_installed_programs_help_lists_every_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "sidlsg.cli.app", "--help"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "sidlsg", "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     for command in (
         "run",

@@ -41,7 +41,7 @@ def test_an_edited_comment_continues_a_run(
         patch.setattr(stage, "StopRequest", StopSoon)
         stage.distil(*inputs, recipe_with_changes("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
 
-    with edited(tmp_path / "comment", {"distil/step.py": comment, "teacher/load.py": comment}):
+    with edited(tmp_path / "comment", {"distil/step.py": comment, "teacher/pipeline.py": comment}):
         from sidlsg.distil.recipes import recipe_with_changes as recipe
         from sidlsg.runtime.provenance import code_digest as new_digest
         from sidlsg.stages.distil import distil as new_distil

@@ -50,7 +50,7 @@ def test_blocks_of_before_an_edited_comment_are_used_again(
     assert seen == [range(4), range(4, 8)]
     assert len(list((tmp_path / PARTS).iterdir())) == 2
 
-    edits = {"evaluate/fid.py": comment, "evaluate/stage.py": comment, "evaluate/judge.py": comment}
+    edits = {"evaluate/fid.py": comment, "stages/evaluate.py": comment, "bundled/judge.py": comment}
     with edited(tmp_path / "new", edits), pytest.MonkeyPatch.context() as patch:
         from sidlsg.evaluate import scoring as new_pass
         from sidlsg.runtime.provenance import code_digest as new_digest

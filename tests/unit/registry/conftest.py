@@ -27,7 +27,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def nothing_lands_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """MLflow likes to make ./mlruns or ./mlflow.db: every test runs in an empty folder that must stay empty."""
     here = tmp_path / "current-directory"
-    here.mkdir()
+    here.mkdir(exist_ok=True)
     monkeypatch.chdir(here)
     yield
     assert list(here.iterdir()) == []

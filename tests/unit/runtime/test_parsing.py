@@ -32,8 +32,8 @@ DEEP: dict[str, tuple[Callable[[str], Any], Callable[[int], str]]] = {
 }
 OWN = {
     "parsing.py": "the bounds",
-    "world.py": "what a fork of this process reports",
-    "pod.py": "what this process wrote for its own",
+    "distributed.py": "what a fork of this process reports",
+    "distil_processes.py": "what this process wrote for its own",
     "process_notes.py": "what a process of this run wrote for it",
     "order.py": "a value by its JSON form",
     "released.py": "a value by its JSON form",

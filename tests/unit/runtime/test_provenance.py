@@ -16,7 +16,7 @@ from sidlsg.distil.table import RECIPES
 from sidlsg.runtime import provenance as package
 from sidlsg.runtime.provenance import code_digest, results_version
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLACES = {"": ROOT / "src" / "sidlsg", "components/": ROOT / "components", "pipelines/": ROOT / "pipelines"}
 
 
@@ -40,7 +40,7 @@ def fresh() -> None:
 
 def test_the_digest_covers_the_whole_package() -> None:
     files = sources()
-    assert {"cli.py", "distil/step.py", "components/distil/component.py"} <= files.keys()
+    assert {"cli/app.py", "distil/step.py", "components/distil/component.py"} <= files.keys()
     assert code_digest() == digest_of(files)
 
 
@@ -59,7 +59,7 @@ def test_a_comment_changes_the_codes_digest_and_not_the_version_of_results(monke
     code_digest.cache_clear()
 
 
-@pytest.mark.parametrize("stage", ["prompts", "encode", "distil"])
+@pytest.mark.parametrize("stage", ["prompts", "teacher", "distil"])
 def test_a_raised_version_changes_that_of_results(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = results_version()
     monkeypatch.setattr(getattr(package, stage), "NUMERICS", "raised")

@@ -15,7 +15,7 @@ def sha256(data: bytes) -> str:
 
 def make_teacher(folder: Path) -> str:
     """A copy of the bundled teacher, and its digest by the documented rule."""
-    shutil.copytree(Path(__file__).parents[2] / "assets" / "tiny-sd", folder, dirs_exist_ok=True)
+    shutil.copytree(Path(__file__).parents[3] / "assets" / "tiny-sd", folder, dirs_exist_ok=True)
     # The index comes first, then the components in the order of the pipeline.
     paths = [folder / "model_index.json"]
     for component in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):

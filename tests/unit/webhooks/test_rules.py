@@ -10,7 +10,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.webhooks.event import ALIAS, CREATED, TAG, Event
 from sidlsg.webhooks.rules import read_table
 
-DOC = Path(__file__).parents[4] / "docs/triggers.md"
+DOC = Path(__file__).parents[3] / "docs/triggers.md"
 RULE = '[[on]]\nname = "n"\nevent = "model_version.created"\n'
 RUN = '[on.run]\npipeline = "p"\n'
 TEACHER = Event(kind=CREATED, model="sd15-teacher", version="3")

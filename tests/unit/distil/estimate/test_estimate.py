@@ -23,7 +23,7 @@ from sidlsg.teacher.architectures import ARCHITECTURES
 @pytest.fixture(scope="module")
 def tiny_config() -> dict[str, Any]:
     config: dict[str, Any] = json.loads(
-        (Path(__file__).parents[3] / "assets" / "tiny-sd" / "unet" / "config.json").read_text()
+        (Path(__file__).parents[4] / "assets" / "tiny-sd" / "unet" / "config.json").read_text()
     )
     return config
 

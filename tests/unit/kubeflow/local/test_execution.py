@@ -27,7 +27,7 @@ import signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
-from test_execute import run
+from test_execution import run
 run(Path(sys.argv[2]), sys.argv[3:])
 """
 

@@ -31,7 +31,7 @@ class Process:
 
     def start(self, until: Callable[[], bool]) -> None:
         """Start it, and wait until something is so."""
-        tests = str(STEP.parents[2])
+        tests = str(STEP.parents[3])
         environment = {**os.environ, "PYTHONPATH": tests, "PYTHONUNBUFFERED": "1"}
         words = [str(self.student), str(self.launch.folder)]
         with self.log.open("ab") as log:

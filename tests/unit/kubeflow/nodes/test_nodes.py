@@ -7,7 +7,7 @@ from sidlsg.kubeflow.nodes.settings import NodeSettings, read_settings
 from sidlsg.kubeflow.profile import Stage
 from sidlsg.kubeflow.profile_file import read_profile
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_every_profile_gives_settings_that_nodes_can_have() -> None:

@@ -32,7 +32,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     here = tmp_path / "current-directory"
-    here.mkdir()
+    here.mkdir(exist_ok=True)
     monkeypatch.chdir(here)
     yield
     assert list(here.iterdir()) == []
