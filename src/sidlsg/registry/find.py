@@ -9,13 +9,20 @@ from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.explain import explained
-from sidlsg.registry.versions import STUDENT_TAG, all_versions, look_with_doctor, pages, require_run, require_version
+from sidlsg.registry.versions import (
+    MISSING,
+    STUDENT_TAG,
+    all_versions,
+    look_with_doctor,
+    pages,
+    require_run,
+    require_version,
+)
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.storage.records import ModelVersion
 
 SHOWN = 20
 """How many names an error message lists."""
-_MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
 @explained
@@ -51,7 +58,7 @@ def _model(client: MlflowClient, name: str) -> Any:
         if name:
             return client.get_registered_model(name)
     except MlflowException as error:
-        if error.error_code != _MISSING:
+        if error.error_code != MISSING:
             raise
     names = sorted(model.name for model in pages(client.search_registered_models))
     if not names:
@@ -73,7 +80,7 @@ def _version(client: MlflowClient, model: Any, which: str) -> Any:
     try:
         return client.get_model_version(name, str(int(which)))
     except MlflowException as error:
-        if error.error_code != _MISSING:
+        if error.error_code != MISSING:
             raise
     numbers = sorted(int(version.version) for version in all_versions(client, name))
     raise InputError(

@@ -15,7 +15,8 @@ STUDENT_TAG = "student_sha256"
 CHAMPION = "champion"
 PREVIOUS = "previous"
 _PAGE = 100
-_MISSING = "RESOURCE_DOES_NOT_EXIST"
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+"""MLflow's error code for what is not there."""
 
 
 def look_with_doctor(name: str) -> str:
@@ -43,7 +44,7 @@ def registered_model(client: MlflowClient, name: str) -> Any:
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
-        if error.error_code != _MISSING:
+        if error.error_code != MISSING:
             raise
         raise InputError(f"no model {name!r} in this registry; give the name of one") from error
 
@@ -57,7 +58,7 @@ def require_version(client: MlflowClient, name: str, version: int) -> Any:
     try:
         return client.get_model_version(name, str(version))
     except MlflowException as error:
-        if error.error_code != _MISSING:
+        if error.error_code != MISSING:
             raise
         aliases = _aliases_of(client, name, version)
         if not aliases:
@@ -75,7 +76,7 @@ def run_of(client: MlflowClient, version: Any) -> Any | None:
     try:
         return client.get_run(version.run_id)
     except MlflowException as error:
-        if error.error_code not in (_MISSING, "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in (MISSING, "INVALID_PARAMETER_VALUE"):
             raise
         return None
 
@@ -118,7 +119,7 @@ def _aliases_of(client: MlflowClient, name: str, version: int) -> str:
     try:
         aliases = client.get_registered_model(name).aliases
     except MlflowException as error:
-        if error.error_code != _MISSING:
+        if error.error_code != MISSING:
             raise
         return ""
     named = sorted(repr(alias) for alias, number in aliases.items() if int(number) == version)

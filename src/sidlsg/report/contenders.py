@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sidlsg.report.columns import Column, Reading, column_of, reading_of
-from sidlsg.report.text import counted, plain
+from sidlsg.runtime.formatting import counted, plain
 from sidlsg.storage.records import Scorecard, StyleMean, SubjectScores
 
 Kind = Literal["student", "teacher", "published", "real"]

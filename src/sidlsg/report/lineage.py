@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidlsg.report.outcome import RunRecords
-from sidlsg.report.text import counted, duration, plain
+from sidlsg.runtime.formatting import counted, duration, plain
 from sidlsg.storage.records import FunnelStep, Student
 
 

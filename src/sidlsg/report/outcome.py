@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidlsg.report.text import DIGEST_SHOWN, counted
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.formatting import DIGEST_SHOWN, counted
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sidlsg.report import text
+from sidlsg.runtime import formatting as text
 
 
 def render(template: str, **values: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.report.text import counted
+from sidlsg.runtime.formatting import counted
 from sidlsg.storage.records import FileRef, Scorecard
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidlsg.report import lineage, pictures, scores, training
+from sidlsg.report import scores, training
 from sidlsg.report.contenders import Entry
+from sidlsg.report.lineage import chain, digests, funnel_rows, made_with, recipe_values
 from sidlsg.report.outcome import RunRecords, outcome
 from sidlsg.report.page import render
+from sidlsg.report.pictures import sample_strip, subject_grids
 from sidlsg.report.scoreboard import scoreboard as board_of
 from sidlsg.runtime import cost
 from sidlsg.runtime.costs import Prices
@@ -58,7 +60,7 @@ def write_report(
     records.student.verify_files(student, records.student.account)
     records.scorecard.verify(scorecard)
     records.check()
-    generated, reference = pictures.subject_grids(records.scorecard, scorecard)
+    generated, reference = subject_grids(records.scorecard, scorecard)
     log, evaluations = records.student.training_log.path, records.student.evaluations
     along = [] if evaluations is None else training.read_training_log(student / evaluations.path)
     html = render(
@@ -70,12 +72,12 @@ def write_report(
         scores=scores.score_table(records.scorecard),
         board=board_of([Entry(label=version.name, card=records.scorecard, folder=scorecard)]),
         training=None if "://" in log else training.training(training.read_training_log(student / log), along),
-        strip=pictures.sample_strip(records.student.grids, student),
-        chain=lineage.chain(records),
-        digests=lineage.digests(records),
-        made_with=lineage.made_with(records.student),
-        recipe_values=lineage.recipe_values(records.student),
-        funnel=lineage.funnel_rows(records.prompts.funnel),
+        strip=sample_strip(records.student.grids, student),
+        chain=chain(records),
+        digests=digests(records),
+        made_with=made_with(records.student),
+        recipe_values=recipe_values(records.student),
+        funnel=funnel_rows(records.prompts.funnel),
         cost=cost.cost(seconds, prices),
     )
     atomic_write(output, html)

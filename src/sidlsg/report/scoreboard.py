@@ -12,7 +12,7 @@ from sidlsg.report.planes import Plane, planes
 from sidlsg.report.published import published_contenders, published_sources
 from sidlsg.report.scores import ScoreTable, columns_of, contender_table
 from sidlsg.report.styles import StyleTable, style_tables
-from sidlsg.report.text import fixed
+from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.records import Extreme
 
 

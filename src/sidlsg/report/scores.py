@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sidlsg.report.columns import Column, Reading
 from sidlsg.report.contenders import Contender, Kind, card_contenders
-from sidlsg.report.text import fixed
+from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.records import Scorecard
 
 REFERENCE_SHOWN = 8

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sidlsg.report.columns import Column
 from sidlsg.report.contenders import Contender
 from sidlsg.report.scores import is_generated
-from sidlsg.report.text import fixed
+from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.records import StyleMean
 
 AVERAGES = {"hpsv2/v2.0": "hpsv2_v2_0", "hpsv2/v2.1": "hpsv2_v2_1"}

@@ -6,9 +6,9 @@ import json
 import math
 from dataclasses import dataclass
 
-from sidlsg.report.text import duration
 from sidlsg.runtime.costs import Prices
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.formatting import duration
 from sidlsg.runtime.parsing import parse_json
 
 

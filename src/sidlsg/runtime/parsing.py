@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.text_files import read_user_text
+from sidlsg.runtime.text_files import read_user_text
 
 MOST_BYTES = 1 << 26
 """Size of a file that is read as one document."""

@@ -20,9 +20,9 @@ from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
+from sidlsg.runtime.text_files import read_user_text
 from sidlsg.stages.parameters import LONGEST_TEXT, curation_rules
 from sidlsg.stages.resolve import parse_seed
-from sidlsg.storage.text_files import read_user_text
 from sidlsg.storage.uri import located, refuse_folder
 from sidlsg.teacher.folder import check_folder
 

@@ -13,7 +13,7 @@ from sidlsg.registry.rules import GateRules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, CURATE_VARIABLES
-from sidlsg.storage.text_files import read_user_text
+from sidlsg.runtime.text_files import read_user_text
 from sidlsg.storage.uri import PIN, pinned, resolve, split_pin
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.text_files import read_user_text
+from sidlsg.runtime.text_files import read_user_text
 
 
 def read_list(path: Path, what: str, entry: str) -> list[str]:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from sidlsg.report.text import counted, duration, fixed, plain
+from sidlsg.runtime.formatting import counted, duration, fixed, plain
 
 
 @pytest.mark.parametrize(

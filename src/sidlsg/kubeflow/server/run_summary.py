@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sidlsg.kubeflow.server.watch import tasks_of
 from sidlsg.registry.names import check_name
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.progress import clock
@@ -53,7 +54,7 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
         if each.scores:
             rows = (f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in each.scores.items())
             lines += ["| score | value, protocol, of |", "|---|---|", *rows, ""]
-    tasks = [task for task in _tasks(run) if not _of_the_server(task)]
+    tasks = [task for task in tasks_of(run) if not _of_the_server(task)]
     if tasks:
         lines += ["| stage | state | time |", "|---|---|---:|", *map(_row, tasks), ""]
     return "\n".join(lines)
@@ -91,10 +92,6 @@ def add_summary(file: Path, text: str) -> None:
             out.write(text)
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}; give a file in a folder of yours") from error
-
-
-def _tasks(run: Any) -> list[Any]:
-    return (run.run_details.task_details if run.run_details else None) or []
 
 
 def _of_the_server(task: Any) -> bool:

@@ -55,12 +55,12 @@ def watch(
         raise RunFailedError(f"the run {run.display_name} {_ending(run)}: {link}")
 
 
-def _tasks(run: Any) -> list[Any]:
+def tasks_of(run: Any) -> list[Any]:
     return (run.run_details.task_details if run.run_details else None) or []
 
 
 def _tell(run: Any, told: dict[str, str], report: Callable[[str], None]) -> None:
-    states = {str(task.task_id): (task.display_name, task.state) for task in _tasks(run)}
+    states = {str(task.task_id): (task.display_name, task.state) for task in tasks_of(run)}
     states["run"] = ("run", run.state)
     for key, (name, state) in states.items():
         if state and told.get(key) != state:
@@ -71,7 +71,7 @@ def _tell(run: Any, told: dict[str, str], report: Callable[[str], None]) -> None
 def _ending(run: Any) -> str:
     if run.state == "CANCELED":
         return "was cancelled"
-    failed = [task for task in _tasks(run) if task.state == "FAILED"]
+    failed = [task for task in tasks_of(run) if task.state == "FAILED"]
     # A group of tasks fails because one inside it did, which is the one that says why.
     parents = {task.parent_task_id for task in failed}
     leaves = [task for task in failed if task.task_id not in parents] or failed

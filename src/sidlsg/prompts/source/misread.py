@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidlsg.runtime.pipeline_run import printable
-from sidlsg.storage.text_files import likely_encoding
+from sidlsg.runtime.text_files import likely_encoding
 
 NO_TEXT = "no text"
 NOT_UTF8 = "a text that is not UTF-8"
