@@ -33,13 +33,12 @@ def curate(
     import time
     from pathlib import Path
 
-    from sidlsg.cli.options import split_list
     from sidlsg.prompts.curation import curate as run_stage
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.source.sources_digest import require_state
     from sidlsg.runtime.overrides import changes_text
     from sidlsg.stages.parameters import curation_rules, execution_of_step
-    from sidlsg.storage.uri import resolve
+    from sidlsg.storage.uri import resolve, split_list
 
     began = time.monotonic()
     sources = split_list(source, ";")

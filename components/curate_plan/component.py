@@ -27,12 +27,11 @@ def curate_plan(
     Returns:
         Output: Where this curation works.
     """
-    from sidlsg.cli.options import split_list
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.pods import begin_parts
     from sidlsg.runtime.overrides import changes_text
     from sidlsg.stages.parameters import curation_rules
-    from sidlsg.storage.uri import resolve
+    from sidlsg.storage.uri import resolve, split_list
 
     captions = read_held_out(resolve(held_out))
     return begin_parts(

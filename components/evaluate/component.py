@@ -57,7 +57,6 @@ def evaluate(
     from html import escape
     from pathlib import Path
 
-    from sidlsg.cli.options import split_list
     from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.weights import parse_weights
     from sidlsg.prompts.held_out import read_held_out
@@ -72,7 +71,7 @@ def evaluate(
     from sidlsg.stages.handed_on import handing_on, results_in
     from sidlsg.stages.parameters import text_of
     from sidlsg.storage.records import ModelVersion, Student
-    from sidlsg.storage.uri import resolve
+    from sidlsg.storage.uri import resolve, split_list
     from sidlsg.teacher.source import checked_teacher
 
     began = time.monotonic()

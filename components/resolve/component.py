@@ -65,10 +65,9 @@ def resolve(
     """
     from pathlib import Path
 
-    from sidlsg.cli.options import split_list
     from sidlsg.runtime.lines import say
     from sidlsg.stages.resolve import resolve_inputs as run_stage
-    from sidlsg.storage.uri import split_pin
+    from sidlsg.storage.uri import split_list, split_pin
 
     found = run_stage(
         prompts=split_list(prompts, ";"),

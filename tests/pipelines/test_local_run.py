@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.kubeflow.local.results import RunRequest, RunResult
+from sidlsg.kubeflow.local.results import RunResult
 from sidlsg.kubeflow.local.runs import run_local
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.storage.store import open_store

@@ -61,7 +61,7 @@ PARENT = "import sidlsg.cli.app; from sidlsg.kubeflow.local.runs import run_loca
 CHECKED = """
 from pathlib import Path
 from sidlsg.kubeflow.local.runs import pipeline_arguments
-from sidlsg.kubeflow.local.results import RunRequest
+from sidlsg.stages.requests import RunRequest
 pipeline_arguments(RunRequest(run_dir=Path("run")), Path("run"))
 """
 

@@ -198,8 +198,8 @@ def run(
     from sidlsg.cli.tables import print_summary
     from sidlsg.distil.recipes import recipe_with_changes
     from sidlsg.kubeflow.local.execution import machine_line
-    from sidlsg.kubeflow.local.results import RunRequest
     from sidlsg.kubeflow.local.runs import run_local
+    from sidlsg.stages.requests import RunRequest
 
     changes = json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads))
     values = recipe_with_changes(recipe, changes)

@@ -95,11 +95,6 @@ KeepImages = Annotated[
 ]
 
 
-def split_list(text: str, separator: str) -> list[str]:
-    """The parts of a text parameter, without blanks around them; none for an empty one."""
-    return [part.strip() for part in text.split(separator) if part.strip()]
-
-
 def recipe_changes(
     strategy: str | None,
     kappa: float | None,

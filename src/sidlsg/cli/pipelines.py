@@ -74,8 +74,8 @@ def sweep(
     No version is judged or promoted. The same command again uses what it has, and one that was stopped goes on.
     """
     from sidlsg.cli.table import print_sweep
-    from sidlsg.kubeflow.local.results import SweepRequest
     from sidlsg.kubeflow.local.sweep import run_sweep
+    from sidlsg.stages.requests import SweepRequest
     from sidlsg.stages.sweep import SETTINGS
 
     request = SweepRequest(
@@ -122,8 +122,8 @@ def evaluate_version(
     """
     from sidlsg.cli.table import print_evaluation
     from sidlsg.kubeflow.local.evaluate import run_evaluation
-    from sidlsg.kubeflow.local.results import EvaluateRequest
     from sidlsg.runtime.errors import VerdictError
+    from sidlsg.stages.requests import EvaluateRequest
 
     request = EvaluateRequest(
         run_dir=output,

@@ -49,6 +49,15 @@ class StoppedError(SidlsgError):
     """What sysexits.h calls a temporary failure: try again."""
 
 
+class StageError(SidlsgError):
+    """A stage failed; the message is the stage's own, and so is the exit code."""
+
+    def __init__(self, message: str, stage: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.exit_code = exit_code
+
+
 class VerdictError(SidlsgError):
     """The gate said no: the challenger was evaluated and not promoted."""
 

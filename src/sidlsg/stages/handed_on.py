@@ -18,8 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.kubeflow.local.failure import StageError
-from sidlsg.runtime.errors import SidlsgError, StoppedError, first_line
+from sidlsg.runtime.errors import SidlsgError, StageError, StoppedError, first_line
 from sidlsg.runtime.overrides import changes_text, parse_changes
 from sidlsg.runtime.pipeline_run import checkpoints_place
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE

@@ -6,14 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sidlsg.cli.options import split_list
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.evaluate.judge_file import check_judge
 from sidlsg.evaluate.keep import require_keepable
 from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
 from sidlsg.evaluate.weights import read_weights, weight_path
-from sidlsg.kubeflow.local.results import EvaluateRequest, Request, RunRequest, TrainingRequest
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
@@ -22,8 +20,9 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.text_files import read_user_text
 from sidlsg.stages.parameters import LONGEST_TEXT, curation_rules
+from sidlsg.stages.requests import EvaluateRequest, Request, RunRequest, TrainingRequest
 from sidlsg.stages.resolve import parse_seed
-from sidlsg.storage.uri import located, refuse_folder
+from sidlsg.storage.uri import located, refuse_folder, split_list
 from sidlsg.teacher.folder import check_folder
 
 FILES = {

@@ -226,3 +226,8 @@ def _local(place: str) -> Path:
     if not path.exists():
         raise InputError(f"there is nothing at {path}; give a local path that exists, {S3}BUCKET/KEY or {BUNDLED}NAME")
     return path
+
+
+def split_list(text: str, separator: str) -> list[str]:
+    """The parts of a text parameter, without blanks around them; none for an empty one."""
+    return [part.strip() for part in text.split(separator) if part.strip()]

@@ -10,9 +10,9 @@ from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
 
 from sidlsg.components.compare.component import compare
 from sidlsg.components.conclude.component import conclude
-from sidlsg.kubeflow.local.failure import StageError
 from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
+from sidlsg.runtime.errors import StageError
 from sidlsg.stages.handed_on import Failed
 from sidlsg.stages.sweep import SETTINGS, parse_setting
 from sidlsg.storage.records import Scorecard

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.failure import StageError
-from sidlsg.runtime.errors import AlarmError, InputError, StoppedError
+from sidlsg.runtime.errors import AlarmError, InputError, StageError, StoppedError
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
 from sidlsg.stages.handed_on import (
     Failed,

@@ -8,11 +8,12 @@ from typing import Any
 
 from sidlsg.kubeflow.local.execution import LOG, execute
 from sidlsg.kubeflow.local.publish import publish_file, publish_folder
-from sidlsg.kubeflow.local.results import EvaluateRequest, EvaluateResult
+from sidlsg.kubeflow.local.results import EvaluateResult
 from sidlsg.kubeflow.sdk import evaluate_only
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.inputs import common_arguments, gate_text
 from sidlsg.stages.parameters import gate_rules
+from sidlsg.stages.requests import EvaluateRequest
 from sidlsg.storage.files import atomic_write
 from sidlsg.storage.records import ModelVersion, Scorecard, Verdict
 

@@ -16,7 +16,7 @@ from sidlsg.kubeflow.local.children import end_stages, ending_with_this
 from sidlsg.kubeflow.local.failure import stage_error
 from sidlsg.kubeflow.local.output import LineSink, Rounds, Watcher
 from sidlsg.kubeflow.local.publish import prune
-from sidlsg.kubeflow.local.results import Request, StageRun
+from sidlsg.kubeflow.local.results import StageRun
 from sidlsg.kubeflow.local.screen import Screen
 from sidlsg.kubeflow.local.stages import Stages
 from sidlsg.kubeflow.local.surroundings import environment, kfp_local, logging_to
@@ -24,6 +24,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import cpu_quota
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
+from sidlsg.stages.requests import Request
 from sidlsg.storage.files import alone_in, atomic_write, refuse_foreign
 
 MARKER = "run.json"

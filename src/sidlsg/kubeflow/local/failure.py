@@ -5,16 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidlsg.kubeflow.local.output import Failure
-from sidlsg.runtime.errors import SidlsgError
-
-
-class StageError(SidlsgError):
-    """A stage failed; the message is the stage's own, and so is the exit code."""
-
-    def __init__(self, message: str, stage: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.stage = stage
-        self.exit_code = exit_code
+from sidlsg.runtime.errors import StageError
 
 
 def stage_error(failed: Failure, log: Path) -> StageError:

@@ -8,13 +8,14 @@ from typing import Any
 
 from sidlsg.kubeflow.local.execution import LOG, execute
 from sidlsg.kubeflow.local.publish import publish_file, publish_folder
-from sidlsg.kubeflow.local.results import RunRequest, RunResult
+from sidlsg.kubeflow.local.results import RunResult
 from sidlsg.kubeflow.sdk import distil_and_evaluate
 from sidlsg.runtime.cost import cost_of_json
 from sidlsg.runtime.costs import parse_prices
 from sidlsg.runtime.overrides import parse_changes
 from sidlsg.stages.inputs import gate_text, training_arguments
 from sidlsg.stages.parameters import gate_rules
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.files import atomic_write
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 

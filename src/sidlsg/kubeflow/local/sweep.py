@@ -10,11 +10,12 @@ from typing import Any
 from sidlsg.kubeflow.local.execution import LOG, execute
 from sidlsg.kubeflow.local.output import Rounds
 from sidlsg.kubeflow.local.publish import publish_file, publish_folder
-from sidlsg.kubeflow.local.results import SettingResult, SweepRequest, SweepResult
+from sidlsg.kubeflow.local.results import SettingResult, SweepResult
 from sidlsg.kubeflow.sdk import make_sweep
 from sidlsg.stages.compare import by_setting
 from sidlsg.stages.handed_on import Failed, failures_of, require_none
 from sidlsg.stages.inputs import training_arguments
+from sidlsg.stages.requests import SweepRequest
 from sidlsg.stages.sweep import Kappas, Setting, parse_setting, parse_settings, plan_changes, setting_of
 from sidlsg.storage.records import PromptSet, Scorecard, Student
 

@@ -56,6 +56,7 @@ def watch(
 
 
 def tasks_of(run: Any) -> list[Any]:
+    """The tasks of a run; none before it has begun."""
     return (run.run_details.task_details if run.run_details else None) or []
 
 

@@ -16,10 +16,10 @@ import pytest
 from forked import Program
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.kubeflow.local.execution import LOG, MARKER, execute, machine_line
-from sidlsg.kubeflow.local.failure import StageError
 from sidlsg.kubeflow.local.output import Rounds
-from sidlsg.kubeflow.local.results import Request, StageRun
-from sidlsg.runtime.errors import InputError
+from sidlsg.kubeflow.local.results import StageRun
+from sidlsg.runtime.errors import InputError, StageError
+from sidlsg.stages.requests import Request
 
 HERE = Path(__file__).parent
 RUN = """

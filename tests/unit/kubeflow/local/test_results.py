@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.results import EvaluateRequest, Request, RunRequest, SweepRequest
 from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
 from sidlsg.pipelines.evaluate_only import evaluate_only
 from sidlsg.pipelines.sweep import sweep
+from sidlsg.stages.requests import EvaluateRequest, Request, RunRequest, SweepRequest
 
 ONLY_LOCAL = {"run_dir", "tracking_uri"}
 AS_JSON = {"changes", "rules", "prices"}

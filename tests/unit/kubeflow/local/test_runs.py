@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.failure import StageError
-from sidlsg.kubeflow.local.results import RunRequest
 from sidlsg.kubeflow.local.runs import pipeline_arguments, run_local
 from sidlsg.kubeflow.sdk import LocalExecutionConfig
-from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.errors import InputError, StageError
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.uri import place_digest
 
 BUNDLED = Path(str(files("sidlsg.assets")))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.results import SweepRequest
 from sidlsg.kubeflow.local.sweep import run_sweep, sweep_arguments
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.requests import SweepRequest
 
 
 def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:
