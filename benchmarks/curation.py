@@ -135,7 +135,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
     from sidlsg.prompts.engines import Inline
     from sidlsg.prompts.phases import row_steps, scan, unique
     from sidlsg.prompts.phases.phases import PHASES
-    from sidlsg.prompts.prepare import make_plan
+    from sidlsg.prompts.plan import make_plan
     from sidlsg.prompts.rule_files import rules_with
 
     spent: dict[str, list[float]] = {}

@@ -17,8 +17,7 @@ from sidlsg.distil.estimate.devices import get_gpu
 from sidlsg.distil.estimate.iteration import Passes, measure
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.estimate.speed import MFU, iteration_seconds
-from sidlsg.distil.recipes import get_recipe
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings, get_recipe
 from sidlsg.teacher.architectures import ARCHITECTURES
 
 CONFIG = dict(ARCHITECTURES["sd15"].unet)

@@ -34,9 +34,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sidlsg.distil.draws import DrawPlan
-from sidlsg.distil.precision import COMPUTE, set_matmul_precision
+from sidlsg.distil.networks import COMPUTE, set_matmul_precision
+from sidlsg.distil.recipes import PRECISIONS, Settings
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.distil.settings import PRECISIONS, Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
 from sidlsg.distil.strategies import lsg

@@ -30,7 +30,7 @@ from released_way import ReleasedWay
 from torch import Tensor
 
 from sidlsg.distil.draws import DrawPlan
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
 from sidlsg.distil.strategies import lsg

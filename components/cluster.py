@@ -9,9 +9,18 @@ from kfp import kubernetes
 from kfp.dsl import PipelineConfig
 
 from sidlsg.components.images import IMAGE, LOCAL_IMAGE
-from sidlsg.kubeflow.profile import Profile, Stage, Whole
-from sidlsg.kubeflow.quantity import processors, seconds, size
-from sidlsg.kubeflow.stages import PART, PART_LABEL, RUN_LABEL, STAGE_LABEL
+from sidlsg.kubeflow.profile import (
+    PART,
+    PART_LABEL,
+    RUN_LABEL,
+    STAGE_LABEL,
+    Profile,
+    Stage,
+    Whole,
+    processors,
+    seconds,
+    size,
+)
 from sidlsg.runtime.provenance import (
     CHECKPOINTS_VARIABLE,
     CURATE_VARIABLES,

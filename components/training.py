@@ -5,7 +5,7 @@ from typing import Any
 from sidlsg.components.cluster import active_profile
 from sidlsg.components.distil.component import distil
 from sidlsg.components.distil_nodes.component import distil_nodes
-from sidlsg.kubeflow.nodes.nodes import node_inputs
+from sidlsg.kubeflow.nodes.settings import node_inputs
 
 
 def train(**inputs: Any) -> Any:

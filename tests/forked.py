@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from sidlsg.cli import app as cli
 from sidlsg.kubeflow.local.forks import Child, ForkServer, Job
-from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.process import free_port
 
 IMPORTS = (
     "mlflow_schema",

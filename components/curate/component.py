@@ -35,9 +35,9 @@ def curate(
 
     from sidlsg.prompts.curation import curate as run_stage
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.prompts.source.sources_digest import require_state
+    from sidlsg.prompts.source.files import require_state
     from sidlsg.runtime.overrides import changes_text
-    from sidlsg.stages.parameters import curation_rules, execution_of_step
+    from sidlsg.stages.inputs import curation_rules, execution_of_step
     from sidlsg.storage.uri import resolve, split_list
 
     began = time.monotonic()

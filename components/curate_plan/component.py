@@ -30,7 +30,7 @@ def curate_plan(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.pods import begin_parts
     from sidlsg.runtime.overrides import changes_text
-    from sidlsg.stages.parameters import curation_rules
+    from sidlsg.stages.inputs import curation_rules
     from sidlsg.storage.uri import resolve, split_list
 
     captions = read_held_out(resolve(held_out))

@@ -46,9 +46,9 @@ def distil(
     import time
     from pathlib import Path
 
-    from sidlsg.runtime.lines import say
     from sidlsg.runtime.overrides import changes_text
-    from sidlsg.runtime.pipeline_run import checkpoints_place
+    from sidlsg.runtime.progress import note as say
+    from sidlsg.runtime.provenance import checkpoints_place
     from sidlsg.stages.distil_processes import PodTraining
     from sidlsg.stages.distil_processes import train_in_pod as run_stage
     from sidlsg.stages.handed_on import handing_on, without_attempt

@@ -65,10 +65,9 @@ def distil_nodes(
     from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
     from sidlsg.kubeflow.nodes.order import pack
     from sidlsg.kubeflow.nodes.settings import Nodes, read_settings
-    from sidlsg.runtime.lines import say
     from sidlsg.runtime.overrides import changes_text
-    from sidlsg.runtime.pipeline_run import checkpoints_place
-    from sidlsg.runtime.provenance import running_image
+    from sidlsg.runtime.progress import note as say
+    from sidlsg.runtime.provenance import checkpoints_place, running_image
     from sidlsg.stages.handed_on import handing_on, without_attempt
 
     began = time.monotonic()

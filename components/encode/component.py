@@ -36,7 +36,7 @@ def encode(
     from pathlib import Path
 
     from sidlsg.runtime.hardware import require_gpus
-    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.progress import note as say
     from sidlsg.stages.encode import encode as run_stage
     from sidlsg.teacher.source import teacher_folder
 

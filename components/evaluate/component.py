@@ -62,14 +62,14 @@ def evaluate(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.registry.address import given_address
     from sidlsg.registry.files import fetch_student
-    from sidlsg.report.write_scoreboard import write_scoreboard
+    from sidlsg.report.scoreboard import write_scoreboard
     from sidlsg.runtime.hardware import require_gpus
-    from sidlsg.runtime.lines import say
-    from sidlsg.runtime.pipeline_run import checkpoints_place
+    from sidlsg.runtime.progress import note as say
+    from sidlsg.runtime.provenance import checkpoints_place
     from sidlsg.stages.evaluate import STUDENT
     from sidlsg.stages.evaluate import evaluate as run_stage
     from sidlsg.stages.handed_on import handing_on, results_in
-    from sidlsg.stages.parameters import text_of
+    from sidlsg.stages.inputs import text_of
     from sidlsg.storage.records import ModelVersion, Student
     from sidlsg.storage.uri import resolve, split_list
     from sidlsg.teacher.source import checked_teacher

@@ -28,8 +28,8 @@ def find(
     import time
 
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.find import find_version
-    from sidlsg.runtime.lines import say
+    from sidlsg.registry.versions import find_version
+    from sidlsg.runtime.progress import note as say
 
     began = time.monotonic()
     record = find_version(given_address(tracking_uri), name, which)

@@ -44,8 +44,8 @@ def gate(
     from sidlsg.registry.gate import gate as run_stage
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.report.markdown import verdict_markdown
-    from sidlsg.stages.parameters import gate_rules as parsed
-    from sidlsg.stages.parameters import text_of
+    from sidlsg.stages.inputs import gate_rules as parsed
+    from sidlsg.stages.inputs import text_of
     from sidlsg.storage.records import ModelVersion
 
     began = time.monotonic()

@@ -17,6 +17,6 @@ def notify(pipeline: str, pipeline_run: str, tracking_uri: str, status: Pipeline
         status: How the steps before ended, which Kubeflow Pipelines fills in.
     """
     from sidlsg.kubeflow.notices import notify as run_stage
-    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.progress import note as say
 
     run_stage(pipeline=pipeline, run=pipeline_run, state=status.state or "", tracking_uri=tracking_uri, report=say)

@@ -41,13 +41,13 @@ def register(
     import time
     from pathlib import Path
 
-    from sidlsg.distil.student.lineage import copy_account
+    from sidlsg.distil.student.folder import copy_account
     from sidlsg.registry.address import given_address
     from sidlsg.registry.registration import Circumstances
     from sidlsg.registry.registration import register as run_stage
     from sidlsg.runtime.costs import parse_prices
-    from sidlsg.runtime.lines import say
     from sidlsg.runtime.overrides import changes_text
+    from sidlsg.runtime.progress import note as say
     from sidlsg.stages.handed_on import handing_on, results_in
 
     began = time.monotonic()

@@ -53,10 +53,9 @@ def report(
     from pathlib import Path
 
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.run_cost import record_cost
+    from sidlsg.registry.versions import record_cost
     from sidlsg.report.run_page import write_report
-    from sidlsg.runtime.cost import cost, costs_json
-    from sidlsg.runtime.costs import parse_prices
+    from sidlsg.runtime.costs import cost, costs_json, parse_prices
     from sidlsg.runtime.overrides import changes_text
     from sidlsg.storage.records import ModelVersion, Promotion, Verdict
 

@@ -65,7 +65,7 @@ def resolve(
     """
     from pathlib import Path
 
-    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.progress import note as say
     from sidlsg.stages.resolve import resolve_inputs as run_stage
     from sidlsg.storage.uri import split_list, split_pin
 

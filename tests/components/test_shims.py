@@ -15,7 +15,7 @@ from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
 from sidlsg.components.plan.component import plan
 from sidlsg.components.promote.component import promote
-from sidlsg.prompts.source.sources_digest import sources_state
+from sidlsg.prompts.source.files import sources_state
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import EmbeddingSet, PromptSet, Verdict
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER

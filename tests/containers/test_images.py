@@ -15,7 +15,7 @@ from containers.daemon import DOCKER, Daemon
 from copied import copied
 from sidlsg.cli.app import app
 from sidlsg.registry.server.mlflow import MlflowServer
-from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.process import free_port
 
 pytestmark = pytest.mark.containers
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 MEGABYTES = {"trigger": 600, "curate": 900, "train": 2300, "evaluate": 2300, "serve": 2300}
 """Their goals on the stand-in base, with a build of torch for CPUs."""
 STAGES = {
-    "curate": ["sidlsg.prompts.curation", "sidlsg.prompts.phases.scan", "sidlsg.prompts.duplicates.groups"],
+    "curate": ["sidlsg.prompts.curation", "sidlsg.prompts.phases.scan", "sidlsg.prompts.duplicates.candidates"],
     "train": ["sidlsg.stages.encode", "sidlsg.stages.distil"],
     "evaluate": [
         "sidlsg.stages.evaluate",
@@ -33,7 +33,7 @@ STAGES = {
         "sidlsg.kubeflow.notices",
     ],
     "serve": ["sidlsg.serving.predictor", "sidlsg.distil.student.generation", "uvicorn"],
-    "trigger": ["sidlsg.webhooks.service", "sidlsg.kubeflow.server.submission", "sidlsg.kubeflow.run_compile"],
+    "trigger": ["sidlsg.webhooks.service", "sidlsg.kubeflow.server.submission", "sidlsg.kubeflow.compile"],
 }
 ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],

@@ -10,9 +10,8 @@ from kfp import dsl, local
 
 from containers.daemon import Daemon
 from containers.runner import LIMITS, corrected
-from sidlsg.kubeflow.profile import Images, Profile, Stage, Whole
+from sidlsg.kubeflow.profile import IMAGES, Images, Profile, Stage, Whole
 from sidlsg.kubeflow.sdk import PIPELINES, for_cluster
-from sidlsg.kubeflow.stages import IMAGES
 from sidlsg.registry.connection import connect
 from sidlsg.storage.records import ModelVersion, Promotion, Student, Verdict
 

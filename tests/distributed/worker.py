@@ -24,11 +24,10 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.draws import UPDATES, DrawPlan
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.parallel import whole
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import RECIPES, Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, accumulate, train_step
 from sidlsg.distil.strategies import lsg
-from sidlsg.distil.table import RECIPES
 from sidlsg.runtime.distributed import World, joined
 from sidlsg.stages.distil import student_unet
 from sidlsg.stages.distil_scores import evaluation_during_training

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from eval_gpu.tiny_clip import TinyClip
-from sidlsg.evaluate import hpsv2, networks, published_suite
+from sidlsg.evaluate import networks, published_suite
+from sidlsg.evaluate import published as hpsv2
 from sidlsg.evaluate.clip_networks import ClipCosine, PreferenceScore
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.published_suite import PublishedSuite

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sidlsg.distil.draws import DrawPlan, Update
-from sidlsg.distil.precision import set_matmul_precision
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.networks import set_matmul_precision
+from sidlsg.distil.recipes import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, StepResult, accumulate, train_step
 from sidlsg.distil.strategies import lsg

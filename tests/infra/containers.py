@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.cluster import Object, get, words
-from sidlsg.registry.server.ports import HOST, free_port
-from sidlsg.registry.server.process import Server
+from sidlsg.registry.server.process import HOST, Server, free_port
 
 
 def environment(container: Object, objects: list[Object], secrets: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from botocore.config import Config
 from sqlalchemy import create_engine, text
 
 from infra.cluster import INFRA, get, kustomize, parsed, pods, rendered, words
-from sidlsg.registry.server.ports import HOST
 from sidlsg.registry.server.postgres import USER, Postgres
+from sidlsg.registry.server.process import HOST
 
 SCRIPTS = INFRA / "base" / "postgres"
 

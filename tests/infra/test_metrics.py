@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from infra.cluster import INFRA, get, rendered
 from sidlsg.distil.metrics import TrainingMetrics
-from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.telemetry import Metrics
 
 OF_OTHERS = {
     "kube_pod_status_phase": ("namespace", "pod", "phase"),

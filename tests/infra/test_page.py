@@ -15,7 +15,7 @@ import yaml
 
 from infra.cluster import COMPONENTS, INFRA, OVERLAYS, ROOT, pods, quantity, rendered
 from infra.page import PAGE, Block, blocks, yours
-from sidlsg.kubeflow.stages import IMAGES
+from sidlsg.kubeflow.profile import IMAGES
 
 NEEDS_A_CLUSTER = re.compile(
     r"kubectl (-n \w+ )?(apply|rollout|wait|port-forward|scale|logs|delete|create job)|sidlsg submit|docker push"

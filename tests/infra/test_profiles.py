@@ -8,8 +8,8 @@ import pytest
 
 from infra.cluster import INFRA, OVERLAYS, get, quantity, rendered
 from infra.page import labels_of_others, yours
+from sidlsg.kubeflow.profile import IMAGES, STAGE_LABEL
 from sidlsg.kubeflow.profile_file import read_profile
-from sidlsg.kubeflow.stages import IMAGES, STAGE_LABEL
 
 every = pytest.mark.parametrize("overlay", OVERLAYS)
 

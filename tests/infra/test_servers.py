@@ -24,8 +24,8 @@ from infra.cluster import INFRA, Object, get, rendered
 from infra.containers import Contained, command_line, environment
 from infra.page import yours
 from sidlsg.registry.server.mlflow import _fernet_key
-from sidlsg.registry.server.ports import HOST, free_port
 from sidlsg.registry.server.postgres import Postgres, _program
+from sidlsg.registry.server.process import HOST, free_port
 
 USERS = ("backups", "buckets", "mlflow", "serving", "triggers")
 """Of the S3 server, besides pipeline steps."""

@@ -16,8 +16,8 @@ import yaml
 
 from infra.cluster import INFRA, kustomize, parsed
 from sidlsg.components.cluster import pipeline_config, using
+from sidlsg.kubeflow.profile import seconds
 from sidlsg.kubeflow.profile_file import read_profile
-from sidlsg.kubeflow.quantity import seconds
 
 COMPONENT = INFRA / "components" / "workflow-controller"
 OTHERS = {

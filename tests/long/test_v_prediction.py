@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sidlsg.bundled.captions import training_captions
-from sidlsg.bundled.data import batch_of
+from sidlsg.bundled.drawing import batch_of
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out

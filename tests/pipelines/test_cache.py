@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from kfp_cache import Server, fingerprint
+from sidlsg.kubeflow.compile import compile_pipeline
 from sidlsg.kubeflow.profile_file import read_profile
-from sidlsg.kubeflow.run_compile import compile_pipeline
 from sidlsg.stages.resolve import resolve_inputs
 
 STEPS = {"curate", "encode", "distil", "evaluate"}

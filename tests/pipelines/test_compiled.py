@@ -14,13 +14,13 @@ import yaml
 
 from sidlsg.components.images import IMAGE
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.kubeflow.run_compile import compile_pipeline
+from sidlsg.kubeflow.compile import compile_pipeline
 from sidlsg.kubeflow.sdk import PIPELINES
 from sidlsg.pipelines.curate import PHASES
 from sidlsg.pipelines.sweep import AT_ONCE, make_sweep
 from sidlsg.prompts.pods import PHASE_NAMES
 from sidlsg.runtime.overrides import changes_text
-from sidlsg.stages.parameters import curation_rules
+from sidlsg.stages.inputs import curation_rules
 from sidlsg.stages.sweep import plan_changes
 from sidlsg.storage.uri import resolve
 

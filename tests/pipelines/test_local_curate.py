@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.local.surroundings import kfp_local
+from sidlsg.kubeflow.local.execution import kfp_local
 from sidlsg.pipelines.curate import curate as pipeline
 from sidlsg.prompts.curation import Execution, curate
 from sidlsg.prompts.held_out import read_held_out

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.cli.table import print_evaluation, print_sweep
-from sidlsg.kubeflow.local.evaluate import run_evaluation
-from sidlsg.kubeflow.local.runs import run_local
-from sidlsg.kubeflow.local.sweep import run_sweep
+from sidlsg.cli.tables import print_evaluation, print_sweep
+from sidlsg.kubeflow.local.runs import run_evaluation, run_local, run_sweep
 from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.requests import EvaluateRequest, RunRequest, SweepRequest
 from sidlsg.storage.records import ModelVersion, PromptSet, Scorecard, Student, Verdict

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from services.kubernetes_api import Api
-from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.process import free_port
 
 RUNTIME = Path(__file__).parents[2] / "infra" / "components" / "trainer" / "runtime.yaml"
 

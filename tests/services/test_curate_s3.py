@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.seaweedfs import SeaweedFS
-from sidlsg.prompts import prepare
+from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import Execution, begin, curate, run_phase
 from sidlsg.prompts.engines import Inline, Processes
 from sidlsg.prompts.phases.phases import PHASES

@@ -15,7 +15,7 @@ from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.source.batches import check_file, read_batches, read_row
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.prompts.source.local_copy import local_copy
-from sidlsg.prompts.source.pieces import cut_pieces
+from sidlsg.prompts.source.parquet import cut_pieces
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.s3 import split_place
 from sidlsg.storage.store import open_store

@@ -19,12 +19,11 @@ from sidlsg.registry import locks as claims
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
 from sidlsg.registry.files import fetch_student
-from sidlsg.registry.find import find_version
 from sidlsg.registry.promotion import promote
 from sidlsg.registry.registration import register
 from sidlsg.registry.server.mlflow import MlflowServer
 from sidlsg.registry.server.stack import ARTIFACTS, Stack
-from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version
+from sidlsg.registry.versions import CHAMPION, STUDENT_TAG, alias_version, find_version
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.storage.records import ModelVersion, Student
 

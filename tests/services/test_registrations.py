@@ -10,11 +10,10 @@ from mlflow.entities import ViewType
 
 from forked import run
 from sidlsg.registry.files import fetch_student
-from sidlsg.registry.find import find_version
 from sidlsg.registry.locks import FOLDER
 from sidlsg.registry.registration import COMPLETE_TAG
 from sidlsg.registry.server.stack import Stack
-from sidlsg.registry.versions import STUDENT_TAG, versions_of
+from sidlsg.registry.versions import STUDENT_TAG, find_version, versions_of
 from sidlsg.storage.records import Student
 
 RACING = Path(__file__).with_name("racing.py")

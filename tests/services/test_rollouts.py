@@ -23,7 +23,7 @@ from services.kserve_api import NAME, KServe
 from services.kubernetes_api import RunningApi
 from services.triggers import Triggers, wait_until
 from sidlsg.registry.registration import register
-from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.process import free_port
 from sidlsg.registry.server.stack import DATA, Stack
 from sidlsg.storage.records import Student
 from sidlsg.storage.store import open_store

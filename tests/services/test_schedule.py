@@ -13,8 +13,7 @@ import pytest
 from services.kfp_server import KfpServer
 from services.test_submit import FAULTS, YAML, draw, kubeflow
 from sidlsg.kubeflow.server.client import Client
-from sidlsg.kubeflow.server.schedule_file import Schedules, read_schedules
-from sidlsg.kubeflow.server.schedules import difference, synchronise
+from sidlsg.kubeflow.server.schedules import Schedules, difference, read_schedules, synchronise
 
 TABLE = """
 [[schedule]]

@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 
 from services.seaweedfs import SeaweedFS
-from sidlsg.registry.server.ports import HOST
+from sidlsg.registry.server.process import HOST
 from sidlsg.registry.server.seaweedfs import _GRPC, _weed
 from sidlsg.storage.s3 import split_place
 from sidlsg.storage.store import open_store

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from sidlsg.cli.app import app
 from sidlsg.registry.registration import register
-from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.process import free_port
 from sidlsg.registry.server.stack import Stack
 
 PROMPT = "a small red circle on a blue background"

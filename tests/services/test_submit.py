@@ -9,11 +9,9 @@ import pytest
 
 from services.kfp_server import KfpServer
 from sidlsg.kubeflow.compile import CompiledPipeline, read_compiled
-from sidlsg.kubeflow.server.connection import Connection
+from sidlsg.kubeflow.server.connection import Connection, Patience, Server
 from sidlsg.kubeflow.server.runs import Kubeflow
-from sidlsg.kubeflow.server.server import Patience, Server
-from sidlsg.kubeflow.server.submission import submit
-from sidlsg.kubeflow.server.watch import watch
+from sidlsg.kubeflow.server.submission import submit, watch
 from sidlsg.runtime.errors import InputError, RunFailedError, StorageError
 
 YAML = """

@@ -36,7 +36,7 @@ from sidlsg.registry.registration import register
 from sidlsg.registry.server.stack import DATA, Stack
 from sidlsg.storage.records import Student
 from sidlsg.storage.store import open_store
-from sidlsg.webhooks.signature import signature_of
+from sidlsg.webhooks.receiver import signature_of
 
 RULE = """
 [[on]]

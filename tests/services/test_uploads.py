@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from sidlsg.registry.files import stored_digest, upload
 from sidlsg.registry.server.stack import ARTIFACTS, Stack
-from sidlsg.registry.upload import stored_digest, upload
 from sidlsg.runtime.errors import StorageError
 from sidlsg.storage.files import sha256_file
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.runtime.lines import say
+from sidlsg.runtime.progress import note as say
 from sidlsg.stages.distil import Extras, distil
 from sidlsg.storage.records import Student
 

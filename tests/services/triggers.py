@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from forked import Program
-from sidlsg.registry.server.ports import free_port
-from sidlsg.webhooks.signature import signature_of
+from sidlsg.registry.server.process import free_port
+from sidlsg.webhooks.receiver import signature_of
 
 SECRET = "a secret of the tests, and of no other"
 PATIENCE_S = 60.0

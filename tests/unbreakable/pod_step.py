@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from sidlsg.runtime.lines import say
+from sidlsg.runtime.progress import note as say
 from sidlsg.stages.distil_processes import PodTraining, train_in_pod
 
 CHANGES = {

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forked import run
-from sidlsg.prompts import prepare
+from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import Execution, curate
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import CurationRules

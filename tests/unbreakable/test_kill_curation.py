@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from forked import Program
-from sidlsg.prompts import prepare
+from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import Execution, begin, curate, run_phase
 from sidlsg.prompts.engines import Inline
 from sidlsg.prompts.phases.phases import PHASES
-from sidlsg.prompts.place import work_place
 from sidlsg.prompts.rules import BalanceRule, CurationRules
-from sidlsg.prompts.work import Task, Work
+from sidlsg.prompts.work import Task, Work, work_place
 from sidlsg.storage.records import PromptSet
 
 WORDS = Path(__file__).parents[2] / "assets" / "prompts" / "held_out.txt"
@@ -33,7 +32,7 @@ is over so soon that a kill would come too late."""
 PATIENCE_S = 90.0
 PROGRAM = """
 import sys
-from sidlsg.prompts import prepare
+from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import Execution, curate
 from unbreakable.test_kill_curation import HELD_OUT, RULES
 

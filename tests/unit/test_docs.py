@@ -168,7 +168,7 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 def test_the_published_numbers_are_those_of_the_recipes() -> None:
-    from sidlsg.distil.table import RECIPES
+    from sidlsg.distil.recipes import RECIPES
 
     rows = re.findall(
         r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",

@@ -13,15 +13,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.card import judge_card, teacher_card
-from sidlsg.bundled.diffusion import train_diffusion
+from sidlsg.bundled.judge import train_judge
 from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
 from sidlsg.bundled.protocols import load_shapes_protocols
-from sidlsg.bundled.recipe import TeachRecipe
-from sidlsg.bundled.teach_judge import train_judge
-from sidlsg.bundled.tiny_sd import new_scheduler
-from sidlsg.bundled.tokenizer import new_tokenizer
-from sidlsg.bundled.training import Log
-from sidlsg.bundled.vae import train_vae
+from sidlsg.bundled.tiny_sd import new_scheduler, new_tokenizer, train_diffusion, train_vae
+from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.distil.student.folder import load_in_float32
 from sidlsg.evaluate.teacher_scores import TeacherScores
 from sidlsg.runtime.hardware import set_threads

@@ -17,12 +17,11 @@ from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.judge import Judge, load_judge
 from sidlsg.bundled.measures import Judged, Reading, Seen
 from sidlsg.evaluate.attributes import AttributeCounts
-from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval
+from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval, share_interval
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.precision_recall import NEIGHBOURS, precision_recall
 from sidlsg.evaluate.suite import DrawnSet, TextFit, Values
-from sidlsg.evaluate.uncertainty import share_interval
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_bytes, sha256_file
 from sidlsg.storage.records import Score, StyleMean

@@ -6,13 +6,13 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from sidlsg.bundled.recipe import Schedule
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import (
     load_optimizer_tensors,
@@ -22,6 +22,38 @@ from sidlsg.storage.tensors import (
     with_prefix,
     without_prefix,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One training run of one network."""
+
+    iterations: int
+    batch: int
+    lr: float
+    """Peak learning rate: linear warm-up over `warmup` iterations, then a cosine to zero."""
+    warmup: int = 100
+    ema_decay: float = 0.999
+    checkpoint_every: int = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachRecipe:
+    """The whole recipe of the bundled teacher and judge."""
+
+    seed: int = 0
+    vae: Schedule = Schedule(iterations=3000, batch=64, lr=2e-3)
+    kl_weight: float = 5e-4
+    """Weight of the KL term per latent dimension against the pixel error per channel."""
+    diffusion: Schedule = Schedule(iterations=9000, batch=64, lr=1e-3, warmup=300)
+    prompt_dropout: float = 0.1
+    """Share of training prompts replaced by the empty prompt, which classifier-free guidance needs."""
+    judge: Schedule = Schedule(iterations=1500, batch=128, lr=2e-3)
+
+
+TINY = TeachRecipe()
+"""The recipe that made `assets/`."""
+
 
 LOG_EVERY = 50
 Log = list[dict[str, float]]

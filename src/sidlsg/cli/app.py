@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from sidlsg import __version__
-from sidlsg.cli import commands as profile_commands
 from sidlsg.cli import evaluation as commands
+from sidlsg.cli import kubeflow as profile_commands
+from sidlsg.cli import kubeflow as trainjob_commands
 from sidlsg.cli import kubeflow as trigger_commands
 from sidlsg.cli import pipelines as run_commands
 from sidlsg.cli import prompts as prompt_commands
@@ -24,7 +25,6 @@ from sidlsg.cli import servers as service_commands
 from sidlsg.cli import serving as serving_commands
 from sidlsg.cli import teachers as convert_commands
 from sidlsg.cli import training as distil_commands
-from sidlsg.cli import trainjob_commands as trainjob_commands
 from sidlsg.cli import webhooks as service_trigger_commands
 from sidlsg.cli.options import (
     GateRulesFile,
@@ -49,7 +49,7 @@ from sidlsg.cli.options import (
     rejection,
 )
 from sidlsg.runtime.errors import AlarmError, SidlsgError, StoppedError, VerdictError
-from sidlsg.runtime.pipeline_run import headed, say
+from sidlsg.runtime.provenance import headed, say
 from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 app = typer.Typer(
@@ -382,7 +382,7 @@ def estimate(
     from sidlsg.distil.estimate.devices import chosen_gpu
     from sidlsg.distil.estimate.estimate import estimate as stage
     from sidlsg.distil.recipes import recipe_with_changes
-    from sidlsg.teacher.shape import shape_of
+    from sidlsg.teacher.architectures import shape_of
 
     values = recipe_with_changes(recipe, json.dumps(recipe_changes(None, None, [], set_)))
     shape = shape_of(teacher, recipe)
@@ -401,7 +401,7 @@ def estimate(
 @app.command()
 def recipes() -> None:
     """List the recipes, with the results that others published for their values."""
-    from sidlsg.distil.table import RECIPES
+    from sidlsg.distil.recipes import RECIPES
 
     for recipe in RECIPES.values():
         kappas = ", ".join(f"{kappa:g}" for kappa in recipe.guidance.scales)
@@ -419,7 +419,7 @@ def teach(
 ) -> None:
     """Make the bundled teacher, its judge and the bundled prompts from their recipe."""
     from sidlsg.bundled.assets import teach as make
-    from sidlsg.bundled.recipe import TINY
+    from sidlsg.bundled.training import TINY
 
     began = time.monotonic()
     make(output, work, TINY, print)

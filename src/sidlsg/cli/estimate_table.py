@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from sidlsg.distil.estimate.choose import Choice
-from sidlsg.distil.estimate.estimate import ENOUGH, Estimate
-from sidlsg.runtime.console import PlainConsole
+from sidlsg.distil.estimate.estimate import ENOUGH, Choice, Estimate
+from sidlsg.runtime.progress import PlainConsole
 
 
 def print_estimate(found: Estimate, teacher: str, price: float) -> None:

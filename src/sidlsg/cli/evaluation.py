@@ -17,7 +17,7 @@ from sidlsg.cli.options import (
     TeacherSettings,
     Weights,
 )
-from sidlsg.runtime.pipeline_run import say
+from sidlsg.runtime.provenance import say
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 images = typer.Typer(no_args_is_help=True, help="Score pictures of any origin under published protocols.")
@@ -46,7 +46,7 @@ def evaluate(
     from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.weights import read_weights
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.report.write_scoreboard import write_scoreboard
+    from sidlsg.report.scoreboard import write_scoreboard
     from sidlsg.runtime.distributed import is_rank0
     from sidlsg.stages.evaluate import evaluate as stage
     from sidlsg.storage.uri import resolve
@@ -109,8 +109,7 @@ def features(
     ] = False,
 ) -> None:
     """Write the features of a folder's pictures; the same command again goes on where a killed one was."""
-    from sidlsg.evaluate.extract import extract_features
-    from sidlsg.evaluate.image_files import first_pairs, image_files, in_caption_order, passed_over
+    from sidlsg.evaluate.image_files import extract_features, first_pairs, image_files, in_caption_order, passed_over
     from sidlsg.evaluate.networks import load_network
     from sidlsg.evaluate.published import get_protocol
     from sidlsg.evaluate.weights import read_weights, weight_path
@@ -149,7 +148,7 @@ def statistics(
     output: FileOutput,
 ) -> None:
     """Write what a Fréchet distance needs of one or several files of features: a file of fixed size."""
-    from sidlsg.evaluate.merge import merge_statistics
+    from sidlsg.evaluate.feature_files import merge_statistics
 
     count = merge_statistics(parts, output)
     print(f"statistics of {count:,} pictures in {output}")
@@ -166,9 +165,9 @@ def score(
     output: Annotated[Path | None, typer.Option(help="Also write the scores to this folder.")] = None,
 ) -> None:
     """Print the scores of generated pictures, with intervals."""
-    from sidlsg.evaluate.compare import ImageScores, compare, load_references
     from sidlsg.evaluate.feature_files import load_features
     from sidlsg.evaluate.published import get_protocol
+    from sidlsg.evaluate.published_suite import ImageScores, compare, load_references
     from sidlsg.storage.files import refuse_foreign, require_writable
 
     chosen = [get_protocol(name) for name in protocol]

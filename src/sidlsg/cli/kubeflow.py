@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sidlsg.runtime.errors import RunFailedError, VerdictError
-from sidlsg.runtime.pipeline_run import say
+from sidlsg.runtime.provenance import say
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from sidlsg.registry.judged import Judged
+    from sidlsg.registry.gate import Judged
+import os
 
 Host = Annotated[
     str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines, such as http://ml-pipeline:8888.")
@@ -76,14 +77,11 @@ def submit(
     --tracking-uri as well, 3: the gate said no, or an approval is awaited. 5: the run left no verdict.
     """
     from sidlsg.kubeflow.compile import get_compiled
-    from sidlsg.kubeflow.server.connection import Connection
-    from sidlsg.kubeflow.server.run_summary import add_summary, require_writable, run_summary
-    from sidlsg.kubeflow.server.run_summary import outputs as output_lines
+    from sidlsg.kubeflow.server.connection import Connection, Patience, Server
     from sidlsg.kubeflow.server.runs import Kubeflow
-    from sidlsg.kubeflow.server.server import Patience, Server
-    from sidlsg.kubeflow.server.submission import preview, run_name
+    from sidlsg.kubeflow.server.submission import add_summary, preview, require_writable, run_name, run_summary, watch
+    from sidlsg.kubeflow.server.submission import outputs as output_lines
     from sidlsg.kubeflow.server.submission import submit as start
-    from sidlsg.kubeflow.server.watch import watch
     from sidlsg.runtime.errors import InputError, StoppedError
 
     if wait_seconds and not wait:
@@ -118,7 +116,7 @@ def submit(
     judged: tuple[Judged, ...] = ()
     if tracking_uri and not isinstance(ended, StoppedError):
         # Imported here: MLflow takes seconds.
-        from sidlsg.registry.judged import judged_by
+        from sidlsg.registry.gate import judged_by
 
         judged = judged_by(run.run_id, tracking_uri)
     if summary is not None:
@@ -134,7 +132,7 @@ def submit(
 
 def _require_passed(run: str, judged: tuple[Judged, ...]) -> None:
     """Print the verdicts of a run; raise where it left none, or where one is no."""
-    from sidlsg.kubeflow.server.run_summary import OUTCOMES
+    from sidlsg.kubeflow.server.submission import OUTCOMES
 
     if not judged:
         raise RunFailedError(
@@ -159,10 +157,8 @@ def schedule(
     service_account: ServiceAccount = False,
 ) -> None:
     """Make the recurring runs of Kubeflow Pipelines what a file declares; without --apply, show the difference."""
-    from sidlsg.kubeflow.server.connection import Connection
-    from sidlsg.kubeflow.server.schedule_file import read_schedules
-    from sidlsg.kubeflow.server.schedules import difference, synchronise
-    from sidlsg.kubeflow.server.server import Patience, Server
+    from sidlsg.kubeflow.server.connection import Connection, Patience, Server
+    from sidlsg.kubeflow.server.schedules import difference, read_schedules, synchronise
 
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
@@ -177,3 +173,52 @@ def schedule(
         print("nothing was changed; --apply makes these changes")
         return
     synchronise(server, declared, changes, lambda line: say(f"done: {line}"))
+
+
+def profile_images(
+    profiles: Annotated[list[Path], typer.Argument(help="Profiles to change.")],
+    images: Annotated[Path, typer.Option(help="The images.json of a release.")],
+) -> None:
+    """Put a release's images into profiles, by digest; comments and everything else stay as they are."""
+    from sidlsg.kubeflow.digests import read_images, with_images
+    from sidlsg.storage.files import atomic_write
+
+    given = read_images(images)
+    # All are read before one is written.
+    changed = {path: with_images(path, given) for path in profiles}
+    for path, text in changed.items():
+        if text is not None:
+            atomic_write(path.resolve(), text)  # a link stays one
+        print(f"{path}: {'unchanged' if text is None else 'changed'}")
+
+
+HandoverPlace = Annotated[str, typer.Argument(help="The job's own place, as the step that started it names it.")]
+OrderDigest = Annotated[str, typer.Option(help="Digest of the order that lies there.")]
+
+
+def distil_node(
+    handover: HandoverPlace,
+    sha256: OrderDigest,
+    shutdown_timeout: Annotated[int, typer.Option(help="Seconds that processes may take to save their state.")] = 600,
+) -> None:
+    """Train as one of a TrainJob's nodes; the distil_nodes component starts it. Ends with its processes' exit code."""
+    from sidlsg.kubeflow.nodes.node import run_node
+    from sidlsg.runtime.progress import note as say
+
+    run_node(handover, sha256, shutdown_timeout, say)
+
+
+def distil_node_process(
+    handover: HandoverPlace,
+    sha256: OrderDigest,
+    notes: Annotated[Path, typer.Option(help="Folder in which the process leaves its error for the node's command.")],
+) -> None:
+    """Train as one process of a node, under torchrun; the node's command starts it."""
+    from sidlsg.distil.process_notes import ProcessNotes
+    from sidlsg.kubeflow.nodes.node import train_on_node
+    from sidlsg.runtime.distributed import end_with
+    from sidlsg.runtime.progress import note as say
+
+    end_with(os.getppid())
+    with ProcessNotes(notes).recording():
+        train_on_node(handover, sha256, say)

@@ -73,8 +73,8 @@ def sweep(
 
     No version is judged or promoted. The same command again uses what it has, and one that was stopped goes on.
     """
-    from sidlsg.cli.table import print_sweep
-    from sidlsg.kubeflow.local.sweep import run_sweep
+    from sidlsg.cli.tables import print_sweep
+    from sidlsg.kubeflow.local.runs import run_sweep
     from sidlsg.stages.requests import SweepRequest
     from sidlsg.stages.sweep import SETTINGS
 
@@ -120,8 +120,8 @@ def evaluate_version(
 
     Exit code 3: the gate said no.
     """
-    from sidlsg.cli.table import print_evaluation
-    from sidlsg.kubeflow.local.evaluate import run_evaluation
+    from sidlsg.cli.tables import print_evaluation
+    from sidlsg.kubeflow.local.runs import run_evaluation
     from sidlsg.runtime.errors import VerdictError
     from sidlsg.stages.requests import EvaluateRequest
 
@@ -169,9 +169,9 @@ def compile_(
     namespace: Annotated[str, typer.Option(help="Of those objects.", show_default=False)] = "",
 ) -> None:
     """Compile a pipeline for Kubeflow Pipelines."""
+    from sidlsg.kubeflow.compile import compile_pipeline
     from sidlsg.kubeflow.profile_file import read_profile
-    from sidlsg.kubeflow.run_compile import compile_pipeline
-    from sidlsg.runtime.lines import NOTE
+    from sidlsg.runtime.progress import NOTE
 
     if namespace and not manifest:
         raise InputError("--namespace is of the objects that --manifest writes; give both")

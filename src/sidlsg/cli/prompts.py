@@ -10,7 +10,7 @@ import typer
 
 from sidlsg.cli.options import HeldOut, recipe_changes
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.pipeline_run import say
+from sidlsg.runtime.provenance import say
 from sidlsg.storage.store import S3
 from sidlsg.storage.uri import HELD_OUT, PROMPTS
 

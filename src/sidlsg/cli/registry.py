@@ -9,7 +9,7 @@ import typer
 
 from sidlsg.cli.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
 from sidlsg.runtime.errors import SidlsgError, VerdictError
-from sidlsg.runtime.pipeline_run import pipeline_run, say
+from sidlsg.runtime.provenance import pipeline_run, say
 
 registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
 
@@ -57,7 +57,7 @@ def fetch(
 ) -> None:
     """Download a version to serve it, after a check that no file of it was changed, its code included."""
     from sidlsg.registry.files import fetch_model
-    from sidlsg.registry.find import find_version
+    from sidlsg.registry.versions import find_version
 
     found = find_version(tracking_uri, name, version)
     fetch_model(found, tracking_uri, output)

@@ -21,7 +21,7 @@ def convert_single_file(
 ) -> None:
     """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
     from sidlsg.storage.uri import resolve, resolve_checked
-    from sidlsg.teacher.single_file import convert_single_file as stage
+    from sidlsg.teacher.source import convert_single_file as stage
 
     path, sha256 = resolve_checked(file, sha256)
     record = stage(path, resolve(layout), output, sha256)

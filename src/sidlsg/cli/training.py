@@ -15,7 +15,7 @@ def distil_process(
     """Train as the step's child, or as one of several under torchrun; the distil component starts it."""
     from sidlsg.distil.process_notes import ProcessNotes
     from sidlsg.runtime.distributed import end_with
-    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.progress import note as say
     from sidlsg.stages.distil_processes import read_training, train
 
     # What started this process may be killed, and must not leave it to train beside its successor.

@@ -9,7 +9,7 @@ import typer
 
 from sidlsg.cli.kubeflow import Host, Namespace, ServiceAccount, TokenEnv, TokenFile
 from sidlsg.cli.options import TrackingUri
-from sidlsg.runtime.pipeline_run import say
+from sidlsg.runtime.provenance import say
 
 app = typer.Typer(help="Start runs, copies and rollouts when MLflow's registry changes.", no_args_is_help=True)
 
@@ -51,12 +51,10 @@ def serve(
     service_account: ServiceAccount = False,
 ) -> None:
     """Receive MLflow's webhooks, and start what the table says, once for each cause."""
-    from sidlsg.kubeflow.server.connection import Connection
+    from sidlsg.kubeflow.server.connection import Connection, Patience, Server
     from sidlsg.kubeflow.server.runs import Kubeflow
-    from sidlsg.kubeflow.server.server import Patience, Server
-    from sidlsg.webhooks.receiver import Limits
+    from sidlsg.webhooks.receiver import Limits, webhook_secrets
     from sidlsg.webhooks.rules import read_table
-    from sidlsg.webhooks.secrets import webhook_secrets
     from sidlsg.webhooks.service import Service
 
     connection = Connection(
@@ -108,10 +106,9 @@ def webhook(
     secret_file: SecretFile = None,
 ) -> None:
     """Let MLflow tell the service of the table's events, with the first of the secrets."""
-    from sidlsg.webhooks.receiver import PATH
+    from sidlsg.webhooks.receiver import PATH, webhook_secrets
+    from sidlsg.webhooks.registry import require_webhook
     from sidlsg.webhooks.rules import read_table
-    from sidlsg.webhooks.secrets import webhook_secrets
-    from sidlsg.webhooks.webhook import require_webhook
 
     print(require_webhook(read_table(file), tracking_uri, f"{url.rstrip('/')}{PATH}", webhook_secrets(secret_file)[0]))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sidlsg.runtime.randomness import counted
-from sidlsg.teacher.blocks import BLOCK
+from sidlsg.teacher.embeddings import BLOCK
 
 Update = Literal["fake_score", "generator"]
 UPDATES: tuple[Update, ...] = ("fake_score", "generator")

@@ -20,9 +20,8 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from sidlsg.distil.estimate.bound import upper_bound
-from sidlsg.distil.estimate.host import host_memory
-from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.estimate.devices import host_memory
+from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.observe import Row
 from sidlsg.distil.recipes import Recipe
 from sidlsg.runtime.distributed import end_with, fork, started_as_many

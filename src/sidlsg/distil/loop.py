@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -21,11 +24,40 @@ from sidlsg.distil.observe import Observer, Row
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Encode, Method, StepResult, train_step
-from sidlsg.distil.stopping import StopRequest
 from sidlsg.runtime.errors import AlarmError, NotFiniteError, StoppedError
 from sidlsg.runtime.progress import Meter
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.schedule import NoiseSchedule
+
+
+class StopRequest:
+    """Whether training is to save its state and end."""
+
+    def __init__(self) -> None:
+        self.signalled = False
+        """Whether SIGTERM came. Nothing takes it back: a machine that is taken away says so once."""
+        self.slowed = False
+        """Whether training has become so slow that the machine is to be measured again."""
+
+    def __call__(self) -> bool:
+        """Whether it is by now."""
+        return self.signalled or self.slowed
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGTERM as the request while the block runs; only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def terminated(_: int, __: FrameType | None) -> None:
+            self.signalled = True
+
+        earlier: Any = signal.signal(signal.SIGTERM, terminated)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
 
 
 def learning_rate_factor(recipe: Recipe, iteration: int) -> float:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sidlsg.distil.observe import Row
 from sidlsg.runtime.metrics import Destinations, Pusher, destinations, served
-from sidlsg.runtime.pipeline_run import pipeline_run
+from sidlsg.runtime.provenance import pipeline_run
 
 LABELS = ("run", "recipe")
 """On every metric: the id of the pipeline run, empty where there is none, and the recipe's name."""

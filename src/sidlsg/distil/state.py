@@ -12,11 +12,10 @@ import torch
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 
-from sidlsg.distil.networks import compiles, prepared
+from sidlsg.distil.networks import COMPUTE, autocasting, compiles, new_loss_scaler, prepared
 from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learning_rate
 from sidlsg.distil.parallel import Parallel
-from sidlsg.distil.precision import COMPUTE, autocasting, new_loss_scaler
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.distributed import World
 
 NETWORKS = ("generator", "fake_score", "ema")

@@ -11,15 +11,40 @@ import torch
 from torch import Tensor, nn
 
 from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
-from sidlsg.distil.ema import ema_decay, update_ema
-from sidlsg.distil.gradients import clean_gradients, finite_samples, gradient_norm
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.losses import fake_score_loss, generator_loss
-from sidlsg.distil.notice import Notice
+from sidlsg.distil.optimizer import clean_gradients, ema_decay, finite_samples, gradient_norm, update_ema
 from sidlsg.distil.parallel import local
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
+
+
+class Notice:
+    """Numbers on their way from the device to the host, from the moment that this is made.
+
+    Reading waits until what the device had been given by then is done; what it was given since runs on meanwhile.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        """Args:
+        numbers: [N] whole numbers.
+        """
+        self._event: torch.cuda.Event | None = None
+        if numbers.device.type == "cuda":
+            self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._host.copy_(numbers, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+        else:
+            self._host = numbers
+
+    def read(self) -> list[int]:
+        """The numbers."""
+        if self._event is not None:
+            self._event.synchronize()
+        return [int(number) for number in self._host.tolist()]
+
 
 Encode = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
 """Prompt indices and whether each is replaced, to (cond [B, L, D], uncond [1, L, D])."""

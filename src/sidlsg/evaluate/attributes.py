@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sidlsg.bundled.captions import ATTRIBUTES
-from sidlsg.evaluate.uncertainty import interval, share_interval
+from sidlsg.evaluate.distances import interval, share_interval
 from sidlsg.runtime.errors import InputError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sidlsg.evaluate.fid import FeatureStatistics, Gaussian
 from sidlsg.runtime.errors import InputError
+from sidlsg.storage.files import sha256_bytes
 from sidlsg.storage.tensors import load_tensors, save_tensors
 
 MOST_BYTES = 1 << 28
@@ -187,3 +188,37 @@ def import_mu_sigma(path: Path) -> Gaussian:
         raise InputError(f"sigma in {path} is not symmetric, so it is no covariance; make the file again")
     # How many images there were is not in the file, so nothing is known of the rank.
     return Gaussian(mean=torch.from_numpy(mu), cov=torch.from_numpy((sigma + sigma.T) / 2), rank=len(mu))
+
+
+def merge_statistics(parts: Sequence[Path], output: Path) -> int:
+    """Merge files of features or statistics into one file of statistics.
+
+    Args:
+        parts: in any order: the result's digest does not depend on it.
+        output: the file to write.
+
+    Returns:
+        How many pictures they are of.
+
+    Raises:
+        InputError: a file cannot be read, is of another space or network than the first, or is given twice.
+    """
+    found = [(path, *load_statistics(path)) for path in parts]
+    if not found:
+        raise InputError("no file of features or statistics given; give one or more")
+    (_, whole, first), *rest = found
+    seen = {first.images_sha256}
+    for path, statistics, source in rest:
+        if (source.space, source.network_sha256) != (first.space, first.network_sha256):
+            raise InputError(
+                f"{path} is of {source.space} by {source.network_sha256[:16]}…, but {parts[0]} of {first.space} by "
+                f"{first.network_sha256[:16]}…; merge files of one network and resizing"
+            )
+        if source.images_sha256 in seen:
+            raise InputError(f"{path} is of pictures that another file is of as well; give each part once")
+        seen.add(source.images_sha256)
+        whole.merge(statistics)
+    images = first.images_sha256 if len(seen) == 1 else sha256_bytes("\n".join(sorted(seen)).encode())
+    source = Source(space=first.space, network_sha256=first.network_sha256, images_sha256=images)
+    save_statistics(whole, source, output)
+    return whole.count

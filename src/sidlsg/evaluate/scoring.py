@@ -7,9 +7,10 @@ evaluation ends, so that one that was killed goes on where it was, and ends with
 from __future__ import annotations
 
 import io
+import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,86 @@ from PIL import Image
 from torch import Tensor
 
 from sidlsg.evaluate import NUMERICS
-from sidlsg.evaluate.keep import Keeper
 from sidlsg.evaluate.metrics import FeatureMemory
-from sidlsg.evaluate.suite import DrawnSet, Format, Measure
+from sidlsg.evaluate.setting import Setting
+from sidlsg.evaluate.suite import DrawnSet, Format, Measure, Suite, TextFit
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.progress import Meter
-from sidlsg.storage.files import sha256_bytes, sha256_file
-from sidlsg.storage.store import Store
+from sidlsg.storage.files import atomic_write, refuse_inside, require_writable, sha256_bytes, sha256_file
+from sidlsg.storage.records import Score, StyleMean, SubjectScores
+from sidlsg.storage.store import S3, Store, open_store
 from sidlsg.storage.tensors import load_tensors, save_tensors
 from sidlsg.teacher.images import Images
+from sidlsg.teacher.sampling import StockSampler
+
+
+def require_keepable(place: str, output: Path | None = None) -> None:
+    """Check a place for pictures before any is drawn.
+
+    Args:
+        place: a local folder, or `s3://BUCKET/PREFIX`.
+        output: a folder that is replaced as a whole at the end.
+
+    Raises:
+        InputError: it cannot be used or written to, or lies inside the output.
+        StorageError: the S3 server does not answer.
+    """
+    if place.startswith(S3):
+        open_store(place)
+        return
+    folder = Path(place).expanduser()
+    if output is not None:
+        refuse_inside(output, keep_images=folder)
+    require_writable(folder)
+
+
+class Keeper:
+    """Writes the pictures of one generator."""
+
+    def __init__(self, place: str, subject: str) -> None:
+        """Args:
+        place: a local folder, or `s3://BUCKET/PREFIX`.
+        subject: whose pictures they are: a folder in it.
+
+        Raises:
+            InputError: the place cannot be used.
+        """
+        self._store = open_store(place)
+        self._on_s3 = place.startswith(S3)
+        self._subject = subject.replace(" ", "_").replace(",", "")
+
+    def keep(self, drawn: str, block: int, files: Mapping[str, bytes]) -> None:
+        """Keep a block of a set, complete or not at all on S3; the same block again replaces it.
+
+        Args:
+            drawn: the set's name.
+            block: its number.
+            files: contents by name, such as `00012.png`.
+
+        Raises:
+            StorageError: the server did not take it.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            if self._on_s3:
+                path = Path(scratch) / "block.tar"
+                atomic_write(path, _tar(files))
+                self._store.put(f"{self._subject}/{drawn}/{block:06d}.tar", path, sha256_file(path))
+                return
+        for name, data in files.items():
+            self._store.write(f"{self._subject}/{drawn}/{name}", data)
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    """Equal files make equal bytes: no times, no owners."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
 
 BLOCK = 192
 """Pictures that are drawn, read and kept together: what a kill costs at most."""
@@ -142,3 +213,67 @@ def _checked(measure: Measure, pictures: Images, prompts: Sequence[str], label: 
             "and at the network's file"
         )
     return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Where an evaluation is done, and what it leaves besides scores."""
+
+    parts: Store
+    """Receives what blocks of pictures gave, until the end."""
+    world: World = field(default_factory=World)
+    keep_images: str = ""
+    """Folder or `s3://` prefix that receives the pictures; empty to keep none."""
+
+
+def score_subject(
+    name: str, sampler: StockSampler, setting: Setting, suites: Sequence[Suite], work: Work
+) -> tuple[SubjectScores, TextFit | None]:
+    """Draw everything that the suites ask for, and score it.
+
+    Under several processes, each draws its share; the one that leads computes the scores, and the others give none.
+
+    Args:
+        name: of the subject.
+        sampler: of the generator's folder.
+        setting: how it is sampled.
+        suites: what is asked.
+        work: where.
+
+    Returns:
+        The scores, and how well each picture fits its prompt by the first suite that reads prompts.
+
+    Raises:
+        InputError: pictures cannot be kept where they should, or a network does not fit.
+    """
+    folder = name.replace(" ", "_").replace(",", "")
+    keeper = Keeper(work.keep_images, name) if work.keep_images else None
+    scores: list[Score] = []
+    styles: list[StyleMean] = []
+    fit: TextFit | None = None
+    for suite in suites:
+        values: dict[str, dict[str, Tensor]] = {}
+        for drawn in suite.sets:
+            how = Pass(
+                draw=lambda prompts, seeds: sampler(prompts, seeds, setting),
+                # A block that was measured without keeping its pictures is drawn again where they are to be kept.
+                identity=f"{sampler.identity} {sampler.batch} {setting} {work.keep_images}",
+                label=f"evaluate: {name}, {drawn.name}",
+                parts=work.parts,
+                folder=folder,
+                world=work.world,
+                keeper=keeper,
+            )
+            values[drawn.name] = measured(drawn, suite.measures(drawn), how)
+        if work.world.leads:
+            scores += suite.scores(values)
+            styles += suite.styles(values)
+            fit = fit or suite.text_fit(values)
+    found = SubjectScores(
+        subject=name,
+        steps=setting.steps,
+        guidance_scale=setting.guidance_scale,
+        scores=tuple(scores),
+        styles=tuple(styles),
+    )
+    return found, fit

@@ -2,17 +2,248 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
+import time
+import urllib.request
 from collections.abc import Callable
-from urllib.parse import quote
+from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
 
-from sidlsg.kubeflow.failed_step import failed_step
-from sidlsg.kubeflow.notice import Notice, Rejected
-from sidlsg.kubeflow.webhook import check_webhook, send
-from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, first_line
-from sidlsg.runtime.pipeline_run import checkpoints_place
-from sidlsg.runtime.provenance import NOTICE_VARIABLE, PAGES_VARIABLE
+from sidlsg.kubeflow.nodes.cluster import Cluster, Patience
+from sidlsg.kubeflow.profile import RUN_LABEL, STAGE_LABEL
+from sidlsg.runtime.deadline import deadline
+from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, StorageError, first_line
+from sidlsg.runtime.formatting import plain_line
+from sidlsg.runtime.provenance import NOTICE_VARIABLE, PAGES_VARIABLE, checkpoints_place
 from sidlsg.storage.store import open_store
+
+LONGEST = 1000
+"""Characters of an error."""
+LONGEST_RULE = 300
+MOST_RULES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A version that the gate rejected."""
+
+    name: str
+    version: int
+    rules: tuple[str, ...]
+    """The rules that were not met, each with what was found."""
+    awaits_approval: bool = False
+    """Whether an approval is all that it lacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """One failed or rejected run."""
+
+    kind: Literal["failed", "rejected"]
+    pipeline: str
+    run: str
+    run_url: str = ""
+    """Empty where the address of Kubeflow's pages is not known."""
+    step: str = ""
+    """The step that failed; empty where it is not known."""
+    error: str = ""
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The same for every try to send the notice of this run."""
+        return f"sidlsg-{self.run}"
+
+    def payload(self) -> dict[str, Any]:
+        """The JSON object to send: every text is one plain line within its bound."""
+        cleaned = Notice(
+            kind=self.kind,
+            pipeline=plain_line(self.pipeline, LONGEST_RULE),
+            run=plain_line(self.run, LONGEST_RULE),
+            run_url=self.run_url,
+            step=plain_line(self.step, LONGEST_RULE),
+            error=plain_line(self.error, LONGEST),
+            rejected=tuple(
+                Rejected(
+                    name=plain_line(each.name, LONGEST_RULE),
+                    version=each.version,
+                    rules=tuple(plain_line(rule, LONGEST_RULE) for rule in each.rules[:MOST_RULES]),
+                    awaits_approval=each.awaits_approval,
+                )
+                for each in self.rejected
+            ),
+        )
+        # Slack reads &, < and > as the beginning of something; mrkdwn=false lets it leave the rest alone.
+        return {"id": cleaned.id, **asdict(cleaned), "text": html.escape(cleaned.words, quote=False), "mrkdwn": False}
+
+    @property
+    def words(self) -> str:
+        """The notice for people, in a few lines."""
+        lines = []
+        if self.kind == "failed":
+            where = f" in step {self.step}" if self.step else ""
+            lines.append(f"{self.pipeline} failed{where}: {self.error}")
+        for each in self.rejected:
+            version = f"version {each.version} of {each.name}"
+            said = f"{version} awaits an approval" if each.awaits_approval else f"the gate rejected {version}"
+            lines.append(f"{self.pipeline}: {said}")
+            lines += [f"- {rule}" for rule in each.rules]
+        lines.append(f"Run {self.run}" + (f": {self.run_url}" if self.run_url else ""))
+        return "\n".join(lines)
+
+
+NOTIFY = "notify"
+"""The stage that asks."""
+CONTAINER = "main"
+"""The container that runs a step."""
+LAST_LINES = 200
+_PATIENCE = Patience(total=60.0, reach=30.0)
+_ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)): (\S.*)")
+"""The last line of a Python traceback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedStep:
+    """A step with its error."""
+
+    step: str
+    """Empty where it is not known."""
+    error: str
+
+
+def failed_step(run: str) -> FailedStep:
+    """The step of a run that failed last.
+
+    Never raises: what cannot be found out is said in `error`.
+
+    Args:
+        run: the id of the run.
+    """
+    try:
+        cluster = Cluster(patience=_PATIENCE)
+        pods = [pod for pod in cluster.pods(f"{RUN_LABEL}={run}") if _failed(pod)]
+        if not pods:
+            return FailedStep(step="", error="no pod of the run says why: see the run's page")
+        pod = max(pods, key=lambda pod: str(_ended(pod).get("finishedAt", "")))
+        step, log = pod["metadata"]["labels"][STAGE_LABEL], ""
+        try:
+            log = cluster.log(pod["metadata"]["name"], CONTAINER, tail=LAST_LINES)
+        except SidlsgError as error:
+            return FailedStep(step=step, error=f"{_exit(pod)} (its log: {first_line(error)})")
+    except SidlsgError as error:
+        return FailedStep(step="", error=f"the step is not known: {first_line(error)}")
+    return FailedStep(step=step, error=_raised(log) or _exit(pod))
+
+
+def _failed(pod: dict[str, Any]) -> bool:
+    labels = pod.get("metadata", {}).get("labels", {})
+    # An earlier try of this step is not why the run failed.
+    return bool(labels.get(STAGE_LABEL, NOTIFY) != NOTIFY and pod.get("status", {}).get("phase") == "Failed")
+
+
+def _ended(pod: dict[str, Any]) -> dict[str, Any]:
+    statuses = pod["status"].get("containerStatuses") or []
+    states = [each.get("state") or {} for each in statuses if each["name"] == CONTAINER]
+    ended: list[dict[str, Any]] = [state["terminated"] for state in states if "terminated" in state]
+    return ended[0] if ended else {}
+
+
+def _exit(pod: dict[str, Any]) -> str:
+    ended = _ended(pod)
+    if not ended:
+        return str(pod["status"].get("message") or pod["status"].get("reason") or "its pod failed")
+    return f"{ended.get('reason', 'Error')}, exit code {ended.get('exitCode')}"
+
+
+def _raised(log: str) -> str:
+    """The last error in a log whose lines begin with their times; empty where there is none."""
+    lines = (line.partition(" ")[2].strip() for line in reversed(log.splitlines()))
+    found = next((match for line in lines if (match := _ERROR.fullmatch(line))), None)
+    return f"{found[1]}: {found[2]}" if found else ""
+
+
+TRY_S = 30.0
+"""Seconds of one try."""
+PAUSES = (2.0, 10.0, 60.0)
+"""Seconds before each further try."""
+AGAIN = (408, 425, 429)
+"""Codes below 500 that say that the same request may work later."""
+
+
+def check_webhook(url: str) -> str:
+    """The scheme and the host of a webhook's URL, for messages: the rest of it may be a secret.
+
+    Raises:
+        InputError: it is no http(s) URL, or holds a login.
+    """
+    try:
+        parts = urlsplit(url)
+        host, login = parts.hostname, parts.username is not None
+        where = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        host, login, where = None, False, ""
+    if not host or not where.startswith(("http://", "https://")) or login or not url.isprintable() or " " in url:
+        raise InputError(
+            f"{NOTICE_VARIABLE} holds no webhook's URL (its value is not shown); put http(s)://HOST/PATH, without a "
+            "login, in the Secret that the profile names"
+        )
+    return where
+
+
+def send(url: str, payload: dict[str, Any], key: str) -> None:
+    """Send JSON to a webhook.
+
+    A try whose answer is lost may have arrived, so a later one can be a repetition: `key` lets the receiver see that.
+
+    Args:
+        url: of the webhook.
+        payload: the JSON object.
+        key: of the notice, as the header `Idempotency-Key`.
+
+    Raises:
+        InputError: the URL is none, or the webhook refuses the notice.
+        StorageError: it does not take the notice after all tries.
+    """
+    where = f"the webhook at {check_webhook(url)}"
+    body = json.dumps(payload).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "sidlsg"}
+    opener = urllib.request.build_opener(_NoRedirects)
+    for pause in (*PAUSES, None):
+        try:
+            request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+            with deadline(TRY_S, where), opener.open(request, timeout=TRY_S):
+                return
+        except HTTPError as error:
+            error.close()
+            if error.code < 500 and error.code not in AGAIN:
+                raise InputError(
+                    f"{where} refused the notice with code {error.code}; check the URL in the Secret"
+                ) from None
+            reason = f"code {error.code}"
+        except (OSError, HTTPException, StorageError) as error:
+            # The error of a request may show the whole URL.
+            reason = first_line(error).replace(url, "the URL")
+        if pause is None:
+            raise StorageError(
+                f"{where} did not take the notice in {len(PAUSES) + 1} tries, the last one: {reason}; see that it can "
+                "be reached from the cluster; the run's own results are not changed"
+            )
+        time.sleep(pause)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Turns a redirect into a refusal: it would be followed by a request without the notice."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow none."""
+        return
+
 
 SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
 """The words of Kubeflow Pipelines for a group of steps that all ended well."""
@@ -67,7 +298,7 @@ def _notice(pipeline: str, run: str, state: str, tracking_uri: str) -> Notice | 
         return Notice(kind="failed", pipeline=pipeline, run=run, run_url=address, step=failed.step, error=failed.error)
     # Imported here: MLflow takes seconds, and a failed run does without.
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.judged import judged_by
+    from sidlsg.registry.gate import judged_by
 
     rejected = tuple(
         Rejected(name=each.name, version=each.version, rules=each.failed_rules, awaits_approval=each.awaits_approval)

@@ -8,9 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sidlsg.kubeflow.profile import Images, Profile, Stage, Whole
-from sidlsg.kubeflow.quantity import seconds
-from sidlsg.kubeflow.stages import IMAGES
+from sidlsg.kubeflow.profile import IMAGES, Images, Profile, Stage, Whole, seconds
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
 

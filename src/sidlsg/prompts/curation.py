@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.prompts.engines import Engine, Inline, open_engine
-from sidlsg.prompts.finish import finish, require_prompts
 from sidlsg.prompts.output import check_apart, check_output, check_outside
-from sidlsg.prompts.phases.funnel import StepCount
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
+from sidlsg.prompts.phases.row_steps import StepCount
 from sidlsg.prompts.phases.unique import prepare_held_out
-from sidlsg.prompts.place import NothingLeftError, work_place
-from sidlsg.prompts.plan import PLAN_FILE, Plan
-from sidlsg.prompts.prepare import make_plan, stamps
-from sidlsg.prompts.prompt_set import Made
+from sidlsg.prompts.plan import PLAN_FILE, Plan, make_plan, stamps
+from sidlsg.prompts.prompt_set import Made, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.work import Task, Work
+from sidlsg.prompts.work import NothingLeftError, Task, Work, work_place
 from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
 from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import PromptSet

@@ -14,21 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.prompts.duplicates.jaccard import jaccard_of_keys
-from sidlsg.prompts.finish import NEAR_DUPLICATES
+from sidlsg.prompts.duplicates.shingles import jaccard_of_keys
 from sidlsg.prompts.held_out import held_out_digest
-from sidlsg.prompts.phases.funnel import Funnel
-from sidlsg.prompts.phases.row_steps import row_steps, step_demands
+from sidlsg.prompts.phases.row_steps import Funnel, row_steps, step_demands
 from sidlsg.prompts.phases.selection import CUTS
 from sidlsg.prompts.phases.unique import caption_keys, clean_captions
-from sidlsg.prompts.prepare import unsafe_words
-from sidlsg.prompts.prompt_set import MANIFEST, rules_digest
+from sidlsg.prompts.plan import unsafe_words
+from sidlsg.prompts.prompt_set import MANIFEST, NEAR_DUPLICATES, rules_digest
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.batches import read_row
+from sidlsg.prompts.source.csv_files import shown
 from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.local_copy import local_copy
-from sidlsg.prompts.source.misread import shown
 from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.runtime.errors import InputError, first_line

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sidlsg.storage.files import sha256_bytes
-from sidlsg.storage.lists import read_list
+from sidlsg.storage.files import read_list, sha256_bytes
 
 
 def read_held_out(path: Path, what: str = "held-out list") -> list[str]:

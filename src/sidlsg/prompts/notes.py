@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.prompts.source.misread import remedy, shown
-from sidlsg.runtime.pipeline_run import printable
+from sidlsg.prompts.source.csv_files import remedy, shown
+from sidlsg.runtime.provenance import printable
 
 MANY = 0.02
 """The share of a file's rows from which on a problem is a warning: single bad rows are usual, more may be a mistake."""
@@ -19,7 +19,7 @@ class Misread:
     file: str
     """As in `InputFile.name`."""
     problem: str
-    """See `sidlsg.prompts.source.misread`."""
+    """See `sidlsg.prompts.source.csv_files`."""
     rows: int
     of_rows: int
     """All rows of the file that were read."""

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from sidlsg.prompts import NUMERICS
-from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.source.files import InputFile, PassedOver
-from sidlsg.prompts.source.pieces import BadFile, Piece
+from sidlsg.prompts.rules import Columns, CurationRules
+from sidlsg.prompts.source.batches import check_file
+from sidlsg.prompts.source.columns import wanted
+from sidlsg.prompts.source.files import InputFile, PassedOver, search_inputs
+from sidlsg.prompts.source.parquet import BadFile, Piece, cut_pieces
+from sidlsg.prompts.text.junk import read_unsafe_words
+from sidlsg.prompts.text.language import check_language
 from sidlsg.prompts.work import Work
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import UNSAFE_WORDS, resolve
 
 PLAN_FILE = "plan.json"
 
@@ -85,3 +94,158 @@ def _parsed(data: bytes) -> Plan:
 def bucket_names(folder: str, buckets: int) -> list[str]:
     """What each bucket's task left: `FOLDER/0000`, …"""
     return [f"{folder}/{bucket:04}" for bucket in range(buckets)]
+
+
+ROWS_PER_PIECE = 1 << 20
+"""What a task reads: some seconds of work."""
+WORKER_GB = 0.4
+"""What a worker takes before it has any rows: Python, Polars, Arrow, and a batch on its way."""
+LEAST_SAMPLED = 4096
+"""Rows that a sample takes of a piece, where there are that many: fewer would cost more to reach than to read."""
+BYTES_PER_ROW = 500
+"""What a row takes that waits to be written, with the copy that is sorted."""
+BYTES_PER_TEXT = 1300
+"""What a text of a bucket takes at the worst moment, with its neighbours for sorting and its bands."""
+
+
+def make_plan(
+    sources: Sequence[str],
+    rules: CurationRules,
+    held_out: Sequence[str],
+    *,
+    workers: int = 1,
+    memory_gb: float = 2.0,
+    rows_per_shard: int = 65536,
+    skip_bad_files: bool = False,
+    sample: int = 0,
+) -> Plan:
+    """Find the inputs and cut the work.
+
+    Args:
+        sources: places of files, folders or prefixes.
+        rules: what a row must have.
+        held_out: evaluation captions.
+        workers: tasks at once.
+        memory_gb: what all of them may take, in 10⁹ bytes; more rows then become more and smaller tasks.
+        rows_per_shard: the most prompts in one shard.
+        skip_bad_files: leave out what cannot be read, and list it.
+        sample: about how many rows to read in all, spread over the inputs; 0 for everything.
+
+    Raises:
+        InputError: an input or a number cannot be used.
+        StorageError: a server did not answer.
+    """
+    if rows_per_shard < 1:
+        raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
+    least = workers * WORKER_GB * 1.2
+    if not (math.isfinite(memory_gb) and memory_gb >= least):
+        raise InputError(
+            f"memory_gb is {memory_gb:g}, too little for {workers} worker{'s' if workers > 1 else ''}; "
+            f"give {least:.2g} or more{', or fewer workers' if workers > 1 else ''}"
+        )
+    check_language(rules.language)
+    found = search_inputs(sources)
+    files, bad = _usable(found.files, rules, skip_bad_files)
+    pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip_bad_files)
+    bad += unreadable
+    if not pieces:
+        reason = f"; the first: {bad[0].reason}" if bad else ""
+        raise InputError(f"no file of {', '.join(sources)} can be used{reason}")
+    limit = 0
+    if sample:
+        pieces, limit = _spread_sample(pieces, sample)
+    rows = sum(min(piece.rows, sample or piece.rows) for piece in pieces)
+    return Plan(
+        files=tuple(files),
+        pieces=tuple(pieces),
+        bad_files=tuple(bad),
+        passed_over=found.passed_over,
+        skip_bad_files=skip_bad_files,
+        rules=rules,
+        unsafe_words=unsafe_words(rules),
+        held_out=tuple(held_out),
+        buckets=_buckets(rows, memory_gb / workers),
+        rows_collected=min(ROWS_PER_PIECE, int(_room(memory_gb / workers) / BYTES_PER_ROW)),
+        rows_per_shard=rows_per_shard,
+        sample_rows=limit,
+    )
+
+
+def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
+    """The words that the rules speak of; none where that rule is off.
+
+    Raises:
+        InputError: there is no such list, or it cannot be used.
+    """
+    if not rules.unsafe.words:
+        return ()
+    try:
+        return read_unsafe_words(resolve(rules.unsafe.words_file or UNSAFE_WORDS))
+    except InputError as error:
+        raise InputError(f"unsafe.words_file: {error}") from error
+
+
+def _usable(files: Sequence[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
+    """The files that hold what the rules ask for. What lies on S3 is checked when it is read."""
+    good, bad = [], []
+    found: set[str] = set()
+    for file in files:
+        try:
+            if file.is_local:
+                found |= check_file(Path(file.place), file, rules)
+            good.append(file)
+        except InputError as error:
+            if not skip:
+                raise
+            bad.append(BadFile(name=file.name, reason=str(error)))
+    if good and all(file.is_local for file in good):
+        _require_named(rules, found)
+    return good, bad
+
+
+def _require_named(rules: CurationRules, found: set[str]) -> None:
+    """Check that some file has each column that the user names: a filter on a mistyped one would pass everything."""
+    for meaning in wanted(rules):
+        names = getattr(rules.columns, meaning)
+        if names and names != getattr(Columns(), meaning) and meaning not in found:
+            raise InputError(
+                f"columns.{meaning} names {' and '.join(map(repr, names))}, and no file has such a column; give a name "
+                "that one has, or [] to go without"
+            )
+
+
+def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:
+    """Some pieces, evenly spread, and how many rows of each together make the sample; 0 for all rows of all."""
+    full = [piece for piece in pieces if piece.rows]
+    count = min(len(full), max(1, sample // LEAST_SAMPLED))
+    while True:
+        chosen = [full[index * len(full) // count] for index in range(count)]
+        if sum(piece.rows for piece in chosen) >= sample:
+            break
+        if count == len(full):
+            return pieces, 0
+        count = min(len(full), 2 * count)
+    # Small pieces give all that they have, and larger ones make up for it.
+    left, rows = sample, sorted(piece.rows for piece in chosen)
+    for index, has in enumerate(rows):
+        share = math.ceil(left / (len(rows) - index))
+        if has >= share:
+            return chosen, share
+        left -= has
+    return chosen, 0
+
+
+def _buckets(rows: int, worker_gb: float) -> int:
+    """How many buckets there must be for one to fit into a worker; a power of two."""
+    fitting = _room(worker_gb) / BYTES_PER_TEXT
+    return 1 << max(0, math.ceil(math.log2(max(1.0, rows / fitting))))
+
+
+def _room(worker_gb: float) -> float:
+    """Bytes that a worker has for rows."""
+    return (worker_gb - WORKER_GB) * 1e9
+
+
+def stamps(plan: Plan) -> list[str]:
+    """What says of each file whether it is the same as before, without reading it."""
+    return [f"{file.size} {file.version}" for file in plan.files]

@@ -8,16 +8,14 @@ from pathlib import Path
 
 from sidlsg.prompts.curation import begin, run_phase
 from sidlsg.prompts.engines import Inline
-from sidlsg.prompts.finish import finish, require_prompts
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
-from sidlsg.prompts.plan import Plan
-from sidlsg.prompts.prepare import make_plan, stamps
-from sidlsg.prompts.prompt_set import Made
+from sidlsg.prompts.plan import Plan, make_plan, stamps
+from sidlsg.prompts.prompt_set import Made, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Work
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.runtime.pipeline_run import say
+from sidlsg.runtime.provenance import say
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.store import S3
 

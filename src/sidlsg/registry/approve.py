@@ -7,14 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.registry.connection import connect
-from sidlsg.registry.demands import Facts
-from sidlsg.registry.evidence import fetch_judged
-from sidlsg.registry.explain import explained
-from sidlsg.registry.find import find_version
+from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.gate import JUDGED_BY, assess, gate
-from sidlsg.registry.rules import GateRules
-from sidlsg.registry.versions import CHAMPION, alias_version, require_version
+from sidlsg.registry.rules import Facts, GateRules
+from sidlsg.registry.transfer import fetch_judged
+from sidlsg.registry.versions import CHAMPION, alias_version, find_version, require_version
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.storage.records import ModelVersion, Verdict
 

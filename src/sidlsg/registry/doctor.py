@@ -13,13 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from sidlsg.registry.connection import connect
-from sidlsg.registry.description import describe
-from sidlsg.registry.explain import explained
+from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.locks import claims_on, dead_claims
 from sidlsg.registry.promotion import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.score_log import FOLDER as SCORES
-from sidlsg.registry.score_log import SCORECARD_TAG
+from sidlsg.registry.score_log import SCORECARD_TAG, describe
 from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_TAG, TEACHER_VERSION_TAG, check_teacher
 from sidlsg.registry.tracking.runs import TRAINING_TAG
 from sidlsg.registry.versions import (

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
-from sidlsg.registry.connection import connect
-from sidlsg.registry.demands import Facts
-from sidlsg.registry.description import RULE
-from sidlsg.registry.explain import explained
-from sidlsg.registry.record import own_scorecard
+from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.rule_file import gate_rules_text
-from sidlsg.registry.rules import Champion, GateRules
+from sidlsg.registry.rules import Champion, Facts, GateRules
 from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.run_log import SECONDS_TAG
 from sidlsg.registry.score_log import (
     AWAITS_TAG,
     FOLDER,
+    RULE,
+    SCORE,
     SCORECARD_TAG,
     log_scorecard,
+    own_scorecard,
     score_tags,
     set_tags,
 )
 from sidlsg.registry.versions import (
     CHAMPION,
+    COST_TAG,
     STUDENT_TAG,
     alias_version,
+    pages,
     require_run,
     require_same_student,
     require_version,
 )
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.pipeline_run import pipeline_run
+from sidlsg.runtime.provenance import pipeline_run
 from sidlsg.storage.records import ModelVersion, RuleResult, Scorecard, Verdict
 
 JUDGED_BY = "verdict_pipeline_run"
@@ -159,3 +161,70 @@ def _logged_scorecard(client: MlflowClient, registered: Any) -> Scorecard:
     if card.student_sha256 != registered.tags.get(STUDENT_TAG):
         raise InputError("has the scorecard of another student")
     return card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A version with its verdict."""
+
+    name: str
+    version: int
+    passed: bool
+    awaits_approval: bool
+    """Whether an approval is all that it lacks."""
+    champion: bool
+    """Whether it is the champion now."""
+    rules: tuple[str, ...]
+    """Each with what was found."""
+    scores: Mapping[str, str]
+    """By name, each with its protocol."""
+    cost: str
+    """Of its run; empty where no price was given."""
+
+    @property
+    def failed_rules(self) -> tuple[str, ...]:
+        """The rules that were not met, each with what was found."""
+        return tuple(rule.partition(": ")[2] for rule in self.rules if rule.startswith("FAILED"))
+
+    @property
+    def failed(self) -> str:
+        """These rules on one line."""
+        return "; ".join(self.failed_rules)
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `awaiting` an approval, or `rejected`."""
+        return "passed" if self.passed else "awaiting" if self.awaits_approval else "rejected"
+
+
+@explained
+def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[Judged, ...]:
+    """The versions that a pipeline run's gate judged last, by name and number.
+
+    Args:
+        pipeline_run: its id.
+        tracking_uri: of the registry.
+
+    Raises:
+        InputError: MLflow cannot be reached, or what is given is no id.
+    """
+    if not pipeline_run or not pipeline_run.replace("-", "").isalnum():
+        raise InputError(f"{pipeline_run!r} is not the id of a pipeline run; give letters, digits and '-'")
+    client = connect(tracking_uri)
+    found = pages(client.search_model_versions, filter_string=f"tags.{JUDGED_BY} = '{pipeline_run}'")
+    judged = [
+        Judged(
+            name=each.name,
+            version=int(each.version),
+            passed=each.tags.get("verdict") == "passed",
+            awaits_approval=AWAITS_TAG in each.tags,
+            champion=alias_version(client, each.name, CHAMPION) == int(each.version),
+            rules=tuple(value for key, value in sorted(each.tags.items()) if key.startswith(RULE)),
+            scores={
+                key.removeprefix(SCORE): value for key, value in sorted(each.tags.items()) if key.startswith(SCORE)
+            },
+            cost=each.tags.get(COST_TAG, ""),
+        )
+        for each in found
+    ]
+    return tuple(sorted(judged, key=lambda each: (each.name, each.version)))

@@ -10,8 +10,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from sidlsg.registry.connection import connect
-from sidlsg.registry.explain import explained, explained_once
+from sidlsg.registry.connection import connect, explained, explained_once
 from sidlsg.registry.locks import Claim, claimed, holder
 from sidlsg.registry.versions import (
     CHAMPION,

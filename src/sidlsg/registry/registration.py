@@ -14,10 +14,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.registry.connection import connect, experiment_id
-from sidlsg.registry.create import create_version
-from sidlsg.registry.description import description
-from sidlsg.registry.explain import explained
+from sidlsg.registry.connection import connect, experiment_id, explained
+from sidlsg.registry.files import upload
 from sidlsg.registry.locks import claimed
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import (
@@ -30,13 +28,13 @@ from sidlsg.registry.package import (
     student_files,
 )
 from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, log_student, run_tags, training_rows
+from sidlsg.registry.score_log import description
 from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_VERSION_TAG, register_teacher_of, teacher_name
 from sidlsg.registry.tracking.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
-from sidlsg.registry.upload import upload
-from sidlsg.registry.versions import STUDENT_TAG, look_with_doctor, versions_of
+from sidlsg.registry.versions import STUDENT_TAG, create_version, look_with_doctor, versions_of
 from sidlsg.registry.whole import COMPLETE_TAG, check_whole
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.pipeline_run import RUN_TAG
+from sidlsg.runtime.provenance import RUN_TAG
 from sidlsg.storage.records import ModelVersion, Student
 
 

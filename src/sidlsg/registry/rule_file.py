@@ -19,8 +19,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.registry.demands import Approval, MaximumCost, Required
-from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.registry.rules import (
+    Approval,
+    Better,
+    Floor,
+    GateRules,
+    MaximumCost,
+    NoRegression,
+    NotWorse,
+    Ratio,
+    Required,
+)
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tempfile
@@ -16,10 +17,62 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from PIL import Image
 
-from sidlsg.registry.description import RULE, SCORE, describe
-from sidlsg.registry.run_log import log_entries
-from sidlsg.report.write_scoreboard import write_scoreboard
-from sidlsg.storage.records import Score, Scorecard
+from sidlsg.registry.connection import connect, explained
+from sidlsg.registry.run_inputs import evaluation_inputs
+from sidlsg.registry.run_log import SECONDS_TAG, log_entries
+from sidlsg.registry.versions import require_same_student
+from sidlsg.report.scoreboard import write_scoreboard
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.formatting import plain_markdown
+from sidlsg.storage.records import ModelVersion, Score, Scorecard
+
+SCORE = "score/"
+"""Starts the tags that hold a version's scores."""
+RULE = "rule."
+"""Starts the tags that hold what the gate found, rule by rule."""
+
+
+def description(tags: Mapping[str, str]) -> str:
+    """What a student's version is, how it scores, and what the gate said; from its tags alone."""
+    tags = {key: plain_markdown(value) for key, value in tags.items()}
+    lines = [
+        f"One-step student of recipe {tags.get('recipe', '?')}, strategy {tags.get('strategy', '?')} "
+        f"(κ1 to κ4: {tags.get('kappas', '?')}), {_counted(tags.get('images_seen', '?'))} images seen.",
+        f"Licence: {tags.get('license') or 'the card of its teacher names none'}. "
+        f"Teacher: {tags.get('teacher_model', '?')} version {tags.get('teacher_version', '?')}. "
+        f"Training: {tags.get(SECONDS_TAG, '?')} s on {tags.get('hardware', '?')}. "
+        "The model card is README.md among the run's artifacts.",
+    ]
+    scores = {key.removeprefix(SCORE): value for key, value in sorted(tags.items()) if key.startswith(SCORE)}
+    if scores:
+        rows = []
+        for name, told in scores.items():
+            value, protocol, rest = (*told.split(", ", 2), "", "")[:3]
+            rows.append(f"| {plain_markdown(name)} | {value} | {protocol} | {rest} |")
+        lines += ["", "| score | 95 % interval | protocol | of |", "|---|---|---|---|", *rows]
+    if "verdict" in tags:
+        rules = [value for key, value in sorted(tags.items()) if key.startswith(RULE)]
+        lines += ["", f"The gate: **{tags['verdict']}**.", "", *(f"- {rule}" for rule in rules)]
+    return "\n".join(lines) + "\n"
+
+
+def describe(client: MlflowClient, before: Any, tags: Mapping[str, str]) -> None:
+    """Let a version's description follow its tags, unless a person has written another.
+
+    Args:
+        client: of the registry.
+        before: the version with the tags that it had, as MLflow gives it.
+        tags: those that it has now.
+    """
+    if (before.description or "").strip() in ("", description(before.tags).strip()):
+        client.update_model_version(before.name, str(before.version), description(tags))
+
+
+def _counted(number: str) -> str:
+    with contextlib.suppress(ValueError):
+        return f"{int(number):,}"
+    return number
+
 
 FOLDER = "evaluation"
 """Where scorecard, grids and verdict are among the run's artifacts."""
@@ -132,3 +185,45 @@ def _metric(subject: str, what: str, protocol: str) -> str:
 def _name(text: str) -> str:
     """As MLflow allows it."""
     return re.sub(r"[^\w\-. :/]", "_", text)
+
+
+@explained
+def record_scores(
+    version: ModelVersion, scorecard_folder: Path, tracking_uri: str, inputs: Mapping[str, str] | None = None
+) -> None:
+    """Log a scorecard to the run of its version, and put the scores on the version; once, however often it is asked.
+
+    Args:
+        version: the version.
+        scorecard_folder: its scorecard.
+        tracking_uri: where MLflow is, see `connect`.
+        inputs: of the evaluation, see `evaluation_inputs`.
+
+    Raises:
+        InputError: the scorecard is damaged or another student's, or there is no such version.
+    """
+    card = own_scorecard(version, scorecard_folder)
+    client = connect(tracking_uri)
+    registered = require_same_student(client, version.name, version.version, version.student_sha256)
+    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
+    judged = registered.tags.get(SCORECARD_TAG)
+    # A verdict of other scores would stand beside these as if it were of them.
+    stale = VERDICT_TAGS if judged not in (None, card.digest) else ()
+    set_tags(client, registered, {SCORECARD_TAG: card.digest, **score_tags(card)}, stale)
+
+
+def own_scorecard(version: ModelVersion, scorecard_folder: Path) -> Scorecard:
+    """The scorecard in a folder, whole and of the version's student.
+
+    Raises:
+        InputError: it is damaged or another student's.
+    """
+    card = Scorecard.load(scorecard_folder)
+    card.verify(scorecard_folder)
+    if card.student_sha256 != version.student_sha256:
+        raise InputError(
+            f"the scorecard at {scorecard_folder} is of student {card.student_sha256[:16]}, but version "
+            f"{version.version} of {version.name!r} is {version.student_sha256[:16]}; evaluate this version"
+        )
+    return card

@@ -10,18 +10,15 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from sidlsg.registry.connection import connect, experiment_id
-from sidlsg.registry.create import create_version
-from sidlsg.registry.explain import explained
+from sidlsg.registry.connection import connect, experiment_id, explained
+from sidlsg.registry.files import upload
 from sidlsg.registry.locks import claimed
 from sidlsg.registry.names import check_name
 from sidlsg.registry.run_log import licence_tags
-from sidlsg.registry.upload import upload
-from sidlsg.registry.versions import require_run, run_of, tagged_versions
+from sidlsg.registry.versions import create_version, require_run, run_of, tagged_versions
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Licence, Student
-from sidlsg.teacher.folder import check_folder, folder_digest
-from sidlsg.teacher.licence import FOLDER, copy_licence
+from sidlsg.teacher.folder import FOLDER, check_folder, copy_licence, folder_digest
 
 TEACHER_TAG = "teacher_sha256"
 """The tag by which a teacher's version is found: the digest of its model files."""

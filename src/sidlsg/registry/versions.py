@@ -8,7 +8,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sidlsg.runtime.errors import InputError, StorageError
+from sidlsg.registry.connection import connect, explained
+from sidlsg.runtime.errors import InputError, StorageError, nearest
+from sidlsg.storage.records import ModelVersion
 
 STUDENT_TAG = "student_sha256"
 """The tag on run and version that makes registering idempotent: the Student record's digest."""
@@ -158,3 +160,145 @@ def pages(search: Any, **given: Any) -> list[Any]:
         token = page.token
         if not token:
             return found
+
+
+SHOWN = 20
+"""How many names an error message lists."""
+
+
+@explained
+def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
+    """The record of a version that a student was registered as.
+
+    Args:
+        tracking_uri: where MLflow is, see `connect`.
+        name: the registered model's name.
+        which: a number such as `3`, or an alias such as `champion`.
+
+    Raises:
+        InputError: there is no such model, version or alias, this project did not register it, or its run is deleted.
+    """
+    client = connect(tracking_uri)
+    model = _model(client, name)
+    registered = _version(client, model, which.strip())
+    student = registered.tags.get(STUDENT_TAG)
+    if student is None:
+        raise InputError(
+            f"version {registered.version} of {name!r} has no tag {STUDENT_TAG}, so it is no student that "
+            "`sidlsg register` registered; give another version"
+        )
+    require_run(client, registered)
+    return ModelVersion(
+        name=name, version=int(registered.version), run_id=registered.run_id or "", student_sha256=student
+    )
+
+
+def _model(client: MlflowClient, name: str) -> Any:
+    try:
+        # An empty name is another error to MLflow than one that is not there.
+        if name:
+            return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != MISSING:
+            raise
+    names = sorted(model.name for model in pages(client.search_registered_models))
+    if not names:
+        raise InputError(f"no model {name!r}: this registry has no model at all; register a student, or give another")
+    raise InputError(f"no model {name!r} in this registry{nearest(name, names)}; it has: {_listed(names)}")
+
+
+def _version(client: MlflowClient, model: Any, which: str) -> Any:
+    name = model.name
+    if not which.isdecimal():
+        aliases = {alias: str(number) for alias, number in model.aliases.items()}
+        if which not in aliases:
+            known = _listed([f"{alias} (version {number})" for alias, number in sorted(aliases.items())]) or "none"
+            raise InputError(
+                f"model {name!r} has no alias {which!r}{nearest(which, aliases)}; give a version's number or an "
+                f"alias; aliases: {known}"
+            )
+        return require_version(client, name, int(aliases[which]))
+    try:
+        return client.get_model_version(name, str(int(which)))
+    except MlflowException as error:
+        if error.error_code != MISSING:
+            raise
+    numbers = sorted(int(version.version) for version in all_versions(client, name))
+    raise InputError(
+        f"model {name!r} has no version {which}; it has: {_listed([str(number) for number in numbers]) or 'none'}; "
+        f"if it was there, {look_with_doctor(name)}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def create_version(
+    client: MlflowClient, name: str, key: str, run: Any, path: str, tags: dict[str, str], description: str
+) -> tuple[Any, bool]:
+    """Make a version, and the model where there is none; of several equal ones the lowest stays.
+
+    Args:
+        client: of the registry.
+        name: the model's.
+        key: the tag that equal versions have in common.
+        run: the version's, as MLflow gives it.
+        path: where its files are among the run's artifacts.
+        tags: of the version, `key` among them.
+        description: for people.
+
+    Returns:
+        The version that there is now, and whether it is the one that was made.
+    """
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    created = client.create_model_version(
+        name,
+        source=f"{run.info.artifact_uri}/{path}",
+        run_id=run.info.run_id,
+        tags=tags,
+        description=description,
+    )
+    # MLflow's client repeats a request whose answer got lost, so even one caller can make two.
+    found = tagged_versions(client, name, key, tags[key])
+    if not found:
+        raise StorageError(
+            f"the registry made version {created.version} of {name!r} and does not list it by its tag {key}; look at "
+            "MLflow's server, and run the same command again"
+        )
+    kept, *others = found
+    for other in others:
+        client.delete_model_version(name, other.version)
+    return kept, kept.version == created.version
+
+
+COST_TAG = "run_cost"
+"""The tag with the sum over all stages of the run that reported on the version last."""
+
+
+def record_cost(version: ModelVersion, tracking_uri: str, amount: float) -> None:
+    """Say on a version what its run cost.
+
+    Args:
+        version: of a student.
+        tracking_uri: of its registry.
+        amount: of all stages together, in the currency of the prices.
+
+    Raises:
+        InputError: there is no such version, or MLflow cannot be reached.
+    """
+    # Imported here: MLflow takes seconds, and a run without prices has no cost to record.
+    from sidlsg.registry.connection import connect, explained
+
+    @explained
+    def record(tracking_uri: str) -> None:
+        client = connect(tracking_uri)
+        registered = require_same_student(client, version.name, version.version, version.student_sha256)
+        client.set_model_version_tag(registered.name, str(registered.version), COST_TAG, f"{amount:.4f}")
+
+    record(tracking_uri)

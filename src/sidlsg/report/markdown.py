@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidlsg.runtime.texts import plain_markdown
+from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.records import Promotion, Verdict
 
 

@@ -3,13 +3,101 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 from sidlsg.report.charts import LOG_FROM, Axis, axes, fine_log_ticks, linear_ticks
 from sidlsg.report.contenders import Kind
-from sidlsg.report.labels import Box, place_labels
+
+CHARACTER, LINE = 6.3, 12.0
+"""A character's width and a line's height, as the page's 11 pixels have them in a wide face."""
+GAP = 7.0
+"""From a mark's middle to its label."""
+FAR = 60.0
+"""What it costs to go further off, as an area that would be covered."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle; y grows downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: Box) -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(0.0, width) * max(0.0, height)
+
+    @property
+    def area(self) -> float:
+        """Width times height."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """A text with its place."""
+
+    text: str
+    x: float
+    y: float
+    """Of the text's base line."""
+    anchor: str
+    """`start`, `middle` or `end`: the part of the text that is at x."""
+
+    @property
+    def box(self) -> Box:
+        """What it covers."""
+        width = CHARACTER * len(self.text)
+        left = self.x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor]
+        return Box(left, self.y - LINE * 0.75, left + width, self.y + LINE * 0.25)
+
+
+def place_labels(spots: Sequence[tuple[float, float, str]], frame: Box, taken: Sequence[Box] = ()) -> list[Label]:
+    """Put a label beside each mark: the first place that covers nothing, or the one that covers least.
+
+    Args:
+        spots: x, y and text of each mark, the most important first; no text is a mark to keep clear of.
+        frame: what no label should leave.
+        taken: what else is not to be covered.
+
+    Returns:
+        One label a mark, in their order.
+    """
+    marks = [Box(x - GAP / 2, y - GAP / 2, x + GAP / 2, y + GAP / 2) for x, y, _ in spots]
+    placed: list[Label] = []
+    for x, y, text in spots:
+        covered = [*marks, *taken, *(label.box for label in placed)]
+        best, least = None, float("inf")
+        for label, far in _places(x, y, text):
+            box = label.box
+            # What is outside cannot be read at all; what is covered can, somewhat; far away it seems another's.
+            cost = 10 * (box.area - box.overlap(frame)) + sum(box.overlap(other) for other in covered) + far
+            if cost < least - 1e-9:
+                best, least = label, cost
+        placed.append(best or Label(text=text, x=x, y=y, anchor="middle"))
+    return placed
+
+
+def _places(x: float, y: float, text: str) -> Iterator[tuple[Label, float]]:
+    """Labels around a mark, each with what its distance costs."""
+    middle = y + LINE * 0.25
+    for step in range(3):
+        gap, far = GAP * (1 + 0.8 * step), FAR * step
+        up, down = y - gap - LINE * 0.2, y + gap + LINE * 0.7
+        yield Label(text=text, x=x + gap, y=middle, anchor="start"), far
+        yield Label(text=text, x=x - gap, y=middle, anchor="end"), far
+        for height in (up, down):
+            yield Label(text=text, x=x, y=height, anchor="middle"), far
+        for height in (up, down):
+            yield Label(text=text, x=x + GAP / 2, y=height, anchor="start"), far
+            yield Label(text=text, x=x - GAP / 2, y=height, anchor="end"), far
+
 
 WIDTH, HEIGHT = 560, 380
 LEFT, RIGHT, TOP, BOTTOM = 56, 544, 30, 336
@@ -174,3 +262,65 @@ def _shape(kind: Kind, x: float, y: float) -> str:
         "real": "0,-5 4.5,3.5 -4.5,3.5",
     }[kind]
     return f'<polygon points="{corners}" transform="translate({x:.1f} {y:.1f})"/>'
+
+
+CROWD = 4
+"""Fewer marks than this have room anyhow."""
+SHARE = 0.4
+"""Of the plot's area: the students' part is drawn again where it is less."""
+MARGIN = 12.0
+"""Around the students, in the picture's coordinates."""
+MARGIN_OF_ONE = 45.0
+"""Around a student that is the only one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseUp:
+    """Both pictures' marks."""
+
+    overview: tuple[Group, ...]
+    """Everything; what the second picture names is not named."""
+    frame: Box
+    """Of the second picture within the first."""
+    near: tuple[Group, ...]
+    """What lies within the frame."""
+
+
+def close_up(groups: Sequence[Group]) -> CloseUp | None:
+    """Find the part to draw again; None where one picture will do."""
+    every = [mark for group in groups for mark in group.marks if mark.finite]
+    students = [mark for group in groups if group.kind == "student" for mark in group.marks if mark.finite]
+    if not students:
+        return None
+    margin = MARGIN if len(students) > 1 else MARGIN_OF_ONE
+    x_axis, y_axis = plane_axes(every)
+    xs, ys = [x_axis.place(mark.x) for mark in students], [y_axis.place(mark.y) for mark in students]
+    # Not beyond the plot, where the picture may end.
+    frame = Box(
+        max(min(xs) - margin, x_axis.start - MARGIN),
+        max(min(ys) - margin, y_axis.end - MARGIN),
+        min(max(xs) + margin, x_axis.end + MARGIN),
+        min(max(ys) + margin, y_axis.start + MARGIN),
+    )
+
+    def inside(mark: Mark) -> bool:
+        x, y = x_axis.place(mark.x), y_axis.place(mark.y)
+        return frame.left <= x <= frame.right and frame.top <= y <= frame.bottom
+
+    count = sum(map(inside, every))
+    whole = (x_axis.end - x_axis.start) * (y_axis.start - y_axis.end)
+    if count < CROWD or count == len(every) or frame.area > SHARE * whole:
+        return None
+    return CloseUp(
+        overview=_each(groups, lambda mark: replace(mark, named=not (mark.finite and inside(mark)))),
+        frame=frame,
+        near=_each(groups, lambda mark: mark if mark.finite and inside(mark) else None),
+    )
+
+
+def _each(groups: Sequence[Group], change: Callable[[Mark], Mark | None]) -> tuple[Group, ...]:
+    """The groups with each mark changed, or left out."""
+    return tuple(
+        replace(group, marks=tuple(new for mark in group.marks if (new := change(mark)) is not None))
+        for group in groups
+    )

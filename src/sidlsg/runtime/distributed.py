@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sidlsg.distil.estimate.host import host_memory
+from sidlsg.distil.estimate.devices import host_memory
 from sidlsg.runtime.errors import InputError, SidlsgError
 from sidlsg.runtime.hardware import best_device, cpu_quota
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
+
+from sidlsg.runtime.provenance import printable
 
 DIGEST_SHOWN = 16
 """How many of a digest's 64 characters stand in running text; the whole stands in the list of digests."""
@@ -48,3 +52,15 @@ def counted(count: int, one: str, many: str) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−") if text.startswith("-") else text
+
+
+def plain_line(text: object, most: int) -> str:
+    """One line of at most so many characters that reads as the text did: no control characters."""
+    line = " ".join(printable(str(text)).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def plain_markdown(text: object) -> str:
+    """One line of Markdown that reads as the text did: no markup, no HTML, no control characters."""
+    line = html.escape(" ".join(printable(str(text)).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", line)

@@ -8,12 +8,25 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
-from sidlsg.runtime.console import PlainConsole
-from sidlsg.runtime.pipeline_run import say
+from sidlsg.runtime.provenance import headed, printable, say
+
+
+class PlainConsole(Console):
+    """Reads no markup, emoji names or control characters in what it prints."""
+
+    def __init__(self, file: TextIO | None = None, soft_wrap: bool = False) -> None:
+        super().__init__(file=file, markup=False, highlight=False, emoji=False, soft_wrap=soft_wrap)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A text to print or a table's cell, control characters shown as escapes."""
+        return super().render_str(printable(text), **options)
+
 
 LINE_EVERY = 2.0
 """Seconds between lines where output is not a terminal."""
@@ -106,3 +119,13 @@ class Meter:
             percent = 100 * done // max(self.total, 1)
             say(f"{PREFIX}{self.label} {percent}%: {text}")
             emit(kind="progress", label=self.label, percent=percent, text=text)
+
+
+NOTE = "note: "
+"""Starts a line that is meant for the user."""
+
+
+def note(text: str) -> None:
+    """Print a line for the user, at once: a log that is read while the stage runs must not lag."""
+    print(headed(f"{NOTE}{text}"), flush=True)  # noqa: T201
+    emit(kind="note", text=text)

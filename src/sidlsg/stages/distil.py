@@ -19,20 +19,18 @@ from sidlsg.distil import NUMERICS
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.estimate.check import check_fits
+from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.layout import Layout, Pace, candidates, choose_layout, fixed_layout
-from sidlsg.distil.loop import Run, train
+from sidlsg.distil.loop import Run, StopRequest, train
+from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.observe import Observer
-from sidlsg.distil.precision import set_matmul_precision
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.stopping import StopRequest
 from sidlsg.distil.student.card import student_card
-from sidlsg.distil.student.folder import write_folder
-from sidlsg.distil.student.lineage import copy_records
+from sidlsg.distil.student.folder import copy_records, write_folder
 from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import cpu_quota, device_name
@@ -42,10 +40,9 @@ from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.store import open_store
 from sidlsg.storage.uri import resolve_checked
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
-from sidlsg.teacher.encode_source import choose_source
-from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.embeddings import choose_source
+from sidlsg.teacher.folder import check_folder, copy_licence, folder_digest
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.licence import copy_licence
 from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_teacher
 from sidlsg.teacher.source import unet_of
 
@@ -380,7 +377,7 @@ def _tracker(
     if not state.world.leads or not (extras.tracking_uri or os.environ.get("MLFLOW_RUN_ID")):
         return None
     # Imported here: MLflow takes seconds, and many runs do without.
-    from sidlsg.distil.estimate.utilisation import utilisation_of
+    from sidlsg.distil.estimate.speed import utilisation_of
     from sidlsg.registry.tracking.runs import tracking_address
     from sidlsg.registry.tracking.tracker import open_tracker
 

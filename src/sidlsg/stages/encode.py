@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.stages.work import work_folder
-from sidlsg.storage.files import atomic_folder, refuse_foreign, refuse_inside
+from sidlsg.storage.files import WORK_MARK, alone_in, atomic_folder, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
-from sidlsg.teacher.folder import check_folder
-from sidlsg.teacher.text_model import state_shape, text_model_digest
+from sidlsg.teacher.folder import check_folder, state_shape, text_model_digest
+
+_DIGITS = 16
+
+
+@contextlib.contextmanager
+def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
+    """Give the folder beside `output` where work of this key was left, or a new one; a block that ends well moves it.
+
+    Work of other keys for the same output, and files that were not finished, are deleted first.
+
+    Args:
+        output: where the folder goes in the end; an earlier output there is replaced.
+        key: hex digest of all that the content depends on.
+        marker: a file name that an earlier output holds; anything else is not replaced.
+
+    Raises:
+        InputError: another process works on the same output, or the output holds something else.
+    """
+    refuse_foreign(output, marker)
+    output = output.resolve()  # of a link, what it leads to is replaced
+    output.parent.mkdir(parents=True, exist_ok=True)
+    work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
+    for other in _left(output):
+        if other != work:
+            with alone_in(other, f"another process is writing {output}"):
+                shutil.rmtree(other)
+    work.mkdir(exist_ok=True)
+    with alone_in(work, f"another process is writing {output}"):
+        # Finished files were renamed into place; what still has its temporary name was not.
+        for path in sorted(work.rglob(".*"), reverse=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (work / WORK_MARK).touch()
+        yield work
+        put_in_place(work, output)
+        (output / WORK_MARK).unlink()
+
+
+def _left(output: Path) -> list[Path]:
+    name = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
+    there = (path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name))
+    return [path for path in there if (path / WORK_MARK).is_file()]
+
 
 BYTES = {"float16": 2, "float32": 4}
 """Of one number, by the name of its type."""
@@ -70,7 +112,7 @@ def encode(
 
     report(states)
     # Imported here: torch takes seconds, and most runs encode during training.
-    from sidlsg.teacher.write import write_shards
+    from sidlsg.teacher.embeddings import write_shards
 
     with work_folder(output, _key(record), EmbeddingSet.FILE) as folder:
         _require_space(folder, size, output)

@@ -12,10 +12,9 @@ from pathlib import Path
 from sidlsg.bundled.drawing import IMAGE_SIZE
 from sidlsg.bundled.protocols import FLOOR_SEED, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
-from sidlsg.evaluate.keep import require_keepable
 from sidlsg.evaluate.published_suite import PublishedSuite
+from sidlsg.evaluate.scoring import Work, require_keepable, score_subject
 from sidlsg.evaluate.setting import Setting
-from sidlsg.evaluate.subjects import Work, score_subject
 from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
 from sidlsg.runtime.distributed import joined, own_processes

@@ -20,8 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.runtime.errors import SidlsgError, StageError, StoppedError, first_line
 from sidlsg.runtime.overrides import changes_text, parse_changes
-from sidlsg.runtime.pipeline_run import checkpoints_place
-from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
+from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, checkpoints_place
 from sidlsg.stages.sweep import Setting
 from sidlsg.storage.files import atomic_write, sha256_bytes
 from sidlsg.storage.store import Store, open_store

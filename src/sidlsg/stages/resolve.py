@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidlsg.prompts.source.sources_digest import sources_state
-from sidlsg.runtime.errors import InputError
+from sidlsg.prompts.source.files import sources_state
 from sidlsg.runtime.provenance import results_version
-from sidlsg.stages.parameters import settled_text
+from sidlsg.stages.inputs import parse_seed, settled_text
 from sidlsg.storage.files import sha256_bytes, sha256_files
 from sidlsg.storage.uri import pinned, resolve
-
-FRESH = "fresh"
-"""The seed that follows from the run."""
-LARGEST_SEED = 2**53 - 1
-"""Parameters of a pipeline travel as doubles, which hold whole numbers up to here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +24,7 @@ class Resolved:
     teacher: str
     judge: str
     weights: str
-    """As given, a place with the digest of its content; see `sidlsg.stages.parameters.settled_text`."""
+    """As given, a place with the digest of its content; see `sidlsg.stages.inputs.settled_text`."""
     gate_rules: str
     results_version: str
     """Digest of what else decides results: this package's versions, and the small files of a teacher in one file."""
@@ -88,18 +81,3 @@ def resolve_inputs(
     number = parse_seed(seed, pipeline_run)
     digest = sha256_bytes(json.dumps([found, number], sort_keys=True).encode())
     return Resolved(**found, seed=number, digest=digest)
-
-
-def parse_seed(text: str, pipeline_run: str) -> int:
-    """A seed as users give it: a whole number, or `fresh`.
-
-    A step that is tried again, and a run with the same id, has the same one.
-
-    Raises:
-        InputError: it is something else.
-    """
-    if text == FRESH:
-        return int(sha256_bytes(pipeline_run.encode())[:13], 16)
-    if not re.fullmatch(r"\d{1,16}", text, re.ASCII) or int(text) > LARGEST_SEED:
-        raise InputError(f"seed {text!r} given; allowed: a whole number up to 2^53 - 1, or {FRESH!r}")
-    return int(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.runtime.text_files import read_user_text
 
 _BLOCK = 1 << 20
 """Bytes that a copy reads at once."""
@@ -304,3 +305,30 @@ def refuse_inside(target: Path, **places: Path) -> None:
     for name, place in places.items():
         if place.resolve().is_relative_to(whole):
             raise InputError(f"{name} {place} lies inside the output folder {target}, which is replaced; give another")
+
+
+def read_list(path: Path, what: str, entry: str) -> list[str]:
+    """Read a list: UTF-8 or marked UTF-16 text, one entry a line; blank lines are ignored.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+        entry: what one line holds, for messages.
+
+    Returns:
+        The lines without blanks around them.
+
+    Raises:
+        InputError: there is no such file, it is not UTF-8, or it has no entry.
+    """
+    allowed = f"UTF-8 text with one {entry} a line"
+    if not path.is_file():
+        raise InputError(f"no {what} at {path}; give a file of {allowed}")
+    try:
+        text = read_user_text(path)
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}; check its permissions") from error
+    entries = [line.strip() for line in text.split("\n") if line.strip()]
+    if not entries:
+        raise InputError(f"{what} {path} has no {entry}; give {allowed}")
+    return entries

@@ -2,19 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sidlsg.prompts.shards import iter_prompts, read_prompts
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.hardware import best_device, set_threads
+from sidlsg.runtime.progress import Meter
 from sidlsg.storage.files import sha256_file
-from sidlsg.storage.records import EmbeddingSet, FileRef
-from sidlsg.teacher.blocks import BLOCK
-from sidlsg.teacher.shards import DTYPES, map_states
+from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, file_ref
+from sidlsg.storage.tensors import save_tensors
+from sidlsg.teacher.folder import text_model_digest
+from sidlsg.teacher.pipeline import Teacher, load_pipeline
 from sidlsg.teacher.text_encoder import PromptEncoder
+
+KEY = "states"
+"""The tensor of a file: [n, L, D], in the order of the prompts."""
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where the states of a block are."""
+    return folder / "shards" / f"{number:05}.safetensors"
+
+
+def uncond_path(folder: Path) -> Path:
+    """Where the empty prompt's states are."""
+    return folder / "uncond.safetensors"
+
+
+def write_states(path: Path, states: Tensor) -> None:
+    """Write [n, L, D] states as one file, complete or not at all; equal states give equal bytes."""
+    save_tensors(path, {KEY: states}, {})
+
+
+def map_states(path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
+    """The states of a file as a tensor whose rows are read from the disk when they are used.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            states: Tensor = file.get_tensor(KEY)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} holds no text states ({error}); run the encode stage again") from error
+    if states.shape != shape or states.dtype != dtype:
+        raise InputError(
+            f"{path} holds {tuple(states.shape)} {states.dtype}, but its record says {shape} {dtype}; "
+            "run the encode stage again"
+        )
+    return states
+
+
+BLOCK = 2048
+"""Prompts a block. Training passes through a set block by block, so that text states are read from one file after
+the other; for Stable Diffusion 1.5 in float16 such a file is 242 MB."""
+
+
+def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive blocks of `BLOCK` texts, the last one perhaps shorter."""
+    rest = iter(texts)
+    while block := list(islice(rest, BLOCK)):
+        yield block
+
 
 TextStates = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
 """Prompt indices and whether the empty prompt takes their place, to (cond [B, L, D], uncond [1, L, D]), float32."""
@@ -125,3 +184,100 @@ class OnTheFly:
 
     def _rounded(self, states: Tensor) -> Tensor:
         return states.to(self._dtype).to(torch.float32)
+
+
+def choose_source(
+    embeddings: Path | None, prompts: Path, teacher: Teacher, dtype: str, device: torch.device | str
+) -> TextStates:
+    """Shards where there are any, else the teacher's text encoder; both give the same states.
+
+    With shards the text encoder leaves the device.
+
+    Args:
+        embeddings: folder of an EmbeddingSet; None, or a set without shards, to encode during training.
+        prompts: folder of the PromptSet.
+        teacher: whose text encoder it is.
+        dtype: the recipe's `text_states`: what states are rounded to.
+        device: where states are delivered.
+
+    Raises:
+        InputError: the states are of another prompt set or text encoder, are rounded further, or cannot be read.
+    """
+    if embeddings is not None:
+        record = EmbeddingSet.load(embeddings)
+        _check(record, embeddings, PromptSet.load(prompts), teacher)
+        if record.shards:
+            reader = EmbeddingReader(embeddings, device, dtype)
+            teacher.encode.offload()
+            return reader
+    return OnTheFly(teacher.encode, read_prompts(prompts), dtype)
+
+
+def _check(record: EmbeddingSet, embeddings: Path, prompts: PromptSet, teacher: Teacher) -> None:
+    for what, found, wanted in (
+        ("prompt set", record.prompts_sha256, prompts.digest),
+        ("text encoder", record.text_encoder_sha256, text_model_digest(teacher.folder)),
+    ):
+        if found != wanted:
+            raise InputError(
+                f"{embeddings} was encoded from {what} {found[:16]}…, but {wanted[:16]}… was given; "
+                "give the one that it was made from, or run the encode stage again"
+            )
+    if record.count != prompts.count:
+        raise InputError(
+            f"{embeddings} is of {record.count:,} prompts, but the prompt set has {prompts.count:,}; "
+            "run the encode stage again"
+        )
+
+
+CHUNK = 256
+"""Prompts whose states leave the device together."""
+
+
+def write_shards(
+    record: EmbeddingSet, prompts: Path, teacher: Path, folder: Path, report: Callable[[str], None]
+) -> EmbeddingSet:
+    """Encode every block that `folder` has no shard of.
+
+    Args:
+        record: what is to be written, without its files.
+        prompts: folder of the PromptSet.
+        teacher: folder of a `StableDiffusionPipeline`.
+        folder: receives `shards/00000.safetensors`, … and `uncond.safetensors`.
+        report: receives a line about resuming.
+
+    Returns:
+        The record with its files.
+
+    Raises:
+        InputError: prompts or teacher cannot be used.
+    """
+    set_threads()
+    encoder = _load_encoder(teacher, best_device())
+    write_states(uncond_path(folder), encoder.uncond.to("cpu", DTYPES[record.dtype]))
+    shards = []
+    done = sum(1 for _ in (folder / "shards").glob("*.safetensors")) * BLOCK
+    if done:
+        report(f"continues after {min(done, record.count):,} of {record.count:,} prompts")
+    with Meter("encode", record.count, "prompts", done=min(done, record.count)) as meter:
+        for number, texts in enumerate(blocks(iter_prompts(prompts))):
+            path = shard_path(folder, number)
+            if not path.is_file():
+                write_states(path, _states(encoder, texts, record))
+                meter.update(number * BLOCK + len(texts))
+            shards.append(file_ref(path, folder))
+    return dataclasses.replace(record, shards=tuple(shards), uncond=file_ref(uncond_path(folder), folder))
+
+
+def _load_encoder(teacher: Path, device: torch.device) -> PromptEncoder:
+    pipeline = load_pipeline(teacher)
+    pipeline.text_encoder.requires_grad_(False).eval().to(device)
+    return PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device)
+
+
+def _states(encoder: PromptEncoder, texts: Sequence[str], record: EmbeddingSet) -> Tensor:
+    states = torch.empty((len(texts), *record.shape), dtype=DTYPES[record.dtype])
+    for start in range(0, len(texts), CHUNK):
+        part = texts[start : start + CHUNK]
+        states[start : start + len(part)] = encoder.encode(part)
+    return states

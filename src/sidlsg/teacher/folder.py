@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.files import sha256_files
-from sidlsg.teacher.config import CONFIGS, SAVE_AGAIN, check_agreement, check_checker_forms, check_forms
+from sidlsg.storage.records import FileRef, Licence, file_ref
+from sidlsg.teacher.config import (
+    CONFIGS,
+    SAVE_AGAIN,
+    TEXT_ENCODER,
+    TOKENIZER,
+    check_agreement,
+    check_checker_forms,
+    check_forms,
+    read_config,
+)
 
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
@@ -241,3 +252,73 @@ def model_files(folder: Path) -> list[Path]:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the relative names and contents of the model's files."""
     return sha256_files(folder, model_files(folder))
+
+
+FOLDER = "teacher"
+"""Where a student's folder has its teacher's card and texts."""
+_MOST_BYTES = 1 << 20
+"""Texts are smaller; what is larger is something else."""
+
+
+def licence_files(folder: Path) -> list[Path]:
+    """A model folder's card, and its files that are named like texts of a licence or of use restrictions."""
+    found = [path for path in folder.iterdir() if is_about_use(path.name)]
+    return sorted(path for path in found if path.is_file() and path.stat().st_size <= _MOST_BYTES)
+
+
+def copy_licence(teacher: Path, student: Path) -> Licence:
+    """Copy a teacher's card and texts into its student's folder, and say what the card names."""
+    files: list[FileRef] = []
+    for path in licence_files(teacher):
+        target = student / FOLDER / path.name
+        target.parent.mkdir(exist_ok=True)
+        files.append(file_ref(Path(shutil.copyfile(path, target)), student))
+    named = _named(teacher / CARD)
+    return Licence(
+        name=_text(named.get("license_name") if named.get("license") == "other" else named.get("license")),
+        link=_text(named.get("license_link")),
+        files=tuple(files),
+    )
+
+
+def _named(card: Path) -> dict[str, Any]:
+    """The values at the head of a model card; none where they cannot be read."""
+    # Imported here: they take a second.
+    import yaml
+    from huggingface_hub import ModelCard
+
+    try:
+        text = card.read_text(encoding="utf-8")
+        # Of a card without a head the library warns.
+        return dict(vars(ModelCard(text, ignore_metadata_errors=True).data)) if text.startswith("---") else {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+
+
+def _text(value: Any) -> str:
+    # Some cards give a list.
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+PARTS = ("text_encoder", "tokenizer")
+
+
+def text_model_digest(folder: Path) -> str:
+    """SHA-256 over the files that decide a prompt's states: teachers that share a text model share it.
+
+    Args:
+        folder: of a `StableDiffusionPipeline`, checked.
+    """
+    return sha256_files(folder, [path for path in model_files(folder) if path.parent.name in PARTS])
+
+
+def state_shape(folder: Path) -> tuple[int, int]:
+    """(L, D): tokens and width of a prompt's states, read from the text model's configurations.
+
+    Args:
+        folder: of a `StableDiffusionPipeline`, checked.
+
+    Raises:
+        InputError: a configuration does not say, or a value is of another form.
+    """
+    return read_config(folder, TOKENIZER)["model_max_length"], read_config(folder, TEXT_ENCODER)["hidden_size"]

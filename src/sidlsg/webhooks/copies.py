@@ -7,12 +7,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.registry.connection import connect
-from sidlsg.registry.explain import explained
+from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import fetch_model
-from sidlsg.registry.find import find_version
 from sidlsg.registry.package import MODEL_TAG, PATH_IN_MODEL
-from sidlsg.registry.versions import alias_version
+from sidlsg.registry.versions import alias_version, find_version
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_bytes, sha256_file
 from sidlsg.storage.store import Store, open_store

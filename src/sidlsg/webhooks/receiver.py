@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import re
+import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from limits import RateLimitItemPerMinute
@@ -14,13 +23,70 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sidlsg.runtime.errors import InputError
-from sidlsg.webhooks.event import parse_event
-from sidlsg.webhooks.ledger import Ledger
-from sidlsg.webhooks.metrics import Metrics
-from sidlsg.webhooks.signature import WINDOW_S, ExpiredError, ForgedError, check_signature
-from sidlsg.webhooks.telemetry import log
+from sidlsg.runtime.errors import InputError, SidlsgError
+from sidlsg.webhooks.ledger import Ledger, parse_event
+from sidlsg.webhooks.telemetry import Metrics, log
+
+VERSION = "v1"
+WINDOW_S = 300.0
+"""How far a timestamp may be from this machine's clock, in seconds, before or after."""
+DELIVERY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TIMESTAMP = re.compile(r"[0-9]{1,12}")
+
+
+class ForgedError(SidlsgError):
+    """A delivery that is not signed with a known secret; the sender is told no more than that."""
+
+
+class ExpiredError(SidlsgError):
+    """A delivery that was signed too long ago, or in the future."""
+
+
+def signature_of(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
+    """Sign a delivery as MLflow does: HMAC-SHA256 of `ID.TIMESTAMP.BODY`, in base64."""
+    signed = f"{delivery_id}.{timestamp}.".encode() + body
+    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    return f"{VERSION},{base64.b64encode(digest).decode()}"
+
+
+def check_signature(
+    secrets: Sequence[str],
+    delivery_id: str,
+    timestamp: str,
+    signature: str,
+    body: bytes,
+    now: float,
+    window_s: float = WINDOW_S,
+) -> None:
+    """Check a delivery's three headers against its body.
+
+    Args:
+        secrets: those in use; several while one replaces another.
+        delivery_id: header `X-MLflow-Delivery-Id`.
+        timestamp: header `X-MLflow-Timestamp`, in seconds since 1970.
+        signature: header `X-MLflow-Signature`.
+        body: as it came, before anything parsed it.
+        now: this machine's clock, in seconds since 1970.
+        window_s: how far the timestamp may be from `now`, either way.
+
+    Raises:
+        ForgedError: a header is malformed, or no secret makes this signature.
+        ExpiredError: the signature is good, and the timestamp is outside the window.
+    """
+    if not DELIVERY_ID.fullmatch(delivery_id) or not TIMESTAMP.fullmatch(timestamp):
+        raise ForgedError("the headers of the delivery are malformed")
+    given = signature.encode(errors="replace")
+    # All are compared, so that the time taken does not tell which secret was near.
+    good = [hmac.compare_digest(signature_of(one, delivery_id, timestamp, body).encode(), given) for one in secrets]
+    if not any(good):
+        raise ForgedError("no known secret makes the signature of the delivery")
+    # Only after the signature: a forger learns nothing of the clock.
+    if abs(now - int(timestamp)) > window_s:
+        raise ExpiredError("the delivery was signed outside the window of time")
+
 
 PATH = "/webhooks/mlflow"
 
@@ -145,3 +211,111 @@ def application(
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+VARIABLE = "SIDLSG_WEBHOOK_SECRET"
+SHORTEST = 16
+"""Characters: a shorter one could be guessed from one signed delivery."""
+
+
+def webhook_secrets(file: Path | None) -> list[str]:
+    """The secrets of a file, one a line, else that of the environment; several while one replaces another.
+
+    Raises:
+        InputError: there is none, or a short one, or the file cannot be read.
+    """
+    if file is None:
+        found, source = [os.environ.get(VARIABLE, "").strip()], f"the variable {VARIABLE}"
+    else:
+        try:
+            found, source = file.read_text(encoding="utf-8").split(), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not text"
+            raise InputError(
+                f"the secret file {file} cannot be read: {reason}; give one with a secret a line"
+            ) from error
+    if not found or not all(found):
+        raise InputError(f"there is no webhook secret in {source}; give --secret-file, or set {VARIABLE}")
+    if any(len(secret) < SHORTEST for secret in found):
+        raise InputError(
+            f"a webhook secret in {source} has fewer than {SHORTEST} characters; `openssl rand -hex 32` makes one"
+        )
+    return found
+
+
+EXCHANGE_S = 20.0
+"""Seconds that a connection has for a request: from its start, or from the answer before, to the end of the answer."""
+CONNECTIONS = 256
+"""Most connections at once; where the process may open few files, half of those."""
+BACKLOG = 64
+"""Most connections that are accepted at once."""
+
+
+def web_server(app: ASGIApp, address: str, port: int) -> uvicorn.Server:
+    """A server of an application that idle, slow and odd senders do not keep from others."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=address,
+            port=port,
+            http=TimedProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # a sender names itself otherwise
+            backlog=BACKLOG,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=10,
+        )
+    )
+
+
+class TimedProtocol(H11Protocol):
+    """uvicorn's protocol with a deadline for each request, and a limit of connections.
+
+    Beyond the limit, the connection whose sender has been waited for the longest is closed for a new one: idle or slow
+    senders never keep others out.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Start the first request's time, and make room."""
+        super().connection_made(transport)
+        self._start_time()
+        open_ = [one for one in self.connections if isinstance(one, TimedProtocol) and not one.transport.is_closing()]
+        if len(open_) > most_connections():
+            waiting = [one for one in open_ if one._waits_for_sender]
+            # The others' answers are being made, which ends by itself.
+            if waiting:
+                min(waiting, key=lambda one: one._since).transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Start the next request's time."""
+        super().on_response_complete()
+        self._start_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _start_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._since = self.loop.time()
+        # Not `close`, which would wait for a receiver that reads nothing.
+        self._timer = self.loop.call_later(EXCHANGE_S, self.transport.abort)
+
+    @property
+    def _waits_for_sender(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
+
+def most_connections() -> int:
+    """The limit of connections in this process."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)

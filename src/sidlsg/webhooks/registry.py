@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 from mlflow.exceptions import MlflowException
 
-from sidlsg.registry.explain import explained
+from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.promotion import changes_to
 from sidlsg.registry.versions import CHAMPION, alias_version, all_versions, pages
-from sidlsg.runtime.errors import ContentError
+from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.store import open_store
-from sidlsg.webhooks.event import Event
-from sidlsg.webhooks.ledger import Cause
+from sidlsg.webhooks.ledger import Cause, Event
 from sidlsg.webhooks.rules import Table
 from sidlsg.webhooks.telemetry import log
 
@@ -95,3 +96,47 @@ def _mark(event: Event, version: Any) -> str:
     """
     change = max(changes_to(version.tags), default=0) if event.alias == CHAMPION else 0
     return f"run {version.run_id}" + (f" change {change}" if change else "")
+
+
+NAME = "sidlsg-triggers"
+
+
+@explained
+def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> str:
+    """Make the webhook that tells of the table's events, or change the one that is there.
+
+    Args:
+        table: whose events are needed.
+        tracking_uri: where MLflow is, a server.
+        url: of the service's `/webhooks/mlflow`, as MLflow reaches it.
+        secret: that MLflow signs with.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        InputError: the address is none, or MLflow refuses it.
+        StorageError: MLflow does not answer.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise InputError(
+            "the service's address must be http(s)://HOST:PORT, without a user and a password, which MLflow would keep "
+            "and show; deliveries are signed instead"
+        )
+    client = connect(tracking_uri)
+    events = [WebhookEvent(*_parts(kind)) for kind in table.kinds]
+    there = [hook for hook in pages(client.list_webhooks) if hook.name == NAME]
+    if not there:
+        client.create_webhook(name=NAME, url=url, events=events, secret=secret)
+        return f"made webhook {NAME} to {url}"
+    first, *others = sorted(there, key=lambda hook: str(hook.webhook_id))
+    client.update_webhook(first.webhook_id, url=url, events=events, secret=secret, status="ACTIVE")
+    for other in others:
+        client.delete_webhook(other.webhook_id)
+    return f"changed webhook {NAME} to {url}"
+
+
+def _parts(kind: str) -> tuple[WebhookEntity, WebhookAction]:
+    entity, _, action = kind.rpartition(".")
+    return WebhookEntity(entity), WebhookAction(action)

@@ -7,8 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from sidlsg.registry.connection import connect
-from sidlsg.registry.explain import explained
+from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.versions import alias_version
 from sidlsg.webhooks.copies import copy_model
 from sidlsg.webhooks.ledger import DONE, Cause, Ledger

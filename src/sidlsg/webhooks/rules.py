@@ -27,8 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
-from sidlsg.webhooks.event import ALIAS, CREATED, TAG, Event
-from sidlsg.webhooks.ledger import Cause
+from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Cause, Event
 
 _WORD = re.compile(r"\{([^{}]*)\}")
 

@@ -10,19 +10,17 @@ from functools import partial
 
 from mlflow import MlflowClient
 
-from sidlsg.kubeflow.server.interface import PipelineRuns
+from sidlsg.kubeflow.server.runs import PipelineRuns
 from sidlsg.registry.connection import connect, server_at
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.webhooks.copies import copy_model
-from sidlsg.webhooks.event import Event
-from sidlsg.webhooks.ledger import OLD, WANTED, Cause, Ledger
-from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.ledger import OLD, WANTED, Cause, Event, Ledger
 from sidlsg.webhooks.registry import all_causes, causes_of, prompt_set_at
 from sidlsg.webhooks.rollout import ROLLED_BACK
 from sidlsg.webhooks.rollouts import Rollouts, first_of_each_service, rolled_back
 from sidlsg.webhooks.rules import Table, Watch
-from sidlsg.webhooks.telemetry import log
+from sidlsg.webhooks.telemetry import Metrics, log
 
 REGISTRY, KUBEFLOW, LOOK = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
 """What may fail besides events and causes, as it is shown."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.bundled.assets import teach
-from sidlsg.bundled.recipe import TINY
+from sidlsg.bundled.training import TINY
 from sidlsg.runtime.errors import InputError
 
 

@@ -13,10 +13,10 @@ from sidlsg.bundled.tiny_sd import (
     encode_prompts,
     new_scheduler,
     new_text_encoder,
+    new_tokenizer,
     new_unet,
     new_vae,
 )
-from sidlsg.bundled.tokenizer import new_tokenizer
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from sidlsg.bundled.captions import ATTRIBUTES, all_captions
-from sidlsg.bundled.tiny_sd import TEXT_LENGTH
-from sidlsg.bundled.tokenizer import new_tokenizer
+from sidlsg.bundled.tiny_sd import TEXT_LENGTH, new_tokenizer
 
 WORDS = sorted({"a", "on", "background", *(value for values in ATTRIBUTES.values() for value in values)})
 TOKENIZER = new_tokenizer()

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from sidlsg.bundled import training as module
-from sidlsg.bundled.recipe import Schedule
-from sidlsg.bundled.training import Log, fit, learning_rate
+from sidlsg.bundled.training import Log, Schedule, fit, learning_rate
 from sidlsg.storage.tensors import load_tensors, without_prefix
 
 SCHEDULE = Schedule(iterations=24, batch=2, lr=1e-2, warmup=4, ema_decay=0.9, checkpoint_every=5)

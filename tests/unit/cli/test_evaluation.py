@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 
 from forked import Program
-from sidlsg.evaluate.compare import compare, load_references
+from sidlsg.evaluate.distances import random_groups
 from sidlsg.evaluate.feature_files import load_features
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.kid import kernel_distance
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROTOCOLS
-from sidlsg.evaluate.uncertainty import random_groups
+from sidlsg.evaluate.published_suite import compare, load_references
 from sidlsg.runtime.errors import InputError
 from unit.evaluate.standin import save_stand_in
 

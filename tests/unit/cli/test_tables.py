@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidlsg.cli.tables import print_cost
-from sidlsg.runtime.cost import cost
-from sidlsg.runtime.costs import Prices
+from sidlsg.runtime.costs import Prices, cost
 
 SECONDS = {"curate": 1800.0, "distil": 5400.0, "gate": 3600.0}
 

@@ -13,7 +13,7 @@ import torch
 from sidlsg.distil.checkpoint import MANIFEST, Checkpoints, Manifest
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.optimizer import SecondMomentAdam
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import InputError, SidlsgError
 

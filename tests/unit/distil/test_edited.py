@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sidlsg import distil
+from sidlsg.distil.loop import StopRequest
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.distil.stopping import StopRequest
 from sidlsg.runtime.errors import StoppedError
 from sidlsg.runtime.provenance import code_digest
 from sidlsg.stages import distil as stage

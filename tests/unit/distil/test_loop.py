@@ -17,10 +17,9 @@ from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.loop import Run, grid_marks, learning_rate_factor, train
+from sidlsg.distil.loop import Run, StopRequest, grid_marks, learning_rate_factor, train
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.stopping import StopRequest
 from sidlsg.runtime.errors import AlarmError, StoppedError
 from sidlsg.teacher.schedule import NoiseSchedule
 

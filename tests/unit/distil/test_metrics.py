@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from sidlsg.distil.metrics import LABELS, Exposed, TrainingMetrics, exposed
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.runtime.metrics import Destinations
-from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.telemetry import Metrics
 from unit.registry.tracking.gateway import Gateway
 
 PAGE = Path(__file__).parents[3] / "docs" / "observe.md"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sidlsg import distil
-from sidlsg.distil import draws, ema, guidance, loop, losses, optimizer, sampler, step
+from sidlsg.distil import draws, guidance, loop, losses, optimizer, sampler, step
+from sidlsg.distil import optimizer as ema
 from sidlsg.teacher.schedule import NoiseSchedule
 from unit.distil.numerics import CASES, COMMAND, FILE, VERSION, numbers, trained
 from unit.golden_numbers import Numbers, differences, remake

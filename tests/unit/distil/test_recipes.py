@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.distil.recipes import Published, Recipe, get_recipe, recipe_with_changes
-from sidlsg.distil.table import RECIPES
+from sidlsg.distil.recipes import RECIPES, Published, Recipe, get_recipe, recipe_with_changes
 from sidlsg.registry.rules import Floor, GateRules
 from sidlsg.runtime.errors import InputError
 

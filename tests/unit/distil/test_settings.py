@@ -11,9 +11,17 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sidlsg.distil.networks import BLOCKS, compile_blocks, compiles, prepared, set_activation_checkpointing
-from sidlsg.distil.precision import autocasting, new_loss_scaler, set_matmul_precision
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.networks import (
+    BLOCKS,
+    autocasting,
+    compile_blocks,
+    compiles,
+    new_loss_scaler,
+    prepared,
+    set_activation_checkpointing,
+    set_matmul_precision,
+)
+from sidlsg.distil.recipes import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import InputError
 

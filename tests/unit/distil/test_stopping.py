@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from sidlsg.distil.stopping import StopRequest
+from sidlsg.distil.loop import StopRequest
 
 
 def test_a_signal_is_a_request_while_listening() -> None:

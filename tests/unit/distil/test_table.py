@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.distil.table import RECIPES
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.teacher.architectures import architecture_of
 
 # arXiv 2406.01561, table 1: κ, images seen, FID and CLIP on 30,000 prompts of COCO-2014.

@@ -24,20 +24,18 @@ from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.measures import Judged, Seen
 from sidlsg.evaluate import NUMERICS
-from sidlsg.evaluate.clip_text import insert_prefix
-from sidlsg.evaluate.compare import compare
-from sidlsg.evaluate.distances import frechet_interval
+from sidlsg.evaluate.clip_networks import insert_prefix
+from sidlsg.evaluate.distances import frechet_interval, random_groups
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.feature_files import FeatureSet, Source
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.hpsv2 import STYLES, preference_table
 from sidlsg.evaluate.inception import InceptionFeatures, Resize
 from sidlsg.evaluate.kid import kernel_distance, squared_mmds_without
 from sidlsg.evaluate.metrics import AttributeAccuracy
 from sidlsg.evaluate.precision_recall import precision_recall
-from sidlsg.evaluate.published import PROTOCOLS
+from sidlsg.evaluate.published import PROTOCOLS, STYLES, preference_table
+from sidlsg.evaluate.published_suite import compare
 from sidlsg.evaluate.resize import padded_square, to_256
-from sidlsg.evaluate.uncertainty import random_groups
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.sampling import Setting, StockSampler
 from unit.evaluate.standin import StandIn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sidlsg.evaluate.clip_text import insert_prefix
+from sidlsg.evaluate.clip_networks import insert_prefix
 from sidlsg.runtime.errors import InputError
 
 START, END = 100, 101

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.evaluate import extract
-from sidlsg.evaluate.extract import extract_features
+from sidlsg.evaluate import image_files as extract
 from sidlsg.evaluate.feature_files import FeatureSet, load_features
+from sidlsg.evaluate.image_files import extract_features
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.images import Images
 

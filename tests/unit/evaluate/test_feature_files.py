@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.evaluate.compare import load_references
 from sidlsg.evaluate.feature_files import (
     FeatureSet,
     Source,
@@ -22,6 +21,7 @@ from sidlsg.evaluate.feature_files import (
     save_statistics,
 )
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.published_suite import load_references
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sidlsg.evaluate.hpsv2 import STYLES, preference_table
+from sidlsg.evaluate.published import STYLES, preference_table
 from sidlsg.runtime.errors import InputError
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from sidlsg.bundled import measures as shapes_measures
 from sidlsg.bundled.protocols import ShapesProtocols
-from sidlsg.evaluate import NUMERICS, efficientnet, fid, inception, kid, precision_recall, uncertainty
+from sidlsg.evaluate import NUMERICS, efficientnet, fid, inception, kid, precision_recall
+from sidlsg.evaluate import distances as uncertainty
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.teacher.images import pixels_of
 from unit.evaluate.numerics import COMMAND, FILE, MADE, numbers, version_name

@@ -12,17 +12,16 @@ import pytest
 import torch
 
 from sidlsg.evaluate import published_suite
+from sidlsg.evaluate.distances import random_groups
 from sidlsg.evaluate.feature_files import FeatureSet, Source, save_features, save_statistics
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.hpsv2 import STYLES
 from sidlsg.evaluate.inception import InceptionFeatures
 from sidlsg.evaluate.kid import kernel_distance
 from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.precision_recall import precision_recall
-from sidlsg.evaluate.published import PROTOCOLS, Protocol
+from sidlsg.evaluate.published import PROTOCOLS, STYLES, Protocol
 from sidlsg.evaluate.published_suite import PublishedSuite, read_style_prompts
 from sidlsg.evaluate.suite import Pictures
-from sidlsg.evaluate.uncertainty import random_groups
 from sidlsg.evaluate.weights import WeightFile
 from sidlsg.runtime.errors import InputError
 from unit.evaluate.standin import save_stand_in, sha256

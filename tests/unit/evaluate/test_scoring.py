@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 
 from sidlsg.evaluate import scoring as one_pass
-from sidlsg.evaluate.keep import Keeper
 from sidlsg.evaluate.metrics import FeatureMemory
-from sidlsg.evaluate.scoring import Pass, measured
+from sidlsg.evaluate.scoring import Keeper, Pass, measured
 from sidlsg.evaluate.suite import DrawnSet, Format
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError

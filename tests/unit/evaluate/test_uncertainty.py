@@ -7,9 +7,15 @@ import statistics
 import pytest
 import torch
 
-from sidlsg.evaluate.distances import frechet_interval, kernel_distance_with_interval
+from sidlsg.evaluate.distances import (
+    NORMAL_95,
+    frechet_interval,
+    jackknife_deviation,
+    kernel_distance_with_interval,
+    random_groups,
+    share_interval,
+)
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.uncertainty import NORMAL_95, jackknife_deviation, random_groups, share_interval
 from sidlsg.runtime.errors import InputError
 
 

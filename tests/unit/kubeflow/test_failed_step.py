@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from services.kubernetes_api import NAMESPACE, PODS, Api, RunningApi
-from sidlsg.kubeflow import failed_step as module
-from sidlsg.kubeflow.failed_step import FailedStep, failed_step
+from sidlsg.kubeflow import notices as module
 from sidlsg.kubeflow.nodes.cluster import Patience
+from sidlsg.kubeflow.notices import FailedStep, failed_step
 
 TRACEBACK = (
     "Traceback (most recent call last):",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidlsg.kubeflow.notice import LONGEST, MOST_RULES, Notice, Rejected
+from sidlsg.kubeflow.notices import LONGEST, MOST_RULES, Notice, Rejected
 
 
 def test_a_failed_run_names_the_step_its_error_and_the_page() -> None:

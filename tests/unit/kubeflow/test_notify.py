@@ -10,7 +10,7 @@ from kfp.dsl import PipelineTaskFinalStatus
 
 from sidlsg.components.notify.component import notify
 from sidlsg.kubeflow import notices as stage
-from sidlsg.kubeflow.failed_step import FailedStep
+from sidlsg.kubeflow.notices import FailedStep
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import InputError
 from unit.kubeflow.receiver import Receiver

@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from sidlsg.kubeflow.profile import IMAGES, seconds
 from sidlsg.kubeflow.profile_file import read_profile
-from sidlsg.kubeflow.quantity import seconds
-from sidlsg.kubeflow.stages import IMAGES
 from sidlsg.runtime.errors import InputError
 
 COMPONENTS = Path(__file__).parents[3] / "components"

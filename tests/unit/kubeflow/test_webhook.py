@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.kubeflow import webhook
-from sidlsg.kubeflow.webhook import check_webhook, send
+from sidlsg.kubeflow import notices as webhook
+from sidlsg.kubeflow.notices import check_webhook, send
 from sidlsg.runtime.errors import InputError, StorageError
 from unit.kubeflow.receiver import Receiver
 

@@ -9,7 +9,7 @@ import pytest
 
 from sidlsg.prompts.curation import begin
 from sidlsg.prompts.engines import Inline, Processes, open_engine
-from sidlsg.prompts.prepare import make_plan
+from sidlsg.prompts.plan import make_plan
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Task
 from sidlsg.runtime.errors import InputError, SidlsgError

@@ -10,7 +10,7 @@ import pytest
 from sidlsg.prompts.curation import Execution, curate, preview
 from sidlsg.prompts.notes import Misread, warnings
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule, HeldOutRule, ScoreRule
-from sidlsg.prompts.source.misread import NO_SCORE, NOT_A_NUMBER, NOT_UTF8
+from sidlsg.prompts.source.csv_files import NO_SCORE, NOT_A_NUMBER, NOT_UTF8
 from sidlsg.runtime.errors import InputError
 
 RULES = CurationRules(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.prompts.place import NothingLeftError, work_place
+from sidlsg.prompts.work import NothingLeftError, work_place
 from sidlsg.runtime.errors import InputError
 
 KEY, OTHER = "a" * 64, "b" * 64

@@ -2,11 +2,10 @@ import dataclasses
 
 import pytest
 
-from sidlsg.prompts import read
+from sidlsg.prompts import shards as read
 from sidlsg.prompts.curation import Execution, curate
-from sidlsg.prompts.read import iter_prompts, read_prompts
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule
-from sidlsg.prompts.shards import read_texts
+from sidlsg.prompts.shards import iter_prompts, read_prompts, read_texts
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import FileRef
 

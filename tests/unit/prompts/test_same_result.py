@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.prompts import prepare
+from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import Execution, curate, preview
 from sidlsg.prompts.prompt_set import MANIFEST
-from sidlsg.prompts.read import read_prompts
 from sidlsg.prompts.rules import BalanceRule, CurationRules, ScoreRule
+from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import PromptSet
 from unit.prompts.planted import Corpus, plant

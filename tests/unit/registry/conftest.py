@@ -39,8 +39,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
-    from sidlsg.bundled.tiny_sd import new_scheduler, new_text_encoder, new_unet, new_vae
-    from sidlsg.bundled.tokenizer import new_tokenizer
+    from sidlsg.bundled.tiny_sd import new_scheduler, new_text_encoder, new_tokenizer, new_unet, new_vae
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -10,12 +10,10 @@ import pytest
 from sidlsg.cli import app as cli
 from sidlsg.registry.approve import approve
 from sidlsg.registry.connection import connect
-from sidlsg.registry.demands import Approval
-from sidlsg.registry.gate import gate
-from sidlsg.registry.judged import judged_by
+from sidlsg.registry.gate import gate, judged_by
 from sidlsg.registry.promotion import promote
 from sidlsg.registry.registration import register
-from sidlsg.registry.rules import Floor, GateRules
+from sidlsg.registry.rules import Approval, Floor, GateRules
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.storage.records import ModelVersion
 

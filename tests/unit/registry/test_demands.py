@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.registry.demands import Approval, Facts, MaximumCost, Required
+from sidlsg.registry.rules import Approval, Facts, MaximumCost, Required
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Scorecard
 

@@ -12,8 +12,8 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from urllib3.exceptions import MaxRetryError
 
-from sidlsg.registry import explain
-from sidlsg.registry.explain import TRIES, explained, explained_once
+from sidlsg.registry import connection as explain
+from sidlsg.registry.connection import TRIES, explained, explained_once
 from sidlsg.runtime.errors import InputError, SidlsgError, StorageError
 
 

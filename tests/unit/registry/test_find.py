@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sidlsg.registry.connection import connect
-from sidlsg.registry.find import find_version
 from sidlsg.registry.registration import register
+from sidlsg.registry.versions import find_version
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import ModelVersion
 

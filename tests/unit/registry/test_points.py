@@ -8,7 +8,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.connection import connect, experiment_id
-from sidlsg.registry.points import Points
+from sidlsg.registry.run_log import Points
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.gate import gate
-from sidlsg.registry.record import record_scores
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
+from sidlsg.registry.score_log import record_scores
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import PIN
 

@@ -8,10 +8,19 @@ import pytest
 from typer.testing import CliRunner
 
 from sidlsg.cli.app import app
-from sidlsg.distil.table import RECIPES
-from sidlsg.registry.demands import Approval, MaximumCost, Required
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.registry.rule_file import gate_rules_text, parse_gate_rules, read_gate_rules
-from sidlsg.registry.rules import Better, Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.registry.rules import (
+    Approval,
+    Better,
+    Floor,
+    GateRules,
+    MaximumCost,
+    NoRegression,
+    NotWorse,
+    Ratio,
+    Required,
+)
 from sidlsg.runtime.errors import InputError
 
 EVERY_KIND = """

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect, experiment_id
-from sidlsg.registry.upload import stored_digest, upload
+from sidlsg.registry.files import stored_digest, upload
 from sidlsg.runtime.errors import StorageError
 from sidlsg.storage.files import sha256_file
 

@@ -14,8 +14,7 @@ import pytest
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.drawing import draw
-from sidlsg.report.outcome import RunRecords
-from sidlsg.report.run_page import write_report
+from sidlsg.report.run_page import RunRecords, write_report
 from sidlsg.runtime.costs import Prices
 from sidlsg.storage.records import (
     FunnelStep,

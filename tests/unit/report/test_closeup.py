@@ -1,7 +1,6 @@
 import math
 
-from sidlsg.report.closeup import close_up
-from sidlsg.report.scatter import Group, Mark
+from sidlsg.report.scatter import Group, Mark, close_up
 
 
 def group(kind, *places):

@@ -11,7 +11,7 @@ import pytest
 from kfp.dsl import HTML, Artifact
 
 from sidlsg.components.report.component import report
-from sidlsg.distil.student.lineage import copy_account
+from sidlsg.distil.student.folder import copy_account
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.costs import STAGES
 from sidlsg.runtime.errors import InputError

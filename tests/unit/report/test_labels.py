@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidlsg.report.labels import CHARACTER, GAP, Box, Label, place_labels
+from sidlsg.report.scatter import CHARACTER, GAP, Box, Label, place_labels
 
 FRAME = Box(0, 0, 400, 300)
 

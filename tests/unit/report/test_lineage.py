@@ -1,7 +1,7 @@
 import hashlib
 from dataclasses import replace
 
-from sidlsg.report.lineage import chain, digests, funnel_rows, made_with, recipe_values
+from sidlsg.report.run_page import chain, digests, funnel_rows, made_with, recipe_values
 from sidlsg.storage.records import FunnelStep
 
 

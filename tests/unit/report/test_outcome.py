@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidlsg.report.outcome import outcome
+from sidlsg.report.run_page import outcome
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import RuleResult
 

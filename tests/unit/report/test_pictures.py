@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from sidlsg.report.pictures import picture, sample_strip, subject_grid, subject_grids
+from sidlsg.report.page import picture, sample_strip, subject_grid, subject_grids
 from sidlsg.storage.records import FileRef
 
 

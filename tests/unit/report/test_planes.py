@@ -2,7 +2,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from sidlsg.report.contenders import Entry, contenders
-from sidlsg.report.planes import planes
+from sidlsg.report.scoreboard import planes
 from unit.report.cards import card, score, subject
 
 TEACHER = subject("teacher 20 steps", 20, {"fid": 14.0, "clip": 0.31})

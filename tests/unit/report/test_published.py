@@ -1,9 +1,8 @@
 import pytest
 
-from sidlsg.distil.recipes import Published, Recipe
-from sidlsg.distil.table import RECIPES
+from sidlsg.distil.recipes import RECIPES, Published, Recipe
 from sidlsg.report.columns import column_of
-from sidlsg.report.published import published_contenders, published_sources
+from sidlsg.report.contenders import published_contenders, published_sources
 from unit.report.cards import score
 
 FID, CLIP = column_of(score("fid", 9.0)), column_of(score("clip", 0.3))

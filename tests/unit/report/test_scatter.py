@@ -4,8 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sidlsg.report.labels import Box
-from sidlsg.report.scatter import Group, Mark, Quantity, scatter
+from sidlsg.report.scatter import Box, Group, Mark, Quantity, scatter
 
 X, Y = Quantity(name="clip", higher_is_better=True), Quantity(name="fid", higher_is_better=False)
 

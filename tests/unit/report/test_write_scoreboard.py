@@ -4,7 +4,7 @@ import pytest
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.drawing import draw
-from sidlsg.report.write_scoreboard import write_scoreboard
+from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Extreme, StyleMean, file_ref
 from sidlsg.teacher.images import grid, save_png

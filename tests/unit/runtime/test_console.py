@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.table import Table
 
-from sidlsg.runtime.console import PlainConsole
+from sidlsg.runtime.progress import PlainConsole
 
 
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", "[/x]", ":smile:", "plain", "κ1..κ4 ↑"])

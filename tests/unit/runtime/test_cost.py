@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from sidlsg.runtime.cost import cost, cost_of_json, costs_json
-from sidlsg.runtime.costs import Prices
+from sidlsg.runtime.costs import Prices, cost, cost_of_json, costs_json
 from sidlsg.runtime.errors import InputError
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.runtime.lines import say as note
-from sidlsg.runtime.pipeline_run import headed, pipeline_run, printable, run_tag, say
 from sidlsg.runtime.progress import Meter
+from sidlsg.runtime.progress import note as note
+from sidlsg.runtime.provenance import headed, pipeline_run, printable, run_tag, say
 
 
 def test_without_a_pipeline_run_nothing_is_said_of_one(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.distil.table import RECIPES
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime import provenance as package
 from sidlsg.runtime.provenance import code_digest, results_version
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.registry.description import description
-from sidlsg.runtime.texts import plain_markdown
+from sidlsg.registry.score_log import description
+from sidlsg.runtime.formatting import plain_markdown
 
 
 @pytest.mark.parametrize(

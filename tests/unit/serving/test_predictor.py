@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from copied import copied
 from sidlsg.cli.app import app
-from sidlsg.registry.server.ports import free_port
+from sidlsg.registry.server.process import free_port
 from sidlsg.runtime.errors import InputError
 from sidlsg.serving.predictor import Predictor, application
 from sidlsg.serving.reference import COUNT, PROMPTS, SEED

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.resolve import LARGEST_SEED, Resolved, parse_seed, resolve_inputs
+from sidlsg.stages.inputs import LARGEST_SEED, parse_seed
+from sidlsg.stages.resolve import Resolved, resolve_inputs
 from sidlsg.storage.uri import place_digest, resolve
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.work import work_folder
+from sidlsg.stages.encode import work_folder
 from sidlsg.storage.files import WORK_MARK
 
 KEY, OTHER = "a" * 64, "b" * 64

@@ -9,7 +9,7 @@ import pytest
 
 from sidlsg.evaluate.weights import read_weights
 from sidlsg.kubeflow.profile_file import read_profile
-from sidlsg.kubeflow.server.schedule_file import read_schedules
+from sidlsg.kubeflow.server.schedules import read_schedules
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rule_files import read_rules
 from sidlsg.registry.rule_file import read_gate_rules

@@ -41,7 +41,7 @@ from sidlsg.cli.app import app
 from sidlsg.stages.distil import run_identity, run_name
 from sidlsg.runtime.distributed import World
 from sidlsg.stages.encode import encode
-from sidlsg.teacher.text_model import text_model_digest
+from sidlsg.teacher.folder import text_model_digest
 from sidlsg.runtime.errors import InputError
 from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.scoring import Pass, measured
@@ -54,13 +54,13 @@ from sidlsg.runtime.provenance import results_version
 from sidlsg.storage.uri import place_digest
 from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
-from sidlsg.prompts.read import read_prompts
+from sidlsg.prompts.shards import read_prompts
 from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.source.files import InputFile
-from sidlsg.prompts.source.pieces import Piece
+from sidlsg.prompts.source.parquet import Piece
 from sidlsg.prompts.plan import Plan
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.distil.table import RECIPES
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.storage.records import FileRef
 from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.storage.store import open_store

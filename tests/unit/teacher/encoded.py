@@ -12,7 +12,7 @@ import pytest
 from sidlsg.prompts.shards import SCHEMA, shard_name, write_table
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import PromptSet, file_ref
-from sidlsg.teacher.blocks import BLOCK
+from sidlsg.teacher.embeddings import BLOCK
 
 COUNT = 2 * BLOCK + 40
 MakePrompts = Callable[..., list[str]]
@@ -57,7 +57,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def texts(prompts: Path) -> list[str]:
-    from sidlsg.prompts.read import read_prompts
+    from sidlsg.prompts.shards import read_prompts
 
     return read_prompts(prompts)
 

@@ -1,4 +1,4 @@
-from sidlsg.teacher.blocks import BLOCK, blocks
+from sidlsg.teacher.embeddings import BLOCK, blocks
 
 
 def test_blocks_are_consecutive_and_only_the_last_is_shorter():

@@ -15,8 +15,7 @@ from sidlsg.stages.encode import encode
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef
 from sidlsg.teacher import embeddings as module
-from sidlsg.teacher.blocks import BLOCK
-from sidlsg.teacher.embeddings import MAPPED, EmbeddingReader, OnTheFly
+from sidlsg.teacher.embeddings import BLOCK, MAPPED, EmbeddingReader, OnTheFly
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]

@@ -12,8 +12,7 @@ import torch
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.embeddings import EmbeddingReader, OnTheFly
-from sidlsg.teacher.encode_source import choose_source
+from sidlsg.teacher.embeddings import EmbeddingReader, OnTheFly, choose_source
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]

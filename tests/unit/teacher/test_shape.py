@@ -11,8 +11,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.architectures import ARCHITECTURES
-from sidlsg.teacher.shape import shape_of
+from sidlsg.teacher.architectures import ARCHITECTURES, shape_of
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
-from sidlsg.teacher.shards import map_states, shard_path, write_states
+from sidlsg.teacher.embeddings import map_states, shard_path, write_states
 
 SHAPE = (5, 3, 4)
 

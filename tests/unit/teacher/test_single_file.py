@@ -19,7 +19,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.sampling import StockSampler
-from sidlsg.teacher.single_file import Conversion, convert_single_file
+from sidlsg.teacher.source import Conversion, convert_single_file
 
 Write = Callable[..., Path]
 PROMPTS = ["a small red circle on a blue background", "a large white ring on a black background"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.text_model import state_shape, text_model_digest
+from sidlsg.teacher.folder import state_shape, text_model_digest
 
 
 @pytest.fixture

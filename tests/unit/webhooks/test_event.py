@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.webhooks.event import Event, parse_event
+from sidlsg.webhooks.ledger import Event, parse_event
 
 
 def body(entity, action, **data):

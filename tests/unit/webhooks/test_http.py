@@ -19,15 +19,12 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from sidlsg.registry.server.ports import free_port
-from sidlsg.webhooks import http
-from sidlsg.webhooks.http import most_connections, web_server
+from sidlsg.registry.server.process import free_port
+from sidlsg.webhooks import receiver as http
 from sidlsg.webhooks.ledger import Ledger
-from sidlsg.webhooks.metrics import Metrics
-from sidlsg.webhooks.ready import Readiness
-from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application
-from sidlsg.webhooks.signature import signature_of
-from sidlsg.webhooks.telemetry import log_libraries
+from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application, most_connections, signature_of, web_server
+from sidlsg.webhooks.service import Readiness
+from sidlsg.webhooks.telemetry import Metrics, log_libraries
 
 SECRET = "a secret of the tests"
 BODY = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "m", "version": "1"}}).encode()

@@ -4,8 +4,7 @@ from contextlib import closing
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.webhooks.event import Event
-from sidlsg.webhooks.ledger import OLD, Cause, Failure, Ledger
+from sidlsg.webhooks.ledger import OLD, Cause, Event, Failure, Ledger
 
 EVENT = Event(kind="model_version.created", model="m", version="1")
 CAUSE = Cause(name="cause-1", rule="r", what="w", action={"run": {"pipeline": "p", "parameters": {"teacher": "t"}}})

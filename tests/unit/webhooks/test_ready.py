@@ -11,8 +11,8 @@ import pytest
 from services.dripping import Dripping
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import StorageError
-from sidlsg.webhooks import ready
-from sidlsg.webhooks.ready import Readiness
+from sidlsg.webhooks import service as ready
+from sidlsg.webhooks.service import Readiness
 
 
 def failing(error: Exception):

@@ -6,9 +6,8 @@ from fastapi.testclient import TestClient
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.webhooks.ledger import Ledger
-from sidlsg.webhooks.metrics import Metrics
-from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application
-from sidlsg.webhooks.signature import signature_of
+from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application, signature_of
+from sidlsg.webhooks.telemetry import Metrics
 
 SECRET = "a secret of the tests"
 DATA = {"name": "m", "version": "1", "tags": {}}

@@ -7,7 +7,7 @@ from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.weights import parse_weights
 from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.runtime.errors import InputError
-from sidlsg.webhooks.event import ALIAS, CREATED, TAG, Event
+from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Event
 from sidlsg.webhooks.rules import read_table
 
 DOC = Path(__file__).parents[3] / "docs/triggers.md"

@@ -1,7 +1,7 @@
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
-from sidlsg.webhooks.signature import ExpiredError, ForgedError, check_signature, signature_of
+from sidlsg.webhooks.receiver import ExpiredError, ForgedError, check_signature, signature_of
 
 BODY = '{"data": "é"}'.encode()
 NOW = 1_700_000_000

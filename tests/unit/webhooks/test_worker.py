@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.kubeflow.server.interface import RunState
+from sidlsg.kubeflow.server.runs import RunState
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import StorageError
 from sidlsg.webhooks import worker as module
-from sidlsg.webhooks.event import ALIAS, CREATED, Event
-from sidlsg.webhooks.ledger import Ledger
-from sidlsg.webhooks.metrics import Metrics
+from sidlsg.webhooks.ledger import ALIAS, CREATED, Event, Ledger
 from sidlsg.webhooks.rules import Table
 from sidlsg.webhooks.show import lines
+from sidlsg.webhooks.telemetry import Metrics
 from sidlsg.webhooks.worker import Worker
 
 RULE = {"name": "new", "event": CREATED, "model": "m-*", "run": {"pipeline": "p", "parameters": {"v": "{version}"}}}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 
 class Imagination(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -84,3 +88,106 @@ def imagined_unet(config: Mapping[str, Any], gpu_norms: bool) -> ImaginedUNet:
             module.__class__ = _GPU_NORMS.get(type(module), type(module))
     unet._apply(lambda parameter: torch.empty(parameter.shape))
     return unet
+
+
+ACTIVATIONS = "activations"
+GRADIENTS = "gradients"
+WEIGHT_COPIES = "weight copies"
+"""Weights in autocast's precision, kept for the backward pass."""
+_ATEN = torch.ops.aten
+_FLOPS = {
+    **flop_registry,
+    # The CPU's attention has no formula of its own, and does the same work.
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _ATEN._scaled_dot_product_flash_attention_backward
+    ],
+}
+
+
+class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees each operation while it is active, and follows every storage that one makes until it is freed.
+
+    Storages that were there before are not counted, except gradients that `expect_gradients` names. Works on tensors
+    without memory as on real ones; what kernels need inside them is not seen.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Args:
+        network: the one that is trained, whose gradients and weight copies have names of their own.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = dict.fromkeys((ACTIVATIONS, GRADIENTS, WEIGHT_COPIES), 0)
+        self.peak = dict(self.live)
+        """`live` at the moment when its sum was largest."""
+        self.flops = 0
+        """Of products and convolutions; a multiply-add is 2."""
+        self._known: dict[int, tuple[weakref.ref[Any], str, int]] = {}
+        self._weights: set[int] = set()
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(self._is_gradient)  # type: ignore[no-untyped-call]
+            for p in network.parameters()
+        ]
+
+    def weights_of(self, networks: Iterable[nn.Module]) -> None:
+        """Name the networks whose weights may be copied."""
+        for network in networks:
+            self._weights |= {p.untyped_storage()._cdata for p in network.parameters()}
+
+    def close(self) -> None:
+        """Take the hooks off the network."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def expect_gradients(self, network: nn.Module) -> None:
+        """Give every parameter a gradient, as an earlier micro-batch leaves it."""
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+            self._follow(parameter.grad, GRADIENTS)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and count it."""
+        kwargs = kwargs or {}
+        if func is _ATEN._local_scalar_dense.default and isinstance(args[0], FakeTensor):
+            return 0  # what the host reads: no sample was left out, nobody asked to stop
+        out = func(*args, **kwargs)
+        packet = func._overloadpacket
+        if packet in _FLOPS:
+            self.flops += _FLOPS[packet](*args, **kwargs, out_val=out)
+        part = ACTIVATIONS
+        if func is _ATEN._to_copy.default and args[0].untyped_storage()._cdata in self._weights:
+            part = WEIGHT_COPIES
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._follow(leaf, part)
+        return out
+
+    def _follow(self, tensor: Tensor, part: str) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known or key in self._weights:
+            return
+        self._known[key] = (weakref.ref(storage, self._freed(key)), part, storage.nbytes())
+        self._add(part, storage.nbytes())
+
+    def _freed(self, key: int) -> Callable[[Any], None]:
+        def forget(_: Any) -> None:
+            _, part, size = self._known.pop(key)
+            self.live[part] -= size
+
+        return forget
+
+    def _add(self, part: str, size: int) -> None:
+        self.live[part] += size
+        if sum(self.live.values()) > sum(self.peak.values()):
+            self.peak = dict(self.live)
+
+    def _is_gradient(self, parameter: Tensor) -> None:
+        if parameter.grad is None:
+            return
+        key = parameter.grad.untyped_storage()._cdata
+        reference, part, size = self._known.get(key, (None, GRADIENTS, 0))
+        if reference is not None and part != GRADIENTS:
+            self._known[key] = (reference, GRADIENTS, size)
+            self.live[part] -= size
+            self.live[GRADIENTS] += size

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
-from sidlsg.distil.estimate.fake_networks import Imagination, imagined_unet
-from sidlsg.distil.estimate.tracker import Tracker
-from sidlsg.distil.precision import COMPUTE, autocasting
-from sidlsg.distil.recipes import Recipe
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.estimate.fake_networks import Imagination, Tracker, imagined_unet
+from sidlsg.distil.networks import COMPUTE, autocasting
+from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, accumulate
 from sidlsg.teacher.architectures import TEXT_LENGTH

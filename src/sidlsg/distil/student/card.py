@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sidlsg.runtime.texts import plain_markdown
+from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.records import Licence, Scorecard, Student, SubjectScores
 
 

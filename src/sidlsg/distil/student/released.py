@@ -23,7 +23,7 @@ from sidlsg.runtime.provenance import code_digest, git_commit, running_image
 from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_file
 from sidlsg.storage.records import Student, file_ref
 from sidlsg.storage.tensors import Tensors, load_tensors
-from sidlsg.teacher.licence import copy_licence
+from sidlsg.teacher.folder import copy_licence
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 RECIPE = "released"

@@ -20,13 +20,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from sidlsg.runtime.errors import SidlsgError
+from sidlsg.runtime.progress import emit
 
 _GONE = "the process that starts stages has ended; run the same command again"
 _LENGTH = 8
@@ -240,6 +243,23 @@ def _run(job: Job) -> Any:
     module, _, name = job.target.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function(*job.arguments)
+
+
+def run_component(source: str, arguments: Sequence[str]) -> None:
+    """Run a component by kfp's executor in this process, a fork; an error is reported before it is raised."""
+    # Imported here: only what the environment tells kfp decides how much of it loads.
+    from kfp.dsl.executor_main import executor_main
+
+    folder = Path(tempfile.mkdtemp())
+    file = folder / "ephemeral_component.py"
+    file.write_text(source)
+    sys.argv = ["kfp.dsl.executor_main", "--component_module_path", str(file), *arguments]
+    try:
+        executor_main()
+    except BaseException as error:
+        text = str(error) if isinstance(error, SidlsgError) else next(iter(str(error).splitlines()), "")
+        emit(kind="error", type=type(error).__name__, text=text, exit_code=getattr(error, "exit_code", None))
+        raise
 
 
 if __name__ == "__main__":

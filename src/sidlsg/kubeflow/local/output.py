@@ -7,10 +7,94 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
 from sidlsg.kubeflow.local.results import StageRun
-from sidlsg.kubeflow.local.screen import Screen
+from sidlsg.runtime.errors import StageError
+from sidlsg.runtime.progress import PlainConsole
+
+LINE_EVERY = 15.0
+"""Seconds between progress lines where output is not a terminal."""
+
+
+def _titled(name: str, setting: str) -> str:
+    return f"{setting}: {name}" if setting else name
+
+
+class Screen:
+    """Writes to a terminal or a plain file."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._console = PlainConsole(file, soft_wrap=True)
+        self._live = file.isatty()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._setting = ""
+        self._last_line = -LINE_EVERY
+
+    def stage_started(self, name: str, setting: str = "") -> None:
+        """A stage runs now; `setting` says of a sweep which setting it runs for."""
+        self._setting = setting
+        if self._live:
+            self._show(name, None, "running")
+        else:
+            self._console.print(f"{_titled(name, setting)} ...")
+
+    def stage_done(self, name: str, outcome: str, setting: str = "") -> None:
+        """A stage ended; `outcome` says how, as in `done in 3.1 s`."""
+        self._hide()
+        self._console.print(f"{_titled(name, setting)} ... {outcome}")
+
+    def note(self, text: str) -> None:
+        """A stage has something to say."""
+        self._console.print(f"  {text}")
+
+    def progress(self, label: str, percent: int, text: str) -> None:
+        """A stage's progress, as `sidlsg.runtime.progress.Meter` reports it."""
+        if self._live:
+            self._show(label, percent, text)
+            return
+        # A bar moves with every report; a log file needs a line now and then, and the last.
+        now = time.monotonic()
+        if percent == 100 or now - self._last_line >= LINE_EVERY:
+            self._last_line = now
+            self._console.print(f"  {label} {percent}%: {text}")
+
+    def close(self) -> None:
+        """Nothing comes any more, perhaps because of an error."""
+        self._hide()
+
+    def _show(self, label: str, percent: int | None, text: str) -> None:
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}", markup=False),
+                console=self._console,
+                transient=True,
+                # Whoever uses a screen has redirected these already.
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._bar.add_task(label, total=None, text=text)
+            self._bar.start()
+        self._bar.update(
+            self._task,
+            description=_titled(label, self._setting),
+            total=None if percent is None else 100,
+            completed=percent or 0,
+            text=text,
+            refresh=True,
+        )
+
+    def _hide(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _INDENT = " " * 4
@@ -131,3 +215,25 @@ class Watcher:
         seconds = 0.0 if cached else self._seconds
         self.stages.append(StageRun(name=name, cached=cached, seconds=round(seconds, 1), setting=setting))
         self._screen.stage_done(name, "taken from the cache" if cached else f"done in {seconds:.1f} s", setting)
+
+
+def stage_error(failed: Failure, log: Path) -> StageError:
+    """The error to raise for a failed stage.
+
+    Args:
+        failed: the stage, and what it reported.
+        log: the file with everything that it printed.
+    """
+    whose = f"setting {failed.setting!r}: " if failed.setting else ""
+    stage, error = failed.stage, failed.error
+    if error is None:
+        return StageError(
+            f"{whose}stage {stage} ended without an error message, as a killed process does (is there enough memory?); "
+            f"everything it printed is in {log}",
+            stage,
+            1,
+        )
+    if error["exit_code"] is not None:
+        return StageError(f"{whose}{error['text']}", stage, error["exit_code"])
+    named = f"{error['type']}: {error['text']}" if error["text"] else error["type"]
+    return StageError(f"{whose}stage {stage} failed: {named}; everything it printed is in {log}", stage, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.runtime.cost import Cost
+from sidlsg.runtime.costs import Cost
 from sidlsg.storage.records import ModelVersion, Promotion, Scorecard, Verdict
 
 

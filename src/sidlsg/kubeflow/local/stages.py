@@ -80,7 +80,7 @@ class Stages:
             events = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
             output, written = os.pipe()
             job = Job(
-                target="sidlsg.kubeflow.local.stage_process:run_component",
+                target="sidlsg.kubeflow.local.forks:run_component",
                 arguments=[source, arguments],
                 imports=["kfp.dsl.executor_main", *imported_modules(source)],
                 environment={**os.environ, **(env_vars or {}), "_KFP_RUNTIME": "true", EVENTS_VARIABLE: str(fifo)},

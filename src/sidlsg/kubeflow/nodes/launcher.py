@@ -4,23 +4,79 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from sidlsg.kubeflow.nodes.cluster import Cluster, Object
-from sidlsg.kubeflow.nodes.handover import Handover
-from sidlsg.kubeflow.nodes.lifeline import beating
-from sidlsg.kubeflow.nodes.logs import NodeLogs
+from sidlsg.kubeflow.nodes.handover import Handover, beating
 from sidlsg.kubeflow.nodes.manifest import SPEC, TRAINING, manifest
-from sidlsg.kubeflow.nodes.monitor import Pace, follow, has_ended, is_complete, remove
+from sidlsg.kubeflow.nodes.monitor import NodeLogs, Pace, follow, has_ended, is_complete, remove
 from sidlsg.kubeflow.nodes.order import Parcel
-from sidlsg.kubeflow.nodes.owner import owners_of, run_of
 from sidlsg.kubeflow.nodes.settings import Nodes
-from sidlsg.kubeflow.nodes.stopping import stoppable, undisturbed
-from sidlsg.kubeflow.stages import RUN_LABEL
-from sidlsg.runtime.errors import InputError, SidlsgError
+from sidlsg.kubeflow.profile import RUN_LABEL
+from sidlsg.runtime.errors import InputError, SidlsgError, StoppedError
+from sidlsg.runtime.provenance import RUN_VARIABLE
 from sidlsg.storage.files import refuse_foreign, require_writable
 from sidlsg.storage.records import Student
+
+
+def run_of(pod: Object | None) -> str:
+    """The pipeline run that this step belongs to; empty outside of one."""
+    labels = (pod or {}).get("metadata", {}).get("labels", {})
+    return os.environ.get(RUN_VARIABLE) or str(labels.get(RUN_LABEL, ""))
+
+
+def owners_of(pod: Object | None, cluster: Cluster) -> list[dict[str, Any]]:
+    """References for the job: to the pod's controller, else to the pod.
+
+    A step that is tried again runs in another pod, and its job goes on: so the workflow comes first. None across
+    namespaces, where Kubernetes allows no owner.
+    """
+    if pod is None or cluster.namespace != cluster.own_namespace:
+        return []
+    metadata = pod["metadata"]
+    above = [each for each in metadata.get("ownerReferences", []) if each.get("controller")]
+    owner = above[0] if above else {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+    reference = {key: owner[key] for key in ("apiVersion", "kind", "name", "uid")}
+    # Only one owner controls; and to block its deletion would take a right more.
+    return [reference | {"controller": False, "blockOwnerDeletion": False}]
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise in the block at once when the process is asked to end; a second request does not disturb the first's work.
+
+    Only a main thread can.
+
+    Raises:
+        StoppedError: the process was asked to end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminated(_: int, __: FrameType | None) -> None:
+        undisturbed()
+        raise StoppedError(
+            "asked to end: the nodes were asked to save their state and end; the same step again goes on from there"
+        )
+
+    earlier: Any = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def undisturbed() -> None:
+    """Let no request to end disturb what follows: it is the end. Until the surrounding `stoppable` is left."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
 
 Report = Callable[[str], None]
 GONE_S = 300.0

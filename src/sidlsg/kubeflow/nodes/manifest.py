@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings
-from sidlsg.kubeflow.stages import RUN_LABEL
+from sidlsg.kubeflow.profile import RUN_LABEL
 from sidlsg.runtime.provenance import GPUS_VARIABLE, IMAGE_VARIABLE, RUN_VARIABLE
 
 GROUP, VERSION, PLURAL, KIND = "trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob"

@@ -2,14 +2,216 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable
+import zoneinfo
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sidlsg.kubeflow.server.schedule_file import Schedule, Schedules
-from sidlsg.kubeflow.server.server import Server, pages
-from sidlsg.kubeflow.server.versions import ensure_experiment, ensure_version, find_experiment
+from sidlsg.kubeflow.compile import CompiledPipeline, get_compiled
+from sidlsg.kubeflow.server.connection import Server, pages
+from sidlsg.kubeflow.server.runs import ensure_experiment, ensure_version, find_experiment
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.runtime.parsing import read_toml
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+FIELDS = (
+    ("second", 0, 59, ()),
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, MONTHS),
+    ("day of the week", 0, 6, DAYS),
+)
+"""Each field's name, least and greatest number, and the words that stand for numbers from the least on."""
+PART = re.compile(r"(?P<star>[*?])|(?P<low>\w+)(-(?P<high>\w+))?")
+EXAMPLE = "'0 3 * * mon', at three every Monday"
+
+
+def kubeflow_cron(cron: str) -> str:
+    """Write an expression with six fields, as Kubeflow Pipelines' own reader takes them.
+
+    Args:
+        cron: five fields as in crontab, or six with seconds in front. Kubeflow Pipelines would take five for the first
+            five of six.
+
+    Raises:
+        InputError: a field cannot be used.
+    """
+    fields = cron.split()
+    if len(fields) == len(FIELDS) - 1:
+        fields = ["0", *fields]
+    if len(fields) != len(FIELDS):
+        raise InputError(f"cron {cron!r} has {len(fields)} fields; give five or six, such as {EXAMPLE}")
+    for field, (name, least, greatest, words) in zip(fields, FIELDS, strict=True):
+        for part in field.split(","):
+            if not _fits(part, least, greatest, words):
+                raise InputError(
+                    f"cron {cron!r} has {part!r} for the {name}; allowed: {least} to {greatest}"
+                    f"{f' or {words[0]} to {words[-1]}' if words else ''}, *, A-B and any of these with /STEP"
+                )
+    return " ".join(fields)
+
+
+def check_time_zone(time_zone: str, server: str) -> None:
+    """Check that an expression in one time zone means the same to a server in another.
+
+    Args:
+        time_zone: that the expression is written in; IANA's name, such as Europe/Berlin.
+        server: that the server reads every expression in.
+
+    Raises:
+        InputError: one is unknown, or they differ.
+    """
+    known = zoneinfo.available_timezones()
+    for zone in (time_zone, server):
+        if zone not in known:
+            raise InputError(
+                f"time zone {zone!r} is unknown{nearest(zone, known)}; give one such as Europe/Berlin or UTC"
+            )
+    if time_zone != server:
+        raise InputError(
+            f"time zone {time_zone} is not the server's, {server}: Kubeflow Pipelines reads all expressions in one; "
+            f"write this one in {server}, or give the server's scheduled workflow controller "
+            f'CRON_SCHEDULE_TIMEZONE={time_zone} and the file server_time_zone = "{time_zone}"'
+        )
+
+
+def _fits(part: str, least: int, greatest: int, words: tuple[str, ...]) -> bool:
+    span, slash, step = part.partition("/")
+    if slash and not (step.isdecimal() and 0 < int(step) <= greatest):
+        return False
+    match = PART.fullmatch(span)
+    if match is None:
+        return False
+    if match["star"]:
+        return True
+    low = _number(match["low"], least, words)
+    high = low if match["high"] is None else _number(match["high"], least, words)
+    return least <= low <= high <= greatest
+
+
+def _number(text: str, least: int, words: tuple[str, ...]) -> int:
+    """The number that a text stands for; -1 for none."""
+    if text.casefold() in words:
+        return words.index(text.casefold()) + least
+    return int(text) if text.isascii() and text.isdecimal() else -1
+
+
+TYPES: Mapping[str, type] = {
+    "name": str,
+    "pipeline": str,
+    "cron": str,
+    "time_zone": str,
+    "parameters": dict,
+    "max_concurrency": int,
+    "catchup": bool,
+    "enabled": bool,
+}
+"""What a schedule may have."""
+REQUIRED = ("name", "pipeline", "cron", "time_zone")
+WORDS = {str: "text", dict: "a table", int: "a whole number", bool: "true or false"}
+MOST_AT_ONCE = 10
+"""Kubeflow Pipelines' own limit of runs of one schedule at a time."""
+SERVER_TIME_ZONE = "UTC"
+"""Kubeflow Pipelines' own, where nobody gave it another."""
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One recurring run, as declared."""
+
+    name: str
+    compiled: CompiledPipeline
+    cron: str
+    """As Kubeflow Pipelines reads it, in the server's time zone."""
+    parameters: Mapping[str, Any]
+    max_concurrency: int = 1
+    catchup: bool = False
+    enabled: bool = True
+
+    @property
+    def digest(self) -> str:
+        """Of everything that cannot be changed in a recurring run once it is made."""
+        content = [self.compiled.name, self.compiled.version, self.cron, dict(self.parameters)]
+        text = json.dumps([*content, self.max_concurrency, self.catchup], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedules:
+    """All schedules of one experiment."""
+
+    experiment: str
+    schedules: tuple[Schedule, ...]
+
+
+def read_schedules(path: Path) -> Schedules:
+    """Read a file of schedules, and compile their pipelines.
+
+    Raises:
+        InputError: it cannot be read, or something in it is unknown, missing or of another kind.
+    """
+    tables = read_toml(path, "give a TOML file of schedules")
+    _known(f"{path}", tables, ("experiment", "server_time_zone", "schedule"))
+    experiment = tables.get("experiment")
+    if not isinstance(experiment, str) or not experiment:
+        raise InputError(f'{path} names no experiment, which its schedules are kept in; give experiment = "NAME"')
+    server = tables.get("server_time_zone", SERVER_TIME_ZONE)
+    if not isinstance(server, str):
+        raise InputError(f"{path}: server_time_zone is {server!r}; it must be text")
+    listed = tables.get("schedule", [])
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise InputError(f"{path}: schedule is not a list of tables; begin each schedule with [[schedule]]")
+    schedules = tuple(
+        _read(f"{path}, schedule {number}", table, path.parent, server) for number, table in enumerate(listed, 1)
+    )
+    names = [schedule.name for schedule in schedules]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{path} has two schedules named {twice[0]!r}; give each a name of its own")
+    return Schedules(experiment=experiment, schedules=schedules)
+
+
+def _read(where: str, table: dict[str, Any], folder: Path, server: str) -> Schedule:
+    _known(where, table, TYPES)
+    for key in REQUIRED:
+        if key not in table:
+            raise InputError(f"{where} has no {key}; give it")
+    for key, value in table.items():
+        if type(value) is not TYPES[key]:
+            raise InputError(f"{where}: {key} is {value!r}; it must be {WORDS[TYPES[key]]}")
+    name, most = table["name"], table.get("max_concurrency", 1)
+    if not NAME.fullmatch(name):
+        raise InputError(f"{where}: name {name!r} is not allowed; give small letters, digits and hyphens, at most 63")
+    if not 1 <= most <= MOST_AT_ONCE:
+        raise InputError(f"{where}: max_concurrency is {most}; give 1 to {MOST_AT_ONCE}")
+    try:
+        check_time_zone(table["time_zone"], server)
+        compiled = get_compiled(table["pipeline"], folder)
+        return Schedule(
+            name=name,
+            compiled=compiled,
+            cron=kubeflow_cron(table["cron"]),
+            parameters=compiled.checked(table.get("parameters", {})),
+            max_concurrency=most,
+            catchup=table.get("catchup", False),
+            enabled=table.get("enabled", True),
+        )
+    except InputError as error:
+        raise InputError(f"{where} ({name}): {error}") from error
+
+
+def _known(where: str, table: Mapping[str, Any], allowed: Any) -> None:
+    for key in table:
+        if key not in allowed:
+            raise InputError(f"{where} has {key!r}, which is unknown{nearest(key, allowed)}; allowed: "
+                             f"{', '.join(allowed)}")  # fmt: skip
+
 
 MARK = re.compile(r"made by sidlsg schedule: (\S+) ([0-9a-f]{24})")
 """What the description of a recurring run is when this code made it: the schedule's name and digest."""

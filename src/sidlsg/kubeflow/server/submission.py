@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sidlsg.kubeflow.compile import CompiledPipeline
-from sidlsg.kubeflow.server.interface import RunState
-from sidlsg.kubeflow.server.runs import Kubeflow
-from sidlsg.kubeflow.server.versions import ensure_version, find_compiled
+from sidlsg.kubeflow.server.runs import Kubeflow, RunState, ensure_version, find_compiled
+from sidlsg.registry.names import check_name
+from sidlsg.runtime.errors import InputError, RunFailedError, StoppedError, StorageError
+from sidlsg.runtime.formatting import plain_markdown
+from sidlsg.runtime.progress import clock
+
+if TYPE_CHECKING:  # MLflow takes seconds
+    from sidlsg.registry.gate import Judged
 
 
 def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
@@ -56,3 +64,174 @@ def preview(
     known = runs.server.ask("list pipeline versions", lambda: find_compiled(runs.server, compiled))
     report(f"would {'use' if known else 'upload'} version {compiled.version} of {compiled.name}")
     report(f"would start run {name} in experiment {runs.experiment} with {json.dumps(parameters, sort_keys=True)}")
+
+
+ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+GOOD = ("SUCCEEDED", "SKIPPED")
+
+
+def watch(
+    runs: Kubeflow, run_id: str, report: Callable[[str], None], *, limit: float = 0.0, every: float = 5.0
+) -> None:
+    """Wait until a run ends; a server that does not answer is waited for.
+
+    Args:
+        runs: the server.
+        run_id: of the run.
+        report: takes a line for each stage that changes.
+        limit: seconds to wait at most; 0 for no limit.
+        every: seconds between two looks.
+
+    Raises:
+        RunFailedError: it failed or was cancelled.
+        StoppedError: the limit or an interrupt came first; the run goes on.
+    """
+    link = runs.server.connection.run_link(run_id)
+    began = time.monotonic()
+    told: dict[str, str] = {}
+    try:
+        while True:
+            try:
+                run = runs.details(run_id)
+            except StorageError as error:
+                report(f"still waiting: {error}")
+            else:
+                _tell(run, told, report)
+                if run.state in ENDED:
+                    break
+            left = began + limit - time.monotonic() if limit else every
+            if left <= 0:
+                raise StoppedError(f"the run has not ended within {limit:g} seconds, and goes on: {link}")
+            time.sleep(min(every, left))
+    except KeyboardInterrupt as error:
+        raise StoppedError(
+            f"waiting was interrupted, and the run goes on: {link} shows it, and Terminate there ends it; the same "
+            "command waits again"
+        ) from error
+    if run.state not in GOOD:
+        raise RunFailedError(f"the run {run.display_name} {_ending(run)}: {link}")
+
+
+def tasks_of(run: Any) -> list[Any]:
+    """The tasks of a run; none before it has begun."""
+    return (run.run_details.task_details if run.run_details else None) or []
+
+
+def _tell(run: Any, told: dict[str, str], report: Callable[[str], None]) -> None:
+    states = {str(task.task_id): (task.display_name, task.state) for task in tasks_of(run)}
+    states["run"] = ("run", run.state)
+    for key, (name, state) in states.items():
+        if state and told.get(key) != state:
+            told[key] = state
+            report(f"{name}: {state.lower()}")
+
+
+def _ending(run: Any) -> str:
+    if run.state == "CANCELED":
+        return "was cancelled"
+    failed = [task for task in tasks_of(run) if task.state == "FAILED"]
+    # A group of tasks fails because one inside it did, which is the one that says why.
+    parents = {task.parent_task_id for task in failed}
+    leaves = [task for task in failed if task.task_id not in parents] or failed
+    reasons = [f"{task.display_name}{_message(task)}" for task in leaves]
+    return f"failed in {'; '.join(reasons)}" if reasons else f"failed{_message(run)}"
+
+
+def _message(thing: Any) -> str:
+    return f" ({thing.error.message})" if thing.error and thing.error.message else ""
+
+
+ADDRESS = "%/:?#@!$&'()*+,;=-._~"
+"""What an address may hold besides letters and digits."""
+
+OUTCOMES = {
+    "passed": "passed the gate",
+    "awaiting": "awaits an approval",
+    "rejected": "did not pass the gate",
+}
+"""A version's outcome in words."""
+
+
+def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
+    """The verdicts, the stages and the scores of a run.
+
+    Args:
+        run: as the server's API has it, with its tasks.
+        link: of its page.
+        judged: the versions that its gate judged.
+    """
+    state = str(run.state or "PENDING").lower()
+    lines = [
+        f"## {plain_markdown(run.display_name)}: {state}",
+        "",
+        f"Run [{plain_markdown(run.run_id)}](<{_address(link)}>)",
+        "",
+    ]
+    for each in judged:
+        lines += [
+            f"**Version {each.version} of {plain_markdown(each.name)} {OUTCOMES[each.outcome]}.** "
+            + ("It is the champion now." if each.champion else "It is not the champion."),
+            *([f"The run cost {plain_markdown(each.cost)}."] if each.cost else []),
+            "",
+            *(f"- {plain_markdown(rule)}" for rule in each.rules),
+            "",
+        ]
+        if each.scores:
+            rows = (f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in each.scores.items())
+            lines += ["| score | value, protocol, of |", "|---|---|", *rows, ""]
+    tasks = [task for task in tasks_of(run) if not _of_the_server(task)]
+    if tasks:
+        lines += ["| stage | state | time |", "|---|---|---:|", *map(_row, tasks), ""]
+    return "\n".join(lines)
+
+
+def outputs(judged: Sequence[Judged]) -> str:
+    """The outcome of a run as lines of NAME=VALUE, as GitHub takes a step's outputs.
+
+    Of several versions, the first of the worst outcome is named.
+    """
+    if not judged:
+        return ""
+    worst = max(judged, key=lambda each: list(OUTCOMES).index(each.outcome))
+    check_name(worst.name)  # it becomes a line
+    return f"verdict={worst.outcome}\nmodel={worst.name}\nversion={worst.version}\n"
+
+
+def require_writable(file: Path) -> None:
+    """Say now, not when a run of hours has ended, that a file cannot be added to.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    add_summary(file, "")
+
+
+def add_summary(file: Path, text: str) -> None:
+    """Write at the end of a file, which other steps of a job may have begun.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as out:
+            out.write(text)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}; give a file in a folder of yours") from error
+
+
+def _of_the_server(task: Any) -> bool:
+    """Steps that Kubeflow Pipelines adds of itself."""
+    name = str(task.display_name or "")
+    return not name or name == "root" or name.endswith("-driver")
+
+
+def _row(task: Any) -> str:
+    began, ended = task.start_time, task.end_time
+    took = clock((ended - began).total_seconds()) if began and ended and ended >= began else ""
+    reason = f" ({plain_markdown(task.error.message)})" if task.error and task.error.message else ""
+    return f"| {plain_markdown(task.display_name)} | {str(task.state or '').lower()}{reason} | {took} |"
+
+
+def _address(link: str) -> str:
+    """A link that does not end before its end: between < and >, where neither they nor spaces may be."""
+    return quote(link, safe=ADDRESS)

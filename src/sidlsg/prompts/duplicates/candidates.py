@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 MOST = 32
 """The longest run of texts with one key of which all pairs become candidates: at most 496."""
@@ -104,3 +106,23 @@ def sorted_distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Each number once, rising: what `np.unique` gives, in a third of its time."""
     values = np.sort(values)
     return values[np.flatnonzero(np.diff(values, prepend=~values[:1]))]
+
+
+def connected(edges: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Each text that has an edge, with the lowest text of its connected group.
+
+    Args:
+        edges: pairs of texts' numbers, uint64 [e, 2], in any order.
+
+    Returns:
+        texts' numbers [m], rising, and the lowest number of each one's group [m], both uint64.
+    """
+    if not len(edges):
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+    refs, index = np.unique(edges, return_inverse=True)
+    low, high = index.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges), np.int8), (low, high)), shape=(len(refs), len(refs)))
+    _, group = connected_components(graph, directed=False)
+    # Texts rise, so the first one of a group is its lowest.
+    _, first = np.unique(group, return_index=True)
+    return refs, refs[first[group]]

@@ -24,10 +24,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sidlsg.prompts.duplicates.candidates import sorted_distinct
-from sidlsg.prompts.duplicates.jaccard import jaccard
-from sidlsg.prompts.duplicates.minhash import HASHES, band_keys, signatures
-from sidlsg.prompts.duplicates.shingles import Shingles, distinct, shingles, take
-from sidlsg.prompts.duplicates.sketch import WORDS, alike, sketches
+from sidlsg.prompts.duplicates.minhash import HASHES, WORDS, alike, band_keys, signatures, sketches
+from sidlsg.prompts.duplicates.shingles import Shingles, distinct, jaccard, shingles, take
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.files import atomic_file, atomic_write

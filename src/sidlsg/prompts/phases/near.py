@@ -10,12 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidlsg.prompts.duplicates.candidates import candidate_pairs
-from sidlsg.prompts.duplicates.groups import connected
-from sidlsg.prompts.duplicates.jaccard import jaccard_of_keys
-from sidlsg.prompts.duplicates.minhash import HASHES
-from sidlsg.prompts.duplicates.sketch import alike
-from sidlsg.prompts.phases.funnel import SAMPLES, SHOWN
+from sidlsg.prompts.duplicates.candidates import candidate_pairs, connected
+from sidlsg.prompts.duplicates.minhash import HASHES, alike
+from sidlsg.prompts.duplicates.shingles import jaccard_of_keys
+from sidlsg.prompts.phases.row_steps import SAMPLES, SHOWN
 from sidlsg.prompts.phases.scan import spread
 from sidlsg.prompts.phases.unique import BANDS, BATCH, REF_BITS, SKETCHES, UNIQUE, places_of, texts_of
 from sidlsg.prompts.plan import Plan, bucket_names

@@ -9,8 +9,7 @@ from typing import Any
 
 from sidlsg.prompts.phases import near
 from sidlsg.prompts.phases.scan import scan
-from sidlsg.prompts.phases.selection import shards_of, write
-from sidlsg.prompts.phases.settle import settle, trim
+from sidlsg.prompts.phases.selection import settle, shards_of, trim, write
 from sidlsg.prompts.phases.unique import unique
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.work import Task, Work

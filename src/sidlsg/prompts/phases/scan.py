@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sidlsg.prompts.phases.funnel import Funnel
-from sidlsg.prompts.phases.row_steps import row_steps
+from sidlsg.prompts.phases.row_steps import Funnel, row_steps
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.source.batches import SCHEMA as ROWS
 from sidlsg.prompts.source.batches import read_batches

@@ -11,13 +11,12 @@ import numpy as np
 import polars as pl
 
 from sidlsg.prompts.duplicates.held_out_index import HeldOutIndex
-from sidlsg.prompts.duplicates.minhash import NEAR_DUPLICATES, band_keys, signatures
+from sidlsg.prompts.duplicates.minhash import NEAR_DUPLICATES, WORDS, band_keys, signatures, sketches
 from sidlsg.prompts.duplicates.shingles import shingles
-from sidlsg.prompts.duplicates.sketch import WORDS, sketches
-from sidlsg.prompts.phases.funnel import Funnel
+from sidlsg.prompts.phases.row_steps import Funnel
 from sidlsg.prompts.phases.scan import SCHEMA, bucket_of, spread
 from sidlsg.prompts.plan import Plan
-from sidlsg.prompts.text.clean_batch import clean_all
+from sidlsg.prompts.text.cleaning import clean_all
 from sidlsg.prompts.text.keys import content_words_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.prompts.work import Work

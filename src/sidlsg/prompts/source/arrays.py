@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sidlsg.prompts.source.misread import GIVEN
+from sidlsg.prompts.source.csv_files import GIVEN
 
 _BLANK = " \t\r\n\ufeff"
 

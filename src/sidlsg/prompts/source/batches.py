@@ -15,14 +15,21 @@ import pyarrow as pa
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import is_list, numbers_of, texts_of, unlisted
 from sidlsg.prompts.source.columns import NUMBERS, STRINGS, folder_columns, match_columns, require_columns
-from sidlsg.prompts.source.csv_files import csv_batches, csv_columns
-from sidlsg.prompts.source.damage import damaged
+from sidlsg.prompts.source.csv_files import (
+    GIVEN,
+    NO_SCORE,
+    NO_TEXT,
+    NOT_A_NUMBER,
+    NOT_UTF8,
+    UNREAD_SAFETY,
+    csv_batches,
+    csv_columns,
+)
 from sidlsg.prompts.source.files import CSV, JSONL, PARQUET, TEXT, InputFile
 from sidlsg.prompts.source.json_lines import object_columns, parse_lines
 from sidlsg.prompts.source.lines import longest, read_lines
-from sidlsg.prompts.source.misread import GIVEN, NO_SCORE, NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
-from sidlsg.prompts.source.parquet import opened, row_counts, table_batches, table_columns
-from sidlsg.prompts.source.pieces import Piece
+from sidlsg.prompts.source.local_copy import damaged
+from sidlsg.prompts.source.parquet import Piece, opened, row_counts, table_batches, table_columns
 from sidlsg.runtime.errors import InputError
 
 SCHEMA = pl.Schema(
@@ -42,7 +49,7 @@ SCHEMA = pl.Schema(
     }
 )
 """Of every batch. `text` is null where there is none that can be read. `problem` names in words of
-`sidlsg.prompts.source.misread` why there is no text, or no score where the rules need one, and is null elsewhere;
+`sidlsg.prompts.source.csv_files` why there is no text, or no score where the rules need one, and is null elsewhere;
 `given` is what the file has where something cannot be read, shortened. Numbers are null where there is none, NaN or
 infinity, strings where they cannot be read. Columns that neither the file nor its folders have, or that no rule reads,
 are null. `row` identifies the row in its file, see `Piece`; a row with a list of texts is as many rows of a batch."""

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from sidlsg.runtime.errors import AccessError, InputError
+from sidlsg.storage.files import sha256_bytes, sha256_file
 from sidlsg.storage.store import S3
 from sidlsg.storage.uri import BUNDLED, PIN, resolve
 
@@ -335,3 +336,39 @@ def _last_parts(place: str, count: int) -> str:
 
 def _suffixes() -> str:
     return f".parquet, .parq, {', '.join(_LINES)} (or one of these six and {', '.join(PACKED)})"
+
+
+def sources_digest(digests: Iterable[str]) -> str:
+    """SHA-256 over the files' digests, sorted, so that neither order nor names count; of a single file its own."""
+    ordered = sorted(digests)
+    return ordered[0] if len(ordered) == 1 else sha256_bytes("\n".join(ordered).encode())
+
+
+def sources_state(places: Sequence[str]) -> str:
+    """SHA-256 of what lies at places now: of each file its name and its content or, on S3, its size and ETag.
+
+    Raises:
+        InputError: a place cannot be used, see `find_inputs`.
+        StorageError: the S3 server did not answer.
+    """
+    # Imported here: boto3's and the formats' modules take a while, and a digest of digests does without.
+
+    lines = []
+    for file in find_inputs(places):
+        state = sha256_file(Path(file.place)) if file.is_local else f"{file.size} {file.version}"
+        lines.append(f"{file.label}\0{file.name}\0{state}\n")
+    return sha256_bytes("".join(lines).encode())
+
+
+def require_state(places: Sequence[str], state: str) -> None:
+    """Check that what lies at places is what `sources_state` found.
+
+    Raises:
+        InputError: something was changed, added or taken away; or a place cannot be used.
+        StorageError: the S3 server did not answer.
+    """
+    if sources_state(places) != state:
+        raise InputError(
+            f"what lies at {'; '.join(places)} was changed after this run began; start another run, when nobody "
+            "writes there"
+        )

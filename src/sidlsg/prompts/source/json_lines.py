@@ -14,9 +14,9 @@ import polars as pl
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import decoded
 from sidlsg.prompts.source.columns import NUMBERS, STRINGS, is_needless, match_columns, require_columns, wrong_kind
+from sidlsg.prompts.source.csv_files import GIVEN, NO_OBJECT, NOT_A_NUMBER, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.lines import longest, read_lines
-from sidlsg.prompts.source.misread import GIVEN, NO_OBJECT, NOT_A_NUMBER, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.runtime.errors import InputError
 
 SAMPLE = 1000

@@ -11,8 +11,8 @@ import numpy as np
 
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.content import MARK, open_content, skip
-from sidlsg.prompts.source.damage import damage_named
 from sidlsg.prompts.source.files import InputFile
+from sidlsg.prompts.source.local_copy import damage_named
 from sidlsg.runtime.errors import InputError
 
 BLOCK = 4 << 20

@@ -9,8 +9,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.registry.server.ports import HOST, free_port
-from sidlsg.registry.server.process import Server
+from sidlsg.registry.server.process import HOST, Server, free_port
 from sidlsg.runtime.errors import InputError
 
 

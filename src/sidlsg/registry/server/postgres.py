@@ -13,8 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from sidlsg.registry.server.ports import HOST, free_port
-from sidlsg.registry.server.process import Server
+from sidlsg.registry.server.process import HOST, Server, free_port
 from sidlsg.runtime.errors import InputError, SidlsgError
 
 USER = "mlflow"

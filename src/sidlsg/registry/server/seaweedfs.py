@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.registry.server.certificate import write_certificate, write_private
-from sidlsg.registry.server.ports import HOST, free_port
-from sidlsg.registry.server.process import Server
+from sidlsg.registry.server.process import HOST, Server, free_port
 from sidlsg.runtime.errors import InputError
 
 _PARTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")

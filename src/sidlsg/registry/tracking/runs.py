@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from sidlsg.registry.run_log import Row, log_entries, log_missing_params, run_params
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.pipeline_run import run_tag
+from sidlsg.runtime.provenance import run_tag
 from sidlsg.storage.records import Student
 
 TRAINING_TAG = "training_sha256"

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.distil.estimate.bound import upper_bound
-from sidlsg.distil.estimate.check import check_fits
+from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.iteration import measure
-from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.runtime.errors import InputError
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from sidlsg.distil.estimate.choose import Choice, cheapest, choices
+from sidlsg.distil.estimate.estimate import Choice, cheapest, choices
+from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 from sidlsg.distil.estimate.iteration import Pass, Passes
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.estimate.speed import iteration_seconds
-from sidlsg.distil.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings
 
 N = 100_000_000
 USE = Use(network=Network(parameters=N, block=N // 10), settings=Settings())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sidlsg.distil.estimate.devices import DEFAULT, GPUS, chosen_gpu, get_gpu, gpu_at_hand
-from sidlsg.distil.settings import PRECISIONS
+from sidlsg.distil.recipes import PRECISIONS
 from sidlsg.runtime.errors import InputError
 
 

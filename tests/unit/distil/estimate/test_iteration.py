@@ -15,12 +15,11 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from sidlsg.distil import precision
+from sidlsg.distil import networks as precision
 from sidlsg.distil.draws import DrawPlan
-from sidlsg.distil.estimate.fake_networks import Imagination, imagined_unet
+from sidlsg.distil.estimate.fake_networks import Imagination, Tracker, imagined_unet
 from sidlsg.distil.estimate.iteration import ImaginedIteration, measure
 from sidlsg.distil.estimate.memory import Network, Use
-from sidlsg.distil.estimate.tracker import Tracker
 from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step

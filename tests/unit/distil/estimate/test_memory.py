@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 from sidlsg.distil.estimate.iteration import Pass, Passes
 from sidlsg.distil.estimate.memory import CONTEXT, KEPT_STATES, Network, Use
-from sidlsg.distil.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings
 
 N = 1000
 NETWORK = Network(parameters=N, block=100)

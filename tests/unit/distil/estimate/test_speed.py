@@ -8,7 +8,7 @@ import pytest
 
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.estimate.speed import BUS, HOST, iteration_seconds
-from sidlsg.distil.settings import Settings
+from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.errors import InputError
 
 N = 10**9

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sidlsg.distil.estimate.fake_networks import Imagination
-from sidlsg.distil.estimate.tracker import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES, Tracker
+from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES, Imagination, Tracker
 
 KIB = 1024
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sidlsg.distil.estimate.devices import Gpu
-from sidlsg.distil.estimate.utilisation import Utilisation, utilisation_of
+from sidlsg.distil.estimate.speed import Utilisation, utilisation_of
 from sidlsg.distil.recipes import get_recipe, recipe_with_changes
 
 
@@ -24,7 +24,7 @@ def test_the_model_s_own_work_counts_and_not_what_is_computed_twice(
 ) -> None:
     config = json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text())
     gpu = Gpu(name="a GPU", memory=2**30, peaks={"fp32": 1e12})
-    monkeypatch.setattr("sidlsg.distil.estimate.utilisation.gpu_at_hand", lambda _: gpu)
+    monkeypatch.setattr("sidlsg.distil.estimate.speed.gpu_at_hand", lambda _: gpu)
     found = [
         utilisation_of(config, recipe_with_changes("tiny", changes), 2, torch.device("cuda"))
         for changes in ("{}", '{"activation_checkpointing": true}')
@@ -39,5 +39,5 @@ def test_the_model_s_own_work_counts_and_not_what_is_computed_twice(
 def test_where_the_peak_is_not_known_there_is_none(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text())
     assert utilisation_of(config, get_recipe("tiny"), 1, torch.device("cpu")) is None
-    monkeypatch.setattr("sidlsg.distil.estimate.utilisation.gpu_at_hand", lambda _: Gpu(name="new", memory=1, peaks={}))
+    monkeypatch.setattr("sidlsg.distil.estimate.speed.gpu_at_hand", lambda _: Gpu(name="new", memory=1, peaks={}))
     assert utilisation_of(config, get_recipe("tiny"), 1, torch.device("cuda")) is None

@@ -14,9 +14,8 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.distil.student.folder import one_step_scheduler, write_folder
+from sidlsg.distil.student.folder import one_step_scheduler, prompt_set_of, write_folder
 from sidlsg.distil.student.generation import seeded_noise
-from sidlsg.distil.student.lineage import prompt_set_of
 from sidlsg.runtime.errors import InputError, NotFiniteError
 from sidlsg.storage.records import Student
 from sidlsg.teacher.pipeline import load_teacher

@@ -8,7 +8,7 @@ def work(item: str) -> str:
     """Prints its item, and does what it says."""
     import time
 
-    from sidlsg.runtime.lines import say
+    from sidlsg.runtime.progress import note as say
 
     say(f"working on {item}")
     if item == "wait":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.local.children import end_stages
+from sidlsg.kubeflow.local.execution import end_stages
 
 # A stage that takes long and does not care about SIGTERM, started as kfp starts one: by a shell, with its output read.
 STAGE = """
@@ -22,7 +22,7 @@ time.sleep(60)
 RUN = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from sidlsg.kubeflow.local import children
+from sidlsg.kubeflow.local import execution as children
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
 children.PATIENCE = 0.5
 with children.ending_with_this(Path(os.environ["TMPDIR"]), lambda: print("no more", flush=True)):

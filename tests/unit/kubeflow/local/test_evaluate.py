@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.evaluate import evaluate_arguments, run_evaluation
+from sidlsg.kubeflow.local.runs import evaluate_arguments, run_evaluation
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.requests import EvaluateRequest

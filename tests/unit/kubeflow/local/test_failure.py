@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.failure import stage_error
-from sidlsg.kubeflow.local.output import Failure
+from sidlsg.kubeflow.local.output import Failure, stage_error
 from sidlsg.runtime.errors import SidlsgError
 
 LOG = Path("run.log")

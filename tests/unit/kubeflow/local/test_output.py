@@ -1,7 +1,6 @@
 import io
 
-from sidlsg.kubeflow.local.output import Failure, LineSink, Rounds, Watcher
-from sidlsg.kubeflow.local.screen import Screen
+from sidlsg.kubeflow.local.output import Failure, LineSink, Rounds, Screen, Watcher
 
 ERROR = {"kind": "error", "type": "InputError", "text": "boom", "exit_code": 2}
 

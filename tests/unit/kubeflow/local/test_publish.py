@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.publish import prune, publish_folder
+from sidlsg.kubeflow.local.execution import prune, publish_folder
 from sidlsg.runtime.errors import InputError
 
 

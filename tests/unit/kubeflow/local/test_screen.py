@@ -1,7 +1,7 @@
 import io
 import re
 
-from sidlsg.kubeflow.local.screen import Screen
+from sidlsg.kubeflow.local.output import Screen
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 
-from sidlsg.kubeflow.local.surroundings import kfp_local
+from sidlsg.kubeflow.local.execution import kfp_local
 from sidlsg.kubeflow.sdk import task_spec_utils
 
 

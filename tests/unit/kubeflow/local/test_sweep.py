@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.sweep import run_sweep, sweep_arguments
+from sidlsg.kubeflow.local.runs import run_sweep, sweep_arguments
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.requests import SweepRequest
 

@@ -13,8 +13,7 @@ import pytest
 
 from services.dripping import Dripping
 from services.kubernetes_api import NAMESPACE, Api, RunningApi
-from sidlsg.kubeflow.nodes.cluster import Cluster, Object, Patience
-from sidlsg.kubeflow.nodes.refusals import ClusterError
+from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterError, Object, Patience
 from sidlsg.runtime.errors import InputError
 from unit.kubeflow.nodes.asked import SHORT
 

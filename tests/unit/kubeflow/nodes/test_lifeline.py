@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.nodes.lifeline import ALIVE, beating, watched
+from sidlsg.kubeflow.nodes.handover import ALIVE, beating, watched
 from sidlsg.runtime.errors import StorageError
 from sidlsg.storage.store import FolderStore
 

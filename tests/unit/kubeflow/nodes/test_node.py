@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.nodes.handover import Handover
-from sidlsg.kubeflow.nodes.lifeline import beating
+from sidlsg.kubeflow.nodes.handover import Handover, beating
 from sidlsg.kubeflow.nodes.node import train_on_node
 from sidlsg.kubeflow.nodes.order import Order
 from sidlsg.runtime.errors import ContentError, StoppedError

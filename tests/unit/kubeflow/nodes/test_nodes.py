@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidlsg.kubeflow.nodes.nodes import node_settings
-from sidlsg.kubeflow.nodes.settings import NodeSettings, read_settings
+from sidlsg.kubeflow.nodes.settings import NodeSettings, node_settings, read_settings
 from sidlsg.kubeflow.profile import Stage
 from sidlsg.kubeflow.profile_file import read_profile
 

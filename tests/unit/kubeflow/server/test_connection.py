@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.dripping import Dripping
-from sidlsg.kubeflow.server.connection import Connection
-from sidlsg.kubeflow.server.server import Server
+from sidlsg.kubeflow.server.connection import Connection, Server
 from sidlsg.runtime.errors import InputError, StorageError
 
 

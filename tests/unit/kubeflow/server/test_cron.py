@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidlsg.kubeflow.server.cron import check_time_zone, kubeflow_cron
+from sidlsg.kubeflow.server.schedules import check_time_zone, kubeflow_cron
 from sidlsg.runtime.errors import InputError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.server.run_summary import add_summary, outputs, require_writable, run_summary
-from sidlsg.registry.judged import Judged
+from sidlsg.kubeflow.server.submission import add_summary, outputs, require_writable, run_summary
+from sidlsg.registry.gate import Judged
 from sidlsg.runtime.errors import InputError
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.server.schedule_file import Schedules, read_schedules
+from sidlsg.kubeflow.server.schedules import Schedules, read_schedules
 from sidlsg.runtime.errors import InputError
 
 YAML = """

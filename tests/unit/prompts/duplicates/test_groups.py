@@ -1,6 +1,6 @@
 import numpy as np
 
-from sidlsg.prompts.duplicates.groups import connected
+from sidlsg.prompts.duplicates.candidates import connected
 
 
 def groups(edges):

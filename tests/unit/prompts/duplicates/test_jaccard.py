@@ -5,8 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.jaccard import jaccard, jaccard_of_keys
-from sidlsg.prompts.duplicates.shingles import shingles
+from sidlsg.prompts.duplicates.shingles import jaccard, jaccard_of_keys, shingles
 
 
 def test_exact_for_any_texts_and_blocks(monkeypatch, exact):
@@ -15,8 +14,8 @@ def test_exact_for_any_texts_and_blocks(monkeypatch, exact):
     wanted = [exact(a, b) for a, b in zip(*keys, strict=True)]
     left, right = map(pl.Series, keys)
     assert jaccard_of_keys(left, right).tolist() == wanted
-    monkeypatch.setattr("sidlsg.prompts.duplicates.jaccard._BLOCK", 50)
-    monkeypatch.setattr("sidlsg.prompts.duplicates.jaccard._PAIRS", 70)
+    monkeypatch.setattr("sidlsg.prompts.duplicates.shingles._ROWS", 50)
+    monkeypatch.setattr("sidlsg.prompts.duplicates.shingles._PAIRS", 70)
     assert jaccard_of_keys(left, right).tolist() == wanted
     assert jaccard_of_keys(left, left).tolist() == [1.0] * 500
 

@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.jaccard import jaccard_of_keys
 from sidlsg.prompts.duplicates.minhash import HASHES, NEAR_DUPLICATES, band_keys, signatures
-from sidlsg.prompts.duplicates.shingles import shingles
+from sidlsg.prompts.duplicates.shingles import jaccard_of_keys, shingles
 
 GOLDEN = [154636356, 232354110, 221143155, 47795945]
 GOLDEN_KEY = 15343619562495035297

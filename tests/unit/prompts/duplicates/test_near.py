@@ -7,11 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.candidates import candidate_pairs
-from sidlsg.prompts.duplicates.groups import connected
-from sidlsg.prompts.duplicates.jaccard import jaccard_of_keys
+from sidlsg.prompts.duplicates.candidates import candidate_pairs, connected
 from sidlsg.prompts.duplicates.minhash import NEAR_DUPLICATES, band_keys, signatures
-from sidlsg.prompts.duplicates.shingles import shingles
+from sidlsg.prompts.duplicates.shingles import jaccard_of_keys, shingles
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.minhash import HASHES, signatures
+from sidlsg.prompts.duplicates.minhash import HASHES, WORDS, alike, signatures, sketches
 from sidlsg.prompts.duplicates.shingles import shingles
-from sidlsg.prompts.duplicates.sketch import WORDS, alike, sketches
 
 
 @pytest.mark.parametrize("wanted", [0.6, 0.75, 0.9])

@@ -2,7 +2,7 @@ import json
 
 import polars as pl
 
-from sidlsg.prompts.phases.funnel import SAMPLES, Funnel, merged
+from sidlsg.prompts.phases.row_steps import SAMPLES, Funnel, merged
 
 TEXTS = pl.DataFrame({"text": [f"text {i}" for i in range(200)], "n": range(200)})
 

@@ -9,7 +9,7 @@ import polars as pl
 from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.source.batches import read_batches
 from sidlsg.prompts.source.files import InputFile, find_inputs
-from sidlsg.prompts.source.pieces import cut_pieces
+from sidlsg.prompts.source.parquet import cut_pieces
 
 NO_SCORE = CurationRules(score=ScoreRule(enabled=False))
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sidlsg.prompts.rules import Columns, CurationRules, ImageRule, LanguageRule, ScoreRule, TextRule, UnsafeRule
 from sidlsg.prompts.source import parquet
 from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of, read_batches, read_row
+from sidlsg.prompts.source.csv_files import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.files import find_inputs
-from sidlsg.prompts.source.misread import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
-from sidlsg.prompts.source.pieces import cut_pieces
+from sidlsg.prompts.source.parquet import cut_pieces
 from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of
-from sidlsg.prompts.source.misread import NO_OBJECT, NO_TEXT, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
+from sidlsg.prompts.source.csv_files import NO_OBJECT, NO_TEXT, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
 

@@ -1,7 +1,7 @@
 import pytest
 
 from sidlsg.prompts.source.files import InputFile, find_inputs
-from sidlsg.prompts.source.pieces import BadFile, Piece, cut_pieces
+from sidlsg.prompts.source.parquet import BadFile, Piece, cut_pieces
 from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import one
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text.clean_batch import STABLE, clean_all
-from sidlsg.prompts.text.cleaning import RULES, clean
+from sidlsg.prompts.text.cleaning import RULES, STABLE, clean, clean_all
 
 ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
 PIECES = st.sampled_from(

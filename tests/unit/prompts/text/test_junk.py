@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from sidlsg.prompts.rules import JunkRule
-from sidlsg.prompts.text.clean_batch import clean_all
+from sidlsg.prompts.text.cleaning import clean_all
 from sidlsg.prompts.text.junk import junk_reason
 
 OFF = {"maximum_repeats": 1, "maximum_digits": 1, "capitals_words": 0, "minimum_letters": 0}

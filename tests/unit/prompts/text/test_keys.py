@@ -5,8 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text.clean_batch import clean_all
-from sidlsg.prompts.text.cleaning import clean, same_text_key, same_words_key
+from sidlsg.prompts.text.cleaning import clean, clean_all, same_text_key, same_words_key
 from sidlsg.prompts.text.columns import PREFIX
 from sidlsg.prompts.text.keys import (
     FUNCTION_WORDS,

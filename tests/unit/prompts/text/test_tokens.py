@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from transformers import CLIPTokenizer
 
-from sidlsg.prompts.text.clean_batch import clean_all
+from sidlsg.prompts.text.cleaning import clean_all
 from sidlsg.prompts.text.tokens import token_counts
 
 ENCODE = instant_clip_tokenizer.Tokenizer().encode

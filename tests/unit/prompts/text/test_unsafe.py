@@ -3,8 +3,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sidlsg.prompts.text.clean_batch import clean_all
-from sidlsg.prompts.text.unsafe import UnsafeWords, read_unsafe_words
+from sidlsg.prompts.text.cleaning import clean_all
+from sidlsg.prompts.text.junk import UnsafeWords, read_unsafe_words
 from sidlsg.runtime.errors import InputError
 
 BUNDLED = Path("assets/prompts/unsafe_words.txt")

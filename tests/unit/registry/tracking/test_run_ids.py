@@ -18,8 +18,8 @@ from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.registry.registration import Circumstances, register
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.lines import say
-from sidlsg.runtime.pipeline_run import pipeline_run
+from sidlsg.runtime.progress import note as say
+from sidlsg.runtime.provenance import pipeline_run
 from sidlsg.stages.distil import Extras, distil
 from sidlsg.storage.records import Student
 from unit.registry.tracking.gateway import Gateway

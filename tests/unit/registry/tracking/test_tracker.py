@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from sidlsg.distil.estimate.utilisation import Utilisation
+from sidlsg.distil.estimate.speed import Utilisation
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.registry.tracking.tracker import Tracker, open_tracker
 from sidlsg.registry.versions import STUDENT_TAG
