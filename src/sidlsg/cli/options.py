@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,3 +136,8 @@ def rejection(verdict: Verdict) -> str:
     """What a verdict that did not pass says on the command line."""
     failed = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
     return f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
+
+
+def process_rank() -> int:
+    """Which one of several processes this is, where torchrun started it; 0 otherwise."""
+    return int(os.environ.get("RANK", "0"))

@@ -15,20 +15,25 @@ from sidlsg.cli.options import (
     GateRulesFile,
     HeldOut,
     JudgeFile,
+    Kappa,
     KeepImages,
+    Processes,
     Protocols,
     Recipe,
     RunSeed,
+    Scale,
     Set,
+    Strategy,
     TeacherLayout,
     TeacherPlace,
     TeacherSettings,
+    Threads,
     TrackingUri,
     Weights,
     recipe_changes,
     rejection,
 )
-from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 
@@ -183,3 +188,85 @@ def compile_(
     if profile is None and not os.environ.get("SIDLSG_IMAGE"):
         told = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
         print(f"{NOTE}{told}", file=sys.stderr)
+
+
+def run(
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again continues or reuses it.")] = Path(
+        "runs/demo"
+    ),
+    recipe: Recipe = "tiny",
+    strategy: Strategy = None,
+    kappa: Kappa = None,
+    scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
+    set_: Set = [],  # noqa: B006
+    seed: RunSeed = "0",
+    prompts: Annotated[
+        str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
+    ] = PROMPTS,
+    held_out: HeldOut = HELD_OUT,
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    judge: JudgeFile = JUDGE,
+    model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow; by default SQLite and a folder inside the run's folder.")
+    ] = "",
+    embeddings_gb: Annotated[
+        float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
+    ] = 0.0,
+    hourly_price: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Of a stage that --prices does not name, for the costs in the report and on the version."
+        ),
+    ] = 0.0,
+    prices: Annotated[
+        str,
+        typer.Option(metavar="JSON", help='Prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}.'),
+    ] = "{}",
+    protocol: Protocols = [],  # noqa: B006
+    weights: Weights = None,
+    teacher_setting: TeacherSettings = [],  # noqa: B006
+    keep_images: KeepImages = "",
+    gate_rules: GateRulesFile = None,
+    processes: Processes = None,
+    threads: Threads = None,
+) -> None:
+    """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
+
+    Exit code 0: promoted, or already the champion. 3: the gate said no.
+    """
+    from sidlsg.cli.tables import print_summary
+    from sidlsg.distil.recipes import recipe_with_changes
+    from sidlsg.kubeflow.local.execution import machine_line
+    from sidlsg.kubeflow.local.runs import run_local
+    from sidlsg.stages.requests import RunRequest
+
+    changes = json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads))
+    values = recipe_with_changes(recipe, changes)
+    request = RunRequest(
+        run_dir=output,
+        recipe=recipe,
+        changes=changes,
+        seed=seed,
+        prompts=prompts,
+        held_out=held_out,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        judge=judge,
+        model_name=model_name,
+        tracking_uri=tracking_uri,
+        embeddings_gb=embeddings_gb,
+        hourly_price=hourly_price,
+        prices=prices,
+        protocols=tuple(protocol),
+        weights=weights,
+        teacher_settings=tuple(teacher_setting),
+        keep_images=keep_images,
+        gate_rules=gate_rules,
+    )
+    print(machine_line(values))
+    result = run_local(request)
+    print_summary(result)
+    if not result.verdict.passed:
+        raise VerdictError(rejection(result.verdict))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import TeacherLayout, TeacherPlace
+from sidlsg.cli.options import (
+    TeacherLayout,
+    TeacherPlace,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators.")
 
@@ -49,3 +53,27 @@ def convert_released(
     folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
     student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen, teacher_sha256)
     print(f"student from {student.recipe_values['source_sha256']} in {output}")
+
+
+def digest(
+    place: Annotated[str, typer.Argument(help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")],
+) -> None:
+    """Print the SHA-256 that pins an input: every option that takes a place also takes PLACE@sha256:DIGEST."""
+    from sidlsg.storage.uri import place_digest
+
+    print(place_digest(place))
+
+
+def teach(
+    output: Annotated[Path, typer.Option(help="Receives tiny-sd/, judge/ and prompts/, as assets/ holds them.")],
+    work: Annotated[Path, typer.Option(help="Training state; the same command again continues from it.")] = Path(
+        ".cache/teach"
+    ),
+) -> None:
+    """Make the bundled teacher, its judge and the bundled prompts from their recipe."""
+    from sidlsg.bundled.assets import teach as make
+    from sidlsg.bundled.training import TINY
+
+    began = time.monotonic()
+    make(output, work, TINY, print)
+    print(f"made {output} in {(time.monotonic() - began) / 60:.0f} minutes")

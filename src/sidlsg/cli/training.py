@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sidlsg.cli.options import (
+    HeldOut,
+    JudgeFile,
+    Kappa,
+    Processes,
+    Recipe,
+    Scale,
+    Seed,
+    Set,
+    Strategy,
+    TeacherLayout,
+    TeacherPlace,
+    Threads,
+    process_rank,
+    recipe_changes,
+)
+from sidlsg.runtime.provenance import say
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 
 def distil_process(
@@ -23,3 +44,167 @@ def distil_process(
     notes = ProcessNotes(training.parent)
     with notes.recording():
         train(read_training(training), say, notes)
+
+
+def encode(
+    prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
+    output: Annotated[Path, typer.Option(help="Folder of the text states.")],
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    dtype: Annotated[str, typer.Option(help="float16 or float32; not less than the recipe's text_states.")] = "float16",
+    budget_gb: Annotated[
+        float, typer.Option(min=0, help="Most gigabytes to write; a larger set is left to training.")
+    ] = 100.0,
+) -> None:
+    """Encode prompts once, for training without the text encoder; the same command again continues.
+
+    It pays where the text encoder's memory on the GPU matters, or where many runs share a prompt set.
+    """
+    from sidlsg.stages.encode import encode as stage
+    from sidlsg.teacher.source import teacher_folder
+
+    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, say)
+    written = len(record.shards)
+    print(f"{f'{written:,}' if written else 'no'} shard{'' if written == 1 else 's'} in {output}")
+
+
+def distil(
+    prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
+    output: Annotated[Path, typer.Option(help="Folder of the student.")],
+    checkpoints: Annotated[str, typer.Option(help="Folder or s3:// prefix where training state is kept.")],
+    teacher: TeacherPlace = TEACHER,
+    teacher_layout: TeacherLayout = "",
+    recipe: Recipe = "tiny",
+    strategy: Strategy = None,
+    kappa: Kappa = None,
+    scale: Scale = [],  # noqa: B006
+    set_: Set = [],  # noqa: B006
+    seed: Seed = 0,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Folder of text states from `sidlsg encode`; without, prompts are encoded here.")
+    ] = None,
+    generator_from: Annotated[
+        str, typer.Option(help="Folder of a student whose UNet the generator starts from, not the teacher's.")
+    ] = "",
+    accept_changes: Annotated[
+        bool, typer.Option(help="Go on from checkpoints of another recipe, teacher, prompt set, seed or numerics.")
+    ] = False,
+    held_out: HeldOut = HELD_OUT,
+    judge: JudgeFile = JUDGE,
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow, told of the training while it goes on: http(s) address or sqlite:///FILE.")
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="MLflow experiment of a new run; the model's name.")] = "sidlsg",
+    processes: Processes = None,
+    threads: Threads = None,
+) -> None:
+    """Distil a teacher into a one-step student; the same command again continues a run that was stopped.
+
+    Under torchrun, each process takes its share of every batch: torchrun --nproc-per-node 8 -m sidlsg distil ...
+
+    Exit code 4: an alarm ended the run. 75: it was asked to end (SIGTERM) and saved its state first.
+    """
+    from sidlsg.distil.recipes import recipe_with_changes
+
+    values = recipe_with_changes(recipe, json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads)))
+    from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.stages.distil import Extras
+    from sidlsg.stages.distil import distil as stage
+    from sidlsg.storage.uri import resolve
+    from sidlsg.teacher.source import checked_teacher
+
+    evaluated = values.evaluate_every > 0
+    extras = Extras(
+        embeddings=embeddings,
+        generator_from=generator_from,
+        accept_changes=accept_changes,
+        held_out=read_held_out(resolve(held_out)) if evaluated else (),
+        judge=resolve(judge) if evaluated else None,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+    )
+    folder, sha256 = checked_teacher(teacher, layout=teacher_layout)
+    extras = replace(extras, teacher_sha256=sha256)
+    student = stage(prompts, folder, output, values, seed, checkpoints, say, extras)
+    if not process_rank():
+        say(f"student of {student.images_seen:,} images in {output}")
+
+
+def generate(
+    student: Annotated[Path, typer.Argument(help="Folder of a student.")],
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    output: Annotated[Path, typer.Option(help="Folder that receives the PNGs.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler; the student is made for one.")] = 1,
+) -> None:
+    """Draw pictures with a student: picture i has seed SEED + i, whatever COUNT is."""
+    from PIL import Image
+
+    from sidlsg.distil.student.generation import generate as draw
+    from sidlsg.runtime.hardware import sampling_threads, set_threads
+    from sidlsg.teacher.images import save_png
+
+    set_threads(sampling_threads(student / "unet"))
+    seeds = range(seed, seed + count)
+    # One at a time: the last bit of a picture would else depend on how many are drawn with it.
+    images = draw(student, [prompt] * count, seeds, steps, batch=1)
+    for image, number in zip(images, seeds, strict=True):
+        path = output / f"{number:06d}.png"
+        save_png(Image.fromarray(image), path)
+        print(path)
+
+
+def estimate(
+    recipe: Recipe = "tiny",
+    set_: Set = [],  # noqa: B006
+    teacher: Annotated[
+        str, typer.Option(help="Folder of the teacher; by default what the recipe is named after.", show_default=False)
+    ] = "",
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default the one here, else h100.",
+            show_default=False,
+        ),
+    ] = "",
+    memory_gb: Annotated[
+        float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes), where it is not the table's; 0 for that.")
+    ] = 0.0,
+    gpus: Annotated[int, typer.Option(min=1, help="How many, with a process each.")] = 1,
+    mfu: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached: an assumption.")
+    ] = 0.2,
+    price: Annotated[float, typer.Option(min=0, help="Of one GPU for an hour.")] = 0.0,
+    encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
+) -> None:
+    """Say what a recipe needs before it runs: memory by part, what would fit, time and money."""
+    from sidlsg.cli.estimate_table import print_estimate
+    from sidlsg.distil.estimate.devices import chosen_gpu
+    from sidlsg.distil.estimate.estimate import estimate as stage
+    from sidlsg.distil.recipes import recipe_with_changes
+    from sidlsg.teacher.architectures import shape_of
+
+    values = recipe_with_changes(recipe, json.dumps(recipe_changes(None, None, [], set_)))
+    shape = shape_of(teacher, recipe)
+    found = stage(
+        shape.unet,
+        values,
+        chosen_gpu(gpu, memory_gb),
+        world_size=gpus,
+        text_encoder=0 if encoded else shape.text_encoder,
+        mfu=mfu,
+        report=print,
+    )
+    print_estimate(found, shape.name, price)
+
+
+def recipes() -> None:
+    """List the recipes, with the results that others published for their values."""
+    from sidlsg.distil.recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        kappas = ", ".join(f"{kappa:g}" for kappa in recipe.guidance.scales)
+        print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {recipe.iterations * recipe.batch:,} images")
+        for row in recipe.published:
+            print(f"{'':<18} published: FID {row.fid} CLIP {row.clip} at {row.images_seen:,.0f} images ({row.source})")
