@@ -118,8 +118,9 @@ def proportional_kb(pid: int) -> int:
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole stage."""
-    from sidlsg.prompts.curation import Execution, curate
+    from sidlsg.prompts.curation import Execution
     from sidlsg.prompts.rule_files import rules_with
+    from sidlsg.stages.curate import curate
 
     with tempfile.TemporaryDirectory(dir=arguments.folder.parent) as output:
         execution = Execution(workers=arguments.workers, memory_gb=arguments.memory_gb)

@@ -80,9 +80,9 @@ def assets() -> Path:
 def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real student of the tiny teacher, after two short iterations."""
     from sidlsg.distil.recipes import recipe_with_changes
-    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
+    from sidlsg.stages.curate import curate
     from sidlsg.stages.distil import distil
 
     def make(folder: Path) -> None:

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sidlsg.cli import app as cli
-from sidlsg.prompts.curation import curate
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
 
 CODES = {0, 1, 2, 3, 4, 5, 75}
 """What docs/architecture.md documents."""

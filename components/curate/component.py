@@ -33,10 +33,10 @@ def curate(
     import time
     from pathlib import Path
 
-    from sidlsg.prompts.curation import curate as run_stage
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.source.files import require_state
     from sidlsg.runtime.overrides import changes_text
+    from sidlsg.stages.curate import curate as run_stage
     from sidlsg.stages.inputs import curation_rules, execution_of_step
     from sidlsg.storage.uri import resolve, split_list
 

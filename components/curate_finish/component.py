@@ -27,7 +27,7 @@ def curate_finish(
     """
     from pathlib import Path
 
-    from sidlsg.prompts.pods import finish_parts
+    from sidlsg.stages.curate import finish_parts
 
     if parts:
         raise ValueError(f"parts {parts} of the last phase are left")

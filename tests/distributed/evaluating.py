@@ -18,13 +18,13 @@ from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.scoring import Pass, measured
-from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import DrawnSet, Pictures
 from sidlsg.runtime.distributed import joined
 from sidlsg.stages import evaluate as stage
 from sidlsg.storage.store import FolderStore
 from sidlsg.storage.tensors import save_tensors
 from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 
 ASSETS = Path(__file__).parents[2] / "assets"
 COUNT, BLOCK = 40, 6

@@ -33,8 +33,8 @@ def bundled(assets: Path) -> Bundled:
 @pytest.fixture(scope="session")
 def tiny_prompts(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled prompt set, curated."""
-    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.rules import CurationRules
+    from sidlsg.stages.curate import curate
 
     folder = tmp_path_factory.mktemp("curated") / "prompts"
     held_out = read_held_out(assets / "prompts" / "held_out.txt")

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from sidlsg.bundled.protocols import load_shapes_protocols
-from sidlsg.distil.student.generation import seeded_noise
-from sidlsg.evaluate.setting import Setting
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.teacher import sampling as sample
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.sampling import StockSampler, seeded_noise
+from sidlsg.teacher.setting import Setting
 
 pytestmark = pytest.mark.gpu
 FEW_STEPS = Setting(steps=4, guidance_scale=0.0)

@@ -103,9 +103,9 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def prompts(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
+    from sidlsg.stages.curate import curate
 
     folder = tmp_path_factory.mktemp("alarms") / "prompts"
     held_out = read_held_out(assets / "prompts" / "held_out.txt")

@@ -16,10 +16,10 @@ from torch import nn
 from sidlsg.bundled.captions import training_captions
 from sidlsg.bundled.drawing import batch_of
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.runtime.randomness import counted
+from sidlsg.stages.curate import curate
 from sidlsg.stages.distil import Extras, distil
 from sidlsg.storage.files import atomic_write
 from sidlsg.teacher.pipeline import load_teacher

@@ -10,9 +10,10 @@ import pytest
 
 from sidlsg.kubeflow.local.execution import kfp_local
 from sidlsg.pipelines.curate import curate as pipeline
-from sidlsg.prompts.curation import Execution, curate
+from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.uri import HELD_OUT, PROMPTS, resolve
 

@@ -13,7 +13,7 @@ from sidlsg.kubeflow.local.runs import run_local
 from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 
 STAGES = ["resolve", "curate", "encode", "distil", "register", "evaluate", "gate", "promote", "report"]
 CACHED = ("curate", "encode", "distil", "evaluate")

@@ -10,14 +10,15 @@ import pytest
 
 from services.seaweedfs import SeaweedFS
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, begin, curate, run_phase
+from sidlsg.prompts.curation import Execution, begin, run_phase
 from sidlsg.prompts.engines import Inline, Processes
 from sidlsg.prompts.phases.phases import PHASES
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Work
 from sidlsg.runtime.errors import InputError, StorageError
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 from unit.prompts.planted import Corpus, plant
 
 RULES = CurationRules()

@@ -17,8 +17,7 @@ from sidlsg.prompts.source.files import find_inputs
 from sidlsg.prompts.source.local_copy import local_copy
 from sidlsg.prompts.source.parquet import cut_pieces
 from sidlsg.runtime.errors import ContentError, InputError
-from sidlsg.storage.s3 import split_place
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store, split_place
 
 RULES = CurationRules(score=ScoreRule(enabled=False))
 

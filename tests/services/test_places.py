@@ -14,9 +14,7 @@ from sidlsg.cli.app import app
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_file
-from sidlsg.storage.s3 import split_place
-from sidlsg.storage.store import open_store
-from sidlsg.storage.uri import HELD_OUT, place_digest, resolve
+from sidlsg.storage.uri import HELD_OUT, open_store, place_digest, resolve, split_place
 
 PROCESSES = 4
 CLOSED = "http://127.0.0.1:9"

@@ -26,7 +26,7 @@ from sidlsg.registry.registration import register
 from sidlsg.registry.server.process import free_port
 from sidlsg.registry.server.stack import DATA, Stack
 from sidlsg.storage.records import Student
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 from sidlsg.webhooks.copies import copy_model
 from sidlsg.webhooks.ledger import DONE, FILE, Ledger
 from sidlsg.webhooks.rollout import REFUSED, ROLLOUT

@@ -17,9 +17,8 @@ from forked import Program
 from services.seaweedfs import SeaweedFS
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.runtime.errors import AccessError, ContentError, InputError, SidlsgError, StorageError
-from sidlsg.storage.s3 import PART, S3Store, split_place
-from sidlsg.storage.store import open_store
-from sidlsg.storage.uri import resolve
+from sidlsg.storage.s3 import PART, S3Store
+from sidlsg.storage.uri import open_store, resolve, split_place
 
 PARTS = 5
 FEW = 3

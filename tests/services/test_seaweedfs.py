@@ -16,8 +16,7 @@ import pytest
 from services.seaweedfs import SeaweedFS
 from sidlsg.registry.server.process import HOST
 from sidlsg.registry.server.seaweedfs import _GRPC, _weed
-from sidlsg.storage.s3 import split_place
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store, split_place
 
 SECRET = b"a prompt that nobody else may read" * 1000
 

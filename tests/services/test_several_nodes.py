@@ -23,8 +23,7 @@ from sidlsg.components.distil_nodes.component import distil_nodes
 from sidlsg.runtime.errors import StoppedError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import Student
-from sidlsg.storage.store import open_store
-from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, open_store
 from unbreakable.runs import RECIPE, make_prompts
 
 IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0' * 64}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sidlsg.runtime.errors import ContentError, InputError
-from sidlsg.storage.store import Store, open_store
+from sidlsg.storage.store import Store
+from sidlsg.storage.uri import open_store
 
 
 def sha256(data: bytes) -> str:

@@ -19,14 +19,16 @@ from PIL import Image
 from forked import Program
 from services.tracked_run import tracked
 from sidlsg.distil.recipes import get_recipe
-from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
 from sidlsg.registry.server.mlflow import MlflowServer
+from sidlsg.registry.tracking.runs import Training
 from sidlsg.registry.tracking.tracker import Tracker, open_tracker
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
+from sidlsg.stages.distil import training_params
 from sidlsg.storage.records import Student
 
 CHANGES = {
@@ -239,9 +241,8 @@ def test_a_given_run_is_used_and_neither_ended_nor_renamed(
 
 def opened(server: MlflowServer, experiment: str, said: list[str], key: str = "c" * 64) -> Tracker:
     digests = {"teacher_sha256": "a" * 64, "prompts_sha256": "b" * 64}
-    return open_tracker(
-        server.address, experiment, key, "tiny", get_recipe("tiny"), seed=0, report=said.append, **digests
-    )
+    training = Training(key=key, name="tiny", params=training_params(get_recipe("tiny"), 0), **digests)
+    return open_tracker(server.address, experiment, training, said.append)
 
 
 def row(step: int) -> dict[str, float]:

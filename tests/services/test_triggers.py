@@ -35,7 +35,7 @@ from sidlsg.registry.promotion import promote, rollback
 from sidlsg.registry.registration import register
 from sidlsg.registry.server.stack import DATA, Stack
 from sidlsg.storage.records import Student
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 from sidlsg.webhooks.receiver import signature_of
 
 RULE = """

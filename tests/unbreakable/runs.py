@@ -33,9 +33,9 @@ TEMPORARY = (".unfinished-*", ".student.*", ".checkpoint.json.*", ".*.png.*")
 
 def make_prompts(folder: Path) -> Path:
     """The bundled prompts, curated."""
-    from sidlsg.prompts.curation import curate
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rules import CurationRules
+    from sidlsg.stages.curate import curate
 
     held_out = read_held_out(ASSETS / "prompts" / "held_out.txt")
     curate(ASSETS / "prompts" / "prompts.parquet", folder, CurationRules(), held_out)

@@ -13,10 +13,11 @@ import pytest
 
 from forked import run
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, curate
+from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 
 SIZE = 24 << 20

@@ -15,11 +15,12 @@ import pytest
 
 from forked import Program
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, begin, curate, run_phase
+from sidlsg.prompts.curation import Execution, begin, run_phase
 from sidlsg.prompts.engines import Inline
 from sidlsg.prompts.phases.phases import PHASES
 from sidlsg.prompts.rules import BalanceRule, CurationRules
 from sidlsg.prompts.work import Task, Work, work_place
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 
 WORDS = Path(__file__).parents[2] / "assets" / "prompts" / "held_out.txt"
@@ -33,7 +34,8 @@ PATIENCE_S = 90.0
 PROGRAM = """
 import sys
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, curate
+from sidlsg.prompts.curation import Execution
+from sidlsg.stages.curate import curate
 from unbreakable.test_kill_curation import HELD_OUT, RULES
 
 if __name__ == "__main__":

@@ -15,16 +15,19 @@ from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.card import judge_card, teacher_card
 from sidlsg.bundled.judge import train_judge
 from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
-from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, load_shapes_protocols, real_images
 from sidlsg.bundled.tiny_sd import new_scheduler, new_tokenizer, train_diffusion, train_vae
 from sidlsg.bundled.training import Log, TeachRecipe
-from sidlsg.distil.student.folder import load_in_float32
-from sidlsg.evaluate.teacher_scores import TeacherScores
+from sidlsg.evaluate.scoring import Work, score_subject
+from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, TeacherScores, setting_of
 from sidlsg.runtime.hardware import set_threads
-from sidlsg.stages.evaluate import score_teacher
 from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign
+from sidlsg.storage.records import SubjectScores
+from sidlsg.storage.store import clear
 from sidlsg.storage.tensors import save_tensors
-from sidlsg.teacher.folder import INDEX, folder_digest
+from sidlsg.storage.uri import open_store
+from sidlsg.teacher.folder import INDEX, folder_digest, load_in_float32
+from sidlsg.teacher.sampling import StockSampler
 
 TEACHER = "tiny-sd"
 JUDGE = "judge"
@@ -99,3 +102,13 @@ def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) ->
     atomic_write(folder / "training_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     atomic_write(folder / "README.md", teacher_card(recipe, scores, logs))
     return scores
+
+
+def score_teacher(teacher: Path, protocols: ShapesProtocols, parts: Path) -> tuple[SubjectScores, ...]:
+    """Score a teacher at every setting of `TEACHER_SETTINGS`, and real images as the floor."""
+    sampler, store = StockSampler(teacher), open_store(str(parts))
+    work = Work(parts=store)
+    subjects = [score_subject(name, sampler, setting_of(name), [protocols], work)[0] for name in TEACHER_SETTINGS]
+    clear(store)
+    floor = protocols.score(real_images(protocols.captions, FLOOR_SEED))
+    return (*subjects, SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=floor))

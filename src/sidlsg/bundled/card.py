@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
 from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.measures import Judged, Reading
 from sidlsg.bundled.protocols import real_images
 from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.distil.student.card import score_table
-from sidlsg.evaluate.attributes import AttributeCounts
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
 from sidlsg.storage.files import sha256_file
 

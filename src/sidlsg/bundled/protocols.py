@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.judge import Judge, load_judge
 from sidlsg.bundled.measures import Judged, Reading, Seen
-from sidlsg.evaluate.attributes import AttributeCounts
 from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval, share_interval
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
@@ -30,6 +30,8 @@ from sidlsg.teacher.images import Images
 IMAGES = 2016
 """Generated images, and reference images: 21 of each of the 96 held-out captions."""
 REFERENCE_SEED = 1_000_001
+REAL = "real images"
+"""The subject whose scores are the real-image baseline."""
 FLOOR_SEED = 1_000_002
 """A second set of real images: its distance to the first is the floor."""
 SET = "shapes"

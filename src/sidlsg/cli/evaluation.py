@@ -46,6 +46,7 @@ def evaluate(
     from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.weights import read_weights
     from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.distil.recipes import published_results
     from sidlsg.report.scoreboard import write_scoreboard
     from sidlsg.runtime.distributed import is_rank0
     from sidlsg.stages.evaluate import evaluate as stage
@@ -67,7 +68,7 @@ def evaluate(
     )
     if is_rank0():
         page = output / "scoreboard.html"
-        write_scoreboard([(student.name, output)], page, f"Scores of {student.name}")
+        write_scoreboard([(student.name, output)], page, f"Scores of {student.name}", published_results())
         print_scores(card)
         print(f"with pictures: {page}")
 

@@ -71,10 +71,10 @@ def curate(
     """
     # Imported here: Polars and what is built on it take half a second.
     from sidlsg.prompts.curation import Execution, preview
-    from sidlsg.prompts.curation import curate as stage
     from sidlsg.prompts.explanation import explain as tell
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.rule_files import read_rules, rules_toml, rules_with
+    from sidlsg.stages.curate import curate as stage
     from sidlsg.storage.uri import resolve
 
     asked = {"--print-rules": print_rules, "--dry-run": dry_run, "--explain": explain is not None}

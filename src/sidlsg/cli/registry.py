@@ -107,12 +107,12 @@ def gate(
 ) -> None:
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
     from sidlsg.cli.tables import print_verdict
-    from sidlsg.distil.recipes import get_recipe
     from sidlsg.registry.gate import gate as stage
     from sidlsg.registry.rule_file import read_gate_rules
+    from sidlsg.stages.gate import recipe_gate
     from sidlsg.storage.records import ModelVersion
 
-    demanded = get_recipe(recipe).require_gate() if rules is None else read_gate_rules(rules)
+    demanded = recipe_gate(recipe) if rules is None else read_gate_rules(rules)
     verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, demanded)
     print_verdict(verdict)
     if output is not None:
@@ -123,10 +123,10 @@ def gate(
 
 def gate_rules(recipe: Recipe = "tiny") -> None:
     """Print a recipe's rules of the gate as a TOML file to begin with."""
-    from sidlsg.distil.recipes import get_recipe
     from sidlsg.registry.rule_file import gate_rules_text
+    from sidlsg.stages.gate import recipe_gate
 
-    print(gate_rules_text(get_recipe(recipe).require_gate()), end="")
+    print(gate_rules_text(recipe_gate(recipe)), end="")
 
 
 def approve(

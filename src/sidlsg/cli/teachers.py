@@ -12,6 +12,7 @@ from sidlsg.cli.options import (
     TeacherLayout,
     TeacherPlace,
 )
+from sidlsg.teacher.folder import DIFFUSERS
 
 app = typer.Typer(no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators.")
 
@@ -27,8 +28,8 @@ def convert_single_file(
     from sidlsg.storage.uri import resolve, resolve_checked
     from sidlsg.teacher.source import convert_single_file as stage
 
-    path, sha256 = resolve_checked(file, sha256)
-    record = stage(path, resolve(layout), output, sha256)
+    path, sha256 = resolve_checked(file, sha256, folder=DIFFUSERS)
+    record = stage(path, resolve(layout, folder=DIFFUSERS), output, sha256)
     print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
 
 
@@ -51,7 +52,7 @@ def convert_released(
     from sidlsg.teacher.source import checked_teacher
 
     folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
-    student = stage(resolve(file, sha256), folder, output, kappa, t_init, images_seen, teacher_sha256)
+    student = stage(resolve(file, sha256, folder=DIFFUSERS), folder, output, kappa, t_init, images_seen, teacher_sha256)
     print(f"student from {student.recipe_values['source_sha256']} in {output}")
 
 
@@ -61,7 +62,7 @@ def digest(
     """Print the SHA-256 that pins an input: every option that takes a place also takes PLACE@sha256:DIGEST."""
     from sidlsg.storage.uri import place_digest
 
-    print(place_digest(place))
+    print(place_digest(place, folder=DIFFUSERS))
 
 
 def teach(

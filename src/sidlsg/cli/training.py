@@ -182,8 +182,8 @@ def estimate(
     from sidlsg.cli.estimate_table import print_estimate
     from sidlsg.distil.estimate.devices import chosen_gpu
     from sidlsg.distil.estimate.estimate import estimate as stage
+    from sidlsg.distil.estimate.fake_networks import shape_of
     from sidlsg.distil.recipes import recipe_with_changes
-    from sidlsg.teacher.architectures import shape_of
 
     values = recipe_with_changes(recipe, json.dumps(recipe_changes(None, None, [], set_)))
     shape = shape_of(teacher, recipe)

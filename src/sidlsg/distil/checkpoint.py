@@ -36,8 +36,9 @@ from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import ContentError, InputError, NotFiniteError, SidlsgError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.files import atomic_write, sha256_bytes, sha256_file
-from sidlsg.storage.store import Store, open_store
+from sidlsg.storage.store import Store
 from sidlsg.storage.tensors import first_not_finite
+from sidlsg.storage.uri import open_store
 
 MANIFEST = "checkpoint.json"
 FILE_BYTES = 2**30

@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from sidlsg.distil.estimate.devices import host_memory
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.observe import Row
 from sidlsg.distil.recipes import Recipe
 from sidlsg.runtime.distributed import end_with, fork, started_as_many
-from sidlsg.runtime.hardware import cpu_quota, set_threads
+from sidlsg.runtime.hardware import cpu_quota, host_memory, set_threads
 from sidlsg.teacher.architectures import TEXT_LENGTH
 
 MEASURED_S = 0.4

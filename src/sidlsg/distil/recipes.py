@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidlsg.distil.strategies import Guidance, make_guidance
-from sidlsg.registry.rules import Floor, GateRules, NoRegression, NotWorse, Ratio
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.overrides import parse_changes, with_changes
+from sidlsg.storage.records import Published
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")
@@ -78,17 +78,6 @@ MACHINE = {
     "optimizer_offload",
 }
 """Values that change how a run goes, not what it computes (but for rounding): a stopped run may go on with others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A result that others published for these values; never compared with scores of another protocol."""
-
-    source: str
-    images_seen: float
-    fid: float
-    clip: float
-    protocol: str = "fid/coco2014-30k-clean"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +148,6 @@ class Recipe:
     export_dtype: str = "float16"
     """`float16` or `float32`: of the exported UNet."""
     published: tuple[Published, ...] = ()
-    gate: GateRules | None = None
-    """What a student must reach to become the champion; None where no protocol for its domain can run yet."""
 
     def __post_init__(self) -> None:
         make_guidance(self.strategy, self.scales)
@@ -219,23 +206,10 @@ class Recipe:
         values |= {name: float(values[name]) for name in floats}
         return {name: json.dumps(value) for name, value in values.items() if name not in MACHINE}
 
-    def require_gate(self) -> GateRules:
-        """The gate's rules.
-
-        Raises:
-            InputError: the recipe has none.
-        """
-        if self.gate is None:
-            gated = ", ".join(sorted(name for name, entry in RECIPES.items() if entry.gate is not None))
-            raise InputError(
-                f"recipe {self.name!r} has no gate: its domain has no protocol that runs here yet; with one: {gated}"
-            )
-        return self.gate
-
     def values(self) -> dict[str, Any]:
-        """Every value that decides what is computed, fit for JSON: all but the published results and the gate."""
+        """Every value that decides what is computed, fit for JSON: all but the published results."""
         plain = dataclasses.asdict(self)
-        del plain["published"], plain["gate"]
+        del plain["published"]
         return plain
 
     @property
@@ -250,7 +224,7 @@ def recipe_with_changes(name: str, changes: str) -> Recipe:
     Raises:
         InputError: the name, the JSON or a value in it cannot be used.
     """
-    return with_changes(get_recipe(name), parse_changes(changes), fixed=("name", "published", "gate"))
+    return with_changes(get_recipe(name), parse_changes(changes), fixed=("name", "published"))
 
 
 def get_recipe(name: str) -> Recipe:
@@ -265,29 +239,11 @@ def get_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-_STUDENT = "student 1 step"
 _PAPER = "arXiv 2406.01561, zero-shot COCO-2014"
 
 
 def _published(*rows: tuple[float, float, float]) -> tuple[Published, ...]:
     return tuple(Published(source=_PAPER, images_seen=seen * 1e6, fid=fid, clip=clip) for seen, fid, clip in rows)
-
-
-def _paper_gate(published: tuple[Published, ...]) -> GateRules | None:
-    """Within a quarter of the best published FID and 0.01 of its CLIP, and no worse than the champion but by noise.
-
-    The scores are those of the papers' own protocols, fid/coco2014-30k-clean and clip/vit-g-14-photo-depicts.
-    """
-    if not published:
-        return None
-    best = min(published, key=lambda row: row.fid)
-    return GateRules(
-        floors=(
-            Floor(subject=_STUDENT, score="fid", limit=round(1.25 * best.fid, 2)),
-            Floor(subject=_STUDENT, score="clip", limit=round(best.clip - 0.01, 3)),
-        ),
-        not_worse=(NotWorse(subject=_STUDENT, score="fid"), NotWorse(subject=_STUDENT, score="clip")),
-    )
 
 
 def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, float], micro_batch: int = 8) -> Recipe:
@@ -304,23 +260,8 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
         grids=16,
         on_alarm="stop",
         published=_published(*rows),
-        gate=_paper_gate(_published(*rows)),
     )
 
-
-# Room for what seeds and rounding change: README.md has three seeds' scores, and how far rounding alone moved one.
-_TINY_GATE = GateRules(
-    floors=(Floor(subject=_STUDENT, score="attributes", limit=0.95),),
-    ratios=(
-        Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 1 step", factor=0.25),
-        Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 20 steps", factor=3.0),
-        Ratio(subject=_STUDENT, score="attributes", against_subject="teacher 20 steps", factor=0.99),
-    ),
-    no_regression=(
-        NoRegression(subject=_STUDENT, score="fid_judge", tolerance=1.5),
-        NoRegression(subject=_STUDENT, score="attributes", tolerance=0.005),
-    ),
-)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -339,7 +280,6 @@ RECIPES: dict[str, Recipe] = {
             checkpoint_every=20,
             evaluate_every=3328,
             export_dtype="float32",
-            gate=_TINY_GATE,
         ),
         _paper("sd15", 1.5, 18.8, (8.8, 8.71, 0.302), (18.8, 8.15, 0.304)),
         _paper("sd15_kappa2", 2, 4.8, (4.8, 9.56, 0.313)),
@@ -352,3 +292,8 @@ RECIPES: dict[str, Recipe] = {
         _paper("sd21", 1.5, 10.0, micro_batch=2),  # 768 pixels, v-prediction: nothing was published for it
     )
 }
+
+
+def published_results() -> dict[str, tuple[Published, ...]]:
+    """What others published for the recipes' values, by recipe."""
+    return {name: recipe.published for name, recipe in RECIPES.items()}

@@ -17,7 +17,7 @@ from typing import Any
 from sidlsg.distil.process_notes import FINAL, ProcessNotes
 from sidlsg.runtime.errors import InputError, SidlsgError, StoppedError
 from sidlsg.runtime.provenance import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 
 LONGEST_WAIT_S = 300.0
 """The pause before a restart grows up to this."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import TextFit
 from sidlsg.runtime.randomness import counted
 from sidlsg.storage.records import Extreme, FileRef, file_ref
 from sidlsg.teacher.images import Images, grid, save_png
 from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 
 GRID_IMAGES = 36
 GRID_COLUMNS = 6

@@ -19,11 +19,10 @@ from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROMPTS_A_STYLE, STYLES, Protocol, get_protocol, preference_table
 from sidlsg.evaluate.suite import DrawnSet, Measure, TextFit, Values, prompts_digest
 from sidlsg.evaluate.weights import WeightFile, weight_path
-from sidlsg.prompts.held_out import read_held_out
 from sidlsg.runtime.distributed import own_device
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_json
-from sidlsg.storage.files import sha256_bytes, sha256_file
+from sidlsg.storage.files import read_list, sha256_bytes, sha256_file
 from sidlsg.storage.records import Record, Score, StyleMean
 
 
@@ -307,7 +306,7 @@ def _drawn_sets(protocol: Protocol, path: Path) -> tuple[DrawnSet, ...]:
         # The published scores are of pictures in JPEG files.
         prompts = read_style_prompts(path)
         return tuple(DrawnSet(name=STYLE_SETS[style], prompts=prompts[style], format="jpeg") for style in STYLES)
-    return (DrawnSet(name=CAPTION_SET, prompts=tuple(read_held_out(path, CAPTION_FILE))),)
+    return (DrawnSet(name=CAPTION_SET, prompts=tuple(read_list(path, CAPTION_FILE, "caption"))),)
 
 
 def read_style_prompts(path: Path) -> dict[str, tuple[str, ...]]:

@@ -20,17 +20,18 @@ from torch import Tensor
 
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.metrics import FeatureMemory
-from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import DrawnSet, Format, Measure, Suite, TextFit
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.progress import Meter
 from sidlsg.storage.files import atomic_write, refuse_inside, require_writable, sha256_bytes, sha256_file
 from sidlsg.storage.records import Score, StyleMean, SubjectScores
-from sidlsg.storage.store import S3, Store, open_store
+from sidlsg.storage.store import S3, Store
 from sidlsg.storage.tensors import load_tensors, save_tensors
+from sidlsg.storage.uri import open_store
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 
 
 def require_keepable(place: str, output: Path | None = None) -> None:

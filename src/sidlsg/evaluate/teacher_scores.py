@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
-from sidlsg.evaluate.setting import Setting
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.storage.records import Record, SubjectScores
+from sidlsg.storage.records import Record, Score, SubjectScores
+from sidlsg.teacher.setting import Setting
 
-if TYPE_CHECKING:  # torch takes seconds, and the names of settings are checked before anything runs
-    from sidlsg.bundled.protocols import ShapesProtocols
+
+class ComparableProtocols(Protocol):
+    """Protocols that say which stored scores still hold."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """By protocol, the digest of what a score is relative to."""
+
+    def is_comparable(self, score: Score) -> bool:
+        """Whether a stored score has this very protocol, count and reference."""
+
 
 CFG = 3.0
 """The guidance scale of the settings "with CFG"."""
@@ -60,7 +69,7 @@ class TeacherScores(Record):
     subjects: tuple[SubjectScores, ...]
 
 
-def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ShapesProtocols) -> dict[str, SubjectScores]:
+def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ComparableProtocols) -> dict[str, SubjectScores]:
     """The stored scores that hold for these files: all protocols, each with this very count and reference.
 
     Raises:
@@ -74,7 +83,7 @@ def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ShapesPro
     return {subject.subject: subject for subject in stored.subjects if _holds(subject, protocols)}
 
 
-def _holds(subject: SubjectScores, protocols: ShapesProtocols) -> bool:
+def _holds(subject: SubjectScores, protocols: ComparableProtocols) -> bool:
     as_now = TEACHER_SETTINGS.get(subject.subject) == (subject.steps, subject.guidance_scale)
     complete = {score.protocol for score in subject.scores} == set(protocols.digests)
     return as_now and complete and all(protocols.is_comparable(score) for score in subject.scores)

@@ -21,7 +21,7 @@ from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, StorageError, first_line
 from sidlsg.runtime.formatting import plain_line
 from sidlsg.runtime.provenance import NOTICE_VARIABLE, PAGES_VARIABLE, checkpoints_place
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 
 LONGEST = 1000
 """Characters of an error."""

@@ -17,7 +17,7 @@ from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.phases.row_steps import StepCount
 from sidlsg.prompts.phases.unique import prepare_held_out
 from sidlsg.prompts.plan import PLAN_FILE, Plan, make_plan, stamps
-from sidlsg.prompts.prompt_set import Made, finish, require_prompts
+from sidlsg.prompts.prompt_set import Made, SummaryWriter, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import NothingLeftError, Task, Work, work_place
 from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
@@ -50,13 +50,17 @@ class Execution:
     """What the digest of the sources must be; empty for no check."""
 
 
+IN_PROCESS = Execution()
+
+
 def curate(
     sources: Sequence[str] | Path,
     output: Path | str,
     rules: CurationRules,
     held_out: Sequence[str],
-    execution: Execution = Execution(),
+    execution: Execution = IN_PROCESS,
     report: Callable[[str], None] = lambda _: None,
+    summary: SummaryWriter | None = None,
 ) -> PromptSet:
     """Select, clean, deduplicate and order the prompts of tables.
 
@@ -71,6 +75,7 @@ def curate(
         held_out: evaluation captions that are removed, however they are written.
         execution: how it runs.
         report: receives lines for the user.
+        summary: writes the pages beside the statistics; None for none.
 
     Raises:
         InputError: a source cannot be used, no prompt is left after a step, or `output` holds something else.
@@ -105,7 +110,7 @@ def curate(
             raise
         finally:
             engine.close()
-        record = finish(work, plan, target, execution.source_sha256)
+        record = finish(work, plan, target, execution.source_sha256, summary)
         for note in Made(work, plan).notes():
             report(note)
         return record

@@ -11,7 +11,8 @@ from sidlsg.prompts.source.files import absolute
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import refuse_foreign, refuse_inside
 from sidlsg.storage.records import PromptSet
-from sidlsg.storage.store import S3, open_store
+from sidlsg.storage.store import S3
+from sidlsg.storage.uri import open_store
 
 _SET = rf"{re.escape(PromptSet.FILE)}|(?:shards|origins)/[0-9]+\.parquet"
 _OURS = re.compile(

@@ -10,7 +10,7 @@ from sidlsg.prompts.curation import begin, run_phase
 from sidlsg.prompts.engines import Inline
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.plan import Plan, make_plan, stamps
-from sidlsg.prompts.prompt_set import Made, finish, require_prompts
+from sidlsg.prompts.prompt_set import Made, SummaryWriter, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Work
 from sidlsg.runtime.errors import InputError
@@ -111,7 +111,9 @@ def join_parts(place: str, phase: str, pods: int) -> list[str]:
     return _parts(work, plan, PHASES[index + 1], pods) if index + 1 < len(PHASES) else []
 
 
-def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "") -> PromptSet:
+def finish_parts(
+    place: str, output: str, source_sha256: str = "", copy: str = "", summary: SummaryWriter | None = None
+) -> PromptSet:
     """Write the prompt set of a curation whose phases are all joined.
 
     Args:
@@ -119,6 +121,7 @@ def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "
         output: a folder or S3 prefix.
         source_sha256: what the digest of the sources must be; empty for no check.
         copy: a folder or S3 prefix that receives the set as well; empty for none.
+        summary: writes the pages beside the statistics; None for none.
 
     Raises:
         ContentError: the digest is another.
@@ -127,11 +130,11 @@ def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "
     """
     work = Work(place)
     plan = Plan.load(work)
-    record = finish(work, plan, output, source_sha256)
+    record = finish(work, plan, output, source_sha256, summary)
     for note in Made(work, plan).notes():
         say(note)
     if copy:
-        finish(work, plan, copy)
+        finish(work, plan, copy, summary=summary)
     return record
 
 

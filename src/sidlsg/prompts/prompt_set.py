@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -25,12 +25,12 @@ from sidlsg.prompts.shards import shard_name
 from sidlsg.prompts.source.csv_files import shown
 from sidlsg.prompts.source.files import sources_digest
 from sidlsg.prompts.work import NothingLeftError, Work
-from sidlsg.report.curation import write_summary
 from sidlsg.runtime.errors import ContentError
 from sidlsg.runtime.provenance import code_digest, printable
 from sidlsg.storage.files import atomic_folder, atomic_write, copy_verified, sha256_bytes, sha256_file
 from sidlsg.storage.records import FileRef, FunnelStep, PromptSet
-from sidlsg.storage.store import S3, open_store
+from sidlsg.storage.store import S3
+from sidlsg.storage.uri import open_store
 
 MANIFEST = "manifest.json"
 """Inputs, rules, counts and outputs, each with its digest."""
@@ -243,7 +243,13 @@ def require_prompts(plan: Plan, made: Made) -> None:
             )
 
 
-def finish(work: Work, plan: Plan, output: str, source_sha256: str = "") -> PromptSet:
+SummaryWriter = Callable[[Mapping[str, Any], Path], None]
+"""Writes the pages that show a curation's statistics into the folder of its prompt set."""
+
+
+def finish(
+    work: Work, plan: Plan, output: str, source_sha256: str = "", summary: SummaryWriter | None = None
+) -> PromptSet:
     """Write the output of a curation whose tasks are all done; it appears whole or not at all.
 
     Args:
@@ -251,6 +257,7 @@ def finish(work: Work, plan: Plan, output: str, source_sha256: str = "") -> Prom
         plan: of the curation.
         output: a folder or S3 prefix, new, empty, or with an earlier prompt set, which is replaced.
         source_sha256: what the digest of the sources must be; empty for no check.
+        summary: writes the pages beside the statistics; None for none.
 
     Raises:
         ContentError: the digest is another.
@@ -266,11 +273,11 @@ def finish(work: Work, plan: Plan, output: str, source_sha256: str = "") -> Prom
             "give the digest of this content, or none"
         )
     if output.startswith(S3):
-        return _to_s3(work, plan, made, output)
+        return _to_s3(work, plan, made, output, summary)
     with atomic_folder(Path(output), marker=PromptSet.FILE) as folder:
         for name in made.files():
             _take(work, f"output/{name}", folder / name)
-        _explain(work, plan, made, folder)
+        _explain(work, plan, made, folder, summary)
         for cut in plan.cuts:
             (folder / cut_folder(cut)).mkdir(parents=True, exist_ok=True)
             made.record(cut).save(folder / cut_folder(cut))
@@ -290,16 +297,17 @@ def _take(work: Work, name: str, target: Path) -> None:
         copy_verified(work.folder / name, target, "")
 
 
-def _explain(work: Work, plan: Plan, made: Made, folder: Path) -> None:
+def _explain(work: Work, plan: Plan, made: Made, folder: Path, summary: SummaryWriter | None) -> None:
     atomic_write(folder / MANIFEST, to_json(made.manifest()))
     statistics = made.statistics()
     atomic_write(folder / STATISTICS, to_json(statistics))
-    write_summary(statistics, folder)
+    if summary is not None:
+        summary(statistics, folder)
     if plan.rules.duplicates.similarity:
         write_drops(work, plan, folder / NEAR_DUPLICATES)
 
 
-def _to_s3(work: Work, plan: Plan, made: Made, output: str) -> PromptSet:
+def _to_s3(work: Work, plan: Plan, made: Made, output: str, summary: SummaryWriter | None) -> PromptSet:
     check_output(output)
     store = open_store(output)
     there = store.names()
@@ -312,7 +320,7 @@ def _to_s3(work: Work, plan: Plan, made: Made, output: str) -> PromptSet:
             work.fetch(f"output/{name}", folder / "shard")
             store.put(name, folder / "shard", sha256)
         (folder / "shard").unlink(missing_ok=True)
-        _explain(work, plan, made, folder)
+        _explain(work, plan, made, folder, summary)
         explained = [path for path in folder.rglob("*") if path.is_file()]
         for path in explained:
             store.put(path.relative_to(folder).as_posix(), path, sha256_file(path))

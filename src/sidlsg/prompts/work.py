@@ -17,7 +17,8 @@ import polars as pl
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.files import WORK_MARK, alone_in, sha256_file
-from sidlsg.storage.store import S3, FolderStore, open_store
+from sidlsg.storage.store import S3, FolderStore
+from sidlsg.storage.uri import open_store
 
 DONE = "done"
 """The folder of finished tasks' results."""

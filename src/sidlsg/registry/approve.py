@@ -10,13 +10,14 @@ from pathlib import Path
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.gate import JUDGED_BY, assess, gate
 from sidlsg.registry.rules import Facts, GateRules
+from sidlsg.registry.score_log import PageWriter
 from sidlsg.registry.transfer import fetch_judged
 from sidlsg.registry.versions import CHAMPION, alias_version, find_version, require_version
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.storage.records import ModelVersion, Verdict
 
 
-def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
+def approve(tracking_uri: str, name: str, which: str, who: str, page: PageWriter | None = None) -> Verdict:
     """Approve a version in a person's name, and judge it again by its recorded scorecard and rules.
 
     One person gives one approval, however often this is called. A call that was stopped is continued by the same one
@@ -27,6 +28,7 @@ def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
         name: the model's name.
         which: the version's number, or an alias.
         who: the person.
+        page: writes the page of scores that is logged with the verdict; None for no page.
 
     Raises:
         InputError: there is no such version, the gate never judged it, or its rules do not take this person.
@@ -48,7 +50,7 @@ def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
                 unmet = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
                 raise VerdictError(f"version {version.version} of {name} lacks more than an approval: {unmet}")
             _record(version, rules, tags, who, tracking_uri)
-        return gate(version, card, tracking_uri, rules, run=tags.get(JUDGED_BY, ""))
+        return gate(version, card, tracking_uri, rules, run=tags.get(JUDGED_BY, ""), page=page)
 
 
 @explained

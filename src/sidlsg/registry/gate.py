@@ -21,6 +21,7 @@ from sidlsg.registry.score_log import (
     RULE,
     SCORE,
     SCORECARD_TAG,
+    PageWriter,
     log_scorecard,
     own_scorecard,
     score_tags,
@@ -52,6 +53,7 @@ def gate(
     rules: GateRules,
     inputs: Mapping[str, str] | None = None,
     run: str = "",
+    page: PageWriter | None = None,
 ) -> Verdict:
     """Judge a version by its scorecard, and record scorecard and verdict on it.
 
@@ -64,6 +66,7 @@ def gate(
         rules: what it must meet.
         inputs: of the evaluation, see `evaluation_inputs`.
         run: id of the pipeline run that the verdict belongs to; by default the one that this process is a step of.
+        page: writes the page of scores that is logged with the verdict; None for no page.
 
     Raises:
         InputError: the scorecard is damaged or another student's, a rule does not fit it, there is no such version,
@@ -74,7 +77,7 @@ def gate(
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
     verdict = _judge(client, version, registered, card, rules)
     run = run or pipeline_run()
-    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}", page)
     client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
     client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
     client.log_text(registered.run_id, gate_rules_text(rules), f"{FOLDER}/gate_rules.toml")

@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
-from sidlsg.distil.student.folder import prompt_set_of
 from sidlsg.registry.package import CARD
 from sidlsg.registry.run_inputs import training_inputs
 from sidlsg.registry.versions import STUDENT_TAG
@@ -198,7 +197,7 @@ def log_student(client: MlflowClient, run: Any, student: Student, folder: Path, 
             with Image.open(path) as image:
                 client.log_image(run_id, image, key=GRID_KEY, step=step)
     client.log_artifact(run_id, str(folder / CARD))
-    client.log_inputs(run_id, training_inputs(student, prompt_set_of(student, folder), teacher))
+    client.log_inputs(run_id, training_inputs(student, student.prompt_set(folder), teacher))
 
 
 def logged_grids(client: MlflowClient, run_id: str) -> set[int]:

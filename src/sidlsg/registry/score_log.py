@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.run_log import SECONDS_TAG, log_entries
 from sidlsg.registry.versions import require_same_student
-from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.records import ModelVersion, Score, Scorecard
@@ -84,7 +83,13 @@ VERDICT_TAGS = ("verdict", RULE, AWAITS_TAG)
 STUDENT = "student 1 step"
 
 
-def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Path, title: str) -> None:
+PageWriter = Callable[[str, Path, Path], None]
+"""Writes an HTML page of scores: its title, the scorecard's folder, and the file."""
+
+
+def log_scorecard(
+    client: MlflowClient, run_id: str, card: Scorecard, folder: Path, title: str, page: PageWriter | None = None
+) -> None:
     """Log a scorecard to the run of its student's version, once.
 
     Scores become metrics whose names hold their protocol, with all that makes them comparable as tags.
@@ -95,6 +100,7 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
         card: the scorecard.
         folder: its folder, with files that were checked.
         title: names the version on the page of scores.
+        page: writes that page; None for no page.
     """
     known = client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest
     if known and f"{FOLDER}/{Scorecard.FILE}" in {file.path for file in client.list_artifacts(run_id, FOLDER)}:
@@ -117,10 +123,11 @@ def log_scorecard(client: MlflowClient, run_id: str, card: Scorecard, folder: Pa
     for ref in (*card.grids, *(extreme.picture for extreme in card.extremes)):
         client.log_artifact(run_id, str(folder / ref.path), f"{FOLDER}/{Path(ref.path).parent.as_posix()}")
     _log_table(client, run_id, card, folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        page = Path(scratch) / "scoreboard.html"
-        write_scoreboard([(title, folder)], page, f"Scores of {title}")
-        client.log_artifact(run_id, str(page), FOLDER)
+    if page is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "scoreboard.html"
+            page(title, folder, file)
+            client.log_artifact(run_id, str(file), FOLDER)
     client.log_text(run_id, card.to_json(), f"{FOLDER}/{Scorecard.FILE}")
     client.set_tag(run_id, SCORECARD_TAG, card.digest)
 
@@ -189,7 +196,11 @@ def _name(text: str) -> str:
 
 @explained
 def record_scores(
-    version: ModelVersion, scorecard_folder: Path, tracking_uri: str, inputs: Mapping[str, str] | None = None
+    version: ModelVersion,
+    scorecard_folder: Path,
+    tracking_uri: str,
+    inputs: Mapping[str, str] | None = None,
+    page: PageWriter | None = None,
 ) -> None:
     """Log a scorecard to the run of its version, and put the scores on the version; once, however often it is asked.
 
@@ -198,6 +209,7 @@ def record_scores(
         scorecard_folder: its scorecard.
         tracking_uri: where MLflow is, see `connect`.
         inputs: of the evaluation, see `evaluation_inputs`.
+        page: writes the page of scores that is logged with them; None for no page.
 
     Raises:
         InputError: the scorecard is damaged or another student's, or there is no such version.
@@ -205,7 +217,7 @@ def record_scores(
     card = own_scorecard(version, scorecard_folder)
     client = connect(tracking_uri)
     registered = require_same_student(client, version.name, version.version, version.student_sha256)
-    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}")
+    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}", page)
     client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
     judged = registered.tags.get(SCORECARD_TAG)
     # A verdict of other scores would stand beside these as if it were of them.

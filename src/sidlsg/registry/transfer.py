@@ -23,7 +23,7 @@ from sidlsg.registry.package import CARD
 from sidlsg.registry.promotion import VERDICT_TAG, promote, standing
 from sidlsg.registry.registration import Circumstances, register
 from sidlsg.registry.rules import GateRules
-from sidlsg.registry.score_log import FOLDER, RULE, SCORECARD_TAG
+from sidlsg.registry.score_log import FOLDER, RULE, SCORECARD_TAG, PageWriter
 from sidlsg.registry.versions import CHAMPION, alias_version, find_version, look_with_doctor, require_same_student
 from sidlsg.runtime.errors import ContentError, InputError, VerdictError
 from sidlsg.storage.files import require_digest, sha256_file
@@ -151,7 +151,13 @@ class Transfer:
 
 
 def transfer(
-    source_uri: str, name: str, which: str, tracking_uri: str, target_name: str = "", rules: GateRules | None = None
+    source_uri: str,
+    name: str,
+    which: str,
+    tracking_uri: str,
+    target_name: str = "",
+    rules: GateRules | None = None,
+    page: PageWriter | None = None,
 ) -> Transfer:
     """Register a version that passed in another registry, judge it there, and promote it if it passes.
 
@@ -165,6 +171,7 @@ def transfer(
         tracking_uri: the registry where it goes.
         target_name: the model's name there; by default the same.
         rules: of the gate there; by default those that the version passed before.
+        page: writes the page of scores that is logged there; None for no page.
 
     Raises:
         InputError: the two registries are one, there is no such version, it was never judged, or a file is missing or
@@ -190,7 +197,7 @@ def transfer(
         already = _if_champion(version, tracking_uri)
         if already is not None:
             return Transfer(version=version, verdict=None, promotion=already)
-        verdict = gate(version, evidence.folder, tracking_uri, rules or evidence.rules)
+        verdict = gate(version, evidence.folder, tracking_uri, rules or evidence.rules, page=page)
         return Transfer(version=version, verdict=verdict, promotion=promote(verdict, tracking_uri))
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sidlsg.distil.recipes import Published, Recipe
 from sidlsg.report.columns import Column, Reading, column_of, reading_of
 from sidlsg.runtime.formatting import counted, plain
-from sidlsg.storage.records import Scorecard, StyleMean, SubjectScores
+from sidlsg.storage.records import Published, Scorecard, StyleMean, SubjectScores
 
 Kind = Literal["student", "teacher", "published", "real"]
 
@@ -191,28 +190,28 @@ CLIP = "clip/vit-g-14-photo-depicts"
 """The protocol of every published `clip`."""
 
 
-def published_contenders(columns: Sequence[Column], recipes: Iterable[Recipe]) -> list[Contender]:
+def published_contenders(columns: Sequence[Column], published: Mapping[str, Sequence[Published]]) -> list[Contender]:
     """The published results that have a column to stand in; none where no protocol is theirs.
 
     Args:
         columns: those that were measured.
-        recipes: with their published results.
+        published: results by recipe.
     """
     rows = []
-    for recipe in recipes:
-        for result in recipe.published:
+    for recipe, results in published.items():
+        for result in results:
             readings = _readings(columns, result)
             if readings:
                 seen = f"{result.images_seen / 1e6:g} M"
                 note = f"published, {seen} images seen"
-                name = f"{recipe.name}, {seen}" if len(recipe.published) > 1 else recipe.name
+                name = f"{recipe}, {seen}" if len(results) > 1 else recipe
                 rows.append(Contender(name=name, note=note, kind="published", readings=readings))
     return rows
 
 
-def published_sources(recipes: Iterable[Recipe]) -> tuple[str, ...]:
+def published_sources(published: Mapping[str, Sequence[Published]]) -> tuple[str, ...]:
     """Where the results are from."""
-    return tuple(dict.fromkeys(result.source for recipe in recipes for result in recipe.published))
+    return tuple(dict.fromkeys(result.source for results in published.values() for result in results))
 
 
 def _readings(columns: Sequence[Column], result: Published) -> dict[Column, Reading]:

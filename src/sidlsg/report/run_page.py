@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ from sidlsg.runtime.costs import Prices
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.formatting import DIGEST_SHOWN, counted, duration, plain
 from sidlsg.storage.files import atomic_write
-from sidlsg.storage.records import FunnelStep, ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.storage.records import (
+    FunnelStep,
+    ModelVersion,
+    Promotion,
+    PromptSet,
+    Published,
+    Scorecard,
+    Student,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +231,7 @@ def write_report(
     seconds: dict[str, float],
     prices: Prices,
     output: Path,
+    published: Mapping[str, Sequence[Published]],
 ) -> None:
     """Write the report of a run.
 
@@ -236,6 +247,7 @@ def write_report(
         seconds: what each stage took, in the order of the stages.
         prices: of an hour of each.
         output: the HTML file.
+        published: results of others by recipe, shown where they are of the same protocols.
 
     Raises:
         InputError: a record is missing, its files differ from it, the records are not of one run, or a number is
@@ -262,7 +274,7 @@ def write_report(
         generated=generated,
         reference=reference,
         scores=scores.score_table(records.scorecard),
-        board=board_of([Entry(label=version.name, card=records.scorecard, folder=scorecard)]),
+        board=board_of([Entry(label=version.name, card=records.scorecard, folder=scorecard)], published),
         training=None if "://" in log else training.training(training.read_training_log(student / log), along),
         strip=sample_strip(records.student.grids, student),
         chain=chain(records),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.distil.recipes import RECIPES
 from sidlsg.report.columns import Column
 from sidlsg.report.contenders import (
     Contender,
@@ -25,7 +24,7 @@ from sidlsg.report.scores import ScoreTable, StyleTable, columns_of, contender_t
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.files import atomic_write
-from sidlsg.storage.records import Extreme, Scorecard
+from sidlsg.storage.records import Extreme, Published, Scorecard
 
 TEXT_FIT = (("clip", "fid"), ("attributes", "fid_judge"))
 """Names of the scores along x and y: the first pair that was measured is drawn."""
@@ -155,19 +154,20 @@ class Scoreboard:
     extremes: tuple[Extremes, ...]
 
 
-def scoreboard(entries: Sequence[Entry]) -> Scoreboard:
+def scoreboard(entries: Sequence[Entry], published: Mapping[str, Sequence[Published]]) -> Scoreboard:
     """Lay the scorecards out beside each other, with what was published under the same protocols.
 
     Args:
         entries: one or more, of unlike labels.
+        published: results of others by recipe.
     """
     measured = contenders(entries)
-    published = published_contenders(columns_of(measured), RECIPES.values())
-    rows = [*measured, *published]
+    others = published_contenders(columns_of(measured), published)
+    rows = [*measured, *others]
     return Scoreboard(
         several=len(entries) > 1,
         table=contender_table(rows),
-        sources=published_sources(RECIPES.values()) if published else (),
+        sources=published_sources(published) if others else (),
         planes=planes(rows),
         styles=style_tables(rows),
         extremes=tuple(one for entry, name in _named(entries) for one in _extremes(entry, name)),
@@ -216,7 +216,11 @@ TEMPLATE = "scoreboard_page.html"
 
 
 def write_scoreboard(
-    entries: Sequence[tuple[str, Path]], output: Path, title: str, failures: Sequence[str] = ()
+    entries: Sequence[tuple[str, Path]],
+    output: Path,
+    title: str,
+    published: Mapping[str, Sequence[Published]],
+    failures: Sequence[str] = (),
 ) -> None:
     """Write a page that shows scorecards beside each other.
 
@@ -226,6 +230,7 @@ def write_scoreboard(
         entries: a label and the folder of a Scorecard each; the labels are unlike.
         output: the HTML file.
         title: the page's.
+        published: results of others by recipe, shown where they are of the same protocols.
         failures: what belongs here and has no scorecard, a line each.
 
     Raises:
@@ -241,7 +246,7 @@ def write_scoreboard(
     loaded = [Entry(label=label, card=Scorecard.load(folder), folder=_folder(folder)) for label, folder in entries]
     for entry in loaded:
         entry.card.verify(entry.folder)
-    shown = {"entries": loaded, "board": scoreboard(loaded), "grids": student_grids(loaded)}
+    shown = {"entries": loaded, "board": scoreboard(loaded, published), "grids": student_grids(loaded)}
     html = render(TEMPLATE, title=title, failures=failures, **shown)
     atomic_write(output, html)
 

@@ -21,9 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sidlsg.distil.estimate.devices import host_memory
 from sidlsg.runtime.errors import InputError, SidlsgError
-from sidlsg.runtime.hardware import best_device, cpu_quota
+from sidlsg.runtime.hardware import best_device, cpu_quota, host_memory
 
 PATIENCE = timedelta(minutes=60)
 """How long a process waits for the others: longer than the slowest checkpoint or evaluation of one of them."""

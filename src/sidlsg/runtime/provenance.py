@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import unicodedata
@@ -11,8 +10,6 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-
-from sidlsg import __version__, distil, evaluate, prompts, teacher
 
 COMMIT_VARIABLE = "SIDLSG_GIT_COMMIT"
 """Says in an image which commit its package was built of."""
@@ -47,23 +44,6 @@ def code_digest() -> str:
     for name, content in sorted(_sources().items()):
         digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def results_version() -> str:
-    """SHA-256 over everything in the package that decides results: a pipeline's cache takes earlier ones by it.
-
-    That is the package's version, the declared versions of what each stage computes (`NUMERICS`), and the values that
-    stages look up by name: the recipes' and the default rules of curation.
-    """
-    # Imported here: the recipes need a fifth of a second.
-    from sidlsg.distil.recipes import RECIPES
-    from sidlsg.prompts.rules import CurationRules
-
-    numerics = {"prompts": prompts.NUMERICS, "encode": teacher.NUMERICS, "distil": distil.NUMERICS}
-    numerics |= {f"evaluate {name}": version for name, version in evaluate.NUMERICS.items()}
-    recipes = {name: recipe.digest for name, recipe in RECIPES.items()}
-    parts = [__version__, numerics, recipes, CurationRules().digest]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache

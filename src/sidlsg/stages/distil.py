@@ -31,17 +31,17 @@ from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.student.card import student_card
 from sidlsg.distil.student.folder import copy_records, write_folder
+from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import cpu_quota, device_name
 from sidlsg.runtime.provenance import code_digest, git_commit, running_image
 from sidlsg.storage.files import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside, require_writable
 from sidlsg.storage.records import PromptSet, Student, file_ref
-from sidlsg.storage.store import open_store
-from sidlsg.storage.uri import resolve_checked
+from sidlsg.storage.uri import open_store, resolve_checked
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import choose_source
-from sidlsg.teacher.folder import check_folder, copy_licence, folder_digest
+from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_teacher
 from sidlsg.teacher.source import unet_of
@@ -287,7 +287,7 @@ def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, 
     """What the generator starts from and its digest, where that is not the teacher."""
     if not place:
         return None, ""
-    folder, sha256 = resolve_checked(place)
+    folder, sha256 = resolve_checked(place, folder=DIFFUSERS)
     unet, shapes = unet_of(str(folder)), {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
         raise InputError(f"{place} has a UNet of another architecture than the teacher's; give one that came from it")
@@ -316,14 +316,21 @@ def _run(
     """What the training loop works with: text encoder and VAE stay where they are not in the way."""
     world = state.world
     schedule = teacher.schedule.to(world.device)
-    prompt_count = PromptSet.load(prompts).count
-    encode = choose_source(extras.embeddings, prompts, teacher, recipe.text_states, world.device)
+    prompt_set = PromptSet.load(prompts)
+    encode = choose_source(
+        extras.embeddings,
+        prompt_set,
+        lambda: read_prompts(prompts),
+        teacher,
+        recipe.text_states,
+        world.device,
+    )
     drawer = GridDrawer(
         folder=grids if world.leads else None,
         vae=teacher.vae,
         schedule=schedule,
         encode=encode,
-        prompt_count=prompt_count,
+        prompt_count=prompt_set.count,
         latent_shape=teacher.latent_shape,
         t_init=recipe.t_init,
         seed=seed,
@@ -351,7 +358,7 @@ def _run(
         teacher=frozen,
         schedule=schedule,
         latent_shape=teacher.latent_shape,
-        prompt_count=prompt_count,
+        prompt_count=prompt_set.count,
         encode=encode,
         seed=seed,
         checkpoints=checkpoints,
@@ -378,23 +385,35 @@ def _tracker(
         return None
     # Imported here: MLflow takes seconds, and many runs do without.
     from sidlsg.distil.estimate.speed import utilisation_of
-    from sidlsg.registry.tracking.runs import tracking_address
+    from sidlsg.registry.tracking.runs import Training, tracking_address
     from sidlsg.registry.tracking.tracker import open_tracker
 
-    tracker = open_tracker(
-        tracking_address(extras.tracking_uri),
-        extras.experiment,
-        identity.key,
-        run_name(recipe, identity),
-        recipe,
-        seed=seed,
+    utilisation = utilisation_of(teacher.unet.config, recipe, state.world.size, state.world.device)
+    training = Training(
+        key=identity.key,
+        name=run_name(recipe, identity),
         teacher_sha256=teacher.sha256,
         prompts_sha256=prompt_set.digest,
-        report=report,
-        utilisation=utilisation_of(teacher.unet.config, recipe, state.world.size, state.world.device),
+        params=training_params(recipe, seed),
     )
+    mfu = utilisation.mfu if utilisation else None
+    tracker = open_tracker(tracking_address(extras.tracking_uri), extras.experiment, training, report, mfu)
     report(f"MLflow follows this training in run {tracker.run_id}")
     return tracker
+
+
+def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
+    """The parameters of a training's run in MLflow."""
+    from sidlsg.registry.run_log import recipe_params
+
+    return recipe_params(
+        recipe.values(),
+        recipe=recipe.name,
+        strategy=recipe.strategy,
+        kappas=recipe.guidance.scales,
+        seed=seed,
+        t_init=recipe.t_init,
+    )
 
 
 def student_unet(state: TrainingState, like: Any) -> UNet2DConditionModel:

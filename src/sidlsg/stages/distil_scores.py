@@ -17,7 +17,6 @@ from sidlsg.bundled.protocols import ShapesProtocols, is_shape, load_shapes_prot
 from sidlsg.distil.appearance import few_step_latents
 from sidlsg.distil.grids import Samples
 from sidlsg.distil.recipes import Recipe
-from sidlsg.distil.student.generation import seeded_noise
 from sidlsg.evaluate.efficientnet import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.suite import Measure
@@ -25,6 +24,7 @@ from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError, NotFiniteError
 from sidlsg.teacher.images import NOT_FINITE, Images, pixels_of
 from sidlsg.teacher.pipeline import Teacher
+from sidlsg.teacher.sampling import seeded_noise
 from sidlsg.teacher.schedule import NoiseSchedule
 
 REFERENCE_STEPS = 20

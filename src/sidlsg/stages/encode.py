@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sidlsg.prompts.shards import iter_prompts
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.storage.files import WORK_MARK, alone_in, atomic_folder, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
@@ -116,7 +117,7 @@ def encode(
 
     with work_folder(output, _key(record), EmbeddingSet.FILE) as folder:
         _require_space(folder, size, output)
-        record = write_shards(record, prompts, teacher, folder, report)
+        record = write_shards(record, iter_prompts(prompts), teacher, folder, report)
         record.save(folder)
     return record
 

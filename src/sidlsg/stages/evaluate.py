@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sidlsg.bundled.drawing import IMAGE_SIZE
-from sidlsg.bundled.protocols import FLOOR_SEED, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite
 from sidlsg.evaluate.scoring import Work, require_keepable, score_subject
-from sidlsg.evaluate.setting import Setting
 from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
 from sidlsg.runtime.distributed import joined, own_processes
@@ -23,13 +21,14 @@ from sidlsg.runtime.hardware import set_threads
 from sidlsg.runtime.provenance import code_digest
 from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside
 from sidlsg.storage.records import Scorecard, Student, SubjectScores
-from sidlsg.storage.store import FolderStore, Store, open_store
+from sidlsg.storage.store import FolderStore, clear
+from sidlsg.storage.uri import open_store
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 
 STUDENT = "student 1 step"
 STUDENT_SETTING = Setting(steps=1, guidance_scale=0.0)
-REAL = "real images"
 COMPARED = ("teacher 20 steps", "teacher 1 step")
 """The teacher's settings that a student is shown beside where nothing else is asked for."""
 
@@ -145,14 +144,8 @@ def evaluate(
         # Nobody may still be reading the parts when they go.
         world.barrier()
         if world.leads:
-            _clear(store)
+            clear(store)
     return scorecard
-
-
-def _clear(store: Store) -> None:
-    store.delete(store.names())
-    if isinstance(store, FolderStore):
-        shutil.rmtree(store.folder, ignore_errors=True)
 
 
 def _shapes_protocols(
@@ -193,13 +186,3 @@ def _with_pictures(
         grid_prompts=tuple(prompts),
         extremes=save_extremes(fit, *shown[STUDENT], folder) if fit is not None else (),
     )
-
-
-def score_teacher(teacher: Path, protocols: ShapesProtocols, parts: Path) -> tuple[SubjectScores, ...]:
-    """Score a teacher at every setting of `TEACHER_SETTINGS`, and real images as the floor."""
-    sampler, store = StockSampler(teacher), open_store(str(parts))
-    work = Work(parts=store)
-    subjects = [score_subject(name, sampler, setting_of(name), [protocols], work)[0] for name in TEACHER_SETTINGS]
-    _clear(store)
-    floor = protocols.score(real_images(protocols.captions, FLOOR_SEED))
-    return (*subjects, SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=floor))

@@ -23,7 +23,8 @@ from sidlsg.runtime.overrides import changes_text, parse_changes
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, checkpoints_place
 from sidlsg.stages.sweep import Setting
 from sidlsg.storage.files import atomic_write, sha256_bytes
-from sidlsg.storage.store import Store, open_store
+from sidlsg.storage.store import Store
+from sidlsg.storage.uri import open_store
 
 ATTEMPT = "attempt"
 """Stands among a setting's changes where it failed before."""

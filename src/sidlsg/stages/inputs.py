@@ -6,7 +6,6 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from sidlsg.distil.recipes import get_recipe
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.registry.rule_file import parse_gate_rules
@@ -15,8 +14,10 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, CURATE_VARIABLES
 from sidlsg.runtime.text_files import read_user_text
+from sidlsg.stages.gate import recipe_gate
 from sidlsg.storage.files import sha256_bytes
 from sidlsg.storage.uri import PIN, pinned, resolve, split_pin
+from sidlsg.teacher.folder import DIFFUSERS
 
 if TYPE_CHECKING:
     from sidlsg.prompts.curation import Execution
@@ -55,7 +56,7 @@ def gate_rules(recipe: str, text: str = "") -> GateRules:
     """
     if text:
         return parse_gate_rules(text)
-    return get_recipe(recipe).require_gate()
+    return recipe_gate(recipe)
 
 
 LONGEST_TEXT = 6000
@@ -203,7 +204,9 @@ def _places(request: Request) -> dict[str, str]:
     places = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
     for name, what in FILES.items():
         refuse_folder(places[name], what)
-    found = {name: located(place) for name, place in places.items() if place or name != "teacher_layout"}
+    found = {
+        name: located(place, folder=DIFFUSERS) for name, place in places.items() if place or name != "teacher_layout"
+    }
     check_judge(found["judge"][1])
     teacher = found["teacher"][1]
     if teacher.is_dir():

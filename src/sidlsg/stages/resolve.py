@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sidlsg import __version__, distil, evaluate, prompts, teacher
+from sidlsg.distil.recipes import RECIPES
+from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.files import sources_state
-from sidlsg.runtime.provenance import results_version
 from sidlsg.stages.inputs import parse_seed, settled_text
 from sidlsg.storage.files import sha256_bytes, sha256_files
 from sidlsg.storage.uri import pinned, resolve
+from sidlsg.teacher.folder import DIFFUSERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +71,13 @@ def resolve_inputs(
     """
     versions = results_version()
     if teacher_layout:
-        folder = resolve(teacher_layout)
+        folder = resolve(teacher_layout, folder=DIFFUSERS)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         versions = sha256_bytes(f"{versions}\n{sha256_files(folder, files)}".encode())
     places = {"held_out": held_out, "teacher": teacher, "judge": judge}
     found = {
         "prompts_state": sources_state(prompts) if prompts else "",
-        **{name: pinned(place) if place else "" for name, place in places.items()},
+        **{name: pinned(place, folder=DIFFUSERS) if place else "" for name, place in places.items()},
         "weights": settled_text(weights, "weights"),
         "gate_rules": settled_text(gate_rules, "gate_rules"),
         "results_version": versions,
@@ -81,3 +85,18 @@ def resolve_inputs(
     number = parse_seed(seed, pipeline_run)
     digest = sha256_bytes(json.dumps([found, number], sort_keys=True).encode())
     return Resolved(**found, seed=number, digest=digest)
+
+
+def results_version() -> str:
+    """SHA-256 over everything in the package that decides results: a pipeline's cache takes earlier ones by it.
+
+    That is the package's version, the declared versions of what each stage computes (`NUMERICS`), and the values that
+    stages look up by name: the recipes' and the default rules of curation.
+    """
+    # Imported here: the recipes need a fifth of a second.
+
+    numerics = {"prompts": prompts.NUMERICS, "encode": teacher.NUMERICS, "distil": distil.NUMERICS}
+    numerics |= {f"evaluate {name}": version for name, version in evaluate.NUMERICS.items()}
+    recipes = {name: recipe.digest for name, recipe in RECIPES.items()}
+    parts = [__version__, numerics, recipes, CurationRules().digest]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -187,6 +187,10 @@ class Licence:
     """The card and the texts of licence and use restrictions."""
 
 
+LINEAGE = "lineage"
+"""The folder in a student's that holds the records it came from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Student(Record):
     """A distilled one-step generator: a diffusers folder with this record in it."""
@@ -256,6 +260,23 @@ class Student(Record):
                     f"{path} is not of this student ({self.FILE} does not name it), and would be loaded with it; "
                     "move it elsewhere"
                 )
+
+    def prompt_set(self, folder: Path) -> PromptSet | None:
+        """The record of its prompt set; None where it has none, as a converted student.
+
+        Raises:
+            InputError: what lies there is of another prompt set.
+        """
+        path = f"{LINEAGE}/{PromptSet.FILE}"
+        if path not in [ref.path for ref in self.lineage]:
+            return None
+        found = PromptSet.load(folder / path)
+        if found.digest != self.prompts_sha256:
+            raise InputError(
+                f"{folder / path} is of prompt set {found.digest[:16]}, but the student of {self.prompts_sha256[:16]}; "
+                "run the distil stage again"
+            )
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,3 +448,14 @@ class Promotion(Record):
     previous_version: int | None
     changed: bool
     """Whether this run moved the alias."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A result that others published for these values; never compared with scores of another protocol."""
+
+    source: str
+    images_seen: float
+    fid: float
+    clip: float
+    protocol: str = "fid/coco2014-30k-clean"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, InvalidRegionError
 
 from sidlsg.runtime.deadline import CALL_S, deadline, size_deadline
-from sidlsg.runtime.errors import InputError, StorageError
+from sidlsg.runtime.errors import AccessError, ContentError, InputError, StorageError
 from sidlsg.storage.files import atomic_file, require_digest, sha256_bytes, sha256_file
 from sidlsg.storage.s3_errors import explained, server_of
-from sidlsg.storage.store import S3, check_name, is_hidden
+from sidlsg.storage.store import S3, ObjectState, check_name, is_hidden
+from sidlsg.storage.uri import split_place
 
 PART = 16 << 20
 """Bytes of a part; a file of at least as many goes up and comes down in parts."""
@@ -27,7 +27,6 @@ ATTEMPTS = 5
 """Tries of a request, with waits up to 8 s between them; `AWS_MAX_ATTEMPTS` or the AWS configuration replaces it."""
 DIGEST = "sha256"
 """The object's metadata that holds the hex SHA-256 of its content."""
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MOST_DELETED_AT_ONCE = 1000
 _CONCURRENCY = 8
 """Parts of a file on their way at once, which share the line."""
@@ -38,19 +37,6 @@ _TRANSFER = TransferConfig(
     max_concurrency=_CONCURRENCY,
     preferred_transfer_client="classic",
 )
-
-
-def split_place(place: str) -> tuple[str, str]:
-    """Bucket and key of an `s3://` place; a slash at the end does not count.
-
-    Raises:
-        InputError: it is none.
-    """
-    bucket, _, key = place.removeprefix(S3).partition("/")
-    key = key.removesuffix("/")
-    if not place.startswith(S3) or not _BUCKET.fullmatch(bucket) or (key and "" in key.split("/")):
-        raise InputError(f"{place} is no place on S3; give {S3}BUCKET/PREFIX, the bucket in lower case")
-    return bucket, key
 
 
 def make_client(place: str) -> Any:
@@ -276,3 +262,76 @@ class S3Store:
 def _version(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def list_objects(place: str) -> list[tuple[str, ObjectState]]:
+    """Keys and states of all objects under a prefix and a slash, of the whole bucket where there is no prefix.
+
+    Raises:
+        InputError: the place is none, or the access is refused.
+        StorageError: the server did not answer.
+    """
+    bucket, key = split_place(place)
+    client = make_client(place)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/" if key else "")
+    with explained(place, client.meta.endpoint_url):
+        found = [(str(entry["Key"]), _state(entry, "Size")) for page in pages for entry in page.get("Contents", [])]
+    # A key that ends with a slash is how some tools mark a folder.
+    return [(name, state) for name, state in found if not name.endswith("/")]
+
+
+def object_state(place: str) -> ObjectState | None:
+    """The state of the object at a place, None where there is none of exactly that key.
+
+    Raises:
+        InputError: the place is none, or the access is refused.
+        StorageError: the server did not answer.
+    """
+    bucket, key = split_place(place)
+    if not key:
+        return None
+    client = make_client(place)
+    try:
+        with explained(place, client.meta.endpoint_url):
+            return _state(head_object(client, bucket, key), "ContentLength")
+    except ContentError:
+        return None
+
+
+def first_bytes(place: str, count: int) -> bytes:
+    """So many bytes from the beginning of an object that is not empty, fewer where it is shorter.
+
+    Raises:
+        ContentError: there is no such object.
+        InputError: the place is none, or the access is refused.
+        StorageError: the server did not answer.
+    """
+    bucket, key = split_place(place)
+    client = make_client(place)
+    with explained(place, client.meta.endpoint_url), deadline(size_deadline(count), server_at(client)):
+        answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{count - 1}")
+        data: bytes = answer["Body"].read(count)
+    return data
+
+
+def _state(entry: Mapping[str, Any], size: str) -> ObjectState:
+    return ObjectState(size=int(entry[size]), version=str(entry["ETag"]).strip('"'))
+
+
+def contents(place: str) -> tuple[ObjectState | None, list[tuple[str, ObjectState]]]:
+    """The state of the object at a place, if there is one, and keys and states of what lies under it otherwise.
+
+    Raises:
+        InputError: the place is none, or the access is refused.
+        StorageError: the server did not answer.
+    """
+    state, refused = None, None
+    try:
+        state = None if place.endswith("/") else object_state(place)
+    except AccessError as error:
+        refused = error  # to who may not list the bucket, what is not there is refused
+    try:
+        objects = list_objects(place) if not state or not state.size else []
+    except AccessError as error:
+        raise refused or error from error
+    return state, objects

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -109,28 +111,6 @@ class Store(Protocol):
             StorageError: the server did not do it; some may be gone.
         """
         ...
-
-
-def open_store(place: str, create: bool = True, check: bool = True) -> Store:
-    """The store at a place.
-
-    Args:
-        place: `s3://BUCKET/PREFIX`, or a local folder.
-        create: make a local folder that is not there; without it, there must be something at the place. A bucket must
-            exist in either case.
-        check: ask the S3 server about the prefix now, which needs the right to list it. Without it, who reads one
-            object needs the right to read that one alone; what is wrong with the place is said by the first request.
-
-    Raises:
-        InputError: the place cannot be used, or the access is refused.
-        StorageError: the server does not answer.
-    """
-    if place.startswith(S3):
-        # Imported here: boto3 takes a third of a second, and local runs do without.
-        from sidlsg.storage.s3 import S3Store
-
-        return S3Store(place, create, check)
-    return FolderStore(place, create)
 
 
 def check_name(name: str) -> str:
@@ -241,3 +221,20 @@ class FolderStore:
 
     def _missing(self, name: str) -> MissingError:
         return MissingError(f"there is no {name} in {self.place}; give a store that holds it, or write it again")
+
+
+def clear(store: Store) -> None:
+    """Delete everything in a store, and its folder on this machine."""
+    store.delete(store.names())
+    if isinstance(store, FolderStore):
+        shutil.rmtree(store.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectState:
+    """What is known of a file without reading it."""
+
+    size: int
+    """In bytes."""
+    version: str
+    """An ETag, or what a file system says of the last change."""

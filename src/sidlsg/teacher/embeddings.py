@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sidlsg.prompts.shards import iter_prompts, read_prompts
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import best_device, set_threads
 from sidlsg.runtime.progress import Meter
@@ -187,7 +186,12 @@ class OnTheFly:
 
 
 def choose_source(
-    embeddings: Path | None, prompts: Path, teacher: Teacher, dtype: str, device: torch.device | str
+    embeddings: Path | None,
+    prompts: PromptSet,
+    texts: Callable[[], Sequence[str]],
+    teacher: Teacher,
+    dtype: str,
+    device: torch.device | str,
 ) -> TextStates:
     """Shards where there are any, else the teacher's text encoder; both give the same states.
 
@@ -195,7 +199,8 @@ def choose_source(
 
     Args:
         embeddings: folder of an EmbeddingSet; None, or a set without shards, to encode during training.
-        prompts: folder of the PromptSet.
+        prompts: record of the prompt set.
+        texts: gives its texts in order; asked only where prompts are encoded during training.
         teacher: whose text encoder it is.
         dtype: the recipe's `text_states`: what states are rounded to.
         device: where states are delivered.
@@ -205,12 +210,12 @@ def choose_source(
     """
     if embeddings is not None:
         record = EmbeddingSet.load(embeddings)
-        _check(record, embeddings, PromptSet.load(prompts), teacher)
+        _check(record, embeddings, prompts, teacher)
         if record.shards:
             reader = EmbeddingReader(embeddings, device, dtype)
             teacher.encode.offload()
             return reader
-    return OnTheFly(teacher.encode, read_prompts(prompts), dtype)
+    return OnTheFly(teacher.encode, texts(), dtype)
 
 
 def _check(record: EmbeddingSet, embeddings: Path, prompts: PromptSet, teacher: Teacher) -> None:
@@ -235,13 +240,13 @@ CHUNK = 256
 
 
 def write_shards(
-    record: EmbeddingSet, prompts: Path, teacher: Path, folder: Path, report: Callable[[str], None]
+    record: EmbeddingSet, texts: Iterable[str], teacher: Path, folder: Path, report: Callable[[str], None]
 ) -> EmbeddingSet:
     """Encode every block that `folder` has no shard of.
 
     Args:
         record: what is to be written, without its files.
-        prompts: folder of the PromptSet.
+        texts: the prompt set's, in order.
         teacher: folder of a `StableDiffusionPipeline`.
         folder: receives `shards/00000.safetensors`, … and `uncond.safetensors`.
         report: receives a line about resuming.
@@ -260,11 +265,11 @@ def write_shards(
     if done:
         report(f"continues after {min(done, record.count):,} of {record.count:,} prompts")
     with Meter("encode", record.count, "prompts", done=min(done, record.count)) as meter:
-        for number, texts in enumerate(blocks(iter_prompts(prompts))):
+        for number, block in enumerate(blocks(texts)):
             path = shard_path(folder, number)
             if not path.is_file():
-                write_states(path, _states(encoder, texts, record))
-                meter.update(number * BLOCK + len(texts))
+                write_states(path, _states(encoder, block, record))
+                meter.update(number * BLOCK + len(block))
             shards.append(file_ref(path, folder))
     return dataclasses.replace(record, shards=tuple(shards), uncond=file_ref(uncond_path(folder), folder))
 

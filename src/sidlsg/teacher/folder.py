@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.files import sha256_files
 from sidlsg.storage.records import FileRef, Licence, file_ref
+from sidlsg.storage.uri import FolderFormat
 from sidlsg.teacher.config import (
     CONFIGS,
     SAVE_AGAIN,
@@ -322,3 +324,23 @@ def state_shape(folder: Path) -> tuple[int, int]:
         InputError: a configuration does not say, or a value is of another form.
     """
     return read_config(folder, TOKENIZER)["model_max_length"], read_config(folder, TEXT_ENCODER)["hidden_size"]
+
+
+def load_in_float32(config: Path) -> None:
+    """Let stock loading give float32 whatever precision a transformers model's file has.
+
+    diffusers loads its own networks in float32 by default, transformers loads in the precision that the
+    configuration names: a half-precision text encoder beside a float32 UNet could not run.
+    """
+    if config.is_file():
+        values = read_object(config, SAVE_AGAIN)
+        for name in ("dtype", "torch_dtype"):
+            if name in values:
+                values[name] = "float32"
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+DIFFUSERS = FolderFormat(
+    wanted=lambda name: is_loaded(name) or is_about_use(name), check=check_folder, digest=folder_digest
+)
+"""A `StableDiffusionPipeline` folder: what `sidlsg.storage.uri` must know to check and fetch one."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from sidlsg.distil.student.generation import seeded_noise
-from sidlsg.evaluate.setting import Setting
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.hardware import best_device, plain_float32
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import NOT_FINITE, Images
 from sidlsg.teacher.pipeline import load_pipeline
+from sidlsg.teacher.setting import Setting
 
 PIXELS = 64 * 32 * 32
 """Of the pictures that are drawn at once, where they are small."""
@@ -91,3 +91,16 @@ class StockSampler:
                 raise NotFiniteError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
             parts.append(drawn.images)
         return np.concatenate(parts)
+
+
+def seeded_noise(
+    seeds: Sequence[int], shape: tuple[int, int, int], steps: int = 1, device: torch.device | str = "cpu"
+) -> Tensor:
+    """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
+
+    The first is what the stock pipeline draws for `torch.Generator(device).manual_seed(seed)`, so each picture can be
+    had again with diffusers alone. A GPU draws other numbers than the CPU.
+    """
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    drawn = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
+    return torch.stack([torch.stack(each) for each in drawn])

@@ -24,6 +24,7 @@ from sidlsg.teacher.config import SAVE_AGAIN, TEXT_ENCODER
 from sidlsg.teacher.folder import (
     COMPONENTS,
     DATA_SUFFIXES,
+    DIFFUSERS,
     INDEX,
     OPTIONAL,
     PIPELINE,
@@ -323,7 +324,7 @@ def teacher_folder(place: str, sha256: str = "", layout: str = "") -> Path:
 
 def checked_teacher(place: str, sha256: str = "", layout: str = "") -> tuple[Path, str]:
     """`teacher_folder`, and the digest that its model files were found to have; empty where nothing needed it."""
-    path, found = resolve_checked(place, sha256)
+    path, found = resolve_checked(place, sha256, folder=DIFFUSERS)
     if path.is_dir():
         if layout:
             raise InputError(
@@ -336,7 +337,7 @@ def checked_teacher(place: str, sha256: str = "", layout: str = "") -> tuple[Pat
             f"{place} is a single file; a teacher also needs configurations, tokenizer and scheduler: give with it, "
             "as --teacher-layout, a folder with a StableDiffusionPipeline's small files, or give a whole folder"
         )
-    return _converted(path, found, resolve(layout))
+    return _converted(path, found, resolve(layout, folder=DIFFUSERS))
 
 
 def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
@@ -352,7 +353,7 @@ def unet_of(place: str, sha256: str = "") -> UNet2DConditionModel:
     # Imported here: diffusers takes seconds, and a folder is found without it.
     from sidlsg.teacher.pipeline import load_pipeline
 
-    return load_pipeline(resolve(place, sha256)).unet
+    return load_pipeline(resolve(place, sha256, folder=DIFFUSERS)).unet
 
 
 def _converted(file: Path, sha256: str, layout: Path) -> tuple[Path, str]:

@@ -13,7 +13,8 @@ from sidlsg.registry.package import MODEL_TAG, PATH_IN_MODEL
 from sidlsg.registry.versions import alias_version, find_version
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_bytes, sha256_file
-from sidlsg.storage.store import Store, open_store
+from sidlsg.storage.store import Store
+from sidlsg.storage.uri import open_store
 
 DIGESTS = "SHA256SUMS"
 """Written last: a folder without it is not complete. `sha256sum -c` reads it."""

@@ -16,7 +16,7 @@ from sidlsg.registry.promotion import changes_to
 from sidlsg.registry.versions import CHAMPION, alias_version, all_versions, pages
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.records import PromptSet
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 from sidlsg.webhooks.ledger import Cause, Event
 from sidlsg.webhooks.rules import Table
 from sidlsg.webhooks.telemetry import log

@@ -7,10 +7,10 @@ import pytest
 
 from sidlsg.bundled.captions import held_out_captions, training_captions
 from sidlsg.bundled.prompts import write_bundled_prompts
-from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.shards import read_prompts
+from sidlsg.stages.curate import curate
 
 ASSETS = Path(__file__).parents[3] / "assets/prompts"
 TRAINING = {caption.text for caption in training_captions()}

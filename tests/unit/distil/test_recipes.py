@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sidlsg.distil.recipes import RECIPES, Published, Recipe, get_recipe, recipe_with_changes
+from sidlsg.distil.recipes import RECIPES, Recipe, get_recipe, recipe_with_changes
 from sidlsg.registry.rules import Floor, GateRules
 from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import Published
 
 
 def test_a_recipe_is_found_by_name() -> None:

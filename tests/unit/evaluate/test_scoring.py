@@ -19,7 +19,8 @@ from sidlsg.evaluate.scoring import Keeper, Pass, measured
 from sidlsg.evaluate.suite import DrawnSet, Format
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.store import FolderStore, Store, open_store
+from sidlsg.storage.store import FolderStore, Store
+from sidlsg.storage.uri import open_store
 from sidlsg.teacher.images import Images
 
 SIDE = 9

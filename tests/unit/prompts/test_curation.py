@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlsg.prompts.curation import Execution, curate
+from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import BalanceRule, CurationRules, DuplicatesRule, ScoreRule
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 
 # These texts are alike.

@@ -5,11 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.prompts.curation import Execution, curate
+from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.explanation import explain
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import BalanceRule, CurationRules, DuplicatesRule, ImageRule, ScoreRule
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 
 HELD_OUT = ["The man’s red hat on a wooden table", "Two dogs running along the beach"]

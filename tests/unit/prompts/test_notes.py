@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.prompts.curation import Execution, curate, preview
+from sidlsg.prompts.curation import Execution, preview
 from sidlsg.prompts.notes import Misread, warnings
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule, HeldOutRule, ScoreRule
 from sidlsg.prompts.source.csv_files import NO_SCORE, NOT_A_NUMBER, NOT_UTF8
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
 
 RULES = CurationRules(
     score=ScoreRule(enabled=False), duplicates=DuplicatesRule(similarity=0), held_out=HeldOutRule(similarity=0)

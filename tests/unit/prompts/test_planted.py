@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.prompts.curation import curate
 from sidlsg.prompts.prompt_set import NEAR_DUPLICATES
 from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.prompts.text.keys import FUNCTION_WORDS
+from sidlsg.stages.curate import curate
 from unit.prompts.planted import TARGETS, Corpus, groups, jaccard, key, plant, windows
 
 SEED = 7

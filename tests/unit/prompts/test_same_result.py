@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, curate, preview
+from sidlsg.prompts.curation import Execution, preview
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import BalanceRule, CurationRules, ScoreRule
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 from unit.prompts.planted import Corpus, plant
 

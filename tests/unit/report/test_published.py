@@ -1,8 +1,9 @@
 import pytest
 
-from sidlsg.distil.recipes import RECIPES, Published, Recipe
+from sidlsg.distil.recipes import RECIPES, Recipe
 from sidlsg.report.columns import column_of
 from sidlsg.report.contenders import published_contenders, published_sources
+from sidlsg.storage.records import Published
 from unit.report.cards import score
 
 FID, CLIP = column_of(score("fid", 9.0)), column_of(score("clip", 0.3))

@@ -17,8 +17,7 @@ from odd_s3 import BUCKET, Asked, OddS3, Refusal, odd_s3
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.runtime.errors import AccessError, ContentError, InputError, MissingError, StorageError
 from sidlsg.storage.s3 import ATTEMPTS, make_client
-from sidlsg.storage.store import open_store
-from sidlsg.storage.uri import place_digest, resolve
+from sidlsg.storage.uri import open_store, place_digest, resolve
 
 DATA = b"a caption\n"
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -13,13 +13,13 @@ import pytest
 
 from forked import run
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sidlsg.storage import files
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 # The copy is complete and has not yet taken its place.
 files.require_digest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 open_store(sys.argv[1]).put("run/a.bin", Path(sys.argv[2]), "")

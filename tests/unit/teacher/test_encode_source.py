@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.embeddings import EmbeddingReader, OnTheFly, choose_source
+from sidlsg.teacher.embeddings import EmbeddingReader, OnTheFly, TextStates, choose_source
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]
+
+
+def open_source(embeddings: Path | None, prompts: Path, teacher: Teacher, dtype: str, device: str) -> TextStates:
+    record = PromptSet.load(prompts)
+    return choose_source(embeddings, record, lambda: read_prompts(prompts), teacher, dtype, device)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +30,8 @@ def teacher(teacher_folder: Path) -> Teacher:
 
 
 def test_shards_are_read_where_there_are_any(encoded: Encoded, prompts: Path, teacher: Teacher) -> None:
-    given = choose_source(encoded("float16"), prompts, teacher, "float16", "cpu")
-    made = choose_source(None, prompts, teacher, "float16", "cpu")
+    given = open_source(encoded("float16"), prompts, teacher, "float16", "cpu")
+    made = open_source(None, prompts, teacher, "float16", "cpu")
     assert isinstance(given, EmbeddingReader)
     assert isinstance(made, OnTheFly)
     for a, b in zip(given([7, 9], [False, True]), made([7, 9], [False, True]), strict=True):
@@ -35,10 +41,10 @@ def test_shards_are_read_where_there_are_any(encoded: Encoded, prompts: Path, te
 def test_a_set_without_shards_means_encoding_during_training(prompts: Path, teacher: Teacher, tmp_path: Path) -> None:
     encode(prompts, teacher.folder, tmp_path / "set", "float16", 0.0, print)
     # It holds nothing in another type.
-    source = choose_source(tmp_path / "set", prompts, teacher, "float32", "cpu")
+    source = open_source(tmp_path / "set", prompts, teacher, "float32", "cpu")
     assert isinstance(source, OnTheFly)
     assert torch.equal(
-        source([3], [False])[0], choose_source(None, prompts, teacher, "float32", "cpu")([3], [False])[0]
+        open_source([3], [False])[0], open_source(None, prompts, teacher, "float32", "cpu")([3], [False])[0]
     )
 
 
@@ -47,9 +53,9 @@ def test_the_text_encoder_leaves_the_device_where_shards_are_read(
 ) -> None:
     moved: list[str] = []
     monkeypatch.setattr(teacher.encode.text_encoder, "to", moved.append)
-    choose_source(None, prompts, teacher, "float16", "cpu")
+    open_source(None, prompts, teacher, "float16", "cpu")
     assert moved == []
-    choose_source(encoded("float16"), prompts, teacher, "float16", "cpu")
+    open_source(encoded("float16"), prompts, teacher, "float16", "cpu")
     assert moved == ["cpu"]
 
 
@@ -58,7 +64,7 @@ def test_states_of_another_prompt_set_are_refused(
 ) -> None:
     make_prompts(tmp_path / "other", first="the")
     with pytest.raises(InputError, match=r"encoded from prompt set [0-9a-f]{16}…, but [0-9a-f]{16}… was given"):
-        choose_source(encoded("float16"), tmp_path / "other", teacher, "float16", "cpu")
+        open_source(encoded("float16"), tmp_path / "other", teacher, "float16", "cpu")
 
 
 @pytest.mark.parametrize("budget", [0.0, 1.0])
@@ -70,7 +76,7 @@ def test_states_of_another_text_encoder_are_refused(
     config.write_text(json.dumps(json.loads(config.read_text()) | {"layer_norm_eps": 1e-3}))
     encode(prompts, other, tmp_path / "set", "float16", budget, print)
     with pytest.raises(InputError, match="was encoded from text encoder"):
-        choose_source(tmp_path / "set", prompts, teacher, "float16", "cpu")
+        open_source(tmp_path / "set", prompts, teacher, "float16", "cpu")
 
 
 def test_states_of_another_teacher_with_the_same_text_model_are_taken(
@@ -90,12 +96,12 @@ def test_a_wrong_count_is_refused(encoded: Encoded, prompts: Path, teacher: Teac
     dataclasses.replace(record, count=4000).save(tmp_path / "set")
     assert PromptSet.load(prompts).count == 4136
     with pytest.raises(InputError, match="is of 4,000 prompts, but the prompt set has 4,136"):
-        choose_source(tmp_path / "set", prompts, teacher, "float16", "cpu")
+        open_source(tmp_path / "set", prompts, teacher, "float16", "cpu")
 
 
 def test_the_recipes_type_reaches_the_reader(encoded: Encoded, prompts: Path, teacher: Teacher) -> None:
     exact, rounded = (
-        choose_source(encoded("float32"), prompts, teacher, dtype, "cpu")([3], [False])[0]
+        open_source(encoded("float32"), prompts, teacher, dtype, "cpu")([3], [False])[0]
         for dtype in ("float32", "float16")
     )
     assert torch.equal(exact.half().float(), rounded)
@@ -104,4 +110,4 @@ def test_the_recipes_type_reaches_the_reader(encoded: Encoded, prompts: Path, te
 
 def test_a_folder_without_a_set_is_refused(prompts: Path, teacher: Teacher, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no EmbeddingSet record"):
-        choose_source(tmp_path, prompts, teacher, "float16", "cpu")
+        open_source(tmp_path, prompts, teacher, "float16", "cpu")

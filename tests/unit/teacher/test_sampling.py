@@ -11,9 +11,9 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sidlsg.evaluate.setting import Setting
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 
 PROMPTS = [
     "a small red circle on a blue background",

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from sidlsg.distil.estimate.fake_networks import shape_of
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.architectures import ARCHITECTURES, shape_of
+from sidlsg.teacher.architectures import ARCHITECTURES
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sidlsg.evaluate.setting import Setting
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 from sidlsg.teacher.source import Conversion, convert_single_file
 
 Write = Callable[..., Path]

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from sidlsg.distil.estimate.devices import Gpu, gpu_at_hand, host_memory
+from sidlsg.distil.estimate.devices import Gpu, gpu_at_hand
 from sidlsg.distil.estimate.iteration import Passes, measure
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.estimate.speed import MFU, iteration_seconds
 from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.hardware import host_memory
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "optimizer": ("adam", "adam8bit"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,14 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import TEACHER, resolve
+from sidlsg.teacher.architectures import ARCHITECTURES, architecture_of
+from sidlsg.teacher.config import TEXT_ENCODER, UNET, read_config, unet_config
+from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.pipeline import as_input_error
 
 
 class Imagination(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -61,18 +70,6 @@ class _GpuLayerNorm(nn.LayerNorm):
 
 
 _GPU_NORMS: dict[type[nn.Module], type[nn.Module]] = {nn.GroupNorm: _GpuGroupNorm, nn.LayerNorm: _GpuLayerNorm}
-
-
-def meta_unet(config: Mapping[str, Any]) -> ImaginedUNet:
-    """A UNet of this shape without memory, in evaluation mode.
-
-    Args:
-        config: of a `UNet2DConditionModel`, as in a teacher's `unet/config.json`.
-    """
-    values = {name: value for name, value in config.items() if not name.startswith("_")}
-    with torch.device("meta"):
-        unet: ImaginedUNet = ImaginedUNet.from_config(values).eval()
-    return unet
 
 
 def imagined_unet(config: Mapping[str, Any], gpu_norms: bool) -> ImaginedUNet:
@@ -191,3 +188,54 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._known[key] = (reference, GRADIENTS, size)
             self.live[part] -= size
             self.live[GRADIENTS] += size
+
+
+def meta_unet(config: Mapping[str, Any]) -> ImaginedUNet:
+    """A UNet of this shape without memory, in evaluation mode.
+
+    Args:
+        config: of a `UNet2DConditionModel`, as in a teacher's `unet/config.json`.
+    """
+    values = {name: value for name, value in config.items() if not name.startswith("_")}
+    with torch.device("meta"):
+        unet: ImaginedUNet = ImaginedUNet.from_config(values).eval()
+    return unet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What an estimate needs to know of a teacher."""
+
+    name: str
+    unet: Mapping[str, Any]
+    """Configuration of its `UNet2DConditionModel`."""
+    text_encoder: int
+    """Parameters."""
+
+
+def shape_of(teacher: str, recipe: str) -> Shape:
+    """The shape of a teacher's folder, or of the architecture that a recipe is named after.
+
+    Args:
+        teacher: the place of a `StableDiffusionPipeline`'s folder; empty for the recipe's own architecture.
+        recipe: a recipe's name.
+
+    Raises:
+        InputError: there is no such folder or architecture, or its configuration cannot be read.
+    """
+    if not teacher and recipe != "tiny":
+        architecture = architecture_of(recipe)
+        return Shape(name=architecture.name, unet=architecture.unet, text_encoder=architecture.text_encoder_parameters)
+    place = teacher or TEACHER
+    folder = resolve(place, folder=DIFFUSERS)
+    if not folder.is_dir():
+        raise InputError(
+            f"{place} is a file, which does not say how its networks are built; give a folder with unet/config.json, "
+            f"or no teacher and a recipe of {', '.join(ARCHITECTURES)}"
+        )
+    unet, encoder = unet_config(folder), read_config(folder, TEXT_ENCODER)
+    with as_input_error(folder / UNET):
+        meta_unet(unet)
+    with as_input_error(folder / TEXT_ENCODER), torch.device("meta"):
+        text_model = CLIPTextModel(CLIPTextConfig(**encoder))
+    return Shape(name=place, unet=unet, text_encoder=sum(p.numel() for p in text_model.parameters()))

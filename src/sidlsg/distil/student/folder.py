@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
-from sidlsg.runtime.errors import InputError, NotFiniteError
+from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.parsing import read_object
-from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, Student, file_ref
+from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, Student, file_ref
 from sidlsg.storage.tensors import first_not_finite
 from sidlsg.teacher.config import SAVE_AGAIN
-from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present
+from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present, load_in_float32
 from sidlsg.teacher.pipeline import Teacher, check_stock
 
 
@@ -33,20 +33,6 @@ def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteSche
         steps_offset=1,  # without effect under trailing spacing; the stock pipeline warns at any other value
         prediction_type=teacher_scheduler.config.prediction_type,
     )
-
-
-def load_in_float32(config: Path) -> None:
-    """Let stock loading give float32 whatever precision a transformers model's file has.
-
-    diffusers loads its own networks in float32 by default, transformers loads in the precision that the
-    configuration names: a half-precision text encoder beside a float32 UNet could not run.
-    """
-    if config.is_file():
-        values = read_object(config, SAVE_AGAIN)
-        for name in ("dtype", "torch_dtype"):
-            if name in values:
-                values[name] = "float32"
-        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtype: str, folder: Path) -> list[Path]:
@@ -98,15 +84,13 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-FOLDER = "lineage"
-"""Where a student's folder has them."""
-
-
 def copy_records(prompts: Path, embeddings: Path | None, student: Path) -> tuple[FileRef, ...]:
     """Copy the records of a prompt set and, where there is one, of its text states into a student's folder."""
-    (student / FOLDER).mkdir(exist_ok=True)
+    (student / LINEAGE).mkdir(exist_ok=True)
     sources = [prompts / PromptSet.FILE] + ([] if embeddings is None else [embeddings / EmbeddingSet.FILE])
-    return tuple(file_ref(Path(shutil.copyfile(source, student / FOLDER / source.name)), student) for source in sources)
+    return tuple(
+        file_ref(Path(shutil.copyfile(source, student / LINEAGE / source.name)), student) for source in sources
+    )
 
 
 def copy_account(student: Path, target: Path) -> None:
@@ -114,7 +98,7 @@ def copy_account(student: Path, target: Path) -> None:
     record = Student.load(student)
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(student / Student.FILE, target / Student.FILE)
-    prompts = prompt_set_of(record, student)
+    prompts = record.prompt_set(student)
     if prompts is not None:
         prompts.save(target)
     for ref in record.account:
@@ -122,21 +106,3 @@ def copy_account(student: Path, target: Path) -> None:
             continue
         (target / ref.path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(student / ref.path, target / ref.path)
-
-
-def prompt_set_of(student: Student, folder: Path) -> PromptSet | None:
-    """The record of a student's prompt set; None where the student has none, as a converted one.
-
-    Raises:
-        InputError: what lies there is of another prompt set.
-    """
-    path = f"{FOLDER}/{PromptSet.FILE}"
-    if path not in [ref.path for ref in student.lineage]:
-        return None
-    found = PromptSet.load(folder / path)
-    if found.digest != student.prompts_sha256:
-        raise InputError(
-            f"{folder / path} is of prompt set {found.digest[:16]}, but the student of {student.prompts_sha256[:16]}; "
-            "run the distil stage again"
-        )
-    return found

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.errors import InputError
@@ -14,19 +13,7 @@ from sidlsg.runtime.hardware import best_device, plain_float32
 from sidlsg.storage.records import Student
 from sidlsg.teacher.images import MOST_DECODED, Images, decode
 from sidlsg.teacher.pipeline import load_teacher
-
-
-def seeded_noise(
-    seeds: Sequence[int], shape: tuple[int, int, int], steps: int = 1, device: torch.device | str = "cpu"
-) -> Tensor:
-    """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
-
-    The first is what the stock pipeline draws for `torch.Generator(device).manual_seed(seed)`, so each picture can be
-    had again with diffusers alone. A GPU draws other numbers than the CPU.
-    """
-    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-    drawn = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
-    return torch.stack([torch.stack(each) for each in drawn])
+from sidlsg.teacher.sampling import seeded_noise
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ from sidlsg.runtime.errors import ContentError, SidlsgError
 from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import atomic_folder, require_digest, sha256_bytes, sha256_file
 from sidlsg.storage.records import Student
-from sidlsg.storage.store import S3, Store, open_store
+from sidlsg.storage.store import S3, Store
+from sidlsg.storage.uri import open_store
 
 DIGESTS = "student/SHA256SUMS"
 """Written last: without it, there is no student."""

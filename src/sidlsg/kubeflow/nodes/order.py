@@ -16,7 +16,7 @@ from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
 from sidlsg.storage.store import S3
 from sidlsg.storage.uri import BUNDLED, PIN, resolve
-from sidlsg.teacher.folder import is_about_use, is_loaded
+from sidlsg.teacher.folder import DIFFUSERS, is_about_use, is_loaded
 
 STAGED = "handover:"
 """Starts the place of an input that lies in the handover."""
@@ -155,9 +155,9 @@ def _handed(name: str, place: str, files: dict[str, Path]) -> str:
         return ""
     if place.startswith((S3, BUNDLED)):
         if PIN not in place and place.startswith(S3):
-            resolve(place)  # says that it needs a digest
+            resolve(place, folder=DIFFUSERS)  # says that it needs a digest
         return place
-    path = resolve(place)
+    path = resolve(place, folder=DIFFUSERS)
     if path.is_file():
         files[f"{name}/{path.name}"] = path
         return f"{STAGED}{name}/{path.name}"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from sidlsg.runtime.errors import AccessError, InputError
+from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_bytes, sha256_file
-from sidlsg.storage.store import S3
-from sidlsg.storage.uri import BUNDLED, PIN, resolve
+from sidlsg.storage.store import S3, ObjectState
+from sidlsg.storage.uri import BUNDLED, PIN, resolve, s3_beginning, s3_contents, split_place
 
 PARQUET, TEXT, JSONL, CSV = "parquet", "text", "jsonl", "csv"
 PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -96,16 +96,6 @@ class Inputs:
 
     files: tuple[InputFile, ...]
     passed_over: tuple[PassedOver, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """What is known of a file without reading it."""
-
-    size: int
-    """In bytes."""
-    version: str
-    """See `InputFile`."""
 
 
 def find_inputs(places: Sequence[str]) -> list[InputFile]:
@@ -192,23 +182,11 @@ def _local(place: str, label: str) -> Inputs:
 
 
 def _on_s3(place: str, label: str) -> Inputs:
-    # Imported here: boto3 takes a third of a second, and local runs do without.
-    from sidlsg.storage.s3 import split_place
-    from sidlsg.storage.s3_objects import first_bytes, list_objects, object_state
-
     bucket, key = split_place(place)
-    state, refused = None, None
-    try:
-        state = None if place.endswith("/") else object_state(place)
-    except AccessError as error:
-        refused = error  # to who may not list the bucket, what is not there is refused
-    try:
-        objects = list_objects(place) if not state or not state.size else []
-    except AccessError as error:
-        raise refused or error from error
+    state, objects = s3_contents(place)
     # Some servers answer for a folder as if it were an empty object.
     if state is not None and not objects:
-        return _single(place, label, state, lambda: first_bytes(place, len(MAGIC)) if state.size else b"")
+        return _single(place, label, state, lambda: s3_beginning(place, len(MAGIC)) if state.size else b"")
     if not objects:
         raise InputError(f"there is nothing at {place}; give the address of an object, or a prefix with objects")
     prefix = f"{key}/" if key else ""
@@ -217,7 +195,7 @@ def _on_s3(place: str, label: str) -> Inputs:
     return _usable(place, found, label, states.__getitem__)
 
 
-def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]) -> Inputs:
+def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], bytes]) -> Inputs:
     name = place.rpartition("/")[2]
     if name.lower().endswith((".json", *(f".json{packed}" for packed in PACKED))):
         raise InputError(
@@ -231,7 +209,7 @@ def _single(place: str, label: str, state: State, beginning: Callable[[], bytes]
     return Inputs(files=(file,), passed_over=())
 
 
-def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], State]) -> Inputs:
+def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Inputs:
     """The files of a folder or prefix whose suffix is known, and the others."""
     hidden, foreign, files = [], [], []
     for at, name in found:
@@ -290,10 +268,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in sorted(names))
 
 
-def _local_state(place: str) -> State:
+def _local_state(place: str) -> ObjectState:
     try:
         status = Path(place).stat()
-        return State(size=status.st_size, version=str(status.st_mtime_ns))
+        return ObjectState(size=status.st_size, version=str(status.st_mtime_ns))
     except OSError as error:
         raise InputError(
             f"{place} cannot be read: {error.strerror}; check its permissions, or where the link leads"

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sidlsg.prompts.source.files import InputFile
 from sidlsg.runtime.errors import ContentError, InputError, StorageError
-from sidlsg.storage.store import open_store
+from sidlsg.storage.uri import open_store
 
 
 @contextlib.contextmanager

@@ -13,15 +13,12 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from sidlsg.distil.estimate.speed import Utilisation
-from sidlsg.distil.recipes import Recipe
 from sidlsg.registry.connection import connect, experiment_id
 from sidlsg.registry.run_log import (
     GRID_KEY,
     Points,
     log_entries,
     logged_grids,
-    recipe_params,
     row_values,
     run_tags,
     score_values,
@@ -138,16 +135,16 @@ class Tracker:
         self,
         sender: Sender[Entry],
         report: Callable[[str], None],
-        utilisation: Utilisation | None = None,
+        mfu: Callable[[float], float] | None = None,
         run_id: str = "",
     ) -> None:
         """Args:
         sender: takes what is to be written.
         report: receives lines for the user.
-        utilisation: makes `mfu` of the speed; None where the device's peak is not known.
+        mfu: the model FLOPs utilisation at a speed in images/s; None where the device's peak is not known.
         run_id: of the MLflow run, as it was opened.
         """
-        self._sender, self._report, self._utilisation = sender, report, utilisation
+        self._sender, self._report, self._mfu = sender, report, mfu
         self.run_id = run_id
 
     def iterated(self, images_seen: int) -> None:
@@ -156,8 +153,8 @@ class Tracker:
     def logged(self, row: Mapping[str, float]) -> None:
         """Send a row of the training log, and `mfu` where the device's peak is known."""
         values = row_values(row)
-        if self._utilisation is not None:
-            values["mfu"] = self._utilisation.mfu(values["images_per_second"])
+        if self._mfu is not None:
+            values["mfu"] = self._mfu(values["images_per_second"])
         self._send_numbers(row, values)
 
     def drawn(self, images_seen: int, grid: Image.Image) -> None:
@@ -192,47 +189,22 @@ class Tracker:
 def open_tracker(
     tracking_uri: str,
     experiment: str,
-    run_key: str,
-    name: str,
-    recipe: Recipe,
-    *,
-    seed: int,
-    teacher_sha256: str,
-    prompts_sha256: str,
+    training: Training,
     report: Callable[[str], None],
-    utilisation: Utilisation | None = None,
+    mfu: Callable[[float], float] | None = None,
 ) -> Tracker:
     """Open the MLflow run of a training: the given one, the one that it had before it was stopped, or a new one.
 
     Args:
         tracking_uri: where MLflow is, see `tracking_address` and `connect`.
         experiment: the experiment of a new run, made if there is none. A given run stays in its own.
-        run_key: key of the training's identity.
-        name: of a new run, for people.
-        recipe: all values; they become the run's parameters.
-        seed: of every draw.
-        teacher_sha256: digest of the teacher's model files.
-        prompts_sha256: digest of the PromptSet record.
+        training: its key, name, digests and parameters.
         report: receives lines for the user, from another thread too.
-        utilisation: makes `mfu` of the speed; None where the device's peak is not known.
+        mfu: the model FLOPs utilisation at a speed in images/s; None where the device's peak is not known.
 
     Raises:
         InputError: MLflow cannot be reached, or the given run cannot be used.
     """
-    training = Training(
-        key=run_key,
-        name=name,
-        teacher_sha256=teacher_sha256,
-        prompts_sha256=prompts_sha256,
-        params=recipe_params(
-            recipe.values(),
-            recipe=recipe.name,
-            strategy=recipe.strategy,
-            kappas=recipe.guidance.scales,
-            seed=seed,
-            t_init=recipe.t_init,
-        ),
-    )
     # Whoever sends tries again by itself; MLflow's own tries would take minutes before a word is said of it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -260,4 +232,4 @@ def open_tracker(
         return make_run(client, where, training)
 
     writer = Writer(client, run, another)
-    return Tracker(Sender(writer.write, report), report, utilisation, run.info.run_id)
+    return Tracker(Sender(writer.write, report), report, mfu, run.info.run_id)

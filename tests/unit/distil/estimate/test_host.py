@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidlsg.distil.estimate.devices import host_memory
+from sidlsg.runtime.hardware import host_memory
 
 
 def files(folder: Path, available: str = "MemAvailable:    1000 kB", limit: str = "", used: str = "") -> Path:

@@ -14,11 +14,11 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.distil.student.folder import one_step_scheduler, prompt_set_of, write_folder
-from sidlsg.distil.student.generation import seeded_noise
+from sidlsg.distil.student.folder import one_step_scheduler, write_folder
 from sidlsg.runtime.errors import InputError, NotFiniteError
 from sidlsg.storage.records import Student
 from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.sampling import seeded_noise
 from sidlsg.teacher.schedule import NoiseSchedule
 
 
@@ -88,7 +88,7 @@ def test_the_teachers_licence_and_the_prompts_record_travel(tiny_student: Path, 
     student.verify(tiny_student)
     assert student.licence.name == "apache-2.0"
     assert (tiny_student / "teacher" / "README.md").read_bytes() == (assets / "tiny-sd" / "README.md").read_bytes()
-    prompts = prompt_set_of(student, tiny_student)
+    prompts = student.prompt_set(tiny_student)
     assert prompts is not None
     assert prompts.digest == student.prompts_sha256
     card = (tiny_student / "README.md").read_text()
@@ -102,4 +102,4 @@ def test_another_prompt_sets_record_is_refused(tiny_student: Path, tmp_path: Pat
     record = folder / "lineage" / "prompt_set.json"
     record.write_text(record.read_text().replace('"count": ', '"count": 1'))
     with pytest.raises(InputError, match="is of prompt set"):
-        prompt_set_of(Student.load(folder), folder)
+        Student.load(folder).prompt_set(folder)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.distil.student.generation import generate, seeded_noise
+from sidlsg.distil.student.generation import generate
 from sidlsg.runtime.errors import InputError, SidlsgError
+from sidlsg.teacher.sampling import seeded_noise
 
 PROMPT = "a small red circle on a blue background"
 

@@ -16,7 +16,7 @@ from forked import run
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.distil.sampler import generate_latents
-from sidlsg.distil.student.generation import generate, seeded_noise
+from sidlsg.distil.student.generation import generate
 from sidlsg.distil.student.released import convert_released
 from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
@@ -27,6 +27,7 @@ from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import Student
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.sampling import seeded_noise
 
 Write = Callable[..., Path]
 PROMPTS = ["a small red circle on a blue background", "a large white ring on a black background"]

@@ -13,13 +13,13 @@ import torch
 from mlflow import MlflowClient
 
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.prompts.curation import curate
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.registry.registration import Circumstances, register
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.progress import note as say
 from sidlsg.runtime.provenance import pipeline_run
+from sidlsg.stages.curate import curate
 from sidlsg.stages.distil import Extras, distil
 from sidlsg.storage.records import Student
 from unit.registry.tracking.gateway import Gateway

@@ -12,9 +12,11 @@ from PIL import Image
 
 from sidlsg.distil.estimate.speed import Utilisation
 from sidlsg.distil.recipes import get_recipe
+from sidlsg.registry.tracking.runs import Training
 from sidlsg.registry.tracking.tracker import Tracker, open_tracker
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.runtime.errors import InputError, StoppedError
+from sidlsg.stages.distil import training_params
 from unit.registry.tracking.student import STUDENT
 
 
@@ -26,18 +28,15 @@ def said() -> list[str]:
 @pytest.fixture
 def opened(tracking_uri: str, said: list[str], request: pytest.FixtureRequest):
     def opened(key: str = "k" * 64, utilisation: Utilisation | None = None) -> Tracker:
-        return open_tracker(
-            tracking_uri,
-            request.node.name,
-            key,
-            "tiny-run",
-            get_recipe("tiny"),
-            seed=3,
+        training = Training(
+            key=key,
+            name="tiny-run",
             teacher_sha256="a" * 64,
             prompts_sha256="b" * 64,
-            report=said.append,
-            utilisation=utilisation,
+            params=training_params(get_recipe("tiny"), 3),
         )
+        mfu = utilisation.mfu if utilisation else None
+        return open_tracker(tracking_uri, request.node.name, training, said.append, mfu)
 
     return opened
 
