@@ -97,10 +97,11 @@ bench: $(READY)  ## Measure against the released code's way; where a GPU is, at 
 		echo "no GPU is here: benchmarks/sd15_gpu.py was not run"; \
 	fi
 
-lint: $(READY)  ## Check style, format and types
+lint: $(READY)  ## Check style, format, types and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
+	$(BIN)/lint-imports
 
 format: $(READY)  ## Put code into the project's format
 	$(BIN)/ruff check --fix .

@@ -43,10 +43,10 @@ def evaluate(
     pictures: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
     """
     from sidlsg.cli.tables import print_scores
+    from sidlsg.distil.recipes import published_results
     from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.weights import read_weights
     from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.distil.recipes import published_results
     from sidlsg.report.scoreboard import write_scoreboard
     from sidlsg.runtime.distributed import is_rank0
     from sidlsg.stages.evaluate import evaluate as stage

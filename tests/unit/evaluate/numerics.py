@@ -20,6 +20,7 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.measures import Judged, Seen
@@ -31,7 +32,6 @@ from sidlsg.evaluate.feature_files import FeatureSet, Source
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.inception import InceptionFeatures, Resize
 from sidlsg.evaluate.kid import kernel_distance, squared_mmds_without
-from sidlsg.evaluate.metrics import AttributeAccuracy
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROTOCOLS, STYLES, preference_table
 from sidlsg.evaluate.published_suite import compare
@@ -147,9 +147,8 @@ def preference() -> Any:
 
 def attributes() -> Any:
     """Shares of right answers, and their intervals."""
-    accuracy = AttributeAccuracy()
-    accuracy.update(normal(1, 40, 4) > -1)
-    return [accuracy.compute(), {name: list(pair) for name, pair in accuracy.intervals().items()}]
+    accuracy = AttributeCounts().update(normal(1, 40, 4) > -1)
+    return [accuracy.shares(), {name: list(pair) for name, pair in accuracy.intervals().items()}]
 
 
 MADE: dict[str, Callable[[], Any]] = {

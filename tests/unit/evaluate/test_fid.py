@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
+from torch import nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.runtime.errors import InputError
@@ -177,3 +179,25 @@ def test_too_few_images_are_refused() -> None:
         statistics(np.zeros((1, 2))).cov()
     with pytest.raises(InputError, match="there are 0"):
         frechet_distance(FeatureStatistics(2), statistics(np.ones((3, 2))))
+
+
+class Flat(nn.Module):
+    """Images of one pixel with 8 channels' worth of numbers, taken as they are: features handed to torchmetrics."""
+
+    num_features = 8
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.flatten(1)
+
+
+def test_torchmetrics_own_frechet_distance_agrees() -> None:
+    draws = torch.Generator().manual_seed(5)
+    mix = torch.randn(8, 8, generator=draws, dtype=torch.float64)
+    real = torch.randn(500, 8, generator=draws, dtype=torch.float64) @ mix
+    fake = torch.randn(400, 8, generator=draws, dtype=torch.float64) @ mix.T + 0.5
+    theirs = FrechetInceptionDistance(feature=Flat(), normalize=True, input_img_size=(8, 1, 1)).set_dtype(torch.float64)
+    for features, is_real in ((real, True), (fake, False)):
+        for part in features.split(64):
+            theirs.update(part[:, :, None, None], real=is_real)
+    ours = frechet_distance(FeatureStatistics(8).update(fake), FeatureStatistics(8).update(real))
+    assert ours == pytest.approx(float(theirs.compute()), rel=1e-6)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime import provenance as package
-from sidlsg.runtime.provenance import code_digest, results_version
+from sidlsg.runtime.provenance import code_digest
 
 ROOT = Path(__file__).parents[3]
 PLACES = {"": ROOT / "src" / "sidlsg", "components/": ROOT / "components", "pipelines/": ROOT / "pipelines"}
@@ -44,8 +40,8 @@ def test_the_digest_covers_the_whole_package() -> None:
     assert code_digest() == digest_of(files)
 
 
-def test_a_comment_changes_the_codes_digest_and_not_the_version_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, version = code_digest(), results_version()
+def test_a_comment_changes_the_codes_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code_digest()
     real = package._python_files
 
     def changed(folder: object, prefix: str) -> dict[str, bytes]:
@@ -55,32 +51,7 @@ def test_a_comment_changes_the_codes_digest_and_not_the_version_of_results(monke
     monkeypatch.setattr(package, "_python_files", changed)
     code_digest.cache_clear()
     assert code_digest() != before
-    assert results_version() == version
     code_digest.cache_clear()
-
-
-@pytest.mark.parametrize("stage", ["prompts", "teacher", "distil"])
-def test_a_raised_version_changes_that_of_results(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = results_version()
-    monkeypatch.setattr(getattr(package, stage), "NUMERICS", "raised")
-    assert results_version() != before
-
-
-def test_so_do_a_measures_version_the_packages_and_a_recipes_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [results_version()]
-    monkeypatch.setitem(package.evaluate.NUMERICS, "judge", "2")
-    found.append(results_version())
-    monkeypatch.setattr(package, "__version__", "0.2.0")
-    found.append(results_version())
-    monkeypatch.setitem(RECIPES, "tiny", dataclasses.replace(RECIPES["tiny"], lr=1e-4))
-    found.append(results_version())
-    assert len(set(found)) == 4
-
-
-def test_the_version_of_results_needs_no_network_library() -> None:
-    code = "import sys, sidlsg.runtime.provenance as p; p.results_version(); "
-    code += "sys.exit(str({'torch', 'polars'} & {*sys.modules}))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == "set()"
 
 
 def test_a_wheel_carries_each_package() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sidlsg.bundled.assets import score_teacher
 from sidlsg.bundled.protocols import ShapesProtocols, load_shapes_protocols
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, TeacherScores
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages import evaluate as stage
-from sidlsg.stages.evaluate import evaluate, score_teacher
+from sidlsg.stages.evaluate import evaluate
 from sidlsg.storage.records import Scorecard, Student
 from sidlsg.teacher.folder import folder_digest
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages import resolve as stage
 from sidlsg.stages.inputs import LARGEST_SEED, parse_seed
-from sidlsg.stages.resolve import Resolved, resolve_inputs
+from sidlsg.stages.resolve import Resolved, resolve_inputs, results_version
 from sidlsg.storage.uri import place_digest, resolve
 
 
@@ -107,3 +112,27 @@ def test_a_fresh_seed_follows_from_the_run() -> None:
 def test_another_seed_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="allowed: a whole number up to 2\\^53 - 1, or 'fresh'"):
         parse_seed(text, "run")
+
+
+@pytest.mark.parametrize("room", ["prompts", "teacher", "distil"])
+def test_a_raised_version_changes_that_of_results(room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = results_version()
+    monkeypatch.setattr(getattr(stage, room), "NUMERICS", "raised")
+    assert results_version() != before
+
+
+def test_so_do_a_measures_version_the_resolves_and_a_recipes_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [results_version()]
+    monkeypatch.setitem(stage.evaluate.NUMERICS, "judge", "2")
+    found.append(results_version())
+    monkeypatch.setattr(stage, "__version__", "0.2.0")
+    found.append(results_version())
+    monkeypatch.setitem(RECIPES, "tiny", dataclasses.replace(RECIPES["tiny"], lr=1e-4))
+    found.append(results_version())
+    assert len(set(found)) == 4
+
+
+def test_the_version_of_results_needs_no_network_library() -> None:
+    code = "import sys, sidlsg.stages.resolve as p; p.results_version(); "
+    code += "sys.exit(str({'torch', 'polars'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == "set()"

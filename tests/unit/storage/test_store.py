@@ -91,7 +91,7 @@ def test_a_place_that_cannot_hold_objects_is_refused(
 
 
 def test_the_client_for_s3_is_not_loaded_for_a_folder(tmp_path: Path) -> None:
-    code = "import sys, sidlsg.cli.app; from sidlsg.storage.store import open_store\n"
+    code = "import sys, sidlsg.cli.app; from sidlsg.storage.uri import open_store\n"
     code += f"open_store({str(tmp_path)!r}).names()"
     subprocess.run([sys.executable, "-c", f"{code}; sys.exit('boto3' in sys.modules)"], check=True)
 

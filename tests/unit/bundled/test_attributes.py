@@ -1,0 +1,51 @@
+"""Attribute accuracy against plain counting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sidlsg.bundled.attributes import AttributeCounts
+from sidlsg.runtime.errors import InputError
+
+
+def answers(*rights: str) -> torch.Tensor:
+    """[N, 4]: whether each attribute was read right, as rows of + and -."""
+    return torch.tensor([[sign == "+" for sign in row] for row in rights])
+
+
+def test_accuracy_by_hand() -> None:
+    metric = AttributeCounts()
+    # The first right, the second with a wrong size, the third with a wrong size and background.
+    metric.update(answers("++++", "-+++"))
+    metric.update(answers("-++-", "++++"))
+    assert metric.shares() == {
+        "size": 2 / 4,
+        "colour": 4 / 4,
+        "shape": 4 / 4,
+        "background": 3 / 4,
+        "attributes": 13 / 16,
+        "all_attributes": 2 / 4,
+    }
+
+
+def test_accuracys_intervals() -> None:
+    metric = AttributeCounts()
+    metric.update(answers(*["++++"] * 60, *["-+++"] * 30, *["--++"] * 10))
+    around = metric.intervals()
+    rights = torch.tensor([1.0] * 60 + [0.75] * 30 + [0.5] * 10)
+    half = 1.959964 * float(rights.std()) / 10
+    assert around["attributes"] == pytest.approx((float(rights.mean()) - half, float(rights.mean()) + half))
+    assert around["all_attributes"] == pytest.approx((0.5020, 0.6906), abs=1e-4)  # Wilson's, of 60 in 100
+    perfect = AttributeCounts()
+    perfect.update(answers("++++", "++++"))
+    assert perfect.intervals()["attributes"] == (1.0, 1.0)
+    assert perfect.intervals()["all_attributes"][0] < 0.5
+
+
+def test_accuracy_of_no_image_is_refused() -> None:
+    counts = AttributeCounts()
+    with pytest.raises(InputError, match=r"answers of shape \[2, 3\]"):
+        counts.update(torch.ones(2, 3))
+    with pytest.raises(InputError, match="no image at all"):
+        counts.shares()
