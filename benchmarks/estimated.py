@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.distil.estimate.devices import get_gpu
-from sidlsg.distil.estimate.iteration import Passes, measure
+from sidlsg.distil.estimate.iteration import IterationNeeds, measure
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.estimate.speed import MFU, iteration_seconds
 from sidlsg.distil.recipes import Settings, get_recipe
@@ -25,7 +25,7 @@ BESIDES = "context, workspaces"
 
 
 @cache
-def passes(settings: Settings, again: bool) -> Passes:
+def passes(settings: Settings, again: bool) -> IterationNeeds:
     """What one micro-batch after another does, by the estimate."""
     recipe = replace(get_recipe("sd15"), micro_batch=8)
     return measure(CONFIG, recipe, settings, again=again, gpu=True, report=_say)

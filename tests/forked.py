@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sidlsg.cli import app as cli
-from sidlsg.kubeflow.local.forks import Child, ForkServer, Job
+from sidlsg.kubeflow.local.forks import ForkServer, Job, StageProcess
 from sidlsg.registry.server.process import free_port
 
 IMPORTS = (
@@ -83,7 +83,7 @@ class Program:
         )
         out, self.stdout = _opened(stdout)
         err, self.stderr = (os.dup(out), None) if stderr == subprocess.STDOUT else _opened(stderr)
-        self._child: Child = server().start(job, out, err)
+        self._child: StageProcess = server().start(job, out, err)
         for descriptor in (out, err):
             os.close(descriptor)
         self.pid = self._child.pid

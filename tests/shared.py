@@ -18,7 +18,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from sidlsg.registry.server.process import Server
+from sidlsg.registry.server.process import LocalServer
 
 PATIENCE_S = 60.0
 
@@ -48,7 +48,7 @@ def served(
     factory: pytest.TempPathFactory,
     name: str,
     start: Callable[[Path], object],
-    servers: Callable[[Path], Sequence[Server]],
+    servers: Callable[[Path], Sequence[LocalServer]],
 ) -> Iterator[Path]:
     """A folder of servers that the first worker starts, and the last one ends and deletes.
 
@@ -90,7 +90,7 @@ def served(
                 end(folder)
 
 
-def _end(server: Server) -> None:
+def _end(server: LocalServer) -> None:
     """Kill a server of any worker: a killed one stays a zombie as long as the worker that started it."""
     if server.is_running:
         first = psutil.Process(server.pid)

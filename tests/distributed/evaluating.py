@@ -17,7 +17,7 @@ from torch import Tensor
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.evaluate import scoring as one_pass
-from sidlsg.evaluate.scoring import Pass, measured
+from sidlsg.evaluate.scoring import SamplingPass, measured
 from sidlsg.evaluate.suite import DrawnSet, Pictures
 from sidlsg.runtime.distributed import joined
 from sidlsg.stages import evaluate as stage
@@ -47,7 +47,7 @@ def draw(student: Path, out: Path) -> None:
     prompts = tuple(caption.text for caption in held_out_captions()[:COUNT])
     sampler = StockSampler(student)
     with joined() as world:
-        how = Pass(
+        how = SamplingPass(
             draw=lambda prompts, seeds: sampler(prompts, seeds, SETTING),
             identity=sampler.identity,
             label="draw",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.cluster import Object, get, words
-from sidlsg.registry.server.process import HOST, Server, free_port
+from sidlsg.registry.server.process import HOST, LocalServer, free_port
 
 
 def environment(container: Object, objects: list[Object], secrets: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -55,7 +55,7 @@ def beside(program: str) -> str:
     return str(Path(sys.executable).with_name(program))
 
 
-class Contained(Server):
+class Contained(LocalServer):
     """A container's server, until the test ends."""
 
     NAME = "the container"
@@ -75,22 +75,22 @@ class Contained(Server):
         self._probe = container[probe]["httpGet"]["path"]
 
     def choose_ports(self) -> dict[str, int]:
-        """See `Server`."""
+        """See `LocalServer`."""
         return {"port": free_port(above=10_000)}
 
     def command(self) -> list[str]:
-        """See `Server`."""
+        """See `LocalServer`."""
         changes = {old: new.format(port=self.port, folder=self.folder) for old, new in self._changes.items()}
         return [*command_line(self._container, self._variables, changes), *self._more]
 
     def environment(self) -> dict[str, str]:
-        """See `Server`: the manifest's, and where programs are."""
+        """See `LocalServer`: the manifest's, and where programs are."""
         inherited = super().environment()
         path = f"{Path(sys.executable).parent}:{inherited['PATH']}"
         return self._variables | {"PATH": path, "HOME": str(self.folder), "TMPDIR": str(self.folder)}
 
     def is_ready(self) -> bool:
-        """See `Server`: as the probe asks."""
+        """See `LocalServer`: as the probe asks."""
         return self.answer(self._probe)[0] == 200
 
     def answer(self, path: str, host: str = "") -> tuple[int, str]:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from infra.cluster import INFRA, get, rendered
 from sidlsg.distil.metrics import TrainingMetrics
-from sidlsg.webhooks.telemetry import Metrics
+from sidlsg.webhooks.telemetry import WebhookMetrics
 
 OF_OTHERS = {
     "kube_pod_status_phase": ("namespace", "pod", "phase"),
@@ -29,7 +29,7 @@ WORDS = {"by", "on", "and", "or", "unless", "group_left", "offset"}
 
 def known() -> dict[str, set[str]]:
     """Every metric and its labels."""
-    own = labels_by_metric(Metrics().registry) | labels_by_metric(TrainingMetrics("tiny", 1).registry)
+    own = labels_by_metric(WebhookMetrics().registry) | labels_by_metric(TrainingMetrics("tiny", 1).registry)
     return own | {name: set(labels) for name, labels in OF_OTHERS.items()}
 
 

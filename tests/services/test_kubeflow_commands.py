@@ -16,7 +16,7 @@ from forked import Program
 from services.kfp_server import KfpServer
 from services.test_schedule import TABLE
 from services.test_submit import YAML
-from sidlsg.kubeflow.server.connection import Patience
+from sidlsg.kubeflow.server.connection import ServerTimeouts
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -165,7 +165,7 @@ def test_wrong_input_is_one_line(sidlsg: Run, host: str, options: list[str], sai
 
 
 def test_no_server_is_told(sidlsg: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidlsg.kubeflow.server.connection.Patience", partial(Patience, total=0.5))
+    monkeypatch.setattr("sidlsg.kubeflow.server.connection.ServerTimeouts", partial(ServerTimeouts, total=0.5))
     code, _, err = sidlsg(*submit("http://127.0.0.1:1"))
     assert code == 1
     assert "Kubeflow Pipelines at 127.0.0.1:1 did not answer (NewConnectionError)" in err

@@ -9,7 +9,7 @@ import pytest
 
 from services.kfp_server import KfpServer
 from sidlsg.kubeflow.compile import CompiledPipeline, read_compiled
-from sidlsg.kubeflow.server.connection import Connection, Patience, Server
+from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
 from sidlsg.kubeflow.server.runs import Kubeflow
 from sidlsg.kubeflow.server.submission import submit, watch
 from sidlsg.runtime.errors import InputError, RunFailedError, StorageError
@@ -43,9 +43,9 @@ def compiled(tmp_path: Path) -> CompiledPipeline:
 
 
 def kubeflow(host: str, **named: object) -> Kubeflow:
-    patience = Patience(total=60, first=0.001, longest=0.002)
+    patience = ServerTimeouts(total=60, first=0.001, longest=0.002)
     connection = Connection(host=host, timeouts=(10, SILENCE), **named)  # type: ignore[arg-type]
-    return Kubeflow(Server(connection, patience), "exp")
+    return Kubeflow(PipelinesServer(connection, patience), "exp")
 
 
 def draw(chance: random.Random, count: int) -> list[str]:
@@ -146,7 +146,7 @@ def test_a_namespace_is_named_where_a_server_has_them(compiled: CompiledPipeline
 def test_faults_that_go_on_end_in_one_message(compiled: CompiledPipeline) -> None:
     with KfpServer() as server:
         server.faults = ["500"] * 10_000
-        runs = Kubeflow(Server(Connection(host=server.host), Patience(total=0.2, first=0.01)), "exp")
+        runs = Kubeflow(PipelinesServer(Connection(host=server.host), ServerTimeouts(total=0.2, first=0.01)), "exp")
         with pytest.raises(StorageError, match=r"did not list runs \(HTTP 500\).*the same command again"):
             submit(runs, compiled, "run", {}, print)
 

@@ -25,7 +25,7 @@ from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
 from sidlsg.registry.server.mlflow import MlflowServer
 from sidlsg.registry.tracking.runs import Training
-from sidlsg.registry.tracking.tracker import Tracker, open_tracker
+from sidlsg.registry.tracking.tracker import MlflowTracker, open_tracker
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.curate import curate
 from sidlsg.stages.distil import training_params
@@ -239,7 +239,7 @@ def test_a_given_run_is_used_and_neither_ended_nor_renamed(
         train(tmp_path / "second", "not-made")
 
 
-def opened(server: MlflowServer, experiment: str, said: list[str], key: str = "c" * 64) -> Tracker:
+def opened(server: MlflowServer, experiment: str, said: list[str], key: str = "c" * 64) -> MlflowTracker:
     digests = {"teacher_sha256": "a" * 64, "prompts_sha256": "b" * 64}
     training = Training(key=key, name="tiny", params=training_params(get_recipe("tiny"), 0), **digests)
     return open_tracker(server.address, experiment, training, said.append)
@@ -287,9 +287,9 @@ def test_a_student_whose_server_was_away_at_the_end_is_registered_in_its_run(
     """Nothing tells MLflow which student the run has, and half of the rows are missing: still there is one run."""
     monkeypatch.setattr("sidlsg.registry.tracking.tracker.PATIENCE", 1.0)
     with MlflowServer(tmp_path / "server") as server:
-        original = Tracker.logged
+        original = MlflowTracker.logged
 
-        def killing(tracker: Tracker, row: Any) -> None:
+        def killing(tracker: MlflowTracker, row: Any) -> None:
             original(tracker, row)
             if row["iteration"] == 3:
                 client = connect(server.address)
@@ -297,7 +297,7 @@ def test_a_student_whose_server_was_away_at_the_end_is_registered_in_its_run(
                 server.kill()
 
         with monkeypatch.context() as patch:
-            patch.setattr(Tracker, "logged", killing)
+            patch.setattr(MlflowTracker, "logged", killing)
             tracked(prompts, assets / "tiny-sd", tmp_path, json.dumps(CHANGES), server.address, "gone")
         torch.set_num_threads(1)
         server.start()

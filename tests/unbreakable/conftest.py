@@ -16,7 +16,7 @@ from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.loop import Run, train
+from sidlsg.distil.loop import TrainingRun, train
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -65,7 +65,7 @@ class SmallRun:
             seed=0,
             at_once=16,
         )
-        self.run = Run(
+        self.run = TrainingRun(
             teacher=self.state.frozen(make_unet(0, torch.float32)),
             schedule=schedule,
             latent_shape=(4, 4, 4),

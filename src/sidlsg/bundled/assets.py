@@ -18,7 +18,7 @@ from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
 from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, load_shapes_protocols, real_images
 from sidlsg.bundled.tiny_sd import new_scheduler, new_tokenizer, train_diffusion, train_vae
 from sidlsg.bundled.training import Log, TeachRecipe
-from sidlsg.evaluate.scoring import Work, score_subject
+from sidlsg.evaluate.scoring import EvaluationWork, score_subject
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, TeacherScores, setting_of
 from sidlsg.runtime.hardware import set_threads
 from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign
@@ -107,7 +107,7 @@ def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) ->
 def score_teacher(teacher: Path, protocols: ShapesProtocols, parts: Path) -> tuple[SubjectScores, ...]:
     """Score a teacher at every setting of `TEACHER_SETTINGS`, and real images as the floor."""
     sampler, store = StockSampler(teacher), open_store(str(parts))
-    work = Work(parts=store)
+    work = EvaluationWork(parts=store)
     subjects = [score_subject(name, sampler, setting_of(name), [protocols], work)[0] for name in TEACHER_SETTINGS]
     clear(store)
     floor = protocols.score(real_images(protocols.captions, FLOOR_SEED))

@@ -10,7 +10,7 @@ import torch
 from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
 from sidlsg.bundled.judge import load_judge
-from sidlsg.bundled.measures import Judged, Reading
+from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure
 from sidlsg.bundled.protocols import real_images
 from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.distil.student.card import score_table
@@ -74,8 +74,8 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
 def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
     """Markdown for judge/README.md, with the judge's own accuracy on freshly drawn images."""
     captions = tuple(caption for caption in all_captions() for _ in range(3))
-    judged = Judged(load_judge(weights), sha256_file(weights))
-    read = Reading(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))
+    judged = JudgeMeasure(load_judge(weights), sha256_file(weights))
+    read = JudgeColumns(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))
     found = AttributeCounts().update(read.right).shares()
     values = asdict(recipe.judge)
     lines = [

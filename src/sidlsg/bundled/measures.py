@@ -19,7 +19,7 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgeMeasure:
     """The judge's features, and what it says of each attribute that the caption names."""
 
     judge: Judge
@@ -34,7 +34,7 @@ class Judged:
 
     @torch.no_grad()
     def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:
-        """[N, width]: see `Reading`."""
+        """[N, width]: see `JudgeColumns`."""
         labels = torch.tensor([Caption.parse(text).labels for text in prompts])
         parts = []
         for part, wanted in zip(torch.split(pixels_of(pictures), BATCH), torch.split(labels, BATCH), strict=True):
@@ -48,8 +48,8 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The columns of what `Judged` gives."""
+class JudgeColumns:
+    """The columns of what `JudgeMeasure` gives."""
 
     values: Tensor
     """[N, width]."""

@@ -16,7 +16,7 @@ from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.judge import Judge, load_judge
-from sidlsg.bundled.measures import Judged, Reading, Seen
+from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure, Seen
 from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval, share_interval
 from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
@@ -69,10 +69,10 @@ class ShapesProtocols:
         """See `Suite`."""
         return (DrawnSet(name=SET, prompts=tuple(self.prompts)),)
 
-    def measures(self, drawn: DrawnSet) -> tuple[Judged, Seen]:
+    def measures(self, drawn: DrawnSet) -> tuple[JudgeMeasure, Seen]:
         """See `Suite`."""
         del drawn
-        return Judged(self.judge, self.judge_sha256), Seen(self.efficientnet)
+        return JudgeMeasure(self.judge, self.judge_sha256), Seen(self.efficientnet)
 
     def score(self, images: Images, intervals: bool = True) -> tuple[Score, ...]:
         """All scores of one image a caption.
@@ -91,7 +91,7 @@ class ShapesProtocols:
 
     def scores(self, values: Values, intervals: bool = True) -> tuple[Score, ...]:
         """See `Suite`."""
-        reading, seen = Reading(values[SET][Judged.name]), values[SET][Seen.name]
+        reading, seen = JudgeColumns(values[SET][JudgeMeasure.name]), values[SET][Seen.name]
         sets = (
             ("judge", reading.features, self.judge_reference, FID_JUDGE, KID_JUDGE),
             ("efficientnet", seen, self.efficientnet_reference, FID_EFFICIENTNET, KID_EFFICIENTNET),
@@ -128,7 +128,7 @@ class ShapesProtocols:
         """See `Suite`."""
         return TextFit(
             drawn=self.sets[0],
-            values=Reading(values[SET][Judged.name]).log_probability,
+            values=JudgeColumns(values[SET][JudgeMeasure.name]).log_probability,
             measure="the judge's mean log-probability of the caption's four attributes",
         )
 
@@ -187,7 +187,7 @@ def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int 
     reference = real_images(captions, REFERENCE_SEED)
     judge, efficientnet, judge_sha256 = load_judge(judge_file), EfficientNetFeatures(), sha256_file(judge_file)
     prompts = [caption.text for caption in captions]
-    judge_reference = Reference(Reading(Judged(judge, judge_sha256)(reference, prompts)).features)
+    judge_reference = Reference(JudgeColumns(JudgeMeasure(judge, judge_sha256)(reference, prompts)).features)
     efficientnet_reference = Reference(Seen(efficientnet)(reference, prompts))
 
     texts, images_sha256 = "\n".join(prompts), sha256_bytes(reference.tobytes())

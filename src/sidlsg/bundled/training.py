@@ -25,7 +25,7 @@ from sidlsg.storage.tensors import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class TeachSchedule:
     """One training run of one network."""
 
     iterations: int
@@ -42,13 +42,13 @@ class TeachRecipe:
     """The whole recipe of the bundled teacher and judge."""
 
     seed: int = 0
-    vae: Schedule = Schedule(iterations=3000, batch=64, lr=2e-3)
+    vae: TeachSchedule = TeachSchedule(iterations=3000, batch=64, lr=2e-3)
     kl_weight: float = 5e-4
     """Weight of the KL term per latent dimension against the pixel error per channel."""
-    diffusion: Schedule = Schedule(iterations=9000, batch=64, lr=1e-3, warmup=300)
+    diffusion: TeachSchedule = TeachSchedule(iterations=9000, batch=64, lr=1e-3, warmup=300)
     prompt_dropout: float = 0.1
     """Share of training prompts replaced by the empty prompt, which classifier-free guidance needs."""
-    judge: Schedule = Schedule(iterations=1500, batch=128, lr=2e-3)
+    judge: TeachSchedule = TeachSchedule(iterations=1500, batch=128, lr=2e-3)
 
 
 TINY = TeachRecipe()
@@ -59,7 +59,7 @@ LOG_EVERY = 50
 Log = list[dict[str, float]]
 
 
-def learning_rate(schedule: Schedule, iteration: int) -> float:
+def learning_rate(schedule: TeachSchedule, iteration: int) -> float:
     """Linear warm-up, then a cosine to zero at the last iteration."""
     if iteration < schedule.warmup:
         return schedule.lr * (iteration + 1) / schedule.warmup
@@ -71,7 +71,7 @@ def fit(
     name: str,
     model: nn.Module,
     loss_at: Callable[[int], torch.Tensor],
-    schedule: Schedule,
+    schedule: TeachSchedule,
     checkpoint: Path,
     report: Callable[[str], None],
 ) -> Log:

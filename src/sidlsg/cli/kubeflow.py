@@ -11,7 +11,7 @@ from sidlsg.runtime.errors import RunFailedError, VerdictError
 from sidlsg.runtime.provenance import say
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from sidlsg.registry.gate import Judged
+    from sidlsg.registry.gate import JudgedVersion
 import os
 
 Host = Annotated[
@@ -77,7 +77,7 @@ def submit(
     --tracking-uri as well, 3: the gate said no, or an approval is awaited. 5: the run left no verdict.
     """
     from sidlsg.kubeflow.compile import get_compiled
-    from sidlsg.kubeflow.server.connection import Connection, Patience, Server
+    from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
     from sidlsg.kubeflow.server.submission import add_summary, preview, require_writable, run_name, run_summary, watch
     from sidlsg.kubeflow.server.submission import outputs as output_lines
@@ -98,8 +98,8 @@ def submit(
     for file in (summary, outputs):
         if file is not None and not dry_run:
             require_writable(file)
-    Server(connection, Patience(total=FIRST_S)).reach()
-    runs = Kubeflow(Server(connection), experiment)
+    PipelinesServer(connection, ServerTimeouts(total=FIRST_S)).reach()
+    runs = Kubeflow(PipelinesServer(connection), experiment)
     name = name or run_name(compiled, parameters)
     if dry_run:
         preview(runs, compiled, name, parameters, print)
@@ -113,7 +113,7 @@ def submit(
         watch(runs, run.run_id, say, limit=wait_seconds)
     except (RunFailedError, StoppedError) as error:
         ended = error
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedVersion, ...] = ()
     if tracking_uri and not isinstance(ended, StoppedError):
         # Imported here: MLflow takes seconds.
         from sidlsg.registry.gate import judged_by
@@ -130,7 +130,7 @@ def submit(
         _require_passed(run.name, judged)
 
 
-def _require_passed(run: str, judged: tuple[Judged, ...]) -> None:
+def _require_passed(run: str, judged: tuple[JudgedVersion, ...]) -> None:
     """Print the verdicts of a run; raise where it left none, or where one is no."""
     from sidlsg.kubeflow.server.submission import OUTCOMES
 
@@ -157,15 +157,15 @@ def schedule(
     service_account: ServiceAccount = False,
 ) -> None:
     """Make the recurring runs of Kubeflow Pipelines what a file declares; without --apply, show the difference."""
-    from sidlsg.kubeflow.server.connection import Connection, Patience, Server
+    from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.schedules import difference, read_schedules, synchronise
 
     connection = Connection(
         host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
     )
     declared = read_schedules(file)
-    Server(connection, Patience(total=FIRST_S)).reach()
-    server = Server(connection)
+    PipelinesServer(connection, ServerTimeouts(total=FIRST_S)).reach()
+    server = PipelinesServer(connection)
     changes = difference(server, declared)
     for change in changes:
         say(f"{change.kind:<10} {change.name}{f'  {change.schedule.cron}' if change.schedule else ''}")

@@ -51,7 +51,7 @@ def serve(
     service_account: ServiceAccount = False,
 ) -> None:
     """Receive MLflow's webhooks, and start what the table says, once for each cause."""
-    from sidlsg.kubeflow.server.connection import Connection, Patience, Server
+    from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
     from sidlsg.webhooks.receiver import Limits, webhook_secrets
     from sidlsg.webhooks.rules import read_table
@@ -69,7 +69,7 @@ def serve(
         table=read_table(file),
         folder=folder,
         # What the server refuses the service itself tries again, and others must not wait for it.
-        runs=Kubeflow(Server(connection, Patience(total=10.0)), experiment),
+        runs=Kubeflow(PipelinesServer(connection, ServerTimeouts(total=10.0)), experiment),
         tracking_uri=tracking_uri,
         secrets=webhook_secrets(secret_file),
         address=address,

@@ -185,7 +185,7 @@ def _passes(config: Mapping[str, Any], threads: int, size: int) -> float:
     return count * size / (time.monotonic() - began)
 
 
-class Pace:
+class SlowdownDetector:
     """Notices when training has become much slower than it was: then another layout may suit the machine better."""
 
     def __init__(self, share: float = 0.4, patience_s: float = 30.0, pause_s: float = 300.0) -> None:

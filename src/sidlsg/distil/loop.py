@@ -87,7 +87,7 @@ class Evaluation(Protocol):
         """Scores by name."""
 
 
-class Watch(Protocol):
+class AlarmCheck(Protocol):
     """Looks at the log's rows for what is wrong."""
 
     def remember(self, rows: Sequence[Row]) -> None:
@@ -98,7 +98,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainingRun:
     """What a training run works with; everything but the recipe and the state."""
 
     teacher: Any
@@ -113,7 +113,7 @@ class Run:
     report: Callable[[str], None]
     grids: GridDrawer | None = None
     evaluation: Evaluation | None = None
-    alarms: Watch | None = None
+    alarms: AlarmCheck | None = None
     """Looks at each row of the log; what it says ends the run."""
     look: Callable[[Images, int], str | None] | None = None
     """Looks at the fixed samples after some iterations; the same."""
@@ -123,7 +123,7 @@ class Run:
     stop: StopRequest = field(default_factory=StopRequest)
 
 
-def train(recipe: Recipe, state: TrainingState, run: Run) -> TrainingState:
+def train(recipe: Recipe, state: TrainingState, run: TrainingRun) -> TrainingState:
     """Distil, from the newest checkpoint where there is one.
 
     Args:
@@ -166,7 +166,7 @@ def train(recipe: Recipe, state: TrainingState, run: Run) -> TrainingState:
 class _Loop:
     """One pass through the iterations that are left."""
 
-    def __init__(self, recipe: Recipe, state: TrainingState, run: Run) -> None:
+    def __init__(self, recipe: Recipe, state: TrainingState, run: TrainingRun) -> None:
         self.recipe, self.state, self.run = recipe, state, run
         self.method = Method(
             teacher=state.call(run.teacher),

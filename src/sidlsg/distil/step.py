@@ -20,7 +20,7 @@ from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
 
 
-class Notice:
+class AsyncHostCopy:
     """Numbers on their way from the device to the host, from the moment that this is made.
 
     Reading waits until what the device had been given by then is done; what it was given since runs on meanwhile.
@@ -160,7 +160,7 @@ def train_step(
 
 
 @dataclass
-class Pass:
+class UpdateGradient:
     """One update's gradient, and what came with it."""
 
     loss: Tensor
@@ -181,7 +181,7 @@ def accumulate(
     update: Update,
     stop: Callable[[], bool] = lambda: False,
     save: Callable[[], bool] = lambda: False,
-) -> Pass:
+) -> UpdateGradient:
     """Add the gradient of one update over the whole batch, micro-batch by micro-batch; of all processes, if many.
 
     The first try takes every sample to be finite. Where one is not, in any process, its 0 · NaN has spoilt the
@@ -208,14 +208,14 @@ def _accumulate_once(
     stop: Callable[[], bool],
     save: Callable[[], bool],
     careful: bool,
-) -> Pass:
+) -> UpdateGradient:
     network = getattr(state, update)
     trainee = state.parallel.trainee(network)
     networks = {"generator": state.generator, "fake_score": state.fake_score, update: trainee}
     calls = {name: state.call(each) for name, each in networks.items()}
     scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
-    found = Pass(torch.zeros((), device=state.device))
-    notice: Notice | None = None
+    found = UpdateGradient(torch.zeros((), device=state.device))
+    notice: AsyncHostCopy | None = None
     left_out: Tensor | None = None
     parts = list(plan.parts(state.world.share(plan.batch), micro_batch))
     for part in parts:
@@ -234,7 +234,7 @@ def _accumulate_once(
             if last:
                 # Filled on the device: a number that comes from the host would wait for it.
                 asked = [torch.full_like(left_out, int(each())) for each in (stop, save)]
-                notice = Notice(state.world.total(torch.stack([left_out, *asked])))
+                notice = AsyncHostCopy(state.world.total(torch.stack([left_out, *asked])))
             scaler.scale(loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
         found.loss = found.loss + loss.detach()
         found.signs = signs

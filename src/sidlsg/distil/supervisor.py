@@ -57,7 +57,7 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-class Child:
+class TrainingProcess:
     """Runs one process after another, and passes SIGTERM on to the one that runs."""
 
     def __init__(self) -> None:
@@ -90,9 +90,9 @@ class Child:
 
 
 @contextlib.contextmanager
-def one_child() -> Iterator[Child]:
-    """A `Child` that has this process's SIGTERM while the block runs; only a main thread gets signals."""
-    child = Child()
+def one_child() -> Iterator[TrainingProcess]:
+    """A `TrainingProcess` that has this process's SIGTERM while the block runs; only a main thread gets signals."""
+    child = TrainingProcess()
     if threading.current_thread() is not threading.main_thread():
         yield child
         return

@@ -109,7 +109,7 @@ Draw = Callable[[Sequence[str], Sequence[int]], Images]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
+class SamplingPass:
     """How one generator's pictures are gone through."""
 
     draw: Draw
@@ -125,7 +125,7 @@ class Pass:
     keeper: Keeper | None = None
 
 
-def measured(drawn: DrawnSet, measures: Sequence[Measure], how: Pass) -> dict[str, Tensor]:
+def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) -> dict[str, Tensor]:
     """Draw a set, its blocks shared out among the processes, and read all measures off each picture.
 
     Returns:
@@ -152,7 +152,9 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: Pass) -> dict[st
     return {name: memory.compute() for name, memory in memories.items()}
 
 
-def _block(drawn: DrawnSet, measures: Sequence[Measure], how: Pass, block: int, places: range) -> dict[str, Tensor]:
+def _block(
+    drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass, block: int, places: range
+) -> dict[str, Tensor]:
     prompts = [drawn.prompts[i] for i in places]
     part = f"{how.folder}/{drawn.name}/{block:06d}.safetensors"
     terms = [how.identity, drawn.format, NUMERICS["sampling"], repr(places), *prompts]
@@ -217,7 +219,7 @@ def _checked(measure: Measure, pictures: Images, prompts: Sequence[str], label: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class EvaluationWork:
     """Where an evaluation is done, and what it leaves besides scores."""
 
     parts: Store
@@ -228,7 +230,7 @@ class Work:
 
 
 def score_subject(
-    name: str, sampler: StockSampler, setting: Setting, suites: Sequence[Suite], work: Work
+    name: str, sampler: StockSampler, setting: Setting, suites: Sequence[Suite], work: EvaluationWork
 ) -> tuple[SubjectScores, TextFit | None]:
     """Draw everything that the suites ask for, and score it.
 
@@ -255,7 +257,7 @@ def score_subject(
     for suite in suites:
         values: dict[str, dict[str, Tensor]] = {}
         for drawn in suite.sets:
-            how = Pass(
+            how = SamplingPass(
                 draw=lambda prompts, seeds: sampler(prompts, seeds, setting),
                 # A block that was measured without keeping its pictures is drawn again where they are to be kept.
                 identity=f"{sampler.identity} {sampler.batch} {setting} {work.keep_images}",

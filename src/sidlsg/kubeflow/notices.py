@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
-from sidlsg.kubeflow.nodes.cluster import Cluster, Patience
+from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts
 from sidlsg.kubeflow.profile import RUN_LABEL, STAGE_LABEL
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, StorageError, first_line
@@ -103,7 +103,7 @@ NOTIFY = "notify"
 CONTAINER = "main"
 """The container that runs a step."""
 LAST_LINES = 200
-_PATIENCE = Patience(total=60.0, reach=30.0)
+_PATIENCE = ClusterTimeouts(total=60.0, reach=30.0)
 _ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)): (\S.*)")
 """The last line of a Python traceback."""
 

@@ -183,13 +183,13 @@ Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 NodeLabels = Annotated[dict[str, str], AfterValidator(_node_labels)]
 
 
-class Strict(BaseModel):
+class ProfileTable(BaseModel):
     """A table of the file: no key beside those that are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Toleration(Strict):
+class Toleration(ProfileTable):
     """A taint of nodes that a stage's pods may run in spite of."""
 
     key: str = ""
@@ -206,14 +206,14 @@ class Toleration(Strict):
         return self
 
 
-class Volume(Strict):
+class Volume(ProfileTable):
     """A claim of persistent storage that a stage's pods mount."""
 
     claim: Annotated[Name, Field(min_length=1)]
     path: Annotated[str, Field(pattern=r"^/[^\s:]+$")]
 
 
-class Stage(Strict):
+class Stage(ProfileTable):
     """What the pods of one stage ask for, and what they get from the cluster."""
 
     cpu: Cpu = "1"
@@ -283,7 +283,7 @@ class Stage(Strict):
         return self
 
 
-class Whole(Strict):
+class Whole(ProfileTable):
     """Of a run as a whole."""
 
     ttl: Time = "7d"
@@ -295,7 +295,7 @@ class Whole(Strict):
     pod."""
 
 
-class Images(Strict):
+class Images(ProfileTable):
     """By the names of the folders in `images/`."""
 
     curate: Image
@@ -303,7 +303,7 @@ class Images(Strict):
     evaluate: Image
 
 
-class Profile(Strict):
+class Profile(ProfileTable):
     """A profile's file, with each stage's table filled from `defaults`."""
 
     images: Images

@@ -61,7 +61,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
                 raise InputError(f"{file.parent} is not a folder, so {shown(tracking_uri)} cannot be opened; {ALLOWED}")
             file.parent.mkdir(parents=True)
     try:
-        client = (_Timed if served else MlflowClient)(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        client = (_TimedClient if served else MlflowClient)(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         with deadline(_OPEN_S, server_at(tracking_uri)):
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -75,7 +75,7 @@ def server_at(tracking_uri: str) -> str:
     return f"the MLflow server at {shown(tracking_uri)}"
 
 
-class _Timed(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
+class _TimedClient(MlflowClient):  # type: ignore[misc]  # MLflow has no types here
     """MLflow's client, each of whose calls ends in time, however slowly an answer arrives."""
 
     def __getattribute__(self, name: str) -> Any:

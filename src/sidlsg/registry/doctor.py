@@ -14,7 +14,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.connection import connect, explained
-from sidlsg.registry.locks import claims_on, dead_claims
+from sidlsg.registry.locks import dead_locks, locks_on
 from sidlsg.registry.promotion import finish_record, planned_for, uncounted, unfinished_change
 from sidlsg.registry.score_log import FOLDER as SCORES
 from sidlsg.registry.score_log import SCORECARD_TAG, describe
@@ -65,9 +65,9 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     registered_model(client, name)
     # Runs, then claims, then versions: who is at work on a run has its claim still, or its version already.
     runs = _runs(client, name)
-    dead = dead_claims(client, name)
+    dead = dead_locks(client, name)
     gone = {claim.experiment_id for claim in dead}
-    held = {claim.name for claim in claims_on(client, name) if claim.experiment_id not in gone}
+    held = {claim.name for claim in locks_on(client, name) if claim.experiment_id not in gone}
     versions = all_versions(client, name)
     aliases = dict(registered_model(client, name).aliases)
     found = [
@@ -289,7 +289,7 @@ def _orphans(
 
 def _remove_run(client: MlflowClient, name: str, run_id: str, thing: str) -> None:
     """Remove a run, unless somebody has begun to use it meanwhile."""
-    at_work = any(thing in claim.name for claim in claims_on(client, name))
+    at_work = any(thing in claim.name for claim in locks_on(client, name))
     if at_work or run_id in {version.run_id for version in all_versions(client, name)}:
         raise InputError(f"run {run_id} is in use now; look again when that has ended")
     client.delete_run(run_id)

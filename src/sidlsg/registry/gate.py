@@ -167,7 +167,7 @@ def _logged_scorecard(client: MlflowClient, registered: Any) -> Scorecard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedVersion:
     """A version with its verdict."""
 
     name: str
@@ -201,7 +201,7 @@ class Judged:
 
 
 @explained
-def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[Judged, ...]:
+def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[JudgedVersion, ...]:
     """The versions that a pipeline run's gate judged last, by name and number.
 
     Args:
@@ -216,7 +216,7 @@ def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[Judged, ...]:
     client = connect(tracking_uri)
     found = pages(client.search_model_versions, filter_string=f"tags.{JUDGED_BY} = '{pipeline_run}'")
     judged = [
-        Judged(
+        JudgedVersion(
             name=each.name,
             version=int(each.version),
             passed=each.tags.get("verdict") == "passed",

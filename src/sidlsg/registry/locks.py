@@ -34,7 +34,7 @@ _POLL_S = 0.3
 _CAUSE, _HOLDER, _BEAT, _TOKEN = "cause", "holder", "beat", "token"
 
 
-class Claim:
+class Lock:
     """The right to go ahead."""
 
     def __init__(self, client: MlflowClient, thing: str, attempt: int, experiment_id: str) -> None:
@@ -79,7 +79,7 @@ class Claim:
 
 
 @contextmanager
-def claimed(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Iterator[Claim | None]:
+def locked(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Iterator[Lock | None]:
     """Keep others away from a thing while the block runs.
 
     Args:
@@ -101,20 +101,20 @@ def claimed(client: MlflowClient, thing: Callable[[], str | None], cause: str) -
             claim.end()
 
 
-def claims_on(client: MlflowClient, name: str) -> list[Any]:
+def locks_on(client: MlflowClient, name: str) -> list[Any]:
     """The experiments that are claims on things of a model, those of the dead too."""
     return pages(client.search_experiments, filter_string=f"name LIKE '{FOLDER}/{name}/%'")
 
 
-def dead_claims(client: MlflowClient, name: str) -> list[Any]:
+def dead_locks(client: MlflowClient, name: str) -> list[Any]:
     """The experiments of claims on things of a model whose holders are dead; waits to see, where there are claims."""
-    before = {claim.experiment_id: claim.tags.get(_BEAT) for claim in claims_on(client, name)}
+    before = {claim.experiment_id: claim.tags.get(_BEAT) for claim in locks_on(client, name)}
     if not before:
         return []
     time.sleep(PATIENCE_S)
     missing = object()
     return [
-        claim for claim in claims_on(client, name) if before.get(claim.experiment_id, missing) == claim.tags.get(_BEAT)
+        claim for claim in locks_on(client, name) if before.get(claim.experiment_id, missing) == claim.tags.get(_BEAT)
     ]
 
 
@@ -127,7 +127,7 @@ def holder() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _claim(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Claim | None:
+def _claim(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Lock | None:
     attempt, last = 0, ""
     while (name := thing()) is not None:
         attempt, last = (attempt if name == last else 0), name
@@ -136,7 +136,7 @@ def _claim(client: MlflowClient, thing: Callable[[], str | None], cause: str) ->
             _await(client, f"{FOLDER}/{name}.{attempt}", name, cause)
             attempt += 1
             continue
-        claim = Claim(client, name, attempt, made)
+        claim = Lock(client, name, attempt, made)
         mine = False
         try:
             # Others may have gone ahead, and their experiment been purged, between our two questions.

@@ -11,7 +11,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect, explained, explained_once
-from sidlsg.registry.locks import Claim, claimed, holder
+from sidlsg.registry.locks import Lock, holder, locked
 from sidlsg.registry.versions import (
     CHAMPION,
     PREVIOUS,
@@ -58,7 +58,7 @@ def promote(verdict: Verdict, tracking_uri: str) -> Promotion:
         return standing(client, name)
     _require_recorded(registered, verdict)
     cause = f"promotion of version {number} by verdict {verdict.digest[:16]}"
-    with claimed(client, partial(_next_change, client, name), cause) as claim:
+    with locked(client, partial(_next_change, client, name), cause) as claim:
         champion = alias_version(client, name, CHAMPION)
         if champion == verdict.version:
             return standing(client, name)
@@ -97,7 +97,7 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
     registered_model(client, name)
     seen = alias_version(client, name, CHAMPION)
     finish_record(client, name)
-    with claimed(client, partial(_next_change, client, name), f"rollback from version {seen}") as claim:
+    with locked(client, partial(_next_change, client, name), f"rollback from version {seen}") as claim:
         champion = alias_version(client, name, CHAMPION)
         if champion != seen:
             raise InputError(f"the champion of {name!r} is version {champion} now, and not {seen} any more; look again")
@@ -202,7 +202,7 @@ def _made(client: MlflowClient, name: str) -> int:
     return int(told) if re.fullmatch("[0-9]{1,9}", told) else 0
 
 
-def _move(client: MlflowClient, name: str, version: int, claim: Claim | None, why: str) -> Promotion:
+def _move(client: MlflowClient, name: str, version: int, claim: Lock | None, why: str) -> Promotion:
     """Let the aliases change, with a line on both versions."""
     assert claim is not None  # there is always a next change
     number = claim.thing.rpartition("/")[2]

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.connection import connect, experiment_id, explained
 from sidlsg.registry.files import upload
-from sidlsg.registry.locks import claimed
+from sidlsg.registry.locks import locked
 from sidlsg.registry.names import check_name
 from sidlsg.registry.package import (
     MODEL_PATH,
@@ -92,7 +92,7 @@ def register(
     grid_steps(student, student_folder)
 
     client = connect(tracking_uri, create=True)
-    with claimed(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
+    with locked(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
         if claim is not None:
             told = circumstances or Circumstances()
             run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder, told)

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect, experiment_id, explained
 from sidlsg.registry.files import upload
-from sidlsg.registry.locks import claimed
+from sidlsg.registry.locks import locked
 from sidlsg.registry.names import check_name
 from sidlsg.registry.run_log import licence_tags
 from sidlsg.registry.versions import create_version, require_run, run_of, tagged_versions
@@ -107,7 +107,7 @@ def register_teacher_of(
 def _registered(
     client: MlflowClient, tracking_uri: str, name: str, digest: str, licence: Licence, files: Path, place: str
 ) -> Any:
-    with claimed(client, partial(_unregistered, client, name, digest), "registration of a teacher") as claim:
+    with locked(client, partial(_unregistered, client, name, digest), "registration of a teacher") as claim:
         if claim is not None:
             tags = {TEACHER_TAG: digest, **licence_tags(licence), **({PLACE_TAG: place} if place else {})}
             run = _run(client, experiment_id(client, tracking_uri, name), digest)

@@ -31,7 +31,7 @@ def render(template: str, **values: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class PageImage:
     """A picture with its caption."""
 
     caption: str
@@ -43,29 +43,29 @@ class Picture:
     """In pixels, as the file says; one that is shown larger than it is keeps its pixels' edges."""
 
 
-def picture(ref: FileRef, folder: Path, caption: str) -> Picture:
+def picture(ref: FileRef, folder: Path, caption: str) -> PageImage:
     """Embed a PNG of an artifact; a file in remote storage is only named."""
     if "://" in ref.path:
-        return Picture(caption=caption, source="", path=ref.path)
+        return PageImage(caption=caption, source="", path=ref.path)
     data = (folder / ref.path).read_bytes()
     # A PNG begins with its signature, a chunk's length and name, and then its width.
     width = int.from_bytes(data[16:20], "big")
     source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return Picture(caption=caption, source=source, path=ref.path, width=width)
+    return PageImage(caption=caption, source=source, path=ref.path, width=width)
 
 
-def subject_grids(scorecard: Scorecard, folder: Path) -> tuple[list[Picture], list[Picture]]:
+def subject_grids(scorecard: Scorecard, folder: Path) -> tuple[list[PageImage], list[PageImage]]:
     """The grids of a scorecard, in its order: those of the generators, and those of real images."""
     real = {subject.subject for subject in scorecard.subjects if subject.steps == 0}
-    generated: list[Picture] = []
-    reference: list[Picture] = []
+    generated: list[PageImage] = []
+    reference: list[PageImage] = []
     for ref in scorecard.grids:
         name = _subject(ref)
         (reference if name in real else generated).append(picture(ref, folder, name))
     return generated, reference
 
 
-def subject_grid(scorecard: Scorecard, folder: Path, subject: str, caption: str) -> Picture | None:
+def subject_grid(scorecard: Scorecard, folder: Path, subject: str, caption: str) -> PageImage | None:
     """The grid of one subject; None where the scorecard has none."""
     return next((picture(ref, folder, caption) for ref in scorecard.grids if _subject(ref) == subject), None)
 
@@ -75,7 +75,7 @@ def _subject(grid: FileRef) -> str:
     return grid.path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
 
 
-def sample_strip(grids: Sequence[FileRef], folder: Path) -> list[Picture]:
+def sample_strip(grids: Sequence[FileRef], folder: Path) -> list[PageImage]:
     """The student's sample grids, each named by the images seen until then."""
     strip = []
     for ref in grids:

@@ -18,7 +18,7 @@ from sidlsg.report.contenders import (
     student_names,
     students_of,
 )
-from sidlsg.report.page import Picture, picture, render, subject_grid
+from sidlsg.report.page import PageImage, picture, render, subject_grid
 from sidlsg.report.scatter import KINDS, Group, Mark, Quantity, close_up, scatter
 from sidlsg.report.scores import ScoreTable, StyleTable, columns_of, contender_table, style_tables
 from sidlsg.runtime.errors import InputError
@@ -127,7 +127,7 @@ class Sample:
     prompt: str
     seed: int
     value: str
-    picture: Picture
+    picture: PageImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ def scoreboard(entries: Sequence[Entry], published: Mapping[str, Sequence[Publis
     )
 
 
-def student_grids(entries: Sequence[Entry]) -> list[Picture]:
+def student_grids(entries: Sequence[Entry]) -> list[PageImage]:
     """The grids of each entry's student, under its name on the scoreboard."""
     grids = []
     for entry, name in _named(entries):

@@ -25,7 +25,7 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingCharts:
     """The charts of a run."""
 
     charts: tuple[Chart, ...]
@@ -77,7 +77,7 @@ def read_training_log(path: Path) -> list[Row]:
     return rows
 
 
-def training(rows: list[Row], evaluations: Sequence[Row] = ()) -> Training:
+def training(rows: list[Row], evaluations: Sequence[Row] = ()) -> TrainingCharts:
     """Draw the losses, the gradient norms and the speed of a log; a missing field is a gap.
 
     Args:
@@ -93,7 +93,7 @@ def training(rows: list[Row], evaluations: Sequence[Row] = ()) -> Training:
         gaps += sum(not math.isfinite(y) for one in series for _, y in one.points)
         svg = line_chart(f"{title} against images seen", "images seen", unit, series, from_zero)
         charts.append(Chart(title=title, lines=tuple(one.label for one in series if one.label), svg=svg))
-    return Training(charts=tuple(charts), rows=len(rows), gaps=gaps)
+    return TrainingCharts(charts=tuple(charts), rows=len(rows), gaps=gaps)
 
 
 def _scores_along_the_way(rows: Sequence[Row]) -> list[Chart]:

@@ -8,7 +8,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Upper bounds of the latency histogram's buckets."""
 
 
-class Metrics:
+class ServingMetrics:
     """The predictor's numbers, in a registry of their own."""
 
     def __init__(self) -> None:

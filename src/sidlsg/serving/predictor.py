@@ -22,7 +22,7 @@ from sidlsg import __version__
 from sidlsg.runtime.errors import InputError, SidlsgError, first_line
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.serving.folder import STUDENT, verify_copy
-from sidlsg.serving.metrics import Metrics
+from sidlsg.serving.metrics import ServingMetrics
 from sidlsg.serving.protocol import (
     INPUTS,
     OUTPUTS,
@@ -56,7 +56,7 @@ class Predictor:
         self.name = name
         self.version = verify_copy(folder)
         """Digest that names the copy."""
-        self.metrics = Metrics()
+        self.metrics = ServingMetrics()
         self._student = folder / STUDENT
         try:
             self._model = mlflow.pyfunc.load_model(str(folder), model_config=config)
@@ -151,7 +151,7 @@ def application(predictor: Predictor) -> Starlette:
 
 
 async def _measured(
-    metrics: Metrics, protocol: str, answer: Callable[[Request], Awaitable[Response]], request: Request
+    metrics: ServingMetrics, protocol: str, answer: Callable[[Request], Awaitable[Response]], request: Request
 ) -> Response:
     """Answer, and count the answer with its time."""
     began = time.perf_counter()

@@ -23,8 +23,8 @@ from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.layout import Layout, Pace, candidates, choose_layout, fixed_layout
-from sidlsg.distil.loop import Run, StopRequest, train
+from sidlsg.distil.layout import Layout, SlowdownDetector, candidates, choose_layout, fixed_layout
+from sidlsg.distil.loop import StopRequest, TrainingRun, train
 from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.observe import Observer
 from sidlsg.distil.recipes import Recipe
@@ -48,7 +48,7 @@ from sidlsg.teacher.source import unet_of
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import Exposed
-    from sidlsg.registry.tracking.tracker import Tracker
+    from sidlsg.registry.tracking.tracker import MlflowTracker
 
 GRIDS = "grids"
 FP16_EPS = 1e-6
@@ -146,7 +146,7 @@ def distil(
     layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
     said = report if is_rank0() else _silent
     layout = settled or choose_layout(layouts, config, recipe, said)
-    pace = Pace() if len(layouts) > 1 and layouts[0].threads == 1 else None
+    pace = SlowdownDetector() if len(layouts) > 1 and layouts[0].threads == 1 else None
     stop = StopRequest()
     given = (prompts, teacher, output, recipe, seed, checkpoints, report, extras)
     # From the start: loading takes minutes, and an export that is asked to end is soon done.
@@ -177,7 +177,7 @@ def _distil(
     report: Callable[[str], None],
     extras: Extras,
     layout: Layout,
-    pace: Pace | None,
+    pace: SlowdownDetector | None,
     stop: StopRequest,
 ) -> Student:
     """Distil from the newest checkpoint on, with a chosen layout; see `distil`."""
@@ -312,7 +312,7 @@ def _run(
     report: Callable[[str], None],
     count_alarm: Callable[[str], None] | None,
     extras: Extras,
-) -> Run:
+) -> TrainingRun:
     """What the training loop works with: text encoder and VAE stay where they are not in the way."""
     world = state.world
     schedule = teacher.schedule.to(world.device)
@@ -354,7 +354,7 @@ def _run(
         # Sharded networks run in all processes at once, each on the same images.
         sharing = World(device=world.device) if recipe.parallel == "fsdp" else world
         evaluation = evaluation_during_training(recipe, teacher, call, schedule, extras.held_out, extras.judge, sharing)
-    return Run(
+    return TrainingRun(
         teacher=frozen,
         schedule=schedule,
         latent_shape=teacher.latent_shape,
@@ -379,7 +379,7 @@ def _tracker(
     seed: int,
     state: TrainingState,
     report: Callable[[str], None],
-) -> Tracker | None:
+) -> MlflowTracker | None:
     """What tells MLflow, in the leading process where there is an address."""
     if not state.world.leads or not (extras.tracking_uri or os.environ.get("MLFLOW_RUN_ID")):
         return None

@@ -12,7 +12,7 @@ from sidlsg.bundled.drawing import IMAGE_SIZE
 from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite
-from sidlsg.evaluate.scoring import Work, require_keepable, score_subject
+from sidlsg.evaluate.scoring import EvaluationWork, require_keepable, score_subject
 from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
 from sidlsg.runtime.distributed import joined, own_processes
@@ -103,7 +103,7 @@ def evaluate(
         if world.leads and isinstance(store, FolderStore):
             busy = f"another evaluation goes on that ends in {output}"
             alone.enter_context(alone_in(store.folder, busy))
-        work = Work(parts=store, world=world, keep_images=keep_images)
+        work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
         # A teacher's published scores take hours: they are for those who ask for them.
         of_teacher = None if settings is None else published
         if shapes is None and of_teacher is None:

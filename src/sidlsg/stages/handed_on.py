@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from sidlsg.runtime.errors import SidlsgError, StageError, StoppedError, first_line
 from sidlsg.runtime.overrides import changes_text, parse_changes
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, checkpoints_place
-from sidlsg.stages.sweep import Setting
+from sidlsg.stages.sweep import GuidanceSetting
 from sidlsg.storage.files import atomic_write, sha256_bytes
 from sidlsg.storage.store import Store
 from sidlsg.storage.uri import open_store
@@ -111,7 +111,7 @@ def handing_on(step: str, setting: Mapping[str, Any], results: Path, report: Cal
         if not setting or not os.environ.get(CHECKPOINTS_VARIABLE):
             raise
         told = first_line(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {first_line(error)}"
-        name = Setting(setting["strategy"], setting["scales"]).text
+        name = GuidanceSetting(setting["strategy"], setting["scales"]).text
         failed = Failed(
             setting=name,
             step=step,

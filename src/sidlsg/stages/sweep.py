@@ -30,7 +30,7 @@ Kappas = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Setting:
+class GuidanceSetting:
     """A guidance strategy with its scales."""
 
     strategy: str
@@ -52,7 +52,7 @@ class Setting:
         return make_guidance(self.strategy, dict(self.scales))
 
 
-def parse_setting(text: str) -> Setting:
+def parse_setting(text: str) -> GuidanceSetting:
     """Read a setting such as `none`, `lsg kappa=1.5` or `short kappa_eval=0.5`.
 
     Raises:
@@ -73,7 +73,7 @@ def parse_setting(text: str) -> Setting:
         if name in scales:
             raise InputError(f"setting {text!r} gives {name} twice; give it once")
         scales[name] = value
-    setting = Setting(strategy, scales)
+    setting = GuidanceSetting(strategy, scales)
     try:
         _ = setting.guidance
     except InputError as error:
@@ -81,7 +81,7 @@ def parse_setting(text: str) -> Setting:
     return setting
 
 
-def parse_settings(texts: Sequence[str]) -> dict[Kappas, Setting]:
+def parse_settings(texts: Sequence[str]) -> dict[Kappas, GuidanceSetting]:
     """Read a sweep's settings, by their four κ and in order.
 
     Raises:
@@ -89,7 +89,7 @@ def parse_settings(texts: Sequence[str]) -> dict[Kappas, Setting]:
     """
     if not texts:
         raise InputError(f"a sweep without settings would compare nothing; give some, such as {EXAMPLE}")
-    settings: dict[Kappas, Setting] = {}
+    settings: dict[Kappas, GuidanceSetting] = {}
     for text in texts:
         setting = parse_setting(text)
         kappas = setting.guidance.scales
@@ -134,7 +134,7 @@ def plan_changes(settings: Sequence[str], recipe: str, changes: str) -> list[str
     return planned
 
 
-def setting_of(kappas: Kappas | None, settings: Mapping[Kappas, Setting]) -> Setting:
+def setting_of(kappas: Kappas | None, settings: Mapping[Kappas, GuidanceSetting]) -> GuidanceSetting:
     """The setting that a student or a scorecard is of.
 
     Raises:

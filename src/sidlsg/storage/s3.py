@@ -114,7 +114,7 @@ def server_at(client: Any) -> str:
     return f"the S3 server at {server_of(client.meta.endpoint_url)}"
 
 
-class _Timed:
+class _TimedBase:
     """A base of boto3's client: each of its calls ends in time, but for the body of an answer that is read later."""
 
     def _make_api_call(self, name: str, given: Any) -> Any:
@@ -124,7 +124,7 @@ class _Timed:
 
 
 def _time(base_classes: list[type], **_: Any) -> None:
-    base_classes.insert(0, _Timed)
+    base_classes.insert(0, _TimedBase)
 
 
 class S3Store:

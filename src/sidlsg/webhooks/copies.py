@@ -23,7 +23,7 @@ CURRENT = "current.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copy:
+class FinishedCopy:
     """A complete copy of a registered model."""
 
     uri: str
@@ -33,7 +33,7 @@ class Copy:
 
 
 @explained
-def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str) -> Copy:
+def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str) -> FinishedCopy:
     """Copy a registered model to `TO/MODEL/VERSION-DIGEST/`, and let `TO/MODEL/current.json` name that folder.
 
     The copy is the MLflow model as it was registered: `MLmodel`, the code that serves it, and the student's diffusers
@@ -84,7 +84,7 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
             "alias": alias,
         }
         open_store(place).write(CURRENT, (json.dumps(current, indent=2, sort_keys=True) + "\n").encode())
-    return Copy(uri=f"{place}/{folder}", sha256=sha256_bytes(digests))
+    return FinishedCopy(uri=f"{place}/{folder}", sha256=sha256_bytes(digests))
 
 
 def _digests(store: Store) -> bytes:

@@ -99,7 +99,7 @@ class Cause:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class EventFailure:
     """Why something failed when it was last tried, and when it will be tried again."""
 
     why: str
@@ -181,11 +181,11 @@ class Ledger:
         with closing(self._open()) as database, database:
             database.execute("delete from failures where what = ?", (what,))
 
-    def failures(self) -> dict[str, Failure]:
+    def failures(self) -> dict[str, EventFailure]:
         """What failed when it was last tried."""
         with closing(self._open()) as database:
             rows = database.execute("select what, why, again from failures order by what").fetchall()
-        return {what: Failure(why=why, again=again) for what, why, again in rows}
+        return {what: EventFailure(why=why, again=again) for what, why, again in rows}
 
     def forget_failures(self) -> None:
         """Forget all failures, as a service that starts does, which tries all of them again."""

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sidlsg.runtime.errors import InputError, SidlsgError
 from sidlsg.webhooks.ledger import Ledger, parse_event
-from sidlsg.webhooks.telemetry import Metrics, log
+from sidlsg.webhooks.telemetry import WebhookMetrics, log
 
 VERSION = "v1"
 WINDOW_S = 300.0
@@ -109,7 +109,7 @@ class Receiver:
     """Checks deliveries, and stores what it takes; what comes of an event is another's work."""
 
     def __init__(
-        self, ledger: Ledger, secrets: Sequence[str], metrics: Metrics, limits: Limits, taken: Callable[[], None]
+        self, ledger: Ledger, secrets: Sequence[str], metrics: WebhookMetrics, limits: Limits, taken: Callable[[], None]
     ) -> None:
         """Args:
         ledger: receives deliveries and their events.
@@ -179,7 +179,7 @@ class Receiver:
 
 def application(
     receiver: Receiver,
-    metrics: Metrics,
+    metrics: WebhookMetrics,
     missing: Callable[[], Awaitable[dict[str, str]]],
     failing: Callable[[], dict[str, str]] = dict,
 ) -> FastAPI:

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sidlsg.kubeflow.nodes.cluster import Cluster, Object, Patience
+from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts, Object
 from sidlsg.kubeflow.nodes.kind import Kind
 from sidlsg.runtime.errors import InputError, StorageError
 from sidlsg.serving.smoke import smoke
-from sidlsg.webhooks.copies import Copy
+from sidlsg.webhooks.copies import FinishedCopy
 from sidlsg.webhooks.telemetry import log
 
 INFERENCE_SERVICE = Kind(
@@ -58,7 +58,7 @@ class Target:
         Raises:
             InputError: no cluster is known here.
         """
-        return Cluster(self.namespace, Patience(total=10.0), INFERENCE_SERVICE)
+        return Cluster(self.namespace, ClusterTimeouts(total=10.0), INFERENCE_SERVICE)
 
     def holds(self, cause: str) -> bool:
         """Whether the InferenceService has a rollout of this cause, finished or not."""
@@ -123,7 +123,7 @@ class State:
 class Rollout:
     """One rollout, taken a step at a time; nothing in it waits."""
 
-    def __init__(self, cause: str, target: Target, copy: Copy, is_current: Callable[[], bool]) -> None:
+    def __init__(self, cause: str, target: Target, copy: FinishedCopy, is_current: Callable[[], bool]) -> None:
         """Args:
         cause: the name of what asks for it.
         target: where and how.

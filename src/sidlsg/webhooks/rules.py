@@ -32,13 +32,13 @@ from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Cause, Event
 _WORD = re.compile(r"\{([^{}]*)\}")
 
 
-class Strict(BaseModel):
+class RuleTable(BaseModel):
     """A table of the file: no key beside those that are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Run(Strict):
+class RunRule(RuleTable):
     """The run that a rule asks for."""
 
     pipeline: str = Field(min_length=1)
@@ -70,20 +70,20 @@ class Run(Strict):
                     raise ValueError(f"{{{word}}} in {name!r}; here are {here}{more}")
 
 
-class Copy(Strict):
+class CopyRule(RuleTable):
     """The copy of a model that a rule asks for."""
 
     to: str = Field(min_length=1)
     """A folder or an `s3://` prefix that serving reads."""
 
     @model_validator(mode="after")
-    def _check(self) -> Copy:
+    def _check(self) -> CopyRule:
         if "://" in self.to and not self.to.startswith("s3://"):
             raise ValueError(f"'to' is {self.to!r}; give a folder or s3://BUCKET/PREFIX")
         return self
 
 
-class Serve(Copy):
+class Serve(CopyRule):
     """The copy of a model that a rule asks for, and its rollout on an InferenceService."""
 
     service: str = Field(min_length=1)
@@ -102,7 +102,7 @@ class Serve(Copy):
         return self
 
 
-class Rule(Strict):
+class Rule(RuleTable):
     """Which events of versions ask for what."""
 
     name: str = Field(min_length=1)
@@ -114,8 +114,8 @@ class Rule(Strict):
     """The key of the tag that was set."""
     tags: dict[str, str] = {}
     """Patterns of values; the version must have every one of the tags."""
-    run: Run | None = None
-    copy_: Copy | None = Field(default=None, alias="copy")
+    run: RunRule | None = None
+    copy_: CopyRule | None = Field(default=None, alias="copy")
     serve: Serve | None = None
 
     @model_validator(mode="after")
@@ -175,16 +175,16 @@ class Rule(Strict):
         return _cause(self.name, " ".join(word for word in told if word), action)
 
 
-class Watch(Strict):
+class WatchRule(RuleTable):
     """A prompt set whose changes ask for a run."""
 
     name: str = Field(min_length=1)
     place: str = Field(min_length=1)
     """A prompt set's folder, or its `s3://` prefix."""
-    run: Run
+    run: RunRule
 
     @model_validator(mode="after")
-    def _check(self) -> Watch:
+    def _check(self) -> WatchRule:
         self.run.require_words("place", "digest")
         return self
 
@@ -194,11 +194,11 @@ class Watch(Strict):
         return _cause(self.name, f"prompt set {digest}", action)
 
 
-class Table(Strict):
+class Table(RuleTable):
     """The rules of a file, in its order."""
 
     on: list[Rule] = []
-    watch: list[Watch] = []
+    watch: list[WatchRule] = []
 
     @model_validator(mode="after")
     def _check(self) -> Table:
@@ -234,9 +234,9 @@ class Table(Strict):
 _KEYS = {
     "": tuple(Table.model_fields),
     "on": tuple(field.alias or name for name, field in Rule.model_fields.items()),
-    "watch": tuple(Watch.model_fields),
-    "run": tuple(Run.model_fields),
-    "copy": tuple(Copy.model_fields),
+    "watch": tuple(WatchRule.model_fields),
+    "run": tuple(RunRule.model_fields),
+    "copy": tuple(CopyRule.model_fields),
     "serve": tuple(Serve.model_fields),
 }
 """The keys that a table may have."""

@@ -21,7 +21,7 @@ from sidlsg.storage.files import alone_in
 from sidlsg.webhooks.ledger import FILE, Ledger
 from sidlsg.webhooks.receiver import Limits, Receiver, application, web_server
 from sidlsg.webhooks.rules import Table
-from sidlsg.webhooks.telemetry import Metrics, log, log_libraries
+from sidlsg.webhooks.telemetry import WebhookMetrics, log, log_libraries
 from sidlsg.webhooks.worker import Worker
 
 TOTAL_S = 15.0
@@ -107,7 +107,7 @@ class Service:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone_in(folder, f"another service uses {folder}"))
-            ledger, metrics = Ledger(folder / FILE), Metrics()
+            ledger, metrics = Ledger(folder / FILE), WebhookMetrics()
             worker = Worker(
                 self.table, ledger, self.runs, self.tracking_uri, metrics, self.poll_s, dry_run=self.dry_run
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sidlsg.webhooks.ledger import Failure, Ledger
+from sidlsg.webhooks.ledger import EventFailure, Ledger
 
 
 def lines(ledger: Ledger) -> Iterator[str]:
@@ -19,7 +19,7 @@ def lines(ledger: Ledger) -> Iterator[str]:
         yield f"failing: {what}: {_told(failure)}"
 
 
-def _told(failure: Failure) -> str:
+def _told(failure: EventFailure) -> str:
     return f"{' '.join(failure.why.split())}; next attempt at {_time(failure.again)}"
 
 

@@ -43,7 +43,7 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
 
-class Metrics:
+class WebhookMetrics:
     """The service's numbers, in a registry of their own."""
 
     def __init__(self) -> None:

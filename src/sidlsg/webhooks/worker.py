@@ -19,8 +19,8 @@ from sidlsg.webhooks.ledger import OLD, WANTED, Cause, Event, Ledger
 from sidlsg.webhooks.registry import all_causes, causes_of, prompt_set_at
 from sidlsg.webhooks.rollout import ROLLED_BACK
 from sidlsg.webhooks.rollouts import Rollouts, first_of_each_service, rolled_back
-from sidlsg.webhooks.rules import Table, Watch
-from sidlsg.webhooks.telemetry import Metrics, log
+from sidlsg.webhooks.rules import Table, WatchRule
+from sidlsg.webhooks.telemetry import WebhookMetrics, log
 
 REGISTRY, KUBEFLOW, LOOK = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
 """What may fail besides events and causes, as it is shown."""
@@ -52,7 +52,7 @@ class Worker:
         ledger: Ledger,
         runs: PipelineRuns,
         tracking_uri: str,
-        metrics: Metrics,
+        metrics: WebhookMetrics,
         poll_s: float,
         dry_run: bool = False,
     ) -> None:
@@ -213,7 +213,7 @@ class Worker:
         self._metrics.looked.set(time.time())
         self._ledger.prune(time.time() - _KEPT_S)
 
-    def _watched(self, watch: Watch) -> Cause | None:
+    def _watched(self, watch: WatchRule) -> Cause | None:
         digest = prompt_set_at(watch.place)
         return watch.cause(digest) if digest else None
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from sidlsg.bundled import training as module
-from sidlsg.bundled.training import Log, Schedule, fit, learning_rate
+from sidlsg.bundled.training import Log, TeachSchedule, fit, learning_rate
 from sidlsg.storage.tensors import load_tensors, without_prefix
 
-SCHEDULE = Schedule(iterations=24, batch=2, lr=1e-2, warmup=4, ema_decay=0.9, checkpoint_every=5)
+SCHEDULE = TeachSchedule(iterations=24, batch=2, lr=1e-2, warmup=4, ema_decay=0.9, checkpoint_every=5)
 
 
 class Stopped(Exception):  # noqa: N818 - it stands for a kill, not for an error
@@ -42,7 +42,7 @@ def loss_of(model: nn.Module) -> Callable[[int], torch.Tensor]:
     return loss_at
 
 
-def train(model: nn.Module, place: Path, stop_at: int | None = None, schedule: Schedule = SCHEDULE) -> Log:
+def train(model: nn.Module, place: Path, stop_at: int | None = None, schedule: TeachSchedule = SCHEDULE) -> Log:
     plain = loss_of(model)
 
     def loss_at(iteration: int) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 def test_the_run_is_plain_adamw_with_an_average(tmp_path: Path) -> None:
     """The same iterations, written out with torch's parts alone."""
-    schedule = Schedule(iterations=6, batch=2, lr=1e-2, warmup=2, ema_decay=0.3, checkpoint_every=6)
+    schedule = TeachSchedule(iterations=6, batch=2, lr=1e-2, warmup=2, ema_decay=0.3, checkpoint_every=6)
     model, plain = new_model(), new_model()
     train(model, tmp_path / "x.safetensors", schedule=schedule)
 
@@ -106,7 +106,7 @@ def test_the_run_is_plain_adamw_with_an_average(tmp_path: Path) -> None:
 
 def test_the_log_holds_the_mean_loss_since_the_row_before(tmp_path: Path) -> None:
     # Without a learning rate the losses are those of the first weights.
-    schedule = Schedule(iterations=10, batch=2, lr=0.0, warmup=1, checkpoint_every=10)
+    schedule = TeachSchedule(iterations=10, batch=2, lr=0.0, warmup=1, checkpoint_every=10)
     model = new_model()
     plain = loss_of(copy.deepcopy(model))
     losses = [float(plain(i).detach()) for i in range(10)]
@@ -117,7 +117,7 @@ def test_the_log_holds_the_mean_loss_since_the_row_before(tmp_path: Path) -> Non
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
-    schedule = Schedule(iterations=110, batch=1, lr=2.0, warmup=10)
+    schedule = TeachSchedule(iterations=110, batch=1, lr=2.0, warmup=10)
     assert [learning_rate(schedule, i) for i in (0, 4, 9, 10, 60)] == pytest.approx([0.2, 1.0, 2.0, 2.0, 1.0])
     assert learning_rate(schedule, 110) == pytest.approx(0.0)
     rates = [learning_rate(schedule, i) for i in range(10, 111)]

@@ -14,7 +14,7 @@ import torch
 from sidlsg.distil.alarms import WINDOW, Alarm, Alarms, look
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.loop import Run, train
+from sidlsg.distil.loop import TrainingRun, train
 from sidlsg.distil.observe import Row
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.distil.state import TrainingState
@@ -206,7 +206,7 @@ def test_a_real_run_is_stopped_where_it_is_sick(
     def encode(places: Sequence[int], empty: Sequence[bool]) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.where(torch.tensor(empty)[:, None, None], uncond, cond[list(places)]), uncond
 
-    run = Run(
+    run = TrainingRun(
         teacher=state.frozen(teacher.unet),
         schedule=teacher.schedule,
         latent_shape=teacher.latent_shape,

@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from sidlsg.distil import layout
-from sidlsg.distil.layout import Layout, Pace, best, candidates, choose_layout, fixed_layout, measure
+from sidlsg.distil.layout import Layout, SlowdownDetector, best, candidates, choose_layout, fixed_layout, measure
 from sidlsg.distil.recipes import Recipe, get_recipe, recipe_with_changes
 from sidlsg.stages import distil as stage
 from sidlsg.stages.distil import distil
@@ -123,7 +123,7 @@ def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.
 def test_a_rate_must_stay_low_to_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(layout.time, "monotonic", lambda: now[0])
-    pace = Pace(share=0.4, patience_s=30, pause_s=300)
+    pace = SlowdownDetector(share=0.4, patience_s=30, pause_s=300)
 
     def at(seconds: float, rate: float) -> bool:
         now[0] = 1000 + seconds
@@ -181,16 +181,16 @@ def test_forks_make_the_student_of_one_process_and_another_layout_goes_on_with_a
 @pytest.fixture
 def slow_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that is much slower from its second iteration on, once."""
-    real, told = Pace.__call__, []
+    real, told = SlowdownDetector.__call__, []
 
-    def slow(self: Pace, row: dict[str, float]) -> bool:
+    def slow(self: SlowdownDetector, row: dict[str, float]) -> bool:
         real(self, row)
         if row["iteration"] == 2 and not told:
             told.append(row)
             return True
         return False
 
-    monkeypatch.setattr(Pace, "__call__", slow)
+    monkeypatch.setattr(SlowdownDetector, "__call__", slow)
 
 
 @pytest.mark.usefixtures("slow_once")
@@ -230,6 +230,6 @@ def test_after_threads_nothing_is_measured(train: Callable[..., list[str]], monk
 def test_a_run_with_nothing_to_choose_is_never_measured_again(
     train: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pace, "__call__", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(SlowdownDetector, "__call__", lambda *_: pytest.fail("asked"))
     monkeypatch.setattr(stage, "candidates", lambda *_: [Layout()])
     assert not any("slowed" in line for line in train("one"))

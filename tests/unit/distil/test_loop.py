@@ -17,7 +17,7 @@ from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridDrawer
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.loop import Run, StopRequest, grid_marks, learning_rate_factor, train
+from sidlsg.distil.loop import StopRequest, TrainingRun, grid_marks, learning_rate_factor, train
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import AlarmError, StoppedError
@@ -49,10 +49,10 @@ def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Te
 
 
 @pytest.fixture
-def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[TrainingState, Run]]:
+def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[TrainingState, TrainingRun]]:
     """A state and what its run needs, in a folder by name."""
 
-    def make(name: str, report: Callable[[str], None] = print, **more: Any) -> tuple[TrainingState, Run]:
+    def make(name: str, report: Callable[[str], None] = print, **more: Any) -> tuple[TrainingState, TrainingRun]:
         torch.manual_seed(0)
         state = TrainingState.start(make_unet(0, torch.float32), RECIPE.lr, RECIPE.fake_score_lr)
         schedule = NoiseSchedule.from_scheduler(new_scheduler())
@@ -67,7 +67,7 @@ def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[
             seed=0,
             at_once=16,
         )
-        run = Run(
+        run = TrainingRun(
             teacher=state.frozen(make_unet(0, torch.float32)),
             schedule=schedule,
             latent_shape=(4, 4, 4),
@@ -108,7 +108,7 @@ def weights(state: TrainingState) -> dict[str, Tensor]:
     ],
 )
 def test_a_stopped_run_continues_to_bit_identical_weights(
-    start: Callable[..., tuple[TrainingState, Run]], tmp_path: Path, time: int, iteration: int
+    start: Callable[..., tuple[TrainingState, TrainingRun]], tmp_path: Path, time: int, iteration: int
 ) -> None:
     lines: list[str] = []
     state, run = start("a", lines.append)
@@ -140,7 +140,7 @@ def test_a_stopped_run_continues_to_bit_identical_weights(
     json.dumps(again.log)
 
 
-def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     """How the machine is used is not part of a run's identity."""
     state, run = start("a", stop=StopAt(20))
     with pytest.raises(StoppedError):
@@ -152,7 +152,7 @@ def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[T
 
 
 def test_a_checkpoint_is_written_after_minutes_too_and_changes_nothing(
-    start: Callable[..., tuple[TrainingState, Run]],
+    start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
     short = replace(RECIPE, iterations=6, checkpoint_every=1000)
     state, run = start("usual")
@@ -179,7 +179,7 @@ class Falling:
         return {"distance": self.values.pop(0), "alignment": 0.5}
 
 
-def test_evaluations_make_a_curve_and_keep_the_best(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+def test_evaluations_make_a_curve_and_keep_the_best(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     state, run = start("a", evaluation=Falling())
     train(replace(RECIPE, evaluate_every=20, checkpoint_every=3), state, run)
     assert [(row["images_seen"], row["distance"]) for row in state.evaluations] == [
@@ -207,7 +207,7 @@ class Falls:
 
 
 def test_an_alarm_ends_the_run_and_leaves_the_earlier_checkpoints(
-    start: Callable[..., tuple[TrainingState, Run]],
+    start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
     falling = Falls(15)
     state, run = start("a", alarms=falling)
@@ -222,7 +222,7 @@ def test_an_alarm_ends_the_run_and_leaves_the_earlier_checkpoints(
 
 
 def test_the_fixed_samples_are_looked_at_early_and_at_every_grid(
-    start: Callable[..., tuple[TrainingState, Run]],
+    start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
     looks: list[int] = []
 
@@ -238,7 +238,7 @@ def test_the_fixed_samples_are_looked_at_early_and_at_every_grid(
 
 
 def test_pictures_that_are_not_finite_end_the_run_with_what_to_do(
-    start: Callable[..., tuple[TrainingState, Run]],
+    start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
     state, run = start("a")
     with torch.no_grad():
@@ -268,7 +268,7 @@ class Diary:
         self.scores.append(row)
 
 
-def test_observers_are_told(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+def test_observers_are_told(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     diary = Diary()
     state, run = start("a", observers=[diary], evaluation=Falling())
     train(replace(RECIPE, evaluate_every=40), state, run)
@@ -279,7 +279,7 @@ def test_observers_are_told(start: Callable[..., tuple[TrainingState, Run]]) -> 
     assert all(row["images_per_second"] > 0 for row in diary.rows)
 
 
-def test_metrics_read_nothing_from_the_device(start: Callable[..., tuple[TrainingState, Run]]) -> None:
+def test_metrics_read_nothing_from_the_device(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     """On a GPU each read makes the host wait; what the metrics take has been read for the log already."""
     from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from sidlsg.distil.metrics import LABELS, Exposed, TrainingMetrics, exposed
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.runtime.metrics import Destinations
-from sidlsg.webhooks.telemetry import Metrics
+from sidlsg.webhooks.telemetry import WebhookMetrics
 from unit.registry.tracking.gateway import Gateway
 
 PAGE = Path(__file__).parents[3] / "docs" / "observe.md"
@@ -95,5 +95,5 @@ def test_the_page_lists_every_metric_with_its_labels(metrics: TrainingMetrics) -
     rows = re.findall(r"^\| `(sidlsg_\w+)` \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     told = [(name, frozenset(re.findall(r"`(\w+)`", labels))) for name, labels in rows]
     training = {(name, labels - set(LABELS)) for name, labels in families(metrics.registry)}
-    assert set(told) == training | families(Metrics().registry)
+    assert set(told) == training | families(WebhookMetrics().registry)
     assert len(told) == len(set(told))

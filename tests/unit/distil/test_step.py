@@ -318,7 +318,7 @@ def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_updat
             return func(*args, **(kwargs or {}))
 
     notices: list[int] = []
-    monkeypatch.setattr("sidlsg.distil.step.Notice.read", lambda _: notices.append(1) or [0, 0, 0])
+    monkeypatch.setattr("sidlsg.distil.step.AsyncHostCopy.read", lambda _: notices.append(1) or [0, 0, 0])
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
     state = make_state()
     with Reads():

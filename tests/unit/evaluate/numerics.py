@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.judge import load_judge
-from sidlsg.bundled.measures import Judged, Seen
+from sidlsg.bundled.measures import JudgeMeasure, Seen
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.clip_networks import insert_prefix
 from sidlsg.evaluate.distances import frechet_interval, random_groups
@@ -74,7 +74,7 @@ def sampling() -> Any:
 
 def judge() -> Any:
     """By column, as features, log-probabilities and answers are of unlike sizes."""
-    values = Judged(load_judge(ASSETS / "judge" / "judge.safetensors"), "")(images(), TEXTS)
+    values = JudgeMeasure(load_judge(ASSETS / "judge" / "judge.safetensors"), "")(images(), TEXTS)
     return [summary(part) for part in values.split([64, 4, 4], 1)]
 
 

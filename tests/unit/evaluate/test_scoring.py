@@ -15,7 +15,7 @@ from PIL import Image
 
 from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.metrics import FeatureMemory
-from sidlsg.evaluate.scoring import Keeper, Pass, measured
+from sidlsg.evaluate.scoring import Keeper, SamplingPass, measured
 from sidlsg.evaluate.suite import DrawnSet, Format
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
@@ -77,8 +77,8 @@ def parts(tmp_path: Path) -> FolderStore:
 
 def how(
     draw: Drawer, parts: Store, identity: str = "a", keeper: Keeper | None = None, rank: int = 0, size: int = 1
-) -> Pass:
-    return Pass(
+) -> SamplingPass:
+    return SamplingPass(
         draw=draw,
         identity=identity,
         label="test",

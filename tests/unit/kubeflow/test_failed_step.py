@@ -10,7 +10,7 @@ import pytest
 
 from services.kubernetes_api import NAMESPACE, PODS, Api, RunningApi
 from sidlsg.kubeflow import notices as module
-from sidlsg.kubeflow.nodes.cluster import Patience
+from sidlsg.kubeflow.nodes.cluster import ClusterTimeouts
 from sidlsg.kubeflow.notices import FailedStep, failed_step
 
 TRACEBACK = (
@@ -26,7 +26,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     with RunningApi(tmp_path) as running:
         monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr(module, "_PATIENCE", Patience(total=0.2, reach=0.2, first=0.01))
+        monkeypatch.setattr(module, "_PATIENCE", ClusterTimeouts(total=0.2, reach=0.2, first=0.01))
         yield running
 
 

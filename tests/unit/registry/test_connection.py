@@ -110,4 +110,4 @@ def test_every_later_call_to_a_server_ends_in_time_too(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "_TRANSFER_S", 0.5)
     given = {"get_run": ("run",), "download_artifacts": ("run", "path", str(tmp_path))}
     with Dripping("HTTP/1.1 200 OK\r\n") as server, pytest.raises(StorageError, match=r"in full within 0\.5 s"):
-        getattr(module._Timed(server.address), name)(*given[name])
+        getattr(module._TimedClient(server.address), name)(*given[name])

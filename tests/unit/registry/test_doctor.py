@@ -15,7 +15,7 @@ from sidlsg.registry import locks as claims
 from sidlsg.registry import registration as stage
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
-from sidlsg.registry.locks import claimed
+from sidlsg.registry.locks import locked
 from sidlsg.registry.registration import register
 from sidlsg.registry.run_log import run_tags
 from sidlsg.runtime.errors import InputError
@@ -107,8 +107,8 @@ def test_a_dead_holders_claim_is_removed(
     register(make_student(), tracking_uri, "claimed")
     monkeypatch.setattr(claims, "PATIENCE_S", 0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(claims.Claim, "end", lambda self: self._over.set())
-        with claimed(client, lambda: "claimed/1", "a change") as claim:
+        patch.setattr(claims.Lock, "end", lambda self: self._over.set())
+        with locked(client, lambda: "claimed/1", "a change") as claim:
             assert claim is not None
     (finding,) = examine(tracking_uri, "claimed")
     assert finding.what == "a claim whose holder is dead: sidlsg-claims/claimed/1.0"

@@ -9,7 +9,7 @@ import pytest
 
 from sidlsg.registry import locks as claims
 from sidlsg.registry.connection import connect
-from sidlsg.registry.locks import FOLDER, claimed
+from sidlsg.registry.locks import FOLDER, locked
 from sidlsg.runtime.errors import InputError
 
 
@@ -32,18 +32,18 @@ def thing(request) -> str:
 
 def test_another_cause_is_told_who_is_there(client, thing):
     told = r"@.* is at work on thing .* \(one cause\); run this again when that has ended"
-    with claimed(client, lambda: thing, "one cause"):
+    with locked(client, lambda: thing, "one cause"):
         began = time.monotonic()
-        with pytest.raises(InputError, match=told), claimed(client, lambda: thing, "another"):
+        with pytest.raises(InputError, match=told), locked(client, lambda: thing, "another"):
             pass
         assert time.monotonic() - began < 1.5
-    with claimed(client, lambda: thing, "another") as claim:
+    with locked(client, lambda: thing, "another") as claim:
         assert claim.attempt == 1
 
 
 def test_the_same_cause_waits_for_the_end_of_the_other(client, thing):
     order = []
-    first = claimed(client, lambda: thing, "cause")
+    first = locked(client, lambda: thing, "cause")
     first.__enter__()
 
     def end() -> None:
@@ -53,7 +53,7 @@ def test_the_same_cause_waits_for_the_end_of_the_other(client, thing):
     # Longer than a dead one is waited for: the beat tells.
     timer = Timer(2.5, end)
     timer.start()
-    with claimed(client, lambda: thing, "cause"):
+    with locked(client, lambda: thing, "cause"):
         order.append("second")
     timer.join()
     assert order == ["first", "second"]
@@ -61,7 +61,7 @@ def test_the_same_cause_waits_for_the_end_of_the_other(client, thing):
 
 def test_what_the_other_did_need_not_be_done_again(client, thing):
     done = []
-    first = claimed(client, lambda: thing, "cause")
+    first = locked(client, lambda: thing, "cause")
     first.__enter__()
 
     def end() -> None:
@@ -70,7 +70,7 @@ def test_what_the_other_did_need_not_be_done_again(client, thing):
 
     timer = Timer(0.3, end)
     timer.start()
-    with claimed(client, lambda: None if done else thing, "cause") as claim:
+    with locked(client, lambda: None if done else thing, "cause") as claim:
         assert claim is None
     timer.join()
 
@@ -80,21 +80,21 @@ def test_a_dead_one_is_not_in_the_way(client, thing, cause):
     # As a killed process leaves it: no beat follows.
     client.create_experiment(f"{FOLDER}/{thing}.0", tags={"cause": "cause", "holder": "ann@there", "beat": "7"})
     began = time.monotonic()
-    with claimed(client, lambda: thing, cause) as claim:
+    with locked(client, lambda: thing, cause) as claim:
         assert claim.attempt == 1
         assert time.monotonic() - began >= 1.5
         claim.check()
 
 
 def test_one_that_was_ended_by_others_goes_no_further(client, thing):
-    with claimed(client, lambda: thing, "cause") as claim:
+    with locked(client, lambda: thing, "cause") as claim:
         client.delete_experiment(client.get_experiment_by_name(f"{FOLDER}/{thing}.0").experiment_id)
         with pytest.raises(InputError, match="did not hear from this process for too long; run it again"):
             claim.check()
 
 
 def test_one_that_was_not_heard_goes_no_further(client, thing, monkeypatch):
-    with claimed(client, lambda: thing, "cause") as claim:
+    with locked(client, lambda: thing, "cause") as claim:
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now + 60)
         with pytest.raises(InputError, match="did not hear"):
@@ -102,7 +102,7 @@ def test_one_that_was_not_heard_goes_no_further(client, thing, monkeypatch):
 
 
 def test_things_are_apart(client, thing):
-    with claimed(client, lambda: thing, "one"), claimed(client, lambda: f"{thing} too", "another") as claim:
+    with locked(client, lambda: thing, "one"), locked(client, lambda: f"{thing} too", "another") as claim:
         assert claim.attempt == 0
 
 
@@ -115,10 +115,10 @@ def test_a_claim_whose_second_look_fails_is_given_back(client, thing):
             raise answer
         return answer
 
-    with pytest.raises(OSError, match="the network"), claimed(client, look, "cause"):
+    with pytest.raises(OSError, match="the network"), locked(client, look, "cause"):
         pass
     began = time.monotonic()
-    with claimed(client, lambda: thing, "another") as claim:
+    with locked(client, lambda: thing, "another") as claim:
         assert claim.attempt == 1
     # Nobody's beat goes on.
     assert time.monotonic() - began < 1.0
@@ -132,5 +132,5 @@ def test_a_repeated_request_finds_its_own_claim(client, thing, monkeypatch):
         return original(title, tags=tags)
 
     monkeypatch.setattr(client, "create_experiment", twice)
-    with claimed(client, lambda: thing, "cause") as claim:
+    with locked(client, lambda: thing, "cause") as claim:
         assert claim.attempt == 0

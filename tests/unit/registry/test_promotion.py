@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from services.verdicts import leave, verdict
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
-from sidlsg.registry.locks import Claim
+from sidlsg.registry.locks import Lock
 from sidlsg.registry.promotion import promote as stage
 from sidlsg.registry.promotion import rollback
 from sidlsg.runtime.errors import InputError
@@ -54,7 +54,7 @@ def test_a_promotion_that_slept_does_not_undo_one_that_happened_meanwhile(tracki
         if len(checks) == moment:
             client.set_registered_model_alias(name, "champion", "3")
 
-    monkeypatch.setattr(Claim, "check", asleep)
+    monkeypatch.setattr(Lock, "check", asleep)
     with pytest.raises(InputError, match="became version 3 meanwhile"):
         stage(verdict(name, 2, 1), tracking_uri)
     assert aliases(tracking_uri, name)["champion"] == 3

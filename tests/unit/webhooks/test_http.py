@@ -24,7 +24,7 @@ from sidlsg.webhooks import receiver as http
 from sidlsg.webhooks.ledger import Ledger
 from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application, most_connections, signature_of, web_server
 from sidlsg.webhooks.service import Readiness
-from sidlsg.webhooks.telemetry import Metrics, log_libraries
+from sidlsg.webhooks.telemetry import WebhookMetrics, log_libraries
 
 SECRET = "a secret of the tests"
 BODY = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "m", "version": "1"}}).encode()
@@ -40,7 +40,7 @@ def port(tmp_path, monkeypatch) -> Iterator[int]:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     log_libraries()
-    metrics = Metrics()
+    metrics = WebhookMetrics()
     receiver = Receiver(
         Ledger(tmp_path / "ledger.db"), [SECRET], metrics, Limits(per_minute=1000, per_sender=3), lambda: None
     )

@@ -4,7 +4,7 @@ from contextlib import closing
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.webhooks.ledger import OLD, Cause, Event, Failure, Ledger
+from sidlsg.webhooks.ledger import OLD, Cause, Event, EventFailure, Ledger
 
 EVENT = Event(kind="model_version.created", model="m", version="1")
 CAUSE = Cause(name="cause-1", rule="r", what="w", action={"run": {"pipeline": "p", "parameters": {"teacher": "t"}}})
@@ -54,7 +54,7 @@ def test_a_failure_is_known_until_it_works_or_the_service_starts_anew(tmp_path):
     for again in (5.0, 7.0):
         ledger.failed(CAUSE.name, "the server is away", again)
     ledger.failed("look", "it, too", 9.0)
-    assert ledger.failures()[CAUSE.name] == Failure(why="the server is away", again=7.0)
+    assert ledger.failures()[CAUSE.name] == EventFailure(why="the server is away", again=7.0)
     ledger.worked(CAUSE.name)
     assert list(ledger.failures()) == ["look"]
     ledger.forget_failures()

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from sidlsg.runtime.errors import InputError
 from sidlsg.webhooks.ledger import Ledger
 from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application, signature_of
-from sidlsg.webhooks.telemetry import Metrics
+from sidlsg.webhooks.telemetry import WebhookMetrics
 
 SECRET = "a secret of the tests"
 DATA = {"name": "m", "version": "1", "tags": {}}
@@ -30,7 +30,7 @@ async def nothing():
 
 
 def client_of(ledger, taken, limits=LIMITS, missing=nothing, failing=dict):
-    metrics = Metrics()
+    metrics = WebhookMetrics()
     receiver = Receiver(ledger, [SECRET, "the secret that was"], metrics, limits, lambda: taken.append(1))
     return TestClient(application(receiver, metrics, missing, failing))
 
@@ -117,4 +117,4 @@ def test_health_and_metrics(ledger, taken):
 @pytest.mark.parametrize("secrets", [[], [""]])
 def test_no_secret_is_refused(ledger, secrets):
     with pytest.raises(InputError, match="secret is empty"):
-        Receiver(ledger, secrets, Metrics(), LIMITS, print)
+        Receiver(ledger, secrets, WebhookMetrics(), LIMITS, print)

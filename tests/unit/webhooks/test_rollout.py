@@ -12,7 +12,7 @@ from services.kserve_api import NAME, KServe
 from services.kubernetes_api import NAMESPACE, RunningApi
 from sidlsg.runtime.errors import InputError, StorageError
 from sidlsg.webhooks import rollout as module
-from sidlsg.webhooks.copies import Copy
+from sidlsg.webhooks.copies import FinishedCopy
 from sidlsg.webhooks.ledger import DONE, WANTED, Cause, Ledger
 from sidlsg.webhooks.rollout import PREVIOUS, REFUSED, ROLLOUT, SINCE, Rollout, Target
 from sidlsg.webhooks.rollouts import first_of_each_service, rolled_back
@@ -50,7 +50,7 @@ def make(api: KServe, verdict: list[str]) -> Make:
     assert api.patches == [] and verdict
 
     def make(uri: str = NEW, cause: str = "c1", target: Target = TARGET, is_current: bool = True) -> Rollout:
-        return Rollout(cause, target, Copy(uri=uri, sha256="d"), lambda: is_current)
+        return Rollout(cause, target, FinishedCopy(uri=uri, sha256="d"), lambda: is_current)
 
     return make
 

@@ -17,7 +17,7 @@ from sidlsg.webhooks import worker as module
 from sidlsg.webhooks.ledger import ALIAS, CREATED, Event, Ledger
 from sidlsg.webhooks.rules import Table
 from sidlsg.webhooks.show import lines
-from sidlsg.webhooks.telemetry import Metrics
+from sidlsg.webhooks.telemetry import WebhookMetrics
 from sidlsg.webhooks.worker import Worker
 
 RULE = {"name": "new", "event": CREATED, "model": "m-*", "run": {"pipeline": "p", "parameters": {"v": "{version}"}}}
@@ -72,7 +72,7 @@ def make(uri: str, tmp_path, monkeypatch):
     def make(*rules: dict[str, Any], **more: Any) -> tuple[Worker, Runs, Ledger]:
         ledger = Ledger(tmp_path / "ledger.db")
         table = Table.model_validate({"on": list(rules), **more})
-        worker = Worker(table, ledger, runs, uri, Metrics(), poll_s=0.0)
+        worker = Worker(table, ledger, runs, uri, WebhookMetrics(), poll_s=0.0)
         # One step at a time, by the test.
         monkeypatch.setattr(worker._thread, "start", lambda: None)
         worker.begin()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sidlsg.distil.estimate.devices import Gpu, gpu_at_hand
-from sidlsg.distil.estimate.iteration import Passes, measure
+from sidlsg.distil.estimate.iteration import IterationNeeds, measure
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.estimate.speed import MFU, iteration_seconds
 from sidlsg.distil.recipes import Recipe, Settings
@@ -50,7 +50,7 @@ class Choice:
 
 def choices(
     use: Use,
-    passes: Callable[[bool], Passes],
+    passes: Callable[[bool], IterationNeeds],
     available: int,
     most: int,
     seconds: Callable[[Use], float],
@@ -198,7 +198,7 @@ def estimate(
     )
 
     @cache
-    def passes(again: bool) -> Passes:
+    def passes(again: bool) -> IterationNeeds:
         varied = replace(settings, activation_checkpointing=again)
         return measure(config, recipe, varied, share > recipe.micro_batch, not on_host, report)
 

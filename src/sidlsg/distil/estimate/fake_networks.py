@@ -24,7 +24,7 @@ from sidlsg.teacher.folder import DIFFUSERS
 from sidlsg.teacher.pipeline import as_input_error
 
 
-class Imagination(FakeTensorMode):  # type: ignore[no-untyped-call]
+class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """While it is active, tensors have no memory; all that meet must be of the same one.
 
     They say that they are on the CPU even where they stand for a GPU's: PyTorch without CUDA cannot index others.
@@ -33,17 +33,17 @@ class Imagination(FakeTensorMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Imagination:
+    def __deepcopy__(self, memo: dict[int, Any]) -> FakeMode:
         return self  # copies of a network meet the network
 
 
-class ImaginedUNet(UNet2DConditionModel):  # type: ignore[misc]
+class FakeUNet(UNet2DConditionModel):  # type: ignore[misc]
     """A UNet whose parameters are replaced when it changes device, dtype or layout.
 
     PyTorch would exchange what is inside the parameters, which fake tensors refuse.
     """
 
-    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> ImaginedUNet:  # noqa: ARG002 - PyTorch's signature
+    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> FakeUNet:  # noqa: ARG002 - PyTorch's signature
         for module in self.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -72,8 +72,8 @@ class _GpuLayerNorm(nn.LayerNorm):
 _GPU_NORMS: dict[type[nn.Module], type[nn.Module]] = {nn.GroupNorm: _GpuGroupNorm, nn.LayerNorm: _GpuLayerNorm}
 
 
-def imagined_unet(config: Mapping[str, Any], gpu_norms: bool) -> ImaginedUNet:
-    """A UNet of this shape for the active `Imagination`, in which it must be called.
+def fake_unet(config: Mapping[str, Any], gpu_norms: bool) -> FakeUNet:
+    """A UNet of this shape for the active `FakeMode`, in which it must be called.
 
     Args:
         config: of a `UNet2DConditionModel`.
@@ -102,7 +102,7 @@ _FLOPS = {
 }
 
 
-class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees each operation while it is active, and follows every storage that one makes until it is freed.
 
     Storages that were there before are not counted, except gradients that `expect_gradients` names. Works on tensors
@@ -190,7 +190,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.live[GRADIENTS] += size
 
 
-def meta_unet(config: Mapping[str, Any]) -> ImaginedUNet:
+def meta_unet(config: Mapping[str, Any]) -> FakeUNet:
     """A UNet of this shape without memory, in evaluation mode.
 
     Args:
@@ -198,7 +198,7 @@ def meta_unet(config: Mapping[str, Any]) -> ImaginedUNet:
     """
     values = {name: value for name, value in config.items() if not name.startswith("_")}
     with torch.device("meta"):
-        unet: ImaginedUNet = ImaginedUNet.from_config(values).eval()
+        unet: FakeUNet = FakeUNet.from_config(values).eval()
     return unet
 
 

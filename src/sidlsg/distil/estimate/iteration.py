@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
-from sidlsg.distil.estimate.fake_networks import Imagination, Tracker, imagined_unet
+from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
 from sidlsg.distil.networks import COMPUTE, autocasting
 from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.distil.state import TrainingState
@@ -33,7 +33,7 @@ class _ShapesOnly(DrawPlan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
+class FakeUpdate:
     """One update of one micro-batch."""
 
     peak: Mapping[str, int]
@@ -55,7 +55,7 @@ class _GpuState(TrainingState):
         return autocasting(network, self.settings.precision, self.world.device, gpu=True)
 
 
-class ImaginedIteration:
+class FakeIteration:
     """A recipe's networks without memory, ready to pass micro-batches through."""
 
     def __init__(self, config: Mapping[str, Any], recipe: Recipe, settings: Settings, gpu: bool) -> None:
@@ -68,11 +68,11 @@ class ImaginedIteration:
         self._config, self._recipe = config, recipe
         # Compiled blocks fuse operations, which saves memory that nobody can promise.
         settings = replace(settings, optimizer="adam", optimizer_offload=False, ema_offload=False, compile=False)
-        self.imagination = Imagination()
+        self.imagination = FakeMode()
         with warnings.catch_warnings(), self.imagination:
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             half = COMPUTE[settings.precision] is not None
-            teacher = imagined_unet(config, gpu_norms=gpu and half)
+            teacher = fake_unet(config, gpu_norms=gpu and half)
             state = _GpuState if gpu else TrainingState
             self.state = state.start(teacher, recipe.lr, recipe.fake_score_lr, settings=settings)
             self.method = Method(
@@ -100,7 +100,7 @@ class ImaginedIteration:
             prompt_dropout=self._recipe.prompt_dropout,
         )
 
-    def run(self, update: Update, micro_batch: int, again: bool) -> Pass:
+    def run(self, update: Update, micro_batch: int, again: bool) -> FakeUpdate:
         """One micro-batch of one update, forward and backward.
 
         Args:
@@ -110,7 +110,7 @@ class ImaginedIteration:
         """
         network = getattr(self.state, update)
         with self.imagination:
-            tracker = Tracker(network)
+            tracker = StorageTracker(network)
             try:
                 tracker.weights_of((self.state.generator, self.state.fake_score, self._teacher))
                 if again:
@@ -120,16 +120,16 @@ class ImaginedIteration:
             finally:
                 tracker.close()
                 network.zero_grad(set_to_none=True)
-        return Pass(peak=tracker.peak, flops=tracker.flops)
+        return FakeUpdate(peak=tracker.peak, flops=tracker.flops)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class IterationNeeds:
     """What an iteration needs, as far as micro-batches of two sizes show."""
 
-    small: Pass
+    small: FakeUpdate
     """The generator's update of one sample: it passes three networks, and so is the larger of the two updates."""
-    large: Pass
+    large: FakeUpdate
     """The same of `micro_batch` samples."""
     micro_batch: int
     """2 or more."""
@@ -149,7 +149,7 @@ def measure(
     again: bool,
     gpu: bool,
     report: Callable[[str], None] = lambda _: None,
-) -> Passes:
+) -> IterationNeeds:
     """Imagine what one micro-batch after another does.
 
     Args:
@@ -162,10 +162,10 @@ def measure(
     """
     keeping = "computed again" if settings.activation_checkpointing else "kept"
     report(f"imagining an iteration in {settings.precision}, activations {keeping} ...")
-    iteration = ImaginedIteration(config, recipe, settings, gpu)
+    iteration = FakeIteration(config, recipe, settings, gpu)
     micro_batch = max(2, recipe.micro_batch)
     passes = {update: iteration.run(update, 1, again) for update in UPDATES}
-    return Passes(
+    return IterationNeeds(
         small=passes["generator"],
         large=iteration.run("generator", micro_batch, again),
         micro_batch=micro_batch,

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES, meta_unet
-from sidlsg.distil.estimate.iteration import Passes
+from sidlsg.distil.estimate.iteration import IterationNeeds
 from sidlsg.distil.networks import COMPUTE
 from sidlsg.distil.recipes import Settings
 from sidlsg.teacher.architectures import TEXT_LENGTH
@@ -78,7 +78,7 @@ class Use:
             parts["text encoder and states"] = FLOAT32 * self.text_encoder + KEPT_STATES
         return parts
 
-    def at(self, passes: Passes, micro_batch: int) -> dict[str, int]:
+    def at(self, passes: IterationNeeds, micro_batch: int) -> dict[str, int]:
         """Bytes by part at the peak of a micro-batch."""
         peak = passes.peak(micro_batch)
         if self.world_size > 1 and self.settings.parallel == "ddp":
@@ -96,7 +96,7 @@ class Use:
             parts["context, workspaces"] = CONTEXT + round(FRAGMENTATION * (peak[ACTIVATIONS] + peak[WEIGHT_COPIES]))
         return {part: size for part, size in parts.items() if size}
 
-    def largest_micro_batch(self, passes: Passes, available: int, most: int) -> int:
+    def largest_micro_batch(self, passes: IterationNeeds, available: int, most: int) -> int:
         """How many samples fit, at most `most`; 0 if not even one does."""
 
         def need(micro_batch: int) -> int:

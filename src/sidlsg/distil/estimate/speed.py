@@ -10,7 +10,7 @@ import torch
 
 from sidlsg.distil.draws import UPDATES
 from sidlsg.distil.estimate.devices import gpu_at_hand
-from sidlsg.distil.estimate.iteration import ImaginedIteration
+from sidlsg.distil.estimate.iteration import FakeIteration
 from sidlsg.distil.estimate.memory import FLOAT32, Use
 from sidlsg.distil.recipes import Recipe
 from sidlsg.runtime.errors import InputError
@@ -78,6 +78,6 @@ def utilisation_of(
     if peak is None:
         return None
     # What is computed twice to save memory is no work of the model's.
-    iteration = ImaginedIteration(config, recipe, replace(recipe.settings, activation_checkpointing=False), gpu=True)
+    iteration = FakeIteration(config, recipe, replace(recipe.settings, activation_checkpointing=False), gpu=True)
     flops = sum(iteration.run(update, 1, again=False).flops for update in UPDATES)
     return Utilisation(flops_per_image=float(flops), device_peak=peak, world_size=world_size)

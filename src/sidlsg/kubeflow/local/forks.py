@@ -52,7 +52,7 @@ class Job:
     """The child's working directory."""
 
 
-class Child:
+class StageProcess:
     """A job that runs."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -101,7 +101,7 @@ class ForkServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self, job: Job, stdout: int, stderr: int) -> Child:
+    def start(self, job: Job, stdout: int, stderr: int) -> StageProcess:
         """Start a job.
 
         Args:
@@ -122,7 +122,7 @@ class ForkServer:
         except OSError as error:
             ours.close()
             raise SidlsgError(_GONE) from error
-        child = Child(ours)
+        child = StageProcess(ours)
         if not child.pid:
             raise SidlsgError(_GONE)
         return child

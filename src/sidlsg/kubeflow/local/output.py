@@ -131,7 +131,7 @@ class Rounds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class StageFailure:
     """A stage that failed."""
 
     stage: str
@@ -158,7 +158,7 @@ class Watcher:
         self._error: dict[str, Any] | None = None
         self.stages: list[StageRun] = []
         """The stages that ended well, in order."""
-        self.failure: Failure | None = None
+        self.failure: StageFailure | None = None
         """The first stage that failed, if one did."""
 
     def logged(self, line: str) -> None:
@@ -195,7 +195,7 @@ class Watcher:
             self._done(stage, setting, cached=False)
         else:
             # What a sweep does for its other settings comes after it.
-            self.failure = self.failure or Failure(stage=stage, setting=setting, error=self._error)
+            self.failure = self.failure or StageFailure(stage=stage, setting=setting, error=self._error)
             self._screen.stage_done(stage, f"failed after {self._seconds:.1f} s", setting)
 
     def _begin(self, stage: str) -> str:
@@ -217,7 +217,7 @@ class Watcher:
         self._screen.stage_done(name, "taken from the cache" if cached else f"done in {seconds:.1f} s", setting)
 
 
-def stage_error(failed: Failure, log: Path) -> StageError:
+def stage_error(failed: StageFailure, log: Path) -> StageError:
     """The error to raise for a failed stage.
 
     Args:

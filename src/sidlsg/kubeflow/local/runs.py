@@ -18,7 +18,7 @@ from sidlsg.stages.compare import by_setting
 from sidlsg.stages.handed_on import Failed, failures_of, require_none
 from sidlsg.stages.inputs import common_arguments, gate_rules, gate_text, training_arguments
 from sidlsg.stages.requests import EvaluateRequest, RunRequest, SweepRequest
-from sidlsg.stages.sweep import Kappas, Setting, parse_setting, parse_settings, plan_changes, setting_of
+from sidlsg.stages.sweep import GuidanceSetting, Kappas, parse_setting, parse_settings, plan_changes, setting_of
 from sidlsg.storage.files import atomic_write
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 
@@ -194,7 +194,7 @@ def sweep_arguments(request: SweepRequest, run_dir: Path) -> dict[str, Any]:
 
 
 def _publish_sweep(
-    outputs: dict[str, Any], run_dir: Path, settings: dict[Kappas, Setting]
+    outputs: dict[str, Any], run_dir: Path, settings: dict[Kappas, GuidanceSetting]
 ) -> tuple[SettingResult, ...]:
     publish_folder(Path(outputs["prompt_set"].path), run_dir / "prompts", PromptSet.FILE)
     publish_file(Path(outputs["html"].path), run_dir / SCOREBOARD)

@@ -77,7 +77,7 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class ClusterTimeouts:
     """How long faults are borne, in seconds."""
 
     total: float = 30 * 60.0
@@ -98,7 +98,7 @@ class Patience:
 class Cluster:
     """Objects of one kind, and pods, of one namespace."""
 
-    def __init__(self, namespace: str = "", patience: Patience | None = None, kind: Kind = TRAIN_JOB) -> None:
+    def __init__(self, namespace: str = "", patience: ClusterTimeouts | None = None, kind: Kind = TRAIN_JOB) -> None:
         """Find the cluster: that of the pod, else the one that a kubeconfig names. Nothing is sent yet.
 
         Args:
@@ -122,7 +122,7 @@ class Cluster:
         self._objects, self._core = client.CustomObjectsApi(connection), client.CoreV1Api(connection)
         self._options = client.V1DeleteOptions
         self._refused = client.exceptions.ApiException
-        self._patience = patience or Patience()
+        self._patience = patience or ClusterTimeouts()
         self._kind = kind
         self._place = (kind.group, kind.version, self.namespace, kind.plural)
 

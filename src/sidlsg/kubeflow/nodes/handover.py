@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sidlsg.kubeflow.nodes.order import Order, Parcel
+from sidlsg.kubeflow.nodes.order import Bundle, JobSpec
 from sidlsg.runtime.errors import ContentError, SidlsgError
 from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import atomic_folder, require_digest, sha256_bytes, sha256_file
@@ -37,27 +37,27 @@ class Handover:
         self.place = place
         self.store = open_store(place, create)
 
-    def stage(self, parcel: Parcel, report: Callable[[str], None]) -> None:
+    def stage(self, parcel: Bundle, report: Callable[[str], None]) -> None:
         """Put inputs where nodes fetch them, the order last; a student of an earlier attempt counts no more."""
-        self.store.delete([Order.FILE, DIGESTS])
+        self.store.delete([JobSpec.FILE, DIGESTS])
         digests = {ref.path: ref.sha256 for ref in parcel.order.inputs}
         size = sum(path.stat().st_size for path in parcel.files.values())
         report(f"{len(digests)} files of {size / 1e6:,.1f} MB go to {self.place}")
         for name, path in parcel.files.items():
             self.store.put(f"{INPUTS}/{name}", path, digests[name])
-        self.store.write(Order.FILE, parcel.order.to_json().encode())
+        self.store.write(JobSpec.FILE, parcel.order.to_json().encode())
 
-    def order(self, sha256: str) -> Order:
+    def order(self, sha256: str) -> JobSpec:
         """What is to be done.
 
         Raises:
             ContentError: there is none, or another one.
         """
-        text = self.store.read(Order.FILE)
-        require_digest(f"{self.place}/{Order.FILE}", sha256_bytes(text), sha256)
-        return Order.from_json(text.decode(), f"{self.place}/{Order.FILE}")
+        text = self.store.read(JobSpec.FILE)
+        require_digest(f"{self.place}/{JobSpec.FILE}", sha256_bytes(text), sha256)
+        return JobSpec.from_json(text.decode(), f"{self.place}/{JobSpec.FILE}")
 
-    def fetch(self, order: Order) -> Path:
+    def fetch(self, order: JobSpec) -> Path:
         """All inputs in a folder of this machine's cache; of several processes that ask, one fetches.
 
         Raises:
@@ -85,13 +85,13 @@ class Handover:
 
     def withdraw(self) -> None:
         """Take the order away: a node that is restarted finds nothing to do, and says so."""
-        self.store.delete([Order.FILE])
+        self.store.delete([JobSpec.FILE])
 
     def has_student(self) -> bool:
         """Whether a whole one is there."""
         return DIGESTS in self.store.names(DIGESTS)
 
-    def take(self, order: Order, target: Path) -> Student:
+    def take(self, order: JobSpec, target: Path) -> Student:
         """Fetch the student into a folder, which appears when every digest was checked.
 
         Raises:

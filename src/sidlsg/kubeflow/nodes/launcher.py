@@ -14,8 +14,8 @@ from typing import Any
 from sidlsg.kubeflow.nodes.cluster import Cluster, Object
 from sidlsg.kubeflow.nodes.handover import Handover, beating
 from sidlsg.kubeflow.nodes.manifest import SPEC, TRAINING, manifest
-from sidlsg.kubeflow.nodes.monitor import NodeLogs, Pace, follow, has_ended, is_complete, remove
-from sidlsg.kubeflow.nodes.order import Parcel
+from sidlsg.kubeflow.nodes.monitor import NodeLogs, WatchIntervals, follow, has_ended, is_complete, remove
+from sidlsg.kubeflow.nodes.order import Bundle
 from sidlsg.kubeflow.nodes.settings import Nodes
 from sidlsg.kubeflow.profile import RUN_LABEL
 from sidlsg.runtime.errors import InputError, SidlsgError, StoppedError
@@ -84,12 +84,12 @@ GONE_S = 300.0
 
 
 def distil_on_nodes(
-    parcel: Parcel,
+    parcel: Bundle,
     output: Path,
     nodes: Nodes,
     report: Report,
     cluster: Cluster | None = None,
-    pace: Pace | None = None,
+    pace: WatchIntervals | None = None,
 ) -> Student:
     """Distil a teacher on the nodes of a TrainJob. The same call again finds its job, and goes on waiting.
 
@@ -123,7 +123,7 @@ def distil_on_nodes(
         )
     cluster = cluster or Cluster(nodes.namespace)
     settings = nodes.settings
-    pace = pace or Pace(
+    pace = pace or WatchIntervals(
         running=nodes.timeout_minutes * 60, queued=settings.queue_minutes * 60, gone=settings.grace_seconds + GONE_S
     )
     with stoppable():
@@ -134,7 +134,7 @@ class _Launch:
     """One step's work with one job."""
 
     def __init__(
-        self, parcel: Parcel, output: Path, nodes: Nodes, report: Report, cluster: Cluster, pace: Pace
+        self, parcel: Bundle, output: Path, nodes: Nodes, report: Report, cluster: Cluster, pace: WatchIntervals
     ) -> None:
         self.parcel, self.output, self.nodes, self.report, self.pace = parcel, output, nodes, report, pace
         self.cluster = cluster

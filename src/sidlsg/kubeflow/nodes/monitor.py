@@ -147,7 +147,7 @@ AGAIN = "the same step again goes on from the last checkpoint"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class WatchIntervals:
     """Times in seconds: how often to look and to tell, and when to give up."""
 
     running: float
@@ -192,7 +192,7 @@ def same(job: Object | None, other: Object) -> bool:
     return job is not None and job["metadata"].get("uid") == other["metadata"].get("uid")
 
 
-def follow(cluster: Cluster, job: Object, logs: NodeLogs, pace: Pace, report: Callable[[str], None]) -> None:
+def follow(cluster: Cluster, job: Object, logs: NodeLogs, pace: WatchIntervals, report: Callable[[str], None]) -> None:
     """Wait until a job is complete, and pass on what its nodes say.
 
     Raises:
@@ -229,7 +229,7 @@ def follow(cluster: Cluster, job: Object, logs: NodeLogs, pace: Pace, report: Ca
         time.sleep(pace.poll)
 
 
-def remove(cluster: Cluster, job: Object, pace: Pace) -> None:
+def remove(cluster: Cluster, job: Object, pace: WatchIntervals) -> None:
     """Delete a job and wait until it is gone, and its pods with it.
 
     Raises:

@@ -26,7 +26,7 @@ _HASH = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order(Record):
+class JobSpec(Record):
     """All that a node needs to know."""
 
     FILE: ClassVar[str] = "order.json"
@@ -79,10 +79,10 @@ class Order(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Bundle:
     """An order, and the local files that go with it."""
 
-    order: Order
+    order: JobSpec
     files: dict[str, Path]
     """By the names that they have in the handover."""
 
@@ -101,7 +101,7 @@ def pack(
     judge: str = "",
     tracking_uri: str = "",
     experiment: str = "",
-) -> Parcel:
+) -> Bundle:
     """Check a training's inputs, and say what of them must go to the nodes.
 
     What is bundled, and what is on S3 with a digest, each node finds by itself. All else goes along.
@@ -130,7 +130,7 @@ def pack(
         "judge": _handed("judge", judge, files),
     }
     refs = tuple(FileRef(path=name, sha256=sha256_file(path)) for name, path in sorted(files.items()))
-    order = Order(
+    order = JobSpec(
         recipe=recipe,
         changes=changes,
         seed=seed,
@@ -141,7 +141,7 @@ def pack(
         prompts_sha256=prompt_set.digest,
         inputs=refs,
     )
-    return Parcel(order=order, files=files)
+    return Bundle(order=order, files=files)
 
 
 def _record_files(name: str, folder: Path, record: Record) -> dict[str, Path]:

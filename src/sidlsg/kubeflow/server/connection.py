@@ -114,7 +114,7 @@ MISSING = 404
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class ServerTimeouts:
     """How long faults are borne, in seconds."""
 
     total: float = 120.0
@@ -123,10 +123,10 @@ class Patience:
     longest: float = 15.0
 
 
-class Server:
+class PipelinesServer:
     """The services of one server, each call of which is repeated after a fault."""
 
-    def __init__(self, connection: Connection, patience: Patience | None = None) -> None:
+    def __init__(self, connection: Connection, patience: ServerTimeouts | None = None) -> None:
         """Nothing is sent yet.
 
         Raises:
@@ -143,7 +143,7 @@ class Server:
         self.uploads = api.PipelineUploadServiceApi(client)
         self.recurring = api.RecurringRunServiceApi(client)
         self.health = api.HealthzServiceApi(client)
-        self._patience = patience or Patience()
+        self._patience = patience or ServerTimeouts()
 
     def reach(self) -> None:
         """Make sure that the server answers.

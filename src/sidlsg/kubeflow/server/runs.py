@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sidlsg.kubeflow.compile import CompiledPipeline
-from sidlsg.kubeflow.server.connection import Server, named, pages
+from sidlsg.kubeflow.server.connection import PipelinesServer, named, pages
 from sidlsg.runtime.errors import InputError, nearest
 
 
@@ -21,14 +21,14 @@ class VersionId:
     version_id: str
     version: str
 
-    def reference(self, server: Server) -> Any:
+    def reference(self, server: PipelinesServer) -> Any:
         """As the server's API names it."""
         return server.api.V2beta1PipelineVersionReference(
             pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id
         )
 
 
-def find_experiment(server: Server, name: str) -> str | None:
+def find_experiment(server: PipelinesServer, name: str) -> str | None:
     """The id of an experiment, without a retry; None if there is none."""
     arguments = {"namespace": server.connection.namespace} if server.connection.namespace else {}
     found = pages(
@@ -37,7 +37,7 @@ def find_experiment(server: Server, name: str) -> str | None:
     return next((str(each.experiment_id) for each in found if each.display_name == name), None)
 
 
-def ensure_experiment(server: Server, name: str) -> str:
+def ensure_experiment(server: PipelinesServer, name: str) -> str:
     """The id of an experiment, made if there is none."""
     body = server.api.V2beta1Experiment(display_name=name, namespace=server.connection.namespace or None)
     return server.once(
@@ -47,14 +47,14 @@ def ensure_experiment(server: Server, name: str) -> str:
     )
 
 
-def find_pipeline(server: Server, name: str) -> str | None:
+def find_pipeline(server: PipelinesServer, name: str) -> str | None:
     """The id of a pipeline, without a retry; None if there is none."""
     arguments = {"namespace": server.connection.namespace} if server.connection.namespace else {}
     found = pages(server.pipelines.pipeline_service_list_pipelines, "pipelines", filter=named(name), **arguments)
     return next((str(each.pipeline_id) for each in found if each.display_name == name), None)
 
 
-def list_versions(server: Server, pipeline_id: str) -> list[Any]:
+def list_versions(server: PipelinesServer, pipeline_id: str) -> list[Any]:
     """A pipeline's versions, the newest first, without a retry."""
     return pages(
         lambda **arguments: server.pipelines.pipeline_service_list_pipeline_versions(pipeline_id, **arguments),
@@ -63,7 +63,7 @@ def list_versions(server: Server, pipeline_id: str) -> list[Any]:
     )
 
 
-def find_compiled(server: Server, compiled: CompiledPipeline) -> VersionId | None:
+def find_compiled(server: PipelinesServer, compiled: CompiledPipeline) -> VersionId | None:
     """The version that has a compiled pipeline's content, without a retry; None if there is none."""
     pipeline_id = find_pipeline(server, compiled.name)
     if pipeline_id is None:
@@ -73,7 +73,7 @@ def find_compiled(server: Server, compiled: CompiledPipeline) -> VersionId | Non
     return VersionId(pipeline_id=pipeline_id, version_id=ids[-1], version=compiled.version) if ids else None
 
 
-def ensure_version(server: Server, compiled: CompiledPipeline) -> VersionId:
+def ensure_version(server: PipelinesServer, compiled: CompiledPipeline) -> VersionId:
     """The version that has a compiled pipeline's content, uploaded if there is none."""
     body = server.api.V2beta1Pipeline(
         name=compiled.name, display_name=compiled.name, namespace=server.connection.namespace or None
@@ -96,7 +96,7 @@ def ensure_version(server: Server, compiled: CompiledPipeline) -> VersionId:
     return server.once(f"upload a version of {compiled.name!r}", lambda: find_compiled(server, compiled), upload)
 
 
-def get_version(server: Server, pipeline: str, version: str) -> VersionId:
+def get_version(server: PipelinesServer, pipeline: str, version: str) -> VersionId:
     """A version by name; "" for the newest.
 
     Raises:
@@ -154,7 +154,7 @@ class Kubeflow:
     whoever made another one ends it. Times are of whole seconds; two runs of one second can both stay.
     """
 
-    def __init__(self, server: Server, experiment: str) -> None:
+    def __init__(self, server: PipelinesServer, experiment: str) -> None:
         """Nothing is sent yet; the experiment is made with its first run."""
         self.server = server
         self.experiment = experiment

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.kubeflow.compile import CompiledPipeline, get_compiled
-from sidlsg.kubeflow.server.connection import Server, pages
+from sidlsg.kubeflow.server.connection import PipelinesServer, pages
 from sidlsg.kubeflow.server.runs import ensure_experiment, ensure_version, find_experiment
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
@@ -250,7 +250,7 @@ class Change:
         return "update" if self.remove else "unchanged"
 
 
-def difference(server: Server, declared: Schedules) -> list[Change]:
+def difference(server: PipelinesServer, declared: Schedules) -> list[Change]:
     """Compare the file with the recurring runs that this code made in its experiment; others are not looked at.
 
     Raises:
@@ -271,7 +271,9 @@ def difference(server: Server, declared: Schedules) -> list[Change]:
     return changes
 
 
-def synchronise(server: Server, declared: Schedules, changes: list[Change], report: Callable[[str], None]) -> None:
+def synchronise(
+    server: PipelinesServer, declared: Schedules, changes: list[Change], report: Callable[[str], None]
+) -> None:
     """Make the changes. After a stop in the middle, the difference tells what is left.
 
     A recurring run cannot be edited, so a new one takes the place of the old. It is made disabled, the old one is
@@ -296,7 +298,7 @@ def synchronise(server: Server, declared: Schedules, changes: list[Change], repo
             report(f"{change.kind}: {change.name}")
 
 
-def _create(server: Server, experiment: str, schedule: Schedule) -> Found:
+def _create(server: PipelinesServer, experiment: str, schedule: Schedule) -> Found:
     api = server.api
     version = ensure_version(server, schedule.compiled)
     body = api.V2beta1RecurringRun(
@@ -324,7 +326,7 @@ def _create(server: Server, experiment: str, schedule: Schedule) -> Found:
     return server.once(f"make the recurring run {schedule.name!r}", find, create)
 
 
-def _switch(server: Server, found: Found, enabled: bool) -> None:
+def _switch(server: PipelinesServer, found: Found, enabled: bool) -> None:
     service = server.recurring
     call = (
         service.recurring_run_service_enable_recurring_run
@@ -335,7 +337,7 @@ def _switch(server: Server, found: Found, enabled: bool) -> None:
     server.ask(what, lambda: call(found.recurring_run_id))
 
 
-def _list(server: Server, experiment: str) -> list[Found]:
+def _list(server: PipelinesServer, experiment: str) -> list[Found]:
     """The recurring runs that this code made, the oldest first, without a retry."""
     experiment_id = find_experiment(server, experiment)
     if experiment_id is None:

@@ -18,7 +18,7 @@ from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.runtime.progress import clock
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from sidlsg.registry.gate import Judged
+    from sidlsg.registry.gate import JudgedVersion
 
 
 def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
@@ -152,7 +152,7 @@ OUTCOMES = {
 """A version's outcome in words."""
 
 
-def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
+def run_summary(run: Any, link: str, judged: Sequence[JudgedVersion]) -> str:
     """The verdicts, the stages and the scores of a run.
 
     Args:
@@ -185,7 +185,7 @@ def run_summary(run: Any, link: str, judged: Sequence[Judged]) -> str:
     return "\n".join(lines)
 
 
-def outputs(judged: Sequence[Judged]) -> str:
+def outputs(judged: Sequence[JudgedVersion]) -> str:
     """The outcome of a run as lines of NAME=VALUE, as GitHub takes a step's outputs.
 
     Of several versions, the first of the worst outcome is named.

@@ -9,11 +9,11 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.registry.server.process import HOST, Server, free_port
+from sidlsg.registry.server.process import HOST, LocalServer, free_port
 from sidlsg.runtime.errors import InputError
 
 
-class MlflowServer(Server):
+class MlflowServer(LocalServer):
     """One server of one worker. Clients send artifacts through it, so they need no access to their place."""
 
     NAME = "MLflow"
@@ -52,17 +52,17 @@ class MlflowServer(Server):
         return f"http://{HOST}:{self.port}"
 
     def choose_ports(self) -> dict[str, int]:
-        """See `Server`."""
+        """See `LocalServer`."""
         return {"port": free_port()}
 
     def command(self) -> list[str]:
-        """See `Server`."""
+        """See `LocalServer`."""
         options = {"host": HOST, "port": str(self.port), "workers": "1", "artifacts-destination": self._artifacts}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         return [sys.executable, "-m", "mlflow", "server", *words]
 
     def environment(self) -> dict[str, str]:
-        """See `Server`."""
+        """See `LocalServer`."""
         inherited = super().environment()
         return {
             **inherited,
@@ -85,7 +85,7 @@ class MlflowServer(Server):
         }
 
     def is_ready(self) -> bool:
-        """See `Server`."""
+        """See `LocalServer`."""
         try:
             with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
                 return bool(answer.status == 200)

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from sidlsg.registry.server.process import HOST, Server, free_port
+from sidlsg.registry.server.process import HOST, LocalServer, free_port
 from sidlsg.runtime.errors import InputError, SidlsgError
 
 USER = "mlflow"
@@ -23,7 +23,7 @@ _DEBIAN = Path("/usr/lib/postgresql")
 INSTALL = "apt-get install --no-install-recommends postgresql"
 
 
-class Postgres(Server):
+class Postgres(LocalServer):
     """A database server with one user of its own, who needs a password."""
 
     NAME = "PostgreSQL"
@@ -52,11 +52,11 @@ class Postgres(Server):
         engine.dispose()
 
     def runs_as(self) -> str | None:
-        """See `Server`."""
+        """See `LocalServer`."""
         return _SYSTEM_USER if os.geteuid() == 0 else None
 
     def choose_ports(self) -> dict[str, int]:
-        """See `Server`."""
+        """See `LocalServer`."""
         return {"port": free_port()}
 
     def prepare(self) -> None:
@@ -108,14 +108,14 @@ class Postgres(Server):
         (self.folder / "made").touch()
 
     def command(self) -> list[str]:
-        """See `Server`."""
+        """See `LocalServer`."""
         settings = {"listen_addresses": HOST, "unix_socket_directories": "", "port": self.port}
         # Where it is stopped without notice, it comes back as it was: fsync stays on.
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [_program("postgres"), "-D", str(self.folder / "data"), *options]
 
     def is_ready(self) -> bool:
-        """See `Server`."""
+        """See `LocalServer`."""
         try:
             engine = create_engine(self.url("postgres"), connect_args={"connect_timeout": 5})
             with engine.connect() as connection:

@@ -59,7 +59,7 @@ _PRIVATE_FOLDER = 0o700
 _PASSABLE = 0o711  # another user may go through, and see nothing
 
 
-class Server(ABC):
+class LocalServer(ABC):
     """One server with ports, keys and data of its own, in a folder that belongs to it.
 
     What was started is found again by another process that names the same folder. Started again, it has the same ports,

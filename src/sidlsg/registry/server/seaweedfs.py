@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.registry.server.certificate import write_certificate, write_private
-from sidlsg.registry.server.process import HOST, Server, free_port
+from sidlsg.registry.server.process import HOST, LocalServer, free_port
 from sidlsg.runtime.errors import InputError
 
 _PARTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
@@ -29,7 +29,7 @@ _TOKEN_SECONDS = 60  # a busy machine may take longer than the program's 10
 _CALLS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "client")
 
 
-class SeaweedFS(Server):
+class SeaweedFS(LocalServer):
     """An S3 server with two users: one that may do everything, and one that may read.
 
     It is the only way to the objects: the parts behind it listen on ports of this machine too, and take nothing from
@@ -91,7 +91,7 @@ class SeaweedFS(Server):
             client.create_bucket(Bucket=name)
 
     def choose_ports(self) -> dict[str, int]:
-        """See `Server`."""
+        """See `LocalServer`."""
         self._client = None
         ports: dict[str, int] = {}
         for part in _PARTS:
@@ -101,7 +101,7 @@ class SeaweedFS(Server):
         return ports
 
     def prepare(self) -> None:
-        """See `Server`."""
+        """See `LocalServer`."""
         (self.folder / "data").mkdir(exist_ok=True)
         identities = [
             self._identity("owner", "", ["Admin", "Read", "Write", "List", "Tagging"]),
@@ -111,7 +111,7 @@ class SeaweedFS(Server):
         self._close_parts()
 
     def command(self) -> list[str]:
-        """See `Server`."""
+        """See `LocalServer`."""
         options = {name: str(port) for name, port in self.state["ports"].items()}
         options |= {"dir": str(self.folder / "data"), "ip": HOST, "ip.bind": HOST}
         options |= {"s3.config": str(self.folder / "s3.json"), "s3.port.iceberg": "0", "s3.port.lance": "0"}
@@ -131,7 +131,7 @@ class SeaweedFS(Server):
         return self._holds_data()
 
     def clean_up(self) -> None:
-        """See `Server`."""
+        """See `LocalServer`."""
         for port in self.state.get("ports", {}).values():
             for number in (port, port + _GRPC):
                 for left in _SOCKETS.glob(f"seaweedfs-*-{number}.sock"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sidlsg.registry.server.mlflow import MlflowServer
 from sidlsg.registry.server.postgres import Postgres
-from sidlsg.registry.server.process import STATE, Server
+from sidlsg.registry.server.process import STATE, LocalServer
 from sidlsg.registry.server.seaweedfs import SeaweedFS
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.storage.files import alone_in, refuse_foreign
@@ -72,9 +72,9 @@ class Stack:
             for server in self.servers():
                 server.stop()
 
-    def servers(self) -> list[Server]:
+    def servers(self) -> list[LocalServer]:
         """Those that were ever started, in the order in which they end."""
-        first: list[Server] = [self.mlflow] if (self.folder / "mlflow").is_dir() else []
+        first: list[LocalServer] = [self.mlflow] if (self.folder / "mlflow").is_dir() else []
         return [*first, self.s3, self.postgres]
 
     def client_environment(self) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoggedGrid:
     """A sample grid at one step."""
 
     step: int
@@ -59,7 +59,7 @@ class Ending:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-Entry = Numbers | Picture | Ending
+Entry = Numbers | LoggedGrid | Ending
 
 
 class Writer:
@@ -81,7 +81,7 @@ class Writer:
             Exception: whatever MLflow raises; try again later.
         """
         numbers = [entry for entry in entries if isinstance(entry, Numbers)]
-        pictures = [entry for entry in entries if isinstance(entry, Picture)]
+        pictures = [entry for entry in entries if isinstance(entry, LoggedGrid)]
         endings = [entry for entry in entries if isinstance(entry, Ending)]
         others = [ending for ending in endings if ending.tags.get(STUDENT_TAG, self._student) != self._student]
         if self._student and not self._is_given and (numbers or pictures or others):
@@ -110,7 +110,7 @@ class Writer:
         if not self._is_given and not (self._student and ending.status != FINISHED):
             self._client.set_terminated(run_id, ending.status, self._run.info.end_time if self._student else None)
 
-    def _draw(self, pictures: Sequence[Picture]) -> None:
+    def _draw(self, pictures: Sequence[LoggedGrid]) -> None:
         run_id = self._run.info.run_id
         there = logged_grids(self._client, run_id) if pictures else set()
         for picture in pictures:
@@ -125,7 +125,7 @@ HASTE = 10.0
 """Seconds for one that was stopped: who asked it to end may soon do so by force."""
 
 
-class Tracker:
+class MlflowTracker:
     """An observer that writes rows, scores and grids to one MLflow run, by images seen.
 
     What could not be sent when the training ends is not lost: `register` takes it from the student's log.
@@ -159,7 +159,7 @@ class Tracker:
 
     def drawn(self, images_seen: int, grid: Image.Image) -> None:
         """Send a grid."""
-        self._sender.put(Picture(images_seen, grid))
+        self._sender.put(LoggedGrid(images_seen, grid))
 
     def evaluated(self, row: Mapping[str, float]) -> None:
         """Send scores, as `eval/` and their names."""
@@ -192,7 +192,7 @@ def open_tracker(
     training: Training,
     report: Callable[[str], None],
     mfu: Callable[[float], float] | None = None,
-) -> Tracker:
+) -> MlflowTracker:
     """Open the MLflow run of a training: the given one, the one that it had before it was stopped, or a new one.
 
     Args:
@@ -232,4 +232,4 @@ def open_tracker(
         return make_run(client, where, training)
 
     writer = Writer(client, run, another)
-    return Tracker(Sender(writer.write, report), report, mfu, run.info.run_id)
+    return MlflowTracker(Sender(writer.write, report), report, mfu, run.info.run_id)

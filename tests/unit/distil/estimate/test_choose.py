@@ -6,7 +6,7 @@ import dataclasses
 
 from sidlsg.distil.estimate.estimate import Choice, cheapest, choices
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
-from sidlsg.distil.estimate.iteration import Pass, Passes
+from sidlsg.distil.estimate.iteration import FakeUpdate, IterationNeeds
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.estimate.speed import iteration_seconds
 from sidlsg.distil.recipes import Settings
@@ -15,14 +15,14 @@ N = 100_000_000
 USE = Use(network=Network(parameters=N, block=N // 10), settings=Settings())
 
 
-def passes(again: bool) -> Passes:
+def passes(again: bool) -> IterationNeeds:
     """Activations computed again take a tenth of the memory and more work."""
     each = 100_000_000 if again else 1_000_000_000
 
-    def peak(samples: int) -> Pass:
-        return Pass(peak={ACTIVATIONS: samples * each, GRADIENTS: 4 * N, WEIGHT_COPIES: 0}, flops=1)
+    def peak(samples: int) -> FakeUpdate:
+        return FakeUpdate(peak={ACTIVATIONS: samples * each, GRADIENTS: 4 * N, WEIGHT_COPIES: 0}, flops=1)
 
-    return Passes(small=peak(1), large=peak(2), micro_batch=2, flops=1.3e12 if again else 1e12)
+    return IterationNeeds(small=peak(1), large=peak(2), micro_batch=2, flops=1.3e12 if again else 1e12)
 
 
 def found(available: float, use: Use = USE) -> list[Choice]:

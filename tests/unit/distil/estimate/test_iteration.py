@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from sidlsg.distil import networks as precision
 from sidlsg.distil.draws import DrawPlan
-from sidlsg.distil.estimate.fake_networks import Imagination, Tracker, imagined_unet
-from sidlsg.distil.estimate.iteration import ImaginedIteration, measure
+from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
+from sidlsg.distil.estimate.iteration import FakeIteration, measure
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.state import TrainingState
@@ -61,7 +61,7 @@ def test_attention_is_imagined_in_the_precision_that_it_has_on_the_device(
 
     monkeypatch.setattr(precision._Float32Attention, "__torch_function__", noted)
     recipe = dataclasses.replace(get_recipe("tiny"), precision="bf16")
-    ImaginedIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, again=False)
+    FakeIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, again=False)
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
@@ -136,9 +136,9 @@ def test_the_true_unets_have_their_parameters(name: str) -> None:
 def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
     config = ARCHITECTURES[name].unet
     size = config["sample_size"]
-    with Imagination(), torch.no_grad():
-        unet = imagined_unet(config, gpu_norms=False)
-        tracker = Tracker(unet)
+    with FakeMode(), torch.no_grad():
+        unet = fake_unet(config, gpu_norms=False)
+        tracker = StorageTracker(unet)
         with tracker:
             out = unet(torch.empty(1, 4, size, size), 0, torch.empty(1, 77, config["cross_attention_dim"])).sample
     assert out.shape == (1, 4, size, size)
@@ -150,10 +150,10 @@ def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
 def test_a_full_iteration_runs_at_the_true_size(name: str) -> None:
     """Both updates, their optimizer steps and the EMA: every tensor keeps its name, shape and dtype."""
     recipe = dataclasses.replace(get_recipe(name), batch=2, micro_batch=1)
-    iteration = ImaginedIteration(ARCHITECTURES[name].unet, recipe, recipe.settings, gpu=True)
+    iteration = FakeIteration(ARCHITECTURES[name].unet, recipe, recipe.settings, gpu=True)
     state = iteration.state
     before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
-    with iteration.imagination, Tracker(state.generator) as tracker:
+    with iteration.imagination, StorageTracker(state.generator) as tracker:
         result = train_step(state, iteration.method, iteration.plan(2), iteration.encode, 1, recipe.ema_half_life)
     assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
     assert all(dtype is torch.float32 for _, dtype in before.values())

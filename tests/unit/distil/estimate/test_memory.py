@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
-from sidlsg.distil.estimate.iteration import Pass, Passes
+from sidlsg.distil.estimate.iteration import FakeUpdate, IterationNeeds
 from sidlsg.distil.estimate.memory import CONTEXT, KEPT_STATES, Network, Use
 from sidlsg.distil.recipes import Settings
 
@@ -16,11 +16,11 @@ N = 1000
 NETWORK = Network(parameters=N, block=100)
 
 
-def passes(activations: int = 10_000, more: int = 30_000) -> Passes:
-    def peak(size: int) -> Pass:
-        return Pass(peak={ACTIVATIONS: size, GRADIENTS: 4 * N, WEIGHT_COPIES: 2 * N}, flops=1)
+def passes(activations: int = 10_000, more: int = 30_000) -> IterationNeeds:
+    def peak(size: int) -> FakeUpdate:
+        return FakeUpdate(peak={ACTIVATIONS: size, GRADIENTS: 4 * N, WEIGHT_COPIES: 2 * N}, flops=1)
 
-    return Passes(small=peak(activations), large=peak(more), micro_batch=3, flops=2)
+    return IterationNeeds(small=peak(activations), large=peak(more), micro_batch=3, flops=2)
 
 
 def use(world_size: int = 1, gpu: bool = True, text_encoder: int = 0, **settings: Any) -> Use:

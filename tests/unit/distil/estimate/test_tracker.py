@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES, Imagination, Tracker
+from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES, FakeMode, StorageTracker
 
 KIB = 1024
 
 
 def test_live_bytes_rise_and_fall_and_the_peak_stays() -> None:
-    with Tracker(nn.Identity()) as tracker:
+    with StorageTracker(nn.Identity()) as tracker:
         first = torch.ones(256)  # 1 KiB
         second = torch.ones(512)
         assert tracker.live[ACTIVATIONS] == 3 * KIB
@@ -23,14 +23,14 @@ def test_live_bytes_rise_and_fall_and_the_peak_stays() -> None:
 
 def test_what_was_there_before_is_not_counted_and_in_place_changes_make_nothing() -> None:
     x = torch.ones(256)
-    with Tracker(nn.Identity()) as tracker:
+    with StorageTracker(nn.Identity()) as tracker:
         x.add_(1)
     assert tracker.peak[ACTIVATIONS] <= KIB  # found, for it was written to
 
 
 def test_gradients_have_a_part_of_their_own() -> None:
     network = nn.Linear(16, 16, bias=False)
-    tracker = Tracker(network)
+    tracker = StorageTracker(network)
     with tracker:
         network(torch.ones(1, 16)).sum().backward()
     assert tracker.live[GRADIENTS] == KIB
@@ -41,7 +41,7 @@ def test_gradients_have_a_part_of_their_own() -> None:
 
 def test_gradients_of_an_earlier_micro_batch_can_be_there_already() -> None:
     network = nn.Linear(16, 16, bias=False)
-    tracker = Tracker(network)
+    tracker = StorageTracker(network)
     tracker.expect_gradients(network)
     assert tracker.live[GRADIENTS] == KIB
     with tracker:
@@ -52,7 +52,7 @@ def test_gradients_of_an_earlier_micro_batch_can_be_there_already() -> None:
 
 def test_autocasts_copies_of_weights_have_a_part_of_their_own() -> None:
     network = nn.Linear(16, 16, bias=False)
-    tracker = Tracker(network)
+    tracker = StorageTracker(network)
     tracker.weights_of([network])
     with tracker, torch.autocast("cpu", torch.bfloat16):
         network(torch.ones(1, 16))
@@ -60,18 +60,18 @@ def test_autocasts_copies_of_weights_have_a_part_of_their_own() -> None:
 
 
 def test_work_is_counted_by_products() -> None:
-    with Tracker(nn.Identity()) as tracker:
+    with StorageTracker(nn.Identity()) as tracker:
         torch.ones(2, 3) @ torch.ones(3, 4)
     assert tracker.flops == 2 * 2 * 3 * 4
 
 
 def test_attention_on_the_cpu_counts_as_on_a_gpu() -> None:
     q = torch.ones(1, 2, 8, 16)
-    with Tracker(nn.Identity()) as tracker:
+    with StorageTracker(nn.Identity()) as tracker:
         nn.functional.scaled_dot_product_attention(q, q, q)
     assert tracker.flops == 2 * (2 * 2 * 8 * 8 * 16)
 
 
 def test_the_host_reads_zero_from_tensors_without_values() -> None:
-    with Imagination(), Tracker(nn.Identity()):
+    with FakeMode(), StorageTracker(nn.Identity()):
         assert torch.ones(3, dtype=torch.long).tolist() == [0, 0, 0]

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.output import Failure, stage_error
+from sidlsg.kubeflow.local.output import StageFailure, stage_error
 from sidlsg.runtime.errors import SidlsgError
 
 LOG = Path("run.log")
 
 
-def failed(setting: str = "", **error: Any) -> Failure:
-    return Failure(stage="distil", setting=setting, error=error or None)
+def failed(setting: str = "", **error: Any) -> StageFailure:
+    return StageFailure(stage="distil", setting=setting, error=error or None)
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])

@@ -1,6 +1,6 @@
 import io
 
-from sidlsg.kubeflow.local.output import Failure, LineSink, Rounds, Screen, Watcher
+from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, StageFailure, Watcher
 
 ERROR = {"kind": "error", "type": "InputError", "text": "boom", "exit_code": 2}
 
@@ -24,7 +24,7 @@ def test_stages_are_followed_and_only_what_is_for_the_user_is_shown() -> None:
     watcher.reported(ERROR)
     watcher.ended("register", False)
     assert [(stage.name, stage.cached) for stage in watcher.stages] == [("curate", True), ("distil", False)]
-    assert watcher.failure == Failure(stage="register", setting="", error=ERROR)
+    assert watcher.failure == StageFailure(stage="register", setting="", error=ERROR)
     assert shown.getvalue().splitlines() == [
         "curate ... taken from the cache",
         "distil ...",
@@ -48,7 +48,7 @@ def test_stages_of_a_loop_are_shown_with_their_round_and_the_first_failure_count
     watcher.started("compare")
     watcher.ended("compare", True)
     assert [(stage.name, stage.setting) for stage in watcher.stages] == [("distil", "none"), ("compare", "")]
-    assert watcher.failure == Failure(stage="register", setting="none", error=ERROR)
+    assert watcher.failure == StageFailure(stage="register", setting="none", error=ERROR)
     assert shown.getvalue().splitlines() == [
         "none: distil ... taken from the cache",
         "none: register ...",
@@ -67,7 +67,7 @@ def test_a_killed_stage_does_not_take_the_error_of_the_one_before() -> None:
     watcher.ended("curate", True)
     watcher.started("distil")
     watcher.ended("distil", False)
-    assert watcher.failure == Failure(stage="distil", setting="", error=None)
+    assert watcher.failure == StageFailure(stage="distil", setting="", error=None)
 
 
 def test_a_sink_passes_on_whole_lines() -> None:

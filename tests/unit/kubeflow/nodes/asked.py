@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sidlsg.kubeflow.nodes.cluster import Cluster, Patience
+from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts
 from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
-from sidlsg.kubeflow.nodes.monitor import Pace
-from sidlsg.kubeflow.nodes.order import Parcel, pack
+from sidlsg.kubeflow.nodes.monitor import WatchIntervals
+from sidlsg.kubeflow.nodes.order import Bundle, pack
 from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings
 from sidlsg.storage.records import Student
 
@@ -20,8 +20,8 @@ CHANGES = (
     '"on_alarm": "off"}'
 )
 """Of the student that all tests share."""
-QUICK = Pace(running=60, queued=60, poll=0.01, told=0.05, margin=0.5, gone=5)
-SHORT = Patience(total=20, reach=5, first=0.01, longest=0.05, connect=2, read=0.5)
+QUICK = WatchIntervals(running=60, queued=60, poll=0.01, told=0.05, margin=0.5, gone=5)
+SHORT = ClusterTimeouts(total=20, reach=5, first=0.01, longest=0.05, connect=2, read=0.5)
 
 
 def make_nodes(folder: Path, **values: Any) -> Nodes:
@@ -31,7 +31,7 @@ def make_nodes(folder: Path, **values: Any) -> Nodes:
     return Nodes(**(usual | {"handover": str(folder / "shared" / "handover")} | values))
 
 
-def make_parcel(student: Path, folder: Path, **values: Any) -> Parcel:
+def make_parcel(student: Path, folder: Path, **values: Any) -> Bundle:
     """The order of the student that all tests share."""
     usual = {"prompts": student.parent / "prompts", "embeddings": None, "recipe": "tiny", "changes": CHANGES, "seed": 0}
     places = {"checkpoints": str(folder / "shared" / "checkpoints"), "teacher": "bundled:tiny-sd"}
@@ -42,11 +42,11 @@ def make_parcel(student: Path, folder: Path, **values: Any) -> Parcel:
 class Launch:
     """A step that starts a job and waits for it; it can be done again."""
 
-    parcel: Parcel
+    parcel: Bundle
     folder: Path
     cluster: Cluster
     nodes: Nodes
-    pace: Pace = QUICK
+    pace: WatchIntervals = QUICK
     said: list[str] = field(default_factory=list)
     loud: bool = False
     """Whether what is said is printed, too."""

@@ -13,7 +13,7 @@ import pytest
 
 from services.dripping import Dripping
 from services.kubernetes_api import NAMESPACE, Api, RunningApi
-from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterError, Object, Patience
+from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterError, ClusterTimeouts, Object
 from sidlsg.runtime.errors import InputError
 from unit.kubeflow.nodes.asked import SHORT
 
@@ -111,7 +111,7 @@ def test_a_log_that_is_not_there_is_empty(cluster: Cluster) -> None:
 
 
 def test_patience_is_longer_than_a_control_planes_renewal() -> None:
-    assert Patience().total >= 1800
+    assert ClusterTimeouts().total >= 1800
 
 
 def test_the_step_needs_no_torch() -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from sidlsg.kubeflow.nodes.handover import DIGESTS, Handover
-from sidlsg.kubeflow.nodes.order import Order, Parcel
+from sidlsg.kubeflow.nodes.order import Bundle, JobSpec
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.records import Student
 from unit.kubeflow.nodes.asked import make_parcel
 
 
 @pytest.fixture
-def parcel(tiny_student: Path, tmp_path: Path) -> Parcel:
+def parcel(tiny_student: Path, tmp_path: Path) -> Bundle:
     return make_parcel(tiny_student, tmp_path)
 
 
@@ -22,7 +22,7 @@ def handover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handover:
     return Handover(str(tmp_path / "handover"))
 
 
-def test_inputs_arrive_as_they_were_sent(handover: Handover, parcel: Parcel) -> None:
+def test_inputs_arrive_as_they_were_sent(handover: Handover, parcel: Bundle) -> None:
     said: list[str] = []
     handover.stage(parcel, said.append)
     order = handover.order(parcel.order.digest)
@@ -34,13 +34,13 @@ def test_inputs_arrive_as_they_were_sent(handover: Handover, parcel: Parcel) -> 
     assert said and said[0].endswith(f"go to {handover.place}")
 
 
-def test_another_order_is_refused(handover: Handover, parcel: Parcel) -> None:
+def test_another_order_is_refused(handover: Handover, parcel: Bundle) -> None:
     handover.stage(parcel, print)
     with pytest.raises(ContentError, match="has SHA-256"):
         handover.order("0" * 64)
 
 
-def test_a_file_that_was_changed_is_refused_and_nothing_counts_as_fetched(handover: Handover, parcel: Parcel) -> None:
+def test_a_file_that_was_changed_is_refused_and_nothing_counts_as_fetched(handover: Handover, parcel: Bundle) -> None:
     handover.stage(parcel, print)
     file = Path(handover.place) / "inputs" / "prompts" / "prompt_set.json"
     text = file.read_text()
@@ -52,7 +52,7 @@ def test_a_file_that_was_changed_is_refused_and_nothing_counts_as_fetched(handov
 
 
 def test_without_its_digests_there_is_no_student(
-    handover: Handover, parcel: Parcel, tiny_student: Path, tmp_path: Path
+    handover: Handover, parcel: Bundle, tiny_student: Path, tmp_path: Path
 ) -> None:
     handover.stage(parcel, print)
     handover.give(tiny_student)
@@ -64,7 +64,7 @@ def test_without_its_digests_there_is_no_student(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_student_arrives_whole(handover: Handover, parcel: Parcel, tiny_student: Path, tmp_path: Path) -> None:
+def test_a_student_arrives_whole(handover: Handover, parcel: Bundle, tiny_student: Path, tmp_path: Path) -> None:
     handover.give(tiny_student)
     assert handover.take(parcel.order, tmp_path / "out") == Student.load(tiny_student)
     here, there = (
@@ -75,14 +75,14 @@ def test_a_student_arrives_whole(handover: Handover, parcel: Parcel, tiny_studen
 
 
 def test_a_new_attempt_begins_without_the_earlier_ones_student(
-    handover: Handover, parcel: Parcel, tiny_student: Path
+    handover: Handover, parcel: Bundle, tiny_student: Path
 ) -> None:
     handover.give(tiny_student)
     handover.stage(parcel, print)
     assert not handover.has_student()
 
 
-def test_all_of_it_goes(handover: Handover, parcel: Parcel, tiny_student: Path) -> None:
+def test_all_of_it_goes(handover: Handover, parcel: Bundle, tiny_student: Path) -> None:
     handover.stage(parcel, print)
     handover.give(tiny_student)
     handover.remove()
@@ -95,6 +95,6 @@ def test_a_node_makes_no_handover_of_its_own(tmp_path: Path) -> None:
         Handover(str(tmp_path / "none"), create=False)
 
 
-def test_an_order_is_read_by_its_file(handover: Handover, parcel: Parcel) -> None:
+def test_an_order_is_read_by_its_file(handover: Handover, parcel: Bundle) -> None:
     handover.stage(parcel, print)
-    assert (Path(handover.place) / Order.FILE).exists()
+    assert (Path(handover.place) / JobSpec.FILE).exists()

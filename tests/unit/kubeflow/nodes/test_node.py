@@ -11,7 +11,7 @@ import pytest
 
 from sidlsg.kubeflow.nodes.handover import Handover, beating
 from sidlsg.kubeflow.nodes.node import train_on_node
-from sidlsg.kubeflow.nodes.order import Order
+from sidlsg.kubeflow.nodes.order import JobSpec
 from sidlsg.runtime.errors import ContentError, StoppedError
 from unit.kubeflow.nodes.asked import CHANGES, make_parcel
 
@@ -38,8 +38,8 @@ def test_a_node_that_trains_for_nobody_takes_its_order_away(
         train_on_node(handover.place, parcel.order.digest, said.append, every=0.05, silence=5.0)
     step.join()
     assert any("was not heard of" in line for line in said)
-    assert Order.FILE not in handover.store.names()
+    assert JobSpec.FILE not in handover.store.names()
     # The exit code of this error is one that the runtime's policy does not restart.
-    with pytest.raises(ContentError, match=Order.FILE):
+    with pytest.raises(ContentError, match=JobSpec.FILE):
         train_on_node(handover.place, parcel.order.digest, said.append)
     assert ContentError.exit_code == 2

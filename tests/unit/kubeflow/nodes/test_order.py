@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.nodes.order import Order
+from sidlsg.kubeflow.nodes.order import JobSpec
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.records import PromptSet
 from unit.kubeflow.nodes.asked import make_parcel
@@ -62,4 +62,4 @@ def test_what_decides_checkpoints_is_known_apart(tiny_student: Path, tmp_path: P
 
 def test_an_order_comes_back_as_it_went(tiny_student: Path, tmp_path: Path) -> None:
     order = make_parcel(tiny_student, tmp_path).order
-    assert Order.from_json(order.to_json()) == order
+    assert JobSpec.from_json(order.to_json()) == order

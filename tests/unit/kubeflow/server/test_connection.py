@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.dripping import Dripping
-from sidlsg.kubeflow.server.connection import Connection, Server
+from sidlsg.kubeflow.server.connection import Connection, PipelinesServer
 from sidlsg.runtime.errors import InputError, StorageError
 
 
@@ -49,4 +49,4 @@ def test_one_way_to_sign_in_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("begins", ["", "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"])
 def test_an_answer_that_drips_ends_in_time(begins: str) -> None:
     with Dripping(begins) as server, pytest.raises(StorageError, match=r"Kubeflow Pipelines at .* in full within 1 s"):
-        Server(Connection(host=server.address, timeouts=(0.5, 0.5))).reach()
+        PipelinesServer(Connection(host=server.address, timeouts=(0.5, 0.5))).reach()

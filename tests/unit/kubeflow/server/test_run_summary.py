@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from sidlsg.kubeflow.server.submission import add_summary, outputs, require_writable, run_summary
-from sidlsg.registry.gate import Judged
+from sidlsg.registry.gate import JudgedVersion
 from sidlsg.runtime.errors import InputError
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-JUDGED = Judged(
+JUDGED = JudgedVersion(
     name="sd15",
     version=4,
     passed=False,

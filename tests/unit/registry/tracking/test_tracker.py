@@ -13,7 +13,7 @@ from PIL import Image
 from sidlsg.distil.estimate.speed import Utilisation
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.registry.tracking.runs import Training
-from sidlsg.registry.tracking.tracker import Tracker, open_tracker
+from sidlsg.registry.tracking.tracker import MlflowTracker, open_tracker
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.stages.distil import training_params
@@ -27,7 +27,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def opened(tracking_uri: str, said: list[str], request: pytest.FixtureRequest):
-    def opened(key: str = "k" * 64, utilisation: Utilisation | None = None) -> Tracker:
+    def opened(key: str = "k" * 64, utilisation: Utilisation | None = None) -> MlflowTracker:
         training = Training(
             key=key,
             name="tiny-run",
