@@ -37,36 +37,34 @@ from typer.testing import CliRunner
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sidlsg.cli.app import app
-from sidlsg.stages.distil import run_identity, run_name
-from sidlsg.runtime.distributed import World
-from sidlsg.stages.encode import encode
-from sidlsg.teacher.folder import text_model_digest
-from sidlsg.runtime.errors import InputError
-from sidlsg.evaluate.networks import NetworkMeasure
-from sidlsg.evaluate.scoring import Pass, measured
 from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.cli.app import app
+from sidlsg.distil.recipes import RECIPES, recipe_with_changes
+from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.published import PROTOCOLS
-from sidlsg.teacher.sampling import StockSampler
-from sidlsg.evaluate.setting import Setting
+from sidlsg.evaluate.scoring import SamplingPass, measured
 from sidlsg.evaluate.suite import DrawnSet, prompts_digest
-from sidlsg.runtime.provenance import results_version
-from sidlsg.storage.uri import place_digest
-from sidlsg.prompts.curation import curate
+from sidlsg.kubeflow.nodes.order import JobSpec
 from sidlsg.prompts.held_out import read_held_out
-from sidlsg.prompts.shards import read_prompts
+from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.rules import CurationRules, ScoreRule
+from sidlsg.prompts.shards import read_prompts
 from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.parquet import Piece
-from sidlsg.prompts.plan import Plan
-from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.distil.recipes import RECIPES
-from sidlsg.storage.records import FileRef
 from sidlsg.registry.rule_file import parse_gate_rules
-from sidlsg.storage.store import open_store
-from sidlsg.teacher.images import Images
+from sidlsg.runtime.distributed import World
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.curate import curate
+from sidlsg.stages.distil import run_identity, run_name
+from sidlsg.stages.encode import encode
+from sidlsg.stages.resolve import results_version
+from sidlsg.storage.records import FileRef
 from sidlsg.storage.tensors import load_tensors
-from sidlsg.kubeflow.nodes.order import Order
+from sidlsg.storage.uri import open_store, place_digest
+from sidlsg.teacher.folder import DIFFUSERS, text_model_digest
+from sidlsg.teacher.images import Images
+from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 
 FILE = Path(__file__).with_name("digests.json")
 COMMAND = "python tests/unit/stored/digests.py"
@@ -112,7 +110,7 @@ def digests() -> dict[str, str]:
 
 
 def cached() -> dict[str, str]:
-    with patch("sidlsg.runtime.provenance.__version__", "0"):
+    with patch("sidlsg.stages.resolve.__version__", "0"):
         return {"cache/results": results_version()}
 
 
@@ -227,7 +225,9 @@ def evaluation() -> dict[str, str]:
         drawn = DrawnSet(name="set", prompts=("a", "b", "c"), format=form)  # type: ignore[arg-type]
         found[f"evaluate/set of {form}"] = drawn.sha256
         with tempfile.TemporaryDirectory() as folder:
-            how = Pass(draw=draw, identity="a", label="test", parts=open_store(folder), folder="student", world=World())
+            how = SamplingPass(
+                draw=draw, identity="a", label="test", parts=open_store(folder), folder="student", world=World()
+            )
             measured(drawn, [Means()], how)
             (file,) = Path(folder).rglob("*.safetensors")
             found[f"evaluate/block of {form}"] = load_tensors(file)[1]["identity"]
@@ -236,7 +236,7 @@ def evaluation() -> dict[str, str]:
 
 
 def jobs() -> dict[str, str]:
-    order = Order(
+    order = JobSpec(
         recipe="tiny",
         changes='{"iterations": 4}',
         seed=0,
@@ -255,7 +255,7 @@ def jobs() -> dict[str, str]:
 
 def teachers() -> dict[str, str]:
     places = {"tiny-sd": ASSETS / "tiny-sd", "judge": ASSETS / "judge" / "judge.safetensors", "old": OLD / "teacher"}
-    return {f"teacher/{name}": place_digest(str(place)) for name, place in places.items()}
+    return {f"teacher/{name}": place_digest(str(place), DIFFUSERS) for name, place in places.items()}
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ from safetensors.torch import load_file
 from sqlalchemy import create_engine
 
 from sidlsg.prompts.shards import read_prompts
-from sidlsg.storage.records import EmbeddingSet, ModelVersion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.registry.address import sqlite_file
 from sidlsg.registry.files import fetch_student
 from sidlsg.registry.versions import find_version
 from sidlsg.serving.predictor import Predictor
 from sidlsg.serving.protocol import V1Request, parse
 from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import EmbeddingSet, ModelVersion, PromptSet, Scorecard, Student, Verdict
 
 Run = Callable[..., tuple[int, str, str]]
 

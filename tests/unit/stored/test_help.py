@@ -13,6 +13,7 @@ from unit.stored.commands import COMMAND, FILE, commands
 
 EXIT_CODES = {
     "SidlsgError": 1,
+    "StageError": 1,
     "InputError": 2,
     "ContentError": 2,
     "MissingError": 2,
