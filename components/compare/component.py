@@ -38,6 +38,7 @@ def compare(
     import json
     from pathlib import Path
 
+    from sidlsg.distil.recipes import published_results
     from sidlsg.registry.address import given_address
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
     from sidlsg.registry.score_log import record_scores
@@ -52,7 +53,8 @@ def compare(
     if not swept:
         require_none(failed)
     entries = [(each.setting, each.folder) for each in swept]
-    write_scoreboard(entries, Path(html.path), f"Settings of recipe {recipe}", [each.text for each in failed])
+    title, lacking = f"Settings of recipe {recipe}", [each.text for each in failed]
+    write_scoreboard(entries, Path(html.path), title, published_results(), lacking)
     address = given_address(tracking_uri)
     inputs = {HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()}
     for each in swept:

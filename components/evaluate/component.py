@@ -57,6 +57,7 @@ def evaluate(
     from html import escape
     from pathlib import Path
 
+    from sidlsg.distil.recipes import published_results
     from sidlsg.evaluate.published_suite import load_published
     from sidlsg.evaluate.weights import parse_weights
     from sidlsg.prompts.held_out import read_held_out
@@ -101,7 +102,7 @@ def evaluate(
         for score in record.subject(STUDENT).scores:
             metrics.log_metric(score.metric, score.value)
         label = f"student {record.student_sha256[:8]}"
-        write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}")
+        write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}", published_results())
         scorecard.metadata.update(sha256=record.digest, results_version=results_version)
     if handed.failed:
         Path(html.path).write_text(f"<!doctype html><title>Failed</title><p>{escape(handed.failed.text)}</p>")

@@ -52,6 +52,7 @@ def report(
     """
     from pathlib import Path
 
+    from sidlsg.distil.recipes import published_results
     from sidlsg.registry.address import given_address
     from sidlsg.registry.versions import record_cost
     from sidlsg.report.run_page import write_report
@@ -79,6 +80,7 @@ def report(
         seconds=seconds,
         prices=priced,
         output=Path(html.path),
+        published=published_results(),
     )
     found = cost(seconds, priced)
     if found.priced:

@@ -15,6 +15,7 @@ from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.uri import HELD_OUT, open_store, place_digest, resolve, split_place
+from sidlsg.teacher.folder import DIFFUSERS
 
 PROCESSES = 4
 CLOSED = "http://127.0.0.1:9"
@@ -51,10 +52,10 @@ def judge_digest(assets: Path) -> str:
 def test_a_teachers_folder_is_fetched_without_what_lies_beside(
     models: str, slash: str, assets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, expected = f"{models}/tiny-sd{slash}", place_digest(str(assets / "tiny-sd"))
-    assert place_digest(place) == expected
-    path = resolve(place, expected)
-    assert path == resolve(f"{place}@sha256:{expected}")
+    place, expected = f"{models}/tiny-sd{slash}", place_digest(str(assets / "tiny-sd"), DIFFUSERS)
+    assert place_digest(place, DIFFUSERS) == expected
+    path = resolve(place, expected, folder=DIFFUSERS)
+    assert path == resolve(f"{place}@sha256:{expected}", folder=DIFFUSERS)
     assert path.is_relative_to(cache)
     assert {p.suffix for p in path.rglob("*") if p.is_file()} <= {".safetensors", ".json", ".txt", ".md"}
     # The card comes too: a student inherits its terms.
@@ -64,39 +65,39 @@ def test_a_teachers_folder_is_fetched_without_what_lies_beside(
     assert not (path / ".git").exists()
     # What is there is not asked for again: with no server, it is found.
     monkeypatch.setenv("AWS_ENDPOINT_URL", CLOSED)
-    assert resolve(place, expected) == path
-    assert place_digest(f"{place}@sha256:{expected}") == expected
+    assert resolve(place, expected, folder=DIFFUSERS) == path
+    assert place_digest(f"{place}@sha256:{expected}", DIFFUSERS) == expected
 
 
 def test_a_file_is_fetched_and_a_damaged_copy_replaced(models: str, assets: Path) -> None:
     place, expected = f"{models}/judge.safetensors", judge_digest(assets)
-    path = resolve(place, expected)
+    path = resolve(place, expected, folder=DIFFUSERS)
     assert path.name == "judge.safetensors"
     assert sha256_file(path) == expected
     with path.open("r+b") as file:
         file.seek(-1, 2)
         file.write(bytes([path.read_bytes()[-1] ^ 1]))
     assert sha256_file(path) != expected
-    assert resolve(place, expected) == path
+    assert resolve(place, expected, folder=DIFFUSERS) == path
     assert sha256_file(path) == expected
 
 
 def test_without_a_digest_a_run_refuses_and_says_how_to_get_it(models: str, cache: Path, assets: Path) -> None:
     place = f"{models}/judge.safetensors"
     with pytest.raises(InputError, match="comes without a digest") as caught:
-        resolve(place)
+        resolve(place, folder=DIFFUSERS)
     assert not cache.exists()
     assert f"`sidlsg digest {place}`" in str(caught.value)
     printed = CliRunner().invoke(app, ["digest", place])
     assert printed.output == f"{judge_digest(assets)}\n"
-    assert resolve(f"{place}@sha256:{printed.output.strip()}").is_file()
+    assert resolve(f"{place}@sha256:{printed.output.strip()}", folder=DIFFUSERS).is_file()
 
 
 def test_what_was_replaced_on_s3_is_refused(models: str, assets: Path, cache: Path) -> None:
     place, expected = f"{models}/judge.safetensors", judge_digest(assets)
     open_store(models).write("judge.safetensors", b"another")
     with pytest.raises(ContentError, match=rf"{place} has SHA-256 \w+, but {expected} is expected"):
-        resolve(place, expected)
+        resolve(place, expected, folder=DIFFUSERS)
     assert not list(cache.rglob("judge.safetensors"))
 
 
@@ -106,15 +107,15 @@ def test_what_was_replaced_on_s3_is_refused(models: str, assets: Path, cache: Pa
 )
 def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: str, cache: Path) -> None:
     with pytest.raises(InputError, match=told) as caught:
-        place_digest(f"{models}/{inner}")
+        place_digest(f"{models}/{inner}", DIFFUSERS)
     assert f"{models}/{inner.rstrip('/')}" in str(caught.value)
     assert str(cache) not in str(caught.value)
     assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
-    place, expected = f"{models}/tiny-sd", place_digest(str(assets / "tiny-sd"))
-    code = "import sys; from sidlsg.storage.uri import resolve; print(resolve(*sys.argv[1:]))"
+    place, expected = f"{models}/tiny-sd", place_digest(str(assets / "tiny-sd"), DIFFUSERS)
+    code = "import sys; from sidlsg.storage.uri import resolve; print(resolve(*sys.argv[1:], folder=DIFFUSERS))"
     processes = run_all([place, expected], [{}] * PROCESSES, 60, code=code)
     assert [process.returncode for process in processes] == [0] * PROCESSES
     printed = {process.stdout.strip() for process in processes}

@@ -12,7 +12,6 @@ from sidlsg.cli.options import (
     TeacherLayout,
     TeacherPlace,
 )
-from sidlsg.teacher.folder import DIFFUSERS
 
 app = typer.Typer(no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators.")
 
@@ -26,6 +25,7 @@ def convert_single_file(
 ) -> None:
     """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
     from sidlsg.storage.uri import resolve, resolve_checked
+    from sidlsg.teacher.folder import DIFFUSERS
     from sidlsg.teacher.source import convert_single_file as stage
 
     path, sha256 = resolve_checked(file, sha256, folder=DIFFUSERS)
@@ -49,6 +49,7 @@ def convert_released(
     """Write a released checkpoint as a student's folder; nothing of the pickle is run."""
     from sidlsg.distil.student.released import convert_released as stage
     from sidlsg.storage.uri import resolve
+    from sidlsg.teacher.folder import DIFFUSERS
     from sidlsg.teacher.source import checked_teacher
 
     folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
@@ -61,6 +62,7 @@ def digest(
 ) -> None:
     """Print the SHA-256 that pins an input: every option that takes a place also takes PLACE@sha256:DIGEST."""
     from sidlsg.storage.uri import place_digest
+    from sidlsg.teacher.folder import DIFFUSERS
 
     print(place_digest(place, folder=DIFFUSERS))
 

@@ -24,7 +24,7 @@ from sidlsg.evaluate.suite import DrawnSet, Format, Measure, Suite, TextFit
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.progress import Meter
-from sidlsg.storage.files import atomic_write, refuse_inside, require_writable, sha256_bytes, sha256_file
+from sidlsg.storage.files import atomic_write, sha256_bytes, sha256_file
 from sidlsg.storage.records import Score, StyleMean, SubjectScores
 from sidlsg.storage.store import S3, Store
 from sidlsg.storage.tensors import load_tensors, save_tensors
@@ -32,26 +32,6 @@ from sidlsg.storage.uri import open_store
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.sampling import StockSampler
 from sidlsg.teacher.setting import Setting
-
-
-def require_keepable(place: str, output: Path | None = None) -> None:
-    """Check a place for pictures before any is drawn.
-
-    Args:
-        place: a local folder, or `s3://BUCKET/PREFIX`.
-        output: a folder that is replaced as a whole at the end.
-
-    Raises:
-        InputError: it cannot be used or written to, or lies inside the output.
-        StorageError: the S3 server does not answer.
-    """
-    if place.startswith(S3):
-        open_store(place)
-        return
-    folder = Path(place).expanduser()
-    if output is not None:
-        refuse_inside(output, keep_images=folder)
-    require_writable(folder)
 
 
 class Keeper:

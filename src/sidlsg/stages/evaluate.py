@@ -12,13 +12,14 @@ from sidlsg.bundled.drawing import IMAGE_SIZE
 from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite
-from sidlsg.evaluate.scoring import EvaluationWork, require_keepable, score_subject
+from sidlsg.evaluate.scoring import EvaluationWork, score_subject
 from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
 from sidlsg.runtime.distributed import joined, own_processes
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import set_threads
 from sidlsg.runtime.provenance import code_digest
+from sidlsg.stages.inputs import require_keepable
 from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside
 from sidlsg.storage.records import Scorecard, Student, SubjectScores
 from sidlsg.storage.store import FolderStore, clear

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidlsg.prompts.rule_files import rules_with
@@ -15,20 +16,19 @@ from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, CURATE_VARIABLES
 from sidlsg.runtime.text_files import read_user_text
 from sidlsg.stages.gate import recipe_gate
-from sidlsg.storage.files import sha256_bytes
-from sidlsg.storage.uri import PIN, pinned, resolve, split_pin
+from sidlsg.storage.files import refuse_inside, require_writable, sha256_bytes
+from sidlsg.storage.store import S3
+from sidlsg.storage.uri import PIN, open_store, pinned, resolve, split_pin
 from sidlsg.teacher.folder import DIFFUSERS
 
 if TYPE_CHECKING:
     from sidlsg.prompts.curation import Execution
 import math
-from pathlib import Path
 from typing import Any
 
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.evaluate.judge_file import check_judge
 from sidlsg.evaluate.published import get_protocol
-from sidlsg.evaluate.scoring import require_keepable
 from sidlsg.evaluate.teacher_scores import require_settings
 from sidlsg.evaluate.weights import read_weights, weight_path
 from sidlsg.registry.address import check_address
@@ -254,3 +254,23 @@ FRESH = "fresh"
 
 LARGEST_SEED = 2**53 - 1
 """Parameters of a pipeline travel as doubles, which hold whole numbers up to here."""
+
+
+def require_keepable(place: str, output: Path | None = None) -> None:
+    """Check a place for pictures before any is drawn.
+
+    Args:
+        place: a local folder, or `s3://BUCKET/PREFIX`.
+        output: a folder that is replaced as a whole at the end.
+
+    Raises:
+        InputError: it cannot be used or written to, or lies inside the output.
+        StorageError: the S3 server does not answer.
+    """
+    if place.startswith(S3):
+        open_store(place)
+        return
+    folder = Path(place).expanduser()
+    if output is not None:
+        refuse_inside(output, keep_images=folder)
+    require_writable(folder)

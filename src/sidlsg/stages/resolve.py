@@ -93,8 +93,6 @@ def results_version() -> str:
     That is the package's version, the declared versions of what each stage computes (`NUMERICS`), and the values that
     stages look up by name: the recipes' and the default rules of curation.
     """
-    # Imported here: the recipes need a fifth of a second.
-
     numerics = {"prompts": prompts.NUMERICS, "encode": teacher.NUMERICS, "distil": distil.NUMERICS}
     numerics |= {f"evaluate {name}": version for name, version in evaluate.NUMERICS.items()}
     recipes = {name: recipe.digest for name, recipe in RECIPES.items()}

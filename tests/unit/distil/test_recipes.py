@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from sidlsg.distil.recipes import RECIPES, Recipe, get_recipe, recipe_with_changes
-from sidlsg.registry.rules import Floor, GateRules
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Published
 
@@ -82,20 +81,18 @@ def test_what_cannot_be_used_is_refused_with_one_line(changes: dict[str, Any], s
 def test_the_digest_is_over_the_values_as_json() -> None:
     recipe = RECIPES["sd15"]
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe)}
-    del values["gate"], values["published"]
+    del values["published"]
     assert recipe.values() == values
     assert recipe.digest == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def test_the_gate_and_published_results_do_not_change_the_digest() -> None:
+def test_published_results_do_not_change_the_digest() -> None:
     recipe = RECIPES["tiny"]
     other = dataclasses.replace(
         recipe,
-        gate=GateRules(floors=(Floor(subject="student 1 step", score="attributes", limit=0.1),)),
         published=(Published(source="someone", images_seen=1e6, fid=9.0, clip=0.3),),
     )
     assert other.digest == recipe.digest
-    assert dataclasses.replace(recipe, gate=None).digest == recipe.digest
 
 
 @pytest.mark.parametrize(
@@ -103,12 +100,6 @@ def test_the_gate_and_published_results_do_not_change_the_digest() -> None:
 )
 def test_every_other_value_changes_the_digest(changes: dict[str, Any]) -> None:
     assert recipe_with_changes("tiny", json.dumps(changes)).digest != RECIPES["tiny"].digest
-
-
-def test_a_recipe_without_a_gate_says_so() -> None:
-    assert RECIPES["tiny"].require_gate() is RECIPES["tiny"].gate
-    with pytest.raises(InputError, match="recipe 'sd21' has no gate"):
-        RECIPES["sd21"].require_gate()
 
 
 def test_whole_numbers_and_floats_are_one_value() -> None:

@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from sidlsg.cli.app import app
-from sidlsg.distil.recipes import RECIPES
 from sidlsg.registry.rule_file import gate_rules_text, parse_gate_rules, read_gate_rules
 from sidlsg.registry.rules import (
     Approval,
@@ -22,6 +21,7 @@ from sidlsg.registry.rules import (
     Required,
 )
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.gate import GATES
 
 EVERY_KIND = """
 [[floor]]
@@ -79,13 +79,13 @@ def test_every_kind_is_read_and_written() -> None:
     assert parse_gate_rules(gate_rules_text(rules)) == rules
 
 
-@pytest.mark.parametrize("recipe", sorted(name for name, recipe in RECIPES.items() if recipe.gate))
+@pytest.mark.parametrize("recipe", sorted(GATES))
 def test_a_recipes_rules_are_printed_to_begin_with(recipe: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["gate-rules", "--recipe", recipe])
     assert result.exit_code == 0
     file = tmp_path / "rules.toml"
     file.write_text(result.output)
-    assert read_gate_rules(file) == RECIPES[recipe].gate
+    assert read_gate_rules(file) == GATES[recipe]
 
 
 @pytest.mark.parametrize(

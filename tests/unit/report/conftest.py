@@ -14,6 +14,7 @@ import pytest
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.drawing import draw
+from sidlsg.distil.recipes import published_results
 from sidlsg.report.run_page import RunRecords, write_report
 from sidlsg.runtime.costs import Prices
 from sidlsg.storage.records import (
@@ -89,6 +90,7 @@ class Run:
             seconds,
             prices,
             output,
+            published_results(),
         )
         return output.read_text()
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sidlsg.distil.recipes import RECIPES, Recipe
+from sidlsg.distil.recipes import Recipe, published_results
 from sidlsg.report.columns import column_of
 from sidlsg.report.contenders import published_contenders, published_sources
 from sidlsg.storage.records import Published
@@ -19,7 +19,7 @@ RECIPE = Recipe(
 
 
 def test_rows_stand_in_the_columns_of_their_protocols():
-    rows = published_contenders([FID, CLIP, column_of(score("recall", 0.5))], [RECIPE])
+    rows = published_contenders([FID, CLIP, column_of(score("recall", 0.5))], {RECIPE.name: RECIPE.published})
     assert [(row.name, row.note, row.kind) for row in rows] == [
         ("one, 4.8 M", "published, 4.8 M images seen", "published"),
         ("one, 9 M", "published, 9 M images seen", "published"),
@@ -28,7 +28,7 @@ def test_rows_stand_in_the_columns_of_their_protocols():
         {FID: (9.5, 2), CLIP: (0.31, 3)},
         {FID: (9.0, 2), CLIP: (0.305, 3)},
     ]
-    assert published_sources([RECIPE]) == ("a paper",)
+    assert published_sources({RECIPE.name: RECIPE.published}) == ("a paper",)
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,20 @@ def test_rows_stand_in_the_columns_of_their_protocols():
     ],
 )
 def test_no_other_protocol_or_count_has_them(column):
-    assert published_contenders([column], RECIPES.values()) == []
+    assert published_contenders([column], published_results()) == []
 
 
 def test_one_column_alone_is_enough():
-    rows = published_contenders([CLIP], [RECIPE])
+    rows = published_contenders([CLIP], {RECIPE.name: RECIPE.published})
     assert [list(row.readings) for row in rows] == [[CLIP], [CLIP]]
 
 
 def test_of_two_references_none_is_theirs():
     other = column_of(score("fid", 9.0, reference_digest="e" * 64))
-    assert published_contenders([FID, other], [RECIPE]) == []
+    assert published_contenders([FID, other], {RECIPE.name: RECIPE.published}) == []
 
 
 def test_every_published_result_of_the_recipes_is_found():
-    rows = published_contenders([FID, CLIP], RECIPES.values())
+    rows = published_contenders([FID, CLIP], published_results())
     assert len(rows) == 9
     assert {row.name: row.readings[FID].value for row in rows}["sd15, 18.8 M"] == 8.15

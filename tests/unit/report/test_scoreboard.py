@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from sidlsg.distil.recipes import published_results
 from sidlsg.report.contenders import Entry
 from sidlsg.report.scoreboard import scoreboard
 from sidlsg.storage.records import Extreme, FileRef
@@ -19,7 +20,7 @@ def rows(board):
 
 
 def test_published_rows_stand_below_and_are_never_the_best():
-    board = scoreboard([entry("a", student(20.0)), entry("b", student(18.0))])
+    board = scoreboard([entry("a", student(20.0)), entry("b", student(18.0))], published_results())
     assert list(rows(board))[:3] == ["a", "b", "sd15, 8.8 M"]
     assert rows(board)["sd15, 18.8 M"] == ["8.15", "0.304"]
     best = {row.subject: row.cells[0].best for row in board.table.rows}
@@ -30,13 +31,15 @@ def test_published_rows_stand_below_and_are_never_the_best():
 
 
 def test_the_shapes_domain_shows_no_published_row():
-    board = scoreboard([entry("a", subject("student 1 step", 1, {"fid_judge": 3.0, "attributes": 0.9}))])
+    card = subject("student 1 step", 1, {"fid_judge": 3.0, "attributes": 0.9})
+    board = scoreboard([entry("a", card)], published_results())
     assert list(rows(board)) == ["student 1 step"]
     assert (board.table.has_published, board.sources) == (False, ())
 
 
 def test_unlike_references_are_columns_of_their_own_that_say_so():
-    board = scoreboard([entry("a", student(20.0)), entry("b", student(18.0, reference_digest="e" * 64))])
+    other = entry("b", student(18.0, reference_digest="e" * 64))
+    board = scoreboard([entry("a", student(20.0)), other], published_results())
     assert rows(board)["a"] == ["20.00", "0.300", None]
     assert rows(board)["b"] == [None, "0.300", "18.00"]
     told = [board.table.told(column) for column in board.table.columns]
@@ -52,7 +55,7 @@ def test_best_and_worst_by_measure():
 
     extremes = (extreme("p", 0.4, True), extreme("q", 0.39, True), extreme("r", 0.0625, False))
     a = entry("a", student(20.0), extremes=extremes, strategy="lsg", kappas=(2.0,) * 4)
-    (one,) = scoreboard([a, entry("b", student(18.0))]).extremes
+    (one,) = scoreboard([a, entry("b", student(18.0))], published_results()).extremes
     assert (one.name, one.measure) == ("lsg κ = 2", "cosine")
     assert [(each.prompt, each.value, each.seed) for each in one.best] == [("p", "0.400", 3), ("q", "0.390", 3)]
     assert [(each.prompt, each.value) for each in one.worst] == [("r", "0.062")]

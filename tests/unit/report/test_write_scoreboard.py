@@ -4,6 +4,7 @@ import pytest
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.drawing import draw
+from sidlsg.distil.recipes import published_results
 from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Extreme, StyleMean, file_ref
@@ -44,7 +45,7 @@ def save(folder, prompt="a red circle", fid=9.0, kappa=2.0, full=True):
 
 
 def write(output, *entries, title="Students"):
-    write_scoreboard(entries, output, title)
+    write_scoreboard(entries, output, title, published_results())
     return output.read_text()
 
 
