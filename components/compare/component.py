@@ -41,9 +41,9 @@ def compare(
     from sidlsg.distil.recipes import published_results
     from sidlsg.registry.address import given_address
     from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
-    from sidlsg.registry.score_log import record_scores
     from sidlsg.report.scoreboard import write_scoreboard
     from sidlsg.stages.compare import by_setting, main_scores
+    from sidlsg.stages.gate import record_scores
     from sidlsg.stages.handed_on import failures_json, require_none, take_note
     from sidlsg.stages.sweep import parse_setting
 

@@ -41,7 +41,6 @@ def register(
     import time
     from pathlib import Path
 
-    from sidlsg.distil.student.folder import copy_account
     from sidlsg.registry.address import given_address
     from sidlsg.registry.registration import Circumstances
     from sidlsg.registry.registration import register as run_stage
@@ -49,6 +48,7 @@ def register(
     from sidlsg.runtime.overrides import changes_text
     from sidlsg.runtime.progress import note as say
     from sidlsg.stages.handed_on import handing_on, results_in
+    from sidlsg.storage.records import Student
 
     began = time.monotonic()
     price = parse_prices(changes_text(prices), hourly_price).of("distil")
@@ -62,5 +62,5 @@ def register(
                 pipeline_run=pipeline_run, hourly_price=price, teacher=Path(teacher_model.path).read_text()
             ),
         )
-        copy_account(folder, Path(account.path))
+        Student.load(folder).copy_account(folder, Path(account.path))
     return (handed.failed or record).to_json(), round(time.monotonic() - began, 1)

@@ -54,7 +54,6 @@ def report(
 
     from sidlsg.distil.recipes import published_results
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.versions import record_cost
     from sidlsg.report.run_page import write_report
     from sidlsg.runtime.costs import cost, costs_json, parse_prices
     from sidlsg.runtime.overrides import changes_text
@@ -84,5 +83,7 @@ def report(
     )
     found = cost(seconds, priced)
     if found.priced:
+        from sidlsg.registry.versions import record_cost
+
         record_cost(registered, given_address(tracking_uri), found.amount)
     return (costs_json(seconds, priced),)

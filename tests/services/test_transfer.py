@@ -11,14 +11,13 @@ from PIL import Image
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
-from sidlsg.registry.gate import gate
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Better, Floor, GateRules
 from sidlsg.registry.server.mlflow import MlflowServer
 from sidlsg.registry.server.stack import ARTIFACTS, Stack
-from sidlsg.registry.transfer import transfer
 from sidlsg.registry.versions import CHAMPION, alias_version
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.gate import gate, transfer
 from sidlsg.storage.records import Score, Scorecard, Student, SubjectScores, file_ref
 
 SUBJECT, SCORE = "student 1 step", "accuracy"

@@ -107,8 +107,8 @@ def gate(
 ) -> None:
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
     from sidlsg.cli.tables import print_verdict
-    from sidlsg.registry.gate import gate as stage
     from sidlsg.registry.rule_file import read_gate_rules
+    from sidlsg.stages.gate import gate as stage
     from sidlsg.stages.gate import recipe_gate
     from sidlsg.storage.records import ModelVersion
 
@@ -141,7 +141,7 @@ def approve(
     Exit code 3: it did not pass.
     """
     from sidlsg.cli.tables import print_verdict
-    from sidlsg.registry.approve import approve as stage
+    from sidlsg.stages.gate import approve as stage
 
     verdict = stage(tracking_uri, name, which, by)
     print_verdict(verdict)
@@ -189,7 +189,7 @@ def transfer(
     """
     from sidlsg.cli.tables import print_verdict
     from sidlsg.registry.rule_file import read_gate_rules
-    from sidlsg.registry.transfer import transfer as stage
+    from sidlsg.stages.gate import transfer as stage
 
     demanded = None if rules is None else read_gate_rules(rules)
     done = stage(source, name, which, tracking_uri, to_name, demanded)

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import GPUS_VARIABLE
 

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sidlsg.prompts.shards import iter_prompts
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.storage.files import WORK_MARK, alone_in, atomic_folder, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
@@ -113,6 +112,7 @@ def encode(
 
     report(states)
     # Imported here: torch takes seconds, and most runs encode during training.
+    from sidlsg.prompts.shards import iter_prompts
     from sidlsg.teacher.embeddings import write_shards
 
     with work_folder(output, _key(record), EmbeddingSet.FILE) as folder:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from sidlsg.distil.recipes import RECIPES, get_recipe
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidlsg.distil.recipes import RECIPES, get_recipe, published_results
 from sidlsg.registry.rules import Floor, GateRules, NoRegression, NotWorse, Ratio
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.records import Published
+from sidlsg.storage.records import ModelVersion, Published, Verdict
+
+if TYPE_CHECKING:  # MLflow takes seconds, and the rules are read before anything runs
+    from sidlsg.registry.transfer import Transfer
 
 _STUDENT = "student 1 step"
 
@@ -41,7 +48,7 @@ _TINY_GATE = GateRules(
     ),
 )
 
-GATES = {name: gate for name, recipe in RECIPES.items() if (gate := _paper_gate(recipe.published))} | {
+GATES = {name: rules for name, recipe in RECIPES.items() if (rules := _paper_gate(recipe.published))} | {
     "tiny": _TINY_GATE
 }
 """What a student of a recipe must reach to become the champion; a recipe without rules has no protocol here yet."""
@@ -60,3 +67,49 @@ def recipe_gate(recipe: str) -> GateRules:
             f"{', '.join(sorted(GATES))}"
         )
     return GATES[recipe]
+
+
+def score_page(title: str, scorecard_folder: Path, file: Path) -> None:
+    """Write the page of a version's scores, which the registry keeps beside them."""
+    from sidlsg.report.scoreboard import write_scoreboard
+
+    write_scoreboard([(title, scorecard_folder)], file, f"Scores of {title}", published_results())
+
+
+def gate(
+    version: ModelVersion,
+    scorecard_folder: Path,
+    tracking_uri: str,
+    rules: GateRules,
+    inputs: Mapping[str, str] | None = None,
+    run: str = "",
+) -> Verdict:
+    """Judge a version; see `sidlsg.registry.gate.gate`."""
+    from sidlsg.registry import gate as judge
+
+    return judge.gate(version, scorecard_folder, tracking_uri, rules, inputs, run, score_page)
+
+
+def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
+    """Approve a version and judge it again; see `sidlsg.registry.approve.approve`."""
+    from sidlsg.registry import approve as approval
+
+    return approval.approve(tracking_uri, name, which, who, score_page)
+
+
+def transfer(
+    source_uri: str, name: str, which: str, tracking_uri: str, target_name: str = "", rules: GateRules | None = None
+) -> Transfer:
+    """Take a version into another registry and judge it there; see `sidlsg.registry.transfer.transfer`."""
+    from sidlsg.registry import transfer as transfers
+
+    return transfers.transfer(source_uri, name, which, tracking_uri, target_name, rules, score_page)
+
+
+def record_scores(
+    version: ModelVersion, scorecard_folder: Path, tracking_uri: str, inputs: Mapping[str, str] | None = None
+) -> None:
+    """Log a scorecard that is not judged; see `sidlsg.registry.score_log.record_scores`."""
+    from sidlsg.registry import score_log
+
+    score_log.record_scores(version, scorecard_folder, tracking_uri, inputs, score_page)

@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from sidlsg.cli import app as cli
-from sidlsg.registry.approve import approve
 from sidlsg.registry.connection import connect
-from sidlsg.registry.gate import gate, judged_by
+from sidlsg.registry.gate import judged_by
 from sidlsg.registry.promotion import promote
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Approval, Floor, GateRules
 from sidlsg.runtime.errors import InputError, VerdictError
+from sidlsg.stages.gate import approve, gate
 from sidlsg.storage.records import ModelVersion
 
 FLOOR = Floor(subject="student 1 step", score="accuracy", limit=0.8)

@@ -15,14 +15,12 @@ from services.verdicts import leave, verdict
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import Finding, examine
 from sidlsg.registry.files import fetch_student
-from sidlsg.registry.gate import gate
 from sidlsg.registry.promotion import promote, rollback
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
-from sidlsg.registry.score_log import record_scores
-from sidlsg.registry.transfer import transfer
 from sidlsg.registry.versions import find_version
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.gate import gate, record_scores, transfer
 from sidlsg.storage.records import ModelVersion, Student
 
 RULES = GateRules(floors=(Floor(subject="student 1 step", score="accuracy", limit=0.5),), ratios=(), no_regression=())

@@ -8,10 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect
-from sidlsg.registry.gate import gate
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
-from sidlsg.registry.score_log import description, record_scores
+from sidlsg.registry.score_log import description
+from sidlsg.stages.gate import gate, record_scores
 
 RULES = GateRules(floors=(Floor(subject="student 1 step", score="accuracy", limit=0.95),))
 

@@ -7,11 +7,10 @@ import json
 import pytest
 
 from sidlsg.registry.connection import connect
-from sidlsg.registry.gate import gate
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
-from sidlsg.registry.score_log import record_scores
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.gate import gate, record_scores
 from sidlsg.storage.uri import PIN
 
 

@@ -39,7 +39,7 @@ OWN = {
     "released.py": "a value by its JSON form",
     "checkpoint.py": "a value by its JSON form",
     "forks.py": "jobs from the process that made the fork",
-    "tokenizer.py": "the tokenizer of the library itself",
+    "tiny_sd.py": "the tokenizer of the library itself",
     "pyfunc_model.py": "the served model, which is carried without the package",
     "json_lines.py": "a line at a time, each with its own limit",
 }

@@ -7,6 +7,7 @@ import pytest
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage import uri as places
 from sidlsg.storage.uri import place_digest, refuse_folder, resolve
+from sidlsg.teacher.folder import DIFFUSERS
 
 
 def sha256(data: bytes) -> str:
@@ -74,9 +75,9 @@ def test_a_digest_of_another_kind_is_refused_before_any_access(tmp_path: Path, m
 def test_a_teacher_is_digested_by_its_model_files(tmp_path: Path) -> None:
     expected = make_teacher(tmp_path / "teacher")
     (tmp_path / "teacher" / "README.md").write_text("does not count")
-    assert place_digest(str(tmp_path / "teacher")) == expected
+    assert place_digest(str(tmp_path / "teacher"), DIFFUSERS) == expected
     (tmp_path / "teacher/vae/diffusion_pytorch_model.safetensors").write_bytes(b"other")
-    assert place_digest(str(tmp_path / "teacher")) != expected
+    assert place_digest(str(tmp_path / "teacher"), DIFFUSERS) != expected
 
 
 def test_a_teacher_without_a_unet_is_refused(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_teacher_without_a_unet_is_refused(tmp_path: Path) -> None:
         file.unlink()
     (tmp_path / "unet").rmdir()
     with pytest.raises(InputError, match="has no unet"):
-        place_digest(str(tmp_path))
+        place_digest(str(tmp_path), DIFFUSERS)
 
 
 @pytest.mark.parametrize("place", [places.PROMPTS, places.HELD_OUT, places.JUDGE])

@@ -43,9 +43,7 @@ def test_a_set_without_shards_means_encoding_during_training(prompts: Path, teac
     # It holds nothing in another type.
     source = open_source(tmp_path / "set", prompts, teacher, "float32", "cpu")
     assert isinstance(source, OnTheFly)
-    assert torch.equal(
-        open_source([3], [False])[0], open_source(None, prompts, teacher, "float32", "cpu")([3], [False])[0]
-    )
+    assert torch.equal(source([3], [False])[0], open_source(None, prompts, teacher, "float32", "cpu")([3], [False])[0])
 
 
 def test_the_text_encoder_leaves_the_device_where_shards_are_read(
@@ -87,7 +85,7 @@ def test_states_of_another_teacher_with_the_same_text_model_are_taken(
     scheduler.write_text(scheduler.read_text().replace("}", "\n}"))
     loaded = load_teacher(other)
     assert loaded.sha256 != teacher.sha256
-    assert isinstance(choose_source(encoded("float16"), prompts, loaded, "float16", "cpu"), EmbeddingReader)
+    assert isinstance(open_source(encoded("float16"), prompts, loaded, "float16", "cpu"), EmbeddingReader)
 
 
 def test_a_wrong_count_is_refused(encoded: Encoded, prompts: Path, teacher: Teacher, tmp_path: Path) -> None:

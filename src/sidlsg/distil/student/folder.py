@@ -12,7 +12,7 @@ from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.parsing import read_object
-from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, Student, file_ref
+from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, file_ref
 from sidlsg.storage.tensors import first_not_finite
 from sidlsg.teacher.config import SAVE_AGAIN
 from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present, load_in_float32
@@ -91,18 +91,3 @@ def copy_records(prompts: Path, embeddings: Path | None, student: Path) -> tuple
     return tuple(
         file_ref(Path(shutil.copyfile(source, student / LINEAGE / source.name)), student) for source in sources
     )
-
-
-def copy_account(student: Path, target: Path) -> None:
-    """Copy a student's records, training log, interim scores and sample grids, without its networks."""
-    record = Student.load(student)
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(student / Student.FILE, target / Student.FILE)
-    prompts = record.prompt_set(student)
-    if prompts is not None:
-        prompts.save(target)
-    for ref in record.account:
-        if "://" in ref.path:
-            continue
-        (target / ref.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(student / ref.path, target / ref.path)
