@@ -62,8 +62,8 @@ def distil_nodes(
     import time
     from pathlib import Path
 
+    from sidlsg.kubeflow.nodes.job_spec import pack
     from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
-    from sidlsg.kubeflow.nodes.order import pack
     from sidlsg.kubeflow.nodes.settings import Nodes, read_settings
     from sidlsg.runtime.overrides import changes_text
     from sidlsg.runtime.progress import note as say

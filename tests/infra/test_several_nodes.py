@@ -9,7 +9,8 @@ import pytest
 from infra.cluster import Object, get, rendered
 from infra.page import yours
 from sidlsg.distil.process_notes import FINAL
-from sidlsg.kubeflow.nodes.manifest import GROUP, NODE, PLURAL, POD_STAGE, manifest
+from sidlsg.kubeflow.nodes.cluster import TRAIN_JOB
+from sidlsg.kubeflow.nodes.manifest import NODE, POD_STAGE, manifest
 from sidlsg.kubeflow.nodes.settings import RUNTIME, Nodes
 from sidlsg.runtime.errors import StoppedError
 
@@ -28,7 +29,7 @@ def job() -> dict[str, Any]:
         handover="s3://data/handover",
         timeout_minutes=60,
     )
-    return manifest("x", "kubeflow", nodes, handover="s3://data/handover/x", order_sha256="2" * 64, training="t")
+    return manifest("x", "kubeflow", nodes, staging="s3://data/handover/x", spec_sha256="2" * 64, training="t")
 
 
 def node(objects: list[Object]) -> Object:
@@ -41,7 +42,7 @@ def node(objects: list[Object]) -> Object:
 
 
 def test_the_runtime_is_the_one_that_jobs_ask_for(objects: list[Object], job: dict[str, Any]) -> None:
-    assert job["spec"]["runtimeRef"] == {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME}
+    assert job["spec"]["runtimeRef"] == {"apiGroup": TRAIN_JOB.group, "kind": "ClusterTrainingRuntime", "name": RUNTIME}
     template = node(objects)
     assert [container["name"] for container in template["spec"]["containers"]] == [NODE]
     assert template["metadata"]["labels"]["sidlsg.dev/stage"] == POD_STAGE
@@ -76,7 +77,7 @@ def test_the_step_may_do_what_it_does_and_no_more(objects: list[Object]) -> None
         for resource in rule["resources"]
     }
     assert rights == {
-        (GROUP, PLURAL): {"create", "get", "list", "delete"},
+        (TRAIN_JOB.group, TRAIN_JOB.plural): {"create", "get", "list", "delete"},
         ("", "pods"): {"get", "list"},
         ("", "pods/log"): {"get", "list"},
     }

@@ -103,7 +103,7 @@ NOTIFY = "notify"
 CONTAINER = "main"
 """The container that runs a step."""
 LAST_LINES = 200
-_PATIENCE = ClusterTimeouts(total=60.0, reach=30.0)
+_TIMEOUTS = ClusterTimeouts(total=60.0, reach=30.0)
 _ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)): (\S.*)")
 """The last line of a Python traceback."""
 
@@ -126,7 +126,7 @@ def failed_step(run: str) -> FailedStep:
         run: the id of the run.
     """
     try:
-        cluster = Cluster(patience=_PATIENCE)
+        cluster = Cluster(timeouts=_TIMEOUTS)
         pods = [pod for pod in cluster.pods(f"{RUN_LABEL}={run}") if _failed(pod)]
         if not pods:
             return FailedStep(step="", error="no pod of the run says why: see the run's page")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.files import sha256_file
+from sidlsg.storage.files import SHA256SUMS, parse_sha256sums, sha256_file
 
-DIGESTS = "SHA256SUMS"
-"""Lists the SHA-256 of every other file; written last."""
 STUDENT = "artifacts/student"
 """The student's diffusers folder inside the model's."""
-_LINE = re.compile(r"([0-9a-f]{64})  ([^/\n][^\n]*)")
 
 
 def verify_copy(folder: Path) -> str:
@@ -27,20 +23,15 @@ def verify_copy(folder: Path) -> str:
     Raises:
         InputError: the folder is no complete copy, or a file is missing, differs, or is not listed.
     """
-    sums = folder / DIGESTS
+    sums = folder / SHA256SUMS
     if not sums.is_file():
-        raise InputError(f"{folder} has no {DIGESTS}; give a folder that the triggers service copied a model to")
-    listed: dict[str, str] = {}
-    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
-        found = _LINE.fullmatch(line)
-        if found is None:
-            raise InputError(f"{sums} has the line {line[:80]!r}, which is no digest and file; copy the model again")
-        listed[found[2]] = found[1]
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {DIGESTS}
+        raise InputError(f"{folder} has no {SHA256SUMS}; give a folder that the triggers service copied a model to")
+    listed = parse_sha256sums(sums.read_text(encoding="utf-8", errors="replace"), str(sums))
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SHA256SUMS}
     if unlike := sorted(present ^ set(listed)):
         state = "is not listed" if unlike[0] in present else "is missing"
-        raise InputError(f"{folder / unlike[0]} {state} in {DIGESTS}; copy the model again")
+        raise InputError(f"{folder / unlike[0]} {state} in {SHA256SUMS}; copy the model again")
     for name, digest in listed.items():
         if sha256_file(folder / name) != digest:
-            raise InputError(f"{folder / name} differs from its digest in {DIGESTS}; copy the model again")
+            raise InputError(f"{folder / name} differs from its digest in {SHA256SUMS}; copy the model again")
     return sha256_file(sums)

@@ -9,9 +9,10 @@ import fcntl
 import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,9 @@ from sidlsg.runtime.text_files import read_user_text
 
 _BLOCK = 1 << 20
 """Bytes that a copy reads at once."""
+SHA256SUMS = "SHA256SUMS"
+"""The file that lists a folder's other files with their digests; written last."""
+_SHA256SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([^/\n][^\n]*)")
 _MARK = ".sidlsg-unfinished"
 """Marks a writer's own folder beside its target: while it is there, the writer works, or was killed."""
 WORK_MARK = ".sidlsg-work"
@@ -47,6 +51,30 @@ def sha256_files(folder: Path, paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+def format_sha256sums(digests: Mapping[str, str]) -> str:
+    """The text of a `SHA256SUMS` file, which `sha256sum -c` reads: hex SHA-256 by relative file name."""
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+
+
+def parse_sha256sums(text: str, source: str) -> dict[str, str]:
+    """Hex SHA-256 by relative file name, from the text of a `SHA256SUMS` file.
+
+    Args:
+        text: the file's content.
+        source: its path or URI, for the message.
+
+    Raises:
+        ContentError: a line is not a digest and a file name.
+    """
+    digests = {}
+    for line in text.splitlines():
+        found = _SHA256SUMS_LINE.fullmatch(line)
+        if found is None:
+            raise ContentError(f"{source} has the line {line[:80]!r}, which is not a digest and a file; copy it again")
+        digests[found[2]] = found[1]
+    return digests
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:

@@ -12,12 +12,10 @@ from sidlsg.registry.files import fetch_model
 from sidlsg.registry.package import MODEL_TAG, PATH_IN_MODEL
 from sidlsg.registry.versions import alias_version, find_version
 from sidlsg.runtime.errors import ContentError, InputError
-from sidlsg.storage.files import sha256_bytes, sha256_file
+from sidlsg.storage.files import SHA256SUMS, format_sha256sums, sha256_bytes, sha256_file
 from sidlsg.storage.store import Store
 from sidlsg.storage.uri import open_store
 
-DIGESTS = "SHA256SUMS"
-"""Written last: a folder without it is not complete. `sha256sum -c` reads it."""
 CURRENT = "current.json"
 """Names the folder of the version that the alias points to."""
 
@@ -72,8 +70,8 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
             sums = {path.relative_to(source).as_posix(): sha256_file(path) for path in files}
             for name, digest in sums.items():
                 store.put(name, source / name, digest)
-        digests = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
-        store.write(DIGESTS, digests)
+        digests = format_sha256sums(sums).encode()
+        store.write(SHA256SUMS, digests)
     if alias and alias_version(client, model, alias) == record.version:
         current = {
             "version": record.version,
@@ -90,6 +88,6 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
 def _digests(store: Store) -> bytes:
     """A copy's `SHA256SUMS`; empty where the copy is not complete."""
     try:
-        return store.read(DIGESTS)
+        return store.read(SHA256SUMS)
     except ContentError:
         return b""

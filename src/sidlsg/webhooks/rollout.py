@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts, Object
-from sidlsg.kubeflow.nodes.kind import Kind
+from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts, Kind, Object
 from sidlsg.runtime.errors import InputError, StorageError
 from sidlsg.serving.smoke import smoke
 from sidlsg.webhooks.copies import FinishedCopy

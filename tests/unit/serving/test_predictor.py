@@ -175,7 +175,7 @@ def test_the_smoke_evaluations_reference_is_what_is_served(ask: Ask) -> None:
         (lambda folder: (folder / "pyfunc_model.py").write_text("raise SystemExit"), "pyfunc_model.py differs"),
         (lambda folder: (folder / "artifacts/student/student.json").unlink(), "student.json is missing"),
         (lambda folder: (folder / "artifacts/student/unet/more.bin").touch(), "more.bin is not listed"),
-        (lambda folder: (folder / "SHA256SUMS").write_text("MLmodel\n"), "which is no digest and file"),
+        (lambda folder: (folder / "SHA256SUMS").write_text("MLmodel\n"), "which is not a digest and a file"),
     ],
     ids=["no digests", "other code", "missing", "more", "no digest"],
 )

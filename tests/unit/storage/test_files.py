@@ -14,12 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage import files as storage
 from sidlsg.storage.files import (
     alone_in,
     atomic_folder,
     atomic_write,
+    format_sha256sums,
+    parse_sha256sums,
     refuse_foreign,
     refuse_inside,
     require_writable,
@@ -298,3 +300,11 @@ def test_a_folder_that_another_process_makes_meanwhile_is_no_file(
     monkeypatch.setattr(Path, asked, answer)
     atomic_write(folder / "00000.json", "{}")
     assert (folder / "00000.json").read_text() == "{}"
+
+
+def test_sha256sums_are_read_as_written_and_checked_by_line() -> None:
+    digests = {"a.json": sha256(b"a"), "unet/a  b.bin": sha256(b"b")}
+    assert parse_sha256sums(format_sha256sums(digests), "x") == digests
+    for line in ("a.json", f"{'0' * 63}  a.json", f"{'0' * 64} a.json", f"{'0' * 64}  /etc/passwd"):
+        with pytest.raises(ContentError, match=r"^s3://b/SHA256SUMS has the line .*not a digest and a file"):
+            parse_sha256sums(f"{format_sha256sums(digests)}{line}\n", "s3://b/SHA256SUMS")

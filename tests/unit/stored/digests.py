@@ -44,7 +44,7 @@ from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.scoring import SamplingPass, measured
 from sidlsg.evaluate.suite import DrawnSet, prompts_digest
-from sidlsg.kubeflow.nodes.order import JobSpec
+from sidlsg.kubeflow.nodes.job_spec import JobSpec
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.rules import CurationRules, ScoreRule

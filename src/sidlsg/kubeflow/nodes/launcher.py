@@ -1,4 +1,4 @@
-"""The `distil` stage on several nodes: starts a TrainJob, waits for it, and brings the student back."""
+"""The `distil` stage on several nodes: creates a TrainJob, waits for it, and downloads the student."""
 
 from __future__ import annotations
 
@@ -12,199 +12,201 @@ from types import FrameType
 from typing import Any
 
 from sidlsg.kubeflow.nodes.cluster import Cluster, Object
-from sidlsg.kubeflow.nodes.handover import Handover, beating
+from sidlsg.kubeflow.nodes.job_spec import Bundle
 from sidlsg.kubeflow.nodes.manifest import SPEC, TRAINING, manifest
-from sidlsg.kubeflow.nodes.monitor import NodeLogs, WatchIntervals, follow, has_ended, is_complete, remove
-from sidlsg.kubeflow.nodes.order import Bundle
+from sidlsg.kubeflow.nodes.monitor import NodeLogs, WatchIntervals, follow, has_condition, has_ended, remove
 from sidlsg.kubeflow.nodes.settings import Nodes
+from sidlsg.kubeflow.nodes.staging import Staging, heartbeat
 from sidlsg.kubeflow.profile import RUN_LABEL
 from sidlsg.runtime.errors import InputError, SidlsgError, StoppedError
 from sidlsg.runtime.provenance import RUN_VARIABLE
 from sidlsg.storage.files import refuse_foreign, require_writable
 from sidlsg.storage.records import Student
 
+DELETION_S = 300.0
+"""How long a deleted job may still exist beyond its nodes' time to save their state."""
+
 
 def run_of(pod: Object | None) -> str:
-    """The pipeline run that this step belongs to; empty outside of one."""
+    """The pipeline run of this step; empty outside of one."""
     labels = (pod or {}).get("metadata", {}).get("labels", {})
     return os.environ.get(RUN_VARIABLE) or str(labels.get(RUN_LABEL, ""))
 
 
-def owners_of(pod: Object | None, cluster: Cluster) -> list[dict[str, Any]]:
-    """References for the job: to the pod's controller, else to the pod.
+def owners_of(pod: Object | None, cluster: Cluster) -> list[Object]:
+    """Owner references for the job: the pod's controller, or the pod itself.
 
-    A step that is tried again runs in another pod, and its job goes on: so the workflow comes first. None across
-    namespaces, where Kubernetes allows no owner.
+    The workflow comes first, since a retried step runs in another pod and finds its job again. Across namespaces
+    Kubernetes allows no owner.
     """
     if pod is None or cluster.namespace != cluster.own_namespace:
         return []
     metadata = pod["metadata"]
-    above = [each for each in metadata.get("ownerReferences", []) if each.get("controller")]
-    owner = above[0] if above else {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+    itself = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+    owner = next((each for each in metadata.get("ownerReferences", []) if each.get("controller")), itself)
     reference = {key: owner[key] for key in ("apiVersion", "kind", "name", "uid")}
-    # Only one owner controls; and to block its deletion would take a right more.
+    # An object has one controller; and to block the owner's deletion would take one more right.
     return [reference | {"controller": False, "blockOwnerDeletion": False}]
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise in the block at once when the process is asked to end; a second request does not disturb the first's work.
-
-    Only a main thread can.
-
-    Raises:
-        StoppedError: the process was asked to end.
-    """
+def _stoppable() -> Iterator[None]:
+    """Raise StoppedError in the block at the first SIGTERM, and ignore further ones. In a main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def terminated(_: int, __: FrameType | None) -> None:
-        undisturbed()
+    def stop(_: int, __: FrameType | None) -> None:
+        _ignore_sigterm()
         raise StoppedError(
-            "asked to end: the nodes were asked to save their state and end; the same step again goes on from there"
+            "asked to end: the nodes were asked to save their state and end; run the same step again to resume"
         )
 
-    earlier: Any = signal.signal(signal.SIGTERM, terminated)
+    earlier: Any = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, earlier)
 
 
-def undisturbed() -> None:
-    """Let no request to end disturb what follows: it is the end. Until the surrounding `stoppable` is left."""
+def _ignore_sigterm() -> None:
+    """Until the surrounding `_stoppable` is left."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-Report = Callable[[str], None]
-GONE_S = 300.0
-"""How long a deleted job may take beyond its nodes' time to save their state."""
-
-
 def distil_on_nodes(
-    parcel: Bundle,
+    bundle: Bundle,
     output: Path,
     nodes: Nodes,
-    report: Report,
+    report: Callable[[str], None],
     cluster: Cluster | None = None,
-    pace: WatchIntervals | None = None,
+    intervals: WatchIntervals | None = None,
 ) -> Student:
-    """Distil a teacher on the nodes of a TrainJob. The same call again finds its job, and goes on waiting.
+    """Distil a teacher on the nodes of a TrainJob. The same call again finds its job, and continues to wait.
 
-    However it ends, but by a kill, the job, its pods and what lies in the handover are gone then.
+    Unless the process is killed, the job, its pods and its staged files are deleted at the end, also after an error.
 
     Args:
-        parcel: what to do, with the files that it needs.
+        bundle: the job spec with its files.
         output: becomes the student's diffusers folder.
-        nodes: where to do it.
-        report: receives lines for the user, among them what the nodes say.
-        cluster: whose job it is; by default the one that this process is in, or that a kubeconfig names.
-        pace: how often to look, and when to give up; by default as the nodes' timeouts say.
+        nodes: the nodes.
+        report: receives lines for the user, among them the nodes' logs.
+        cluster: by default the one that this process is in, or that a kubeconfig names.
+        intervals: by default those of the nodes' timeouts.
 
     Returns:
-        The record that the leading node wrote, every file of it checked.
+        The student's record, every file of it checked.
 
     Raises:
         ClusterError: the cluster does not answer.
         InputError: an input, the nodes or the cluster's rights cannot be used.
-        SidlsgError: the job failed, was deleted, or took too long; the same call goes on from the last checkpoint.
-        StoppedError: the process was asked to end; the same.
+        SidlsgError: the job failed, was deleted, or took too long; the same call resumes from the last checkpoint.
+        StoppedError: the process was asked to end; the same call resumes.
     """
-    order = parcel.order
+    spec, settings = bundle.spec, nodes.settings
     refuse_foreign(output, Student.FILE)
     require_writable(output.parent)
-    nodes.require_shared("checkpoints", order.checkpoints)
-    if order.values.batch % nodes.processes:
+    nodes.require_shared("checkpoints", spec.checkpoints)
+    if spec.values.batch % nodes.processes:
         raise InputError(
-            f"batch {order.values.batch} does not divide among {nodes.processes} processes "
+            f"batch {spec.values.batch} does not divide among {nodes.processes} processes "
             f"({nodes.nodes} nodes of {max(1, nodes.gpus_per_node)}); change nodes, gpus_per_node or the batch"
         )
     cluster = cluster or Cluster(nodes.namespace)
-    settings = nodes.settings
-    pace = pace or WatchIntervals(
-        running=nodes.timeout_minutes * 60, queued=settings.queue_minutes * 60, gone=settings.grace_seconds + GONE_S
+    intervals = intervals or WatchIntervals(
+        running=nodes.timeout_minutes * 60,
+        queued=settings.queue_minutes * 60,
+        deletion=settings.grace_seconds + DELETION_S,
     )
-    with stoppable():
-        return _Launch(parcel, output, nodes, report, cluster, pace).run()
+    with _stoppable():
+        return _Launch(bundle, nodes, report, cluster, intervals).run(output)
 
 
 class _Launch:
     """One step's work with one job."""
 
     def __init__(
-        self, parcel: Bundle, output: Path, nodes: Nodes, report: Report, cluster: Cluster, pace: WatchIntervals
+        self,
+        bundle: Bundle,
+        nodes: Nodes,
+        report: Callable[[str], None],
+        cluster: Cluster,
+        intervals: WatchIntervals,
     ) -> None:
-        self.parcel, self.output, self.nodes, self.report, self.pace = parcel, output, nodes, report, pace
-        self.cluster = cluster
-        self.order = parcel.order
+        self.bundle, self.nodes, self.report = bundle, nodes, report
+        self.cluster, self.intervals = cluster, intervals
         cluster.reach()
         pod = cluster.own_pod()
-        self.run_id = run_of(pod)
-        self.name = self.order.job_name(self.run_id)
-        self.handover = Handover(f"{nodes.handover.rstrip('/')}/{self.name}")
+        run, spec = run_of(pod), bundle.spec
+        self.name = spec.job_name(run)
+        self.staging = Staging(f"{nodes.handover.rstrip('/')}/{self.name}")
         self.wanted = manifest(
             self.name,
             cluster.namespace,
             nodes,
-            handover=self.handover.place,
-            order_sha256=self.order.digest,
-            training=self.order.training,
-            run=self.run_id,
+            staging=self.staging.uri,
+            spec_sha256=spec.digest,
+            training=spec.training,
+            run=run,
             owners=owners_of(pod, cluster),
             environment=os.environ,
         )
 
-    def run(self) -> Student:
-        """From whatever an earlier attempt left to the student."""
-        with self._cleaned_up():
-            job = self._found()
-            with beating(self.handover.store):
+    def run(self, output: Path) -> Student:
+        try:
+            job = self._find()
+            with heartbeat(self.staging.store):
                 if job is None:
-                    self.handover.stage(self.parcel, self.report)
-                    job = self._created()
-                follow(self.cluster, job, NodeLogs(self.cluster, self.name, self.report), self.pace, self.report)
-            return self.handover.take(self.order, self.output)
+                    self.staging.upload_inputs(self.bundle, self.report)
+                    job = self._create()
+                logs = NodeLogs(self.cluster, self.name, self.report)
+                follow(self.cluster, job, logs, self.intervals, self.report)
+            student = self.staging.download_student(self.bundle.spec, output)
+        except _ForeignError:
+            raise
+        except BaseException:
+            self._clean_up()
+            raise
+        self._clean_up()
+        return student
 
-    def _found(self) -> Object | None:
-        """The job of an earlier attempt, where it goes on or brought a student; one that ended otherwise is removed."""
-        self._refuse_another()
+    def _find(self) -> Object | None:
+        """The job of an earlier attempt if it runs or brought a student; any other is removed."""
+        self._refuse_other_writers()
         job = self.cluster.get(self.name)
         if job is None:
             return None
         if not job["metadata"].get("deletionTimestamp"):
-            if is_complete(job) and self.handover.has_student():
+            if has_condition(job, "Complete") and self.staging.has_student():
                 self.report(f"TrainJob {self.name} of an earlier attempt is complete")
                 return job
             if not has_ended(job):
-                self._require_same(job)
-                self.report(f"TrainJob {self.name} of an earlier attempt goes on")
+                self._require_same_spec(job)
+                self.report(f"TrainJob {self.name} of an earlier attempt is still running")
                 return job
             NodeLogs(self.cluster, self.name, self.report).poll()
-            self.report(f"TrainJob {self.name} of an earlier attempt has ended without a student: a new one goes on")
-        remove(self.cluster, job, self.pace)
+            self.report(f"TrainJob {self.name} of an earlier attempt ended without a student: a new one resumes")
+        remove(self.cluster, job, self.intervals)
         return None
 
-    def _created(self) -> Object:
+    def _create(self) -> Object:
         job = self.cluster.create(self.wanted)
         gpus = f"{self.nodes.gpus_per_node} GPUs each" if self.nodes.gpus_per_node else "no GPU"
         self.report(f"TrainJob {self.name} in namespace {self.cluster.namespace}: {self.nodes.nodes} nodes, {gpus}")
-        self._refuse_another(job)
+        self._refuse_other_writers(job)
         return job
 
-    def _require_same(self, job: Object) -> None:
-        asked = self.wanted["metadata"]["annotations"][SPEC]
-        if job["metadata"].get("annotations", {}).get(SPEC) != asked:
+    def _require_same_spec(self, job: Object) -> None:
+        if job["metadata"].get("annotations", {}).get(SPEC) != self.wanted["metadata"]["annotations"][SPEC]:
             raise _ForeignError(
-                f"TrainJob {self.name} goes on with other nodes, image or settings than are asked for now; "
+                f"TrainJob {self.name} is running with other nodes, image or settings than requested now; "
                 f"wait for it, or delete it: kubectl -n {self.cluster.namespace} delete trainjob {self.name}"
             )
 
-    def _refuse_another(self, own: Object | None = None) -> None:
-        """Keep two jobs from writing the same checkpoints. Of two that start at one time, the later one gives up."""
-        label = self.wanted["metadata"]["labels"][TRAINING]
-        for job in self.cluster.labelled(TRAINING, label):
+    def _refuse_other_writers(self, own: Object | None = None) -> None:
+        """Keep two jobs from writing the same checkpoints. Of two that start at the same time, the later gives up."""
+        for job in self.cluster.labelled(TRAINING, self.wanted["metadata"]["labels"][TRAINING]):
             other = job["metadata"]["name"]
             if other == self.name or has_ended(job) or job["metadata"].get("deletionTimestamp"):
                 continue
@@ -213,42 +215,30 @@ class _Launch:
             run = job["metadata"].get("labels", {}).get(RUN_LABEL, "")
             raise InputError(
                 f"TrainJob {other}{f' of pipeline run {run}' if run else ''} writes the same checkpoints "
-                f"({self.order.checkpoints}: same recipe, teacher, prompts and seed); wait for its end, and run again"
+                f"({self.bundle.spec.checkpoints}: same recipe, teacher, prompts and seed); "
+                "wait until it ends, and run again"
             )
 
-    @contextlib.contextmanager
-    def _cleaned_up(self) -> Iterator[None]:
-        """Leave no job and no files, however the block ends."""
-        try:
-            yield
-        except _ForeignError:
-            raise
-        except BaseException:
-            self._clean_up()
-            raise
-        self._clean_up()
-
     def _clean_up(self) -> None:
-        """What is left is told, and no more: how the block ended is what counts."""
-        undisturbed()
+        """Delete the job and the staged files. What cannot be deleted is reported: the step's own outcome counts."""
+        _ignore_sigterm()
         try:
             job = self.cluster.get(self.name)
             if job is not None:
                 self.cluster.delete(job)
-            # Before the wait, which a pod that is taken away may not live through; and after it, for a node may have
-            # been handing over.
-            self.handover.remove()
+            # Before the wait, during which this pod may be killed; and after it, for a node may still have uploaded.
+            self.staging.remove()
             if job is not None:
-                remove(self.cluster, job, self.pace)
-                self.handover.remove()
+                remove(self.cluster, job, self.intervals)
+                self.staging.remove()
         except SidlsgError as error:
-            self.report(f"TrainJob {self.name} or what lies in {self.handover.place} may be left: {error}")
+            self.report(f"TrainJob {self.name} or files in {self.staging.uri} may be left: {error}")
 
 
 class _ForeignError(InputError):
-    """The job of this name is not this step's to delete."""
+    """The job of this name belongs to another step, and must not be deleted."""
 
 
 def _age(job: Object) -> tuple[str, str]:
-    """Sorts jobs by their beginning."""
+    """Sorts jobs by their creation."""
     return str(job["metadata"].get("creationTimestamp", "")), job["metadata"]["name"]

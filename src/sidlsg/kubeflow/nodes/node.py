@@ -1,4 +1,4 @@
-"""What each process of each node does: fetches the inputs, trains as `sidlsg distil` does, hands the student over."""
+"""One process of a node: fetches the inputs, trains as `sidlsg distil` does, and uploads the student."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sidlsg.distil.process_notes import ProcessNotes
 from sidlsg.distil.supervisor import RestartPolicy, supervise
-from sidlsg.kubeflow.nodes.handover import BEAT_S, SILENCE_S, Handover, watched
-from sidlsg.kubeflow.nodes.order import EMBEDDINGS, PROMPTS, STAGED
+from sidlsg.kubeflow.nodes.job_spec import EMBEDDINGS, PROMPTS, STAGED
+from sidlsg.kubeflow.nodes.staging import HEARTBEAT_S, SILENCE_S, Staging, heartbeat_watched
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.runtime.hardware import require_gpus
 from sidlsg.stages.distil_processes import PodTraining, train
@@ -21,69 +21,69 @@ from sidlsg.storage.records import Student
 
 
 def train_on_node(
-    place: str, sha256: str, report: Callable[[str], None], every: float = BEAT_S, silence: float = SILENCE_S
+    uri: str, sha256: str, report: Callable[[str], None], every: float = HEARTBEAT_S, silence: float = SILENCE_S
 ) -> Student:
-    """Do what the order in a handover says, as one of the processes that torchrun started.
+    """Train as one of the processes that torchrun started.
 
     Args:
-        place: of the job's handover.
-        sha256: digest of the order.
+        uri: of the job's staging area.
+        sha256: digest of its job spec.
         report: receives lines for the user.
-        every: seconds between two looks for the step that waits.
-        silence: after how many seconds without a sign of it training ends.
+        every: seconds between two checks of the launcher's heartbeat.
+        silence: seconds without a heartbeat after which training ends.
 
     Raises:
-        InputError: the order or an input is missing or is another, or cannot be used; or GPUs are missing.
+        InputError: GPUs, the job spec or an input are missing or cannot be used.
         StoppedError: the process was asked to end, and saved its state.
         AlarmError: an alarm ended the run.
     """
     require_gpus()
-    handover = Handover(place, create=False)
-    order = handover.order(sha256)
-    inputs = handover.fetch(order)
-    leads = os.environ.get("RANK", "0") == "0"
+    staging = Staging(uri, create=False)
+    spec = staging.job_spec(sha256)
+    inputs = staging.download_inputs(spec)
 
     def local(given: str) -> str:
         return str(inputs / given.removeprefix(STAGED)) if given.startswith(STAGED) else given
 
     output = inputs.with_name(f"{inputs.name}-student")
-    asked = PodTraining(
+    training = PodTraining(
         prompts=str(inputs / PROMPTS),
         embeddings=str(inputs / EMBEDDINGS) if (inputs / EMBEDDINGS).is_dir() else "",
-        teacher=local(order.teacher),
-        teacher_layout=local(order.teacher_layout),
-        recipe=order.recipe,
-        changes=order.changes,
-        seed=order.seed,
-        checkpoints=order.checkpoints,
-        held_out=local(order.held_out),
-        judge=local(order.judge),
-        tracking_uri=order.tracking_uri,
-        experiment=order.experiment,
+        teacher=local(spec.teacher),
+        teacher_layout=local(spec.teacher_layout),
+        recipe=spec.recipe,
+        changes=spec.changes,
+        seed=spec.seed,
+        checkpoints=spec.checkpoints,
+        held_out=local(spec.held_out),
+        judge=local(spec.judge),
+        tracking_uri=spec.tracking_uri,
+        experiment=spec.experiment,
         output=str(output),
     )
+    is_rank0 = os.environ.get("RANK", "0") == "0"
+    if not is_rank0:
+        return train(training, report)
 
-    def abandoned() -> None:
-        # The cluster restarts nodes that failed, and nobody waits for these.
+    def abandon() -> None:
+        # The cluster restarts failed nodes, and these are no longer needed.
         with contextlib.suppress(SidlsgError):
-            handover.withdraw()
+            staging.withdraw()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if not leads:
-        return train(asked, report)
-    with watched(handover.store, report, abandoned, every, silence):
-        student = train(asked, report)
-        handover.give(output)
-        report(f"student of {student.images_seen:,} images in {place}")
+    with heartbeat_watched(staging.store, report, abandon, every, silence):
+        student = train(training, report)
+        staging.upload_student(output)
+        report(f"student of {student.images_seen:,} images in {uri}")
     return student
 
 
-def run_node(handover: str, sha256: str, shutdown_timeout: int, report: Callable[[str], None]) -> None:
-    """Run this node's processes once; a restart is the JobSet's, for all nodes together.
+def run_node(uri: str, sha256: str, shutdown_timeout: int, report: Callable[[str], None]) -> None:
+    """Run this node's processes once; the JobSet restarts all nodes together.
 
     Args:
-        handover: the job's own URI or folder.
-        sha256: digest of the order there.
+        uri: of the job's staging area.
+        sha256: digest of its job spec.
         shutdown_timeout: seconds that processes may take to save their state when the node is asked to end.
         report: receives lines for the user.
 
@@ -94,5 +94,5 @@ def run_node(handover: str, sha256: str, shutdown_timeout: int, report: Callable
     with tempfile.TemporaryDirectory() as notes:
         # torchrun finds its node and its peers in the variables that Trainer sets.
         command = [sys.executable, "-m", "torch.distributed.run", f"--shutdown-timeout={shutdown_timeout}"]
-        command += ["-m", "sidlsg", "distil-node-process", handover, "--sha256", sha256, "--notes", notes]
+        command += ["-m", "sidlsg", "distil-node-process", uri, "--sha256", sha256, "--notes", notes]
         supervise(command, ProcessNotes(Path(notes)), RestartPolicy(), report)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts
+from sidlsg.kubeflow.nodes.job_spec import Bundle, pack
 from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
 from sidlsg.kubeflow.nodes.monitor import WatchIntervals
-from sidlsg.kubeflow.nodes.order import Bundle, pack
 from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings
 from sidlsg.storage.records import Student
 
@@ -20,7 +20,7 @@ CHANGES = (
     '"on_alarm": "off"}'
 )
 """Of the student that all tests share."""
-QUICK = WatchIntervals(running=60, queued=60, poll=0.01, told=0.05, margin=0.5, gone=5)
+QUICK = WatchIntervals(running=60, queued=60, poll=0.01, report=0.05, margin=0.5, deletion=5)
 SHORT = ClusterTimeouts(total=20, reach=5, first=0.01, longest=0.05, connect=2, read=0.5)
 
 
@@ -31,7 +31,7 @@ def make_nodes(folder: Path, **values: Any) -> Nodes:
     return Nodes(**(usual | {"handover": str(folder / "shared" / "handover")} | values))
 
 
-def make_parcel(student: Path, folder: Path, **values: Any) -> Bundle:
+def make_bundle(student: Path, folder: Path, **values: Any) -> Bundle:
     """The order of the student that all tests share."""
     usual = {"prompts": student.parent / "prompts", "embeddings": None, "recipe": "tiny", "changes": CHANGES, "seed": 0}
     places = {"checkpoints": str(folder / "shared" / "checkpoints"), "teacher": "bundled:tiny-sd"}
@@ -42,11 +42,11 @@ def make_parcel(student: Path, folder: Path, **values: Any) -> Bundle:
 class Launch:
     """A step that starts a job and waits for it; it can be done again."""
 
-    parcel: Bundle
+    bundle: Bundle
     folder: Path
     cluster: Cluster
     nodes: Nodes
-    pace: WatchIntervals = QUICK
+    intervals: WatchIntervals = QUICK
     said: list[str] = field(default_factory=list)
     loud: bool = False
     """Whether what is said is printed, too."""
@@ -60,7 +60,7 @@ class Launch:
         return Path(self.nodes.handover)
 
     def do(self) -> Student:
-        return distil_on_nodes(self.parcel, self.output, self.nodes, self.tell, self.cluster, self.pace)
+        return distil_on_nodes(self.bundle, self.output, self.nodes, self.tell, self.cluster, self.intervals)
 
     def tell(self, line: str) -> None:
         self.said.append(line)

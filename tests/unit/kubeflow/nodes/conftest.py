@@ -9,8 +9,8 @@ import pytest
 
 from services.kubernetes_api import Api, RunningApi
 from sidlsg.kubeflow.nodes.cluster import Cluster
-from sidlsg.kubeflow.nodes.handover import Handover
-from unit.kubeflow.nodes.asked import SHORT, Launch, make_nodes, make_parcel
+from sidlsg.kubeflow.nodes.staging import Staging
+from unit.kubeflow.nodes.asked import SHORT, Launch, make_bundle, make_nodes
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def api(running_api: RunningApi) -> Api:
 def cluster(running_api: RunningApi) -> Cluster:
     """A client of it, with little patience."""
     assert running_api.kubeconfig.exists()
-    return Cluster(patience=SHORT)
+    return Cluster(timeouts=SHORT)
 
 
 @pytest.fixture
 def launch(tiny_student: Path, tmp_path: Path, cluster: Cluster) -> Launch:
     """A step for the student that all tests share."""
-    return Launch(make_parcel(tiny_student, tmp_path), tmp_path, cluster, make_nodes(tmp_path))
+    return Launch(make_bundle(tiny_student, tmp_path), tmp_path, cluster, make_nodes(tmp_path))
 
 
 @pytest.fixture
@@ -47,6 +47,6 @@ def given(tiny_student: Path) -> Callable[[Api], None]:
     """A step of the controller: the leading node hands the student over."""
 
     def step(api: Api) -> None:
-        Handover(api.job()["spec"]["trainer"]["args"][1], create=False).give(tiny_student)
+        Staging(api.job()["spec"]["trainer"]["args"][1], create=False).upload_student(tiny_student)
 
     return step

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from sidlsg.kubeflow.nodes.cluster import Cluster
 from sidlsg.runtime.errors import SidlsgError
-from unit.kubeflow.nodes.asked import QUICK, SHORT, Launch, make_nodes, make_parcel
+from unit.kubeflow.nodes.asked import QUICK, SHORT, Launch, make_bundle, make_nodes
 
 student, folder = map(Path, sys.argv[1:])
-pace, parcel = replace(QUICK, gone=60), make_parcel(student, folder)
-launch = Launch(parcel, folder, Cluster(patience=SHORT), make_nodes(folder), pace, loud=True)
+intervals, bundle = replace(QUICK, deletion=60), make_bundle(student, folder)
+launch = Launch(bundle, folder, Cluster(timeouts=SHORT), make_nodes(folder), intervals, loud=True)
 try:
     launch.do()
 except SidlsgError as error:

@@ -62,8 +62,8 @@ def test_a_successor_is_not_deleted(cluster: Cluster, api: Api) -> None:
     assert "deletionTimestamp" not in api.job()["metadata"]
 
 
-def test_patience_ends(running_api: RunningApi, api: Api) -> None:
-    cluster = Cluster(patience=replace(SHORT, total=0.3))
+def test_retries_end(running_api: RunningApi, api: Api) -> None:
+    cluster = Cluster(timeouts=replace(SHORT, total=0.3))
     assert running_api.kubeconfig.exists()
     api.faults = ["503"] * 1000
     began = time.monotonic()
@@ -77,29 +77,31 @@ def test_a_server_that_asks_to_wait_is_waited_for(cluster: Cluster, api: Api) ->
     assert cluster.get("x") is None
 
 
-def test_a_cluster_that_is_away_is_said_soon(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_soon(
+    running_api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     monkeypatch.setenv("KUBECONFIG", str(running_api.configured(f"http://127.0.0.1:{port}")))
     with pytest.raises(ClusterError, match=r"does not answer \(list TrainJobs: NewConnectionError\)"):
-        Cluster(patience=replace(SHORT, reach=0.2)).reach()
+        Cluster(timeouts=replace(SHORT, reach=0.2)).reach()
 
 
-def test_an_answer_that_never_ends_ends_patience(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_answer_ends_retries(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     with Dripping("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{") as server:
         monkeypatch.setenv("KUBECONFIG", str(running_api.configured(server.address)))
         with pytest.raises(ClusterError, match=r"does not answer \(read TrainJob x: an answer that takes over"):
-            Cluster(patience=replace(SHORT, total=0.3, whole=0.5)).get("x")
+            Cluster(timeouts=replace(SHORT, total=0.3, whole=0.5)).get("x")
 
 
-def test_a_wrong_token_is_said(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_token_is_reported(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(running_api.configured(running_api.address, "wrong")))
-    with pytest.raises(InputError, match="does not know who asks"):
-        Cluster(patience=SHORT).reach()
+    with pytest.raises(InputError, match="does not accept the credentials"):
+        Cluster(timeouts=SHORT).reach()
 
 
-def test_without_a_cluster_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cluster_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(InputError, match="no cluster is known here"):
@@ -110,7 +112,7 @@ def test_a_log_that_is_not_there_is_empty(cluster: Cluster) -> None:
     assert cluster.log("no-pod", "node") == ""
 
 
-def test_patience_is_longer_than_a_control_planes_renewal() -> None:
+def test_retries_last_longer_than_a_control_planes_renewal() -> None:
     assert ClusterTimeouts().total >= 1800
 
 

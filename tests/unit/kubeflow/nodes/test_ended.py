@@ -108,7 +108,7 @@ def test_a_step_that_is_killed_finds_its_job_again(
     process.start(lambda: "runs" in process.said())
     assert process.end(signal.SIGKILL) == -signal.SIGKILL
     assert len(api.left()) == 3 and launch.left()
-    process.start(lambda: "of an earlier attempt goes on" in process.said())
+    process.start(lambda: "of an earlier attempt is still running" in process.said())
     running_api.do(lambda api: api.script.extend([given, complete]))
     assert process.wait() == 0, process.said()
     assert len(api.ever) == 1

@@ -1,4 +1,4 @@
-"""From an order to a student, whatever happens on the way; afterwards nothing is left."""
+"""From a job spec to a student, whatever happens on the way; afterwards nothing is left."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from services.kubernetes_api import Api, complete, failed, lost, queued, restarted, running, says
-from sidlsg.kubeflow.nodes.handover import Handover
 from sidlsg.kubeflow.nodes.manifest import TRAINING
+from sidlsg.kubeflow.nodes.staging import Staging
 from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
 from sidlsg.storage.records import Student
-from unit.kubeflow.nodes.asked import QUICK, Launch, make_nodes, make_parcel
+from unit.kubeflow.nodes.asked import QUICK, Launch, make_bundle, make_nodes
 
 Step = Callable[[Api], None]
 
@@ -39,12 +39,12 @@ def test_the_job_is_what_was_asked_for(launch: Launch, api: Api, given: Step) ->
     (job,) = api.ever
     assert job["spec"]["trainer"]["numNodes"] == 2
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
-    assert job["metadata"]["name"] == launch.parcel.order.job_name("")
+    assert job["metadata"]["name"] == launch.bundle.spec.job_name("")
 
 
 def test_a_job_that_fails_on_one_node_says_which_and_why(launch: Launch, api: Api) -> None:
     api.script = [running, says(0, "iteration 1"), failed(1, 137, "CUDA out of memory", "the last line")]
-    with pytest.raises(SidlsgError, match=r"node 1 ended with exit code 137.*goes on from the last checkpoint"):
+    with pytest.raises(SidlsgError, match=r"node 1 ended with exit code 137.*to resume from the last checkpoint"):
         launch.do()
     assert "node 1 | CUDA out of memory\nnode 1 | the last line" in launch.text()
     assert api.left() == launch.left() == []
@@ -65,7 +65,7 @@ def test_a_node_that_is_lost_is_restarted_by_the_cluster_and_the_step_waits_on(
     assert api.left() == launch.left() == []
 
 
-def test_a_job_that_fails_after_restarts_tells_only_of_its_last_attempt(launch: Launch, api: Api) -> None:
+def test_a_job_that_fails_after_restarts_reports_only_its_last_attempt(launch: Launch, api: Api) -> None:
     api.script = [running, lost(1, 1, "CUDA error"), restarted, failed(0, 4, "alarm")]
     with pytest.raises(SidlsgError, match=r"node 0 ended with exit code 4; see") as error:
         launch.do()
@@ -73,24 +73,24 @@ def test_a_job_that_fails_after_restarts_tells_only_of_its_last_attempt(launch: 
     assert api.left() == launch.left() == []
 
 
-def test_the_clusters_deadline_is_told_as_such(launch: Launch, api: Api) -> None:
+def test_the_clusters_deadline_is_reported(launch: Launch, api: Api) -> None:
     api.script = [running, lambda api: api.set_condition("Failed", True, "DeadlineExceeded", "took 3600 s")]
-    with pytest.raises(SidlsgError, match="ended by the cluster, for it took longer than it may"):
+    with pytest.raises(SidlsgError, match="exceeded its timeout, and was ended by the cluster"):
         launch.do()
     assert api.left() == launch.left() == []
 
 
 def test_a_job_that_the_cluster_does_not_end_in_time_is_ended_here(launch: Launch, api: Api) -> None:
     api.script = [running]
-    launch.pace = replace(QUICK, running=0.2, margin=0.1)
+    launch.intervals = replace(QUICK, running=0.2, margin=0.1)
     with pytest.raises(SidlsgError, match="did not end within"):
         launch.do()
     assert api.left() == launch.left() == []
 
 
-def test_a_slow_queue_is_told_and_not_counted_as_running(launch: Launch, api: Api, given: Step) -> None:
+def test_a_slow_queue_is_reported_and_not_counted_as_running(launch: Launch, api: Api, given: Step) -> None:
     api.script = [queued] * 60 + [given, complete]
-    launch.pace = replace(QUICK, running=0.1, margin=0.1, told=0.02)
+    launch.intervals = replace(QUICK, running=0.1, margin=0.1, report=0.02)
     launch.do()
     assert len([line for line in launch.said if "waits in its queue" in line]) > 3
     assert api.left() == launch.left() == []
@@ -98,8 +98,8 @@ def test_a_slow_queue_is_told_and_not_counted_as_running(launch: Launch, api: Ap
 
 def test_a_queue_that_never_lets_it_in_is_given_up(launch: Launch, api: Api) -> None:
     api.script = [queued]
-    launch.pace = replace(QUICK, queued=0.2)
-    with pytest.raises(SidlsgError, match=r"waited in its queue.*queue_minutes"):
+    launch.intervals = replace(QUICK, queued=0.2)
+    with pytest.raises(SidlsgError, match=r"not admitted by its queue.*queue_minutes"):
         launch.do()
     assert api.left() == launch.left() == []
 
@@ -134,17 +134,17 @@ def test_a_fault_of_the_api_costs_time_and_nothing_else(launch: Launch, api: Api
     assert api.left() == launch.left() == []
 
 
-def test_a_job_that_goes_on_is_found_again(launch: Launch, api: Api, given: Step) -> None:
-    Handover(f"{launch.nodes.handover}/{launch.parcel.order.job_name('')}").stage(launch.parcel, print)
+def test_a_running_job_is_found_again(launch: Launch, api: Api, given: Step) -> None:
+    Staging(f"{launch.nodes.handover}/{launch.bundle.spec.job_name('')}").upload_inputs(launch.bundle, print)
     api.script = [given, complete]
     launch.do()
     (job,) = api.ever
     api.add_job(job)
-    Handover(f"{launch.nodes.handover}/{job['metadata']['name']}").stage(launch.parcel, print)
+    Staging(f"{launch.nodes.handover}/{job['metadata']['name']}").upload_inputs(launch.bundle, print)
     api.script = [running, given, complete]
     launch.do()
     assert len(api.ever) == 1
-    assert "of an earlier attempt goes on" in launch.text()
+    assert "of an earlier attempt is still running" in launch.text()
     assert api.left() == launch.left() == []
 
 
@@ -153,7 +153,7 @@ def test_one_that_is_complete_gives_its_student(launch: Launch, api: Api, given:
     launch.do()
     (job,) = api.ever
     api.add_job(job)
-    Handover(f"{launch.nodes.handover}/{job['metadata']['name']}").stage(launch.parcel, print)
+    Staging(f"{launch.nodes.handover}/{job['metadata']['name']}").upload_inputs(launch.bundle, print)
     given(api)
     complete(api)
     launch.do()
@@ -163,9 +163,7 @@ def test_one_that_is_complete_gives_its_student(launch: Launch, api: Api, given:
 
 
 @pytest.mark.parametrize("ended", [failed(0, 1, "the reason"), complete])
-def test_one_that_ended_without_a_student_makes_place_for_a_new_one(
-    launch: Launch, api: Api, given: Step, ended: Step
-) -> None:
+def test_one_that_ended_without_a_student_is_replaced(launch: Launch, api: Api, given: Step, ended: Step) -> None:
     api.script = [given, complete]
     launch.do()
     (job,) = api.ever
@@ -175,11 +173,11 @@ def test_one_that_ended_without_a_student_makes_place_for_a_new_one(
     api.script = [running, given, complete]
     launch.do()
     assert len(api.ever) == 2
-    assert "has ended without a student: a new one goes on" in launch.text()
+    assert "ended without a student: a new one resumes" in launch.text()
     assert api.left() == launch.left() == []
 
 
-def test_one_that_goes_on_otherwise_is_not_touched(launch: Launch, api: Api, given: Step) -> None:
+def test_one_that_runs_with_other_settings_is_not_touched(launch: Launch, api: Api, given: Step) -> None:
     api.script = [given, complete]
     launch.do()
     api.add_job(api.ever[0])
@@ -219,7 +217,7 @@ def test_of_two_that_start_at_one_time_the_later_one_gives_up(launch: Launch, ap
     with pytest.raises(InputError, match="distil-000000000000 writes the same checkpoints"):
         launch.do()
     assert api.left() == ["distil-000000000000"]
-    assert api.job()["metadata"]["labels"][TRAINING] == launch.parcel.order.training[:63]
+    assert api.job()["metadata"]["labels"][TRAINING] == launch.bundle.spec.training[:63]
 
 
 def test_a_complete_job_without_a_student_is_an_error(launch: Launch, api: Api) -> None:
@@ -244,7 +242,7 @@ def test_a_damaged_student_is_refused(launch: Launch, api: Api, given: Step) -> 
 
 
 def test_anothers_student_is_refused(launch: Launch, api: Api, given: Step, tiny_student: Path, tmp_path: Path) -> None:
-    launch.parcel = make_parcel(tiny_student, tmp_path, seed=1)
+    launch.bundle = make_bundle(tiny_student, tmp_path, seed=1)
     api.script = [given, complete]
     with pytest.raises(InputError, match="student of another seed"):
         launch.do()
@@ -264,7 +262,7 @@ def test_what_cannot_run_is_refused_before_anything_is_made(launch: Launch, api:
     assert api.ever == [] and launch.left() == []
     with pytest.raises(InputError, match="checkpoints is '/elsewhere'"):
         launch.nodes = make_nodes(tmp_path)
-        launch.parcel = replace(launch.parcel, order=replace(launch.parcel.order, checkpoints="/elsewhere"))
+        launch.bundle = replace(launch.bundle, spec=replace(launch.bundle.spec, checkpoints="/elsewhere"))
         launch.do()
     assert api.ever == [] and launch.left() == []
 
@@ -273,7 +271,7 @@ def test_what_cannot_run_is_refused_before_anything_is_made(launch: Launch, api:
     ("method", "plural", "code", "message", "said"),
     [
         ("GET", "trainjobs", 404, "the server could not find the requested resource", "Kubeflow Trainer v2 must be"),
-        ("GET", "trainjobs", 401, "Unauthorized", "does not know who asks"),
+        ("GET", "trainjobs", 401, "Unauthorized", "does not accept the credentials"),
         (
             "POST",
             "trainjobs",
@@ -294,9 +292,9 @@ def test_a_refusal_says_what_is_lacking(
     assert api.left() == launch.left() == []
 
 
-def test_without_a_right_to_look_at_pods_training_goes_on(launch: Launch, api: Api, given: Step) -> None:
+def test_without_the_right_to_read_pods_training_continues(launch: Launch, api: Api, given: Step) -> None:
     api.refusals["GET", "pods"] = (403, 'pods is forbidden: User "x" cannot list resource "pods"')
     api.script = [running, running, given, complete]
     launch.do()
-    assert launch.text().count("nothing is known of the nodes, and training goes on") == 1
+    assert launch.text().count("nothing is known of the nodes, and training continues") == 1
     assert api.left() == launch.left() == []

@@ -13,7 +13,7 @@ from unit.kubeflow.nodes.asked import Launch
 
 @pytest.fixture
 def logs(launch: Launch, cluster: Cluster, api: Api) -> NodeLogs:
-    job = manifest("distil-1", "team", launch.nodes, handover="/shared/h", order_sha256="0" * 64, training="f" * 64)
+    job = manifest("distil-1", "team", launch.nodes, staging="/shared/h", spec_sha256="0" * 64, training="f" * 64)
     api.add_job(job)
     running(api)
     return NodeLogs(cluster, "distil-1", launch.said.append)
@@ -23,7 +23,7 @@ def lines(launch: Launch) -> list[str]:
     return [line for line in launch.said if " | " in line]
 
 
-def test_each_line_is_told_once(logs: NodeLogs, launch: Launch, api: Api) -> None:
+def test_each_line_is_reported_once(logs: NodeLogs, launch: Launch, api: Api) -> None:
     for number in range(3):
         api.say(0, f"line {number}")
         logs.poll()
@@ -31,7 +31,7 @@ def test_each_line_is_told_once(logs: NodeLogs, launch: Launch, api: Api) -> Non
     assert lines(launch) == [f"node 0 | line {number}" for number in range(3)]
 
 
-def test_other_nodes_speak_when_they_fail(logs: NodeLogs, launch: Launch, api: Api) -> None:
+def test_the_logs_of_other_nodes_are_reported_when_they_fail(logs: NodeLogs, launch: Launch, api: Api) -> None:
     api.say(1, *(f"line {number}" for number in range(100)))
     logs.poll()
     assert lines(launch) == []
@@ -43,7 +43,7 @@ def test_other_nodes_speak_when_they_fail(logs: NodeLogs, launch: Launch, api: A
     assert logs.failures == ["node 1 ended with exit code 137 (OOMKilled)"]
 
 
-def test_what_a_pod_waits_for_is_told_when_it_changes(logs: NodeLogs, launch: Launch, api: Api) -> None:
+def test_what_a_pod_waits_for_is_reported_when_it_changes(logs: NodeLogs, launch: Launch, api: Api) -> None:
     waits = {"name": "node", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
     api.set_pod(1, "Pending", containerStatuses=[waits])
     for _ in range(3):
@@ -52,7 +52,7 @@ def test_what_a_pod_waits_for_is_told_when_it_changes(logs: NodeLogs, launch: La
     assert told == ["node 1 (distil-1-node-0-1-abcde): waits (ImagePullBackOff)"]
 
 
-def test_a_cluster_that_is_away_is_told_and_asked_again(
+def test_a_cluster_that_does_not_answer_is_asked_again(
     logs: NodeLogs, launch: Launch, api: Api, running_api: RunningApi
 ) -> None:
     api.faults = ["500"] * 3
@@ -74,7 +74,7 @@ def test_a_cluster_that_is_away_is_told_and_asked_again(
                     {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
                 ],
             },
-            "waits for a place (Unschedulable: 0/3 nodes)",
+            "waits to be scheduled (Unschedulable: 0/3 nodes)",
         ),
         ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "failed (Evicted: low on memory)"),
         (

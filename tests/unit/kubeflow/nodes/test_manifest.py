@@ -36,7 +36,7 @@ FULL = {
 
 
 def made(nodes: Nodes, **values: Any) -> dict[str, Any]:
-    usual = {"handover": "s3://b/handover/distil-1", "order_sha256": DIGEST, "training": "f" * 64}
+    usual = {"staging": "s3://b/handover/distil-1", "spec_sha256": DIGEST, "training": "f" * 64}
     return manifest("distil-1", "team", nodes, **(usual | values))
 
 

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.nodes.handover import Handover, beating
+from sidlsg.kubeflow.nodes.job_spec import JobSpec
 from sidlsg.kubeflow.nodes.node import train_on_node
-from sidlsg.kubeflow.nodes.order import JobSpec
+from sidlsg.kubeflow.nodes.staging import Staging, heartbeat
 from sidlsg.runtime.errors import ContentError, StoppedError
-from unit.kubeflow.nodes.asked import CHANGES, make_parcel
+from unit.kubeflow.nodes.asked import CHANGES, make_bundle
 
 
-def test_a_node_that_trains_for_nobody_takes_its_order_away(
+def test_an_abandoned_node_withdraws_its_job_spec(
     tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIDLSG_CACHE", str(tmp_path / "cache"))
     changes = json.dumps({**json.loads(CHANGES), "iterations": 1000, "checkpoint_every": 1, "processes": 1})
-    parcel = make_parcel(tiny_student, tmp_path, changes=changes)
-    handover = Handover(str(tmp_path / "handover"))
-    handover.stage(parcel, print)
+    bundle = make_bundle(tiny_student, tmp_path, changes=changes)
+    staging = Staging(str(tmp_path / "staging"))
+    staging.upload_inputs(bundle, print)
     said: list[str] = []
 
     def live_until_it_trains() -> None:
-        with beating(handover.store, 0.05):
+        with heartbeat(staging.store, 0.05):
             while not list(tmp_path.glob("shared/checkpoints/*/*/checkpoint.json")):
                 time.sleep(0.05)
 
@@ -35,11 +35,11 @@ def test_a_node_that_trains_for_nobody_takes_its_order_away(
     step.start()
     # Longer than a beat may be late on a busy machine.
     with pytest.raises(StoppedError):
-        train_on_node(handover.place, parcel.order.digest, said.append, every=0.05, silence=5.0)
+        train_on_node(staging.uri, bundle.spec.digest, said.append, every=0.05, silence=5.0)
     step.join()
-    assert any("was not heard of" in line for line in said)
-    assert JobSpec.FILE not in handover.store.names()
+    assert any("no heartbeat" in line for line in said)
+    assert JobSpec.FILE not in staging.store.names()
     # The exit code of this error is one that the runtime's policy does not restart.
     with pytest.raises(ContentError, match=JobSpec.FILE):
-        train_on_node(handover.place, parcel.order.digest, said.append)
+        train_on_node(staging.uri, bundle.spec.digest, said.append)
     assert ContentError.exit_code == 2

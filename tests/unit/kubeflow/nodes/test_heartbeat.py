@@ -1,4 +1,4 @@
-"""A node that trains for nobody ends; a server that does not answer is no reason."""
+"""Training ends without a heartbeat of its launcher, but not because a server does not answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.nodes.handover import ALIVE, beating, watched
+from sidlsg.kubeflow.nodes.staging import HEARTBEAT, heartbeat, heartbeat_watched
 from sidlsg.runtime.errors import StorageError
 from sidlsg.storage.store import FolderStore
 
@@ -22,41 +22,41 @@ class Away(FolderStore):
 
 
 def watch(store: FolderStore, seconds: float) -> list[str]:
-    """What the node did while it looked for so long."""
+    """What the node did while it watched for so long."""
     did: list[str] = []
-    with watched(store, did.append, lambda: did.append("end"), EVERY, SILENCE):
+    with heartbeat_watched(store, did.append, lambda: did.append("end"), EVERY, SILENCE):
         time.sleep(seconds)
     return did
 
 
-def test_a_step_that_lives_is_heard(tmp_path: Path) -> None:
+def test_training_continues_with_a_heartbeat(tmp_path: Path) -> None:
     store = FolderStore(str(tmp_path))
-    with beating(store, EVERY):
-        assert store.read(ALIVE)
+    with heartbeat(store, EVERY):
+        assert store.read(HEARTBEAT)
         assert watch(store, 3 * SILENCE) == []
 
 
-def test_one_that_is_gone_ends_the_training(tmp_path: Path) -> None:
+def test_a_missing_heartbeat_ends_training(tmp_path: Path) -> None:
     store = FolderStore(str(tmp_path))
-    with beating(store, EVERY):
+    with heartbeat(store, EVERY):
         pass
     said, end = watch(store, 3 * SILENCE)
-    assert "was not heard of for" in said
+    assert "no heartbeat" in said
     assert end == "end"
 
 
-def test_a_handover_that_was_taken_away_ends_it_too(tmp_path: Path) -> None:
+def test_a_deleted_heartbeat_ends_training(tmp_path: Path) -> None:
     assert watch(FolderStore(str(tmp_path)), 3 * SILENCE)[-1] == "end"
 
 
-def test_a_server_that_is_away_does_not(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_does_not_end_training(tmp_path: Path) -> None:
     assert watch(Away(str(tmp_path)), 3 * SILENCE) == []
 
 
-def test_a_beat_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(str(tmp_path))
-    with beating(store, EVERY):
-        first = store.read(ALIVE)
+    with heartbeat(store, EVERY):
+        first = store.read(HEARTBEAT)
 
         def away(name: str, data: bytes) -> None:
             raise StorageError(f"no place for {len(data)} bytes of {name}")
@@ -65,6 +65,6 @@ def test_a_beat_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch:
             patched.setattr(store, "write", away)
             time.sleep(5 * EVERY)
         end = time.monotonic() + 10
-        while store.read(ALIVE) == first and time.monotonic() < end:
+        while store.read(HEARTBEAT) == first and time.monotonic() < end:
             time.sleep(EVERY)
-        assert store.read(ALIVE) != first
+        assert store.read(HEARTBEAT) != first

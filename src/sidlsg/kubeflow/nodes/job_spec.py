@@ -1,4 +1,4 @@
-"""What the nodes are asked to do: the values of a training, and its inputs as places that each node can read."""
+"""A multi-node job's spec: the values of a training, and its inputs as URIs that each node can read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from sidlsg.storage.uri import BUNDLED, PIN, resolve
 from sidlsg.teacher.folder import DIFFUSERS, is_about_use, is_loaded
 
 STAGED = "handover:"
-"""Starts the place of an input that lies in the handover."""
+"""Starts the URI of an input in the staging area."""
 PROMPTS, EMBEDDINGS = "prompts", "embeddings"
-_HASH = 12
-"""Digits of a job's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,7 @@ class JobSpec(Record):
     prompts_sha256: str
     """Digest of the PromptSet record."""
     inputs: tuple[FileRef, ...]
-    """The files in the handover: `prompts/…`, `embeddings/…`, and what else lies on no place that nodes can read."""
+    """The staged files: `prompts/…`, `embeddings/…`, and inputs at paths that nodes cannot read."""
 
     @property
     def values(self) -> Recipe:
@@ -53,38 +51,38 @@ class JobSpec(Record):
 
     @property
     def training(self) -> str:
-        """SHA-256 of what decides which checkpoints are written: two jobs must not write the same at one time."""
+        """SHA-256 of all that the checkpoints depend on: two jobs must not write the same ones at the same time."""
         files = {ref.path: ref.sha256 for ref in self.inputs if not ref.path.startswith(f"{EMBEDDINGS}/")}
         parts = [self.values.identity, self.seed, self.checkpoints, self.teacher, self.teacher_layout, files]
         return hashlib.sha256(json.dumps([*parts, NUMERICS], sort_keys=True).encode()).hexdigest()
 
     def job_name(self, run: str) -> str:
-        """The TrainJob's name: the same for the same order of one pipeline run, and no other's."""
-        return f"distil-{hashlib.sha256(f'{run}/{self.digest}'.encode()).hexdigest()[:_HASH]}"
+        """The TrainJob's name, unique to this spec in this pipeline run."""
+        return f"distil-{hashlib.sha256(f'{run}/{self.digest}'.encode()).hexdigest()[:12]}"
 
-    def check(self, student: Student, place: str) -> None:
-        """Check that a student is what was ordered.
+    def check(self, student: Student, source: str) -> None:
+        """Check that a student is the one that this spec describes.
 
         Raises:
-            InputError: it is another's.
+            InputError: it is another.
         """
-        wanted = json.loads(json.dumps(self.values.values()))
-        for what, found, ordered in (
+        recipe = json.loads(json.dumps(self.values.values()))
+        for what, found, expected in (
             ("prompt set", student.prompts_sha256, self.prompts_sha256),
             ("seed", student.seed, self.seed),
-            ("recipe", student.recipe_values, wanted),
+            ("recipe", student.recipe_values, recipe),
         ):
-            if found != ordered:
-                raise InputError(f"{place} holds a student of another {what} than was ordered; run the step again")
+            if found != expected:
+                raise InputError(f"{source} holds a student of another {what} than the job spec's; run the step again")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """An order, and the local files that go with it."""
+    """A job spec with its local files."""
 
-    order: JobSpec
+    spec: JobSpec
     files: dict[str, Path]
-    """By the names that they have in the handover."""
+    """By their names in `JobSpec.inputs`."""
 
 
 def pack(
@@ -102,68 +100,59 @@ def pack(
     tracking_uri: str = "",
     experiment: str = "",
 ) -> Bundle:
-    """Check a training's inputs, and say what of them must go to the nodes.
+    """Check a training's inputs, and collect the files that the nodes cannot read by themselves.
 
-    What is bundled, and what is on S3 with a digest, each node finds by itself. All else goes along.
+    Nodes read bundled inputs, and those on S3 with a digest. All others are staged.
 
     Raises:
-        InputError: an input cannot be used, or MLflow is where nodes cannot reach it.
+        InputError: an input cannot be used, or nodes cannot reach MLflow.
     """
-    prompt_set = PromptSet.load(prompts)
-    prompt_set.verify(prompts)
-    files = _record_files(PROMPTS, prompts, prompt_set)
-    if embeddings is not None:
-        states = EmbeddingSet.load(embeddings)
-        states.verify(embeddings)
-        files |= _record_files(EMBEDDINGS, embeddings, states)
-    if tracking_uri and not tracking_uri.startswith(SERVERS):
-        raise InputError(
-            f"MLflow is {shown(tracking_uri)}, which other nodes cannot reach; give http(s)://HOST, or none"
-        )
     if tracking_uri:
+        if not tracking_uri.startswith(SERVERS):
+            raise InputError(
+                f"MLflow is {shown(tracking_uri)}, which other nodes cannot reach; give http(s)://HOST, or none"
+            )
         check_address(tracking_uri)
     recipe_with_changes(recipe, changes)
-    places = {
-        "teacher": _handed("teacher", teacher, files),
-        "teacher_layout": _handed("teacher_layout", teacher_layout, files),
-        "held_out": _handed("held_out", held_out, files),
-        "judge": _handed("judge", judge, files),
-    }
-    refs = tuple(FileRef(path=name, sha256=sha256_file(path)) for name, path in sorted(files.items()))
-    order = JobSpec(
+    prompt_set = PromptSet.load(prompts)
+    files = _record_files(PROMPTS, prompts, prompt_set)
+    if embeddings is not None:
+        files |= _record_files(EMBEDDINGS, embeddings, EmbeddingSet.load(embeddings))
+    spec = JobSpec(
         recipe=recipe,
         changes=changes,
         seed=seed,
         checkpoints=checkpoints.rstrip("/"),
-        **places,
+        teacher=_staged("teacher", teacher, files),
+        teacher_layout=_staged("teacher_layout", teacher_layout, files),
+        held_out=_staged("held_out", held_out, files),
+        judge=_staged("judge", judge, files),
         tracking_uri=tracking_uri,
         experiment=experiment,
         prompts_sha256=prompt_set.digest,
-        inputs=refs,
+        # After the inputs above, which add to the files.
+        inputs=tuple(FileRef(path=name, sha256=sha256_file(path)) for name, path in sorted(files.items())),
     )
-    return Bundle(order=order, files=files)
+    return Bundle(spec=spec, files=files)
 
 
 def _record_files(name: str, folder: Path, record: Record) -> dict[str, Path]:
+    record.verify(folder)
     refs = [ref.path for ref in file_refs(record) if "://" not in ref.path]
     return {f"{name}/{path}": folder / path for path in [record.FILE, *refs]}
 
 
-def _handed(name: str, place: str, files: dict[str, Path]) -> str:
-    """A place that a node can resolve; what lies on this machine alone is added to the files."""
-    if not place:
-        return ""
-    if place.startswith((S3, BUNDLED)):
-        if PIN not in place and place.startswith(S3):
-            resolve(place, folder=DIFFUSERS)  # says that it needs a digest
-        return place
-    path = resolve(place, folder=DIFFUSERS)
+def _staged(name: str, uri: str, files: dict[str, Path]) -> str:
+    """A URI that a node can resolve; local files are added to `files`."""
+    if not uri or uri.startswith(BUNDLED) or (uri.startswith(S3) and PIN in uri):
+        return uri
+    path = resolve(uri, folder=DIFFUSERS)  # raises for S3 without a digest
     if path.is_file():
         files[f"{name}/{path.name}"] = path
         return f"{STAGED}{name}/{path.name}"
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
         inner = file.relative_to(path).as_posix()
-        # What a diffusers folder is made of; checkpoints and pickles of the same model may lie beside it.
+        # Only the files of a diffusers folder: it may also hold checkpoints and pickles of the same model.
         if is_loaded(inner) or is_about_use(inner):
             files[f"{name}/{inner}"] = file
     return f"{STAGED}{name}"
