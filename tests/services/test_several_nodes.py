@@ -90,7 +90,7 @@ def trainer(running_api: RunningApi, s3_server: SeaweedFS, tmp_path: Path) -> It
         trainer.end(signal.SIGKILL)
 
 
-def test_two_nodes_train_together_and_hand_their_student_over(
+def test_two_nodes_train_together_and_upload_their_student(
     running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step, api = Step(tmp_path, s3_place), running_api.api
@@ -111,7 +111,7 @@ def test_two_nodes_train_together_and_hand_their_student_over(
 
 
 @pytest.mark.long
-def test_a_cancelled_run_saves_its_state_and_the_next_goes_on(
+def test_a_cancelled_run_saves_its_state_and_the_next_resumes(
     running_api: RunningApi, trainer: LocalTrainer, s3_place: str, tmp_path: Path
 ) -> None:
     step, api = Step(tmp_path, s3_place), running_api.api

@@ -192,13 +192,13 @@ def profile_images(
         print(f"{path}: {'unchanged' if text is None else 'changed'}")
 
 
-HandoverPlace = Annotated[str, typer.Argument(help="The job's own place, as the step that started it names it.")]
-OrderDigest = Annotated[str, typer.Option(help="Digest of the order that lies there.")]
+StagingUri = Annotated[str, typer.Argument(help="URI or folder of the job's staging area.")]
+SpecDigest = Annotated[str, typer.Option(help="Digest of the job spec there.")]
 
 
 def distil_node(
-    handover: HandoverPlace,
-    sha256: OrderDigest,
+    handover: StagingUri,
+    sha256: SpecDigest,
     shutdown_timeout: Annotated[int, typer.Option(help="Seconds that processes may take to save their state.")] = 600,
 ) -> None:
     """Train as one of a TrainJob's nodes; the distil_nodes component starts it. Ends with its processes' exit code."""
@@ -209,8 +209,8 @@ def distil_node(
 
 
 def distil_node_process(
-    handover: HandoverPlace,
-    sha256: OrderDigest,
+    handover: StagingUri,
+    sha256: SpecDigest,
     notes: Annotated[Path, typer.Option(help="Folder in which the process leaves its error for the node's command.")],
 ) -> None:
     """Train as one process of a node, under torchrun; the node's command starts it."""

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -86,10 +87,7 @@ class Cluster:
     def __init__(self, namespace: str = "", timeouts: ClusterTimeouts | None = None, kind: Kind = TRAIN_JOB) -> None:
         """Find the cluster: the pod's own, or that of a kubeconfig. Nothing is sent yet.
 
-        Args:
-            namespace: to work in; by default the pod's own, or that of the kubeconfig's context.
-            timeouts: of requests.
-            kind: of the objects.
+        `namespace` is by default the pod's own, or that of the kubeconfig's context.
 
         Raises:
             InputError: no cluster is known here, or the Kubernetes client is not installed.
@@ -102,7 +100,12 @@ class Cluster:
         configuration.retries = False  # `_send` retries
         self.own_namespace = _configure(configuration)
         self.namespace = namespace or self.own_namespace
-        self._client = client.ApiClient(configuration)
+        self._call = partial(
+            client.ApiClient(configuration).call_api,
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _preload_content=False,
+        )
         self._refused = client.exceptions.ApiException
         self._timeouts = timeouts or ClusterTimeouts()
         self._kind = kind
@@ -129,14 +132,11 @@ class Cluster:
     def patch(self, name: str, changes: Object) -> Object | None:
         """Change an object by a JSON merge patch.
 
-        Args:
-            name: of the object.
-            changes: null deletes a field. With `metadata.resourceVersion`, an object that was changed since is left
-                alone.
+        With `metadata.resourceVersion` in the changes, an object that was changed since is left alone.
 
         Returns:
-            The object as it is now; None where it was left alone. A lost answer may lead to None as well, so read the
-            object again.
+            The object as it is now; None if it was left alone. A lost answer may also lead to None, so read the object
+            again.
         """
         what = f"change {self._kind.name} {name}"
         return self._send(what, "PATCH", self._of(name), _object, body=changes, accepted=(409,))
@@ -190,17 +190,9 @@ class Cluster:
         accepted: tuple[int, ...] = (),
         total: float | None = None,
     ) -> T | None:
-        """Send a request until it is answered.
+        """Send a request until `read` accepts the answer; None after a refusal with one of the `accepted` codes.
 
-        Args:
-            what: is done, for messages.
-            method: of HTTP.
-            path: of the object.
-            read: turns the answer's content into a result; a ValueError leads to a retry.
-            query: the URL's parameters.
-            body: the request's content.
-            accepted: status codes of refusals for which the result is None.
-            total: seconds for all attempts; by default `ClusterTimeouts.total`.
+        `what` names the request in messages. `read` raises ValueError for an invalid answer, which leads to a retry.
         """
         timeouts = self._timeouts
         content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
@@ -209,19 +201,15 @@ class Cluster:
             after = 0.0
             try:
                 with deadline(timeouts.whole, "the cluster"):
-                    answer = self._client.call_api(
+                    answer = self._call(
                         path,
                         method,
                         query_params=query or {},
                         header_params={"Accept": "application/json, */*", "Content-Type": content_type},
                         body=body,
-                        auth_settings=["BearerToken"],
-                        _return_http_data_only=True,
-                        _preload_content=False,
                         _request_timeout=(timeouts.connect, timeouts.read),
-                    )
-                    data = answer.data
-                return read(data)
+                    ).data
+                return read(answer)
             except self._refused as error:
                 if error.status in accepted:
                     return None

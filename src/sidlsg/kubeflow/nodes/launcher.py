@@ -92,11 +92,8 @@ def distil_on_nodes(
         output: becomes the student's diffusers folder.
         nodes: the nodes.
         report: receives lines for the user, among them the nodes' logs.
-        cluster: by default the one that this process is in, or that a kubeconfig names.
+        cluster: by default this pod's, or that of a kubeconfig.
         intervals: by default those of the nodes' timeouts.
-
-    Returns:
-        The student's record, every file of it checked.
 
     Raises:
         ClusterError: the cluster does not answer.
@@ -182,7 +179,11 @@ class _Launch:
                 self.report(f"TrainJob {self.name} of an earlier attempt is complete")
                 return job
             if not has_ended(job):
-                self._require_same_spec(job)
+                if job["metadata"].get("annotations", {}).get(SPEC) != self.wanted["metadata"]["annotations"][SPEC]:
+                    raise _ForeignError(
+                        f"TrainJob {self.name} is running with other nodes, image or settings than requested now; "
+                        f"wait for it, or delete it: kubectl -n {self.cluster.namespace} delete trainjob {self.name}"
+                    )
                 self.report(f"TrainJob {self.name} of an earlier attempt is still running")
                 return job
             NodeLogs(self.cluster, self.name, self.report).poll()
@@ -196,13 +197,6 @@ class _Launch:
         self.report(f"TrainJob {self.name} in namespace {self.cluster.namespace}: {self.nodes.nodes} nodes, {gpus}")
         self._refuse_other_writers(job)
         return job
-
-    def _require_same_spec(self, job: Object) -> None:
-        if job["metadata"].get("annotations", {}).get(SPEC) != self.wanted["metadata"]["annotations"][SPEC]:
-            raise _ForeignError(
-                f"TrainJob {self.name} is running with other nodes, image or settings than requested now; "
-                f"wait for it, or delete it: kubectl -n {self.cluster.namespace} delete trainjob {self.name}"
-            )
 
     def _refuse_other_writers(self, own: Object | None = None) -> None:
         """Keep two jobs from writing the same checkpoints. Of two that start at the same time, the later gives up."""

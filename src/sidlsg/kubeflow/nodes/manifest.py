@@ -39,15 +39,15 @@ def manifest(
     owners: list[Object] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Object:
-    """The whole object.
+    """The object of the job `name`.
 
     Args:
         name: of the job.
         namespace: of the job.
-        nodes: what it runs on.
+        nodes: with image and settings.
         staging: URI of the job's staging area.
         spec_sha256: digest of the job spec there.
-        training: digest of what its checkpoints depend on, see `JobSpec.training`.
+        training: `JobSpec.training`.
         run: the pipeline run, empty for none.
         owners: owner references.
         environment: of this step.

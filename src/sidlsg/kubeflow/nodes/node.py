@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 from sidlsg.distil.process_notes import ProcessNotes
@@ -42,23 +43,16 @@ def train_on_node(
     spec = staging.job_spec(sha256)
     inputs = staging.download_inputs(spec)
 
-    def local(given: str) -> str:
-        return str(inputs / given.removeprefix(STAGED)) if given.startswith(STAGED) else given
-
     output = inputs.with_name(f"{inputs.name}-student")
+    values = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    del values["prompts_sha256"], values["inputs"]
+    for name, value in values.items():
+        if str(value).startswith(STAGED):
+            values[name] = str(inputs / value.removeprefix(STAGED))
     training = PodTraining(
+        **values,
         prompts=str(inputs / PROMPTS),
         embeddings=str(inputs / EMBEDDINGS) if (inputs / EMBEDDINGS).is_dir() else "",
-        teacher=local(spec.teacher),
-        teacher_layout=local(spec.teacher_layout),
-        recipe=spec.recipe,
-        changes=spec.changes,
-        seed=spec.seed,
-        checkpoints=spec.checkpoints,
-        held_out=local(spec.held_out),
-        judge=local(spec.judge),
-        tracking_uri=spec.tracking_uri,
-        experiment=spec.experiment,
         output=str(output),
     )
     is_rank0 = os.environ.get("RANK", "0") == "0"
@@ -79,17 +73,11 @@ def train_on_node(
 
 
 def run_node(uri: str, sha256: str, shutdown_timeout: int, report: Callable[[str], None]) -> None:
-    """Run this node's processes once; the JobSet restarts all nodes together.
-
-    Args:
-        uri: of the job's staging area.
-        sha256: digest of its job spec.
-        shutdown_timeout: seconds that processes may take to save their state when the node is asked to end.
-        report: receives lines for the user.
+    """Run this node's processes once, see `train_on_node`; the JobSet restarts all nodes together.
 
     Raises:
         SidlsgError: the processes' own error, with its exit code; or a process was killed.
-        StoppedError: this node was asked to end.
+        StoppedError: this node was asked to end, and its processes had `shutdown_timeout` seconds to save their state.
     """
     with tempfile.TemporaryDirectory() as notes:
         # torchrun finds its node and its peers in the variables that Trainer sets.

@@ -47,9 +47,9 @@ class Launch:
     cluster: Cluster
     nodes: Nodes
     intervals: WatchIntervals = QUICK
-    said: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     loud: bool = False
-    """Whether what is said is printed, too."""
+    """Whether reported lines are printed, too."""
 
     @property
     def output(self) -> Path:
@@ -60,10 +60,10 @@ class Launch:
         return Path(self.nodes.handover)
 
     def do(self) -> Student:
-        return distil_on_nodes(self.bundle, self.output, self.nodes, self.tell, self.cluster, self.intervals)
+        return distil_on_nodes(self.bundle, self.output, self.nodes, self.report, self.cluster, self.intervals)
 
-    def tell(self, line: str) -> None:
-        self.said.append(line)
+    def report(self, line: str) -> None:
+        self.reported.append(line)
         if self.loud:
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
@@ -73,4 +73,4 @@ class Launch:
         return sorted(self.handover.rglob("*"))
 
     def text(self) -> str:
-        return "\n".join(self.said)
+        return "\n".join(self.reported)

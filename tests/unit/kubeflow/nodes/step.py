@@ -16,5 +16,5 @@ launch = Launch(bundle, folder, Cluster(timeouts=SHORT), make_nodes(folder), int
 try:
     launch.do()
 except SidlsgError as error:
-    launch.tell(f"error: {error}")
+    launch.report(f"error: {error}")
     sys.exit(error.exit_code)

@@ -117,7 +117,7 @@ def test_retries_last_longer_than_a_control_planes_renewal() -> None:
 
 
 def test_the_step_needs_no_torch() -> None:
-    said = (
+    program = (
         "import sys, sidlsg.kubeflow.nodes.launcher, sidlsg.kubeflow.nodes.settings; sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

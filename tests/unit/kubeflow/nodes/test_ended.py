@@ -38,7 +38,7 @@ class Process:
             self.process = Program(words, file=STEP, stdout=log, stderr=log, env=environment)
         end = time.monotonic() + PATIENCE_S
         while not until():
-            assert time.monotonic() < end and self.process.poll() is None, self.said()
+            assert time.monotonic() < end and self.process.poll() is None, self.logged()
             time.sleep(0.01)
 
     def end(self, number: int) -> int:
@@ -50,7 +50,7 @@ class Process:
         assert self.process is not None
         return self.process.wait(PATIENCE_S)
 
-    def said(self) -> str:
+    def logged(self) -> str:
         return self.log.read_text()
 
 
@@ -70,10 +70,10 @@ def test_a_run_that_is_cancelled_leaves_nothing(
     process: Process, running_api: RunningApi, api: Api, launch: Launch, states: list[Step]
 ) -> None:
     api.script, api.slow_to_go = list(states), 3
-    process.start(lambda: "in its queue" in process.said() or "runs" in process.said())
+    process.start(lambda: "in its queue" in process.logged() or "runs" in process.logged())
     assert len(running_api.do(Api.left)) >= 1
     assert process.end(signal.SIGTERM) == 75
-    assert "asked to end" in process.said() and "Traceback" not in process.said()
+    assert "asked to end" in process.logged() and "Traceback" not in process.logged()
     assert api.left() == launch.left() == []
     assert api.asked["DELETE", "trainjobs"] >= 1
     assert not launch.output.exists()
@@ -81,7 +81,7 @@ def test_a_run_that_is_cancelled_leaves_nothing(
 
 def test_a_second_request_to_end_does_not_disturb_the_first(process: Process, api: Api, launch: Launch) -> None:
     api.script, api.slow_to_go = [running], 30
-    process.start(lambda: "runs" in process.said())
+    process.start(lambda: "runs" in process.logged())
     assert process.process is not None
     process.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
@@ -93,7 +93,7 @@ def test_a_request_to_end_while_the_api_is_away_still_deletes_the_job(
     process: Process, running_api: RunningApi, api: Api, launch: Launch
 ) -> None:
     api.script = [running]
-    process.start(lambda: "runs" in process.said())
+    process.start(lambda: "runs" in process.logged())
     running_api.do(lambda api: api.faults.extend(["503"] * 40))
     time.sleep(0.2)
     assert process.end(signal.SIGTERM) == 75
@@ -105,12 +105,12 @@ def test_a_step_that_is_killed_finds_its_job_again(
     process: Process, running_api: RunningApi, api: Api, launch: Launch, given: Step, tiny_student: Path
 ) -> None:
     api.script = [running]
-    process.start(lambda: "runs" in process.said())
+    process.start(lambda: "runs" in process.logged())
     assert process.end(signal.SIGKILL) == -signal.SIGKILL
     assert len(api.left()) == 3 and launch.left()
-    process.start(lambda: "of an earlier attempt is still running" in process.said())
+    process.start(lambda: "of an earlier attempt is still running" in process.logged())
     running_api.do(lambda api: api.script.extend([given, complete]))
-    assert process.wait() == 0, process.said()
+    assert process.wait() == 0, process.logged()
     assert len(api.ever) == 1
     assert Student.load(launch.output) == Student.load(tiny_student)
     assert api.left() == launch.left() == []

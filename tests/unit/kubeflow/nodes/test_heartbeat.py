@@ -40,8 +40,8 @@ def test_a_missing_heartbeat_ends_training(tmp_path: Path) -> None:
     store = FolderStore(str(tmp_path))
     with heartbeat(store, EVERY):
         pass
-    said, end = watch(store, 3 * SILENCE)
-    assert "no heartbeat" in said
+    message, end = watch(store, 3 * SILENCE)
+    assert "no heartbeat" in message
     assert end == "end"
 
 

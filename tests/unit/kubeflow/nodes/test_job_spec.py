@@ -33,13 +33,13 @@ def test_a_digest_goes_with_a_place(tiny_student: Path, tmp_path: Path) -> None:
 
 
 def test_inputs_that_cannot_be_used_are_refused(tiny_student: Path, tmp_path: Path, assets: Path) -> None:
-    for values, said in (
+    for values, message in (
         ({"teacher": "s3://b/teacher"}, "comes without a digest"),
         ({"tracking_uri": "sqlite:///mlflow.db"}, "other nodes cannot reach"),
         ({"recipe": "tyni"}, "did you mean 'tiny'"),
         ({"teacher": str(tmp_path / "nowhere")}, "there is nothing at"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             make_bundle(tiny_student, tmp_path, **values)
     with pytest.raises(ContentError, match="was changed, or it is another"):
         make_bundle(tiny_student, tmp_path, teacher=f"{assets / 'tiny-sd'}@sha256:{'1' * 64}")

@@ -25,11 +25,11 @@ def test_the_student_comes_back_and_nothing_is_left(launch: Launch, api: Api, gi
     assert student == Student.load(tiny_student) == Student.load(launch.output)
     student.verify(launch.output)
     assert api.left() == launch.left() == []
-    told = [line for line in launch.said if "node 0 |" in line]
-    assert told == ["node 0 | iteration 1", "node 0 | iteration 2"]
-    assert [line for line in launch.said if "in its queue" in line]
-    assert any(line.endswith("runs") for line in launch.said)
-    assert any("is complete" in line for line in launch.said)
+    lines = [line for line in launch.reported if "node 0 |" in line]
+    assert lines == ["node 0 | iteration 1", "node 0 | iteration 2"]
+    assert [line for line in launch.reported if "in its queue" in line]
+    assert any(line.endswith("runs") for line in launch.reported)
+    assert any("is complete" in line for line in launch.reported)
 
 
 def test_the_job_is_what_was_asked_for(launch: Launch, api: Api, given: Step) -> None:
@@ -57,10 +57,10 @@ def test_a_node_that_is_lost_is_restarted_by_the_cluster_and_the_step_waits_on(
     lines = [says(0, "iteration 1"), lost(1, 1, "CUDA error"), restarted, says(0, "iteration 2")]
     api.script = [running, *lines, given, complete]
     assert launch.do() == Student.load(tiny_student)
-    (told,) = [line for line in launch.said if "restarts all nodes" in line]
-    assert told.endswith("from the newest checkpoint (restart 1) after: node 1 ended with exit code 1")
+    (line,) = [each for each in launch.reported if "restarts all nodes" in each]
+    assert line.endswith("from the newest checkpoint (restart 1) after: node 1 ended with exit code 1")
     assert "node 1 | CUDA error" in launch.text()
-    assert [line for line in launch.said if "node 0 |" in line] == ["node 0 | iteration 1", "node 0 | iteration 2"]
+    assert [line for line in launch.reported if "node 0 |" in line] == ["node 0 | iteration 1", "node 0 | iteration 2"]
     assert len(api.ever) == 1
     assert api.left() == launch.left() == []
 
@@ -92,7 +92,7 @@ def test_a_slow_queue_is_reported_and_not_counted_as_running(launch: Launch, api
     api.script = [queued] * 60 + [given, complete]
     launch.intervals = replace(QUICK, running=0.1, margin=0.1, report=0.02)
     launch.do()
-    assert len([line for line in launch.said if "waits in its queue" in line]) > 3
+    assert len([line for line in launch.reported if "waits in its queue" in line]) > 3
     assert api.left() == launch.left() == []
 
 
@@ -130,7 +130,7 @@ def test_a_fault_of_the_api_costs_time_and_nothing_else(launch: Launch, api: Api
     launch.do()
     assert api.happened[fault] >= 2
     assert len(api.ever) == 1
-    assert [line for line in launch.said if "node 0 |" in line] == ["node 0 | one", "node 0 | two"]
+    assert [line for line in launch.reported if "node 0 |" in line] == ["node 0 | one", "node 0 | two"]
     assert api.left() == launch.left() == []
 
 
@@ -250,13 +250,13 @@ def test_anothers_student_is_refused(launch: Launch, api: Api, given: Step, tiny
 
 
 def test_what_cannot_run_is_refused_before_anything_is_made(launch: Launch, api: Api, tmp_path: Path) -> None:
-    for values, said in (
+    for values, message in (
         ({"nodes": 3}, "batch 4 does not divide among 3 processes"),
         ({"image": "sidlsg:latest"}, "only a digest says"),
         ({"handover": "/elsewhere"}, "which only one machine sees"),
         ({"nodes": 0}, "nodes is 0; give 1 or more"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             launch.nodes = make_nodes(tmp_path, **values)
             launch.do()
     assert api.ever == [] and launch.left() == []
@@ -268,7 +268,7 @@ def test_what_cannot_run_is_refused_before_anything_is_made(launch: Launch, api:
 
 
 @pytest.mark.parametrize(
-    ("method", "plural", "code", "message", "said"),
+    ("method", "plural", "code", "message", "expected"),
     [
         ("GET", "trainjobs", 404, "the server could not find the requested resource", "Kubeflow Trainer v2 must be"),
         ("GET", "trainjobs", 401, "Unauthorized", "does not accept the credentials"),
@@ -284,10 +284,10 @@ def test_what_cannot_run_is_refused_before_anything_is_made(launch: Launch, api:
     ],
 )
 def test_a_refusal_says_what_is_lacking(
-    launch: Launch, api: Api, method: str, plural: str, code: int, message: str, said: str
+    launch: Launch, api: Api, method: str, plural: str, code: int, message: str, expected: str
 ) -> None:
     api.refusals[method, plural] = (code, message)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=expected):
         launch.do()
     assert api.left() == launch.left() == []
 

@@ -16,11 +16,11 @@ def logs(launch: Launch, cluster: Cluster, api: Api) -> NodeLogs:
     job = manifest("distil-1", "team", launch.nodes, staging="/shared/h", spec_sha256="0" * 64, training="f" * 64)
     api.add_job(job)
     running(api)
-    return NodeLogs(cluster, "distil-1", launch.said.append)
+    return NodeLogs(cluster, "distil-1", launch.reported.append)
 
 
 def lines(launch: Launch) -> list[str]:
-    return [line for line in launch.said if " | " in line]
+    return [line for line in launch.reported if " | " in line]
 
 
 def test_each_line_is_reported_once(logs: NodeLogs, launch: Launch, api: Api) -> None:
@@ -48,8 +48,8 @@ def test_what_a_pod_waits_for_is_reported_when_it_changes(logs: NodeLogs, launch
     api.set_pod(1, "Pending", containerStatuses=[waits])
     for _ in range(3):
         logs.poll()
-    told = [line for line in launch.said if line.startswith("node 1")]
-    assert told == ["node 1 (distil-1-node-0-1-abcde): waits (ImagePullBackOff)"]
+    waiting = [line for line in launch.reported if line.startswith("node 1")]
+    assert waiting == ["node 1 (distil-1-node-0-1-abcde): waits (ImagePullBackOff)"]
 
 
 def test_a_cluster_that_does_not_answer_is_asked_again(
@@ -63,7 +63,7 @@ def test_a_cluster_that_does_not_answer_is_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         ({}, "pending"),
         ({"phase": "Running"}, "running"),
@@ -83,5 +83,5 @@ def test_a_cluster_that_does_not_answer_is_asked_again(
         ),
     ],
 )
-def test_a_pods_state_in_words(status: dict[str, Any], said: str) -> None:
-    assert state_of({"metadata": {"name": "p"}, "status": status}) == said
+def test_a_pods_state_in_words(status: dict[str, Any], message: str) -> None:
+    assert state_of({"metadata": {"name": "p"}, "status": status}) == message

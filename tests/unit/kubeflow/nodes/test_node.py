@@ -24,7 +24,7 @@ def test_an_abandoned_node_withdraws_its_job_spec(
     bundle = make_bundle(tiny_student, tmp_path, changes=changes)
     staging = Staging(str(tmp_path / "staging"))
     staging.upload_inputs(bundle, print)
-    said: list[str] = []
+    reported: list[str] = []
 
     def live_until_it_trains() -> None:
         with heartbeat(staging.store, 0.05):
@@ -35,11 +35,11 @@ def test_an_abandoned_node_withdraws_its_job_spec(
     step.start()
     # Longer than a beat may be late on a busy machine.
     with pytest.raises(StoppedError):
-        train_on_node(staging.uri, bundle.spec.digest, said.append, every=0.05, silence=5.0)
+        train_on_node(staging.uri, bundle.spec.digest, reported.append, every=0.05, silence=5.0)
     step.join()
-    assert any("no heartbeat" in line for line in said)
+    assert any("no heartbeat" in line for line in reported)
     assert JobSpec.FILE not in staging.store.names()
     # The exit code of this error is one that the runtime's policy does not restart.
     with pytest.raises(ContentError, match=JobSpec.FILE):
-        train_on_node(staging.uri, bundle.spec.digest, said.append)
+        train_on_node(staging.uri, bundle.spec.digest, reported.append)
     assert ContentError.exit_code == 2

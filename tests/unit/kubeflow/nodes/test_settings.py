@@ -16,7 +16,7 @@ def test_values_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "are not JSON"),
         ("[]", "the whole"),
@@ -26,6 +26,6 @@ def test_values_are_read() -> None:
         ('{"volumes": {"disk": "shared"}}', "give an absolute path"),
     ],
 )
-def test_what_cannot_be_used_is_named(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_used_is_named(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         read_settings(text)

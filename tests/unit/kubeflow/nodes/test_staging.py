@@ -23,15 +23,15 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
 
 
 def test_inputs_arrive_as_they_were_sent(staging: Staging, bundle: Bundle) -> None:
-    said: list[str] = []
-    staging.upload_inputs(bundle, said.append)
+    reported: list[str] = []
+    staging.upload_inputs(bundle, reported.append)
     spec = staging.job_spec(bundle.spec.digest)
     assert spec == bundle.spec
     folder = staging.download_inputs(spec)
     for name, path in bundle.files.items():
         assert (folder / name).read_bytes() == path.read_bytes()
     assert staging.download_inputs(spec) == folder
-    assert said and said[0].endswith(f"to {staging.uri}")
+    assert reported and reported[0].endswith(f"to {staging.uri}")
 
 
 def test_another_job_spec_is_refused(staging: Staging, bundle: Bundle) -> None:
