@@ -1,1 +1,1 @@
-"""The student as others use it: a diffusers folder, its card, and pictures from it."""
+"""The finished student: a diffusers folder, its card, and images generated with it."""

@@ -1,87 +1,113 @@
-"""The model card of a student."""
+"""Model cards of students."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sidlsg.runtime.formatting import plain_markdown
-from sidlsg.storage.records import Licence, Scorecard, Student, SubjectScores
+from sidlsg.storage.records import Licence, Student, SubjectScores
+
+UNKNOWN = "unknown"
+"""The value of texts that a record must have and that are not known."""
+_USAGE = """\
+```python
+from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
+image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
+```
+
+One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`. Guidance is part of the
+weights; do not guide again at inference."""
 
 
-def student_card(student: Student, scorecard: Scorecard | None = None) -> str:
-    """Markdown for the student's README.md.
-
-    Args:
-        student: the record of the distillation.
-        scorecard: the scores, once they are known.
-    """
+def student_card(student: Student) -> str:
+    """Markdown for the README.md of a distilled student."""
     kappas = ", ".join(f"κ{i} = {kappa:g}" for i, kappa in enumerate(student.kappas, 1))
     recipe = student.recipe_values
+    rows = {
+        "teacher (SHA-256 of its model files)": f"`{student.teacher_sha256}`",
+        "prompt set (SHA-256 of its record)": f"`{student.prompts_sha256}`",
+        "code (SHA-256 of the package)": f"`{student.package_sha256}`",
+        "git commit": f"`{student.git_commit}`" if student.git_commit else "",
+        "image": plain_markdown(student.image),
+        "guidance": f"{student.strategy}: {kappas}",
+        "images seen": f"{student.images_seen:,} in {student.iterations:,} iterations of {recipe['batch']}",
+        "learning rates": f"generator {recipe['lr']:g}, fake score {recipe['fake_score_lr']:g}",
+        "learning rate schedule": recipe["lr_schedule"],
+        "α, t_init": f"{recipe['alpha']:g}, {student.t_init}",
+        "EMA half-life": f"{recipe['ema_half_life']:,.0f} images",
+        "seed": str(student.seed),
+        "samples masked for NaN": str(student.nan_samples),
+        "training time": f"{student.seconds:,.0f} s on {plain_markdown(student.hardware)}",
+    }
+    return _card(
+        student.licence,
+        f"One-step student {plain_markdown(student.recipe)}",
+        "A one-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity\n"
+        "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), without any real image.",
+        "How it was made",
+        rows,
+        "## Scores\n\nNot evaluated yet. The registry holds the scores of registered versions.",
+        "The teacher's licence and use restrictions hold for this student as well.",
+    )
+
+
+def released_card(student: Student) -> str:
+    """Markdown for the README.md of a student that `convert_released` wrote."""
+    values = student.recipe_values
+    rows = {
+        "checkpoint (SHA-256 of the file)": f"`{values['source_sha256']}`",
+        "teacher (SHA-256 of its model files), as given to the conversion": f"`{student.teacher_sha256}`",
+        "guidance, as given to the conversion": f"Long-Short Guidance, κ = {student.kappas[0]:g}",
+        "images seen": f"{student.images_seen:,}" if student.images_seen else "not known",
+        "t_init, as given to the conversion": str(student.t_init),
+    }
+    return _card(
+        student.licence,
+        "One-step generator, converted from a released checkpoint",
+        f"The weights are those of `{values['source']}`, a checkpoint that the authors of SiD-LSG (arXiv 2406.01561)\n"
+        "published. They were not trained here, only written in another format.",
+        "What is known of it",
+        rows,
+        f"Not known: {', '.join(values['not_known'])}. Where the record must have a value for them, it has 0 or "
+        f"`{UNKNOWN}`.",
+        "The licences of the checkpoint and of the teacher, and their use restrictions, hold. This folder does not\n"
+        "contain the checkpoint's licence.",
+    )
+
+
+def _card(
+    licence: Licence, title: str, intro: str, heading: str, rows: Mapping[str, str], rest: str, terms: str
+) -> str:
+    """A whole card; rows without a value are omitted."""
     lines = [
         "---",
         "library_name: diffusers",
         "pipeline_tag: text-to-image",
         "tags: [one-step, distillation, sid-lsg]",
-        *licence_head(student.licence),
+        *licence_head(licence),
         "---",
-        f"# One-step student {plain_markdown(student.recipe)}",
-        "",
-        "A one-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity",
-        "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), without any real image.",
-        "",
-        "```python",
-        "from diffusers import StableDiffusionPipeline",
-        "",
-        'pipe = StableDiffusionPipeline.from_pretrained("path/to/this/folder")',
-        'image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]',
-        "```",
-        "",
-        "One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`. Guidance is part",
-        "of the weights; do not guide again at inference.",
-        "",
-        "## How it was made",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| teacher (SHA-256 of its model files) | `{student.teacher_sha256}` |",
-        f"| prompt set (SHA-256 of its record) | `{student.prompts_sha256}` |",
-        f"| code (SHA-256 of the package) | `{student.package_sha256}` |",
-        *([f"| git commit | `{student.git_commit}` |"] if student.git_commit else []),
-        *([f"| image | {plain_markdown(student.image)} |"] if student.image else []),
-        f"| guidance | {student.strategy}: {kappas} |",
-        f"| images seen | {student.images_seen:,} in {student.iterations:,} iterations of {recipe['batch']} |",
-        f"| learning rates | generator {recipe['lr']:g}, fake score {recipe['fake_score_lr']:g} |",
-        f"| learning rate schedule | {recipe['lr_schedule']} |",
-        f"| α, t_init | {recipe['alpha']:g}, {student.t_init} |",
-        f"| EMA half-life | {recipe['ema_half_life']:,.0f} images |",
-        f"| seed | {student.seed} |",
-        f"| samples left out for NaN | {student.nan_samples} |",
-        f"| training time | {student.seconds:,.0f} s on {plain_markdown(student.hardware)} |",
-        "",
-        "## Scores",
-        "",
+        *(f"# {title}", "", intro, "", _USAGE, "", f"## {heading}", "", "| | |", "|---|---|"),
+        *(f"| {name} | {value} |" for name, value in rows.items() if value),
+        *("", rest, "", "## Use", "", terms, ""),
+        *licence_lines(licence),
     ]
-    if scorecard is None:
-        lines.append("Not evaluated yet. The registry holds the scores of registered versions.")
-    else:
-        lines += score_table(scorecard.subjects)
-    lines += ["", "## Use", "", "The teacher's licence and use restrictions hold for this student as well.", ""]
-    lines += licence_lines(student.licence)
     return "\n".join(lines) + "\n"
 
 
 def licence_head(licence: Licence) -> list[str]:
-    """The lines at the head of a model card that name a licence; none where it is not known."""
+    """A model card's metadata lines that name a licence; none where it is not known."""
     named = [f"license: {json.dumps(licence.name)}"] if licence.name else []
     return named + ([f"license_link: {json.dumps(licence.link)}"] if licence.link else [])
 
 
 def licence_lines(licence: Licence) -> list[str]:
-    """What a model card says of a teacher's licence."""
+    """A model card's lines about the teacher's licence."""
     if licence.name:
         link = f" ({plain_markdown(licence.link)})" if licence.link else ""
-        lines = [f"Licence: **{plain_markdown(licence.name)}**{link}, as the teacher's card says."]
+        lines = [f"Licence: **{plain_markdown(licence.name)}**{link}, according to the teacher's card."]
     else:
         lines = ["**The teacher's card names no licence**: find out which one holds before you use the student."]
     if licence.files:
@@ -92,12 +118,11 @@ def licence_lines(licence: Licence) -> list[str]:
 
 def score_table(subjects: Sequence[SubjectScores]) -> list[str]:
     """The scores as lines of a Markdown table: one row a subject, one column a score."""
-    names = list(dict.fromkeys(score.name for subject in subjects for score in subject.scores))
-    lines = [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    protocols = {score.name: score for subject in subjects for score in subject.scores}
+    lines = [f"| | {' | '.join(protocols)} |", f"|---|{'---:|' * len(protocols)}"]
     for subject in subjects:
         values = {score.name: f"{score.value:.4g}" for score in subject.scores}
-        lines.append(f"| {subject.subject} | {' | '.join(values.get(name, '–') for name in names)} |")
-    protocols = {score.name: score for subject in subjects for score in subject.scores}
+        lines.append(f"| {subject.subject} | {' | '.join(values.get(name, '–') for name in protocols)} |")
     lines.append("")
     lines += [
         f"- `{name}`: protocol `{score.protocol}`, {score.n:,} images, "

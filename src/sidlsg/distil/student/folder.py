@@ -1,4 +1,4 @@
-"""Writes a student as a diffusers folder that the stock pipeline samples in one step with no custom code."""
+"""Writes a student as a diffusers folder, which the stock pipeline samples in one step without custom code."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteSche
     """The scheduler whose single step is the student's sampler.
 
     With the teacher's first t_init + 1 betas and trailing spacing, one step starts at t_init from noise of scale
-    s/a, feeds the network s z, and returns the x0-prediction. It is exact for one step only.
+    s/a, passes s z to the network, and returns the x0-prediction. It is exact for one step only.
     """
-    betas = [float(beta) for beta in teacher_scheduler.betas[: t_init + 1]]
     return EulerDiscreteScheduler(
         num_train_timesteps=t_init + 1,
-        trained_betas=betas,
+        trained_betas=[float(beta) for beta in teacher_scheduler.betas[: t_init + 1]],
         timestep_spacing="trailing",
         steps_offset=1,  # without effect under trailing spacing; the stock pipeline warns at any other value
         prediction_type=teacher_scheduler.config.prediction_type,
@@ -38,21 +37,21 @@ def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteSche
 def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtype: str, folder: Path) -> list[Path]:
     """Write the student's `StableDiffusionPipeline` folder, safetensors only.
 
-    The weights of the text encoder and the VAE, and the tokenizer, are the teacher's files, byte for byte, and so is
-    its safety checker where it has one.
+    All but the UNet and the scheduler are the teacher's files, byte for byte: text encoder, VAE, tokenizer, and its
+    safety checker if it has one.
 
     Args:
-        teacher: whose other components the student uses.
+        teacher: with the other components.
         unet: the student.
         t_init: the timestep of its one step.
-        dtype: `float16` or `float32`: of the UNet's file.
+        dtype: of the UNet's file, `float16` or `float32`.
         folder: an existing, empty folder.
 
     Returns:
         The written files.
 
     Raises:
-        InputError: the stock pipeline does not load what was written.
+        InputError: the stock pipeline does not load the folder.
         NotFiniteError: a weight of the student is not finite in this dtype.
     """
     index = read_object(teacher.folder / INDEX, SAVE_AGAIN)
@@ -68,16 +67,15 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     exported = UNet2DConditionModel.from_config(unet.config)
     exported.load_state_dict(unet.state_dict())
     exported.to(getattr(torch, dtype))
-    spoilt = first_not_finite(exported.state_dict())
-    if spoilt:
+    if bad := first_not_finite(exported.state_dict()):
         raise NotFiniteError(
-            f"the student's {spoilt} holds values that are not finite in {dtype}; export it in float32, or go on from "
+            f"the student's {bad} holds values that are not finite in {dtype}; export it in float32, or resume from "
             "an earlier checkpoint"
         )
     exported.save_pretrained(folder / "unet", safe_serialization=True)
     one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
-    if is_present(index, "image_encoder"):  # a text-to-image student has no use for one
+    if is_present(index, "image_encoder"):  # not used by a text-to-image student
         index["image_encoder"] = [None, None]
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     check_stock(folder, f"the student of {teacher.folder}")
@@ -85,9 +83,8 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
 
 
 def copy_records(prompts: Path, embeddings: Path | None, student: Path) -> tuple[FileRef, ...]:
-    """Copy the records of a prompt set and, where there is one, of its text states into a student's folder."""
+    """Copy the records of a prompt set and, if any, of its text embeddings to a student's folder."""
     (student / LINEAGE).mkdir(exist_ok=True)
     sources = [prompts / PromptSet.FILE] + ([] if embeddings is None else [embeddings / EmbeddingSet.FILE])
-    return tuple(
-        file_ref(Path(shutil.copyfile(source, student / LINEAGE / source.name)), student) for source in sources
-    )
+    copies = [Path(shutil.copyfile(source, student / LINEAGE / source.name)) for source in sources]
+    return tuple(file_ref(copy, student) for copy in copies)

@@ -1,4 +1,4 @@
-"""Pictures from a student's folder, in one step or a few."""
+"""Generates images with a student's folder, in one step or a few."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sidlsg.teacher.sampling import seeded_noise
 
 @torch.no_grad()
 def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int = 1, batch: int = 64) -> Images:
-    """Draw one image a prompt.
+    """Generate one image a prompt.
 
     Args:
         folder: a student's diffusers folder, with its student.json.
         prompts: N prompts.
-        seeds: N seeds, one an image. A picture does not depend on the others but for rounding: libraries choose their
-            kernels by shape, so a value may differ by one from that of a picture drawn alone.
-        steps: how many steps the sampler takes; the student is made for one.
+        seeds: N seeds, one an image. Images do not depend on each other except for rounding: libraries choose their
+            kernels by shape, so a value may differ by one from that of an image generated alone.
+        steps: of the sampler; the student is made for one.
         batch: images at once.
 
     Returns:
@@ -33,29 +33,22 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
 
     Raises:
         InputError: the folder is not a student's, or `steps` is out of range.
-        NotFiniteError: what was drawn is not finite.
+        NotFiniteError: an image is not finite.
     """
     record = Student.load(folder)
     if not 1 <= steps <= record.t_init:
         raise InputError(f"steps is {steps}; allowed: 1 to t_init = {record.t_init}")
-    # A student's folder has a teacher's parts; its scheduler holds the schedule up to t_init, which is all that runs.
     device = best_device()
+    # The folder has a teacher's components; its scheduler has the timesteps up to t_init, which suffice.
     student = load_teacher(folder, device)
     with plain_float32(device):
         parts = []
         for start in range(0, len(prompts), batch):
             noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps).to(device)
             cond = student.encode(prompts[start : start + batch])
+            further = noise[1:] if steps > 1 else None
             parts.append(
-                generate_latents(
-                    student.unet,
-                    student.schedule,
-                    noise[0],
-                    cond,
-                    record.t_init,
-                    steps,
-                    noise[1:] if steps > 1 else None,
-                )
+                generate_latents(student.unet, student.schedule, noise[0], cond, record.t_init, steps, further)
             )
-        # As many at once as were drawn at once: some processors round a picture otherwise among others.
+        # In the same batches, since some processors round by the batch's size.
         return decode(student.vae, torch.cat(parts), min(batch, MOST_DECODED))

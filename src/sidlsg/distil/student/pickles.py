@@ -1,18 +1,15 @@
 """Reads a UNet from a pickled module without running anything that the pickle names.
 
-A pickle is a program: it looks up names, calls what it finds and sets attributes. Here the names lead nowhere: those
-of a table lead to the classes below, those of the libraries that a pickled UNet consists of lead to stand-ins that
-only keep their state, and any other name ends the reading. No object of torch or diffusers is within the program's
-reach, only what Python's own containers and the classes below can do, which is to hold data. Tensors are made
-afterwards, from checked numbers.
+A pickle is a program: it looks up names, calls what it finds and sets attributes. Here, names of a table resolve to the
+classes below, names of the libraries in a pickled UNet resolve to stand-ins that only keep their state, and any other
+name is refused. So the program reaches no object of torch or diffusers, only Python's containers and the classes below,
+which hold data. Tensors are built afterwards, from checked numbers.
 
-`python -m sidlsg.distil.student.pickles FILE OUTPUT` does it with bounds on memory and time, for a pickle can also be
-made to exhaust both.
+`python -m sidlsg.distil.student.pickles FILE OUTPUT` limits memory and time, which a pickle can also exhaust.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import math
@@ -21,9 +18,8 @@ import resource
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -34,11 +30,11 @@ KEY = "ema"
 """The entry of the pickled dictionary that holds the UNet."""
 UNET = "UNet2DConditionModel"
 STAND_IN_PACKAGES = ("diffusers", "torch", "transformers", "accelerate", "training", "torch_utils", "dnnlib")
-"""Whose names become stand-ins: the libraries that a UNet is made of, and the modules of the released code."""
+"""Their names become stand-ins: the libraries of a UNet, and the modules of the released code."""
 STAND_IN_NAMES = ("functools.partial", "pathlib.PosixPath")
-"""Further names that a module's attributes may hold."""
+"""Further names in a module's attributes."""
 MAX_BYTES = 8 * 2**30
-"""Twice as large as a UNet of Stable Diffusion in float32."""
+"""Twice the size of Stable Diffusion's UNet in float32."""
 MAX_MODULES = 100_000
 MAX_DEPTH = 32
 _STORAGES = {
@@ -48,32 +44,30 @@ _STORAGES = {
     "torch.BFloat16Storage": torch.bfloat16,
 }
 _MEMORY = 4 * 2**30
-"""Bytes for the interpreter and the libraries, beside what the file's own size needs."""
+"""Bytes for the interpreter and the libraries."""
 _SECONDS = 60
 _BYTES_A_SECOND = 20 * 2**20
 
 
 class RefusedError(InputError):
-    """The pickle asks for something that a pickled UNet has no use for."""
+    """The pickle asks for something that no pickled UNet needs."""
 
 
-@dataclass(frozen=True)
-class PickledUnet:
-    """What was read."""
+class PickledUnet(NamedTuple):
+    """A UNet's configuration, as far as JSON can hold it, and its parameters and buffers by name."""
 
     config: dict[str, Any]
-    """The values of the configuration that JSON can hold."""
     tensors: dict[str, torch.Tensor]
 
 
 class StandIn:
-    """Stands for an object of a foreign class; there is one subclass a name. It keeps the state, and does nothing."""
+    """In place of an object of another class, with one subclass a name: keeps the state, and does nothing."""
 
     __slots__ = ("state",)
     name = ""
 
     def __new__(cls, *_: Any, **__: Any) -> StandIn:
-        """Whatever the arguments: an object without state."""
+        """Ignore the arguments."""
         self = super().__new__(cls)
         self.state = {}
         return self
@@ -87,7 +81,7 @@ class StandIn:
 
 # Every class below has a __setstate__: without one, the pickle could set attributes of the class itself.
 class _Dictionary(dict[Any, Any]):
-    """For OrderedDict and FrozenDict: the items count, attributes do not."""
+    """In place of OrderedDict and FrozenDict: keeps items, and ignores attributes."""
 
     __slots__ = ()
 
@@ -96,7 +90,7 @@ class _Dictionary(dict[Any, Any]):
 
 
 class _Storage:
-    """For a storage: its bytes, read as a tensor when they are needed."""
+    """In place of a storage: its bytes, read as a tensor when needed."""
 
     __slots__ = ("_content", "_dtype", "_flat", "taken")
 
@@ -111,13 +105,13 @@ class _Storage:
         raise RefusedError("a storage with a state")
 
     def flat(self) -> torch.Tensor:
-        """[N]: all of it."""
+        """[N]: the whole storage."""
         if self._flat is None:
             content, self._content = self._content, b""
             if self._dtype is not None:
                 self._flat = torch.frombuffer(bytearray(content), dtype=self._dtype)
             else:
-                # As torch wrote it: a file inside the file, which torch reads as weights only.
+                # A file of torch.save inside the file, which torch reads as weights only.
                 found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 if not isinstance(found, torch.TypedStorage):
                     raise RefusedError(f"a {type(found).__name__} in place of a storage")
@@ -126,7 +120,7 @@ class _Storage:
 
 
 class _Tensor:
-    """For a tensor: where it lies in its storage."""
+    """In place of a tensor: its position in a storage."""
 
     __slots__ = ("offset", "size", "storage", "stride")
 
@@ -145,7 +139,7 @@ class _Tensor:
         flat = self.storage.flat()
         count = math.prod(self.size)
         end = self.offset + 1 + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
-        # More elements than the storage has would be one number many times over.
+        # More elements than the storage has would repeat numbers.
         if count > len(flat) or (count and end > len(flat)):
             raise RefusedError(f"a tensor of {count:,} numbers in a storage of {len(flat):,}")
         tensor = flat.as_strided(self.size, self.stride, self.offset)
@@ -155,7 +149,7 @@ class _Tensor:
 
 
 class _Parameter:
-    """For a parameter: the tensor that it was made of."""
+    """In place of a parameter: its tensor."""
 
     __slots__ = ()
 
@@ -180,7 +174,7 @@ _TABLE: dict[str, type] = {
 
 
 class _Reader(pickle.Unpickler):
-    """Runs a pickle whose names mean nothing but the table's classes and stand-ins."""
+    """Runs a pickle in which names resolve to the table's classes and to stand-ins."""
 
     def __init__(self, file: Any, archive: _Archive | None = None) -> None:
         super().__init__(file)
@@ -204,11 +198,11 @@ class _Reader(pickle.Unpickler):
 
 
 class _Archive:
-    """A file of `torch.save`: a zip with one pickle, and the storages beside it."""
+    """A file of `torch.save`: a zip with one pickle and the storages."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         entries = archive.infolist()
-        # torch compresses nothing; where something is, or entries overlap, a small file could fill the memory.
+        # torch does not compress; with compressed or overlapping entries a small file could fill the memory.
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         if not stored or sum(entry.file_size for entry in entries) > size:
             raise RefusedError("compressed or overlapping entries")
@@ -234,16 +228,10 @@ class _Archive:
 
 
 def read_unet(file: Path) -> PickledUnet:
-    """Read the UNet of a released checkpoint: a pickled dictionary, or one in a file of `torch.save`.
-
-    Args:
-        file: the pickle; its entry `ema` is a `UNet2DConditionModel`.
-
-    Returns:
-        The configuration, and the parameters and buffers by name, in the precision that they have.
+    """Read the UNet of a released checkpoint: a pickled dictionary with the entry `ema`, or one in a `torch.save` file.
 
     Raises:
-        InputError: the file is too large, damaged, not such a pickle, or asks for something else; nothing of it ran.
+        InputError: the file is too large, damaged, no such pickle, or asks for something else.
     """
     size = file.stat().st_size
     if size > MAX_BYTES:
@@ -251,26 +239,26 @@ def read_unet(file: Path) -> PickledUnet:
             f"{file} has {size / 2**30:.1f} GiB; a UNet of Stable Diffusion has at most 4: give the checkpoint of the "
             f"generator alone ({MAX_BYTES // 2**30} GiB are allowed)"
         )
-    with _explained(file):
-        root = _root(_load(file, size))
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as opened:
+                archive = _Archive(opened, size)
+                loaded = _Reader(archive.program(), archive).load()
+        else:
+            with file.open("rb") as plain:
+                loaded = _Reader(plain).load()
+        root = _root(loaded)
         tensors: dict[str, torch.Tensor] = {}
         total = 0
         for name, found in _tensors(root):
-            tensor = found.build()
-            total += tensor.nbytes
+            tensors[name] = found.build()
+            total += tensors[name].nbytes
             if total > size:
                 raise RefusedError("one storage many times over")
-            tensors[name] = tensor
         return PickledUnet(config=_config(root), tensors=tensors)
-
-
-@contextlib.contextmanager
-def _explained(file: Path) -> Iterator[None]:
-    try:
-        yield
     except RefusedError as error:
         raise InputError(
-            f"{file} is refused: it asks for {error}, for which a pickled UNet has no use; nothing of it was run. "
+            f"{file} is refused: it asks for {error}, which no pickled UNet needs; nothing of it was run. "
             "Give a checkpoint that its authors published, and its SHA-256"
         ) from error
     except (MemoryError, RecursionError) as error:
@@ -280,15 +268,6 @@ def _explained(file: Path) -> Iterator[None]:
     except Exception as error:  # a damaged pickle makes its reader raise nearly anything
         reason = first_line(error)
         raise InputError(f"{file} is not a checkpoint with a pickled UNet: {reason}; get it again") from error
-
-
-def _load(file: Path, size: int) -> Any:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as opened:
-            archive = _Archive(opened, size)
-            return _Reader(archive.program(), archive).load()
-    with file.open("rb") as plain:
-        return _Reader(plain).load()
 
 
 def _root(loaded: Any) -> StandIn:
@@ -322,7 +301,7 @@ def _tensors(root: StandIn) -> Iterator[tuple[str, _Tensor]]:
 
 
 def _part(module: StandIn, name: str) -> dict[str, Any]:
-    """A dictionary of a module, without the entries that are None."""
+    """One of a module's dictionaries, without entries that are None."""
     part = module.state.get(name)
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
         raise InputError(f"its {module.name} has no {name}")
@@ -341,7 +320,7 @@ def _config(root: StandIn) -> dict[str, Any]:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether JSON can hold a value; configurations are flat, so depth is bounded."""
+    """Whether JSON can hold a value, to a bounded depth."""
     if isinstance(value, list | tuple):
         return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
     if isinstance(value, Mapping):
@@ -350,7 +329,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 def limit_resources(size: int) -> None:
-    """Bound this process's memory and processor time by what a file of that size can honestly need."""
+    """Limit this process's memory and processor time by the size of the file."""
     memory = _MEMORY + 3 * size
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     seconds = _SECONDS + size // _BYTES_A_SECOND
@@ -359,15 +338,15 @@ def limit_resources(size: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Read FILE under limits, and write OUTPUT: what `load_tensors` reads, with the configuration as a counter."""
+    """Read FILE under limits, and write OUTPUT for `load_tensors`, with the configuration as a counter."""
     file, output = map(Path, arguments)
     try:
         limit_resources(file.stat().st_size)
         unet = read_unet(file)
-        # Not `save_tensors`, which copies: here memory is bounded, and nobody else looks at this file.
+        # Not `save_tensors`, which copies: memory is limited, and this file is only the parent's.
         save_file(unet.tensors, output, metadata={"counters": json.dumps({"config": unet.config})})
     except SidlsgError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the process that started this one reads it
+        print(error, file=sys.stderr)  # noqa: T201 - read by the parent process
         return error.exit_code
     except MemoryError:
         print(f"{file} needs more memory than a file of its size should", file=sys.stderr)  # noqa: T201

@@ -1,4 +1,4 @@
-"""A released SiD-LSG checkpoint as a student: read in a process of its own, written as our export."""
+"""Converts a released SiD-LSG checkpoint to a student's folder; a child process reads the pickle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.strategies import lsg
-from sidlsg.distil.student.card import licence_head, licence_lines
+from sidlsg.distil.student.card import UNKNOWN, released_card
 from sidlsg.distil.student.folder import write_folder
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import code_digest, git_commit, running_image
@@ -28,15 +28,14 @@ from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 RECIPE = "released"
 """The recipe's name in the student's record."""
-UNKNOWN = "unknown"
 NOT_KNOWN = ("iterations", "nan_samples", "prompts", "seconds", "seed", "training log")
-"""What a checkpoint does not say. The record has 0 for numbers, `unknown` for texts, and an empty log."""
+"""Fields that a checkpoint lacks: 0 for numbers, `unknown` for texts, and an empty log."""
 _KIMG = re.compile(r"-(\d{6,})\.pkl$")
 """The released names end in thousands of images."""
 _SAME_RESULT = {"upcast_attention"}
-"""Changes how attention is computed in half precision, not what the network is."""
+"""Settings of the computation, which do not change the network."""
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "LANG")
-"""What the reading process sees: no credentials."""
+"""Variables of the reading process: no credentials."""
 
 
 def convert_released(
@@ -48,23 +47,22 @@ def convert_released(
     images_seen: int | None = None,
     teacher_sha256: str = "",
 ) -> Student:
-    """Write a student's folder from a released checkpoint, without running anything of the checkpoint.
+    """Write a student's folder from a released checkpoint, without running any code in the checkpoint.
 
     Args:
         file: a pickled dictionary whose entry `ema` is a `UNet2DConditionModel`.
-        teacher: folder of the teacher that it was distilled from, whose other components it uses.
+        teacher: folder of the teacher that it was distilled from.
         output: becomes the student's diffusers folder.
-        kappa: of its Long-Short Guidance, as published beside it; only recorded.
+        kappa: of its Long-Short Guidance, as published; only recorded.
         t_init: the timestep of its one step.
-        images_seen: how many images it was trained on; by default what the file's name says, else 0.
-        teacher_sha256: digest of the teacher's model files where the caller has found it; empty to compute it.
+        images_seen: in training; by default the number in the file's name, else 0.
+        teacher_sha256: digest of the teacher's model files if the caller knows it; empty to compute it.
 
     Returns:
-        The record that was saved in `output`.
+        The record, which was saved in `output`.
 
     Raises:
-        InputError: an input or the output folder cannot be used, the file asks for something that a UNet has no use
-            for, or it is of another teacher.
+        InputError: an input or the output folder cannot be used, the pickle is refused, or it is of another teacher.
     """
     refuse_foreign(output, Student.FILE)
     refuse_inside(output, file=file, teacher=teacher)
@@ -72,9 +70,8 @@ def convert_released(
     loaded = load_teacher(teacher, sha256=teacher_sha256)
     if not 1 <= t_init < len(loaded.schedule):
         raise InputError(f"t_init is {t_init}; allowed: 1 to {len(loaded.schedule) - 1}")
-    sha256 = sha256_file(file)
-    named = _KIMG.search(file.name)
     if images_seen is None:
+        named = _KIMG.search(file.name)
         images_seen = 1000 * int(named[1]) if named else 0
     with atomic_folder(output, Student.FILE) as folder:
         tensors, config = _read(file, folder / "read.safetensors")
@@ -93,7 +90,7 @@ def convert_released(
                 "t_init": t_init,
                 "export_dtype": dtype,
                 "source": file.name,
-                "source_sha256": sha256,
+                "source_sha256": sha256_file(file),
                 "not_known": list(NOT_KNOWN if images_seen else (*NOT_KNOWN, "images_seen")),
             },
             strategy="lsg",
@@ -120,95 +117,40 @@ def convert_released(
     return student
 
 
-def released_card(student: Student) -> str:
-    """Markdown for the README.md of a student that `convert_released` wrote."""
-    values = student.recipe_values
-    images = f"{student.images_seen:,}" if student.images_seen else "not known"
-    head = "".join(f"{line}\n" for line in licence_head(student.licence))
-    licence = "\n".join(licence_lines(student.licence))
-    return f"""---
-library_name: diffusers
-pipeline_tag: text-to-image
-tags: [one-step, distillation, sid-lsg]
-{head}---
-# One-step generator, converted from a released checkpoint
-
-The weights are those of `{values["source"]}`, a checkpoint that the authors of SiD-LSG (arXiv 2406.01561) published;
-they were not trained here, only written in another format.
-
-```python
-from diffusers import StableDiffusionPipeline
-
-pipe = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
-image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
-```
-
-One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`. Guidance is part of the
-weights; do not guide again at inference.
-
-## What is known of it
-
-| | |
-|---|---|
-| checkpoint (SHA-256 of the file) | `{values["source_sha256"]}` |
-| teacher (SHA-256 of its model files), as given to the conversion | `{student.teacher_sha256}` |
-| guidance, as given to the conversion | Long-Short Guidance, κ = {student.kappas[0]:g} |
-| images seen | {images} |
-| t_init, as given to the conversion | {student.t_init} |
-
-Not known: {", ".join(values["not_known"])}. Where the record must have a value for them, it has 0 or `{UNKNOWN}`.
-
-## Use
-
-The licences of the checkpoint and of the teacher, and their use restrictions, hold. Of the checkpoint's this folder
-says nothing.
-
-{licence}
-"""
-
-
 def _read(file: Path, output: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and configuration, read by a process with limits, so that the worst is that process's end."""
-    # -P: what lies in the working folder, maybe beside the checkpoint, is not imported.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "sidlsg.distil.student.pickles",
-        str(file.absolute()),
-        str(output.absolute()),
-    ]
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    """Tensors and configuration, read by a child process with limits on memory and time."""
+    # -P: modules in the working folder, maybe next to the checkpoint, are not imported.
+    paths = str(file.absolute()), str(output.absolute())
+    command = [sys.executable, "-P", "-m", "sidlsg.distil.student.pickles", *paths]
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**environment, "OMP_NUM_THREADS": "1"},
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
     )
-    said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    message = (done.stderr.strip().splitlines() or ["no message"])[-1]
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise InputError(f"{file} is refused: reading it took more time or memory than a file of its size needs")
     if done.returncode == InputError.exit_code:
-        raise InputError(said)
+        raise InputError(message)
     if done.returncode:
-        raise InputError(f"{file} cannot be read: {said} (exit code {done.returncode} of the reading process)")
+        raise InputError(f"{file} cannot be read: {message} (exit code {done.returncode} of the reading process)")
     tensors, counters = load_tensors(output)
     return tensors, counters["config"]
 
 
 def _unet(file: Path, tensors: Tensors, config: dict[str, Any], teacher: Teacher) -> UNet2DConditionModel:
-    """The UNet, in float32, once it is clear that it is one of this teacher's kind.
+    """The UNet, in float32.
 
-    It is built from the teacher's configuration, which the checkpoint's must equal: a student has its teacher's
-    network, and so what the checkpoint says never decides what is built.
+    It is built from the teacher's configuration, which the checkpoint's must equal. So the checkpoint's own
+    configuration never decides what is built.
+
+    Raises:
+        InputError: the checkpoint is of another architecture.
     """
     advice = "give the teacher that the checkpoint was distilled from"
     for name, parameter in inspect.signature(UNet2DConditionModel.__init__).parameters.items():
         if name == "self" or name in _SAME_RESULT:
             continue
-        # A value that an older release did not have yet is what it came to be by default.
+        # A value that an older release of diffusers lacks is today's default.
         ours = json.loads(json.dumps(teacher.unet.config.get(name, parameter.default)))
         theirs = config.get(name, json.loads(json.dumps(parameter.default)))
         if ours != theirs:
@@ -217,7 +159,7 @@ def _unet(file: Path, tensors: Tensors, config: dict[str, Any], teacher: Teacher
     wanted = {name: tensor.shape for name, tensor in unet.state_dict().items()}
     if different := sorted(wanted.keys() ^ tensors.keys()):
         name = different[0]
-        has = "lacks" if name in wanted else "has, beside a UNet of the teacher's kind,"
+        has = "lacks" if name in wanted else "has an unexpected"
         raise InputError(f"{file} {has} {name}; {advice}")
     for name, shape in wanted.items():
         if tensors[name].shape != shape:

@@ -40,7 +40,7 @@ def test_one_stock_step_is_the_native_sampler(make_unet: Callable[..., Any], pre
     assert (native - stock).abs().max() < 1e-4 * native.abs().max()
 
 
-def test_the_stock_pipeline_draws_what_the_native_sampler_draws(tiny_student: Path) -> None:
+def test_the_stock_pipeline_generates_the_native_samplers_latents(tiny_student: Path) -> None:
     pipeline: Any = StableDiffusionPipeline.from_pretrained(tiny_student, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     prompts = ["a small red circle on a blue background", "a large white ring on a black background"]

@@ -14,7 +14,7 @@ from sidlsg.teacher.sampling import seeded_noise
 PROMPT = "a small red circle on a blue background"
 
 
-def test_pictures_do_not_depend_on_the_batch(tiny_student: Path) -> None:
+def test_images_do_not_depend_on_the_batch(tiny_student: Path) -> None:
     together = generate(tiny_student, [PROMPT] * 3, [5, 6, 7], batch=3)
     apart = generate(tiny_student, [PROMPT] * 3, [5, 6, 7], batch=1)
     assert together.shape == (3, 32, 32, 3)
@@ -23,7 +23,7 @@ def test_pictures_do_not_depend_on_the_batch(tiny_student: Path) -> None:
     assert np.abs(together[0].astype(int) - together[1].astype(int)).max() > 1
 
 
-def test_more_steps_draw_another_picture(tiny_student: Path) -> None:
+def test_more_steps_generate_another_image(tiny_student: Path) -> None:
     one, two = (generate(tiny_student, [PROMPT], [5], steps=steps) for steps in (1, 2))
     assert not np.array_equal(one, two)
 
@@ -45,7 +45,7 @@ def test_each_image_has_the_noise_of_its_own_seed() -> None:
     assert (several[:, 1] == seeded_noise([4], (4, 8, 8), steps=2)[:, 0]).all()
 
 
-def test_latents_that_are_not_finite_are_an_error_and_no_black_picture(
+def test_latents_that_are_not_finite_are_an_error_and_no_black_image(
     tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -245,7 +245,7 @@ def tensor_call(storage: Any, offset: Any, size: Any, stride: Any) -> Call:
 
 
 @pytest.mark.parametrize(
-    ("offset", "size", "stride", "said"),
+    ("offset", "size", "stride", "message"),
     [
         (0, (10**12,), (0,), "a tensor of 1,000,000,000,000 numbers in a storage of 4"),
         (2, (4,), (1,), "a tensor of 4 numbers in a storage of 4"),
@@ -257,14 +257,14 @@ def tensor_call(storage: Any, offset: Any, size: Any, stride: Any) -> Call:
         (0, 4, 1, "a tensor that is not made of"),
     ],
 )
-def test_impossible_tensors_are_refused(released: Write, offset: Any, size: Any, stride: Any, said: str) -> None:
+def test_impossible_tensors_are_refused(released: Write, offset: Any, size: Any, stride: Any, message: str) -> None:
     def change(unet: UNet2DConditionModel) -> UNet2DConditionModel:
         storage = torch.zeros(4).untyped_storage()
         typed = torch.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
         unet.conv_in._parameters["bias"] = tensor_call(typed, offset, size, stride)  # type: ignore[assignment]
         return unet
 
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_unet(released(change=change))
 
 
@@ -320,7 +320,7 @@ def test_large_files_are_refused_unread(released: Write, monkeypatch: pytest.Mon
 
 def test_what_is_no_checkpoint_is_refused(released: Write, tmp_path: Path) -> None:
     whole = released().read_bytes()
-    for content, said in (
+    for content, message in (
         (b"", "Ran out of input"),
         (b"text", "is not a checkpoint"),
         (whole[: len(whole) // 2], "is not a checkpoint"),
@@ -330,7 +330,7 @@ def test_what_is_no_checkpoint_is_refused(released: Write, tmp_path: Path) -> No
         (pickle.dumps({"ema": torch.nn.Linear(2, 2)}), "is a torch.nn.modules.linear.Linear, not a UNet2D"),
     ):
         (tmp_path / "a.pkl").write_bytes(content)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             read_unet(tmp_path / "a.pkl")
 
 

@@ -24,7 +24,7 @@ def interpreter(tmp_path: Path, script: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("kill -XCPU $$", "took more time or memory than a file of its size needs"),
         ("kill -KILL $$", "took more time or memory than a file of its size needs"),
@@ -32,11 +32,11 @@ def interpreter(tmp_path: Path, script: str) -> str:
         ("exit 3", r"cannot be read: no message \(exit code 3"),
     ],
 )
-def test_how_the_reading_process_ends_is_told(
-    released: Write, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+def test_how_the_reading_process_ends_is_reported(
+    released: Write, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     monkeypatch.setattr(sys, "executable", interpreter(tmp_path, script))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         convert_released(released(), teacher, tmp_path / "student", kappa=1.5)
 
 

@@ -1,4 +1,4 @@
-"""A released checkpoint as a student: it draws what the module draws, registers, and is scored like any other."""
+"""A released checkpoint as a student: it generates the module's images, registers, and is scored like any other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def forked_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 0.0), (True, 0.0)], ids=["fp32", "fp16"])
-def test_the_student_draws_the_same_latents_as_the_module(
+def test_the_student_generates_the_same_latents_as_the_module(
     released: Write, generator: UNet2DConditionModel, teacher: Path, tmp_path: Path, half: bool, tolerance: float
 ) -> None:
     student = convert_released(released(half=half), teacher, tmp_path / "student", kappa=1.5)
@@ -67,7 +67,7 @@ def test_the_student_draws_the_same_latents_as_the_module(
     assert (found - teachers).abs().max() > 0.1
 
 
-def test_the_stock_pipeline_draws_what_generate_draws(released: Write, teacher: Path, tmp_path: Path) -> None:
+def test_the_stock_pipeline_generates_the_same_image(released: Write, teacher: Path, tmp_path: Path) -> None:
     convert_released(released(), teacher, tmp_path / "student", kappa=1.5)
     pipeline: Any = StableDiffusionPipeline.from_pretrained(tmp_path / "student", use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
@@ -110,11 +110,11 @@ def test_it_registers_and_is_evaluated(
     released: Write, teacher: Path, assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = convert_released(released(), teacher, tmp_path / "student", kappa=1.5)
-    place = f"sqlite:///{tmp_path}/mlflow.db"
-    version = register(tmp_path / "student", place, "released")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    version = register(tmp_path / "student", uri, "released")
     assert (version.version, version.student_sha256) == (1, student.digest)
-    assert register(tmp_path / "student", place, "released") == version
-    tracked = connect(place).get_run(version.run_id)
+    assert register(tmp_path / "student", uri, "released") == version
+    tracked = connect(uri).get_run(version.run_id)
     assert tracked.data.params["source_sha256"] == f"{student.recipe_values['source_sha256']}"
     monkeypatch.setattr(stage, "load_shapes_protocols", functools.partial(load_shapes_protocols, count=40))
     settings = {"teacher 20 steps": (2, 0.0), "teacher 1 step": (1, 0.0)}
@@ -154,19 +154,19 @@ def with_another_shape(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (with_config(sample_size=96), "has sample_size = 96, and the teacher .* has 8"),
         (with_config(attention_head_dim=8), "has attention_head_dim = 8, and the teacher .* has 4"),
         (without("conv_in.bias"), "lacks conv_in.bias"),
-        (with_more, "has, beside a UNet of the teacher's kind, conv_in.more"),
+        (with_more, "has an unexpected conv_in.more"),
         (with_another_shape, r"has conv_in.bias of shape \(3,\), and the teacher \(64,\)"),
     ],
 )
 def test_the_checkpoint_of_another_teacher_is_refused(
-    released: Write, teacher: Path, tmp_path: Path, change: Any, said: str
+    released: Write, teacher: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
-    with pytest.raises(InputError, match=f"{said}; give the teacher that the checkpoint was distilled from"):
+    with pytest.raises(InputError, match=f"{message}; give the teacher that the checkpoint was distilled from"):
         convert_released(released(change=change), teacher, tmp_path / "student", kappa=1.5)
     assert not (tmp_path / "student").exists()
     assert not list(tmp_path.glob(".student.*"))
