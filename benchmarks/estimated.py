@@ -25,10 +25,10 @@ BESIDES = "context, workspaces"
 
 
 @cache
-def passes(settings: Settings, again: bool) -> IterationNeeds:
-    """What one micro-batch after another does, by the estimate."""
+def needs(settings: Settings, accumulated: bool) -> IterationNeeds:
+    """Memory and FLOPs of an iteration, by the estimate."""
     recipe = replace(get_recipe("sd15"), micro_batch=8)
-    return measure(CONFIG, recipe, settings, again=again, gpu=True, report=_say)
+    return measure(CONFIG, recipe, settings, accumulated=accumulated, gpu=True, report=_say)
 
 
 def estimated(row: dict[str, Any], batch: int, gpu: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def estimated(row: dict[str, Any], batch: int, gpu: str) -> dict[str, Any]:
     """
     settings = Settings(precision=row["precision"], activation_checkpointing=row["checkpointing"])
     use = Use(network=Network.of(CONFIG), settings=settings)
-    found = passes(settings, batch > row["micro_batch"])
+    found = needs(settings, batch > row["micro_batch"])
     parts = use.at(found, row["micro_batch"])
     total = sum(parts.values()) / 1e9
     tensors = total - parts[BESIDES] / 1e9

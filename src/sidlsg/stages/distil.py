@@ -384,11 +384,10 @@ def _tracker(
     if not state.world.leads or not (extras.tracking_uri or os.environ.get("MLFLOW_RUN_ID")):
         return None
     # Imported here: MLflow takes seconds, and many runs do without.
-    from sidlsg.distil.estimate.speed import utilisation_of
+    from sidlsg.distil.estimate.speed import mfu_of
     from sidlsg.registry.tracking.runs import Training, tracking_address
     from sidlsg.registry.tracking.tracker import open_tracker
 
-    utilisation = utilisation_of(teacher.unet.config, recipe, state.world.size, state.world.device)
     training = Training(
         key=identity.key,
         name=run_name(recipe, identity),
@@ -396,7 +395,7 @@ def _tracker(
         prompts_sha256=prompt_set.digest,
         params=training_params(recipe, seed),
     )
-    mfu = utilisation.mfu if utilisation else None
+    mfu = mfu_of(teacher.unet.config, recipe, state.world.size, state.world.device)
     tracker = open_tracker(tracking_address(extras.tracking_uri), extras.experiment, training, report, mfu)
     report(f"MLflow follows this training in run {tracker.run_id}")
     return tracker

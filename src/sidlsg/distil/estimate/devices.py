@@ -1,4 +1,4 @@
-"""GPUs by name: how much memory they have and how fast they compute at most."""
+"""GPUs by name, with their memory and peak FLOP/s."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sidlsg.runtime.errors import InputError, nearest
 
 GIB = 2**30
 DEFAULT = "h100"
-"""What is estimated for where no GPU is named and none is here."""
+"""The GPU of an estimate where none is named and this machine has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One device."""
+    """A device."""
 
     name: str
     memory: int
-    """Bytes, all of them."""
+    """In bytes."""
     peaks: dict[str, float]
-    """Dense FLOP/s at most, by precision; empty where they are not known."""
+    """Dense FLOP/s by precision; empty where they are unknown."""
 
 
 def _gpu(name: str, gib: float, half: float, tf32: float, fp32: float) -> Gpu:
@@ -30,8 +30,8 @@ def _gpu(name: str, gib: float, half: float, tf32: float, fp32: float) -> Gpu:
     return Gpu(name=name, memory=round(gib * GIB), peaks={key: peak * 1e12 for key, peak in peaks.items()})
 
 
-# Peaks: NVIDIA's data sheets of each product, with accumulation in float32. Memory: what is left of the nominal size,
-# in GiB, once the driver and error correction have their part; rounded down.
+# Peaks: NVIDIA's data sheets, with accumulation in float32. Memory: the nominal size less the driver's and error
+# correction's share, rounded down.
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
@@ -46,8 +46,7 @@ GPUS: dict[str, Gpu] = {
     )
 }
 """Every GPU that `--gpu` knows."""
-_SXM = {"h100", "h200"}
-"""Rows that hold for the SXM form alone."""
+_SXM_ONLY = {"h100", "h200"}
 _SLOWER_FORMS = {"pcie", "nvl"}
 
 
@@ -55,7 +54,7 @@ def get_gpu(name: str) -> Gpu:
     """The GPU of that name.
 
     Raises:
-        InputError: there is none; the nearest name is suggested.
+        InputError: the name is unknown.
     """
     if name not in GPUS:
         raise InputError(
@@ -65,25 +64,25 @@ def get_gpu(name: str) -> Gpu:
 
 
 def chosen_gpu(name: str = "", memory_gb: float = 0.0) -> Gpu:
-    """The GPU of that name, or the one of this machine, or `DEFAULT`; with another size of memory if one is given.
+    """The GPU of that name, by default this machine's, else `DEFAULT`; with another size of memory if one is given.
 
     Raises:
         InputError: the name is unknown.
     """
     if not name and torch.cuda.is_available():
-        gpu = gpu_at_hand(torch.device("cuda", torch.cuda.current_device()))
+        gpu = local_gpu(torch.device("cuda", torch.cuda.current_device()))
     else:
         gpu = get_gpu(name or DEFAULT)
-    if not memory_gb:
-        return gpu
-    return replace(gpu, name=f"{gpu.name} with {memory_gb:g} GB", memory=round(memory_gb * 1e9))
+    if memory_gb:
+        return replace(gpu, name=f"{gpu.name} with {memory_gb:g} GB", memory=round(memory_gb * 1e9))
+    return gpu
 
 
-def gpu_at_hand(device: torch.device) -> Gpu:
-    """A CUDA device of this machine, with the peaks of the table's GPU whose name is in its own, if there is one."""
+def local_gpu(device: torch.device) -> Gpu:
+    """A CUDA device of this machine, with the peaks of the table's GPU whose name its own contains."""
     properties = torch.cuda.get_device_properties(device)
     words = properties.name.lower().replace("-", " ").split()
     known = next((gpu for name, gpu in GPUS.items() if name.split("-")[0] in words), None)
-    if known is not None and known.name in _SXM and not _SLOWER_FORMS.isdisjoint(words):
+    if known is not None and known.name in _SXM_ONLY and not _SLOWER_FORMS.isdisjoint(words):
         known = None
     return Gpu(name=properties.name, memory=properties.total_memory, peaks=known.peaks if known else {})

@@ -1,4 +1,4 @@
-"""The estimate of a run: memory by part, the largest micro-batch, time, money, and the options that would help."""
+"""The estimate of a run: memory by part, the largest micro-batch, time, and the options that make it fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sidlsg.distil.estimate.devices import Gpu, gpu_at_hand
+from sidlsg.distil.estimate.devices import Gpu, local_gpu
 from sidlsg.distil.estimate.iteration import IterationNeeds, measure
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.estimate.speed import MFU, iteration_seconds
@@ -24,45 +24,45 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "optimizer_offload": (False, True),
     "ema_offload": (False, True),
 }
-"""What may be changed without changing the method, and its values."""
+"""Settings that save memory without changing the method, with their values."""
+ENOUGH = 4
+"""The micro-batch from which a GPU is well used."""
+_ANY_PEAK = 100e12
+"""FLOP/s by which options are compared where the device's own are unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A set of options and what it does."""
+    """A set of options with its effect."""
 
     settings: Settings
     micro_batch: int
     """The largest that fits; 0 for none."""
     seconds: float
-    """Of an iteration, by which choices compare."""
+    """Of an iteration; only for comparison."""
 
     def flags(self, recipe: Settings) -> str:
         """The `--set` options that turn a recipe's settings into these."""
-        changed = {name: getattr(self.settings, name) for name in OPTIONS}
-        words = [
-            f"--set {name}={str(value).lower() if isinstance(value, bool) else value}"
-            for name, value in changed.items()
-            if value != getattr(recipe, name)
-        ]
+        words = []
+        for name in OPTIONS:
+            value = getattr(self.settings, name)
+            if value != getattr(recipe, name):
+                words.append(f"--set {name}={str(value).lower() if isinstance(value, bool) else value}")
         return " ".join(words)
 
 
 def choices(
-    use: Use,
-    passes: Callable[[bool], IterationNeeds],
-    available: int,
-    most: int,
-    seconds: Callable[[Use], float],
+    use: Use, needs: Callable[[bool], IterationNeeds], available: int, batch: int, peak: float, mfu: float
 ) -> list[Choice]:
-    """Every set of options, cheapest first: 8-bit states last, because they round; the rest by time.
+    """Every set of options by cost: 8-bit states last, because they round; the others by time.
 
     Args:
-        use: whose settings are varied.
-        passes: measured with activation checkpointing or without.
+        use: with the settings to vary.
+        needs: of an iteration, with or without activation checkpointing.
         available: bytes of the device.
-        most: samples of one process in a batch.
-        seconds: of an iteration.
+        batch: the global batch.
+        peak: FLOP/s of each process's GPU.
+        mfu: the assumed share of the peak.
     """
     found = []
     for values in itertools.product(*OPTIONS.values()):
@@ -70,27 +70,16 @@ def choices(
             settings = replace(use.settings, **dict(zip(OPTIONS, values, strict=True)))
         except InputError:
             continue  # options that exclude each other
-        varied = replace(use, settings=settings)
-        measured = passes(settings.activation_checkpointing)
-        found.append(
-            Choice(
-                settings=settings,
-                micro_batch=varied.largest_micro_batch(measured, available, most),
-                seconds=seconds(varied),
-            )
-        )
+        varied, measured = replace(use, settings=settings), needs(settings.activation_checkpointing)
+        micro_batch = varied.largest_micro_batch(measured, available, batch // use.world_size)
+        seconds = iteration_seconds(varied, measured.flops, batch, peak, mfu)
+        found.append(Choice(settings=settings, micro_batch=micro_batch, seconds=seconds))
     return sorted(found, key=lambda choice: (choice.settings.optimizer == "adam8bit", choice.seconds))
 
 
 def cheapest(found: list[Choice], micro_batch: int) -> Choice | None:
-    """The first choice that lets so many samples in at once."""
+    """The first choice with which this micro-batch fits."""
     return next((choice for choice in found if choice.micro_batch >= micro_batch), None)
-
-
-ENOUGH = 4
-"""Samples at once from which a GPU is better used; fewer leave much of it idle."""
-_ANY_PEAK = 100e12
-"""FLOP/s by which options compare where the device's own are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +90,20 @@ class Estimate:
     gpu: Gpu
     world_size: int
     parts: dict[str, int]
-    """Bytes by part at the peak, one device, at the recipe's micro-batch."""
+    """Bytes by part at the peak, on one device, at the recipe's micro-batch."""
     micro_batch: int
-    """The recipe's, or a process's whole share of the batch where that is less."""
+    """The recipe's, or a process's share of the batch if that is less."""
     largest_micro_batch: int
     """With the recipe's options; 0 if none fits."""
     flops: float
-    """Of an iteration, per image, those of activation checkpointing included."""
+    """Of an iteration, per image, with those of activation checkpointing."""
     mfu: float
     seconds: float | None
-    """Of an iteration; None where the device's peak is not known."""
+    """Of an iteration; None where the device's peak is unknown."""
     fits_one: Choice | None
-    """The cheapest options with which a micro-batch of 1 fits."""
+    """The cheapest options for a micro-batch of 1."""
     fits_enough: Choice | None
-    """The cheapest options with which one of `ENOUGH` fits."""
+    """The cheapest options for one of `ENOUGH`."""
 
     @property
     def total(self) -> int:
@@ -123,7 +112,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the recipe runs as it is."""
+        """Whether the recipe fits as it is."""
         return self.total <= self.gpu.memory
 
     @property
@@ -137,7 +126,7 @@ class Estimate:
         return None if self.seconds is None else self.recipe.iterations * self.seconds * self.world_size / 3600
 
     def flags(self, choice: Choice) -> str:
-        """A choice as a person types it, with a micro-batch that divides the share of a process."""
+        """A choice as `--set` options, with a micro-batch that divides a process's share of the batch."""
         share = self.recipe.batch // self.world_size
         most = min(choice.micro_batch, self.micro_batch)
         micro_batch = max(n for n in range(1, most + 1) if share % n == 0)
@@ -148,11 +137,9 @@ class Estimate:
 
     @property
     def advice(self) -> str:
-        """What would make it fit."""
+        """What makes the recipe fit."""
         best = self.fits_enough or self.fits_one
-        if best is None:
-            return "more memory, or several GPUs with --set parallel=fsdp"
-        return self.flags(best)
+        return self.flags(best) if best else "more memory, or several GPUs with --set parallel=fsdp"
 
 
 def estimate(
@@ -167,28 +154,27 @@ def estimate(
     advise: bool = True,
     report: Callable[[str], None] = lambda _: None,
 ) -> Estimate:
-    """What a recipe needs, from the shape of its teacher's UNet alone.
+    """What a recipe needs, from its teacher's configuration alone.
 
     Args:
         config: of the teacher's UNet, as in `unet/config.json`.
-        recipe: what is to run.
+        recipe: the recipe.
         gpu: each process's device.
-        world_size: how many processes, a device each.
+        world_size: number of processes.
         text_encoder: its parameters, if it encodes during training; 0 if prompts were encoded before.
-        mfu: the share of the GPU's peak that is reached; an assumption.
+        mfu: the assumed share of the GPU's peak.
         on_host: whether the device is the CPU.
-        advise: whether choices are wanted even where the recipe fits; they take as long again.
-        report: receives lines while it works, which takes up to a minute.
+        advise: whether to compare options also where the recipe fits, which takes as long again.
+        report: receives progress lines; the estimate takes up to a minute.
 
     Raises:
-        InputError: the batch does not divide among the processes, or `mfu` is no share.
+        InputError: the batch does not divide among the processes, or `mfu` is out of range.
     """
     if world_size < 1 or recipe.batch % world_size:
         raise InputError(
             f"batch {recipe.batch} does not divide among {world_size} processes; give a number that divides it"
         )
-    share = recipe.batch // world_size
-    settings = recipe.settings
+    share, settings = recipe.batch // world_size, recipe.settings
     use = Use(
         network=Network.of(config),
         settings=settings,
@@ -198,21 +184,17 @@ def estimate(
     )
 
     @cache
-    def passes(again: bool) -> IterationNeeds:
-        varied = replace(settings, activation_checkpointing=again)
+    def needs(checkpointing: bool) -> IterationNeeds:
+        varied = replace(settings, activation_checkpointing=checkpointing)
         return measure(config, recipe, varied, share > recipe.micro_batch, not on_host, report)
 
-    def seconds(varied: Use, peak: float) -> float:
-        again = varied.settings.activation_checkpointing
-        return iteration_seconds(varied, passes(again).flops, recipe.batch, peak, mfu)
-
-    own = passes(settings.activation_checkpointing)
+    own = needs(settings.activation_checkpointing)
     micro_batch = min(share, recipe.micro_batch)
     parts = use.at(own, micro_batch)
     peak = gpu.peaks.get(settings.precision)
     found: list[Choice] = []
     if advise or sum(parts.values()) > gpu.memory:
-        found = choices(use, passes, gpu.memory, share, lambda varied: seconds(varied, peak or _ANY_PEAK))
+        found = choices(use, needs, gpu.memory, recipe.batch, peak or _ANY_PEAK, mfu)
     return Estimate(
         recipe=recipe,
         gpu=gpu,
@@ -222,91 +204,80 @@ def estimate(
         largest_micro_batch=use.largest_micro_batch(own, gpu.memory, share),
         flops=own.flops,
         mfu=mfu,
-        seconds=None if peak is None else seconds(use, peak),
+        seconds=None if peak is None else iteration_seconds(use, own.flops, recipe.batch, peak, mfu),
         fits_one=cheapest(found, 1),
         fits_enough=cheapest(found, min(ENOUGH, share)),
     )
 
 
 def check_fits(
-    unet_config: Mapping[str, Any],
+    config: Mapping[str, Any],
     recipe: Recipe,
     world_size: int,
     device: torch.device,
-    text_encoder_parameters: int,
+    text_encoder: int,
     report: Callable[[str], None],
 ) -> None:
-    """Say in one line what a run needs, and refuse one that cannot fit.
+    """Report in one line how much memory a run needs, and refuse one that cannot fit.
 
-    Small networks are let through by an upper bound, which takes a fraction of a second; others are imagined, which
-    takes up to half a minute.
+    An upper bound decides for small networks within a second; an estimate for others within half a minute.
 
     Args:
-        unet_config: of the teacher's UNet.
-        recipe: what is to run.
-        world_size: processes that train together.
+        config: of the teacher's UNet.
+        recipe: the recipe.
+        world_size: number of processes.
         device: this process's.
-        text_encoder_parameters: of the text encoder where it encodes during training, else 0.
+        text_encoder: its parameters, if it encodes during training; 0 if prompts were encoded before.
         report: receives the line.
 
     Raises:
         InputError: the run cannot fit; the message names the options with which it would.
     """
-    on_host = device.type != "cuda"
-    at_hand = _host() if on_host else _free(device)
-    if at_hand is None:
-        return  # the system does not say how much memory it has
-    share = max(1, recipe.batch // world_size)
+    gpu, on_host = _free(device), device.type != "cuda"
+    if gpu is None:
+        return
     use = Use(
-        network=Network.of(unet_config),
+        network=Network.of(config),
         settings=recipe.settings,
         world_size=world_size,
-        text_encoder=text_encoder_parameters,
+        text_encoder=text_encoder,
         gpu=not on_host,
     )
-    bound = upper_bound(unet_config, use, min(share, recipe.micro_batch))
-    if bound <= at_hand.memory:
-        report(f"memory: at most {_gb(bound)} of the {_gb(at_hand.memory)} GB that are free on {at_hand.name}")
+    bound = upper_bound(config, use, min(max(1, recipe.batch // world_size), recipe.micro_batch))
+    if bound <= gpu.memory:
+        report(f"memory: at most {_gb(bound)} of the {_gb(gpu.memory)} GB that are free on {gpu.name}")
         return
     found = estimate(
-        unet_config,
+        config,
         recipe,
-        at_hand,
+        gpu,
         world_size=world_size,
-        text_encoder=text_encoder_parameters,
+        text_encoder=text_encoder,
         on_host=on_host,
         advise=False,
         report=report,
     )
-    if not found.fits:
-        lack = (
+    if found.fits:
+        line = f"memory: about {_gb(found.total)} of the {_gb(gpu.memory)} GB that are free on {gpu.name}"
+        if found.images_per_second is not None:
+            line += f"; {found.images_per_second:.3g} images/s if {found.mfu:.0%} of its peak are reached (assumed)"
+    else:
+        line = (
             f"recipe {recipe.name!r} at micro_batch {found.micro_batch} needs about {_gb(found.total)} GB on "
-            f"{at_hand.name}, where {_gb(at_hand.memory)} GB are free; what would fit: {found.advice}"
+            f"{gpu.name}, where {_gb(gpu.memory)} GB are free; what would fit: {found.advice}"
         )
         if recipe.memory_check == "refuse":
-            raise InputError(f"{lack}; or --set memory_check=warn to try all the same")
-        report(lack)
-        return
-    report(_line(found))
+            raise InputError(f"{line}; or --set memory_check=warn to try all the same")
+    report(line)
 
 
-def _line(found: Estimate) -> str:
-    line = f"memory: about {_gb(found.total)} of the {_gb(found.gpu.memory)} GB that are free on {found.gpu.name}"
-    if found.images_per_second is not None:
-        line += f"; {found.images_per_second:.3g} images/s if {found.mfu:.0%} of its peak are reached (assumed)"
-    return line
-
-
-def _host() -> Gpu | None:
-    memory = host_memory()
-    return None if memory is None else Gpu(name="this machine", memory=memory, peaks={})
-
-
-def _free(device: torch.device) -> Gpu:
-    """The device with what this process may take of it; what others hold is gone."""
-    gpu = gpu_at_hand(device)
+def _free(device: torch.device) -> Gpu | None:
+    """The device with the memory that this process may take; None where the system does not report it."""
+    if device.type != "cuda":
+        memory = host_memory()
+        return None if memory is None else Gpu(name="this machine", memory=memory, peaks={})
     free, _ = torch.cuda.mem_get_info(device)
-    return Gpu(name=gpu.name, memory=free + torch.cuda.memory_reserved(device), peaks=gpu.peaks)
+    return replace(local_gpu(device), memory=free + torch.cuda.memory_reserved(device))
 
 
 def _gb(size: float) -> str:

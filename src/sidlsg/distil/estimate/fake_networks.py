@@ -1,4 +1,4 @@
-"""Networks without memory: they have shapes, dtypes and gradients, and compute nothing (PyTorch's fake tensors)."""
+"""Networks of PyTorch's fake tensors, which have shapes, dtypes and gradients, but neither memory nor values."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from sidlsg.teacher.pipeline import as_input_error
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """While it is active, tensors have no memory; all that meet must be of the same one.
+    """Makes tensors without memory while it is active. Only tensors of the same mode can be combined.
 
-    They say that they are on the CPU even where they stand for a GPU's: PyTorch without CUDA cannot index others.
+    They are on the CPU even where they stand for a GPU's: PyTorch without CUDA cannot index others.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 class FakeUNet(UNet2DConditionModel):  # type: ignore[misc]
     """A UNet whose parameters are replaced when it changes device, dtype or layout.
 
-    PyTorch would exchange what is inside the parameters, which fake tensors refuse.
+    PyTorch would swap the data of the parameters, which fake tensors refuse.
     """
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> FakeUNet:  # noqa: ARG002 - PyTorch's signature
@@ -53,31 +53,39 @@ class FakeUNet(UNet2DConditionModel):  # type: ignore[misc]
         return self
 
 
-class _GpuGroupNorm(nn.GroupNorm):
-    """Under autocast, norms compute in float32 on GPUs; on the CPU that fake tensors stand for, they do not."""
+def _gpu_norm(kind: type[Any]) -> type[Any]:
+    """A norm that computes in float32 under autocast, as on GPUs; on a CPU, where fake tensors are, it does not."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
+    class GpuNorm(kind):  # type: ignore[misc]
+        def forward(self, input: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                output: Tensor = super().forward(input.float())
+            return output
 
-
-class _GpuLayerNorm(nn.LayerNorm):
-    """As `_GpuGroupNorm`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
+    return GpuNorm
 
 
-_GPU_NORMS: dict[type[nn.Module], type[nn.Module]] = {nn.GroupNorm: _GpuGroupNorm, nn.LayerNorm: _GpuLayerNorm}
+_GPU_NORMS = {kind: _gpu_norm(kind) for kind in (nn.GroupNorm, nn.LayerNorm)}
+
+
+def meta_unet(config: Mapping[str, Any]) -> FakeUNet:
+    """A UNet of this configuration without memory, in evaluation mode."""
+    with torch.device("meta"):
+        unet: FakeUNet = FakeUNet.from_config({k: v for k, v in config.items() if not k.startswith("_")}).eval()
+    return unet
+
+
+def parameter_count(network: nn.Module) -> int:
+    """The number of a network's parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def fake_unet(config: Mapping[str, Any], gpu_norms: bool) -> FakeUNet:
-    """A UNet of this shape for the active `FakeMode`, in which it must be called.
+    """A UNet of this configuration for the active `FakeMode`, in which it must be called.
 
     Args:
         config: of a `UNet2DConditionModel`.
-        gpu_norms: whether norms give float32, whatever they get.
+        gpu_norms: whether norms return float32, whatever their input is.
     """
     unet = meta_unet(config)
     if gpu_norms:
@@ -94,7 +102,7 @@ WEIGHT_COPIES = "weight copies"
 _ATEN = torch.ops.aten
 _FLOPS = {
     **flop_registry,
-    # The CPU's attention has no formula of its own, and does the same work.
+    # The CPU's attention has no formula of its own, and does the same number of operations.
     _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         _ATEN._scaled_dot_product_flash_attention_backward
@@ -103,42 +111,40 @@ _FLOPS = {
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees each operation while it is active, and follows every storage that one makes until it is freed.
+    """Counts the FLOPs of operations while it is active, and follows every storage that one makes until it is freed.
 
-    Storages that were there before are not counted, except gradients that `expect_gradients` names. Works on tensors
-    without memory as on real ones; what kernels need inside them is not seen.
+    Storages that existed before are not counted, except gradients by `add_gradients`. Works on fake, meta and real
+    tensors; the memory that kernels use internally is not counted.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        """Args:
-        network: the one that is trained, whose gradients and weight copies have names of their own.
-        """
+    def __init__(self, network: nn.Module, weights: Iterable[nn.Module] = ()) -> None:
+        """Track a network's gradients, and copies of some networks' weights, apart from activations."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = dict.fromkeys((ACTIVATIONS, GRADIENTS, WEIGHT_COPIES), 0)
+        self.live = dict.fromkeys((GRADIENTS, WEIGHT_COPIES, ACTIVATIONS), 0)
+        """Bytes by part."""
         self.peak = dict(self.live)
-        """`live` at the moment when its sum was largest."""
+        """`live` when its sum was largest."""
+        self.total = 0
+        """Bytes of all storages, freed ones included."""
         self.flops = 0
-        """Of products and convolutions; a multiply-add is 2."""
+        """Of matrix products and convolutions; a multiply-add is 2."""
         self._known: dict[int, tuple[weakref.ref[Any], str, int]] = {}
-        self._weights: set[int] = set()
+        self._weights = {p.untyped_storage()._cdata for each in weights for p in each.parameters()}
+        self._network = network
         self._hooks = [
             p.register_post_accumulate_grad_hook(self._is_gradient)  # type: ignore[no-untyped-call]
             for p in network.parameters()
         ]
 
-    def weights_of(self, networks: Iterable[nn.Module]) -> None:
-        """Name the networks whose weights may be copied."""
-        for network in networks:
-            self._weights |= {p.untyped_storage()._cdata for p in network.parameters()}
-
-    def close(self) -> None:
-        """Take the hooks off the network."""
+    def __exit__(self, *error: Any) -> None:
+        """Remove the hooks from the network."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
-    def expect_gradients(self, network: nn.Module) -> None:
-        """Give every parameter a gradient, as an earlier micro-batch leaves it."""
-        for parameter in network.parameters():
+    def add_gradients(self) -> None:
+        """Give every parameter a gradient, as after an earlier micro-batch."""
+        for parameter in self._network.parameters():
             parameter.grad = torch.zeros_like(parameter)
             self._follow(parameter.grad, GRADIENTS)
 
@@ -146,7 +152,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operation and count it."""
         kwargs = kwargs or {}
         if func is _ATEN._local_scalar_dense.default and isinstance(args[0], FakeTensor):
-            return 0  # what the host reads: no sample was left out, nobody asked to stop
+            return 0  # read by the host: no sample was masked, and no stop was requested
         out = func(*args, **kwargs)
         packet = func._overloadpacket
         if packet in _FLOPS:
@@ -164,17 +170,14 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key in self._known or key in self._weights:
             return
-        self._known[key] = (weakref.ref(storage, self._freed(key)), part, storage.nbytes())
-        self._add(part, storage.nbytes())
 
-    def _freed(self, key: int) -> Callable[[Any], None]:
-        def forget(_: Any) -> None:
+        def freed(_: Any) -> None:
             _, part, size = self._known.pop(key)
             self.live[part] -= size
 
-        return forget
-
-    def _add(self, part: str, size: int) -> None:
+        size = storage.nbytes()
+        self._known[key] = (weakref.ref(storage, freed), part, size)
+        self.total += size
         self.live[part] += size
         if sum(self.live.values()) > sum(self.peak.values()):
             self.peak = dict(self.live)
@@ -190,47 +193,35 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.live[GRADIENTS] += size
 
 
-def meta_unet(config: Mapping[str, Any]) -> FakeUNet:
-    """A UNet of this shape without memory, in evaluation mode.
-
-    Args:
-        config: of a `UNet2DConditionModel`, as in a teacher's `unet/config.json`.
-    """
-    values = {name: value for name, value in config.items() if not name.startswith("_")}
-    with torch.device("meta"):
-        unet: FakeUNet = FakeUNet.from_config(values).eval()
-    return unet
-
-
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What an estimate needs to know of a teacher."""
+    """A teacher's architecture, as far as an estimate depends on it."""
 
     name: str
     unet: Mapping[str, Any]
     """Configuration of its `UNet2DConditionModel`."""
     text_encoder: int
-    """Parameters."""
+    """Number of parameters."""
 
 
 def shape_of(teacher: str, recipe: str) -> Shape:
-    """The shape of a teacher's folder, or of the architecture that a recipe is named after.
+    """The shape of a teacher, by default of the architecture that a recipe is named after.
 
     Args:
-        teacher: the place of a `StableDiffusionPipeline`'s folder; empty for the recipe's own architecture.
+        teacher: path or URI of a `StableDiffusionPipeline`'s folder; empty for the default.
         recipe: a recipe's name.
 
     Raises:
-        InputError: there is no such folder or architecture, or its configuration cannot be read.
+        InputError: the folder or architecture does not exist, or its configuration cannot be read.
     """
     if not teacher and recipe != "tiny":
         architecture = architecture_of(recipe)
         return Shape(name=architecture.name, unet=architecture.unet, text_encoder=architecture.text_encoder_parameters)
-    place = teacher or TEACHER
-    folder = resolve(place, folder=DIFFUSERS)
+    uri = teacher or TEACHER
+    folder = resolve(uri, folder=DIFFUSERS)
     if not folder.is_dir():
         raise InputError(
-            f"{place} is a file, which does not say how its networks are built; give a folder with unet/config.json, "
+            f"{uri} is a file, which does not describe its networks; give a folder with unet/config.json, "
             f"or no teacher and a recipe of {', '.join(ARCHITECTURES)}"
         )
     unet, encoder = unet_config(folder), read_config(folder, TEXT_ENCODER)
@@ -238,4 +229,4 @@ def shape_of(teacher: str, recipe: str) -> Shape:
         meta_unet(unet)
     with as_input_error(folder / TEXT_ENCODER), torch.device("meta"):
         text_model = CLIPTextModel(CLIPTextConfig(**encoder))
-    return Shape(name=place, unet=unet, text_encoder=sum(p.numel() for p in text_model.parameters()))
+    return Shape(name=uri, unet=unet, text_encoder=parameter_count(text_model))

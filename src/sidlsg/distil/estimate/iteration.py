@@ -1,4 +1,4 @@
-"""An iteration of a recipe, imagined: how much memory its passes need at the peak, and how much they compute."""
+"""An iteration of a recipe on fake tensors: the memory of its passes at the peak, and their FLOPs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMESTEPS = 1000
 
 
 class _ShapesOnly(DrawPlan):
-    """Draws of the right shapes, without drawing."""
+    """Tensors of the right shapes, without sampling."""
 
     def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:  # noqa: ARG002
         """Samples start..stop-1, none of their prompts replaced."""
@@ -37,39 +37,35 @@ class FakeUpdate:
     """One update of one micro-batch."""
 
     peak: Mapping[str, int]
-    """Bytes by part when their sum is largest, without what is there all the time."""
+    """Bytes by part when their sum is largest, without persistent tensors."""
     flops: int
-    """Floating-point operations, those of activation checkpointing included."""
-
-    @property
-    def bytes(self) -> int:
-        """All parts together."""
-        return sum(self.peak.values())
+    """With those of activation checkpointing."""
 
 
 class _GpuState(TrainingState):
-    """Attention stays in the precision of products, which a CPU's autocast would take to float32."""
+    """As on a GPU, attention stays in autocast's precision; on a CPU it would be in float32."""
 
     def call(self, network: nn.Module) -> Callable[..., Any]:
-        """As the state of a run on a GPU."""
         return autocasting(network, self.settings.precision, self.world.device, gpu=True)
 
 
 class FakeIteration:
-    """A recipe's networks without memory, ready to pass micro-batches through."""
+    """A recipe's networks on fake tensors, through which micro-batches pass."""
 
     def __init__(self, config: Mapping[str, Any], recipe: Recipe, settings: Settings, gpu: bool) -> None:
-        """Args:
-        config: of the teacher's UNet.
-        recipe: whose guidance and values.
-        settings: how the machine is used; what moves to the host's memory stays here, and is not measured.
-        gpu: whether dtypes follow a GPU's rules.
+        """Build the networks.
+
+        Args:
+            config: of the teacher's UNet.
+            recipe: with the guidance.
+            settings: precision and activation checkpointing; offloading is not simulated.
+            gpu: whether dtypes follow a GPU's rules.
         """
         self._config, self._recipe = config, recipe
-        # Compiled blocks fuse operations, which saves memory that nobody can promise.
+        # Compiled blocks fuse operations, which saves memory that cannot be relied on.
         settings = replace(settings, optimizer="adam", optimizer_offload=False, ema_offload=False, compile=False)
-        self.imagination = FakeMode()
-        with warnings.catch_warnings(), self.imagination:
+        self.mode = FakeMode()
+        with warnings.catch_warnings(), self.mode:
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             half = COMPUTE[settings.precision] is not None
             teacher = fake_unet(config, gpu_norms=gpu and half)
@@ -85,12 +81,12 @@ class FakeIteration:
             self._teacher = teacher
 
     def encode(self, _: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """Text states of the right shape."""
+        """Text embeddings of the right shape."""
         width = self._config["cross_attention_dim"]
         return torch.empty(len(replaced), TEXT_LENGTH, width), torch.empty(1, TEXT_LENGTH, width)
 
     def plan(self, batch: int) -> DrawPlan:
-        """Draws of the right shapes."""
+        """A plan whose samples have the right shapes."""
         size = self._config["sample_size"]
         return _ShapesOnly(
             seed=0,
@@ -100,44 +96,34 @@ class FakeIteration:
             prompt_dropout=self._recipe.prompt_dropout,
         )
 
-    def run(self, update: Update, micro_batch: int, again: bool) -> FakeUpdate:
-        """One micro-batch of one update, forward and backward.
-
-        Args:
-            update: which.
-            micro_batch: samples.
-            again: whether the gradients of an earlier micro-batch are there.
-        """
+    def run(self, update: Update, micro_batch: int, accumulated: bool) -> FakeUpdate:
+        """One micro-batch of one update, forward and backward; `accumulated`: after an earlier micro-batch."""
         network = getattr(self.state, update)
-        with self.imagination:
-            tracker = StorageTracker(network)
-            try:
-                tracker.weights_of((self.state.generator, self.state.fake_score, self._teacher))
-                if again:
-                    tracker.expect_gradients(network)
-                with tracker:
-                    accumulate(self.state, self.method, self.plan(micro_batch), self.encode, micro_batch, update)
-            finally:
-                tracker.close()
-                network.zero_grad(set_to_none=True)
+        with self.mode:
+            tracker = StorageTracker(network, (self.state.generator, self.state.fake_score, self._teacher))
+            if accumulated:
+                tracker.add_gradients()
+            with tracker:
+                accumulate(self.state, self.method, self.plan(micro_batch), self.encode, micro_batch, update)
+            network.zero_grad(set_to_none=True)
         return FakeUpdate(peak=tracker.peak, flops=tracker.flops)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationNeeds:
-    """What an iteration needs, as far as micro-batches of two sizes show."""
+    """Memory and FLOPs of an iteration, from micro-batches of two sizes."""
 
     small: FakeUpdate
-    """The generator's update of one sample: it passes three networks, and so is the larger of the two updates."""
+    """The generator's update of one sample, which needs more memory than the fake score's."""
     large: FakeUpdate
-    """The same of `micro_batch` samples."""
+    """The same for `micro_batch` samples."""
     micro_batch: int
     """2 or more."""
     flops: float
     """Of an iteration, per image."""
 
     def peak(self, micro_batch: int) -> dict[str, int]:
-        """Bytes by part at the peak of a micro-batch: on the line through both sizes."""
+        """Bytes by part at the peak of a micro-batch, by linear interpolation."""
         share = (micro_batch - 1) / (self.micro_batch - 1)
         return {part: round(small + share * (self.large.peak[part] - small)) for part, small in self.small.peak.items()}
 
@@ -146,28 +132,28 @@ def measure(
     config: Mapping[str, Any],
     recipe: Recipe,
     settings: Settings,
-    again: bool,
+    accumulated: bool,
     gpu: bool,
     report: Callable[[str], None] = lambda _: None,
 ) -> IterationNeeds:
-    """Imagine what one micro-batch after another does.
+    """Simulate an iteration on fake tensors.
 
     Args:
         config: of the teacher's UNet.
-        recipe: whose guidance and micro-batch.
-        settings: the precision and whether activations are computed again.
-        again: whether an update has several micro-batches, so that gradients wait beside activations.
+        recipe: with the guidance and the micro-batch.
+        settings: the precision and activation checkpointing.
+        accumulated: whether an update has several micro-batches, so that gradients are kept along with activations.
         gpu: whether dtypes follow a GPU's rules.
-        report: receives a line before each part of the work.
+        report: receives a line before the work, which takes seconds.
     """
-    keeping = "computed again" if settings.activation_checkpointing else "kept"
-    report(f"imagining an iteration in {settings.precision}, activations {keeping} ...")
+    activations = "recomputed" if settings.activation_checkpointing else "kept"
+    report(f"simulating an iteration in {settings.precision}, activations {activations} ...")
     iteration = FakeIteration(config, recipe, settings, gpu)
     micro_batch = max(2, recipe.micro_batch)
-    passes = {update: iteration.run(update, 1, again) for update in UPDATES}
+    updates = {update: iteration.run(update, 1, accumulated) for update in UPDATES}
     return IterationNeeds(
-        small=passes["generator"],
-        large=iteration.run("generator", micro_batch, again),
+        small=updates["generator"],
+        large=iteration.run("generator", micro_batch, accumulated),
         micro_batch=micro_batch,
-        flops=sum(each.flops for each in passes.values()),
+        flops=sum(each.flops for each in updates.values()),
     )

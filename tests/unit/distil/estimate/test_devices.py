@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sidlsg.distil.estimate.devices import DEFAULT, GPUS, chosen_gpu, get_gpu, gpu_at_hand
+from sidlsg.distil.estimate.devices import DEFAULT, GPUS, chosen_gpu, get_gpu, local_gpu
 from sidlsg.distil.recipes import PRECISIONS
 from sidlsg.runtime.errors import InputError
 
@@ -48,9 +48,9 @@ def test_another_size_of_memory_can_be_given() -> None:
         ("NVIDIA A1000", None),
     ],
 )
-def test_a_gpu_at_hand_has_the_peaks_of_its_row(monkeypatch: pytest.MonkeyPatch, name: str, row: str | None) -> None:
+def test_a_local_gpu_has_the_peaks_of_its_row(monkeypatch: pytest.MonkeyPatch, name: str, row: str | None) -> None:
     properties = SimpleNamespace(name=name, total_memory=123)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    gpu = gpu_at_hand(torch.device("cuda", 0))
+    gpu = local_gpu(torch.device("cuda", 0))
     assert (gpu.name, gpu.memory) == (name, 123)
     assert gpu.peaks == (GPUS[row].peaks if row else {})

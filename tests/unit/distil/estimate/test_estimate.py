@@ -71,7 +71,7 @@ def test_the_command_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
     cli.main()
     text = capsys.readouterr().out
-    assert "imagining an iteration in fp32, activations kept" in text
+    assert "simulating an iteration in fp32, activations kept" in text
     assert "Recipe tiny, teacher bundled:tiny-sd, on l4 with 0.5 GB" in text
     assert "text encoder" not in text
     assert "No options make it fit" in text  # a GPU's own gigabyte does not

@@ -1,4 +1,4 @@
-"""The imagined iteration against real ones, whose memory PyTorch's profiler counts by its own means."""
+"""The fake iteration against real ones, whose memory PyTorch's profiler counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plan(batch: int, size: int) -> DrawPlan:
 
 
 @pytest.mark.parametrize("gpu", [True, False])
-def test_attention_is_imagined_in_the_precision_that_it_has_on_the_device(
+def test_fake_attention_has_the_precision_of_the_device(
     assets: Path, gpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CPU's is float32, a GPU's that of the products."""
@@ -61,7 +61,7 @@ def test_attention_is_imagined_in_the_precision_that_it_has_on_the_device(
 
     monkeypatch.setattr(precision._Float32Attention, "__torch_function__", noted)
     recipe = dataclasses.replace(get_recipe("tiny"), precision="bf16")
-    FakeIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, again=False)
+    FakeIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, accumulated=False)
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
@@ -106,14 +106,14 @@ def live_bytes() -> int:
         *(pytest.param(*each, False, marks=pytest.mark.long) for each in ((16, 16), (64, 64), (64, 16))),
     ],
 )
-def test_the_estimate_of_tiny_is_within_a_tenth_of_what_is_there(
+def test_the_estimate_of_tiny_is_within_a_tenth_of_a_real_iteration(
     assets: Path, batch: int, micro_batch: int, checkpointing: bool
 ) -> None:
     recipe = dataclasses.replace(
         get_recipe("tiny"), batch=batch, micro_batch=micro_batch, activation_checkpointing=checkpointing
     )
     config = tiny_config(assets)
-    passes = measure(config, recipe, recipe.settings, again=batch > micro_batch, gpu=False)
+    passes = measure(config, recipe, recipe.settings, accumulated=batch > micro_batch, gpu=False)
     use = Use(network=Network.of(config), settings=recipe.settings, gpu=False)
     estimated = sum(use.at(passes, micro_batch).values())
     assert estimated == pytest.approx(real_peak(config, recipe), rel=0.1)
@@ -153,7 +153,7 @@ def test_a_full_iteration_runs_at_the_true_size(name: str) -> None:
     iteration = FakeIteration(ARCHITECTURES[name].unet, recipe, recipe.settings, gpu=True)
     state = iteration.state
     before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
-    with iteration.imagination, StorageTracker(state.generator) as tracker:
+    with iteration.mode, StorageTracker(state.generator) as tracker:
         result = train_step(state, iteration.method, iteration.plan(2), iteration.encode, 1, recipe.ema_half_life)
     assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
     assert all(dtype is torch.float32 for _, dtype in before.values())

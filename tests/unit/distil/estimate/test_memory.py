@@ -9,7 +9,7 @@ import pytest
 
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 from sidlsg.distil.estimate.iteration import FakeUpdate, IterationNeeds
-from sidlsg.distil.estimate.memory import CONTEXT, KEPT_STATES, Network, Use
+from sidlsg.distil.estimate.memory import CACHED_EMBEDDINGS, CONTEXT, Network, Use
 from sidlsg.distil.recipes import Settings
 
 N = 1000
@@ -40,20 +40,20 @@ def use(world_size: int = 1, gpu: bool = True, text_encoder: int = 0, **settings
         ({"optimizer": "adam8bit"}, 4 * N, 4 * N, round(4 * N * (1 + 4 / 256))),
     ],
 )
-def test_what_is_there_all_the_time(settings: dict[str, Any], teacher: int, ema: int, optimizer: int) -> None:
-    parts = use(**settings).standing()
+def test_persistent_parts(settings: dict[str, Any], teacher: int, ema: int, optimizer: int) -> None:
+    parts = use(**settings).persistent()
     assert (parts["teacher"], parts["EMA"], parts["optimizer states"]) == (teacher, ema, optimizer)
     assert parts["generator"] == parts["fake score"] == 4 * N
 
 
-def test_on_the_cpu_nothing_can_be_moved_away() -> None:
-    moved = use(gpu=False, ema_offload=True, optimizer_offload=True).standing()
-    assert moved == use(gpu=False).standing()
+def test_on_the_cpu_offloading_moves_nothing() -> None:
+    moved = use(gpu=False, ema_offload=True, optimizer_offload=True).persistent()
+    assert moved == use(gpu=False).persistent()
 
 
-def test_a_text_encoder_brings_its_kept_states() -> None:
-    assert use(text_encoder=10).standing()["text encoder and states"] == 40 + KEPT_STATES
-    assert "text encoder and states" not in use().standing()
+def test_a_text_encoder_caches_embeddings() -> None:
+    assert use(text_encoder=10).persistent()["text encoder and embeddings"] == 40 + CACHED_EMBEDDINGS
+    assert "text encoder and embeddings" not in use().persistent()
 
 
 def test_ddp_keeps_both_networks_gradients() -> None:
@@ -61,11 +61,11 @@ def test_ddp_keeps_both_networks_gradients() -> None:
     assert use(world_size=2).at(passes(), 1)["gradients"] == 8 * N
 
 
-def test_fsdp_shares_what_is_there_and_puts_blocks_together() -> None:
+def test_fsdp_shards_persistent_parts_and_gathers_blocks() -> None:
     parts = use(world_size=4, parallel="fsdp", precision="bf16").at(passes(), 1)
     # Gradients are whole until the last micro-batch.
     assert (parts["generator"], parts["teacher"], parts["gradients"]) == (N, N // 2, 4 * N)
-    assert parts["blocks put together"] == (2 * 2 + 4) * 100
+    assert parts["gathered blocks"] == (2 * 2 + 4) * 100
     assert "weight copies" not in parts
 
 

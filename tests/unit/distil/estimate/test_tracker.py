@@ -1,4 +1,4 @@
-"""What the tracker counts, on operations whose memory is known."""
+"""The tracker's counts on operations whose memory is known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_live_bytes_rise_and_fall_and_the_peak_stays() -> None:
     assert tracker.peak[ACTIVATIONS] == 3 * KIB
 
 
-def test_what_was_there_before_is_not_counted_and_in_place_changes_make_nothing() -> None:
+def test_earlier_storages_are_not_counted_and_in_place_changes_add_none() -> None:
     x = torch.ones(256)
     with StorageTracker(nn.Identity()) as tracker:
         x.add_(1)
@@ -34,7 +34,6 @@ def test_gradients_have_a_part_of_their_own() -> None:
     with tracker:
         network(torch.ones(1, 16)).sum().backward()
     assert tracker.live[GRADIENTS] == KIB
-    tracker.close()
     network.zero_grad(set_to_none=True)
     assert tracker.live[GRADIENTS] == 0
 
@@ -42,7 +41,7 @@ def test_gradients_have_a_part_of_their_own() -> None:
 def test_gradients_of_an_earlier_micro_batch_can_be_there_already() -> None:
     network = nn.Linear(16, 16, bias=False)
     tracker = StorageTracker(network)
-    tracker.expect_gradients(network)
+    tracker.add_gradients()
     assert tracker.live[GRADIENTS] == KIB
     with tracker:
         network(torch.ones(1, 16)).sum().backward()
@@ -52,8 +51,7 @@ def test_gradients_of_an_earlier_micro_batch_can_be_there_already() -> None:
 
 def test_autocasts_copies_of_weights_have_a_part_of_their_own() -> None:
     network = nn.Linear(16, 16, bias=False)
-    tracker = StorageTracker(network)
-    tracker.weights_of([network])
+    tracker = StorageTracker(network, [network])
     with tracker, torch.autocast("cpu", torch.bfloat16):
         network(torch.ones(1, 16))
     assert tracker.peak[WEIGHT_COPIES] == KIB // 2

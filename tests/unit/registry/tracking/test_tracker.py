@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from sidlsg.distil.estimate.speed import Utilisation
 from sidlsg.distil.recipes import get_recipe
 from sidlsg.registry.tracking.runs import Training
 from sidlsg.registry.tracking.tracker import MlflowTracker, open_tracker
@@ -27,7 +27,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def opened(tracking_uri: str, said: list[str], request: pytest.FixtureRequest):
-    def opened(key: str = "k" * 64, utilisation: Utilisation | None = None) -> MlflowTracker:
+    def opened(key: str = "k" * 64, mfu: Callable[[float], float] | None = None) -> MlflowTracker:
         training = Training(
             key=key,
             name="tiny-run",
@@ -35,7 +35,6 @@ def opened(tracking_uri: str, said: list[str], request: pytest.FixtureRequest):
             prompts_sha256="b" * 64,
             params=training_params(get_recipe("tiny"), 3),
         )
-        mfu = utilisation.mfu if utilisation else None
         return open_tracker(tracking_uri, request.node.name, training, said.append, mfu)
 
     return opened
@@ -65,7 +64,7 @@ def points(client: MlflowClient, run: Any, metric: str) -> list[tuple[int, float
 
 
 def test_everything_goes_to_the_run_by_images_seen(client, opened, runs, said):
-    tracker = opened(utilisation=Utilisation(flops_per_image=1e12, device_peak=1e14, world_size=2))
+    tracker = opened(mfu=lambda images_per_second: images_per_second / 200)
     for iteration in (1, 2):
         tracker.logged(row(iteration))
         tracker.drawn(16 * iteration, Image.new("RGB", (8, 8)))

@@ -53,7 +53,7 @@ def test_text_encoders_have_the_parameters_of_their_shape(name: str, width: int,
     assert sum(p.numel() for p in model.parameters()) == ARCHITECTURES[name].text_encoder_parameters
 
 
-def test_what_cannot_be_read_is_said(configs: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_reported(configs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"recipe 'own' is for no architecture .* give a teacher's folder"):
         shape_of("", "own")
     path = configs / "unet" / "config.json"
@@ -74,7 +74,7 @@ def test_what_cannot_be_read_is_said(configs: Path, tmp_path: Path) -> None:
         shape_of(str(configs), "sd15")
     file = tmp_path / "one.safetensors"
     file.write_bytes(b"")
-    with pytest.raises(InputError, match="is a file, which does not say how its networks are built"):
+    with pytest.raises(InputError, match="is a file, which does not describe its networks"):
         shape_of(str(file), "sd15")
 
 

@@ -1,4 +1,4 @@
-"""The check before training, on this machine."""
+"""The memory check before training, on this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_small_run_passes_at_once_with_one_line(config: dict[str, Any]) -> Non
 def test_the_bound_is_above_the_estimate(config: dict[str, Any]) -> None:
     recipe = dataclasses.replace(get_recipe("tiny"), batch=8, micro_batch=8)
     use = Use(network=Network.of(config), settings=recipe.settings, gpu=False)
-    needed = sum(use.at(measure(config, recipe, recipe.settings, again=True, gpu=False), 8).values())
+    needed = sum(use.at(measure(config, recipe, recipe.settings, accumulated=True, gpu=False), 8).values())
     assert needed < upper_bound(config, use, 8) < 20 * needed
 
 
