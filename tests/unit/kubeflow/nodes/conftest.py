@@ -10,7 +10,7 @@ import pytest
 from services.kubernetes_api import Api, RunningApi
 from sidlsg.kubeflow.nodes.cluster import Cluster
 from sidlsg.kubeflow.nodes.staging import Staging
-from unit.kubeflow.nodes.asked import SHORT, Launch, make_bundle, make_nodes
+from unit.kubeflow.nodes.launch import SHORT, Launch, make_bundle, make_nodes
 
 
 @pytest.fixture

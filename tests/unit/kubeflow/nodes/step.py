@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidlsg.kubeflow.nodes.cluster import Cluster
 from sidlsg.runtime.errors import SidlsgError
-from unit.kubeflow.nodes.asked import QUICK, SHORT, Launch, make_bundle, make_nodes
+from unit.kubeflow.nodes.launch import QUICK, SHORT, Launch, make_bundle, make_nodes
 
 student, folder = map(Path, sys.argv[1:])
 intervals, bundle = replace(QUICK, deletion=60), make_bundle(student, folder)

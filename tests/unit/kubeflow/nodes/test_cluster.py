@@ -15,7 +15,7 @@ from services.dripping import Dripping
 from services.kubernetes_api import NAMESPACE, Api, RunningApi
 from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterError, ClusterTimeouts, Object
 from sidlsg.runtime.errors import InputError
-from unit.kubeflow.nodes.asked import SHORT
+from unit.kubeflow.nodes.launch import SHORT
 
 JOB: Object = {
     "apiVersion": "trainer.kubeflow.org/v1alpha1",

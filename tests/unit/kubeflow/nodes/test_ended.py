@@ -13,7 +13,7 @@ import pytest
 from forked import Program
 from services.kubernetes_api import Api, RunningApi, complete, queued, running
 from sidlsg.storage.records import Student
-from unit.kubeflow.nodes.asked import Launch
+from unit.kubeflow.nodes.launch import Launch
 
 PATIENCE_S = 60.0
 STEP = Path(__file__).with_name("step.py")

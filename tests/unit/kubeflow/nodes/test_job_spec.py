@@ -7,7 +7,7 @@ import pytest
 from sidlsg.kubeflow.nodes.job_spec import JobSpec
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.records import PromptSet
-from unit.kubeflow.nodes.asked import make_bundle
+from unit.kubeflow.nodes.launch import make_bundle
 
 
 def test_what_nodes_can_find_by_themselves_does_not_go_along(tiny_student: Path, tmp_path: Path) -> None:

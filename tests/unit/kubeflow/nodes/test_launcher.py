@@ -14,7 +14,7 @@ from sidlsg.kubeflow.nodes.manifest import TRAINING
 from sidlsg.kubeflow.nodes.staging import Staging
 from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
 from sidlsg.storage.records import Student
-from unit.kubeflow.nodes.asked import QUICK, Launch, make_bundle, make_nodes
+from unit.kubeflow.nodes.launch import QUICK, Launch, make_bundle, make_nodes
 
 Step = Callable[[Api], None]
 

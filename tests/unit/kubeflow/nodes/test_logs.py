@@ -8,7 +8,7 @@ from services.kubernetes_api import Api, RunningApi, running
 from sidlsg.kubeflow.nodes.cluster import Cluster
 from sidlsg.kubeflow.nodes.manifest import manifest
 from sidlsg.kubeflow.nodes.monitor import NodeLogs, state_of
-from unit.kubeflow.nodes.asked import Launch
+from unit.kubeflow.nodes.launch import Launch
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
 from sidlsg.kubeflow.nodes.manifest import manifest
 from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings, read_settings
-from unit.kubeflow.nodes.asked import IMAGE, make_nodes
+from unit.kubeflow.nodes.launch import IMAGE, make_nodes
 
 DIGEST = "0" * 64
 FULL = {

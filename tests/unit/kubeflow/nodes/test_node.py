@@ -13,7 +13,7 @@ from sidlsg.kubeflow.nodes.job_spec import JobSpec
 from sidlsg.kubeflow.nodes.node import train_on_node
 from sidlsg.kubeflow.nodes.staging import Staging, heartbeat
 from sidlsg.runtime.errors import ContentError, StoppedError
-from unit.kubeflow.nodes.asked import CHANGES, make_bundle
+from unit.kubeflow.nodes.launch import CHANGES, make_bundle
 
 
 def test_an_abandoned_node_withdraws_its_job_spec(

@@ -9,7 +9,7 @@ from services.kubernetes_api import NAMESPACE, PODS, Api
 from sidlsg.kubeflow.nodes import cluster as cluster_module
 from sidlsg.kubeflow.nodes.cluster import Cluster
 from sidlsg.kubeflow.nodes.launcher import owners_of, run_of
-from unit.kubeflow.nodes.asked import SHORT
+from unit.kubeflow.nodes.launch import SHORT
 
 WORKFLOW = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "w", "uid": "u-1", "controller": True}
 

@@ -8,7 +8,7 @@ from sidlsg.kubeflow.nodes.job_spec import Bundle, JobSpec
 from sidlsg.kubeflow.nodes.staging import DIGESTS, Staging
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.records import Student
-from unit.kubeflow.nodes.asked import make_bundle
+from unit.kubeflow.nodes.launch import make_bundle
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What these tests ask for, and how long they wait."""
+"""A launch of two nodes, with short timeouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_nodes(folder: Path, **values: Any) -> Nodes:
 
 
 def make_bundle(student: Path, folder: Path, **values: Any) -> Bundle:
-    """The order of the student that all tests share."""
+    """The job spec and files of the student that all tests share."""
     usual = {"prompts": student.parent / "prompts", "embeddings": None, "recipe": "tiny", "changes": CHANGES, "seed": 0}
     places = {"checkpoints": str(folder / "shared" / "checkpoints"), "teacher": "bundled:tiny-sd"}
     return pack(**(usual | places | values))
@@ -69,7 +69,7 @@ class Launch:
             sys.stdout.flush()
 
     def left(self) -> list[Path]:
-        """What lies in the handover."""
+        """The staged files."""
         return sorted(self.handover.rglob("*"))
 
     def text(self) -> str:
