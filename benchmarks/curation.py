@@ -133,7 +133,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 def steps(arguments: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds of each phase, and of each step that looks at one row, in one process and one thread."""
     from sidlsg.prompts.curation import begin, run_phase
-    from sidlsg.prompts.engines import Inline
+    from sidlsg.prompts.engines import Engine
     from sidlsg.prompts.phases import row_steps, scan, unique
     from sidlsg.prompts.phases.phases import PHASES
     from sidlsg.prompts.plan import make_plan
@@ -161,7 +161,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
         work, plan = begin(place, plan)
         for phase in PHASES:
             began = time.process_time()
-            run_phase(work, plan, phase, Inline())
+            run_phase(work, plan, phase, Engine())
             phases[phase.name] = round(time.process_time() - began, 1)
         unique_rows = sum(r["funnel"]["duplicates"]["rows_out"] for r in work.done("unique").values())
     near = sum(phases[name] for name in ("pairs", "left", "verify", "groups", "settle"))

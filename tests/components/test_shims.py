@@ -60,7 +60,7 @@ def test_curate_applies_the_given_rules_and_tells_what_it_wrote(source: Path, he
 
 
 def test_curate_refuses_a_source_that_changed_after_the_run_began(source: Path, held_out: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="was changed after this run began"):
+    with pytest.raises(InputError, match="were changed after this run began"):
         run_curate(source, held_out, tmp_path / "out", "0" * 64)
     assert not (tmp_path / "out").exists()
 

@@ -13,8 +13,8 @@ import pytest
 from services.seaweedfs import SeaweedFS
 from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.source.batches import check_file, read_batches, read_row
+from sidlsg.prompts.source.content import local_copy
 from sidlsg.prompts.source.files import find_inputs
-from sidlsg.prompts.source.local_copy import local_copy
 from sidlsg.prompts.source.parquet import cut_pieces
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.uri import open_store, split_place

@@ -16,7 +16,7 @@ import pytest
 from forked import Program
 from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import Execution, begin, run_phase
-from sidlsg.prompts.engines import Inline
+from sidlsg.prompts.engines import Engine
 from sidlsg.prompts.phases.phases import PHASES
 from sidlsg.prompts.rules import BalanceRule, CurationRules
 from sidlsg.prompts.work import Task, Work, work_place
@@ -177,11 +177,11 @@ def test_what_a_killed_writer_left_is_never_read(tmp_path: Path) -> None:
     for stage in range(len(PHASES)):
         output = tmp_path / f"out-{stage}"
         plan = prepare.make_plan([str(source)], CurationRules(), [])
-        key = plan.key(prepare.stamps(plan))
+        key = plan.key()
         with pytest.raises(KeyboardInterrupt), work_place(str(output), "", key) as place:
             work, plan = begin(place, plan)
             for phase in PHASES[:stage]:
-                run_phase(work, plan, phase, Inline())
+                run_phase(work, plan, phase, Engine())
             raise KeyboardInterrupt
         folder = Path(place)
         whole = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]

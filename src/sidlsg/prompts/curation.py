@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.prompts.engines import Engine, Inline, open_engine
+from sidlsg.prompts.engines import Engine, open_engine
 from sidlsg.prompts.output import check_apart, check_output, check_outside
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.phases.row_steps import StepCount
 from sidlsg.prompts.phases.unique import prepare_held_out
-from sidlsg.prompts.plan import PLAN_FILE, Plan, make_plan, stamps
-from sidlsg.prompts.prompt_set import Made, SummaryWriter, finish, require_prompts
+from sidlsg.prompts.plan import PLAN_FILE, Plan, make_plan
+from sidlsg.prompts.prompt_set import SummaryWriter, Totals, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import NothingLeftError, Task, Work, work_place
 from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
@@ -27,27 +27,27 @@ from sidlsg.storage.store import S3
 
 MEGABYTE = 1e6
 TASKS_SHOWN = 8
-"""Phases of fewer tasks end before a line about them would be of use."""
+"""Fewest tasks of a phase whose progress is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a curation runs; nothing here changes its result, but for files that are skipped."""
+    """How a curation runs; none of it changes the result, except skipped files."""
 
     engine: str = "native"
     """`native` for this machine, `ray`, `ray:auto` or `ray://HOST:PORT`."""
     workers: int = 1
     """Tasks at once."""
     memory_gb: float = 2.0
-    """What all workers of this machine may take, in 10⁹ bytes."""
+    """Memory for all workers of this machine, in 10⁹ bytes."""
     work: str = ""
-    """A folder or S3 prefix for what is unfinished; by default beside the output."""
+    """A folder or S3 prefix for unfinished work; by default beside the output."""
     rows_per_shard: int = 65536
-    """The most prompts in one shard of the output."""
+    """Most prompts in one shard of the output."""
     skip_bad_files: bool = False
     """Leave out files that cannot be read, and list them in the manifest."""
     source_sha256: str = ""
-    """What the digest of the sources must be; empty for no check."""
+    """The required digest of the sources; empty for no check."""
 
 
 IN_PROCESS = Execution()
@@ -65,14 +65,14 @@ def curate(
     """Select, clean, deduplicate and order the prompts of tables.
 
     Equal inputs give equal bytes, whatever the machine, the engine, the number of workers, the order of the files and
-    how the rows are spread over them. The order is that of the SHA-256 of the prompts' case-folded texts. A killed
-    call is continued by the same one, at the tasks that were not finished.
+    how the rows are spread over them. Prompts are ordered by the SHA-256 of their case-folded texts. After a kill, the
+    same call resumes at the tasks that were not finished.
 
     Args:
-        sources: places of files, folders or prefixes, as `find_inputs` takes them; or one local path.
-        output: the folder or S3 prefix of the set, replaced if it is an earlier output.
+        sources: URIs of files, folders or prefixes, as `search_inputs` takes them; or one local path.
+        output: folder or S3 prefix of the set; an earlier set is replaced.
         rules: what a row must have.
-        held_out: evaluation captions that are removed, however they are written.
+        held_out: evaluation captions to remove in any spelling.
         execution: how it runs.
         report: receives lines for the user.
         summary: writes the pages beside the statistics; None for none.
@@ -83,35 +83,40 @@ def curate(
         StorageError: an S3 server did not answer.
         SidlsgError: a worker ended.
     """
-    places = [str(sources)] if isinstance(sources, Path) else list(sources)
+    uris = [str(sources)] if isinstance(sources, Path) else list(sources)
     target = str(output)
     if Path(target).is_symlink():
-        # What it leads to is replaced, and not the link.
+        # The link stays, and its target is replaced.
         target = os.path.realpath(target)
     # Before the sources are read, which can take long.
     check_output(target)
     if execution.engine.startswith("ray:") and not execution.work:
         raise InputError(
-            f"engine {execution.engine} is a cluster, so --work must name a place that all its machines reach: an "
+            f"engine {execution.engine} is a cluster, so --work must name a folder that all its machines reach: an "
             f"{S3} prefix or a folder on a shared disk"
         )
-    plan = _plan(places, rules, held_out, execution)
-    check_outside(target, execution.work, places)
+    plan = _plan(uris, rules, held_out, execution)
+    check_outside(target, execution.work, uris)
     check_apart(target, execution.work, [file.place for file in plan.files])
-    with work_place(target, execution.work, plan.key(stamps(plan))) as place:
+    with work_place(target, execution.work, plan.key()) as place:
         work, plan = begin(place, plan)
         engine = open_engine(execution.engine, execution.workers)
         try:
-            run_phases(work, plan, engine, report)
+            started = time.monotonic()
+            for phase in PHASES:
+                run_phase(work, plan, phase, engine)
+                if phase.name in ("scan", "unique"):
+                    require_prompts(Totals(work, plan))
+            report(f"curated in {time.monotonic() - started:.1f} s")
         except NothingLeftError:
             raise
         except (SidlsgError, OSError, KeyboardInterrupt):
-            report(f"what is done lies in {place}; the same command goes on from there, another one clears it away")
+            report(f"finished tasks are kept in {place}; the same command resumes there, another one deletes them")
             raise
         finally:
             engine.close()
         record = finish(work, plan, target, execution.source_sha256, summary)
-        for note in Made(work, plan).notes():
+        for note in Totals(work, plan).notes():
             report(note)
         return record
 
@@ -119,14 +124,7 @@ def curate(
 def preview(
     sources: Sequence[str], rules: CurationRules, held_out: Sequence[str], rows: int, execution: Execution
 ) -> tuple[dict[str, StepCount], list[str]]:
-    """The funnel of a sample, and notes of what was not read; nothing is left on the disk.
-
-    Args:
-        sources: as for `curate`.
-        rules: what a row must have.
-        held_out: evaluation captions.
-        rows: about how many to read, spread over the sources.
-        execution: how it runs.
+    """The funnel of a sample of about `rows` rows, and notes of what was not read; nothing is left on the disk.
 
     Raises:
         InputError: a source cannot be used.
@@ -137,16 +135,16 @@ def preview(
         work, plan = begin(place, plan)
         for phase in PHASES:
             if phase.name != "write":
-                run_phase(work, plan, phase, Inline())
-        made = Made(work, plan)
-        return made.funnel(), made.notes()
+                run_phase(work, plan, phase, Engine())
+        totals = Totals(work, plan)
+        return totals.funnel, totals.notes()
 
 
 def begin(place: str, plan: Plan) -> tuple[Work, Plan]:
-    """A work folder with a plan in it, and what its tasks share.
+    """Prepare a work folder: store the plan, and what its tasks share.
 
     Returns:
-        The folder and its plan: where work was left that is cut at least as fine, that cut goes on.
+        The folder and its plan. Earlier work there that is cut at least as finely is continued with its own cut.
     """
     work = Work(place)
     with contextlib.suppress(ContentError):
@@ -160,20 +158,6 @@ def begin(place: str, plan: Plan) -> tuple[Work, Plan]:
     return work, plan
 
 
-def run_phases(work: Work, plan: Plan, engine: Engine, report: Callable[[str], None]) -> None:
-    """Run all phases, each after the other, from where an earlier call stopped.
-
-    Raises:
-        InputError: no prompt is left after a step, or a source cannot be used.
-    """
-    started = time.monotonic()
-    for phase in PHASES:
-        run_phase(work, plan, phase, engine)
-        if phase.name in ("scan", "unique"):
-            require_prompts(plan, Made(work, plan))
-    report(f"curated in {time.monotonic() - started:.1f} s")
-
-
 def run_phase(
     work: Work, plan: Plan, phase: Phase, engine: Engine, share: tuple[int, int] = (0, 1), clear: bool = True
 ) -> None:
@@ -182,20 +166,19 @@ def run_phase(
     Args:
         work: the work folder.
         plan: of the curation.
-        phase: whose tasks.
-        engine: where they run.
-        share: (i, n) to run every n-th task from the i-th on; others run the rest.
-        clear: delete the tables that are read no more; only where this call runs all tasks.
+        phase: to run.
+        engine: that runs the tasks.
+        share: (i, n) to run every n-th task from the i-th on, while others run the rest.
+        clear: delete tables that are no longer needed; only where this call runs all tasks.
     """
     if not phase.needed(plan):
         return
     index, count = share
-    total = phase.count(work, plan)
     tasks = [task for task in open_tasks(work, plan, phase) if task.number % count == index]
     if len(tasks) >= TASKS_SHOWN or (tasks and phase.name == "scan"):
-        meter = _ScanMeter(plan, tasks) if phase.name == "scan" else _TaskMeter(phase.name, total, tasks)
-        with meter.meter:
-            engine.run(work.place, tasks, meter.done)
+        progress = _Progress(work, plan, phase, tasks)
+        with progress.meter:
+            engine.run(work.place, tasks, progress.done)
     elif tasks:
         engine.run(work.place, tasks, lambda _: None)
     if clear:
@@ -203,50 +186,37 @@ def run_phase(
             work.delete(prefix)
 
 
-class _TaskMeter:
-    """Shows how many tasks of a phase are done."""
+class _Progress:
+    """Shows the finished tasks of a phase; of `scan`, the rows and the bytes per second."""
 
-    def __init__(self, name: str, total: int, tasks: Sequence[Task]) -> None:
-        self._count = total - len(tasks)
-        self.meter = Meter(f"curate: {name}", total, "tasks", self._count)
-
-    def done(self, task: Task) -> None:
-        """Count one more."""
-        del task
-        self._count += 1
-        self.meter.update(self._count)
-
-
-class _ScanMeter:
-    """Shows how many rows and bytes of the sources were read."""
-
-    def __init__(self, plan: Plan, tasks: Sequence[Task]) -> None:
-        self._rows = [min(piece.rows, plan.sample_rows or piece.rows) for piece in plan.pieces]
-        by_file: dict[int, int] = {}
-        for piece in plan.pieces:
-            by_file[piece.file] = by_file.get(piece.file, 0) + piece.rows
-        self._bytes = [plan.files[piece.file].size * piece.rows / max(by_file[piece.file], 1) for piece in plan.pieces]
-        total = sum(self._rows)
-        self._done = total - sum(self._rows[task.number] for task in tasks)
-        self._read = 0.0
-        self._began = time.monotonic()
-        self.meter = Meter("curate: scan", total, "rows", self._done)
+    def __init__(self, work: Work, plan: Plan, phase: Phase, tasks: Sequence[Task]) -> None:
+        if phase.name == "scan":
+            self._counts = [min(piece.rows, plan.sample_rows or piece.rows) for piece in plan.pieces]
+            in_file: dict[int, int] = {}
+            for piece in plan.pieces:
+                in_file[piece.file] = in_file.get(piece.file, 0) + piece.rows
+            self._bytes = [plan.files[each.file].size * each.rows / max(in_file[each.file], 1) for each in plan.pieces]
+        else:
+            self._counts, self._bytes = [1] * phase.count(work, plan), []
+        self._done = sum(self._counts) - sum(self._counts[task.number] for task in tasks)
+        self._read, self._began = 0.0, time.monotonic()
+        unit = "rows" if self._bytes else "tasks"
+        self.meter = Meter(f"curate: {phase.name}", sum(self._counts), unit, self._done)
 
     def done(self, task: Task) -> None:
-        """Count one more."""
-        self._done += self._rows[task.number]
-        self._read += self._bytes[task.number]
-        rate = self._read / MEGABYTE / max(time.monotonic() - self._began, 1e-9)
-        self.meter.update(self._done, f"{rate:,.1f} MB/s")
+        self._done += self._counts[task.number]
+        note = ""
+        if self._bytes:
+            self._read += self._bytes[task.number]
+            note = f"{self._read / MEGABYTE / max(time.monotonic() - self._began, 1e-9):,.1f} MB/s"
+        self.meter.update(self._done, note)
 
 
 def _plan(
-    places: Sequence[str], rules: CurationRules, held_out: Sequence[str], execution: Execution, sample: int = 0
+    uris: Sequence[str], rules: CurationRules, held_out: Sequence[str], execution: Execution, sample: int = 0
 ) -> Plan:
-    if sample < 0:
-        raise InputError(f"the sample is of {sample} rows; give 1 or more")
     return make_plan(
-        places,
+        uris,
         rules,
         held_out,
         workers=execution.workers,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Any, Protocol
+from typing import Any
 
 from sidlsg.prompts.phases.phases import forget, run_task
 from sidlsg.prompts.work import Task
@@ -14,45 +14,28 @@ from sidlsg.prompts.worker import THREADS, begin
 from sidlsg.runtime.errors import InputError, SidlsgError
 
 
-class Engine(Protocol):
-    """Where tasks run. All give the same result."""
-
-    def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
-        """Do tasks that may run side by side.
-
-        Args:
-            place: of the work folder.
-            tasks: to do.
-            done: told of each that is.
-
-        Raises:
-            SidlsgError: a task's own, or a worker ended.
-            OSError: a task's own.
-        """
-        ...
-
-    def close(self) -> None:
-        """End the workers."""
-        ...
-
-
-class Inline:
-    """One after the other, in this process."""
+class Engine:
+    """Runs tasks one after the other in this process. Other engines run them elsewhere, with the same result."""
 
     def __init__(self) -> None:
         forget()
 
     def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
-        """See `Engine`."""
+        """Run tasks of a work folder, in any order or in parallel, and call `done` after each.
+
+        Raises:
+            SidlsgError: a task's own, or a worker ended.
+            OSError: a task's own.
+        """
         for task in tasks:
             run_task(place, task)
             done(task)
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the workers."""
 
 
-class Processes:
+class Processes(Engine):
     """Worker processes of this machine."""
 
     def __init__(self, workers: int) -> None:
@@ -69,8 +52,8 @@ class Processes:
                 done(waiting[future])
         except BrokenProcessPool as error:
             raise SidlsgError(
-                "a worker process ended in the middle of a task, perhaps for want of memory; give fewer workers: "
-                "the same command goes on with what is left to do"
+                "a worker process ended in the middle of a task, perhaps for lack of memory; give fewer workers: "
+                "the same command resumes with the tasks that are left"
             ) from error
         except BaseException:
             for future in waiting:
@@ -82,13 +65,11 @@ class Processes:
         self._pool.shutdown(cancel_futures=True)
 
 
-class Ray:
+class Ray(Engine):
     """Tasks of a Ray cluster, or of a Ray that is started on this machine."""
 
     def __init__(self, address: str, workers: int) -> None:
-        """Args:
-        address: of the cluster, such as `auto` or `ray://HOST:10001`; `local` starts one here.
-        workers: CPUs of a local one.
+        """Connect to a cluster such as `auto` or `ray://HOST:10001`; `local` starts one here with `workers` CPUs.
 
         Raises:
             InputError: ray is not installed, or there is no such cluster.
@@ -118,10 +99,10 @@ class Ray:
         except self._ray.exceptions.RayTaskError as error:
             for reference in waiting:
                 self._ray.cancel(reference)
-            # The task's own error is the cause, of its own type.
+            # The cause is the task's own error, with its type.
             raise (error.cause if isinstance(error.cause, SidlsgError | OSError) else error) from error
         except self._ray.exceptions.RayError as error:
-            raise SidlsgError(f"Ray could not finish: {error}; the same command goes on") from error
+            raise SidlsgError(f"Ray could not finish: {error}; the same command resumes") from error
 
     def close(self) -> None:
         """See `Engine`."""
@@ -129,11 +110,7 @@ class Ray:
 
 
 def open_engine(name: str, workers: int) -> Engine:
-    """An engine by name.
-
-    Args:
-        name: `native`, `ray` for one of this machine, or `ray://HOST:PORT` or `ray:auto` for a cluster.
-        workers: how many tasks at once on this machine.
+    """An engine by its name: `native`, `ray` for one of this machine, or `ray://HOST:PORT` or `ray:auto` for a cluster.
 
     Raises:
         InputError: there is no such engine, or it cannot be used.
@@ -141,7 +118,7 @@ def open_engine(name: str, workers: int) -> Engine:
     if workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
     if name == "native":
-        return Inline() if workers == 1 else Processes(workers)
+        return Engine() if workers == 1 else Processes(workers)
     if name == "ray":
         return Ray("local", workers)
     if name.startswith("ray:"):

@@ -1,8 +1,9 @@
-"""Explains one row: which step of a finished curation dropped it and why, or which prompt it became."""
+"""Explanation of one row: which step of a finished curation dropped it and why, or which prompt it became."""
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ from sidlsg.prompts.prompt_set import MANIFEST, NEAR_DUPLICATES, rules_digest
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.batches import read_row
-from sidlsg.prompts.source.csv_files import shown
+from sidlsg.prompts.source.content import local_copy
 from sidlsg.prompts.source.files import InputFile
-from sidlsg.prompts.source.local_copy import local_copy
+from sidlsg.prompts.source.parquet import BadFile
+from sidlsg.prompts.source.problems import shown
 from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.runtime.errors import InputError, first_line
@@ -35,31 +37,25 @@ from sidlsg.storage.records import FileRef, PromptSet
 
 
 @dataclass(frozen=True)
-class _BadFile:
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Manifest:
-    """What is read of a prompt set's manifest."""
+    """The fields of a manifest that are used here."""
 
     inputs: tuple[InputFile, ...]
-    bad_files: tuple[_BadFile, ...]
+    bad_files: tuple[BadFile, ...]
     rules: dict[str, Any]
 
 
 def explain(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
-    """What became of a row, in lines for a person.
+    """What became of a row, in lines of text.
 
     Args:
-        row: `FILE:ROW`, a file of the manifest and a row of it as `Piece` counts them; or a number, a prompt's id.
+        row: `FILE:ROW`, a file of the manifest and its row as in `Piece`; or a prompt's id.
         output: folder of a prompt set that `curate` wrote.
-        held_out: the evaluation captions that were given to it.
+        held_out: the set's evaluation captions.
 
     Raises:
         InputError: there is no such set, file or row, or the captions are others.
-        StorageError: an S3 server did not give the file.
+        StorageError: an S3 server did not deliver the file.
     """
     try:
         return _explained(row, output, held_out)
@@ -87,24 +83,19 @@ def _explained(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     if rules_digest(rules, unsafe_words(rules)) != record.rules_sha256:
         of = rules.unsafe.words_file or "of this package"
         raise InputError(f"{output} was made with another list of unsafe words than the one {of}; put that one back")
-    file = files[name]
-    with local_copy(file) as path:
-        rows = read_row(path, file, rules, int(number))
-    return [
-        line
-        # A row with a list has several texts.
-        for each in rows.iter_slices(1)
-        for line in (
-            f"{row}: {_quoted(each['text'][0])}",
-            *_fate(each, name, int(number), rules, held_out, output, record),
-        )
-    ]
+    with local_copy(files[name]) as path:
+        rows = read_row(path, files[name], rules, int(number))
+    lines = []
+    # A row with a list has several texts.
+    for each in rows.iter_slices(1):
+        lines.append(f"{row}: {_quoted(each['text'][0])}")
+        lines += _fate(each, (name, int(number)), rules, held_out, output, record)
+    return lines
 
 
 def _fate(
     rows: pl.DataFrame,
-    name: str,
-    number: int,
+    origin: tuple[str, int],
     rules: CurationRules,
     held_out: Sequence[str],
     output: Path,
@@ -122,25 +113,25 @@ def _fate(
     key = digests(same_text_keys(text), rules.order.seed)[0]
     found = _find(output, record, key, rules.order.seed)
     if found:
-        return lines + _same_text(found, rules, output, name, number)
+        return [*lines, _same_text(found, rules, output, origin)]
     tokens = int(token_counts(text)[0])
     most = rules.length.maximum_tokens
     if tokens < rules.length.minimum_tokens or (most and tokens > most):
         return [*lines, f"dropped by tokens, which keeps {demands['tokens']}: it has {tokens}"]
     like = _like_caption(text, rules, held_out)
     if like:
-        return lines + like
-    kept_key = _gave_way_to(output, key)
+        return [*lines, like]
+    kept_key = _kept_instead(output, key)
     if kept_key is not None:
         others = _find(output, record, kept_key, rules.order.seed)
         if not others:
             return [*lines, "dropped by near_duplicates, for a text that balance dropped in its turn"]
-        other = others[0]
-        similarity = jaccard_of_keys(same_words_keys(text), same_words_keys(pl.Series([other[1]])))[0]
+        identity, other = others[0]
+        similarity = jaccard_of_keys(same_words_keys(text), same_words_keys(pl.Series([other])))[0]
         chain = "" if similarity >= rules.duplicates.similarity else ", through others that are like both"
         return [
             *lines,
-            f"dropped by near_duplicates: its group has prompt {other[0]}, {_quoted(other[1])}, "
+            f"dropped by near_duplicates: its group has prompt {identity}, {_quoted(other)}, "
             f"with similarity {similarity:.2f}{chain}",
         ]
     if rules.balance.maximum_per_bin:
@@ -149,49 +140,49 @@ def _fate(
 
 
 def _no_text(rows: pl.DataFrame) -> str:
-    """Why a row without a text has none; no sample shows such rows."""
+    """Why a row has no text; samples do not show such rows."""
     given = rows["given"][0]
     return f"it has {rows['problem'][0]}" + (f', "{shown(given)}"' if given else "")
 
 
-def _same_text(found: list[tuple[int, str]], rules: CurationRules, output: Path, name: str, number: int) -> list[str]:
-    # Where equal texts are kept, there are several.
-    for identity, _ in found:
-        origin = _origin(output, identity)
-        if (origin["file"], origin["row"]) == (name, number):
-            return [f"kept: it is prompt {identity}"]
-    identity, text = found[0]
-    origin = _origin(output, identity)
+def _same_text(found: list[tuple[int, str]], rules: CurationRules, output: Path, row: tuple[str, int]) -> str:
+    # Several, where equal texts are kept.
+    origins = [_origin(output, identity) for identity, _ in found]
+    for (identity, _), origin in zip(found, origins, strict=True):
+        if (origin["file"], origin["row"]) == row:
+            return f"kept: it is prompt {identity}"
+    (identity, text), origin = found[0], origins[0]
     step = "duplicates" if rules.duplicates.exact else "near_duplicates"
-    return [
+    return (
         f"dropped by {step}: {_rows(origin['copies'])} this text, and prompt {identity}, {_quoted(text)}, was "
         f"taken from {origin['file']}:{origin['row']}"
-    ]
+    )
 
 
-def _like_caption(text: pl.Series, rules: CurationRules, held_out: Sequence[str]) -> list[str]:
+def _like_caption(text: pl.Series, rules: CurationRules, held_out: Sequence[str]) -> str:
+    """Why a text is like a held-out caption, empty where it is not."""
     if not held_out:
-        return []
+        return ""
     captions, rule = clean_captions(tuple(held_out)), rules.held_out
     keys = caption_keys(tuple(held_out))
-    if rule.words and (same := (keys == same_words_keys(text)[0]).arg_true()).len():
-        return [f"dropped by held_out: it has the words of {_quoted(captions[same[0]])}"]
-    content = content_words_keys(captions) == content_words_keys(text)[0]
-    if rule.content_words and content.any():
-        return [f"dropped by held_out: it has the meaning words of {_quoted(captions[content.arg_true()[0]])}"]
-    if rule.similarity:
-        similarity = jaccard_of_keys(same_words_keys(text).new_from_index(0, len(keys)), keys)
-        if similarity.max() >= rule.similarity:
-            best = int(similarity.argmax())
-            return [f"dropped by held_out_near: similarity {similarity[best]:.2f} to {_quoted(captions[best])}"]
-    return []
+    same = (keys == same_words_keys(text)[0]).arg_true()
+    if rule.words and len(same):
+        return f"dropped by held_out: it has the words of {_quoted(captions[same[0]])}"
+    same = (content_words_keys(captions) == content_words_keys(text)[0]).arg_true()
+    if rule.content_words and len(same):
+        return f"dropped by held_out: it has the meaning words of {_quoted(captions[same[0]])}"
+    similarity = jaccard_of_keys(same_words_keys(text).new_from_index(0, len(keys)), keys)
+    best = int(similarity.argmax())
+    if rule.similarity and similarity[best] >= rule.similarity:
+        return f"dropped by held_out_near: similarity {similarity[best]:.2f} to {_quoted(captions[best])}"
+    return ""
 
 
 def _prompt(identity: int, output: Path, record: PromptSet) -> list[str]:
     if identity >= record.count:
         raise InputError(f"{output} has no prompt {identity}; its ids go from 0 to {record.count - 1}")
     for shard in record.shards:
-        table = pl.read_parquet(_local(output, shard))
+        table = pl.read_parquet(output / shard.path)
         if table["id"][-1] >= identity:
             row = table.row(identity - table["id"][0], named=True)
             origin = _origin(output, identity)
@@ -205,21 +196,17 @@ def _prompt(identity: int, output: Path, record: PromptSet) -> list[str]:
 
 
 def _find(output: Path, record: PromptSet, key: np.ndarray[Any, Any], seed: int) -> list[tuple[int, str]]:
-    """The prompts with a key: shards are in the order of keys, so only those are read that can have it."""
-    low, high = 0, len(record.shards) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        path = _local(output, record.shards[middle])
-        with pq.ParquetFile(path) as shard:
-            first = next(shard.iter_batches(1, columns=["text"])).column(0).to_pylist()
-        if tuple(digests(same_text_keys(pl.Series(first)), seed)[0]) <= tuple(key):
-            low = middle
-        else:
-            high = middle - 1
+    """The prompts with a key, by bisection of the shards, which are in the order of keys."""
+
+    def first_key(shard: FileRef) -> tuple[int, ...]:
+        with pq.ParquetFile(output / shard.path) as table:
+            first = next(table.iter_batches(1, columns=["text"])).column(0).to_pylist()
+        return tuple(digests(same_text_keys(pl.Series(first)), seed)[0])
+
     found: list[tuple[int, str]] = []
-    # Equal texts may begin in the shards before.
-    for number in range(low, -1, -1):
-        table = pl.read_parquet(_local(output, record.shards[number]), columns=["id", "text"])
+    # Equal texts may begin in earlier shards.
+    for number in range(max(0, bisect_right(record.shards, tuple(key), key=first_key) - 1), -1, -1):
+        table = pl.read_parquet(output / record.shards[number].path, columns=["id", "text"])
         same = (digests(same_text_keys(table["text"]), seed) == key).all(axis=1)
         found = [*table.filter(pl.Series(same)).rows(), *found]
         if not same[0]:
@@ -227,7 +214,7 @@ def _find(output: Path, record: PromptSet, key: np.ndarray[Any, Any], seed: int)
     return found
 
 
-def _gave_way_to(output: Path, key: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+def _kept_instead(output: Path, key: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     path = output / NEAR_DUPLICATES
     if not path.is_file():
         return None
@@ -239,7 +226,7 @@ def _gave_way_to(output: Path, key: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 def _origin(output: Path, identity: int) -> dict[str, Any]:
     found = pq.read_table(output / "origins", filters=[("id", "==", identity)]).to_pylist()
     if not found:
-        raise InputError(f"{output} does not say where prompt {identity} came from; run the curate stage again")
+        raise InputError(f"{output} has no origin of prompt {identity}; run the curate stage again")
     origin: dict[str, Any] = found[0]
     return origin
 
@@ -255,10 +242,6 @@ def _manifest(output: Path) -> _Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{output / MANIFEST} is no manifest: {where}: {first['msg']}; {advice}") from error
-
-
-def _local(output: Path, shard: FileRef) -> Path:
-    return output / shard.path
 
 
 def _rows(count: int) -> str:

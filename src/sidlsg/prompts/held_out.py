@@ -9,11 +9,7 @@ from sidlsg.storage.files import read_list, sha256_bytes
 
 
 def read_held_out(path: Path, what: str = "held-out list") -> list[str]:
-    """Read a list of captions: UTF-8 text, one caption a line; blank lines are ignored.
-
-    Args:
-        path: of the file.
-        what: it is, for messages.
+    """Read a list of captions: UTF-8 text, one caption a line, blank lines ignored; `what` names it in messages.
 
     Raises:
         InputError: there is no such file, it is not UTF-8, or it has no caption.

@@ -25,6 +25,16 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import UNSAFE_WORDS, resolve
 
 PLAN_FILE = "plan.json"
+ROWS_PER_PIECE = 1 << 20
+"""Rows that a task reads: some seconds of work."""
+WORKER_GB = 0.4
+"""Memory of a worker without rows: Python, Polars, Arrow, and a batch being read."""
+LEAST_SAMPLED = 4096
+"""Rows sampled from a piece that has as many: fewer would cost more to seek than to read."""
+BYTES_PER_ROW = 500
+"""Memory of a row that waits to be written, with its sorted copy."""
+BYTES_PER_TEXT = 1300
+"""Peak memory of a text of a bucket, with copies for sorting and its bands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,22 +44,22 @@ class Plan:
     files: tuple[InputFile, ...]
     pieces: tuple[Piece, ...]
     bad_files: tuple[BadFile, ...]
-    """Files that could not even be opened, and were skipped."""
+    """Files that could not be opened, and were skipped."""
     passed_over: tuple[PassedOver, ...]
     """Files of the sources' folders that are not read."""
     skip_bad_files: bool
-    """Whether a file that turns out damaged is left out, and not an error."""
+    """Leave out a file that turns out to be damaged, instead of failing."""
     rules: CurationRules
     unsafe_words: tuple[str, ...]
     held_out: tuple[str, ...]
     """Evaluation captions."""
     buckets: int
-    """Into so many parts the texts are spread by the first bits of their key; a power of two."""
+    """Parts by the first bits of the texts' keys; a power of two."""
     rows_per_shard: int
     rows_collected: int = 1 << 20
-    """Rows of a piece that wait in memory before they are written."""
+    """Rows of a piece held in memory before they are written."""
     sample_rows: int = 0
-    """The most rows that are read of a piece; 0 for all."""
+    """Most rows read of a piece; 0 for all."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -58,17 +68,13 @@ class Plan:
 
     @property
     def cuts(self) -> tuple[float | None, ...]:
-        """The minimal scores of the sets to be written: None for the whole one, then the rules' cuts."""
+        """Minimum scores of the sets to write: None for the whole set, then the rules' cuts."""
         return (None, *(self.rules.score.cuts if self.rules.score.enabled else ()))
 
-    def key(self, stamps: list[str]) -> str:
-        """Digest of everything that the result depends on: only an equal curation continues an earlier one.
-
-        Args:
-            stamps: one a file, which changes when the file does.
-        """
-        # What was done before a damaged file was met is good, whether such files are skipped or not.
-        # Work that is cut finer than it need be now is as good.
+    def key(self) -> str:
+        """Digest of everything that the result depends on: only an equal curation resumes an earlier one."""
+        stamps = [f"{file.size} {file.version}" for file in self.files]
+        # Work before a damaged file, or cut more finely than needed, is valid for other values of these.
         plan = replace(self, passed_over=(), skip_bad_files=False, buckets=1, rows_collected=1)
         return hashlib.sha256(json.dumps([plan.to_json(), stamps, NUMERICS]).encode()).hexdigest()
 
@@ -91,23 +97,6 @@ def _parsed(data: bytes) -> Plan:
     return TypeAdapter(Plan).validate_json(data)
 
 
-def bucket_names(folder: str, buckets: int) -> list[str]:
-    """What each bucket's task left: `FOLDER/0000`, …"""
-    return [f"{folder}/{bucket:04}" for bucket in range(buckets)]
-
-
-ROWS_PER_PIECE = 1 << 20
-"""What a task reads: some seconds of work."""
-WORKER_GB = 0.4
-"""What a worker takes before it has any rows: Python, Polars, Arrow, and a batch on its way."""
-LEAST_SAMPLED = 4096
-"""Rows that a sample takes of a piece, where there are that many: fewer would cost more to reach than to read."""
-BYTES_PER_ROW = 500
-"""What a row takes that waits to be written, with the copy that is sorted."""
-BYTES_PER_TEXT = 1300
-"""What a text of a bucket takes at the worst moment, with its neighbours for sorting and its bands."""
-
-
 def make_plan(
     sources: Sequence[str],
     rules: CurationRules,
@@ -122,14 +111,14 @@ def make_plan(
     """Find the inputs and cut the work.
 
     Args:
-        sources: places of files, folders or prefixes.
+        sources: URIs of files, folders or prefixes.
         rules: what a row must have.
         held_out: evaluation captions.
         workers: tasks at once.
-        memory_gb: what all of them may take, in 10⁹ bytes; more rows then become more and smaller tasks.
-        rows_per_shard: the most prompts in one shard.
-        skip_bad_files: leave out what cannot be read, and list it.
-        sample: about how many rows to read in all, spread over the inputs; 0 for everything.
+        memory_gb: for all of them, in 10⁹ bytes; more rows then become more and smaller tasks.
+        rows_per_shard: most prompts in one shard.
+        skip_bad_files: leave out files that cannot be read, and list them.
+        sample: about how many rows to read in all, spread over the inputs; 0 for all.
 
     Raises:
         InputError: an input or a number cannot be used.
@@ -137,6 +126,8 @@ def make_plan(
     """
     if rows_per_shard < 1:
         raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
+    if sample < 0:
+        raise InputError(f"the sample is of {sample} rows; give 1 or more")
     least = workers * WORKER_GB * 1.2
     if not (math.isfinite(memory_gb) and memory_gb >= least):
         raise InputError(
@@ -155,6 +146,7 @@ def make_plan(
     if sample:
         pieces, limit = _spread_sample(pieces, sample)
     rows = sum(min(piece.rows, sample or piece.rows) for piece in pieces)
+    room = (memory_gb / workers - WORKER_GB) * 1e9
     return Plan(
         files=tuple(files),
         pieces=tuple(pieces),
@@ -164,18 +156,18 @@ def make_plan(
         rules=rules,
         unsafe_words=unsafe_words(rules),
         held_out=tuple(held_out),
-        buckets=_buckets(rows, memory_gb / workers),
-        rows_collected=min(ROWS_PER_PIECE, int(_room(memory_gb / workers) / BYTES_PER_ROW)),
+        buckets=1 << max(0, math.ceil(math.log2(max(1.0, rows * BYTES_PER_TEXT / room)))),
+        rows_collected=min(ROWS_PER_PIECE, int(room / BYTES_PER_ROW)),
         rows_per_shard=rows_per_shard,
         sample_rows=limit,
     )
 
 
 def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
-    """The words that the rules speak of; none where that rule is off.
+    """The words of the rules' list; none where that rule is off.
 
     Raises:
-        InputError: there is no such list, or it cannot be used.
+        InputError: the list is missing or cannot be used.
     """
     if not rules.unsafe.words:
         return ()
@@ -186,7 +178,7 @@ def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
 
 
 def _usable(files: Sequence[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
-    """The files that hold what the rules ask for. What lies on S3 is checked when it is read."""
+    """The files that have the columns that the rules need. Files on S3 are checked when they are read."""
     good, bad = [], []
     found: set[str] = set()
     for file in files:
@@ -198,24 +190,21 @@ def _usable(files: Sequence[InputFile], rules: CurationRules, skip: bool) -> tup
             if not skip:
                 raise
             bad.append(BadFile(name=file.name, reason=str(error)))
-    if good and all(file.is_local for file in good):
-        _require_named(rules, found)
-    return good, bad
-
-
-def _require_named(rules: CurationRules, found: set[str]) -> None:
-    """Check that some file has each column that the user names: a filter on a mistyped one would pass everything."""
+    if not good or not all(file.is_local for file in good):
+        return good, bad
     for meaning in wanted(rules):
+        # Some file must have each column that the user names: a filter on a mistyped one would pass everything.
         names = getattr(rules.columns, meaning)
         if names and names != getattr(Columns(), meaning) and meaning not in found:
             raise InputError(
                 f"columns.{meaning} names {' and '.join(map(repr, names))}, and no file has such a column; give a name "
                 "that one has, or [] to go without"
             )
+    return good, bad
 
 
 def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:
-    """Some pieces, evenly spread, and how many rows of each together make the sample; 0 for all rows of all."""
+    """Some pieces, evenly spread, and the rows of each that together make the sample; 0 for all rows of all."""
     full = [piece for piece in pieces if piece.rows]
     count = min(len(full), max(1, sample // LEAST_SAMPLED))
     while True:
@@ -225,7 +214,7 @@ def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:
         if count == len(full):
             return pieces, 0
         count = min(len(full), 2 * count)
-    # Small pieces give all that they have, and larger ones make up for it.
+    # Small pieces give all their rows, and larger ones compensate.
     left, rows = sample, sorted(piece.rows for piece in chosen)
     for index, has in enumerate(rows):
         share = math.ceil(left / (len(rows) - index))
@@ -233,19 +222,3 @@ def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:
             return chosen, share
         left -= has
     return chosen, 0
-
-
-def _buckets(rows: int, worker_gb: float) -> int:
-    """How many buckets there must be for one to fit into a worker; a power of two."""
-    fitting = _room(worker_gb) / BYTES_PER_TEXT
-    return 1 << max(0, math.ceil(math.log2(max(1.0, rows / fitting))))
-
-
-def _room(worker_gb: float) -> float:
-    """Bytes that a worker has for rows."""
-    return (worker_gb - WORKER_GB) * 1e9
-
-
-def stamps(plan: Plan) -> list[str]:
-    """What says of each file whether it is the same as before, without reading it."""
-    return [f"{file.size} {file.version}" for file in plan.files]

@@ -1,4 +1,4 @@
-"""A curation over many pods: each runs its share of a phase's tasks, and a join stands between two phases."""
+"""A curation over many pods: each runs its share of a phase's tasks, and a join separates two phases."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sidlsg.prompts.curation import begin, run_phase
-from sidlsg.prompts.engines import Inline
+from sidlsg.prompts.engines import Engine
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
-from sidlsg.prompts.plan import Plan, make_plan, stamps
-from sidlsg.prompts.prompt_set import Made, SummaryWriter, finish, require_prompts
+from sidlsg.prompts.plan import Plan, make_plan
+from sidlsg.prompts.prompt_set import SummaryWriter, Totals, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Work
 from sidlsg.runtime.errors import InputError
@@ -31,40 +31,34 @@ def begin_parts(
     memory_gb: float = 2.0,
     skip_bad_files: bool = False,
 ) -> str:
-    """Make the plan of a curation in a work folder that all pods reach; the same call again goes on with its work.
+    """Plan a curation in a work folder that all pods reach; the same call again resumes its work.
 
     Args:
-        sources: places of files, folders or prefixes, as `find_inputs` takes them.
+        sources: URIs of files, folders or prefixes, as `search_inputs` takes them.
         rules: what a row must have.
         held_out: evaluation captions.
         work: a folder or S3 prefix.
-        memory_gb: what one pod may take, in 10⁹ bytes.
+        memory_gb: for one pod, in 10⁹ bytes.
         skip_bad_files: leave out files that cannot be read, and list them in the manifest.
 
     Returns:
         The work folder of this curation.
 
     Raises:
-        InputError: a source or the place cannot be used.
+        InputError: a source or the work folder cannot be used.
         StorageError: an S3 server did not answer.
     """
     if not work:
-        raise InputError("no work place is given; give a folder on a shared volume, or an s3:// prefix")
+        raise InputError("no work folder is given; give one on a shared volume, or an s3:// prefix")
     plan = make_plan(sources, rules, held_out, memory_gb=memory_gb, skip_bad_files=skip_bad_files)
     base = work.rstrip("/") if work.startswith(S3) else str(Path(work).expanduser().absolute())
-    place = f"{base}/{plan.key(stamps(plan))[:16]}"
+    place = f"{base}/{plan.key()[:16]}"
     begin(place, plan)
     return place
 
 
 def run_part(part: str) -> str:
-    """Run one pod's share of a phase.
-
-    Args:
-        part: as `join_parts` gave it.
-
-    Returns:
-        The part.
+    """Run one pod's share of a phase, a part that `join_parts` returned, and return the part.
 
     Raises:
         InputError: an input cannot be used.
@@ -73,18 +67,17 @@ def run_part(part: str) -> str:
     values = parse_json(part)
     work = Work(values["place"])
     phase = next(phase for phase in PHASES if phase.name == values["phase"])
-    run_phase(work, Plan.load(work), phase, Inline(), share=(values["index"], values["count"]), clear=False)
+    run_phase(work, Plan.load(work), phase, Engine(), share=(values["index"], values["count"]), clear=False)
     return part
 
 
 def join_parts(place: str, phase: str, pods: int) -> list[str]:
-    """Check that a phase is done, and clear away what is read no more.
+    """Check that a phase is done, and delete tables that are no longer needed.
 
     Args:
         place: the work folder.
-        phase: whose parts all ran; `PLANNED` before the first, `FINISHED` to
-            delete all work once the set is written.
-        pods: how many run at once.
+        phase: whose parts all ran; `PLANNED` before the first, `FINISHED` to delete all work once the set is written.
+        pods: that run at once.
 
     Returns:
         The next phase's parts, each as JSON; none after the last.
@@ -105,7 +98,7 @@ def join_parts(place: str, phase: str, pods: int) -> list[str]:
     found = PHASES[index]
     if found.needed(plan) and (left := open_tasks(work, plan, found)):
         raise InputError(f"{len(left)} tasks of the phase {phase!r} are not done in {place}; run its parts again")
-    require_prompts(plan, Made(work, plan))
+    require_prompts(Totals(work, plan))
     for prefix in found.spent:
         work.delete(prefix)
     return _parts(work, plan, PHASES[index + 1], pods) if index + 1 < len(PHASES) else []
@@ -119,19 +112,19 @@ def finish_parts(
     Args:
         place: the work folder.
         output: a folder or S3 prefix.
-        source_sha256: what the digest of the sources must be; empty for no check.
+        source_sha256: required digest of the sources; empty for no check.
         copy: a folder or S3 prefix that receives the set as well; empty for none.
         summary: writes the pages beside the statistics; None for none.
 
     Raises:
         ContentError: the digest is another.
         InputError: the output holds something else.
-        StorageError: an S3 server did not take it.
+        StorageError: an S3 server did not accept it.
     """
     work = Work(place)
     plan = Plan.load(work)
     record = finish(work, plan, output, source_sha256, summary)
-    for note in Made(work, plan).notes():
+    for note in Totals(work, plan).notes():
         say(note)
     if copy:
         finish(work, plan, copy, summary=summary)
@@ -139,8 +132,8 @@ def finish_parts(
 
 
 def _parts(work: Work, plan: Plan, phase: Phase, pods: int) -> list[str]:
-    """As many parts as there are pods or tasks, whichever is fewer. A phase that is not needed has one, which is empty:
-    a loop over nothing would end the pipeline."""
+    """One part a pod or task, whichever are fewer. A phase that is not needed has one empty part: a loop over nothing
+    would end the pipeline."""
     tasks = phase.count(work, plan) if phase.needed(plan) else 1
     count = max(1, min(pods, tasks))
     part = {"place": work.place, "phase": phase.name, "count": count}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sidlsg.runtime.parsing import read_toml
 
 
 def read_rules(path: Path) -> dict[str, Any]:
-    """The values that a rules file replaces: TOML with a table a section, such as `[score]` with `minimum = 6.5`.
+    """The values in a rules file: TOML with a table for each section, such as `[score]` with `minimum = 6.5`.
 
     Raises:
         InputError: there is no such file, or it is not TOML.
@@ -31,7 +31,7 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
         changes: sections of values, `{"score": {"minimum": 6.5}}`, or values by dotted names, `{"score.minimum": 6.5}`.
 
     Raises:
-        InputError: a name is unknown, or a value is of another kind or out of range.
+        InputError: a name is unknown, or a value is of another type or out of range.
     """
     values = asdict(CurationRules())
     for change in changes:
@@ -41,18 +41,16 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
                 raise InputError(
                     f"the rules have no section {section!r}{nearest(section, values)}; they have: {', '.join(values)}"
                 )
-            if not key or key not in values[section]:
-                keys = values[section]
+            keys = values[section]
+            if not key or key not in keys:
                 raise InputError(
                     f"the rules have no value {name!r}{nearest(key, keys)}; {section} has: {', '.join(keys)}"
                 )
-            values[section][key] = _fitting(name, value, values[section][key])
-    if tuple(values["score"]["cuts"]) == CurationRules().score.cuts:
-        # Default cuts below a higher minimum are no mistake of the user's.
-        minimum = values["score"]["minimum"]
-        values["score"]["cuts"] = [
-            c for c in values["score"]["cuts"] if not isinstance(minimum, float | int) or c > minimum
-        ]
+            keys[key] = _fitting(name, value, keys[key])
+    score = values["score"]
+    if tuple(score["cuts"]) == CurationRules().score.cuts and isinstance(score["minimum"], float | int):
+        # Default cuts below a higher minimum are not the user's mistake.
+        score["cuts"] = [cut for cut in score["cuts"] if cut > score["minimum"]]
     try:
         return TypeAdapter(CurationRules).validate_python(values)
     except ValidationError as error:
@@ -63,18 +61,19 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
 
 def rules_toml(rules: CurationRules) -> str:
     """The rules as a TOML file that `read_rules` reads."""
+    # Strings, lists, numbers and truth values are the same in JSON and TOML.
     lines = []
-    for section in fields(rules):
-        lines.append(f"[{section.name}]")
-        values = getattr(rules, section.name)
-        assert is_dataclass(values)
-        lines += [f"{item.name} = {_toml(getattr(values, item.name))}" for item in fields(values)]
+    for section, values in asdict(rules).items():
+        lines += [
+            f"[{section}]",
+            *(f"{name} = {json.dumps(each, ensure_ascii=False)}" for name, each in values.items()),
+        ]
         lines.append("")
     return "\n".join(lines)
 
 
 def _fitting(name: str, value: Any, default: Any) -> Any:
-    """The value, where one alone may stand for a list of them. Pydantic would take true for 1."""
+    """The value, in a list where a list is expected. Pydantic would take true for 1."""
     if isinstance(value, bool) is not isinstance(default, bool):
         kind = "true or false" if isinstance(default, bool) else f"like {default!r}"
         raise InputError(f"{name} is {value!r}; it must be {kind}")
@@ -89,13 +88,3 @@ def _dotted(change: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return repr(value)

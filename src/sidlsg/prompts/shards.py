@@ -1,19 +1,19 @@
-"""Parquet shards of curated prompts: how they are laid out, written and read."""
+"""Parquet shards of curated prompts: schema, writing and reading."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-if TYPE_CHECKING:
-    import polars as pl  # training reads shards and does without
-from collections.abc import Iterator
-
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import PromptSet
+
+if TYPE_CHECKING:
+    import polars as pl  # which training does not need
 
 SCHEMA = pa.schema(
     [
@@ -24,14 +24,13 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
-"""`id` counts from 0 over all shards, in the set's order; `tokens` are CLIP's, without its start and end; `score` is
-null where the source has none; `source` is the name of the source."""
+"""`id` counts from 0 over all shards; `tokens` are CLIP's, without start and end; `score` is null where the source has
+none."""
 ORIGINS = pa.schema([("id", pa.int64()), ("file", pa.string()), ("row", pa.int64()), ("copies", pa.int32())])
-"""Where each prompt came from, apart from the shards, which do not depend on how a source is cut into files. `row` is
-the row of a parquet file, or the byte at which a line of text begins; `copies` says how many rows had the text."""
-
+"""Origins of the prompts, apart from the shards, which do not depend on how a source is cut into files. `row` is as in
+`Piece`; `copies` is the number of rows with the text."""
 ROW_GROUP = 8192
-"""Rows a row group. Fixed, because the file's bytes depend on it."""
+"""Rows of a row group; a file's bytes depend on it."""
 
 
 def shard_name(number: int) -> str:
@@ -40,7 +39,7 @@ def shard_name(number: int) -> str:
 
 
 def write_table(table: pl.DataFrame, schema: pa.Schema, path: Path) -> None:
-    """Write a table in the project's one way: equal tables give equal bytes."""
+    """Write a table with fixed options, so that equal tables give equal bytes."""
     arrow = table.to_arrow()
     columns = [arrow.column(field.name).cast(field.type).combine_chunks() for field in schema]
     pq.write_table(
@@ -61,7 +60,7 @@ def read_texts(shard: Path) -> list[str]:
 
 
 def read_prompts(folder: Path) -> list[str]:
-    """The texts of a prompt set in its order; the position of a text is its `id`.
+    """The texts of a prompt set in order; a text's index is its `id`.
 
     Raises:
         InputError: there is no record, a shard is missing, changed or elsewhere, or the count is wrong.
@@ -70,10 +69,10 @@ def read_prompts(folder: Path) -> list[str]:
 
 
 def iter_prompts(folder: Path) -> Iterator[str]:
-    """The same texts one after the other, with one shard in memory; all shards are checked before the first text.
+    """The same texts one by one, with one shard in memory; all shards are checked before the first text.
 
     Raises:
-        InputError: as `read_prompts`; a wrong count is told after the last text.
+        InputError: as `read_prompts`; for a wrong count after the last text.
     """
     record = PromptSet.load(folder)
     record.verify(folder)

@@ -1,4 +1,4 @@
-"""A curation's work folder, on disk or S3: tables that tasks hand to each other, and which tasks are done."""
+"""A curation's work folder, on disk or S3: tables exchanged between tasks, and results of finished tasks."""
 
 from __future__ import annotations
 
@@ -21,30 +21,27 @@ from sidlsg.storage.store import S3, FolderStore
 from sidlsg.storage.uri import open_store
 
 DONE = "done"
-"""The folder of finished tasks' results."""
+"""Folder of finished tasks' results."""
 _LENGTH = 8
 """Bytes of the number at a file's end."""
+_DIGITS = 16
 
 
 @dataclass(frozen=True, order=True)
 class Task:
-    """One unit of work: a phase of the curation, and which part of it."""
+    """One unit of work: a phase of the curation, and the number of its part."""
 
     phase: str
     number: int
 
 
 class Work:
-    """Tables and results under a place. What is there is complete: everything appears whole or not at all."""
+    """Tables and results in a local folder, created if needed, or under `s3://BUCKET/PREFIX`.
+
+    Everything appears whole or not at all.
+    """
 
     def __init__(self, place: str) -> None:
-        """Args:
-        place: a local folder, which is made, or `s3://BUCKET/PREFIX`.
-
-        Raises:
-            InputError: the place cannot be used.
-            StorageError: the S3 server does not answer.
-        """
         self.place = place
         self._store = open_store(place)
         self._indexes: dict[str, dict[int, tuple[int, int]]] = {}
@@ -55,10 +52,10 @@ class Work:
         return self._store.folder if isinstance(self._store, FolderStore) else None
 
     def put(self, name: str, tables: Mapping[int, pl.DataFrame]) -> None:
-        """Store tables by number as one file; a number that has no rows is found empty.
+        """Store tables by number as one file.
 
-        The file is the tables one after the other, then where each begins and how long it is, and at the end the
-        length of that, so that a reader fetches no more than the table it wants.
+        The file has the tables one after the other, then an index of their offsets and sizes, and the index's length at
+        the end, so that a reader fetches only the table that it needs.
         """
         buffer = io.BytesIO()
         where = {}
@@ -72,7 +69,7 @@ class Work:
         self.write(f"{name}.tables", buffer.getvalue())
 
     def get(self, names: Iterable[str], number: int, schema: dict[str, Any]) -> pl.DataFrame:
-        """The tables of one number out of several files, below each other in the order of the names.
+        """Concatenate the tables with one number in several files, in the order of the names; absent ones are empty.
 
         Raises:
             ContentError: a file is missing.
@@ -85,7 +82,7 @@ class Work:
         return pl.concat(found) if found else pl.DataFrame(schema=schema)
 
     def write(self, name: str, data: bytes) -> None:
-        """Store bytes, complete or not at all."""
+        """Store bytes."""
         self._store.write(name, data)
 
     def read(self, name: str) -> bytes:
@@ -110,7 +107,7 @@ class Work:
         return {int(Path(name).stem): parse_json(self.read(name)) for name in names}
 
     def finish(self, task: Task, result: dict[str, Any]) -> None:
-        """Say that a task is done, once all its tables are stored."""
+        """Mark a task as done, after all its tables are stored."""
         self.write(f"{DONE}/{task.phase}/{task.number:06}.json", json.dumps(result).encode())
 
     def delete(self, prefix: str) -> None:
@@ -125,25 +122,21 @@ class Work:
         return self._indexes[name]
 
 
-_DIGITS = 16
-
-
 class NothingLeftError(InputError):
-    """No row was left after a step: the same curation can only end like this again."""
+    """No row is left after a step; the same curation would only end like this again."""
 
 
 @contextlib.contextmanager
 def work_place(output: str, work: str, key: str) -> Iterator[str]:
-    """Give the work folder of one curation; a block that ends well leaves nothing of it.
+    """Provide the work folder of one curation, and delete it when the block succeeds.
 
     Args:
-        output: where the prompt set goes.
-        work: a folder or S3 prefix for work; empty for one beside a local output. On S3 no lock
-            keeps two curations apart.
-        key: hex digest of all that the result depends on.
+        output: of the prompt set.
+        work: a folder or S3 prefix for work; empty for one beside a local output. S3 has no locks.
+        key: hex digest of everything that the result depends on.
 
     Raises:
-        InputError: another process works on the same, or a place is needed.
+        InputError: another process works on the same, or a folder must be given.
     """
     name = key[:_DIGITS]
     if work.startswith(S3):
@@ -168,7 +161,7 @@ def work_place(output: str, work: str, key: str) -> Iterator[str]:
         try:
             yield str(folder)
         except InputError as error:
-            # Work that cannot be gone on with, or has not begun, would only be in the way.
+            # Work that cannot be resumed, or has not begun, is of no use.
             if isinstance(error, NothingLeftError) or not (folder / DONE).is_dir():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -176,7 +169,7 @@ def work_place(output: str, work: str, key: str) -> Iterator[str]:
 
 
 def _clear_others(target: Path, mine: Path) -> None:
-    """Delete what curations of other rules or inputs left for the same output, unless they go on."""
+    """Delete the work of stopped curations of the same output with other rules or inputs."""
     if not target.parent.is_dir():
         return
     form = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")

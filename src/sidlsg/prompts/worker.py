@@ -1,4 +1,4 @@
-"""What a worker process does first; this module imports nothing that starts threads."""
+"""The start of a worker process; this module imports nothing that starts threads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 from multiprocessing import parent_process
 
 THREADS = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""A worker is one thread: workers, not threads, share a machine's cores."""
+"""A worker has one thread: workers, not threads, share a machine's cores."""
 
 
 def begin() -> None:
-    """Use one thread, and end when the process that started this one does, however that ends."""
+    """Use one thread, and end whenever the parent process ends."""
     os.environ.update(THREADS)
     threading.Thread(target=_follow, daemon=True).start()
 
@@ -20,5 +20,5 @@ def _follow() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
-        # At once: an orphan must not write beside the run that continues its work.
+        # At once: an orphan must not write beside the run that resumes its work.
         os._exit(1)

@@ -304,7 +304,7 @@ def test_what_others_put_into_an_earlier_set_is_not_deleted(write_table, tmp_pat
     curate(source, tmp_path / "out", RULES, [])
     (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
     (tmp_path / "out" / name).write_text("mine")
-    with pytest.raises(InputError, match=f"is an earlier set, and {name} is no part of it"):
+    with pytest.raises(InputError, match=f"is an earlier set, and {name} is not part of it"):
         curate(source, tmp_path / "out", RULES, [])
     assert (tmp_path / "out" / name).read_text() == "mine"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.prompts.curation import begin
-from sidlsg.prompts.engines import Inline, Processes, open_engine
+from sidlsg.prompts.engines import Processes, open_engine
 from sidlsg.prompts.plan import make_plan
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Task
@@ -80,4 +80,4 @@ def test_engines_that_cannot_be_opened(name, workers, message):
 
 
 def test_one_worker_needs_no_process_of_its_own():
-    assert isinstance(open_engine("native", 1), Inline)
+    assert not isinstance(open_engine("native", 1), Processes)

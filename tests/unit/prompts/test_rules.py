@@ -62,7 +62,7 @@ def test_equal_rules_have_equal_digests_however_their_numbers_are_written():
         (ScoreRule, {"cuts": (6.5, 6.25)}, "give rising numbers above score.minimum 6.0"),
         (ScoreRule, {"cuts": (6.0,)}, "give rising numbers above"),
         (ScoreRule, {"cuts": (float("nan"),)}, "give rising numbers above"),
-        (ScoreRule, {"cuts": (float("inf"),)}, "none of them infinite"),
+        (ScoreRule, {"cuts": (float("inf"),)}, "all of them finite"),
         (JunkRule, {"capitals_words": 10**20}, "capitals_words is 100000000000000000000; give at most 2147483647"),
         (UnsafeRule, {"tags": ("nsfw,unsure",)}, "no tag has a comma; give several as a list"),
         (UnsafeRule, {"maximum_punsafe": 1.5}, "unsafe.maximum_punsafe is 1.5; give a number from 0 to 1"),

@@ -175,8 +175,8 @@ def curation() -> dict[str, str]:
     return {
         "curation/rules": rules.digest,
         "curation/other rules": cut.rules.digest,
-        "curation/plan": plan.key(["100 1"]),
-        "curation/plan of other rules": cut.key(["100 1"]),
+        "curation/plan": plan.key(),
+        "curation/plan of other rules": cut.key(),
         "curation/set's sources": made.source_sha256,
         "curation/set's rules": made.rules_sha256,
         "curation/set's held-out prompts": made.held_out_sha256,

@@ -1,4 +1,4 @@
-"""MinHash: 60 numbers for each text, of which two texts share about the part that their shingles' Jaccard is."""
+"""MinHash: 60 numbers a text, of which two texts share about the fraction that is their Jaccard similarity."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from sidlsg.prompts.duplicates.shingles import blocks
 
 HASHES = 60
-"""Hash functions: a multiple of both layouts below. The standard error of an estimated similarity is at most 0.065."""
-
+"""Hash functions. The standard error of an estimated similarity is at most 0.065."""
 NEAR_DUPLICATES = (10, 6)
 """Bands × rows for near duplicates. Texts of similarity s become candidates with probability 1 - (1 - s^6)^10: 0.952
-at 0.8, 0.991 at 0.85, 0.9995 at 0.9, but 0.146 at 0.5 and 0.007 at 0.3, so that hardly a pair is compared for nothing
-though hundreds of millions of texts meet each other."""
+at 0.8, 0.991 at 0.85, 0.9995 at 0.9, but 0.146 at 0.5 and 0.007 at 0.3, so that few pairs are compared in vain even
+among hundreds of millions of texts."""
 
-_BLOCK = 1 << 16  # shingles at a time: with their products 512 KiB, which stay in a core's cache for all 60 functions
+_BLOCK = 1 << 16  # shingles at a time: with their products 512 KiB, which fit a core's cache
 
 
 def _numbers(count: int) -> NDArray[np.uint32]:
@@ -27,23 +26,23 @@ def _numbers(count: int) -> NDArray[np.uint32]:
     return np.array([int.from_bytes(digest[:4], "little") for digest in digests], np.uint32)
 
 
-_DRAWN = _numbers(2 * HASHES)
-_MULTIPLIERS = _DRAWN[:HASHES] | np.uint32(1)
-_ADDENDS = _DRAWN[HASHES:]
+_RANDOM = _numbers(2 * HASHES)
+_MULTIPLIERS = _RANDOM[:HASHES] | np.uint32(1)
+_ADDENDS = _RANDOM[HASHES:]
 
 
 def signatures(values: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
     """The MinHash of each text: h_i(text) = min over its shingles x of (a_i * mix(x) + b_i) mod 2^32, for 60 i.
 
     With a_i odd, each function permutes the 32-bit numbers, so that two different shingles never share the minimum:
-    P[h_i(A) = h_i(B)] = |A ∩ B| / |A ∪ B| but for the functions' small departure from a random permutation.
+    P[h_i(A) = h_i(B)] = |A ∩ B| / |A ∪ B|, up to the functions' small departure from random permutations.
 
     Args:
-        values: shingles uint32 [m]; how often one occurs in a text does not count.
-        offsets: int64 [n + 1], rising strictly: each text has a shingle.
+        values: shingles uint32 [m].
+        offsets: int64 [n + 1], strictly increasing: each text has a shingle.
 
     Returns:
-        uint32 [n, 60]. In memory function by function (Fortran order), as bands read it.
+        uint32 [n, 60] in Fortran order, as bands read it.
     """
     texts = len(offsets) - 1
     out = np.empty((HASHES, texts), np.uint32)
@@ -59,18 +58,7 @@ def signatures(values: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArra
 
 
 def band_keys(signatures: NDArray[np.uint32], bands: int, rows: int) -> NDArray[np.uint64]:
-    """One number for each band of each text: equal where the band and all of its rows are, and else but for 2^-64.
-
-    Args:
-        signatures: uint32 [n, 60 or more].
-        bands: how many; of them, band j has the functions from j * rows on.
-        rows: functions in a band.
-
-    Returns:
-        uint64 [n, bands], band by band in memory.
-    """
-    if not 0 < bands * rows <= signatures.shape[1]:
-        raise ValueError(f"{bands} bands of {rows} rows do not fit signatures of {signatures.shape[1]} numbers")
+    """A hash of each band of each text, uint64 [n, bands]; band j has `rows` functions from j * rows on."""
     out = np.empty((bands, len(signatures)), np.uint64)
     for band, key in enumerate(out):
         key[:] = band + 1
@@ -81,7 +69,7 @@ def band_keys(signatures: NDArray[np.uint32], bands: int, rows: int) -> NDArray[
 
 
 def _mix32(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """The finaliser of MurmurHash3's 32-bit form, a permutation: neighbouring shingles become unrelated numbers."""
+    """MurmurHash3's 32-bit finaliser, a permutation: neighbouring shingles become unrelated numbers."""
     x = x ^ (x >> np.uint32(16))
     x *= np.uint32(0x85EBCA6B)
     x ^= x >> np.uint32(13)
@@ -91,7 +79,7 @@ def _mix32(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _mix64(x: NDArray[np.uint64]) -> None:
-    """The finaliser of MurmurHash3's 128-bit form, a permutation of the 64-bit numbers, in place."""
+    """MurmurHash3's 64-bit finaliser, a permutation, in place."""
     x ^= x >> np.uint64(33)
     x *= np.uint64(0xFF51AFD7ED558CCD)
     x ^= x >> np.uint64(33)
@@ -100,10 +88,10 @@ def _mix64(x: NDArray[np.uint64]) -> None:
 
 
 WORDS = 3
-"""Words of a sketch. Word w holds one bit of each MinHash; where those differ, so do half of the bits."""
+"""Words of a sketch. Word w holds one bit of each MinHash; half of the bits differ where the MinHashes do."""
 
-_FIRST_BIT = 16  # a minimum's upper bits are nearly always zero, its lower ones depend on few of the shingle's bits
-_DEVIATIONS = 3.7  # a text that is just as similar as asked for is lost with a probability of 1e-4 a word
+_FIRST_BIT = 16  # a minimum's upper bits are nearly always zero, and its lowest depend on few of the shingle's bits
+_DEVIATIONS = 3.7  # a text of just the required similarity is lost with a probability of 1e-4 a word
 
 
 def sketches(signatures: NDArray[np.uint32]) -> NDArray[np.uint64]:
@@ -123,26 +111,24 @@ def alike(
     i: NDArray[np.int64],
     j: NDArray[np.int64],
     similarity: float,
-    hashes: int,
 ) -> NDArray[np.int64]:
-    """Which of the pairs of a's text i[k] and b's text j[k] may have this similarity: their k [m], rising.
+    """Indices [m] of the pairs (a's text i[k], b's text j[k]) that may have a similarity s of at least `similarity`.
 
-    After w words, a MinHash differs with probability p = (1 - s) (1 - 2^-w) for texts of similarity s. Pairs with more
-    than `hashes` p + 3.7 sqrt(`hashes` p (1 - p)) differing ones are left out.
+    After w words, a MinHash differs with probability p = (1 - s) (1 - 2^-w). Pairs with more than
+    60 p + 3.7 sqrt(60 p (1 - p)) differing MinHashes are dropped.
 
     Args:
         a: sketches uint64 [3, n].
         b: sketches uint64 [3, n'].
         i: texts of a, [p].
         j: texts of b, [p].
-        similarity: s, from 0 to 1.
-        hashes: how many MinHashes the sketches have.
+        similarity: from 0 to 1.
     """
     kept = np.arange(len(i))
     differ = np.zeros(len(i), np.uint64)
     for word in range(WORDS):
         p = (1 - similarity) * (1 - 0.5 ** (word + 1))
-        most = math.floor(hashes * p + _DEVIATIONS * math.sqrt(hashes * p * (1 - p)))
+        most = math.floor(HASHES * p + _DEVIATIONS * math.sqrt(HASHES * p * (1 - p)))
         differ |= a[word].take(i) ^ b[word].take(j)
         few = np.flatnonzero(np.bitwise_count(differ) <= most)
         kept, differ, i, j = kept[few], differ[few], i[few], j[few]

@@ -1,4 +1,4 @@
-"""Shingles: the 4-byte windows of a text's words key, each of them exactly one 32-bit number."""
+"""Shingles: the 4-byte windows of a text's words key as 32-bit numbers, and the Jaccard similarity of their sets."""
 
 from __future__ import annotations
 
@@ -10,25 +10,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 SHINGLE = 4
-"""Bytes of a shingle, as many as a uint32 has: nothing is hashed, so no two shingles are ever taken for one."""
+"""Bytes of a shingle, those of a uint32: exact, without hash collisions."""
 
 Shingles = tuple[NDArray[np.uint32], NDArray[np.int64]]
-"""The shingles [m] of n texts, one text after the other, and where each text's begin [n + 1], the last being m."""
+"""The shingles [m] of n texts, text after text, and their offsets [n + 1]."""
 
 _PADDING = pl.Series(["\0" * (SHINGLE - size) for size in range(SHINGLE + 1)])
-_BLOCK = 1 << 17  # shingles that are sorted at a time: 1 MiB, which stays in a core's cache
+_BLOCK = 1 << 17  # shingles sorted at a time: 1 MiB, which fits a core's cache
 
 
 def shingles(keys: pl.Series) -> Shingles:
-    """All windows of four bytes of each key's UTF-8, in the key's order and as often as they occur.
+    """All windows of four bytes of each words key [n], in order, as little-endian numbers.
 
-    Keys shorter than a shingle are padded with NUL, which no key has, so that every text has at least one shingle.
-
-    Args:
-        keys: words keys [n], strings without nulls.
-
-    Returns:
-        values uint32 [m] and offsets int64 [n + 1]. A window is read as a little-endian number.
+    Shorter keys are padded with NUL, which no key has, so that every text has a shingle.
     """
     sizes = keys.str.len_bytes()
     if (sizes < SHINGLE).any():
@@ -38,7 +32,7 @@ def shingles(keys: pl.Series) -> Shingles:
     if not len(keys):
         return np.empty(0, np.uint32), offsets
     windows = np.ndarray(len(data) - SHINGLE + 1, "<u4", data, strides=(1,))
-    # The three windows that begin in a key's last three bytes reach into the next key.
+    # Windows that begin in a key's last three bytes reach into the next key.
     inside = np.ones(len(data), bool)
     for back in range(1, SHINGLE):
         inside[ends[1:] - back] = False
@@ -46,11 +40,11 @@ def shingles(keys: pl.Series) -> Shingles:
 
 
 def distinct(values: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Shingles:
-    """The same texts with each one's shingles [m' <= m] sorted and each of them once."""
+    """The distinct shingles of each text [m' <= m], sorted."""
     kept, counts = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
     for first, last in blocks(offsets, _BLOCK):
         begin, sizes = offsets[first], np.diff(offsets[first : last + 1])
-        # One sort for many texts: the text's number in the upper half, the shingle in the lower.
+        # One sort for many texts: the text's index in the upper half, the shingle in the lower.
         texts = np.repeat(np.arange(last - first, dtype=np.uint64) << np.uint64(32), sizes)
         both = texts | values[begin : offsets[last]]
         both.sort()
@@ -62,14 +56,14 @@ def distinct(values: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Shingles
 
 
 def take(values: NDArray[np.uint32], offsets: NDArray[np.int64], texts: NDArray[np.int64]) -> Shingles:
-    """The shingles of the texts with these numbers [k], in their order."""
+    """The shingles of the texts with these indices [k], in their order."""
     sizes = offsets[texts + 1] - offsets[texts]
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     return values[np.arange(ends[-1]) + np.repeat(offsets[texts] - ends[:-1], sizes)], ends
 
 
 def blocks(offsets: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
-    """Cut texts into blocks (first, last + 1) of about `most` shingles, at least one text each."""
+    """Blocks of texts (first, last + 1) with about `most` shingles and at least one text each."""
     cuts = [0]
     while cuts[-1] < len(offsets) - 1:
         upto = int(np.searchsorted(offsets, offsets[cuts[-1]] + most, side="right")) - 1
@@ -78,44 +72,30 @@ def blocks(offsets: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
 
 
 def _bytes(keys: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Where each key begins, and the last one ends [n + 1], in the bytes of all keys; both begin with 0."""
+    """Offsets [n + 1] of the keys in the bytes of all keys, and these."""
     if not len(keys):
         return np.zeros(1, np.int64), np.empty(0, np.uint8)
     arrow = keys.rechunk().to_arrow().cast(pa.large_string())
     _, ends, data = arrow.buffers()
-    # A slice of a longer column has the whole column's buffers.
+    # A slice of a column has the whole column's buffers.
     places = np.frombuffer(ends, np.int64)[arrow.offset : arrow.offset + len(arrow) + 1]
     return places - places[0], np.frombuffer(data, np.uint8)[places[0] : places[-1]]
 
 
-_ROWS = 1 << 16  # shingles of both sides that are sorted at a time: 512 KiB, which stay in a core's cache
+_ROWS = 1 << 16  # shingles of both sides sorted at a time: 512 KiB, which fit a core's cache
 _PAIRS = 1 << 17  # pairs whose shingles are in memory at a time
 
 
 def jaccard(a: Shingles, b: Shingles) -> NDArray[np.float64]:
-    """The Jaccard similarity of a's and b's text i, for each i; how often a shingle occurs in a text does not count.
-
-    Args:
-        a: shingles of n texts, each with one or more.
-        b: shingles of n texts, each with one or more.
-
-    Returns:
-        float64 [n].
-    """
+    """The Jaccard similarity, float64 [n], of the sets of shingles of a's and b's text i, for each of n texts."""
     (a_values, a_offsets), (b_values, b_offsets) = a, b
-    if len(a_offsets) != len(b_offsets):
-        raise ValueError(f"{len(a_offsets) - 1} texts and {len(b_offsets) - 1} cannot be compared one by one")
     out = np.empty(len(a_offsets) - 1, np.float64)
     for first, last in blocks(a_offsets + b_offsets, _ROWS):
-        both = np.concatenate(
-            [
-                _tagged(a_values, a_offsets[first : last + 1], 0),
-                _tagged(b_values, b_offsets[first : last + 1], 1),
-            ]
-        )
+        part = slice(first, last + 1)
+        both = np.concatenate([_tagged(a_values, a_offsets[part], 0), _tagged(b_values, b_offsets[part], 1)])
         both.sort()
         both = both[np.diff(both, prepend=~both[:1]) != 0]
-        # An element of both sets is there twice, a's just before b's.
+        # A shingle of both sets occurs twice, a's just before b's.
         shared = both[:-1][(both[:-1] ^ both[1:]) == 1]
         intersection = np.bincount((shared >> np.uint64(33)).astype(np.int64), minlength=last - first)
         union = np.bincount((both >> np.uint64(33)).astype(np.int64), minlength=last - first) - intersection
@@ -125,8 +105,6 @@ def jaccard(a: Shingles, b: Shingles) -> NDArray[np.float64]:
 
 def jaccard_of_keys(left: pl.Series, right: pl.Series) -> NDArray[np.float64]:
     """The Jaccard similarity of the words keys left[i] and right[i] for each i, float64 [n], in bounded memory."""
-    if len(left) != len(right):
-        raise ValueError(f"{len(left)} keys and {len(right)} cannot be compared one by one")
     out = np.empty(len(left), np.float64)
     for first in range(0, len(left), _PAIRS):
         part = slice(first, first + _PAIRS)
@@ -135,7 +113,7 @@ def jaccard_of_keys(left: pl.Series, right: pl.Series) -> NDArray[np.float64]:
 
 
 def _tagged(values: NDArray[np.uint32], offsets: NDArray[np.int64], side: int) -> NDArray[np.uint64]:
-    """One number a shingle: the text's number within the block, then the shingle, then the side in the last bit."""
+    """One number a shingle: the text's index in the block, then the shingle, then the side in the last bit."""
     sizes = np.diff(offsets)
     texts = np.repeat((np.arange(len(sizes), dtype=np.uint64) << np.uint64(33)) | np.uint64(side), sizes)
     texts |= values[offsets[0] : offsets[-1]].astype(np.uint64) << np.uint64(1)

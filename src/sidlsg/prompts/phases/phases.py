@@ -1,4 +1,4 @@
-"""The phases of a curation in their order: which tasks each has, and which tables nobody needs after it."""
+"""The phases of a curation in order: the tasks of each, and the tables that are not needed after it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from sidlsg.prompts.work import Task, Work
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Tasks that may run side by side, once all tasks of the phases before are done."""
+    """Tasks that may run in parallel, once all tasks of earlier phases are done."""
 
     name: str
     run: Callable[[Work, Plan, int], dict[str, Any]]
-    """Does one task; the same again does no harm."""
+    """Does one task; may be repeated."""
     count: Callable[[Work, Plan], int]
-    """How many tasks there are; may read what earlier phases found."""
+    """The number of tasks; may read results of earlier phases."""
     needed: Callable[[Plan], bool] = lambda _: True
-    """Whether the rules ask for it."""
+    """Whether the rules require it."""
     spent: tuple[str, ...] = ()
-    """Tables that nobody reads after this phase."""
+    """Prefixes of tables that are not read after this phase."""
 
 
-def _a_bucket(work: Work, plan: Plan) -> int:
-    del work
+def _buckets(_: Work, plan: Plan) -> int:
     return plan.buckets
 
 
@@ -41,13 +40,13 @@ def _similar(plan: Plan) -> bool:
 
 PHASES = (
     Phase(name="scan", run=scan, count=lambda _, plan: len(plan.pieces)),
-    Phase(name="unique", run=unique, count=_a_bucket, spent=("scan/",)),
-    Phase(name="pairs", run=near.pairs, count=_a_bucket, needed=_similar, spent=("bands/",)),
-    Phase(name="left", run=near.left, count=_a_bucket, needed=_similar, spent=("pairs/",)),
-    Phase(name="verify", run=near.verify, count=_a_bucket, needed=_similar, spent=("left/", "sketches/")),
+    Phase(name="unique", run=unique, count=_buckets, spent=("scan/",)),
+    Phase(name="pairs", run=near.pairs, count=_buckets, needed=_similar, spent=("bands/",)),
+    Phase(name="left", run=near.left, count=_buckets, needed=_similar, spent=("pairs/",)),
+    Phase(name="verify", run=near.verify, count=_buckets, needed=_similar, spent=("left/", "sketches/")),
     Phase(name="groups", run=near.groups, count=lambda *_: 1, needed=_similar, spent=("edges/",)),
-    Phase(name="settle", run=settle, count=_a_bucket),
-    Phase(name="trim", run=trim, count=_a_bucket, needed=lambda plan: plan.rules.balance.maximum_per_bin > 0),
+    Phase(name="settle", run=settle, count=_buckets),
+    Phase(name="trim", run=trim, count=_buckets, needed=lambda plan: plan.rules.balance.maximum_per_bin > 0),
     Phase(name="write", run=write, count=lambda work, plan: len(shards_of(work, plan))),
 )
 
@@ -58,13 +57,7 @@ def _opened(place: str) -> Work:
 
 
 def run_task(place: str, task: Task) -> None:
-    """Do one task of a work folder; this is what an engine runs, wherever it does.
-
-    Raises:
-        InputError: an input cannot be used.
-        StorageError: a server did not answer.
-        OSError: a disk is full, or the like.
-    """
+    """Do one task of a work folder; this is what engines run."""
     work = _opened(place)
     plan = Plan.load(work)
     phase = next(phase for phase in PHASES if phase.name == task.phase)
@@ -72,7 +65,7 @@ def run_task(place: str, task: Task) -> None:
 
 
 def forget() -> None:
-    """Forget what this process knows of work folders, before another curation begins in it."""
+    """Drop the cached work folder before another curation begins in this process."""
     _opened.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""The task `write`: one shard of a prompt set, with what there is to tell of it."""
+"""The tasks that select and write: near duplicates dropped, lengths balanced, and shards written."""
 
 from __future__ import annotations
 
@@ -13,104 +13,94 @@ import polars as pl
 
 from sidlsg.prompts.phases.near import DROPS
 from sidlsg.prompts.phases.row_steps import Funnel
-from sidlsg.prompts.phases.unique import UNIQUE, places_of
+from sidlsg.prompts.phases.unique import bucket_texts, places_of
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.shards import ORIGINS, SCHEMA, shard_name, write_table
 from sidlsg.prompts.work import Work
 from sidlsg.storage.files import sha256_file
 
+CUTS = "cuts"
+"""The folder of the cuts in the output."""
+TOP_WORDS = 2000
+"""Most frequent words of a shard that are counted."""
+LARGEST_SCORE = 1000.0
+"""Bound of the histogram of scores, on either side."""
+KEPT_SAMPLES = 50
+"""The set's order is that of a digest, so that the first prompts are a fair sample."""
+
 
 def settle(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
-    """Take near duplicates out of a bucket; what is left goes to `kept/BUCKET`.
+    """Drop near duplicates from a bucket, and store the rest in `kept/BUCKET`.
 
     Returns:
-        The funnel, the counts of each cut, and those of each bin of lengths.
+        The funnel, and the counts of each cut and of each bin of lengths.
     """
     funnel = Funnel()
-    texts = work.get([f"unique/{bucket:04}"], 0, UNIQUE)
+    texts = bucket_texts(work, bucket)
     if plan.rules.duplicates.similarity:
-        drops = work.get(["drops"], bucket, DROPS)
         keep = np.ones(texts.height, bool)
-        keep[places_of(drops["ref"].to_numpy())] = False
-        texts = texts.with_columns(_keep=pl.Series(keep))
-        texts = funnel.count("near_duplicates", texts, pl.col("_keep")).drop("_keep")
+        keep[places_of(work.get(["drops"], bucket, DROPS)["ref"].to_numpy())] = False
+        texts = funnel.count("near_duplicates", texts, pl.Series(keep))
     work.put(f"kept/{bucket:04}", {0: texts})
     bins = texts.group_by(_bin(plan)).len().rows()
     return {
         "funnel": funnel.to_dict(),
-        "counts": _settled_counts(texts, plan),
+        "counts": _counts_by_cut(texts, plan),
         "bins": {str(key): n for key, n in bins},
     }
 
 
 def trim(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
-    """Balance a bucket: of each bin of lengths keep what the buckets before it leave room for, in `trimmed/BUCKET`.
+    """Balance a bucket: of each bin of lengths keep as many as earlier buckets leave room for, in `trimmed/BUCKET`.
 
     Returns:
         The funnel and the counts of each cut.
     """
     settled = work.done("settle")
-    before: dict[str, int] = {}
+    most = plan.rules.balance.maximum_per_bin
+    room: dict[int, int] = {}
     for earlier in range(bucket):
         for key, count in settled[earlier]["bins"].items():
-            before[key] = before.get(key, 0) + count
-    room = {int(key): max(0, plan.rules.balance.maximum_per_bin - count) for key, count in before.items()}
+            room[int(key)] = max(0, room.get(int(key), most) - count)
     funnel = Funnel()
-    texts = work.get([f"kept/{bucket:04}"], 0, UNIQUE).with_columns(_bin(plan))
-    most = pl.lit(plan.rules.balance.maximum_per_bin)
-    if room:
-        most = pl.col("bin").replace_strict(room, default=most, return_dtype=pl.Int64)
+    texts = bucket_texts(work, bucket, "kept").with_columns(_bin(plan))
+    limit = pl.col("bin").replace_strict(room, default=most, return_dtype=pl.Int64) if room else pl.lit(most)
     place = pl.int_range(pl.len()).over("bin")
-    texts = funnel.count("balance", texts, place < most, pl.format("{} tokens", pl.col("tokens"))).drop("bin")
+    texts = funnel.count("balance", texts, place < limit, pl.format("{} tokens", pl.col("tokens"))).drop("bin")
     work.put(f"trimmed/{bucket:04}", {0: texts})
-    return {"funnel": funnel.to_dict(), "counts": _settled_counts(texts, plan)}
+    return {"funnel": funnel.to_dict(), "counts": _counts_by_cut(texts, plan)}
 
 
 def _bin(plan: Plan) -> pl.Expr:
     return (pl.col("tokens") // plan.rules.balance.bin_tokens).cast(pl.Int64).alias("bin")
 
 
-def _settled_counts(texts: pl.DataFrame, plan: Plan) -> list[int]:
-    return [texts.filter(in_cut(cut)).height for cut in plan.cuts]
+def _counts_by_cut(texts: pl.DataFrame, plan: Plan) -> list[int]:
+    return [texts.filter(_in_cut(cut)).height for cut in plan.cuts]
 
 
-def in_cut(cut: float | None) -> pl.Expr:
+def _in_cut(cut: float | None) -> pl.Expr:
     """Whether a text belongs to a cut by score; all belong to None."""
     return pl.col("text").is_not_null() if cut is None else pl.col("score") >= pl.lit(cut, pl.Float32)
 
 
-CUTS = "cuts"
-"""The folder of the cuts inside the output."""
-TOP_WORDS = 2000
-"""Words of a shard that are counted on: the most frequent ones."""
-LARGEST_SCORE = 1000.0
-"""Scores beyond this, on either side, are counted with it."""
-KEPT_SAMPLES = 50
-"""The set's order is that of a digest, so that the first prompts are a fair sample."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One shard that is to be written."""
+    """One shard to write."""
 
     cut: float | None
     number: int
     start: int
     stop: int
 
-    @property
-    def folder(self) -> str:
-        """Of its set, relative to the output: empty for the whole."""
-        return cut_folder(self.cut)
-
 
 def cut_folder(cut: float | None) -> str:
-    """Where a cut's set lies inside the output: `cuts/6.25/`; empty for the whole set."""
+    """A cut's folder in the output, such as `cuts/6.25/`; empty for the whole set."""
     return "" if cut is None else f"{CUTS}/{cut:g}/"
 
 
 def shards_of(work: Work, plan: Plan) -> list[Shard]:
-    """All shards that are to be written, once it is settled what is kept."""
+    """All shards to write, once the selection is complete."""
     return _shards(plan, _counts(work, plan))
 
 
@@ -125,10 +115,10 @@ def _shards(plan: Plan, counts: list[list[int]]) -> list[Shard]:
 
 
 def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
-    """Write a shard to `output/FOLDER/shards/`, and where its prompts came from to `output/FOLDER/origins/`.
+    """Write a shard to `output/FOLDER/shards/`, and the origins of its prompts to `output/FOLDER/origins/`.
 
     Returns:
-        Digests and sizes of the files, and for the whole set what the summary tells.
+        Digests and sizes of the files, and for the whole set the statistics of the summary.
     """
     counts = _counts(work, plan)
     shard = _shards(plan, counts)[number]
@@ -140,7 +130,7 @@ def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     )
     result: dict[str, Any] = {"rows": texts.height, "files": {}}
     for folder, schema in (("shards", SCHEMA), ("origins", ORIGINS)):
-        name = f"{shard.folder}{folder}/{shard_name(shard.number)}"
+        name = f"{cut_folder(shard.cut)}{folder}/{shard_name(shard.number)}"
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "table.parquet"
             write_table(texts, schema, path)
@@ -165,17 +155,17 @@ def _texts(work: Work, plan: Plan, shard: Shard, all_counts: list[list[int]]) ->
     for bucket, (count, stop) in enumerate(zip(counts, accumulate(counts), strict=True)):
         first = stop - count
         if first < shard.stop and stop > shard.start:
-            table = work.get([f"{folder}/{bucket:04}"], 0, UNIQUE).filter(in_cut(shard.cut))
+            table = bucket_texts(work, bucket, folder).filter(_in_cut(shard.cut))
             parts.append(table[max(shard.start - first, 0) : shard.stop - first])
     return pl.concat(parts)
 
 
 def _statistics(texts: pl.DataFrame) -> dict[str, Any]:
-    """Histograms that add up over shards."""
+    """Histograms that can be added over shards."""
     words = texts.select(pl.col("text").str.split(" ").alias("word"))
     all_words = words.explode("word").filter(pl.col("word").str.contains(r"[\p{L}\p{N}]"))
     top = all_words.select(pl.col("word").str.to_lowercase().value_counts(sort=True)).head(TOP_WORDS)
-    # A score may be any number, and a histogram of a few prompts beside millions of empty bars shows nothing.
+    # A score may be any number, and a histogram with millions of empty bars shows nothing.
     tenths = (pl.col("score").cast(pl.Float64).clip(-LARGEST_SCORE, LARGEST_SCORE) * 10).floor().cast(pl.Int64)
     scores = texts.select(tenths.alias("score")).drop_nulls()
     return {

@@ -1,4 +1,4 @@
-"""The task `unique`: one bucket's equal texts, token counts and evaluation captions, and what is alike in it."""
+"""The task `unique`: one bucket's equal texts, token counts and evaluation captions, and the bands of what is left."""
 
 from __future__ import annotations
 
@@ -22,25 +22,22 @@ from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.prompts.work import Work
 
 UNIQUE: dict[str, Any] = {**SCHEMA, "tokens": pl.UInt32, "copies": pl.UInt32}
-"""`copies` says how many rows had the text."""
+"""`copies` is the number of rows with the text."""
 BANDS: dict[str, Any] = {"band": pl.UInt64, "ref": pl.UInt64}
 SKETCHES: dict[str, Any] = dict.fromkeys((f"s{word}" for word in range(WORDS)), pl.UInt64)
 """In the order of the bucket's texts."""
 REF_BITS = 40
-"""A text's reference is its bucket, shifted by so many bits, and its place in the bucket: references rise with keys."""
+"""A text's reference is bucket << 40 | index in the bucket: references ascend with keys."""
 INDEX = "held_out_index"
 BATCH = 1 << 17
-"""Texts that are compared with captions, or hashed, at once."""
+"""Texts compared with captions, or hashed, at once."""
 
 
 def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
-    """Make one sorted table of a bucket's different texts, `unique/BUCKET`.
+    """Store the distinct texts of a bucket as one sorted table, `unique/BUCKET`, and return the funnel.
 
-    Sketches of them go to `sketches/BUCKET`. Their bands, by which near duplicates find each other, go to
+    Their sketches are stored in `sketches/BUCKET`, and their bands, by which near duplicates are found, in
     `bands/BUCKET` by the band's own bucket.
-
-    Returns:
-        The funnel.
     """
     funnel = Funnel()
     scanned = work.done("scan")
@@ -63,13 +60,13 @@ def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     return {"funnel": funnel.to_dict()}
 
 
-def texts_of(work: Work, bucket: int) -> pl.Series:
-    """The texts of a bucket, in the order of their references."""
-    return work.get([f"unique/{bucket:04}"], 0, UNIQUE)["text"]
+def bucket_texts(work: Work, bucket: int, folder: str = "unique") -> pl.DataFrame:
+    """A bucket's table of `UNIQUE`, in the order of references."""
+    return work.get([f"{folder}/{bucket:04}"], 0, UNIQUE)
 
 
 def places_of(refs: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The places of references in their buckets."""
+    """The indices of references in their buckets."""
     return (refs & np.uint64((1 << REF_BITS) - 1)).astype(np.int64)
 
 
@@ -80,27 +77,26 @@ def prepare_held_out(work: Work, plan: Plan) -> None:
 
 
 def _first_of_equal(rows: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:
-    """Sort rows by key; of those with one key keep the best.
+    """Sort rows by key, and keep the best of those with the same key.
 
-    That is the one with the highest score, then the first by its text and where it came from, so that the order of
-    files does not matter.
+    That is the one with the highest score, then the first by text and origin: the order of files does not count.
     """
-    k0, k1 = rows["k0"].to_numpy(), rows["k1"].to_numpy()
-    rows = rows[np.lexsort((k1, k0))]
+    rows = rows[np.lexsort((rows["k1"].to_numpy(), rows["k0"].to_numpy()))]
     k0, k1 = rows["k0"].to_numpy(), rows["k1"].to_numpy()
     first = np.ones(len(rows), bool)
     first[1:] = (k0[1:] != k0[:-1]) | (k1[1:] != k1[:-1])
     starts = np.flatnonzero(first)
     copies = np.diff(starts, append=len(rows))
-    group = np.repeat(np.arange(len(starts)), copies)
-    tied = np.repeat(copies > 1, copies)
+    is_tied = pl.Series(np.repeat(copies > 1, copies))
     rows = rows.with_columns(
-        copies=pl.Series(np.repeat(copies, copies), dtype=pl.UInt32), first=pl.Series(first), group=pl.Series(group)
+        copies=pl.Series(np.repeat(copies, copies), dtype=pl.UInt32),
+        first=pl.Series(first),
+        group=pl.Series(np.repeat(np.arange(len(starts)), copies)),
     )
+    tied = rows.filter(is_tied)
     names = pl.Series([file.name for file in plan.files], dtype=pl.String)
     best = (
-        rows.filter(pl.Series(tied))
-        .with_columns(name=names.gather(rows.filter(pl.Series(tied))["file"]) if tied.any() else pl.lit(""))
+        tied.with_columns(name=names.gather(tied["file"]) if len(tied) else pl.lit(""))
         .sort(
             ["group", "score", "text", "label", "name", "row"],
             descending=[False, True, False, False, False, False],
@@ -109,7 +105,7 @@ def _first_of_equal(rows: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFr
         .drop("name")
         .with_columns(first=pl.col("group") != pl.col("group").shift(1, fill_value=-1))
     )
-    rows = pl.concat([rows.filter(pl.Series(~tied)), best]).sort("group", maintain_order=True)
+    rows = pl.concat([rows.filter(~is_tied), best]).sort("group", maintain_order=True)
     if plan.rules.duplicates.exact:
         rows = funnel.count("duplicates", rows, pl.col("first"), pl.format("{} rows have it", pl.col("copies")))
     return rows.drop("first", "group")
@@ -128,43 +124,30 @@ def _without_held_out(texts: pl.DataFrame, plan: Plan, work: Work, funnel: Funne
         return texts
     captions = clean_captions(plan.held_out)
     if rule.words or rule.content_words:
-        table = texts.with_columns(_content=content_words_keys(texts["text"]))
-        found = pl.lit(False)
+        found = pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True)
         if rule.words:
-            found |= pl.col("_words").is_in(caption_keys(plan.held_out).implode())
+            found |= texts["_words"].is_in(caption_keys(plan.held_out).implode())
         if rule.content_words:
-            found |= pl.col("_content").is_in(content_words_keys(captions).implode())
-        texts = funnel.count("held_out", table, ~found).drop("_content")
+            found |= content_words_keys(texts["text"]).is_in(content_words_keys(captions).implode())
+        texts = funnel.count("held_out", texts, ~found)
     if rule.similarity:
-        index = _index(work, plan)
-        nearest, similarity = [], []
-        for batch in texts.iter_slices(BATCH):
-            where, how = index.matches(batch["_words"], rule.similarity)
-            nearest.append(where)
-            similarity.append(how)
-        where = np.concatenate(nearest) if nearest else np.zeros(0, np.int64)
-        how = np.concatenate(similarity) if similarity else np.zeros(0)
-        hit = pl.Series(where >= 0)
-        like = captions.gather(np.maximum(where, 0)) if len(where) else pl.Series([], dtype=pl.String)
-        table = texts.with_columns(_hit=hit, _like=like, _how=pl.Series(how, dtype=pl.Float64).round(2))
-        why = pl.format("{} like: {}", pl.col("_how"), pl.col("_like"))
-        texts = funnel.count("held_out_near", table, ~pl.col("_hit"), why).drop("_hit", "_like", "_how")
+        index = HeldOutIndex(work.folder / INDEX) if work.folder is not None else _own_index(plan.held_out)
+        parts = [index.matches(batch["_words"], rule.similarity) for batch in texts.iter_slices(BATCH)]
+        nearest = np.concatenate([np.zeros(0, np.int64), *(where for where, _ in parts)])
+        similarity = pl.Series(np.concatenate([np.zeros(0), *(how for _, how in parts)]))
+        like = captions.gather(np.maximum(nearest, 0)) if len(nearest) else pl.Series([], dtype=pl.String)
+        why = pl.select(pl.format("{} like: {}", similarity.round(2), like)).to_series()
+        texts = funnel.count("held_out_near", texts, pl.Series(nearest < 0), why)
     return texts
-
-
-def _index(work: Work, plan: Plan) -> HeldOutIndex:
-    if work.folder is not None:
-        return HeldOutIndex.open(work.folder / INDEX)
-    return _own_index(plan.held_out)
 
 
 @lru_cache(maxsize=1)
 def _own_index(captions: tuple[str, ...]) -> HeldOutIndex:
     """The index of a process whose work folder is on S3."""
-    # Its files are mapped into memory, and live as long as that even though their names are gone.
+    # Mapped files live until the process ends, even when deleted.
     with tempfile.TemporaryDirectory() as folder:
         HeldOutIndex.write(Path(folder), caption_keys(captions))
-        return HeldOutIndex.open(Path(folder))
+        return HeldOutIndex(Path(folder))
 
 
 def clean_captions(captions: tuple[str, ...]) -> pl.Series:

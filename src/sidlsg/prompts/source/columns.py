@@ -1,4 +1,4 @@
-"""Columns: which of a file's columns mean what, which ones the rules need, and what a column may hold."""
+"""Columns: which column of a file has which meaning, which ones the rules need, and what a column may hold."""
 
 from __future__ import annotations
 
@@ -14,30 +14,23 @@ from sidlsg.runtime.errors import InputError
 NUMBERS = ("score", "punsafe", "watermark", "similarity", "width", "height")
 """Meanings that are numbers."""
 STRINGS = ("nsfw", "language")
-"""Meanings that are strings, beside the text itself."""
+"""Meanings that are strings, besides the text itself."""
 _SHOWN = 40
-"""Columns that a message names."""
+"""Columns that a message lists."""
 
 
 def wanted(rules: CurationRules) -> tuple[str, ...]:
-    """The meanings that some rule reads where a file has them, and the score, which goes along with its text."""
+    """The meanings that some rule reads where a file has them, and the score, which is kept with its text."""
     unsafe = ("punsafe", "nsfw") if rules.unsafe.columns else ()
     language = ("language",) if rules.language.enabled else ()
     return ("text", "score", *unsafe, *language, *(meaning for meaning, _, _ in _image_needs(rules)))
 
 
 def match_columns(names: Sequence[str], file: InputFile, rules: CurationRules) -> dict[str, str]:
-    """Which column each wanted meaning has, of those that the file has.
-
-    Of a meaning's names the first that some column fits, whatever its case, wins.
-
-    Args:
-        names: of the file's columns.
-        file: for messages.
-        rules: with the names.
+    """The column of each wanted meaning: the first of the meaning's names that a column matches, whatever its case.
 
     Raises:
-        InputError: two columns fit one name, and neither or both of them exactly.
+        InputError: two columns match one name, and not exactly one of them in its case.
     """
     found = {}
     for meaning in wanted(rules):
@@ -53,27 +46,27 @@ def match_columns(names: Sequence[str], file: InputFile, rules: CurationRules) -
 
 
 def folder_columns(file: InputFile, rules: CurationRules) -> dict[str, str | float | None]:
-    """The values that the folders above a file say of wanted meanings: they count where a row has none of its own.
+    """Values of wanted meanings that the file's folders name, for rows without a value of their own.
 
     Raises:
-        InputError: a number is wanted, and a folder says something else.
+        InputError: a folder's value for a wanted number is no number.
     """
     named = {name.casefold(): (name, value) for name, value in file.folder_values.items()}
-    said: dict[str, str | float | None] = {}
-    for meaning in wanted(rules):
+    values: dict[str, str | float | None] = {}
+    for meaning in wanted(rules)[1:]:  # but the text
         fits = [named[name.casefold()] for name in getattr(rules.columns, meaning) if name.casefold() in named]
-        if not fits or meaning == "text":
+        if not fits:
             continue
         name, value = fits[0]
         try:
-            said[meaning] = value if value is None or meaning not in NUMBERS else float(value)
+            values[meaning] = value if value is None or meaning not in NUMBERS else float(value)
         except ValueError as error:
             if not is_needless(meaning, rules):
                 raise InputError(
                     f"{file.place} is in a folder {name}={value}, which is no number for columns.{meaning}; rename the "
                     f"folder, or set columns.{meaning} to another name or []"
                 ) from error
-    return said
+    return values
 
 
 def require_columns(
@@ -83,14 +76,14 @@ def require_columns(
     kinds: Mapping[str, str] = MappingProxyType({}),
     where: str = "",
 ) -> None:
-    """Check that a file has what the rules cannot do without.
+    """Check that a file has the columns that the rules need.
 
     Args:
-        available: the meanings that it has columns for; those that its folders say count as well.
+        available: meanings that it has columns for; those of its folders count as well.
         file: for messages.
-        rules: that are switched on.
-        kinds: what each of its columns can mean: `strings`, `numbers`, both with a space between, or neither.
-        where: it was looked at, for messages; by default as a whole.
+        rules: of the curation.
+        kinds: what each of its columns can hold: `strings`, `numbers`, both separated by a space, or empty.
+        where: the part of the file that was checked, for messages; empty for all of it.
 
     Raises:
         InputError: it lacks one.
@@ -114,15 +107,15 @@ def require_columns(
 
 
 def is_needless(meaning: str, rules: CurationRules) -> bool:
-    """Whether a column only goes along with its text: one that holds something else is then none."""
+    """Whether no rule reads a column, so that one of the wrong kind is ignored."""
     return meaning == "score" and not rules.score.enabled
 
 
 def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, kinds: Mapping[str, str]) -> InputError:
-    """The error for a column that holds something else than its meaning does."""
+    """The error for a column with values of another kind than its meaning has."""
     kind = _kind(meaning)
     others = _fitting(meaning, {name: can for name, can in kinds.items() if name != column})
-    advice = [f"set columns.{meaning} to a column of {kind}, out of: {listed(others)}"] if others else []
+    advice = [f"set columns.{meaning} to a column of {kind}, out of: {_listed(others)}"] if others else []
     if meaning == "score":
         advice.append("set score.enabled to false to go without")
     elif meaning != "text":
@@ -133,8 +126,7 @@ def wrong_kind(column: str, meaning: str, holds: str, file: InputFile, kinds: Ma
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The names of columns for a message, not all of a great many."""
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     shown = (name if name.isprintable() else repr(name) for name in names[:_SHOWN])
     return ", ".join(shown) + more if names else "no columns"
@@ -152,12 +144,12 @@ def _choice(meaning: str, kinds: Mapping[str, str]) -> str:
     """The columns that could be meant, and what to do."""
     kind, fitting = _kind(meaning), _fitting(meaning, kinds)
     if not fitting:
-        return f"it has: {listed(list(kinds))}; none of them holds {kind}; give a file with one that does"
-    return f"of its columns these hold {kind}: {listed(fitting)}; set columns.{meaning} to one of them"
+        return f"it has: {_listed(list(kinds))}; none of them holds {kind}; give a file with one that does"
+    return f"of its columns these hold {kind}: {_listed(fitting)}; set columns.{meaning} to one of them"
 
 
 def _image_needs(rules: CurationRules) -> list[tuple[str, str, str]]:
-    """For each cut by the image: a meaning that it needs, its rule, and the value of the rule without a cut."""
+    """For each cut by the image: a meaning that it needs, its rule, and the rule's value for no cut."""
     image = rules.image
     if not image.enabled:
         return []
@@ -179,7 +171,7 @@ def _lacks(meaning: str, file: InputFile, rules: CurationRules) -> str:
 
 
 def _ambiguous(fits: Sequence[str], name: str, meaning: str, file: InputFile) -> str:
-    (most, count), *_ = Counter(fits).most_common(1)
-    what = f"{count} columns {most!r}" if count > 1 else f"the columns {' and '.join(repr(one) for one in fits)}"
-    advice = "name its columns apart" if count > 1 else f"set columns.{meaning} to one of them"
+    ((most, count),) = Counter(fits).most_common(1)
+    what = f"{count} columns {most!r}" if count > 1 else f"the columns {' and '.join(map(repr, fits))}"
+    advice = "rename one of them" if count > 1 else f"set columns.{meaning} to one of them"
     return f"{file.place} has {what}, and columns.{meaning} {name!r} fits each; {advice}"

@@ -1,4 +1,4 @@
-"""Input files: what lies at the places that a user names, each file with its format, size and a name of its own."""
+"""Input files: the files at the URIs that a user names, each with its format, its size and a unique name."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sidlsg.storage.uri import BUNDLED, PIN, resolve, s3_beginning, s3_contents,
 
 PARQUET, TEXT, JSONL, CSV = "parquet", "text", "jsonl", "csv"
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-"""What the names of compressed files end in; parquet compresses itself."""
+"""Suffixes of compressed files; parquet compresses itself."""
 _LINES = {".txt": TEXT, ".text": TEXT, ".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV, ".tsv": CSV}
 SUFFIXES = {".parquet": PARQUET, ".parq": PARQUET} | {
     suffix + packed: kind for suffix, kind in _LINES.items() for packed in ("", *PACKED)
 }
-"""What the end of a file's name says of its format; case is ignored."""
+"""Formats by the end of a file's name, whatever its case."""
 MAGIC = b"PAR1"
-"""The first and last bytes of every parquet file."""
+"""First and last bytes of every parquet file."""
 _LABELLED = re.compile(r"([A-Za-z0-9._-]+)=(.+)", re.DOTALL)
 _FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-"""The value of a folder whose rows have none."""
+"""A folder's value for rows without one."""
 _SHOWN = 5
-"""Names that a message shows of a folder's other files."""
+"""Names that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,36 +38,33 @@ class InputFile:
     """One file with rows."""
 
     place: str
-    """An absolute local path, or an `s3://` address."""
+    """An absolute local path or an `s3://` URI."""
     name: str
-    """Relative to the place that it was found at, with slashes; no other file of the run has it."""
+    """Path relative to the URI that it was found at; unique in a run."""
     label: str
-    """Of the source that it belongs to."""
+    """Name of its source."""
     format: str
     """`parquet`, `text`, `jsonl` or `csv`."""
     size: int
     """In bytes."""
     version: str = ""
-    """What changes when the content does: the time of its last change, or the ETag on S3."""
+    """Changes with the content: the modification time, or the ETag on S3."""
     folders: str = ""
-    """Between the place that it was found at and its own name, with slashes."""
+    """Folders between the URI that it was found at and its own name."""
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on this machine."""
+        """Whether it is on this machine."""
         return not self.place.startswith(S3)
 
     @property
     def packing(self) -> str:
-        """The suffix of `PACKED` that its name ends in, empty for none; what is packed is read from its beginning."""
+        """The suffix of `PACKED` that its name ends in, empty for none."""
         return next((suffix for suffix in PACKED if self.place.lower().endswith(suffix)), "")
 
     @property
     def folder_values(self) -> dict[str, str | None]:
-        """The columns that its folders name, as partitioned tables have them: COLUMN=VALUE.
-
-        What lies above the place that was given is not part of the table.
-        """
+        """Columns named by its folders, as partitioned tables do: COLUMN=VALUE."""
         matches = map(_FOLDER.fullmatch, self.folders.split("/"))
         values = {unquote(match[1]): unquote(match[2]) for match in matches if match}
         return {name: None if value == _NULL else value for name, value in values.items()}
@@ -78,11 +75,11 @@ class PassedOver:
     """Files of a folder or prefix that are not read, for one reason."""
 
     place: str
-    """Of the folder or prefix, as it was given."""
+    """The folder or prefix as given."""
     reason: str
     count: int
     examples: tuple[str, ...]
-    """The first names, relative to the place."""
+    """The first names, relative to the folder."""
 
     def __str__(self) -> str:
         more = f" and {self.count - len(self.examples):,} more" if self.count > len(self.examples) else ""
@@ -92,10 +89,10 @@ class PassedOver:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What lies at some places."""
+    """The files of some URIs."""
 
     files: tuple[InputFile, ...]
-    passed_over: tuple[PassedOver, ...]
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def find_inputs(places: Sequence[str]) -> list[InputFile]:
@@ -104,41 +101,39 @@ def find_inputs(places: Sequence[str]) -> list[InputFile]:
 
 
 def search_inputs(places: Sequence[str]) -> Inputs:
-    """Find the files at places, in an order that does not depend on that of the places.
+    """Find the files at some URIs, sorted by label and name, so that the order of the URIs does not count.
 
-    A file's name is its path relative to its place. Where files of several places would have the same one, as many
-    of the folders above are put before it as tell them apart.
+    A file's name is its path relative to its URI. Where files of several URIs would have the same name, as many parent
+    folders as needed are put before it.
 
     Args:
         places: each a local file or folder, `s3://BUCKET/KEY` of an object or a prefix, or `bundled:NAME`. Folders and
             prefixes are searched at all depths; files are passed over there where a part of their name starts with
-            `.` or `_`, or where they end in none of `SUFFIXES`. `LABEL=` before a place names the source, else its
-            last part without suffix does; a local path that exists is never taken for a label. A place may end in
+            `.` or `_`, or where they end in none of `SUFFIXES`. `LABEL=` before a URI names the source, else its
+            last part without suffix does; an existing local path is never taken for a label. A URI may end in
             `@sha256:DIGEST`.
 
-    Returns:
-        The files sorted by label and name, and those that are passed over.
-
     Raises:
-        InputError: there is nothing at a place, no usable file, or one file is named twice.
+        InputError: there is nothing at a URI, no usable file, or one file is given twice.
         StorageError: the S3 server did not answer.
     """
     if not places:
         raise InputError(f"no source is given; give files, folders, {S3}BUCKET/PREFIX or {BUNDLED}NAME")
-    found: list[InputFile] = []
-    passed: list[PassedOver] = []
+    found = []
     for given in places:
         label, place = _labelled(given)
-        at = _on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label)
-        found += at.files
-        passed += at.passed_over
-    _refuse_twice(found)
-    files = sorted(_with_unique_names(found), key=lambda file: (file.label, file.name))
-    return Inputs(files=tuple(files), passed_over=tuple(sorted(passed, key=lambda some: (some.place, some.reason))))
+        found.append(_on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label))
+    all_files = [file for each in found for file in each.files]
+    _refuse_twice(all_files)
+    files = sorted(_with_unique_names(all_files), key=lambda file: (file.label, file.name))
+    passed_over = sorted(
+        (some for each in found for some in each.passed_over), key=lambda some: (some.place, some.reason)
+    )
+    return Inputs(files=tuple(files), passed_over=tuple(passed_over))
 
 
 def absolute(given: str) -> str:
-    """A place as `find_inputs` takes it, so that it means the same in another folder."""
+    """A URI as `search_inputs` takes it, valid in any working directory."""
     label, place = _labelled(given)
     if "://" in place or place.startswith(BUNDLED):
         return given
@@ -147,35 +142,31 @@ def absolute(given: str) -> str:
 
 
 def format_of(name: str) -> str:
-    """The format that a file's suffix says, empty where it says none."""
+    """The format by a file's suffix, empty for an unknown one."""
     last = name.rpartition("/")[2].lower()
     return next((kind for suffix, kind in SUFFIXES.items() if last.endswith(suffix) and last != suffix), "")
 
 
 def _labelled(given: str) -> tuple[str, str]:
+    """A source's label and URI; the default label is the URI's last part without suffix, if that is a name."""
     match = _LABELLED.fullmatch(given)
     # Folders of partitioned tables are named COLUMN=VALUE.
     if match and not Path(given).expanduser().exists():
         return match[1], match[2]
-    return _default_label(given), given
-
-
-def _default_label(place: str) -> str:
-    """The last part of a place without suffix; empty where that is no name."""
-    last = place.partition(PIN)[0].removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
+    last = given.partition(PIN)[0].removeprefix(BUNDLED).rstrip("/").rpartition("/")[2]
     for suffix in SUFFIXES:
         if last.lower().endswith(suffix) and len(last) > len(suffix):
-            return last[: -len(suffix)]
-    return "" if last in (".", "..", "~") else PurePosixPath(last).stem
+            return last[: -len(suffix)], given
+    return "" if last in (".", "..", "~") else PurePosixPath(last).stem, given
 
 
 def _local(place: str, label: str) -> Inputs:
     path = resolve(place)
     if path.is_dir():
-        # Where the place is `.`, only the folder itself says what it is called.
+        # The label of `.` is the name of the folder itself.
         label = label or path.resolve().name or "root"
         found = [(str(file), file.relative_to(path).as_posix()) for file in _walk(path)]
-        return _usable(str(path), found, label, _local_state)
+        return _in_folder(str(path), found, label, _local_state)
     if not path.is_file():
         raise InputError(f"{path} is neither a file nor a folder; give one of them")
     return _single(str(path), label, _local_state(str(path)), lambda: _beginning(path))
@@ -188,11 +179,11 @@ def _on_s3(place: str, label: str) -> Inputs:
     if state is not None and not objects:
         return _single(place, label, state, lambda: s3_beginning(place, len(MAGIC)) if state.size else b"")
     if not objects:
-        raise InputError(f"there is nothing at {place}; give the address of an object, or a prefix with objects")
+        raise InputError(f"there is nothing at {place}; give the URI of an object, or a prefix with objects")
     prefix = f"{key}/" if key else ""
     states = {f"{S3}{bucket}/{name}": state for name, state in objects}
     found = [(f"{S3}{bucket}/{name}", name.removeprefix(prefix)) for name, _ in objects]
-    return _usable(place, found, label, states.__getitem__)
+    return _in_folder(place, found, label, states.__getitem__)
 
 
 def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], bytes]) -> Inputs:
@@ -206,11 +197,11 @@ def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], 
     if not kind:
         raise InputError(f"{place} is of no format that is known; give parquet, or a file named {_suffixes()}")
     file = InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)
-    return Inputs(files=(file,), passed_over=())
+    return Inputs(files=(file,))
 
 
-def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Inputs:
-    """The files of a folder or prefix whose suffix is known, and the others."""
+def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Inputs:
+    """The files of a folder or prefix, given by URI and relative name: those with a known suffix, and the others."""
     hidden, foreign, files = [], [], []
     for at, name in found:
         if any(part[:1] in ("", ".", "_") for part in name.split("/")):
@@ -227,20 +218,12 @@ def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Cal
             f"there is {there}{more}; files that end in {_suffixes()} count, "
             "where no part of their name starts with . or _"
         )
-    states = [state(at) for at, _, _ in files]
+    inputs = []
+    for at, name, kind in files:
+        file = InputFile(place=at, name=name, label=label, format=kind, size=0, folders=name.rpartition("/")[0])
+        inputs.append(replace(file, size=state(at).size, version=state(at).version))
     return Inputs(
-        files=tuple(
-            InputFile(
-                place=at,
-                name=name,
-                label=label,
-                format=kind,
-                size=has.size,
-                version=has.version,
-                folders=name.rpartition("/")[0],
-            )
-            for (at, name, kind), has in zip(files, states, strict=True)
-        ),
+        files=tuple(inputs),
         passed_over=tuple(
             PassedOver(place=place, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
             for reason, names in (
@@ -254,7 +237,7 @@ def _usable(place: str, found: Sequence[tuple[str, str]], label: str, state: Cal
 
 def _walk(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
+        raise _unreadable(error.filename, error) from error
 
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
@@ -273,9 +256,7 @@ def _local_state(place: str) -> ObjectState:
         status = Path(place).stat()
         return ObjectState(size=status.st_size, version=str(status.st_mtime_ns))
     except OSError as error:
-        raise InputError(
-            f"{place} cannot be read: {error.strerror}; check its permissions, or where the link leads"
-        ) from error
+        raise _unreadable(place, error) from error
 
 
 def _beginning(path: Path) -> bytes:
@@ -283,7 +264,11 @@ def _beginning(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(len(MAGIC))
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path | str, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be read: {error.strerror}; check its permissions, or where its link leads")
 
 
 def _refuse_twice(files: Iterable[InputFile]) -> None:
@@ -308,7 +293,7 @@ def _with_unique_names(files: Sequence[InputFile]) -> list[InputFile]:
 
 def _last_parts(place: str, count: int) -> str:
     parts = place.removeprefix(S3).strip("/").split("/")
-    # All of them do not tell a local path from one on S3.
+    # The parts alone do not tell a local path from one on S3.
     return "/".join(parts[-count:]) if count <= len(parts) else place
 
 
@@ -317,20 +302,18 @@ def _suffixes() -> str:
 
 
 def sources_digest(digests: Iterable[str]) -> str:
-    """SHA-256 over the files' digests, sorted, so that neither order nor names count; of a single file its own."""
+    """SHA-256 over the files' sorted digests, so that order and names do not count; a single file's own digest."""
     ordered = sorted(digests)
     return ordered[0] if len(ordered) == 1 else sha256_bytes("\n".join(ordered).encode())
 
 
 def sources_state(places: Sequence[str]) -> str:
-    """SHA-256 of what lies at places now: of each file its name and its content or, on S3, its size and ETag.
+    """SHA-256 of the current files at some URIs: of each its name and its content or, on S3, its size and ETag.
 
     Raises:
-        InputError: a place cannot be used, see `find_inputs`.
+        InputError: a URI cannot be used, see `search_inputs`.
         StorageError: the S3 server did not answer.
     """
-    # Imported here: boto3's and the formats' modules take a while, and a digest of digests does without.
-
     lines = []
     for file in find_inputs(places):
         state = sha256_file(Path(file.place)) if file.is_local else f"{file.size} {file.version}"
@@ -339,14 +322,14 @@ def sources_state(places: Sequence[str]) -> str:
 
 
 def require_state(places: Sequence[str], state: str) -> None:
-    """Check that what lies at places is what `sources_state` found.
+    """Check that the files at some URIs are still those of a `sources_state`.
 
     Raises:
-        InputError: something was changed, added or taken away; or a place cannot be used.
+        InputError: a file was changed, added or removed, or a URI cannot be used.
         StorageError: the S3 server did not answer.
     """
     if sources_state(places) != state:
         raise InputError(
-            f"what lies at {'; '.join(places)} was changed after this run began; start another run, when nobody "
+            f"files at {'; '.join(places)} were changed after this run began; start another run while nothing "
             "writes there"
         )

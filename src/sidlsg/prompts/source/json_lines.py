@@ -1,4 +1,4 @@
-"""JSON lines as sources: one object a line, its keys as columns; a line that is none is broken, not an error."""
+"""JSON lines as sources: one object a line, its keys as columns; any other line is a row with a problem."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import polars as pl
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import decoded
 from sidlsg.prompts.source.columns import NUMBERS, STRINGS, is_needless, match_columns, require_columns, wrong_kind
-from sidlsg.prompts.source.csv_files import GIVEN, NO_OBJECT, NOT_A_NUMBER, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.lines import longest, read_lines
+from sidlsg.prompts.source.problems import GIVEN, NO_OBJECT, NOT_A_NUMBER, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.runtime.errors import InputError
 
 SAMPLE = 1000
-"""Lines at the beginning of a file that say which keys it has."""
+"""Lines at the beginning of a file whose keys count as its columns."""
 _LAYOUTS = 1000
-"""Sets of keys whose meanings are remembered; files whose objects all differ would fill the memory."""
+"""Sets of keys whose meanings are cached: a bound for files whose objects all differ."""
 _CHECK_BLOCK = 256 << 10
 
 
@@ -30,9 +30,9 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
     """The meanings that some of a file's first objects have keys for.
 
     Raises:
-        InputError: the file cannot be read, none of them has a key that the rules need, or all values of a key are of
-            another kind than its meaning.
-        StorageError: the disk or the network did not give it.
+        InputError: the file cannot be read, lacks a key that the rules need, or all values of a key are of another kind
+            than its meaning.
+        StorageError: the disk or the network failed.
     """
     blocks = read_lines(path, file, 0, 0, longest(rules), _CHECK_BLOCK)
     lines = list(islice((line for _, some in blocks for line in some), SAMPLE))
@@ -45,34 +45,31 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
             "file .txt where its lines are the texts"
         )
     kinds = {key: _kinds([found.get(key) for found in objects]) for key in dict.fromkeys(chain.from_iterable(objects))}
-    columns: dict[str, str] = {}
+    columns: set[str] = set()
     misfits: dict[str, tuple[str, str]] = {}
     for found in objects:
         for meaning, key in match_columns(list(found), file, rules).items():
-            columns.setdefault(meaning, key)
+            columns.add(meaning)
             if _fits(meaning, found[key]):
                 misfits[meaning] = ("", "")
             elif found[key] is not None:
                 misfits.setdefault(meaning, (key, type(found[key]).__name__))
-    # A few values of another kind are rows without one; a key with no others means something else.
+    # A few values of another kind are rows without a value; a key with no others has another meaning.
     for meaning, (key, holds) in misfits.items():
         if key and not is_needless(meaning, rules):
             raise wrong_kind(key, meaning, holds, file, kinds)
-    require_columns(columns.keys(), file, rules, kinds, f" in its first {len(lines):,} lines")
-    return set(columns)
+    require_columns(columns, file, rules, kinds, f" in its first {len(lines):,} lines")
+    return columns
 
 
 def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: InputFile) -> pl.DataFrame:
-    """The objects of some lines as columns of their meanings, each text of a list as a row of its own.
+    """The lines' objects as columns by meaning, with one row for each text of a list.
 
     Args:
         lines: of the file.
         rows: their byte offsets.
         rules: with the names of columns.
         file: for messages.
-
-    Returns:
-        All columns of a batch, `problem` as far as the lines show it.
     """
     layouts: dict[tuple[str, ...], dict[str, str] | None] = {}
     texts: list[str | None] = []
@@ -97,20 +94,23 @@ def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: I
             sources.append(number)
         for meaning, column in values.items():
             column += [readers[meaning](found[keys[meaning]]) if meaning in keys else None] * len(given)
-    numbers = {meaning: pl.Series(values[meaning], dtype=pl.Float64) for meaning in NUMBERS}
-    strings = {meaning: pl.Series(values[meaning], dtype=pl.String) for meaning in STRINGS}
     shown = [None if problem is None else lines[at][:GIVEN] for problem, at in zip(problems, sources, strict=True)]
-    first = {
-        "text": pl.Series(texts, dtype=pl.String),
-        "problem": pl.Series(problems, dtype=pl.String),
-        "given": pl.Series(shown, dtype=pl.Binary),
-        "row": pl.Series(rows[sources], dtype=pl.UInt64),
-    }
-    return pl.DataFrame(first | numbers | strings)
+    return pl.DataFrame(
+        {
+            "text": texts,
+            "problem": problems,
+            "given": shown,
+            "row": pl.Series(rows[sources], dtype=pl.UInt64),
+        }
+        | values,
+        schema_overrides={"given": pl.Binary}
+        | dict.fromkeys(("text", "problem", *STRINGS), pl.String)
+        | dict.fromkeys(NUMBERS, pl.Float64),
+    )
 
 
 def _problem(found: dict[str, Any], keys: Mapping[str, str]) -> str | None:
-    """What is wrong with an object's values beside the text."""
+    """What is wrong with an object's other values than the text."""
     misread = [
         meaning for meaning, key in keys.items() if found[key] not in (None, "") and not _fits(meaning, found[key])
     ]
@@ -122,7 +122,7 @@ def _problem(found: dict[str, Any], keys: Mapping[str, str]) -> str | None:
 def _object(text: str | None) -> dict[str, Any] | None:
     try:
         found = None if text is None else json.loads(text)
-    # Too many digits or too deep a nesting are errors of these kinds, too.
+    # Also raised for too many digits or levels.
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -130,9 +130,9 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 def _kinds(values: Sequence[Any]) -> str:
     """What a key can mean, see `require_columns`."""
-    said = [value for value in values if value is not None]
+    given = [value for value in values if value is not None]
     return " ".join(
-        kind for kind, meaning in (("strings", "text"), ("numbers", "score")) if any(_fits(meaning, v) for v in said)
+        kind for kind, meaning in (("strings", "text"), ("numbers", "score")) if any(_fits(meaning, v) for v in given)
     )
 
 
@@ -142,7 +142,7 @@ def _layout(
     rules: CurationRules,
     file: InputFile,
 ) -> dict[str, str] | None:
-    """Which key each meaning has in an object; None where two keys fit one name."""
+    """Each meaning's key in an object; None where two keys match one name."""
     keys = tuple(found)
     if keys not in layouts:
         if len(layouts) >= _LAYOUTS:
@@ -157,15 +157,13 @@ def _layout(
 def _fits(meaning: str, value: Any) -> bool:
     if meaning in NUMBERS:
         return _float(value) is not None
-    return isinstance(value, str) or (meaning == "text" and isinstance(value, list) and all(map(_is_text, value)))
-
-
-def _is_text(value: Any) -> bool:
+    if meaning == "text" and isinstance(value, list):
+        return all(isinstance(each, str) for each in value)
     return isinstance(value, str)
 
 
 def _string(value: Any) -> str | None:
-    """A string, unless it is none or has halves of surrogate pairs, which JSON can escape and UTF-8 cannot hold."""
+    """A string without lone surrogates, which JSON can escape and UTF-8 cannot hold."""
     if not isinstance(value, str):
         return None
     try:
@@ -181,7 +179,7 @@ def _number(value: Any) -> float | None:
 
 
 def _float(value: Any) -> float | None:
-    """A number, which may be written as text; infinite where it is too large for one."""
+    """A number, which may be written as text; infinite where it is too large for a float."""
     # Python reads 1_000 and digits of other alphabets as well.
     if isinstance(value, str) and (not value.isascii() or "_" in value):
         return None

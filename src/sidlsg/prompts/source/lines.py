@@ -10,17 +10,16 @@ from typing import IO, Any
 import numpy as np
 
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.source.content import MARK, open_content, skip
+from sidlsg.prompts.source.content import MARK, damage_named, open_content
 from sidlsg.prompts.source.files import InputFile
-from sidlsg.prompts.source.local_copy import damage_named
 from sidlsg.runtime.errors import InputError
 
 BLOCK = 4 << 20
-"""Bytes that are read at once."""
+"""Bytes read at once."""
 
 
 def longest(rules: CurationRules) -> int:
-    """The bytes of a line that are kept: enough for a text that may pass, escaped as JSON may, with much beside it."""
+    """Bytes kept of a line: enough for the longest allowed text with JSON's escapes, and much other content."""
     return rules.text.maximum_bytes * 8 + (64 << 10)
 
 
@@ -29,24 +28,23 @@ def read_lines(
 ) -> Iterator[tuple[Any, list[bytes]]]:
     """Read the lines that start in `[start, stop)`, the last of them to its end.
 
-    Lines end with `\\n`; a `\\r` before it does not count, nor does a byte order mark at a line's start, where files
-    were put together. Blank lines are left out.
+    Lines end with `\\n`. A `\\r` before it is removed, and so is a byte order mark at a line's start, where files were
+    concatenated. Blank lines are skipped.
 
     Args:
         path: of the file's content.
-        file: says whether it is packed; the bytes are then those of the unpacked content, in UTF-8.
-        start: a byte.
-        stop: another; 0 for the end of the file.
-        limit: bytes of a line that are kept; the rest of a longer one is read and dropped. It is not cut within a
-            character.
-        block: bytes that are read at once.
+        file: for its compression and messages.
+        start: first byte, in the decompressed content in UTF-8.
+        stop: byte after the last; 0 for the end of the file.
+        limit: bytes kept of a line, cut between characters; the rest of a longer one is dropped.
+        block: bytes read at once.
 
     Yields:
-        The offsets as uint64, and the lines, of one block.
+        For each block, the offsets as uint64 and the lines.
 
     Raises:
-        InputError: the file is missing, no text as its first line shows, or damaged.
-        StorageError: the disk or the network did not give it.
+        InputError: the file is missing, damaged, or not text as its first line shows.
+        StorageError: the disk or the network failed.
     """
     with damage_named(file, file.packing.removeprefix(".") or "text"), open_content(path, file) as stream:
         for starts, lines in _split(stream, start, stop or sys.maxsize, limit, block):
@@ -54,22 +52,24 @@ def read_lines(
                 raise InputError(f"{file.place} is no text, or UTF-16 without a byte order mark; save it as UTF-8")
             lines = [line.removeprefix(MARK) for line in lines]
             kept = [index for index, line in enumerate(lines) if line and not line.isspace()]
-            if len(kept) < len(lines):
-                starts, lines = starts[kept], [lines[index] for index in kept]
-            if lines:
-                yield starts.astype(np.uint64), lines
+            if kept:
+                yield starts[kept].astype(np.uint64), [lines[index] for index in kept]
 
 
 def _split(stream: IO[bytes], start: int, stop: int, limit: int, block: int) -> Iterator[tuple[Any, list[bytes]]]:
-    # One byte before the start says whether a line begins there or another one goes on.
+    # The byte before the start shows whether a line begins there or an earlier one continues.
     position = max(start - 1, 0)
-    skip(stream, position, block)
+    if stream.seekable():
+        stream.seek(position)
+    else:
+        rest = position
+        while rest and (data := stream.read(min(rest, block))):
+            rest -= len(data)
     is_foreign = start > 0
     begun, begun_at = b"", position
     while begun_at < stop and (data := stream.read(block)):
         first, *others = data.split(b"\n")
-        room = limit + 1 - len(begun)
-        begun += first[: max(room, 0)]
+        begun += first[: max(limit + 1 - len(begun), 0)]
         if others:
             lines = [begun, *others[:-1]]
             lengths = np.fromiter(map(len, lines), np.int64, len(lines))
@@ -77,11 +77,10 @@ def _split(stream: IO[bytes], start: int, stop: int, limit: int, block: int) -> 
             ends = position + np.cumsum(lengths + 1)
             starts = np.concatenate(([begun_at], ends[:-1]))
             begun, begun_at = others[-1][: limit + 1], int(ends[-1])
-            many = int(np.searchsorted(starts, stop))
-            skipped = int(is_foreign)
+            inside = slice(int(is_foreign), int(np.searchsorted(starts, stop)))
             is_foreign = False
-            if skipped < many:
-                yield starts[skipped:many], [_trimmed(line, limit) for line in lines[skipped:many]]
+            if len(starts[inside]):
+                yield starts[inside], [_trimmed(line, limit) for line in lines[inside]]
         position += len(data)
     if begun and begun_at < stop and not is_foreign:
         yield np.array([begun_at]), [_trimmed(begun, limit)]

@@ -1,4 +1,4 @@
-"""Text cleaning: one small pure function a rule, and `clean`, which applies them until nothing changes."""
+"""Text cleaning: `clean` for one text, which defines the rules, and `clean_all` for columns."""
 
 from __future__ import annotations
 
@@ -12,52 +12,43 @@ from sidlsg.prompts.text.columns import put
 
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 _URL = re.compile(r"(?:https?|ftp)://\S*|(?<!\w)www\.\S*", re.IGNORECASE)
-_PICTURE = r"©®\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\U0001f000-\U0001faff"
-_STYLED = rf"[{_PICTURE}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*"
+_SYMBOL = r"©®\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\U0001f000-\U0001faff"
+_STYLED = rf"[{_SYMBOL}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*"
 EMOJI = (
     "(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"  # a flag of a region, spelled in tags
-    rf"|{_STYLED}(?:\u200d{_STYLED})*"  # one picture of several that are joined
-    r"|[0-9#*]\ufe0f?\u20e3)"  # a key
+    rf"|{_STYLED}(?:\u200d{_STYLED})*"  # a sequence joined into one symbol
+    r"|[0-9#*]\ufe0f?\u20e3)"  # a keycap
 )
-"""An emoji with the invisible characters that are part of it, as one group; an expression of Python's and of Rust's."""
+"""An emoji with its invisible characters, as one group; a regular expression of Python and of Rust."""
 _EMOJI = re.compile(EMOJI)
 _SELECTORS = "\ufe0e\ufe0f"
-"""Ask for a character as text or as emoji; behind anything else they are left over from a picture that is gone."""
+"""Variation selectors, meaningless except behind an emoji."""
 _QUOTES = str.maketrans(dict.fromkeys("‘’‚‛′‵´`", "'") | dict.fromkeys("“”„‟″‶«»", '"'))
 
 
-def unescape_entities(text: str) -> str:
-    """Turn HTML entities into the characters that they stand for."""
-    return html.unescape(text)
+def clean(text: str) -> str:
+    """Apply all rules until the text no longer changes, so that cleaning twice is cleaning once.
 
-
-def straighten_quotes(text: str) -> str:
-    """Turn typographic quotes, primes, guillemets and loose accents into ASCII quotes."""
-    return text.translate(_QUOTES)
-
-
-def normalise_unicode(text: str) -> str:
-    """Bring the text to NFKC: one form for full-width letters, ligatures and composed accents."""
-    return unicodedata.normalize("NFKC", text)
-
-
-def drop_tags(text: str) -> str:
-    """Replace HTML tags and comments by a space; a `<` that opens no tag stays.
-
-    A comment around tags goes in the pass after theirs.
+    One pass: resolve HTML entities, make quotes plain, NFKC, drop tags and URLs, drop controls, squeeze whitespace, and
+    take off a pair of quotes around the whole text. One is not enough: `&amp;lt;b&amp;gt;` hides a tag below two layers
+    of entities. The loop ends because after the first NFKC each rule that changes the text leaves fewer `&`, or a
+    shorter text, or plainer characters.
     """
-    return _TAG.sub(" ", text)
+    before: str | None = None
+    while text != before:
+        before = text
+        text = unicodedata.normalize("NFKC", html.unescape(text).translate(_QUOTES))
+        text = _URL.sub(" ", _TAG.sub(" ", text))
+        text = " ".join(_visible(text).split())
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
+            text = text[1:-1]
+    return text
 
 
-def drop_urls(text: str) -> str:
-    """Replace web addresses by a space."""
-    return _URL.sub(" ", text)
+def _visible(text: str) -> str:
+    """Control characters as spaces; no invisible, private or surrogate characters, except inside emoji.
 
-
-def drop_controls(text: str) -> str:
-    """Replace control characters by a space; drop invisible, private and surrogate ones, but for those inside emoji.
-
-    Unassigned characters stay: which ones they are depends on the Unicode version of the Python that runs.
+    Unassigned characters stay: which ones they are depends on Python's Unicode version.
     """
     if text.isprintable() and not any(selector in text for selector in _SELECTORS):
         return text
@@ -70,54 +61,15 @@ def drop_controls(text: str) -> str:
     return "".join(part if index % 2 else visible(part) for index, part in enumerate(_EMOJI.split(text)))
 
 
-def squeeze_whitespace(text: str) -> str:
-    """Make every run of whitespace one space, and none at the ends."""
-    return " ".join(text.split())
-
-
-def unwrap_quotes(text: str) -> str:
-    """Take off a pair of quotes around the whole text; quotes of a part, as in `"a" or "b"`, stay."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
-        return text[1:-1]
-    return text
-
-
-RULES = (
-    unescape_entities,
-    straighten_quotes,
-    normalise_unicode,
-    drop_tags,
-    drop_urls,
-    drop_controls,
-    squeeze_whitespace,
-    unwrap_quotes,
-)
-"""The cleaning rules in the order in which they are applied."""
-
-
-def clean(text: str) -> str:
-    """Apply all rules until the text no longer changes, so that cleaning twice is cleaning once.
-
-    One pass is not enough: `&amp;lt;b&amp;gt;` hides a tag below two layers of entities. The loop ends because after
-    the first NFKC each rule that changes the text leaves fewer `&`, or a shorter text, or plainer characters.
-    """
-    while True:
-        before = text
-        for rule in RULES:
-            text = rule(text)
-        if text == before:
-            return text
-
-
 def same_text_key(text: str) -> str:
-    """The form in which two cleaned texts are exact duplicates: case-folded, and NFKC again after that."""
+    """Key by which cleaned texts are exact duplicates: case-folded, then NFKC."""
     return unicodedata.normalize("NFKC", text.casefold())
 
 
 def same_words_key(text: str) -> str:
-    """The form in which any two texts have the same words: only letters, marks and digits, cleaned and case-folded.
+    """Key by which any texts have the same words: only the letters, marks and digits, cleaned and case-folded.
 
-    A text without any of them (an emoji, say) keeps its symbols, so that it is equal to itself only.
+    A text without any of them, such as an emoji, keeps its symbols, so that it equals only itself.
     """
     folded = same_text_key(clean(text))
     return "".join(c for c in folded if unicodedata.category(c)[0] in "LMN") or folded
@@ -133,12 +85,12 @@ STABLE = (
     r"\x{ac00}-\x{d7a3}"  # Hangul
     r"\x{1f300}-\x{1f64f}\x{1f680}-\x{1f6d7}\x{1f90c}-\x{1f9ff}"  # emoji
 )
-"""Characters, as ranges of a Rust regular expression, that no rule changes alone, whatever stands around them.
+"""The commonest characters that no rule changes in any context, as ranges of a Rust regular expression.
 
-NFKC keeps them, and composes none of them with what stands before it. Not all of these: the commonest in captions.
+NFKC keeps them, and composes none of them with a character before it.
 """
 _DIRTY = rf"[^{STABLE} ]|  |\A['\x22 ]|[ ]\z|&[#a-zA-Z]|<[a-zA-Z/!]|://|[wW][wW][wW]\."
-"""What a clean text has not, but for a quote at its beginning that no other one ends."""
+"""Signs that cleaning may change a text."""
 _ENTITIES = {
     f"&{name};": html.unescape(f"&{name};")
     for name in (
@@ -149,7 +101,7 @@ _ENTITIES = {
 }
 _ENTITY = r"&[#a-zA-Z]"
 _COMMON_ENTITY = "|".join(_ENTITIES)
-# The rules of `clean`, in the words of Rust's regular expressions.
+# The rules of `clean` as Rust regular expressions.
 _SINGLE = "[‘’‚‛′‵´`]"
 _DOUBLE = "[“”„‟″‶«»]"
 _TAG_COLUMN = r"<[a-zA-Z/!][^<>]*>"
@@ -164,11 +116,7 @@ _WRAPPED = r"\A(?:'([^']*)'|\x22([^\x22]*)\x22)\z"
 
 
 def clean_all(texts: pl.Series) -> pl.Series:
-    """`clean` of each text; nulls stay.
-
-    Args:
-        texts: strings.
-    """
+    """`clean` of each text; nulls stay."""
     dirty = texts.str.contains(_DIRTY).fill_null(False).arg_true()
     return texts if dirty.is_empty() else put(texts, dirty, _clean_dirty(texts.gather(dirty)))
 
@@ -180,7 +128,7 @@ def _clean_dirty(texts: pl.Series) -> pl.Series:
         rare = texts.str.contains(_ENTITY)
         if rare.any():
             rare &= texts.str.count_matches(_ENTITY) != texts.str.count_matches(_COMMON_ENTITY)
-        # The reference cleans to the end at once, and what it returns stays as it is.
+        # `clean` is slow, and its result is final.
         if rare.any():
             slow = [clean(text) for text in texts.filter(rare)]
             done = put(done, rows.filter(rare), pl.Series(slow, dtype=pl.String))
@@ -195,7 +143,7 @@ def _clean_dirty(texts: pl.Series) -> pl.Series:
 
 
 def _one_pass(texts: pl.Series) -> pl.Series:
-    """Each rule of `RULES` once, for texts whose entities are all common ones."""
+    """One pass of `clean`, for texts whose entities are all common ones."""
     texts = texts.str.replace_many(_ENTITIES) if texts.str.contains(_ENTITY).any() else texts
     texts = texts.str.replace_all(_SINGLE, "'").str.replace_all(_DOUBLE, '"')
     other = (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
@@ -204,6 +152,6 @@ def _one_pass(texts: pl.Series) -> pl.Series:
     texts = texts.str.replace_all(r"\p{Cc}", " ")
     hidden = texts.str.contains(_INVISIBLE).arg_true()
     texts = put(texts, hidden, texts.gather(hidden).str.replace_all(_EMOJI_OR_INVISIBLE, "${1}"))
-    # A single plain space is no match, as matches cost more than looks.
+    # Single spaces do not match, since replacing costs more than searching.
     texts = texts.str.replace_all(r" \p{Z}+|[\p{Z}--\x20]\p{Z}*", " ").str.strip_chars(" ")
     return texts.str.replace(_WRAPPED, "${1}${2}")

@@ -17,22 +17,16 @@ from sidlsg.storage.files import read_list
 _SUFFIX = r"\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|heic|avif|psd|raw|cr2|nef)"
 _CAMERA = r"(?:img|dsc[fn]?|dscn|pict?|photo|image|foto|screenshot|screen shot|scan|untitled|unnamed|pxl|mvimg|wp|gopr)"
 _FILE_NAME = rf"(?i)\A(?:[^ ]+{_SUFFIX}|{_CAMERA}[-_ ]*\(?\d[-_ .:\d()]*(?:at )?[-_ .:\d()]*(?:{_SUFFIX})?)\z"
-"""One run of characters with an image's suffix, or a camera's or phone's word and numbers; "photo 2019" as well."""
+"""One word with an image's suffix, or a camera's or phone's prefix and numbers, such as "photo 2019"."""
 _LETTER = r"\p{L}\p{M}"
 
 
 def junk_reason(texts: pl.Series, rule: JunkRule) -> pl.Series:
-    """The first rule that finds a text to be junk, in the order below; null for a fine one.
+    """Why each cleaned text is junk, the first reason that applies; null for a good text.
 
-    "file name"; "symbols": too few letters, digits and spaces; "digits": too many among letters and digits;
-    "capitals": many words without a small letter; "repeats": one word, whatever its case, makes up too much.
-
-    Args:
-        texts: cleaned, so that words stand between single spaces.
-        rule: the limits.
+    In order: "file name"; "symbols", too few letters, digits and spaces; "digits", too many among letters and digits;
+    "capitals", many words without a lower-case letter; "repeats", too large a share of one word, whatever its case.
     """
-    if not rule.enabled:
-        return pl.repeat(None, len(texts), dtype=pl.String, eager=True)
     others = texts.str.count_matches(rf"[^{_LETTER}\p{{N}} ]")
     found = {
         "file name": texts.str.contains(_FILE_NAME),
@@ -42,7 +36,7 @@ def junk_reason(texts: pl.Series, rule: JunkRule) -> pl.Series:
         "repeats": _repeats(texts, rule.maximum_repeats),
     }
     reasons = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
-    for reason in reversed(found):  # the first one is written last
+    for reason in reversed(found):  # the first is written last
         rows = found[reason].arg_true()
         reasons = reasons.scatter(rows, reason) if len(rows) else reasons
     return reasons
@@ -50,8 +44,8 @@ def junk_reason(texts: pl.Series, rule: JunkRule) -> pl.Series:
 
 def _digits(texts: pl.Series, others: pl.Series, maximum: float) -> pl.Series:
     digits = texts.str.count_matches(r"[0-9]")
-    # Of a cleaned text at most every other character is a space, so at least half of it, less the symbols, are letters
-    # and digits. Only where that does not settle it are they counted.
+    # At most every other character of a cleaned text is a space, so at least half of it, less the symbols, are letters
+    # and digits. They are counted only where this bound does not decide.
     fewest = (texts.str.len_chars().cast(pl.Int64) + 1) // 2 - others
     rows = (digits > maximum * fewest).arg_true()
     some = texts.gather(rows)
@@ -64,7 +58,7 @@ def _capitals(texts: pl.Series, words: int) -> pl.Series:
         return marked(len(texts), pl.Series([], dtype=pl.UInt32))
     rows = (~texts.str.contains(r"\p{Ll}")).arg_true()
     some = texts.gather(rows)
-    # Scripts without case shout in no way.
+    # Scripts without case have no capitals.
     loud = some.str.contains(r"\p{Lu}") & (some.str.count_matches(" ", literal=True) + 1 >= words)
     loud &= ~some.str.contains(r"\p{Lo}")
     return marked(len(texts), rows.filter(loud))
@@ -74,7 +68,7 @@ def _repeats(texts: pl.Series, maximum: float) -> pl.Series:
     rows = texts.str.contains(r"(?:[^ ]+ ){4}[^ ]").arg_true()
     words = texts.gather(rows).str.to_lowercase().str.split(" ")
     sizes = words.list.len()
-    # One word has at most the places that the other distinct ones leave.
+    # A bound on the count of one word: all but one of each other distinct word.
     close = (sizes - words.list.n_unique() + 1 > maximum * sizes).arg_true()
     over = [max(map(row.count, set(row))) > maximum * len(row) for row in words.gather(close).to_list()]
     return marked(len(texts), rows.gather(close).filter(pl.Series(over, dtype=pl.Boolean)))
@@ -94,7 +88,7 @@ _RUN = re.compile(r"(?<![a-z0-9])[a-z](?:[ ._-][a-z])+(?![a-z0-9])")
 
 
 def read_unsafe_words(path: Path) -> tuple[str, ...]:
-    """Read a list: UTF-8 text, one word or phrase a line; `#` begins a comment, blank lines are ignored.
+    """Read a list: UTF-8 text, one word or phrase a line; `#` starts a comment, blank lines are ignored.
 
     Raises:
         InputError: there is no such file, it is not UTF-8, or it has no word.
@@ -108,18 +102,14 @@ def read_unsafe_words(path: Path) -> tuple[str, ...]:
 
 
 class UnsafeWords:
-    """Words and phrases made ready for search: whole words, whatever their case, and with s or es behind as well.
+    """Search for words and phrases as whole words, whatever their case, and with a plural s or es as well.
 
-    Words may be disguised: by accents, by Cyrillic and Greek letters among Latin ones, and by single spaces, dots,
-    dashes or underscores between the letters. (Full-width letters and invisible characters are undone by cleaning.)
+    The words of a phrase may be separated by a space, a dash or nothing. Disguises are seen through: accents, Cyrillic
+    and Greek letters among Latin ones, and single spaces, dots, dashes or underscores between the letters. (Cleaning
+    normalises full-width letters and drops invisible characters.)
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        """Make the words ready.
-
-        Args:
-            words: words and phrases; what stands between the words of a phrase may be a space, a dash or neither.
-        """
         self._words: dict[str, str] = {}
         for word in words:
             parts = _parts(word)
@@ -129,15 +119,11 @@ class UnsafeWords:
         spellings = sorted({r"[ _-]?".join(map(re.escape, _parts(word))) for word in words} - {""})
         if not spellings:
             raise InputError("no unsafe word has a letter or digit; give words, or switch unsafe.words off")
-        # Boundaries of ASCII: Unicode's are far slower, and letters of other scripts set off a word all the same.
+        # ASCII boundaries: Unicode's are far slower, and letters of other scripts delimit a word just as well.
         self._pattern = rf"(?:\A|[^a-z0-9])((?:{'|'.join(spellings)})(?:e?s)?)(?:[^a-z0-9]|\z)"
 
     def found(self, texts: pl.Series) -> pl.Series:
-        """The listed word that each text has, the first of several; null where there is none.
-
-        Args:
-            texts: cleaned.
-        """
+        """The first listed word in each cleaned text, null for none."""
         lower = texts.str.to_lowercase()
         rows = (lower.str.len_bytes() != lower.str.len_chars()).arg_true()
         rows = rows.filter(lower.gather(rows).str.contains(r"[\p{L}\p{M}--[\x00-\x7f]]"))
@@ -152,7 +138,7 @@ class UnsafeWords:
         return put(nothing, hits, pl.Series(words, dtype=pl.String)).alias(texts.name)
 
     def _in_runs(self, text: str) -> str | None:
-        """The word that single letters spell, as in "n.u.d.e"; an article may stand before it."""
+        """The word that single letters spell, as in "n.u.d.e", perhaps after an article."""
         for run in _RUN.findall(text):
             joined = run[::2]
             for spelled in (joined, joined.removeprefix("a"), joined.removeprefix("i")):
@@ -163,14 +149,14 @@ class UnsafeWords:
 
 
 def _parts(text: str) -> list[str]:
-    """The parts between spaces and dashes, in small letters without accents."""
+    """The parts between spaces and dashes, in lower case without accents."""
     folded = unicodedata.normalize("NFKD", text.casefold())
     return re.split(r"[ _-]+", "".join(c for c in folded if not unicodedata.category(c).startswith("M")).strip(" _-"))
 
 
 def _plain_letters(texts: pl.Series) -> pl.Series:
-    """Lower-case texts without accents, and with Latin letters for those that look like them within a Latin word."""
-    # A word in Cyrillic alone is Russian, say, and not a disguise.
+    """Lower-case texts without accents, and with Latin letters for look-alikes within a Latin word."""
+    # A word all in Cyrillic is no disguise.
     mixed = texts.str.contains(_MIXED).arg_true()
     texts = put(texts, mixed, texts.gather(mixed).str.replace_many(_LOOK_ALIKES))
     return texts.str.normalize("NFKD").str.replace_all(r"\p{M}+", "")

@@ -21,14 +21,14 @@ FUNCTION_WORDS = frozenset(
         *("who", "there", "it", "he", "she", "they", "we", "i", "you"),
     )
 )
-"""English words that say little of what is in a picture."""
+"""English words that say little about an image."""
 
 SIMPLE = (
     r" -~¡-§©¬®°±¶·¿-Þà-ÿĀ-įĴ-ľŁ-ňŊ-ž\x{400}-\x{482}\x{48a}-\x{52f}"
     r"\x{2010}\x{2012}-\x{2015}\x{2020}-\x{2023}\x{2500}-\x{2775}\x{fe0f}"
     r"\x{3001}-\x{3029}\x{3041}-\x{3096}\x{30a1}-\x{30fe}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}\x{1f300}-\x{1f64f}"
 )
-"""Characters, as ranges of a Rust regular expression, whose case-folding is their lower case, in NFKC as well."""
+"""Characters whose case-folding in NFKC is their lower case, as ranges of a Rust regular expression."""
 _UPPER = bytes(range(65, 91))
 _LOWERED = bytes.maketrans(_UPPER, _UPPER.lower())
 _ALPHANUMERIC = b"0123456789abcdefghijklmnopqrstuvwxyz"
@@ -54,12 +54,12 @@ def same_words_keys(texts: pl.Series) -> pl.Series:
 
 
 def content_words_key(text: str) -> str:
-    """The words of a cleaned text that say what is in a picture, in order, joined by single spaces.
+    """The words of a cleaned text that describe an image, in order, joined by single spaces.
 
     Words are runs of letters, marks and digits of the case-folded text without its apostrophes. Function words are
-    left out, unless there are no others; of other words longer than 3 a last "s" that follows no other "s", and so
-    "dogs" and "dog's" become "dog" (but "buses" "buse": equal forms matter, not right ones). A text without words
-    stands for itself.
+    dropped, unless there are no others. Other words of more than 3 letters lose a final "s" after another letter, so
+    "dogs" and "dog's" become "dog" (and "buses" "buse": forms must be equal, not correct). A text without words is its
+    own key.
     """
     folded = same_text_key(text)
     spaced = (c if unicodedata.category(c)[0] in "LMN" else " " for c in folded.replace("'", ""))
@@ -75,20 +75,15 @@ def content_words_keys(texts: pl.Series) -> pl.Series:
     spaced = same_text_keys(texts.gather(other)).str.replace_all("'", "", literal=True)
     spaced = spaced.str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
     both = put(put(texts, plain, keys), other, _content_words(join_lines(spaced), len(other)))
-    # Nothing is left where there are only function words, or no words.
+    # Empty where there are only function words, or no words.
     rest = (both == "").arg_true()
     return put(both, rest, _each(content_words_key, texts, rest))
 
 
 def digests(keys: pl.Series, seed: int) -> NDArray[np.uint64]:
-    r"""The first 16 bytes, as two big-endian numbers, of the SHA-256 of each key's UTF-8.
+    r"""The first 16 bytes of the SHA-256 of each key [n], as two big-endian numbers: [n, 2].
 
-    Args:
-        keys: without nulls.
-        seed: 0, or one that is written before each key as `f"{seed}\0"`.
-
-    Returns:
-        Shape [n, 2].
+    A seed other than 0 is put before each key as `f"{seed}\0"`.
     """
     sha256, encoded = hashlib.sha256, keys.cast(pl.Binary).to_list()
     if seed:
@@ -103,7 +98,7 @@ def _singular(word: str) -> str:
 
 
 def _function_words() -> tuple[np.uint64, NDArray[np.uint64]]:
-    """A factor that sends the function words, as numbers, to places of their own in a table; and the table."""
+    """A factor that hashes the function words, as numbers, into a table without collisions; and the table."""
     words = np.array([int.from_bytes(word.encode(), "little") for word in FUNCTION_WORDS], np.uint64)
     for factor in range(0x9E3779B97F4A7C15, 2**64, 2):
         places = words * np.uint64(factor) >> _SHIFT
@@ -119,7 +114,7 @@ _FACTOR, _TABLE = _function_words()
 
 
 def _content_words(lines: bytes, count: int) -> pl.Series:
-    """The content words of each line of case-folded words between spaces; empty where there are none."""
+    """The content words of each line of case-folded words; empty where there are none."""
     padded = np.frombuffer(b"\n" + lines + b"\n" * (PREFIX + 1), np.uint8)
     in_word = padded > 32
     edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
@@ -127,7 +122,7 @@ def _content_words(lines: bytes, count: int) -> pl.Series:
     numbers = prefixes(padded, starts, ends)
     content = (_TABLE[numbers * _FACTOR >> _SHIFT] != numbers) | (ends - starts > PREFIX)
     starts, ends = starts[content], ends[content]
-    # Keep each of them, and the space behind it.
+    # Keep each of them, and the space after it.
     change = np.zeros(len(padded), np.int8)
     change[starts] = 1
     change[ends + 1] -= 1
@@ -144,7 +139,7 @@ def _content_words(lines: bytes, count: int) -> pl.Series:
 
 
 def _plain_rows(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The rows of ASCII texts in one line, and those of the others that are not null."""
+    """The rows of single-line ASCII texts, and of the others that are not null."""
     other = texts.str.contains(r"[^\x00-\x7f]|\n|\x00")
     return (~other).arg_true(), other.arg_true()
 

@@ -10,28 +10,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 _SLOTS = 2**20
-"""Words remembered, 12 MiB."""
+"""Cached words, 12 MiB."""
 
 
 def token_counts(texts: pl.Series) -> NDArray[np.int32]:
-    """How many tokens each text has, beyond 77 as well; 0 for null.
+    """Tokens of each cleaned text, not limited to 77; 0 for null.
 
-    A token never spans a space, so a text has as many as its words have, which repeat: most are remembered.
-
-    Args:
-        texts: cleaned, so that a space is the only whitespace.
+    A token never spans a space, so a text's count is the sum of its words', most of which are cached.
     """
     if not len(texts):
         return np.zeros(0, np.int32)
     words = texts.fill_null("").str.split(" ")
     sizes = words.list.len().to_numpy().astype(np.int64)
-    per_word = _memory().counts(words.explode())
+    per_word = _cache().counts(words.explode())
     found: NDArray[np.int32] = np.add.reduceat(per_word, np.cumsum(sizes) - sizes, dtype=np.int32)
     return found
 
 
-class _Memory:
-    """Counts of words, each in the one slot that its hash names; a newcomer takes the place of what was there."""
+class _CountCache:
+    """Token counts of words, each in the one slot of its hash; a new word replaces the earlier one."""
 
     def __init__(self) -> None:
         self.encode = instant_clip_tokenizer.Tokenizer().encode
@@ -42,7 +39,7 @@ class _Memory:
         hashes = words.hash().to_numpy()
         slots = hashes & np.uint64(_SLOTS - 1)
         counts: NDArray[np.int32] = self.known[slots]
-        # Two words of one 64-bit hash would share a count: of a million remembered, once in 10¹³ look-ups.
+        # Two words with one 64-bit hash would share a count: of a million cached, once in 10¹³ look-ups.
         new = np.flatnonzero((self.hashes[slots] != hashes) | (hashes == 0))
         if len(new):
             missing, first, place = np.unique(hashes[new], return_index=True, return_inverse=True)
@@ -54,5 +51,5 @@ class _Memory:
 
 
 @cache
-def _memory() -> _Memory:
-    return _Memory()
+def _cache() -> _CountCache:
+    return _CountCache()

@@ -1,4 +1,3 @@
-import json
 import random
 
 import numpy as np
@@ -18,7 +17,7 @@ def captions(random_key):
 @pytest.fixture
 def index(captions, tmp_path):
     HeldOutIndex.write(tmp_path, pl.Series(captions))
-    return HeldOutIndex.open(tmp_path)
+    return HeldOutIndex(tmp_path)
 
 
 def test_nearest_caption_as_by_comparing_all(captions, near_copy, exact, tmp_path):
@@ -27,7 +26,7 @@ def test_nearest_caption_as_by_comparing_all(captions, near_copy, exact, tmp_pat
     captions = captions[:150] + [near_copy(draw, key, 0.9) for key in captions[:100]] + captions[:20]
     HeldOutIndex.write(tmp_path, pl.Series(captions))
     texts = [near_copy(draw, draw.choice(captions), draw.uniform(0.6, 1)) for _ in range(300)]
-    found, similarity = HeldOutIndex.open(tmp_path).matches(pl.Series(texts), 0.75)
+    found, similarity = HeldOutIndex(tmp_path).matches(pl.Series(texts), 0.75)
     missed = 0
     for text, number, value in zip(texts, found.tolist(), similarity.tolist(), strict=True):
         each = [exact(text, caption) for caption in captions]
@@ -53,7 +52,7 @@ def test_blocks_do_not_count_and_many_equal_captions_give_the_first(monkeypatch,
     draw = random.Random(5)
     texts = pl.Series([near_copy(draw, key, 0.85) for key in captions[:50]] + captions[50:100])
     HeldOutIndex.write(tmp_path, pl.Series(captions + [captions[60]] * 3000))
-    index = HeldOutIndex.open(tmp_path)
+    index = HeldOutIndex(tmp_path)
     whole = index.matches(texts, 0.75)
     assert whole[0][60] == 60
     for name in ("_PAIRS", "_EXACT"):
@@ -68,43 +67,17 @@ def test_the_same_captions_give_the_same_bytes(captions, tmp_path):
     again.mkdir()
     HeldOutIndex.write(again, pl.Series(captions))
     names = sorted(path.name for path in again.iterdir())
-    assert len(names) == 7
+    assert len(names) == 6
     assert all((again / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
-
-
-def test_no_captions(tmp_path):
-    with pytest.raises(InputError, match="has no caption to index"):
-        HeldOutIndex.write(tmp_path, pl.Series([], dtype=pl.String))
-
-
-@pytest.mark.usefixtures("index")
-def test_no_index_and_other_versions(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be read .* write the index again"):
-        HeldOutIndex.open(tmp_path / "none")
-    header = json.loads((tmp_path / "index.json").read_text())
-    (tmp_path / "index.json").write_text(json.dumps(header | {"version": 0}))
-    with pytest.raises(InputError, match="is of version 0, not 1"):
-        HeldOutIndex.open(tmp_path)
-    for damaged in ("[]", "{", "{}"):
-        (tmp_path / "index.json").write_text(damaged)
-        with pytest.raises(InputError, match="cannot be read"):
-            HeldOutIndex.open(tmp_path)
 
 
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("name", ["keys", "captions", "filter", "sketches", "values", "offsets"])
-def test_files_that_do_not_fit(tmp_path, name):
+def test_a_damaged_or_missing_file_is_named(tmp_path, name):
     path = tmp_path / f"{name}.npy"
-    array = np.load(path)
-    np.save(path, array[..., :-1])
-    with pytest.raises(InputError, match=rf"in {name}.npy where u?int\d+ .* belongs"):
-        HeldOutIndex.open(tmp_path)
-    np.save(path, array.astype(np.float32))
-    with pytest.raises(InputError, match=f"has float32 .* in {name}.npy"):
-        HeldOutIndex.open(tmp_path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match="cannot be read"):
-        HeldOutIndex.open(tmp_path)
+        HeldOutIndex(tmp_path)
     path.unlink()
-    with pytest.raises(InputError, match="cannot be read"):
-        HeldOutIndex.open(tmp_path)
+    with pytest.raises(InputError, match=rf"cannot be read .*{name}\.npy.*; run the same command again"):
+        HeldOutIndex(tmp_path)

@@ -56,9 +56,3 @@ def test_a_key_is_of_its_band():
         other = same.copy()
         other[0, place] = 2
         assert np.flatnonzero(band_keys(other, 10, 6) != keys).tolist() == [place // 6]
-
-
-@pytest.mark.parametrize(("bands", "rows"), [(11, 6), (0, 6), (61, 1)])
-def test_layouts_that_do_not_fit(bands, rows):
-    with pytest.raises(ValueError, match="do not fit signatures of 60 numbers"):
-        band_keys(np.ones((1, HASHES), np.uint32), bands, rows)

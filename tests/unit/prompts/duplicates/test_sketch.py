@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.minhash import HASHES, WORDS, alike, signatures, sketches
+from sidlsg.prompts.duplicates.minhash import WORDS, alike, signatures, sketches
 from sidlsg.prompts.duplicates.shingles import shingles
 
 
@@ -17,8 +17,8 @@ def test_alike_pairs_pass_and_unlike_ones_do_not(wanted, near_copy, random_key, 
     a, b = (sketches(signatures(*shingles(pl.Series(keys)))) for keys in (left, right))
     assert a.shape == (WORDS, 3000)
     numbers = np.arange(3000)
-    kept = alike(a, b, numbers, numbers, least, HASHES)
+    kept = alike(a, b, numbers, numbers, least)
     assert len(kept) >= 3000 - 6
     assert (np.diff(kept) > 0).all()
-    assert len(alike(a, b, numbers, np.roll(numbers, 1), least, HASHES)) < 30
-    assert alike(a, a, numbers, numbers, 1.0, HASHES).tolist() == numbers.tolist()
+    assert len(alike(a, b, numbers, np.roll(numbers, 1), least)) < 30
+    assert alike(a, a, numbers, numbers, 1.0).tolist() == numbers.tolist()

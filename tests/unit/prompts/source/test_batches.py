@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from sidlsg.prompts.rules import Columns, CurationRules, ImageRule, LanguageRule, ScoreRule, TextRule, UnsafeRule
 from sidlsg.prompts.source import parquet
-from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of, read_batches, read_row
-from sidlsg.prompts.source.csv_files import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
+from sidlsg.prompts.source.batches import SCHEMA, check_file, read_batches, read_row
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.prompts.source.parquet import cut_pieces
+from sidlsg.prompts.source.problems import NO_TEXT, NOT_A_NUMBER, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
 
@@ -37,7 +37,7 @@ def bytes_as_strings(values):
     return pa.array(values, pa.binary()).view(pa.string())
 
 
-def test_all_columns_of_a_laion_table(write_parquet):
+def test_all_check_file_a_laion_table(write_parquet):
     path = write_parquet(
         {
             "URL": ["u", "v"],
@@ -58,21 +58,21 @@ def test_all_columns_of_a_laion_table(write_parquet):
         ("a", None, 6.5, 0.25, 0.5, 0.5, 512.0, 256.0, "UNLIKELY", "en", 0, None),
         (None, NO_TEXT, None, None, None, None, None, 100.0, None, "de", 1, None),
     ]
-    assert columns_of(path, one(path), ALL_CUTS) == set(SCHEMA.names()) - {"problem", "row", "given"}
+    assert check_file(path, one(path), ALL_CUTS) == set(SCHEMA.names()) - {"problem", "row", "given"}
 
 
 def test_columns_that_no_rule_reads_are_not_read(write_parquet):
     path = write_parquet({"TEXT": ["a"], "score": [7], "WIDTH": ["wide"], "punsafe": ["no"], "LANGUAGE": [1]})
     rules = CurationRules(unsafe=UnsafeRule(columns=False), language=LanguageRule(enabled=False))
     assert all_rows(path, rules).rows() == [("a", None, 7.0, *[None] * 7, 0, None)]
-    assert columns_of(path, one(path), rules) == {"text", "score"}
+    assert check_file(path, one(path), rules) == {"text", "score"}
     assert "'punsafe'" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.txt"])
-@pytest.mark.parametrize("batch_rows", [1, 3, 1000])
+@pytest.mark.parametrize("batch_rows", [1, 1000])
 def test_every_cut_gives_the_same_rows(write, tmp_path, name, batch_rows):
-    texts = [f"{'ß漢' * (n % 7)} row {n}" for n in range(100)]
+    texts = [f"{'ß漢' * (n % 7)} row {n}" for n in range(50)]
     path = tmp_path / name
     if name.endswith(".parquet"):
         pq.write_table(pa.table({"TEXT": texts}), path, row_group_size=7)
@@ -83,7 +83,7 @@ def test_every_cut_gives_the_same_rows(write, tmp_path, name, batch_rows):
     whole = all_rows(path, batch_rows=batch_rows)
     assert whole["text"].to_list() == texts
     assert whole["row"].is_unique().all()
-    for rows_per_piece in range(1, 40):
+    for rows_per_piece in (1, 2, 5, 7, 20):
         assert all_rows(path, rows_per_piece=rows_per_piece, batch_rows=batch_rows).equals(whole)
 
 
@@ -125,7 +125,7 @@ def test_every_way_to_store_numbers(write_parquet, type_):
     assert all_rows(path, CurationRules())["score"].to_list() == [6.0, None]
 
 
-def test_truth_values_huge_integers_and_columns_of_nulls(write_parquet):
+def test_truth_values_huge_integers_and_check_file_nulls(write_parquet):
     path = write_parquet({"TEXT": pa.nulls(2), "score": [True, None], "punsafe": pa.array([2**64 - 1, 0], pa.uint64())})
     rows = all_rows(path)
     assert rows["score"].to_list() == [1.0, None]
@@ -169,7 +169,7 @@ def test_plain_text(write):
         ("three", None, 15),
     ]
     assert all_rows(path).schema == SCHEMA
-    assert columns_of(path, one(path), NO_SCORE) == {"text"}
+    assert check_file(path, one(path), NO_SCORE) == {"text"}
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz"])
@@ -242,7 +242,7 @@ def test_a_column_twice(tmp_path):
     assert "2 columns 'TEXT'" in refusal(path)
 
 
-def test_columns_of_the_wrong_type(write_parquet):
+def test_check_file_the_wrong_type(write_parquet):
     path = write_parquet({"TEXT": ["a"], "score": ["high"], "n": [1], "s": [{"x": 1}]})
     message = refusal(path, CurationRules())
     assert "column 'score' of" in message
@@ -344,9 +344,9 @@ def test_csv_has_columns_by_name_and_rows_by_number(write):
         ("two\nlines", None, 7.0, None, 1),
         (None, NO_TEXT, None, "de", 2),
     ]
-    assert columns_of(path, one(path), CurationRules()) == {"text", "score", "language"}
+    assert check_file(path, one(path), CurationRules()) == {"text", "score", "language"}
     assert read_row(path, one(path), NO_SCORE, 1)["text"].to_list() == ["two\nlines"]
-    with pytest.raises(InputError, match="is at 3; in csv rows are counted from 0"):
+    with pytest.raises(InputError, match="is at 3; rows of csv are counted from 0"):
         read_row(path, one(path), NO_SCORE, 3)
 
 
@@ -380,7 +380,7 @@ def test_each_text_of_a_list_is_a_row_of_its_own(write_parquet, kind):
     assert read_row(path, one(path), NO_SCORE, 0)["text"].to_list() == ["a", "b"]
 
 
-def test_only_columns_of_strings_are_offered_for_the_text(write_parquet):
+def test_only_check_file_strings_are_offered_for_the_text(write_parquet):
     columns = {"n": [1], "alt": ["a"], "all": [["b"]], "box": [{"x": 1}], "none": pa.nulls(1)}
     assert "of its columns these hold strings: alt, all; set columns.text" in refusal(write_parquet(columns))
 

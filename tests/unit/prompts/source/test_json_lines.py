@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidlsg.prompts.rules import Columns, CurationRules
-from sidlsg.prompts.source.batches import SCHEMA, check_file, columns_of
-from sidlsg.prompts.source.csv_files import NO_OBJECT, NO_TEXT, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
+from sidlsg.prompts.source.batches import SCHEMA, check_file
+from sidlsg.prompts.source.problems import NO_OBJECT, NO_TEXT, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
 from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import NO_SCORE, all_rows, one
 
@@ -85,7 +85,7 @@ def test_a_null_is_a_missing_text(write):
 def test_the_first_thousand_objects_say_what_a_file_has(write):
     plain = [{"TEXT": "a"}] * 999
     path = write("a.jsonl", lines(*plain, {"TEXT": "a", "score": 6}))
-    assert columns_of(path, one(path), CurationRules()) == {"text", "score"}
+    assert check_file(path, one(path), CurationRules()) == {"text", "score"}
     message = refusal(write("a.jsonl", lines(*plain, {"TEXT": "a"}, {"TEXT": "a", "score": 6})), CurationRules())
     assert "it has: TEXT; none of them holds numbers" in message
 

@@ -65,8 +65,3 @@ def test_what_is_not_parquet_is_named_or_left_out(write, tmp_path, data, why):
     pieces, bad = cut_pieces(files, 10, skip_bad_files=True)
     assert [piece.file for piece in pieces] == [0]
     assert bad == [BadFile(name="bad.parquet", reason=str(caught.value))]
-
-
-def test_a_piece_of_no_rows_is_refused():
-    with pytest.raises(InputError, match="rows_per_piece is 0"):
-        cut_pieces([], 0)

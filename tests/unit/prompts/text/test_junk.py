@@ -67,7 +67,6 @@ def test_limits_are_those_of_the_rule():
     assert reason("a house of 1925", maximum_digits=0.2) == "digits"
     assert reason("BUY THE NEW RED CAR TODAY", capitals_words=0) is None
     assert reason("a, b, c, d", minimum_letters=0.9) == "symbols"
-    assert reason("IMG_1234.jpg", enabled=False) is None
 
 
 def test_guards_change_nothing(captions):

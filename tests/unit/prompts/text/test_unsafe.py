@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import polars as pl
@@ -73,65 +74,24 @@ def bundled():
     return UnsafeWords(read_unsafe_words(BUNDLED))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Welcome to Scunthorpe",
-        "Essex and Sussex countryside",
-        "grilled chicken breast recipe",
-        "a blue tit on a branch",
-        "great tits at the feeder",
-        "cocktail with lime",
-        "a cock and two hens in the yard",
-        "Dick Van Dyke in Mary Poppins",
-        "nude pumps with ankle strap",  # the colour: alone, "nude" stands for it too often
-        "nude lipstick swatches",
-        "bare feet on the sand",
-        "breast cancer awareness ribbon",
-        "shot on film",
-        "gunshot scope",
-        "bloody mary cocktail",
-        "blood orange juice",
-        "killer whale jumping",
-        "Assassin's Creed wallpaper",
-        "class of 2019 graduation",
-        "bass guitar",
-        "grass field",
-        "Pussy willow branches in a vase",
-        "pussycat on a wall",
-        "hooker valley track, New Zealand",
-        "Middlesex University",
-        "same-sex wedding cake",
-        "sexton beetle",
-        "rapeseed field in bloom",
-        "grape vines",
-        "Al Gore speaking at a conference",
-        "Gore-Tex hiking boots",
-        "Suicide Squad poster",
-        "naked cake with berries",
-        "white power bank 10000 mAh",
-        "wire stripper",
-        "brass pipe nipple",
-        "horny toad in the desert",
-        "skull tattoo design",
-        "hangman game",
-        "cutting board",
-        "suit and tie",
-        "Virgin Mary statue",
-        "shiitake mushrooms",
-        "Penistone railway station",
-        "analysis of data",
-        "therapist office",
-        "escort mk2 rally car",
-        "strip of land",
-        "adult coloring book",
-        "Hitler biography book cover",
-        "spick and span kitchen",
-        "chink in the curtain",
-        "cumin and cumulus clouds",
-        "a model in a swimsuit",
-    ],
-)
+INNOCENT = """
+Welcome to Scunthorpe | Essex and Sussex countryside | grilled chicken breast recipe | a blue tit on a branch
+great tits at the feeder | cocktail with lime | a cock and two hens in the yard | Dick Van Dyke in Mary Poppins
+nude pumps with ankle strap | nude lipstick swatches | bare feet on the sand | breast cancer awareness ribbon
+shot on film | gunshot scope | bloody mary cocktail | blood orange juice | killer whale jumping
+Assassin's Creed wallpaper | class of 2019 graduation | bass guitar | grass field | Pussy willow branches in a vase
+pussycat on a wall | hooker valley track, New Zealand | Middlesex University | same-sex wedding cake
+sexton beetle | rapeseed field in bloom | grape vines | Al Gore speaking at a conference | Gore-Tex hiking boots
+Suicide Squad poster | naked cake with berries | white power bank 10000 mAh | wire stripper | brass pipe nipple
+horny toad in the desert | skull tattoo design | hangman game | cutting board | suit and tie | Virgin Mary statue
+shiitake mushrooms | Penistone railway station | analysis of data | therapist office | escort mk2 rally car
+strip of land | adult coloring book | Hitler biography book cover | spick and span kitchen | chink in the curtain
+cumin and cumulus clouds | a model in a swimsuit
+"""
+
+
+# "nude" alone is often the colour, so the list has it only in phrases.
+@pytest.mark.parametrize("text", re.split(r" \| |\n", INNOCENT.strip()))
 def test_innocent_captions_pass_the_bundled_list(text, bundled):
     assert found(text, bundled) is None
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sidlsg.prompts.source.local_copy import local_copy
+from sidlsg.prompts.source.content import local_copy
 from sidlsg.runtime.errors import ContentError, InputError
 from unit.prompts.source.reading import one
 

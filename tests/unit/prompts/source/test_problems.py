@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from sidlsg.prompts.curation import Execution, preview
-from sidlsg.prompts.notes import Misread, warnings
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule, HeldOutRule, ScoreRule
-from sidlsg.prompts.source.csv_files import NO_SCORE, NOT_A_NUMBER, NOT_UTF8
+from sidlsg.prompts.source.problems import NO_SCORE, NOT_A_NUMBER, NOT_UTF8, Misread, warnings
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.curate import curate
 
@@ -80,7 +79,7 @@ def test_single_bad_rows_are_no_warning() -> None:
     ("given", "encoding", "advice"),
     [
         (b"caf\xe9 au lait", "", "set text.encoding to windows-1252"),
-        ("кот на столе".encode("cp1251"), "", "set text.encoding to what they are in, such as windows-1251"),
+        ("кот на столе".encode("cp1251"), "", "set text.encoding to theirs, such as windows-1251"),
         (b"a \x81 in it", "windows-1252", "they are not windows-1252 (text.encoding) either"),
     ],
 )
