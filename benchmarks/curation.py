@@ -118,7 +118,7 @@ def proportional_kb(pid: int) -> int:
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole stage."""
-    from sidlsg.prompts.curation import Execution
+    from sidlsg.prompts.plan import Execution
     from sidlsg.prompts.rule_files import rules_with
     from sidlsg.stages.curate import curate
 
@@ -136,7 +136,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
     from sidlsg.prompts.engines import Engine
     from sidlsg.prompts.phases import row_steps, scan, unique
     from sidlsg.prompts.phases.phases import PHASES
-    from sidlsg.prompts.plan import make_plan
+    from sidlsg.prompts.plan import Execution, make_plan
     from sidlsg.prompts.rule_files import rules_with
 
     spent: dict[str, list[float]] = {}
@@ -155,7 +155,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
     for module, name in watched:
         setattr(module, name, timed(getattr(module, name), spent.setdefault(name, [0.0, 0])))
     row_steps.UnsafeWords.found = timed(row_steps.UnsafeWords.found, spent.setdefault("unsafe_words", [0.0, 0]))
-    plan = make_plan([str(arguments.folder)], rules_with(RULES), captions(), memory_gb=arguments.memory_gb)
+    plan = make_plan([str(arguments.folder)], rules_with(RULES), captions(), Execution(memory_gb=arguments.memory_gb))
     phases = {}
     with tempfile.TemporaryDirectory(dir=arguments.folder.parent) as place:
         work, plan = begin(place, plan)

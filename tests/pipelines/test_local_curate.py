@@ -10,8 +10,8 @@ import pytest
 
 from sidlsg.kubeflow.local.execution import kfp_local
 from sidlsg.pipelines.curate import curate as pipeline
-from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.held_out import read_held_out
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet

@@ -10,9 +10,10 @@ import pytest
 
 from services.seaweedfs import SeaweedFS
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, begin, run_phase
+from sidlsg.prompts.curation import begin, run_phase
 from sidlsg.prompts.engines import Engine, Processes
 from sidlsg.prompts.phases.phases import PHASES
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Work
 from sidlsg.runtime.errors import InputError, StorageError
@@ -156,7 +157,7 @@ def test_a_server_that_stops_in_the_middle(
     place = f"s3://{mortal.make_bucket()}"
     sources = upload(source, f"{place}/planted")
     how = {"work": f"{place}/work", "workers": workers}
-    plan = prepare.make_plan([sources], RULES, corpus.captions, workers=workers, rows_per_shard=SHARD)
+    plan = prepare.make_plan([sources], RULES, corpus.captions, Execution(workers=workers, rows_per_shard=SHARD))
     work, plan = begin(f"{place}/work/{plan.key()[:16]}", plan)
     for phase in PHASES[:3]:
         run_phase(work, plan, phase, Engine())

@@ -13,7 +13,7 @@ import pytest
 
 from forked import run
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.runtime.errors import InputError

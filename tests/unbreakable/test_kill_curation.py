@@ -15,9 +15,10 @@ import pytest
 
 from forked import Program
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, begin, run_phase
+from sidlsg.prompts.curation import begin, run_phase
 from sidlsg.prompts.engines import Engine
 from sidlsg.prompts.phases.phases import PHASES
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rules import BalanceRule, CurationRules
 from sidlsg.prompts.work import Task, Work, work_place
 from sidlsg.stages.curate import curate
@@ -34,7 +35,7 @@ PATIENCE_S = 90.0
 PROGRAM = """
 import sys
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution
+from sidlsg.prompts.plan import Execution
 from sidlsg.stages.curate import curate
 from unbreakable.test_kill_curation import HELD_OUT, RULES
 

@@ -70,9 +70,10 @@ def curate(
     Equal inputs give equal bytes, whatever the engine, the workers and the order of the files.
     """
     # Imported here: Polars and what is built on it take half a second.
-    from sidlsg.prompts.curation import Execution, preview
+    from sidlsg.prompts.curation import preview
     from sidlsg.prompts.explanation import explain as tell
     from sidlsg.prompts.held_out import read_held_out
+    from sidlsg.prompts.plan import Execution
     from sidlsg.prompts.rule_files import read_rules, rules_toml, rules_with
     from sidlsg.stages.curate import curate as stage
     from sidlsg.storage.uri import resolve

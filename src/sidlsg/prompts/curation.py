@@ -8,7 +8,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.prompts.engines import Engine, open_engine
@@ -16,7 +15,7 @@ from sidlsg.prompts.output import check_apart, check_output, check_outside
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.phases.row_steps import StepCount
 from sidlsg.prompts.phases.unique import prepare_held_out
-from sidlsg.prompts.plan import PLAN_FILE, Plan, make_plan
+from sidlsg.prompts.plan import IN_PROCESS, PLAN_FILE, Execution, Plan, make_plan
 from sidlsg.prompts.prompt_set import SummaryWriter, Totals, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import NothingLeftError, Task, Work, work_place
@@ -28,29 +27,6 @@ from sidlsg.storage.store import S3
 MEGABYTE = 1e6
 TASKS_SHOWN = 8
 """Fewest tasks of a phase whose progress is shown."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How a curation runs; none of it changes the result, except skipped files."""
-
-    engine: str = "native"
-    """`native` for this machine, `ray`, `ray:auto` or `ray://HOST:PORT`."""
-    workers: int = 1
-    """Tasks at once."""
-    memory_gb: float = 2.0
-    """Memory for all workers of this machine, in 10⁹ bytes."""
-    work: str = ""
-    """A folder or S3 prefix for unfinished work; by default beside the output."""
-    rows_per_shard: int = 65536
-    """Most prompts in one shard of the output."""
-    skip_bad_files: bool = False
-    """Leave out files that cannot be read, and list them in the manifest."""
-    source_sha256: str = ""
-    """The required digest of the sources; empty for no check."""
-
-
-IN_PROCESS = Execution()
 
 
 def curate(
@@ -95,7 +71,7 @@ def curate(
             f"engine {execution.engine} is a cluster, so --work must name a folder that all its machines reach: an "
             f"{S3} prefix or a folder on a shared disk"
         )
-    plan = _plan(uris, rules, held_out, execution)
+    plan = make_plan(uris, rules, held_out, execution)
     check_outside(target, execution.work, uris)
     check_apart(target, execution.work, [file.place for file in plan.files])
     with work_place(target, execution.work, plan.key()) as place:
@@ -124,13 +100,8 @@ def curate(
 def preview(
     sources: Sequence[str], rules: CurationRules, held_out: Sequence[str], rows: int, execution: Execution
 ) -> tuple[dict[str, StepCount], list[str]]:
-    """The funnel of a sample of about `rows` rows, and notes of what was not read; nothing is left on the disk.
-
-    Raises:
-        InputError: a source cannot be used.
-        StorageError: an S3 server did not answer.
-    """
-    plan = _plan(sources, rules, held_out, execution, sample=rows)
+    """The funnel of a sample of about `rows` rows, and notes of what was not read; nothing is left on the disk."""
+    plan = make_plan(sources, rules, held_out, execution, sample=rows)
     with tempfile.TemporaryDirectory() as place:
         work, plan = begin(place, plan)
         for phase in PHASES:
@@ -210,18 +181,3 @@ class _Progress:
             self._read += self._bytes[task.number]
             note = f"{self._read / MEGABYTE / max(time.monotonic() - self._began, 1e-9):,.1f} MB/s"
         self.meter.update(self._done, note)
-
-
-def _plan(
-    uris: Sequence[str], rules: CurationRules, held_out: Sequence[str], execution: Execution, sample: int = 0
-) -> Plan:
-    return make_plan(
-        uris,
-        rules,
-        held_out,
-        workers=execution.workers,
-        memory_gb=execution.memory_gb,
-        rows_per_shard=execution.rows_per_shard,
-        skip_bad_files=execution.skip_bad_files,
-        sample=sample,
-    )

@@ -21,12 +21,7 @@ class Engine:
         forget()
 
     def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
-        """Run tasks of a work folder, in any order or in parallel, and call `done` after each.
-
-        Raises:
-            SidlsgError: a task's own, or a worker ended.
-            OSError: a task's own.
-        """
+        """Run tasks of a work folder, in any order or in parallel, and call `done` after each."""
         for task in tasks:
             run_task(place, task)
             done(task)
@@ -69,11 +64,7 @@ class Ray(Engine):
     """Tasks of a Ray cluster, or of a Ray that is started on this machine."""
 
     def __init__(self, address: str, workers: int) -> None:
-        """Connect to a cluster such as `auto` or `ray://HOST:10001`; `local` starts one here with `workers` CPUs.
-
-        Raises:
-            InputError: ray is not installed, or there is no such cluster.
-        """
+        """Connect to a cluster such as `auto` or `ray://HOST:10001`; `local` starts one here with `workers` CPUs."""
         try:
             import ray
         except ImportError as error:
@@ -110,11 +101,7 @@ class Ray(Engine):
 
 
 def open_engine(name: str, workers: int) -> Engine:
-    """An engine by its name: `native`, `ray` for one of this machine, or `ray://HOST:PORT` or `ray:auto` for a cluster.
-
-    Raises:
-        InputError: there is no such engine, or it cannot be used.
-    """
+    """An engine by name: `native`, `ray` for this machine alone, or `ray://HOST:PORT` or `ray:auto` for a cluster."""
     if workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
     if name == "native":

@@ -22,12 +22,7 @@ _OWN = re.compile(
 
 
 def check_output(output: str) -> None:
-    """Check that an output is free, or an earlier prompt set without other files, which would be lost.
-
-    Raises:
-        InputError: it holds something else.
-        StorageError: the S3 server did not answer.
-    """
+    """Check that an output is free, or an earlier prompt set without other files, which would be lost."""
     if output.startswith(S3):
         there = open_store(output).names()
         if there and PromptSet.FILE not in there:
@@ -44,11 +39,7 @@ def check_output(output: str) -> None:
 
 
 def check_apart(output: str, work: str, sources: Iterable[str]) -> None:
-    """Check that no source and no work folder is inside the output, which is replaced as a whole.
-
-    Raises:
-        InputError: one is.
-    """
+    """Check that no source and no work folder is inside the output, which is replaced as a whole."""
     for name, place in [("source", source) for source in sources] + ([("work", work)] if work else []):
         if not output.startswith(S3) and not place.startswith(S3):
             refuse_inside(Path(output), **{name: Path(place).expanduser()})
@@ -57,11 +48,7 @@ def check_apart(output: str, work: str, sources: Iterable[str]) -> None:
 
 
 def check_outside(output: str, work: str, sources: Iterable[str]) -> None:
-    """Check that neither output nor work is inside a source, which would have it among its files the next time.
-
-    Raises:
-        InputError: one is.
-    """
+    """Check that neither output nor work is inside a source, which would have it among its files the next time."""
     for given in sources:
         source = absolute(given).rpartition("=")[2]
         for name, target in (("output", output), ("work", work)):

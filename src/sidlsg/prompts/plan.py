@@ -38,6 +38,29 @@ BYTES_PER_TEXT = 1300
 
 
 @dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a curation runs; none of it changes the result, except skipped files."""
+
+    engine: str = "native"
+    """`native` for this machine, `ray`, `ray:auto` or `ray://HOST:PORT`."""
+    workers: int = 1
+    """Tasks at once."""
+    memory_gb: float = 2.0
+    """Memory for all workers of this machine, in 10⁹ bytes."""
+    work: str = ""
+    """A folder or S3 prefix for unfinished work; by default beside the output."""
+    rows_per_shard: int = 65536
+    """Most prompts in one shard of the output."""
+    skip_bad_files: bool = False
+    """Leave out files that cannot be read, and list them in the manifest."""
+    source_sha256: str = ""
+    """The required digest of the sources; empty for no check."""
+
+
+IN_PROCESS = Execution()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A curation, cut into pieces and buckets. The cuts bound memory and do not change the result."""
 
@@ -101,31 +124,18 @@ def make_plan(
     sources: Sequence[str],
     rules: CurationRules,
     held_out: Sequence[str],
-    *,
-    workers: int = 1,
-    memory_gb: float = 2.0,
-    rows_per_shard: int = 65536,
-    skip_bad_files: bool = False,
+    execution: Execution = IN_PROCESS,
     sample: int = 0,
 ) -> Plan:
-    """Find the inputs and cut the work.
-
-    Args:
-        sources: URIs of files, folders or prefixes.
-        rules: what a row must have.
-        held_out: evaluation captions.
-        workers: tasks at once.
-        memory_gb: for all of them, in 10⁹ bytes; more rows then become more and smaller tasks.
-        rows_per_shard: most prompts in one shard.
-        skip_bad_files: leave out files that cannot be read, and list them.
-        sample: about how many rows to read in all, spread over the inputs; 0 for all.
+    """Find the inputs and cut the work; read about `sample` rows in all, spread over the inputs, or all for 0.
 
     Raises:
         InputError: an input or a number cannot be used.
         StorageError: a server did not answer.
     """
-    if rows_per_shard < 1:
-        raise InputError(f"rows_per_shard is {rows_per_shard}; give 1 or more")
+    workers, memory_gb, skip = execution.workers, execution.memory_gb, execution.skip_bad_files
+    if execution.rows_per_shard < 1:
+        raise InputError(f"rows_per_shard is {execution.rows_per_shard}; give 1 or more")
     if sample < 0:
         raise InputError(f"the sample is of {sample} rows; give 1 or more")
     least = workers * WORKER_GB * 1.2
@@ -135,9 +145,9 @@ def make_plan(
             f"give {least:.2g} or more{', or fewer workers' if workers > 1 else ''}"
         )
     check_language(rules.language)
-    found = search_inputs(sources)
-    files, bad = _usable(found.files, rules, skip_bad_files)
-    pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip_bad_files)
+    found, passed_over = search_inputs(sources)
+    files, bad = _usable(found, rules, skip)
+    pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip)
     bad += unreadable
     if not pieces:
         reason = f"; the first: {bad[0].reason}" if bad else ""
@@ -151,24 +161,20 @@ def make_plan(
         files=tuple(files),
         pieces=tuple(pieces),
         bad_files=tuple(bad),
-        passed_over=found.passed_over,
-        skip_bad_files=skip_bad_files,
+        passed_over=tuple(passed_over),
+        skip_bad_files=skip,
         rules=rules,
         unsafe_words=unsafe_words(rules),
         held_out=tuple(held_out),
         buckets=1 << max(0, math.ceil(math.log2(max(1.0, rows * BYTES_PER_TEXT / room)))),
         rows_collected=min(ROWS_PER_PIECE, int(room / BYTES_PER_ROW)),
-        rows_per_shard=rows_per_shard,
+        rows_per_shard=execution.rows_per_shard,
         sample_rows=limit,
     )
 
 
 def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
-    """The words of the rules' list; none where that rule is off.
-
-    Raises:
-        InputError: the list is missing or cannot be used.
-    """
+    """The words of the rules' list; none where that rule is off."""
     if not rules.unsafe.words:
         return ()
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sidlsg.prompts.curation import begin, run_phase
 from sidlsg.prompts.engines import Engine
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
-from sidlsg.prompts.plan import Plan, make_plan
+from sidlsg.prompts.plan import Execution, Plan, make_plan
 from sidlsg.prompts.prompt_set import SummaryWriter, Totals, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.work import Work
@@ -43,14 +43,10 @@ def begin_parts(
 
     Returns:
         The work folder of this curation.
-
-    Raises:
-        InputError: a source or the work folder cannot be used.
-        StorageError: an S3 server did not answer.
     """
     if not work:
         raise InputError("no work folder is given; give one on a shared volume, or an s3:// prefix")
-    plan = make_plan(sources, rules, held_out, memory_gb=memory_gb, skip_bad_files=skip_bad_files)
+    plan = make_plan(sources, rules, held_out, Execution(memory_gb=memory_gb, skip_bad_files=skip_bad_files))
     base = work.rstrip("/") if work.startswith(S3) else str(Path(work).expanduser().absolute())
     place = f"{base}/{plan.key()[:16]}"
     begin(place, plan)
@@ -58,12 +54,7 @@ def begin_parts(
 
 
 def run_part(part: str) -> str:
-    """Run one pod's share of a phase, a part that `join_parts` returned, and return the part.
-
-    Raises:
-        InputError: an input cannot be used.
-        StorageError: a server did not answer.
-    """
+    """Run one pod's share of a phase, a part that `join_parts` returned, and return the part."""
     values = parse_json(part)
     work = Work(values["place"])
     phase = next(phase for phase in PHASES if phase.name == values["phase"])
@@ -115,11 +106,6 @@ def finish_parts(
         source_sha256: required digest of the sources; empty for no check.
         copy: a folder or S3 prefix that receives the set as well; empty for none.
         summary: writes the pages beside the statistics; None for none.
-
-    Raises:
-        ContentError: the digest is another.
-        InputError: the output holds something else.
-        StorageError: an S3 server did not accept it.
     """
     work = Work(place)
     plan = Plan.load(work)

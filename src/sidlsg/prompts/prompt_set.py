@@ -214,11 +214,7 @@ def rules_digest(rules: CurationRules, unsafe_words: Sequence[str]) -> str:
 
 
 def require_prompts(totals: Totals) -> None:
-    """Check that rows are left after every step so far.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Check that rows are left after every step so far."""
     plan, bad = totals.plan, totals.bad_files
     names = ", ".join(sorted({file.label for file in plan.files}))
     if len(bad) == len(plan.files) + len(plan.bad_files):
@@ -245,11 +241,6 @@ def finish(
         output: a folder or S3 prefix, new, empty, or with an earlier prompt set, which is replaced.
         source_sha256: required digest of the sources; empty for no check.
         summary: writes the pages beside the statistics; None for none.
-
-    Raises:
-        ContentError: the digest is another.
-        InputError: no prompt is left, or the output holds something else.
-        StorageError: the S3 server did not accept it.
     """
     totals = Totals(work, plan)
     require_prompts(totals)

@@ -69,11 +69,7 @@ class Work:
         self.write(f"{name}.tables", buffer.getvalue())
 
     def get(self, names: Iterable[str], number: int, schema: dict[str, Any]) -> pl.DataFrame:
-        """Concatenate the tables with one number in several files, in the order of the names; absent ones are empty.
-
-        Raises:
-            ContentError: a file is missing.
-        """
+        """Concatenate the tables with one number in several files, in the order of the names; absent ones are empty."""
         found = []
         for name in names:
             start, length = self._index(f"{name}.tables").get(number, (0, 0))
@@ -86,11 +82,7 @@ class Work:
         self._store.write(name, data)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            ContentError: there is none.
-        """
+        """The bytes of a file."""
         return self._store.read(name)
 
     def put_file(self, name: str, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sidlsg.prompts import curation, pods
-from sidlsg.prompts.curation import IN_PROCESS, Execution
+from sidlsg.prompts.plan import IN_PROCESS, Execution
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.report.curation import write_summary
 from sidlsg.storage.records import PromptSet

@@ -22,7 +22,7 @@ from sidlsg.storage.uri import PIN, open_store, pinned, resolve, split_pin
 from sidlsg.teacher.folder import DIFFUSERS
 
 if TYPE_CHECKING:
-    from sidlsg.prompts.curation import Execution
+    from sidlsg.prompts.plan import Execution
 import math
 from typing import Any
 
@@ -103,7 +103,7 @@ def execution_of_step() -> Execution:
         InputError: a variable holds no number.
     """
     # Imported here: Polars takes a fifth of a second, and what else is here does without.
-    from sidlsg.prompts.curation import Execution
+    from sidlsg.prompts.plan import Execution
 
     engine, workers, memory = (os.environ.get(name, "") for name in CURATE_VARIABLES)
     place = os.environ.get(CHECKPOINTS_VARIABLE, "")

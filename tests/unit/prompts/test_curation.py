@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidlsg.prompts.curation import Execution
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import BalanceRule, CurationRules, DuplicatesRule, ScoreRule
 from sidlsg.prompts.shards import read_prompts

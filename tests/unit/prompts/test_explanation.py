@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.explanation import explain
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import BalanceRule, CurationRules, DuplicatesRule, ImageRule, ScoreRule
 from sidlsg.runtime.errors import InputError

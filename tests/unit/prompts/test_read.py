@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from sidlsg.prompts import shards as read
-from sidlsg.prompts.curation import Execution
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule
 from sidlsg.prompts.shards import iter_prompts, read_prompts, read_texts
 from sidlsg.runtime.errors import InputError

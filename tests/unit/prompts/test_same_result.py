@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sidlsg.prompts import plan as prepare
-from sidlsg.prompts.curation import Execution, preview
+from sidlsg.prompts.curation import preview
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import BalanceRule, CurationRules, ScoreRule
 from sidlsg.prompts.shards import read_prompts
@@ -100,7 +101,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Pieces:
 
 
 def buckets(source: Path, memory_gb: float = 2.0, workers: int = 1) -> tuple[int, int]:
-    plan = prepare.make_plan([f"planted={source}"], RULES, [], memory_gb=memory_gb, workers=workers)
+    plan = prepare.make_plan([f"planted={source}"], RULES, [], Execution(memory_gb=memory_gb, workers=workers))
     return plan.buckets, len(plan.pieces)
 
 

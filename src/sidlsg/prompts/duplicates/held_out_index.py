@@ -44,11 +44,7 @@ class HeldOutIndex:
     """Finds near evaluation captions. `write` makes the files once; each process opens them for itself."""
 
     def __init__(self, folder: Path) -> None:
-        """Map the files of an index into memory.
-
-        Raises:
-            InputError: a file is missing or damaged.
-        """
+        """Map the files of an index into memory."""
         try:
             # Plain arrays of the mapped memory: the class memmap slows every small step.
             arrays = [np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _FILES]

@@ -48,9 +48,6 @@ class Funnel:
             table: rows with the column `text`.
             keep: Boolean; null drops.
             why: String, the reason for dropping a row; may be null.
-
-        Returns:
-            The rows that are kept.
         """
         step = self.steps.setdefault(name, StepCount())
         mask = (table.select(keep).to_series() if isinstance(keep, pl.Expr) else keep).fill_null(False)

@@ -92,6 +92,8 @@ class Shard:
     number: int
     start: int
     stop: int
+    counts: list[int]
+    """Texts of the cut in each bucket."""
 
 
 def cut_folder(cut: float | None) -> str:
@@ -101,17 +103,14 @@ def cut_folder(cut: float | None) -> str:
 
 def shards_of(work: Work, plan: Plan) -> list[Shard]:
     """All shards to write, once the selection is complete."""
-    return _shards(plan, _counts(work, plan))
-
-
-def _shards(plan: Plan, counts: list[list[int]]) -> list[Shard]:
-    found = []
+    results = work.done("trim" if plan.rules.balance.maximum_per_bin else "settle")
+    shards = []
     for index, cut in enumerate(plan.cuts):
-        total = sum(bucket[index] for bucket in counts)
-        for number, start in enumerate(range(0, total, plan.rows_per_shard)):
-            stop = min(start + plan.rows_per_shard, total)
-            found.append(Shard(cut=cut, number=number, start=start, stop=stop))
-    return found
+        counts = [results[bucket]["counts"][index] for bucket in range(plan.buckets)]
+        for number, start in enumerate(range(0, sum(counts), plan.rows_per_shard)):
+            stop = min(start + plan.rows_per_shard, sum(counts))
+            shards.append(Shard(cut=cut, number=number, start=start, stop=stop, counts=counts))
+    return shards
 
 
 def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
@@ -120,9 +119,8 @@ def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     Returns:
         Digests and sizes of the files, and for the whole set the statistics of the summary.
     """
-    counts = _counts(work, plan)
-    shard = _shards(plan, counts)[number]
-    texts = _texts(work, plan, shard, counts).with_columns(id=pl.int_range(shard.start, shard.stop, dtype=pl.Int64))
+    shard = shards_of(work, plan)[number]
+    texts = _texts(work, plan, shard).with_columns(id=pl.int_range(shard.start, shard.stop, dtype=pl.Int64))
     labels = pl.Series(plan.labels, dtype=pl.String)
     names = pl.Series([file.name for file in plan.files], dtype=pl.String)
     texts = texts.with_columns(
@@ -142,17 +140,10 @@ def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     return result
 
 
-def _counts(work: Work, plan: Plan) -> list[list[int]]:
-    results = work.done("trim" if plan.rules.balance.maximum_per_bin else "settle")
-    return [results[bucket]["counts"] for bucket in range(plan.buckets)]
-
-
-def _texts(work: Work, plan: Plan, shard: Shard, all_counts: list[list[int]]) -> pl.DataFrame:
-    index = plan.cuts.index(shard.cut)
-    counts = [bucket[index] for bucket in all_counts]
+def _texts(work: Work, plan: Plan, shard: Shard) -> pl.DataFrame:
     folder = "trimmed" if plan.rules.balance.maximum_per_bin else "kept"
     parts = []
-    for bucket, (count, stop) in enumerate(zip(counts, accumulate(counts), strict=True)):
+    for bucket, (count, stop) in enumerate(zip(shard.counts, accumulate(shard.counts), strict=True)):
         first = stop - count
         if first < shard.stop and stop > shard.start:
             table = bucket_texts(work, bucket, folder).filter(_in_cut(shard.cut))

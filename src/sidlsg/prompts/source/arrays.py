@@ -18,13 +18,7 @@ _BLANK = " \t\r\n\ufeff"
 
 
 def frame_of(arrays: Mapping[str, Any], rows: Any, rules: CurationRules) -> pl.DataFrame:
-    """The wanted columns by meaning, with `problem`, `given` and `row` as `sidlsg.prompts.source.batches` has them.
-
-    Args:
-        arrays: Arrow arrays by meaning.
-        rows: numbers of the rows, uint64 [n].
-        rules: have the encoding of the texts.
-    """
+    """The wanted columns by meaning, with `problem`, `given` and `row` as `sidlsg.prompts.source.batches` has them."""
     if is_list(arrays["text"].type):
         texts, owners = _flattened(arrays["text"])
         arrays = {meaning: array.take(owners) for meaning, array in arrays.items() if meaning != "text"}

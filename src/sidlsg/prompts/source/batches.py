@@ -80,10 +80,6 @@ def check_file(path: Path, file: InputFile, rules: CurationRules) -> set[str]:
 
     Returns:
         The wanted meanings that it has columns for; those of jsonl are of its first objects.
-
-    Raises:
-        InputError: it cannot be read, or a column that the rules need is missing or of another kind.
-        StorageError: the disk or the network failed.
     """
     if file.format == PARQUET:
         with opened(path, file) as table:
@@ -100,18 +96,7 @@ def check_file(path: Path, file: InputFile, rules: CurationRules) -> set[str]:
 
 
 def read_row(path: Path, file: InputFile, rules: CurationRules, row: int) -> pl.DataFrame:
-    """Read one row, as a frame of `SCHEMA` with a row for each text of a list.
-
-    Args:
-        path: of the file's content.
-        file: that has the row.
-        rules: decide which columns are read.
-        row: its number in parquet and CSV, the byte offset of its line in text and jsonl.
-
-    Raises:
-        InputError: there is no such row, or the file cannot be read.
-        StorageError: the disk or the network failed.
-    """
+    """Read one row, numbered as in `Piece`, as a frame of `SCHEMA` with a row for each text of a list."""
     start, stop, first = (0, 0, 0) if file.format == CSV else (row, row + 1, -1)
     if file.format == PARQUET:
         with opened(path, file) as table:

@@ -46,11 +46,7 @@ def match_columns(names: Sequence[str], file: InputFile, rules: CurationRules) -
 
 
 def folder_columns(file: InputFile, rules: CurationRules) -> dict[str, str | float | None]:
-    """Values of wanted meanings that the file's folders name, for rows without a value of their own.
-
-    Raises:
-        InputError: a folder's value for a wanted number is no number.
-    """
+    """Values of wanted meanings that the file's folders name, for rows without a value of their own."""
     named = {name.casefold(): (name, value) for name, value in file.folder_values.items()}
     values: dict[str, str | float | None] = {}
     for meaning in wanted(rules)[1:]:  # but the text
@@ -84,9 +80,6 @@ def require_columns(
         rules: of the curation.
         kinds: what each of its columns can hold: `strings`, `numbers`, both separated by a space, or empty.
         where: the part of the file that was checked, for messages; empty for all of it.
-
-    Raises:
-        InputError: it lacks one.
     """
     available = available | folder_columns(file, rules).keys()
     if "text" not in available:

@@ -26,12 +26,7 @@ _BLOCK = 16 << 20
 
 
 def csv_columns(path: Path, file: InputFile, rules: CurationRules) -> dict[str, str]:
-    """The column of each wanted meaning; none in an empty file.
-
-    Raises:
-        InputError: the file is missing, damaged, not CSV, or lacks a column that the rules need.
-        StorageError: the disk or the network failed.
-    """
+    """The column of each wanted meaning; none in an empty file."""
     if file.size == 0:
         return {}
     with _opened(path, file) as reader:

@@ -87,21 +87,16 @@ class PassedOver:
         return f"passed over {files} in {self.place}, {self.reason}: {', '.join(self.examples)}{more}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The files of some URIs."""
-
-    files: tuple[InputFile, ...]
-    passed_over: tuple[PassedOver, ...] = ()
+Found = tuple[list[InputFile], list[PassedOver]]
 
 
 def find_inputs(places: Sequence[str]) -> list[InputFile]:
     """The files that `search_inputs` finds."""
-    return list(search_inputs(places).files)
+    return search_inputs(places)[0]
 
 
-def search_inputs(places: Sequence[str]) -> Inputs:
-    """Find the files at some URIs, sorted by label and name, so that the order of the URIs does not count.
+def search_inputs(places: Sequence[str]) -> Found:
+    """Find the files at some URIs, sorted by label and name, and those that are passed over.
 
     A file's name is its path relative to its URI. Where files of several URIs would have the same name, as many parent
     folders as needed are put before it.
@@ -119,17 +114,16 @@ def search_inputs(places: Sequence[str]) -> Inputs:
     """
     if not places:
         raise InputError(f"no source is given; give files, folders, {S3}BUCKET/PREFIX or {BUNDLED}NAME")
-    found = []
+    files: list[InputFile] = []
+    passed_over: list[PassedOver] = []
     for given in places:
         label, place = _labelled(given)
-        found.append(_on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label))
-    all_files = [file for each in found for file in each.files]
-    _refuse_twice(all_files)
-    files = sorted(_with_unique_names(all_files), key=lambda file: (file.label, file.name))
-    passed_over = sorted(
-        (some for each in found for some in each.passed_over), key=lambda some: (some.place, some.reason)
-    )
-    return Inputs(files=tuple(files), passed_over=tuple(passed_over))
+        found = _on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label)
+        files += found[0]
+        passed_over += found[1]
+    _refuse_twice(files)
+    files = sorted(_with_unique_names(files), key=lambda file: (file.label, file.name))
+    return files, sorted(passed_over, key=lambda some: (some.place, some.reason))
 
 
 def absolute(given: str) -> str:
@@ -160,7 +154,7 @@ def _labelled(given: str) -> tuple[str, str]:
     return "" if last in (".", "..", "~") else PurePosixPath(last).stem, given
 
 
-def _local(place: str, label: str) -> Inputs:
+def _local(place: str, label: str) -> Found:
     path = resolve(place)
     if path.is_dir():
         # The label of `.` is the name of the folder itself.
@@ -172,7 +166,7 @@ def _local(place: str, label: str) -> Inputs:
     return _single(str(path), label, _local_state(str(path)), lambda: _beginning(path))
 
 
-def _on_s3(place: str, label: str) -> Inputs:
+def _on_s3(place: str, label: str) -> Found:
     bucket, key = split_place(place)
     state, objects = s3_contents(place)
     # Some servers answer for a folder as if it were an empty object.
@@ -186,7 +180,7 @@ def _on_s3(place: str, label: str) -> Inputs:
     return _in_folder(place, found, label, states.__getitem__)
 
 
-def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], bytes]) -> Inputs:
+def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], bytes]) -> Found:
     name = place.rpartition("/")[2]
     if name.lower().endswith((".json", *(f".json{packed}" for packed in PACKED))):
         raise InputError(
@@ -196,11 +190,10 @@ def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], 
     kind = format_of(name) or (PARQUET if beginning() == MAGIC else "")
     if not kind:
         raise InputError(f"{place} is of no format that is known; give parquet, or a file named {_suffixes()}")
-    file = InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)
-    return Inputs(files=(file,))
+    return [InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)], []
 
 
-def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Inputs:
+def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Found:
     """The files of a folder or prefix, given by URI and relative name: those with a known suffix, and the others."""
     hidden, foreign, files = [], [], []
     for at, name in found:
@@ -222,17 +215,15 @@ def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: 
     for at, name, kind in files:
         file = InputFile(place=at, name=name, label=label, format=kind, size=0, folders=name.rpartition("/")[0])
         inputs.append(replace(file, size=state(at).size, version=state(at).version))
-    return Inputs(
-        files=tuple(inputs),
-        passed_over=tuple(
-            PassedOver(place=place, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
-            for reason, names in (
-                ("where a part of the name starts with . or _", hidden),
-                ("which end in no suffix of a known format", foreign),
-            )
-            if names
-        ),
-    )
+    reasons = {
+        "where a part of the name starts with . or _": hidden,
+        "which end in no suffix of a known format": foreign,
+    }
+    return inputs, [
+        PassedOver(place=place, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
+        for reason, names in reasons.items()
+        if names
+    ]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -308,12 +299,7 @@ def sources_digest(digests: Iterable[str]) -> str:
 
 
 def sources_state(places: Sequence[str]) -> str:
-    """SHA-256 of the current files at some URIs: of each its name and its content or, on S3, its size and ETag.
-
-    Raises:
-        InputError: a URI cannot be used, see `search_inputs`.
-        StorageError: the S3 server did not answer.
-    """
+    """SHA-256 of the current files at some URIs: of each its name and its content or, on S3, its size and ETag."""
     lines = []
     for file in find_inputs(places):
         state = sha256_file(Path(file.place)) if file.is_local else f"{file.size} {file.version}"

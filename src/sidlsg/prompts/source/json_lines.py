@@ -27,13 +27,7 @@ _CHECK_BLOCK = 256 << 10
 
 
 def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str]:
-    """The meanings that some of a file's first objects have keys for.
-
-    Raises:
-        InputError: the file cannot be read, lacks a key that the rules need, or all values of a key are of another kind
-            than its meaning.
-        StorageError: the disk or the network failed.
-    """
+    """The meanings that some of a file's first objects have keys for."""
     blocks = read_lines(path, file, 0, 0, longest(rules), _CHECK_BLOCK)
     lines = list(islice((line for _, some in blocks for line in some), SAMPLE))
     objects = [found for line in lines if (found := _object(decoded(line, rules.text.encoding))) is not None]
@@ -63,14 +57,7 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
 
 
 def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: InputFile) -> pl.DataFrame:
-    """The lines' objects as columns by meaning, with one row for each text of a list.
-
-    Args:
-        lines: of the file.
-        rows: their byte offsets.
-        rules: with the names of columns.
-        file: for messages.
-    """
+    """The lines' objects as columns by meaning, with one row for each text of a list."""
     layouts: dict[tuple[str, ...], dict[str, str] | None] = {}
     texts: list[str | None] = []
     problems: list[str | None] = []

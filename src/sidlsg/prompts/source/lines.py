@@ -41,10 +41,6 @@ def read_lines(
 
     Yields:
         For each block, the offsets as uint64 and the lines.
-
-    Raises:
-        InputError: the file is missing, damaged, or not text as its first line shows.
-        StorageError: the disk or the network failed.
     """
     with damage_named(file, file.packing.removeprefix(".") or "text"), open_content(path, file) as stream:
         for starts, lines in _split(stream, start, stop or sys.maxsize, limit, block):

@@ -59,11 +59,7 @@ def row_counts(table: Any) -> list[int]:
 
 
 def table_columns(table: Any, file: InputFile, rules: CurationRules) -> dict[str, str]:
-    """The column of each wanted meaning, checked for its type.
-
-    Raises:
-        InputError: a column that the rules need is missing, ambiguous, or of another type.
-    """
+    """The column of each wanted meaning, checked for its type."""
     schema = table.schema_arrow
     columns = match_columns(schema.names, file, rules)
     kinds = {field.name: _kinds(field.type) for field in schema}
@@ -219,15 +215,6 @@ def cut_pieces(
 
     Local parquet is cut between row groups, local text and jsonl at bytes. Files on S3 and files that are compressed,
     UTF-16, UTF-32 or CSV stay whole.
-
-    Args:
-        files: to cut.
-        rows_per_piece: most rows, unless one row group has more; estimated for text.
-        skip_bad_files: leave out parquet files that cannot be opened, and return them.
-
-    Raises:
-        InputError: a parquet file cannot be opened, and such files are not skipped.
-        StorageError: the disk or the network failed.
     """
     pieces: list[Piece] = []
     bad: list[BadFile] = []

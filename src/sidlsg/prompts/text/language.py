@@ -55,11 +55,7 @@ _TEN_WIDE = r"(?:[\p{Han}\p{Hiragana}\p{Katakana}ー][^\p{L}]*){10}"
 
 
 def check_language(rule: LanguageRule) -> None:
-    """Check that the detector, where it is used, knows the language.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Check that the detector, where it is used, knows the language."""
     if rule.enabled and rule.detect and rule.keep not in LANGUAGES:
         raise InputError(
             f"language.keep is {rule.keep!r}, which the detector does not know; give one of {', '.join(LANGUAGES)}, "

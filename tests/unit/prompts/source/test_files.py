@@ -181,17 +181,17 @@ def test_files_of_one_name_get_what_tells_them_apart(write):
 def test_files_that_are_passed_over_are_counted_and_named_with_the_reason(write, tmp_path):
     for name in ("a.txt", "b.xlsx", "x/c.parquet.gz", "x/.d.txt", "_e/f.txt", *(f"y/{n}.json" for n in range(9))):
         write(f"in/{name}")
-    found = search_inputs([str(tmp_path / "in")])
-    assert [file.name for file in found.files] == ["a.txt"]
-    assert [(some.place, some.count, some.examples) for some in found.passed_over] == [
+    files, passed_over = search_inputs([str(tmp_path / "in")])
+    assert [file.name for file in files] == ["a.txt"]
+    assert [(some.place, some.count, some.examples) for some in passed_over] == [
         (str(tmp_path / "in"), 2, ("_e/f.txt", "x/.d.txt")),
         (str(tmp_path / "in"), 11, ("b.xlsx", "x/c.parquet.gz", "y/0.json", "y/1.json", "y/2.json")),
     ]
-    assert str(found.passed_over[1]) == (
+    assert str(passed_over[1]) == (
         f"passed over 11 files in {tmp_path / 'in'}, which end in no suffix of a known format: "
         "b.xlsx, x/c.parquet.gz, y/0.json, y/1.json, y/2.json and 6 more"
     )
-    assert search_inputs([str(tmp_path / "in/a.txt")]).passed_over == ()
+    assert search_inputs([str(tmp_path / "in/a.txt")])[1] == []
 
 
 def test_folders_of_a_partitioned_table_say_values(write):

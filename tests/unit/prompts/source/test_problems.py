@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.prompts.curation import Execution, preview
+from sidlsg.prompts.curation import preview
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rules import CurationRules, DuplicatesRule, HeldOutRule, ScoreRule
 from sidlsg.prompts.source.problems import NO_SCORE, NOT_A_NUMBER, NOT_UTF8, Misread, warnings
 from sidlsg.runtime.errors import InputError
