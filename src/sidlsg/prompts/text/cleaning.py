@@ -6,9 +6,8 @@ import html
 import re
 import unicodedata
 
+import numpy as np
 import polars as pl
-
-from sidlsg.prompts.text.columns import put
 
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 _URL = re.compile(r"(?:https?|ftp)://\S*|(?<!\w)www\.\S*", re.IGNORECASE)
@@ -155,3 +154,12 @@ def _one_pass(texts: pl.Series) -> pl.Series:
     # Single spaces do not match, since replacing costs more than searching.
     texts = texts.str.replace_all(r" \p{Z}+|[\p{Z}--\x20]\p{Z}*", " ").str.strip_chars(" ")
     return texts.str.replace(_WRAPPED, "${1}${2}")
+
+
+def put(texts: pl.Series, rows: pl.Series, values: pl.Series) -> pl.Series:
+    """Replace the values of some rows, given by their indices."""
+    if rows.is_empty():
+        return texts
+    order = np.arange(len(texts), dtype=np.uint32)
+    order[rows.to_numpy()] = np.arange(len(texts), len(texts) + len(rows), dtype=np.uint32)
+    return pl.concat([texts, values.alias(texts.name)]).gather(order)

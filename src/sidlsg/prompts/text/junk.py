@@ -7,10 +7,11 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from sidlsg.prompts.rules import JunkRule
-from sidlsg.prompts.text.columns import marked, put
+from sidlsg.prompts.text.cleaning import put
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import read_list
 
@@ -50,18 +51,18 @@ def _digits(texts: pl.Series, others: pl.Series, maximum: float) -> pl.Series:
     rows = (digits > maximum * fewest).arg_true()
     some = texts.gather(rows)
     over = digits.gather(rows) > maximum * some.str.count_matches(rf"[{_LETTER}\p{{N}}]")
-    return marked(len(texts), rows.filter(over))
+    return _marked(len(texts), rows.filter(over))
 
 
 def _capitals(texts: pl.Series, words: int) -> pl.Series:
     if not words:
-        return marked(len(texts), pl.Series([], dtype=pl.UInt32))
+        return _marked(len(texts), pl.Series([], dtype=pl.UInt32))
     rows = (~texts.str.contains(r"\p{Ll}")).arg_true()
     some = texts.gather(rows)
     # Scripts without case have no capitals.
     loud = some.str.contains(r"\p{Lu}") & (some.str.count_matches(" ", literal=True) + 1 >= words)
     loud &= ~some.str.contains(r"\p{Lo}")
-    return marked(len(texts), rows.filter(loud))
+    return _marked(len(texts), rows.filter(loud))
 
 
 def _repeats(texts: pl.Series, maximum: float) -> pl.Series:
@@ -71,7 +72,14 @@ def _repeats(texts: pl.Series, maximum: float) -> pl.Series:
     # A bound on the count of one word: all but one of each other distinct word.
     close = (sizes - words.list.n_unique() + 1 > maximum * sizes).arg_true()
     over = [max(map(row.count, set(row))) > maximum * len(row) for row in words.gather(close).to_list()]
-    return marked(len(texts), rows.gather(close).filter(pl.Series(over, dtype=pl.Boolean)))
+    return _marked(len(texts), rows.gather(close).filter(pl.Series(over, dtype=pl.Boolean)))
+
+
+def _marked(length: int, rows: pl.Series) -> pl.Series:
+    """A Boolean column, true at some rows."""
+    marks = np.zeros(length, np.bool_)
+    marks[rows.to_numpy()] = True
+    return pl.Series(marks)
 
 
 _LOOK_ALIKES = dict(

@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sidlsg.prompts.text.cleaning import same_text_key
-from sidlsg.prompts.text.columns import PREFIX, join_lines, prefixes, put, split_lines
+from sidlsg.prompts.text.cleaning import put, same_text_key
 
 FUNCTION_WORDS = frozenset(
     (
@@ -29,11 +28,8 @@ SIMPLE = (
     r"\x{3001}-\x{3029}\x{3041}-\x{3096}\x{30a1}-\x{30fe}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}\x{1f300}-\x{1f64f}"
 )
 """Characters whose case-folding in NFKC is their lower case, as ranges of a Rust regular expression."""
-_UPPER = bytes(range(65, 91))
-_LOWERED = bytes.maketrans(_UPPER, _UPPER.lower())
-_ALPHANUMERIC = b"0123456789abcdefghijklmnopqrstuvwxyz"
-_NO_WORD = bytes(c for c in range(128) if chr(c) != "\n" and not chr(c).isalnum())
-_WORDS_APART = bytes(c if c in _ALPHANUMERIC + b"\n" or c > 127 else 32 for c in _LOWERED)
+_NO_WORD = r"[^\p{L}\p{M}\p{N}]+"
+_FUNCTION_WORDS = f" (?:{'|'.join(sorted(FUNCTION_WORDS))}) "
 
 
 def same_text_keys(texts: pl.Series) -> pl.Series:
@@ -45,12 +41,10 @@ def same_text_keys(texts: pl.Series) -> pl.Series:
 
 def same_words_keys(texts: pl.Series) -> pl.Series:
     """`same_words_key` of each cleaned text; nulls stay."""
-    plain, other = _plain_rows(texts)
-    keys = split_lines(join_lines(texts.gather(plain)).translate(_LOWERED, _NO_WORD), len(plain))
-    words = same_text_keys(texts.gather(other)).str.replace_all(r"[^\p{L}\p{M}\p{N}]+", "")
-    both = put(put(texts, plain, keys), other, words)
-    wordless = (both == "").arg_true()
-    return put(both, wordless, same_text_keys(texts.gather(wordless)))
+    folded = same_text_keys(texts)
+    words = folded.str.replace_all(_NO_WORD, "")
+    wordless = (words == "").arg_true()
+    return put(words, wordless, folded.gather(wordless))
 
 
 def content_words_key(text: str) -> str:
@@ -70,14 +64,14 @@ def content_words_key(text: str) -> str:
 
 def content_words_keys(texts: pl.Series) -> pl.Series:
     """`content_words_key` of each cleaned text; nulls stay."""
-    plain, other = _plain_rows(texts)
-    keys = _content_words(join_lines(texts.gather(plain)).translate(_WORDS_APART, b"'"), len(plain))
-    spaced = same_text_keys(texts.gather(other)).str.replace_all("'", "", literal=True)
-    spaced = spaced.str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
-    both = put(put(texts, plain, keys), other, _content_words(join_lines(spaced), len(other)))
+    words = same_text_keys(texts).str.replace_all("'", "", literal=True)
+    # A space on either side of every word, so that matches do not overlap.
+    words = (" " + words.str.replace_all(_NO_WORD, "  ") + " ").str.replace_all(_FUNCTION_WORDS, "")
+    words = words.str.replace_all(r"([^ ]{2}[^ s])s ", "${1} ")
+    words = words.str.replace_all("  ", " ", literal=True).str.strip_chars(" ").alias(texts.name)
     # Empty where there are only function words, or no words.
-    rest = (both == "").arg_true()
-    return put(both, rest, _each(content_words_key, texts, rest))
+    rest = (words == "").arg_true()
+    return put(words, rest, _each(content_words_key, texts, rest))
 
 
 def digests(keys: pl.Series, seed: int) -> NDArray[np.uint64]:
@@ -95,53 +89,6 @@ def digests(keys: pl.Series, seed: int) -> NDArray[np.uint64]:
 
 def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word
-
-
-def _function_words() -> tuple[np.uint64, NDArray[np.uint64]]:
-    """A factor that hashes the function words, as numbers, into a table without collisions; and the table."""
-    words = np.array([int.from_bytes(word.encode(), "little") for word in FUNCTION_WORDS], np.uint64)
-    for factor in range(0x9E3779B97F4A7C15, 2**64, 2):
-        places = words * np.uint64(factor) >> _SHIFT
-        if len(np.unique(places)) == len(words):
-            break
-    table = np.zeros(4096, np.uint64)
-    table[places] = words
-    return np.uint64(factor), table
-
-
-_SHIFT = np.uint64(64 - 12)
-_FACTOR, _TABLE = _function_words()
-
-
-def _content_words(lines: bytes, count: int) -> pl.Series:
-    """The content words of each line of case-folded words; empty where there are none."""
-    padded = np.frombuffer(b"\n" + lines + b"\n" * (PREFIX + 1), np.uint8)
-    in_word = padded > 32
-    edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
-    starts, ends = edges[::2], edges[1::2]
-    numbers = prefixes(padded, starts, ends)
-    content = (_TABLE[numbers * _FACTOR >> _SHIFT] != numbers) | (ends - starts > PREFIX)
-    starts, ends = starts[content], ends[content]
-    # Keep each of them, and the space after it.
-    change = np.zeros(len(padded), np.int8)
-    change[starts] = 1
-    change[ends + 1] -= 1
-    keep = np.cumsum(change, dtype=np.int8).view(np.bool_)
-    keep |= padded == ord("\n")
-    keep[0] = keep[len(lines) + 1 :] = False
-    sizes = ends - starts
-    if (padded > 127).any():
-        characters = np.cumsum((padded & 0xC0) != 0x80, dtype=np.int32)
-        sizes = characters[ends - 1] - characters[starts - 1]
-    plural = (sizes > 3) & (padded[ends - 1] == ord("s")) & (padded[ends - 2] != ord("s"))
-    keep[ends[plural] - 1] = False
-    return split_lines((padded * keep).tobytes().translate(None, b"\0"), count).str.strip_chars_end(" ")
-
-
-def _plain_rows(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The rows of single-line ASCII texts, and of the others that are not null."""
-    other = texts.str.contains(r"[^\x00-\x7f]|\n|\x00")
-    return (~other).arg_true(), other.arg_true()
 
 
 def _each(key: Callable[[str], str], texts: pl.Series, rows: pl.Series) -> pl.Series:
