@@ -169,7 +169,7 @@ def test_a_server_that_stops_in_the_middle(
     with pytest.raises(StorageError, match="does not answer"):
         on_s3(corpus, str(source), f"{place}/out", **how)
     mortal.start()
-    work = Work(work.place)
+    work = Work(work.uri)
     assert len(work.done("scan")) == len(plan.pieces)
     assert on_s3(corpus, sources, f"{place}/out", **how) == local[1]
 

@@ -20,7 +20,7 @@ from sidlsg.prompts.engines import Engine
 from sidlsg.prompts.phases.phases import PHASES
 from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.rules import BalanceRule, CurationRules
-from sidlsg.prompts.work import Task, Work, work_place
+from sidlsg.prompts.work import Task, Work, work_folder
 from sidlsg.stages.curate import curate
 from sidlsg.storage.records import PromptSet
 
@@ -179,7 +179,7 @@ def test_what_a_killed_writer_left_is_never_read(tmp_path: Path) -> None:
         output = tmp_path / f"out-{stage}"
         plan = prepare.make_plan([str(source)], CurationRules(), [])
         key = plan.key()
-        with pytest.raises(KeyboardInterrupt), work_place(str(output), "", key) as place:
+        with pytest.raises(KeyboardInterrupt), work_folder(str(output), "", key) as place:
             work, plan = begin(place, plan)
             for phase in PHASES[:stage]:
                 run_phase(work, plan, phase, Engine())

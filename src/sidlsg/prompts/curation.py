@@ -18,7 +18,7 @@ from sidlsg.prompts.phases.unique import prepare_held_out
 from sidlsg.prompts.plan import IN_PROCESS, PLAN_FILE, Execution, Plan, make_plan
 from sidlsg.prompts.prompt_set import SummaryWriter, Totals, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.prompts.work import NothingLeftError, Task, Work, work_place
+from sidlsg.prompts.work import NothingLeftError, Task, Work, work_folder
 from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
 from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import PromptSet
@@ -74,8 +74,8 @@ def curate(
     plan = make_plan(uris, rules, held_out, execution)
     check_outside(target, execution.work, uris)
     check_apart(target, execution.work, [file.place for file in plan.files])
-    with work_place(target, execution.work, plan.key()) as place:
-        work, plan = begin(place, plan)
+    with work_folder(target, execution.work, plan.key()) as folder:
+        work, plan = begin(folder, plan)
         engine = open_engine(execution.engine, execution.workers)
         try:
             started = time.monotonic()
@@ -87,7 +87,7 @@ def curate(
         except NothingLeftError:
             raise
         except (SidlsgError, OSError, KeyboardInterrupt):
-            report(f"finished tasks are kept in {place}; the same command resumes there, another one deletes them")
+            report(f"finished tasks are kept in {folder}; the same command resumes there, another one deletes them")
             raise
         finally:
             engine.close()
@@ -102,8 +102,8 @@ def preview(
 ) -> tuple[dict[str, StepCount], list[str]]:
     """The funnel of a sample of about `rows` rows, and notes of what was not read; nothing is left on the disk."""
     plan = make_plan(sources, rules, held_out, execution, sample=rows)
-    with tempfile.TemporaryDirectory() as place:
-        work, plan = begin(place, plan)
+    with tempfile.TemporaryDirectory() as folder:
+        work, plan = begin(folder, plan)
         for phase in PHASES:
             if phase.name != "write":
                 run_phase(work, plan, phase, Engine())
@@ -111,13 +111,13 @@ def preview(
         return totals.funnel, totals.notes()
 
 
-def begin(place: str, plan: Plan) -> tuple[Work, Plan]:
+def begin(folder: str, plan: Plan) -> tuple[Work, Plan]:
     """Prepare a work folder: store the plan, and what its tasks share.
 
     Returns:
         The folder and its plan. Earlier work there that is cut at least as finely is continued with its own cut.
     """
-    work = Work(place)
+    work = Work(folder)
     with contextlib.suppress(ContentError):
         before = Plan.load(work)
         if before.buckets >= plan.buckets:
@@ -149,9 +149,9 @@ def run_phase(
     if len(tasks) >= TASKS_SHOWN or (tasks and phase.name == "scan"):
         progress = _Progress(work, plan, phase, tasks)
         with progress.meter:
-            engine.run(work.place, tasks, progress.done)
+            engine.run(work.uri, tasks, progress.done)
     elif tasks:
-        engine.run(work.place, tasks, lambda _: None)
+        engine.run(work.uri, tasks, lambda _: None)
     if clear:
         for prefix in phase.spent:
             work.delete(prefix)

@@ -20,10 +20,10 @@ class Engine:
     def __init__(self) -> None:
         forget()
 
-    def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
+    def run(self, uri: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
         """Run tasks of a work folder, in any order or in parallel, and call `done` after each."""
         for task in tasks:
-            run_task(place, task)
+            run_task(uri, task)
             done(task)
 
     def close(self) -> None:
@@ -37,11 +37,11 @@ class Processes(Engine):
         # Fork would copy locks that this process's threads hold; a spawned worker starts clean.
         self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin)
 
-    def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
+    def run(self, uri: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
         """See `Engine`."""
         waiting: dict[Future[None], Task] = {}
         try:
-            waiting.update((self._pool.submit(run_task, place, task), task) for task in tasks)
+            waiting.update((self._pool.submit(run_task, uri, task), task) for task in tasks)
             for future in as_completed(waiting):
                 future.result()
                 done(waiting[future])
@@ -78,9 +78,9 @@ class Ray(Engine):
             raise InputError(f"no Ray cluster at {address!r}: {error}; give the address of one") from error
         self._task = ray.remote(num_cpus=1, max_retries=3, runtime_env={"env_vars": THREADS})(run_task)
 
-    def run(self, place: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
+    def run(self, uri: str, tasks: Sequence[Task], done: Callable[[Task], None]) -> None:
         """See `Engine`."""
-        waiting = {self._task.remote(place, task): task for task in tasks}
+        waiting = {self._task.remote(uri, task): task for task in tasks}
         try:
             while waiting:
                 ready, _ = self._ray.wait(list(waiting), num_returns=1)

@@ -122,5 +122,5 @@ def _parts(work: Work, plan: Plan, phase: Phase, pods: int) -> list[str]:
     would end the pipeline."""
     tasks = phase.count(work, plan) if phase.needed(plan) else 1
     count = max(1, min(pods, tasks))
-    part = {"place": work.place, "phase": phase.name, "count": count}
+    part = {"place": work.uri, "phase": phase.name, "count": count}
     return [json.dumps(part | {"index": index}) for index in range(count)]

@@ -41,9 +41,9 @@ class Work:
     Everything appears whole or not at all.
     """
 
-    def __init__(self, place: str) -> None:
-        self.place = place
-        self._store = open_store(place)
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._store = open_store(uri)
         self._indexes: dict[str, dict[int, tuple[int, int]]] = {}
 
     @property
@@ -119,7 +119,7 @@ class NothingLeftError(InputError):
 
 
 @contextlib.contextmanager
-def work_place(output: str, work: str, key: str) -> Iterator[str]:
+def work_folder(output: str, work: str, key: str) -> Iterator[str]:
     """Provide the work folder of one curation, and delete it when the block succeeds.
 
     Args:
@@ -132,9 +132,9 @@ def work_place(output: str, work: str, key: str) -> Iterator[str]:
     """
     name = key[:_DIGITS]
     if work.startswith(S3):
-        place = f"{work.rstrip('/')}/{name}"
-        yield place
-        Work(place).delete("")
+        uri = f"{work.rstrip('/')}/{name}"
+        yield uri
+        Work(uri).delete("")
         return
     if work:
         folder = Path(work).expanduser().absolute() / name

@@ -52,13 +52,13 @@ PHASES = (
 
 
 @lru_cache(maxsize=1)
-def _opened(place: str) -> Work:
-    return Work(place)
+def _opened(uri: str) -> Work:
+    return Work(uri)
 
 
-def run_task(place: str, task: Task) -> None:
+def run_task(uri: str, task: Task) -> None:
     """Do one task of a work folder; this is what engines run."""
-    work = _opened(place)
+    work = _opened(uri)
     plan = Plan.load(work)
     phase = next(phase for phase in PHASES if phase.name == task.phase)
     work.finish(task, phase.run(work, plan, task.number))

@@ -90,19 +90,19 @@ class PassedOver:
 Found = tuple[list[InputFile], list[PassedOver]]
 
 
-def find_inputs(places: Sequence[str]) -> list[InputFile]:
+def find_inputs(uris: Sequence[str]) -> list[InputFile]:
     """The files that `search_inputs` finds."""
-    return search_inputs(places)[0]
+    return search_inputs(uris)[0]
 
 
-def search_inputs(places: Sequence[str]) -> Found:
+def search_inputs(uris: Sequence[str]) -> Found:
     """Find the files at some URIs, sorted by label and name, and those that are passed over.
 
     A file's name is its path relative to its URI. Where files of several URIs would have the same name, as many parent
     folders as needed are put before it.
 
     Args:
-        places: each a local file or folder, `s3://BUCKET/KEY` of an object or a prefix, or `bundled:NAME`. Folders and
+        uris: each a local file or folder, `s3://BUCKET/KEY` of an object or a prefix, or `bundled:NAME`. Folders and
             prefixes are searched at all depths; files are passed over there where a part of their name starts with
             `.` or `_`, or where they end in none of `SUFFIXES`. `LABEL=` before a URI names the source, else its
             last part without suffix does; an existing local path is never taken for a label. A URI may end in
@@ -112,13 +112,13 @@ def search_inputs(places: Sequence[str]) -> Found:
         InputError: there is nothing at a URI, no usable file, or one file is given twice.
         StorageError: the S3 server did not answer.
     """
-    if not places:
+    if not uris:
         raise InputError(f"no source is given; give files, folders, {S3}BUCKET/PREFIX or {BUNDLED}NAME")
     files: list[InputFile] = []
     passed_over: list[PassedOver] = []
-    for given in places:
-        label, place = _labelled(given)
-        found = _on_s3(place, label) if place.startswith(S3) and PIN not in place else _local(place, label)
+    for given in uris:
+        label, uri = _labelled(given)
+        found = _on_s3(uri, label) if uri.startswith(S3) and PIN not in uri else _local(uri, label)
         files += found[0]
         passed_over += found[1]
     _refuse_twice(files)
@@ -128,11 +128,11 @@ def search_inputs(places: Sequence[str]) -> Found:
 
 def absolute(given: str) -> str:
     """A URI as `search_inputs` takes it, valid in any working directory."""
-    label, place = _labelled(given)
-    if "://" in place or place.startswith(BUNDLED):
+    label, uri = _labelled(given)
+    if "://" in uri or uri.startswith(BUNDLED):
         return given
-    path = str(Path(place).expanduser().absolute())
-    return path if place == given else f"{label}={path}"
+    path = str(Path(uri).expanduser().absolute())
+    return path if uri == given else f"{label}={path}"
 
 
 def format_of(name: str) -> str:
@@ -154,8 +154,8 @@ def _labelled(given: str) -> tuple[str, str]:
     return "" if last in (".", "..", "~") else PurePosixPath(last).stem, given
 
 
-def _local(place: str, label: str) -> Found:
-    path = resolve(place)
+def _local(uri: str, label: str) -> Found:
+    path = resolve(uri)
     if path.is_dir():
         # The label of `.` is the name of the folder itself.
         label = label or path.resolve().name or "root"
@@ -166,34 +166,34 @@ def _local(place: str, label: str) -> Found:
     return _single(str(path), label, _local_state(str(path)), lambda: _beginning(path))
 
 
-def _on_s3(place: str, label: str) -> Found:
-    bucket, key = split_place(place)
-    state, objects = s3_contents(place)
+def _on_s3(uri: str, label: str) -> Found:
+    bucket, key = split_place(uri)
+    state, objects = s3_contents(uri)
     # Some servers answer for a folder as if it were an empty object.
     if state is not None and not objects:
-        return _single(place, label, state, lambda: s3_beginning(place, len(MAGIC)) if state.size else b"")
+        return _single(uri, label, state, lambda: s3_beginning(uri, len(MAGIC)) if state.size else b"")
     if not objects:
-        raise InputError(f"there is nothing at {place}; give the URI of an object, or a prefix with objects")
+        raise InputError(f"there is nothing at {uri}; give the URI of an object, or a prefix with objects")
     prefix = f"{key}/" if key else ""
     states = {f"{S3}{bucket}/{name}": state for name, state in objects}
     found = [(f"{S3}{bucket}/{name}", name.removeprefix(prefix)) for name, _ in objects]
-    return _in_folder(place, found, label, states.__getitem__)
+    return _in_folder(uri, found, label, states.__getitem__)
 
 
-def _single(place: str, label: str, state: ObjectState, beginning: Callable[[], bytes]) -> Found:
-    name = place.rpartition("/")[2]
+def _single(uri: str, label: str, state: ObjectState, beginning: Callable[[], bytes]) -> Found:
+    name = uri.rpartition("/")[2]
     if name.lower().endswith((".json", *(f".json{packed}" for packed in PACKED))):
         raise InputError(
-            f"{place} is JSON, one document that would have to be read whole; "
+            f"{uri} is JSON, one document that would have to be read whole; "
             "write one object a line, and name the file .jsonl"
         )
     kind = format_of(name) or (PARQUET if beginning() == MAGIC else "")
     if not kind:
-        raise InputError(f"{place} is of no format that is known; give parquet, or a file named {_suffixes()}")
-    return [InputFile(place=place, name=name, label=label, format=kind, size=state.size, version=state.version)], []
+        raise InputError(f"{uri} is of no format that is known; give parquet, or a file named {_suffixes()}")
+    return [InputFile(place=uri, name=name, label=label, format=kind, size=state.size, version=state.version)], []
 
 
-def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Found:
+def _in_folder(uri: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Found:
     """The files of a folder or prefix, given by URI and relative name: those with a known suffix, and the others."""
     hidden, foreign, files = [], [], []
     for at, name in found:
@@ -205,7 +205,7 @@ def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: 
             foreign.append(name)
     if not files:
         others = sorted(name for _, name in found)
-        there = f"no source file in {place}, only {', '.join(others[:_SHOWN])}" if others else f"nothing in {place}"
+        there = f"no source file in {uri}, only {', '.join(others[:_SHOWN])}" if others else f"nothing in {uri}"
         more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
         raise InputError(
             f"there is {there}{more}; files that end in {_suffixes()} count, "
@@ -220,7 +220,7 @@ def _in_folder(place: str, found: Sequence[tuple[str, str]], label: str, state: 
         "which end in no suffix of a known format": foreign,
     }
     return inputs, [
-        PassedOver(place=place, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
+        PassedOver(place=uri, reason=reason, count=len(names), examples=tuple(sorted(names)[:_SHOWN]))
         for reason, names in reasons.items()
         if names
     ]
@@ -242,12 +242,12 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in sorted(names))
 
 
-def _local_state(place: str) -> ObjectState:
+def _local_state(uri: str) -> ObjectState:
     try:
-        status = Path(place).stat()
+        status = Path(uri).stat()
         return ObjectState(size=status.st_size, version=str(status.st_mtime_ns))
     except OSError as error:
-        raise _unreadable(place, error) from error
+        raise _unreadable(uri, error) from error
 
 
 def _beginning(path: Path) -> bytes:
@@ -282,10 +282,10 @@ def _with_unique_names(files: Sequence[InputFile]) -> list[InputFile]:
         depths = [depth + (counts[name] > 1) for depth, name in zip(depths, names, strict=True)]
 
 
-def _last_parts(place: str, count: int) -> str:
-    parts = place.removeprefix(S3).strip("/").split("/")
+def _last_parts(uri: str, count: int) -> str:
+    parts = uri.removeprefix(S3).strip("/").split("/")
     # The parts alone do not tell a local path from one on S3.
-    return "/".join(parts[-count:]) if count <= len(parts) else place
+    return "/".join(parts[-count:]) if count <= len(parts) else uri
 
 
 def _suffixes() -> str:
@@ -298,24 +298,24 @@ def sources_digest(digests: Iterable[str]) -> str:
     return ordered[0] if len(ordered) == 1 else sha256_bytes("\n".join(ordered).encode())
 
 
-def sources_state(places: Sequence[str]) -> str:
+def sources_state(uris: Sequence[str]) -> str:
     """SHA-256 of the current files at some URIs: of each its name and its content or, on S3, its size and ETag."""
     lines = []
-    for file in find_inputs(places):
+    for file in find_inputs(uris):
         state = sha256_file(Path(file.place)) if file.is_local else f"{file.size} {file.version}"
         lines.append(f"{file.label}\0{file.name}\0{state}\n")
     return sha256_bytes("".join(lines).encode())
 
 
-def require_state(places: Sequence[str], state: str) -> None:
+def require_state(uris: Sequence[str], state: str) -> None:
     """Check that the files at some URIs are still those of a `sources_state`.
 
     Raises:
         InputError: a file was changed, added or removed, or a URI cannot be used.
         StorageError: the S3 server did not answer.
     """
-    if sources_state(places) != state:
+    if sources_state(uris) != state:
         raise InputError(
-            f"files at {'; '.join(places)} were changed after this run began; start another run while nothing "
+            f"files at {'; '.join(uris)} were changed after this run began; start another run while nothing "
             "writes there"
         )

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sidlsg.prompts.duplicates.candidates import NEIGHBOURS, candidate_pairs, sorted_distinct
+from sidlsg.prompts.duplicates.candidates import NEIGHBOURS, candidate_pairs, connected, sorted_distinct
 
 
 def pairs(keys, refs, **options):
@@ -51,3 +51,26 @@ def test_all_in_one_run_is_linear():
 def test_sorted_distinct():
     assert sorted_distinct(np.array([2**64 - 1, 0, 0, 3, 2**64 - 1], np.uint64)).tolist() == [0, 3, 2**64 - 1]
     assert sorted_distinct(np.empty(0, np.uint64)).tolist() == []
+
+
+def groups(edges):
+    refs, roots = connected(np.array(edges, np.uint64).reshape(-1, 2))
+    assert refs.dtype == roots.dtype == np.uint64
+    return dict(zip(refs.tolist(), roots.tolist(), strict=True))
+
+
+def test_the_lowest_of_each_group_is_its_root():
+    high = 2**63
+    wanted = {3: 3, 5: 3, 9: 3, 4: 4, high + 1: 4, high: high, high + 2: high}
+    assert groups([(9, 5), (3, 9), (4, high + 1), (high, high + 2), (3, 9)]) == wanted
+    assert list(groups([(9, 5), (3, 9)])) == [3, 5, 9]
+
+
+def test_a_long_chain_and_no_edges():
+    chain = [(i, i + 1) for i in range(5000)]
+    assert set(groups(chain[::-1]).values()) == {0}
+    assert groups([]) == {}
+
+
+def test_more_parallel_edges_than_a_byte_counts():
+    assert groups([(1, 2)] * 256 + [(2, 3)] * 512) == {1: 1, 2: 1, 3: 1}
