@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from sidlsg.prompts.rules import CurationRules, ScoreRule
-from sidlsg.prompts.source.batches import read_batches
+from sidlsg.prompts.source.batches import check_file, read_batches
 from sidlsg.prompts.source.files import InputFile, find_inputs
 from sidlsg.prompts.source.parquet import cut_pieces
+from sidlsg.runtime.errors import InputError
 
 NO_SCORE = CurationRules(score=ScoreRule(enabled=False))
 
@@ -31,3 +33,13 @@ def all_rows(
     frames = [frame for piece in pieces for frame in read_batches(path, file, piece, rules, batch_rows)]
     assert all(0 < frame["row"].n_unique() <= batch_rows for frame in frames)
     return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def refusal(path: Path, rules: CurationRules = NO_SCORE) -> str:
+    """The message with which a file is refused, one line that names it."""
+    with pytest.raises(InputError) as caught:
+        check_file(path, one(path), rules)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message

@@ -8,21 +8,11 @@ from hypothesis import strategies as st
 from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import SCHEMA, check_file
 from sidlsg.prompts.source.problems import NO_OBJECT, NO_TEXT, NOT_A_STRING, NOT_UTF8, UNREAD_SAFETY
-from sidlsg.runtime.errors import InputError
-from unit.prompts.source.reading import NO_SCORE, all_rows, one
+from unit.prompts.source.reading import all_rows, one, refusal
 
 
 def lines(*objects):
     return b"".join(json.dumps(found).encode() + b"\n" for found in objects)
-
-
-def refusal(path, rules=NO_SCORE):
-    with pytest.raises(InputError) as caught:
-        check_file(path, one(path), rules)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(path) in message
-    return message
 
 
 def test_keys_are_columns(write):

@@ -1,9 +1,20 @@
-import pytest
+import itertools
 
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidlsg.prompts.source import parquet
+from sidlsg.prompts.source.batches import check_file, read_batches
 from sidlsg.prompts.source.files import InputFile, find_inputs
 from sidlsg.prompts.source.parquet import BadFile, Piece, cut_pieces
+from sidlsg.prompts.source.problems import NO_TEXT, NOT_UTF8
 from sidlsg.runtime.errors import InputError
-from unit.prompts.source.reading import one
+from unit.prompts.source.reading import NO_SCORE, all_rows, one, refusal
 
 
 def spans(path, rows_per_piece):
@@ -65,3 +76,128 @@ def test_what_is_not_parquet_is_named_or_left_out(write, tmp_path, data, why):
     pieces, bad = cut_pieces(files, 10, skip_bad_files=True)
     assert [piece.file for piece in pieces] == [0]
     assert bad == [BadFile(name="bad.parquet", reason=str(caught.value))]
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(st.one_of(st.none(), st.binary(max_size=6)), min_size=1, max_size=12),
+    group=st.integers(1, 5),
+    rows=st.integers(1, 14),
+    kind=st.sampled_from(["string", "large_string", "binary", "dictionary", "string_view"]),
+)
+def test_any_bytes_in_any_kind_of_text_column(tmp_path_factory, texts, group, rows, kind):
+    path = tmp_path_factory.mktemp("any") / "a.parquet"
+    raw = pa.array(texts, pa.binary())
+    column = {
+        "string": lambda: raw.view(pa.string()),
+        "large_string": lambda: raw.cast(pa.large_binary()).view(pa.large_string()),
+        "binary": lambda: raw,
+        "dictionary": lambda: raw.view(pa.string()).dictionary_encode(),
+        "string_view": lambda: raw.cast(pa.binary_view()).view(pa.string_view()),
+    }[kind]()
+    pq.write_table(pa.table({"TEXT": column}), path, row_group_size=group)
+    found = all_rows(path, rows_per_piece=rows, batch_rows=rows)
+    for number, (text, expected) in enumerate(zip(found.iter_rows(named=True), texts, strict=True)):
+        try:
+            right = None if expected is None else expected.decode()
+        except UnicodeDecodeError:
+            assert (text["text"], text["problem"], text["given"]) == (None, NOT_UTF8, expected)
+        else:
+            assert (text["text"], text["problem"]) == (right, NO_TEXT if right is None else None)
+        assert text["row"] == number
+
+
+def test_very_long_texts_come_in_small_batches(write_parquet, monkeypatch):
+    long = "ß" * 500_000
+    monkeypatch.setattr("sidlsg.prompts.source.parquet._BATCH_BYTES", 10_000_000)
+    texts = [f"{n}{long}" for n in range(25)]
+    path = write_parquet({"TEXT": texts}, use_dictionary=False, compression="zstd")
+    file = one(path)
+    (piece,), _ = cut_pieces([file], 1 << 20)
+    frames = list(read_batches(path, file, piece, NO_SCORE))
+    assert max(map(len, frames)) < 11
+    assert pl.concat(frames)["text"].to_list() == texts
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_truncated_file(write_parquet, share):
+    path = write_parquet({"TEXT": [f"a text {i}" for i in range(1000)]})
+    content = path.read_bytes()
+    path.write_bytes(content[: max(5, int(share * len(content)))])
+    assert "cannot be read as parquet: it is truncated or damaged" in refusal(path)
+
+
+def test_a_damaged_page_is_found_while_reading(write_parquet):
+    path = write_parquet(
+        {"TEXT": [f"a text {i}" for i in range(1000)]},
+        compression="none",
+        use_dictionary=False,
+        write_page_checksum=True,
+        row_group_size=500,
+    )
+    content = path.read_bytes()
+    assert content.count(b"a text 777") == 1
+    path.write_bytes(content.replace(b"a text 777", b"a text 778"))
+    file = one(path)
+    check_file(path, file, NO_SCORE)
+    first, second = cut_pieces([file], 500)[0]
+    assert sum(map(len, read_batches(path, file, first, NO_SCORE))) == 500
+    with pytest.raises(InputError, match="truncated or damaged") as caught:
+        list(read_batches(path, file, second, NO_SCORE))
+    assert str(path) in str(caught.value)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_file_with_any_byte_changed_is_read_or_named(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("damaged") / "a.parquet"
+    pq.write_table(pa.table({"TEXT": [f"text {n}" for n in range(50)], "score": [6.0] * 50}), path, row_group_size=20)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        assert len(all_rows(path)) == 50
+    except InputError as error:
+        assert str(path) in str(error)
+
+
+BOMBS = {
+    "a dictionary": lambda text, path: pq.write_table(
+        pa.table({"TEXT": pa.DictionaryArray.from_arrays(pa.array(np.zeros(40_000, np.int32)), pa.array([text]))}), path
+    ),
+    "a dictionary of a plain column": lambda text, path: pq.write_table(pa.table({"TEXT": [text] * 5_000}), path),
+    "views of one text": lambda text, path: pq.write_table(
+        pa.table({"TEXT": pa.array([text] * 5_000, pa.string_view())}), path
+    ),
+    "differences": lambda text, path: pq.write_table(
+        pa.table({"TEXT": [text] * 5_000}),
+        path,
+        use_dictionary=False,
+        column_encoding={"TEXT": "DELTA_BYTE_ARRAY"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_texts_that_a_few_bytes_stand_for_are_bounded_before_they_are_whole(kind, tmp_path, monkeypatch):
+    """A file of some KB whose texts would take gigabytes."""
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 4 << 20)
+    path, text = tmp_path / "bomb.parquet", "y" * 20_000
+    BOMBS[kind](text, path)
+    assert path.stat().st_size < 20_000
+    file = one(path)
+    (piece,), _ = cut_pieces([file], 1 << 40)
+    rows = 0
+    for frame in itertools.islice(read_batches(path, file, piece, NO_SCORE), 5):
+        assert frame["text"].str.len_bytes().sum() <= 256 * 20_000
+        assert (frame["text"] == text).all()
+        assert frame["row"].to_list() == list(range(rows, rows + len(frame)))
+        rows += len(frame)
+
+
+def test_texts_by_their_differences_are_read_whole(tmp_path):
+    path, texts = tmp_path / "in.parquet", [f"caption {number}" for number in range(1000)]
+    pq.write_table(pa.table({"TEXT": texts}), path, use_dictionary=False, column_encoding={"TEXT": "DELTA_BYTE_ARRAY"})
+    found = all_rows(path)
+    assert found["text"].to_list() == texts
+    assert found["row"].to_list() == list(range(1000))
