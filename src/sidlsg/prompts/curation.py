@@ -91,7 +91,7 @@ def curate(
             raise
         finally:
             engine.close()
-        record = finish(work, plan, target, execution.source_sha256, summary)
+        record = finish(work, plan, target, summary=summary)
         for note in Totals(work, plan).notes():
             report(note)
         return record

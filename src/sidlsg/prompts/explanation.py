@@ -20,14 +20,13 @@ from sidlsg.prompts.held_out import held_out_digest
 from sidlsg.prompts.phases.row_steps import Funnel, row_steps, step_demands
 from sidlsg.prompts.phases.selection import CUTS
 from sidlsg.prompts.phases.unique import caption_keys, clean_captions
-from sidlsg.prompts.plan import unsafe_words
+from sidlsg.prompts.plan import BadFile, unsafe_words
 from sidlsg.prompts.prompt_set import MANIFEST, NEAR_DUPLICATES, rules_digest
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.batches import read_row
 from sidlsg.prompts.source.content import local_copy
 from sidlsg.prompts.source.files import InputFile
-from sidlsg.prompts.source.parquet import BadFile
 from sidlsg.prompts.source.problems import shown
 from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts

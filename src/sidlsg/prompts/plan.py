@@ -17,7 +17,7 @@ from sidlsg.prompts.rules import Columns, CurationRules
 from sidlsg.prompts.source.batches import check_file
 from sidlsg.prompts.source.columns import wanted
 from sidlsg.prompts.source.files import InputFile, PassedOver, search_inputs
-from sidlsg.prompts.source.parquet import BadFile, Piece, cut_pieces
+from sidlsg.prompts.source.parquet import Piece, cut_pieces
 from sidlsg.prompts.text.junk import read_unsafe_words
 from sidlsg.prompts.text.language import check_language
 from sidlsg.prompts.work import Work
@@ -53,11 +53,17 @@ class Execution:
     """Most prompts in one shard of the output."""
     skip_bad_files: bool = False
     """Leave out files that cannot be read, and list them in the manifest."""
-    source_sha256: str = ""
-    """The required digest of the sources; empty for no check."""
 
 
 IN_PROCESS = Execution()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadFile:
+    """A file that is left out."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +152,23 @@ def make_plan(
         )
     check_language(rules.language)
     found, passed_over = search_inputs(sources)
-    files, bad = _usable(found, rules, skip)
-    pieces, unreadable = cut_pieces(files, ROWS_PER_PIECE, skip)
-    bad += unreadable
+    files: list[InputFile] = []
+    pieces: list[Piece] = []
+    bad: list[BadFile] = []
+    columns: set[str] = set()
+    for file in found:
+        try:
+            # The columns of files on S3 are checked when they are read.
+            if file.is_local:
+                columns |= check_file(Path(file.place), file, rules)
+            pieces += cut_pieces(len(files), file, ROWS_PER_PIECE)
+            files.append(file)
+        except InputError as error:
+            if not skip:
+                raise
+            bad.append(BadFile(name=file.name, reason=str(error)))
+    if files and all(file.is_local for file in files):
+        _require_named(rules, columns)
     if not pieces:
         reason = f"; the first: {bad[0].reason}" if bad else ""
         raise InputError(f"no file of {', '.join(sources)} can be used{reason}")
@@ -183,30 +203,15 @@ def unsafe_words(rules: CurationRules) -> tuple[str, ...]:
         raise InputError(f"unsafe.words_file: {error}") from error
 
 
-def _usable(files: Sequence[InputFile], rules: CurationRules, skip: bool) -> tuple[list[InputFile], list[BadFile]]:
-    """The files that have the columns that the rules need. Files on S3 are checked when they are read."""
-    good, bad = [], []
-    found: set[str] = set()
-    for file in files:
-        try:
-            if file.is_local:
-                found |= check_file(Path(file.place), file, rules)
-            good.append(file)
-        except InputError as error:
-            if not skip:
-                raise
-            bad.append(BadFile(name=file.name, reason=str(error)))
-    if not good or not all(file.is_local for file in good):
-        return good, bad
+def _require_named(rules: CurationRules, found: set[str]) -> None:
+    """Check that some file has each column that the user names: a filter on a mistyped one would pass everything."""
     for meaning in wanted(rules):
-        # Some file must have each column that the user names: a filter on a mistyped one would pass everything.
         names = getattr(rules.columns, meaning)
         if names and names != getattr(Columns(), meaning) and meaning not in found:
             raise InputError(
                 f"columns.{meaning} names {' and '.join(map(repr, names))}, and no file has such a column; give a name "
                 "that one has, or [] to go without"
             )
-    return good, bad
 
 
 def _spread_sample(pieces: list[Piece], sample: int) -> tuple[list[Piece], int]:

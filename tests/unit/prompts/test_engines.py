@@ -24,7 +24,7 @@ def place(write_table, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "workers"), [("native", 1), ("native", 2), ("ray", 2)])
-def test_tasks_are_done_and_told_of(place, name, workers):
+def test_tasks_are_done_and_reported(place, name, workers):
     engine = open_engine(name, workers)
     done = []
     try:
@@ -37,7 +37,7 @@ def test_tasks_are_done_and_told_of(place, name, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_task_raises_is_what_the_user_sees(place, tmp_path, workers):
+def test_a_tasks_error_is_raised(place, tmp_path, workers):
     (tmp_path / "in.parquet").write_bytes(b"PAR1 no more")
     engine = open_engine("native", workers)
     try:
@@ -47,7 +47,7 @@ def test_what_a_task_raises_is_what_the_user_sees(place, tmp_path, workers):
         engine.close()
 
 
-def test_a_worker_that_is_killed_is_told_with_what_to_do(place):
+def test_a_killed_worker_is_an_error_with_advice(place):
     engine = Processes(2)
     try:
         pid = engine._pool.submit(os.getpid).result()

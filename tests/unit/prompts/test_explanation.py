@@ -45,7 +45,7 @@ def made(write_table, tmp_path):
     return tmp_path / "out"
 
 
-def told(made, row):
+def fate(made, row):
     return " / ".join(explain(f"in.parquet:{row}", made, HELD_OUT))
 
 
@@ -67,19 +67,19 @@ def told(made, row):
     ],
 )
 def test_the_step_and_its_reason_are_named(made, row, words):
-    assert re.search(words, told(made, row))
+    assert re.search(words, fate(made, row))
 
 
 def test_a_kept_row_and_those_that_gave_way_to_it(made):
     record = PromptSet.load(made)
     assert len(record.shards) == record.count == 2
-    kept = {row: told(made, row) for row in (3, 12)}
+    kept = {row: fate(made, row) for row in (3, 12)}
     number = {row: int(line.rpartition("kept: it is prompt ")[2]) for row, line in kept.items()}
     assert sorted(number.values()) == [0, 1]
     for row in (0, 1):
-        assert re.search(rf"near_duplicates: its group has prompt {number[3]}, .*similarity 0\.85", told(made, row))
-    assert f"dropped by duplicates: 2 rows have this text, and prompt {number[12]}" in told(made, 13)
-    assert told(made, 13).endswith("was taken from in.parquet:12")
+        assert re.search(rf"near_duplicates: its group has prompt {number[3]}, .*similarity 0\.85", fate(made, row))
+    assert f"dropped by duplicates: 2 rows have this text, and prompt {number[12]}" in fate(made, 13)
+    assert fate(made, 13).endswith("was taken from in.parquet:12")
     text, rest = explain(str(number[12]), made, HELD_OUT)
     assert text == f'prompt {number[12]}: "a bowl of fresh fruit"'
     assert rest == "5 tokens, score 7.000, from in, in.parquet:12, 2 rows have its text"
@@ -94,7 +94,7 @@ def test_a_row_that_balance_dropped(write_table, tmp_path):
     assert sum("dropped by balance" in line for line in found) == 3
 
 
-def test_an_image_is_told_by_its_values(tmp_path):
+def test_an_image_cut_reports_its_values(tmp_path):
     columns = {"TEXT": ["a boat on the lake", "a tree on the hill"], "WIDTH": [300, 900], "HEIGHT": [200, 900]}
     pq.write_table(pa.table({**columns, "pwatermark": [None, 0.5]}), tmp_path / "in.parquet")
     image = ImageRule(enabled=True, minimum_side=256)
@@ -104,14 +104,14 @@ def test_an_image_is_told_by_its_values(tmp_path):
     assert fate.endswith("no watermark that is a number, width 300.0, height 200.0")
 
 
-def test_bytes_that_are_no_text_are_told_apart(tmp_path):
+def test_invalid_bytes_are_shown(tmp_path):
     (tmp_path / "in.txt").write_bytes(b"\xff a broken line\na tree on the hill\n")
     curate([str(tmp_path / "in.txt")], tmp_path / "out", replace(RULES, score=ScoreRule(enabled=False)), HELD_OUT)
     (_, fate) = explain("in.txt:0", tmp_path / "out", HELD_OUT)
     assert fate.endswith(': it has a text that is not UTF-8, "\\xff a broken line"')
 
 
-def test_equal_texts_that_are_all_kept_are_told_apart(tmp_path):
+def test_equal_texts_that_are_all_kept_are_distinguished(tmp_path):
     (tmp_path / "in.txt").write_text("a tree on the hill\n" * 3 + "a boat on the lake\n")
     rules = replace(RULES, score=ScoreRule(enabled=False), duplicates=DuplicatesRule(exact=False, similarity=0))
     curate([str(tmp_path / "in.txt")], tmp_path / "out", rules, HELD_OUT, Execution(rows_per_shard=1))
@@ -130,16 +130,16 @@ def test_another_list_of_unsafe_words_is_refused(write_table, tmp_path):
         explain("in.parquet:0", tmp_path / "out", HELD_OUT)
 
 
-def test_a_file_that_was_left_out_says_so(write_table, tmp_path):
+def test_a_file_that_was_left_out_has_its_reason(write_table, tmp_path):
     good = write_table(["a dog on the hill", "a boat on the lake"], [7.0, 7.0])
     (tmp_path / "bad.parquet").write_bytes(b"no table")
-    places = [str(good), str(tmp_path / "bad.parquet")]
-    curate(places, tmp_path / "out", RULES, HELD_OUT, Execution(skip_bad_files=True))
+    uris = [str(good), str(tmp_path / "bad.parquet")]
+    curate(uris, tmp_path / "out", RULES, HELD_OUT, Execution(skip_bad_files=True))
     (fate,) = explain("bad.parquet:0", tmp_path / "out", HELD_OUT)
     assert re.search(r"the file was left out: .*bad\.parquet is not a parquet file", fate)
 
 
-def test_a_cut_sends_to_the_whole_set(made):
+def test_a_cut_refers_to_the_whole_set(made):
     with pytest.raises(InputError, match=r"6\.5 is a cut of the set .*out, which knows all rows; ask that one"):
         explain("in.parquet:0", made / "cuts" / "6.5", HELD_OUT)
 
@@ -154,7 +154,7 @@ def test_a_cut_sends_to_the_whole_set(made):
         ("7", "has no prompt 7; its ids go from 0 to 1"),
     ],
 )
-def test_what_is_no_row_is_refused(made, row, message):
+def test_an_invalid_row_is_refused(made, row, message):
     with pytest.raises(InputError, match=message):
         explain(row, made, HELD_OUT)
 

@@ -28,6 +28,7 @@ class Outcome:
     """A corpus, and what a curation made of it."""
 
     corpus: Corpus
+    folder: Path
     texts: list[str]
     near: dict[bytes, bytes]
     """Digests of near duplicates, and of the texts that stayed for them."""
@@ -40,7 +41,7 @@ class Outcome:
 def outcome(corpus: Corpus, source: Path, output: Path, rules: CurationRules) -> Outcome:
     curate([str(source)], output, rules, corpus.captions)
     rows = pq.read_table(output / NEAR_DUPLICATES).to_pylist()
-    return Outcome(corpus, read_prompts(output), {row["key"]: row["kept"] for row in rows})
+    return Outcome(corpus, output, read_prompts(output), {row["key"]: row["kept"] for row in rows})
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def eligible(corpus: Corpus) -> list[str]:
     return list({key(row.means): row.means for row in corpus.of(*kinds)}.values())
 
 
-def test_the_corpus_is_what_it_says(corpus: Corpus) -> None:
+def test_the_corpus_is_as_described(corpus: Corpus) -> None:
     assert repr(plant(SEED)) == repr(corpus)  # some scores are NaN, which equals nothing
     assert repr(plant(SEED + 1)) != repr(corpus)
     within = [
@@ -101,7 +102,7 @@ def test_the_corpus_is_what_it_says(corpus: Corpus) -> None:
     assert all((roots[a] == roots[b]) == (b in joined[a]) for a in range(len(few)) for b in range(len(few)))
 
 
-def test_what_is_dropped_as_a_near_duplicate_is_one(found: Outcome) -> None:
+def test_dropped_near_duplicates_are_near_duplicates(found: Outcome) -> None:
     texts = eligible(found.corpus)
     by_digest = {digest(text): number for number, text in enumerate(texts)}
     # Two texts that differ in punctuation alone are one key here and two texts there, which these corpora have not.
@@ -139,14 +140,13 @@ def test_every_text_is_there_once(found: Outcome) -> None:
     assert [digest(text) for text in found.texts] == sorted(digest(text) for text in found.texts)
 
 
-def test_the_best_of_equal_rows_stays(scored: Outcome, tmp_path: Path) -> None:
+def test_the_best_of_equal_rows_stays(scored: Outcome) -> None:
     corpus = scored.corpus
     best: dict[str, float] = {}
     for row in corpus.rows:
         if row.kind in ("base", "copy", "near") and row.score is not None:
             best[key(row.means)] = max(best.get(key(row.means), 0.0), row.score)
-    curate([str(corpus.write(tmp_path / "in", text=False))], tmp_path / "out", CurationRules(), corpus.captions)
-    table = pq.read_table(tmp_path / "out/shards/00000.parquet", columns=["text", "score"])
+    table = pq.read_table(scored.folder / "shards/00000.parquet", columns=["text", "score"])
     for text, score in zip(*(table.column(name).to_pylist() for name in ("text", "score")), strict=True):
         assert key(text) not in best or score == pytest.approx(best[key(text)], abs=1e-6)
 

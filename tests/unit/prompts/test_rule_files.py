@@ -50,7 +50,7 @@ def test_printed_rules_are_the_same_when_they_are_read():
         ({"score.cuts": [1]}, "give rising numbers"),
     ],
 )
-def test_what_is_wrong_is_named(change, message):
+def test_errors_name_the_value(change, message):
     with pytest.raises(InputError, match=message):
         rules_with(change)
 

@@ -79,7 +79,7 @@ def test_equal_rules_have_equal_digests_however_their_numbers_are_written():
         (OrderRule, {"seed": -1}, "order.seed is -1"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(section, values, message):
+def test_invalid_values_are_refused(section, values, message):
     with pytest.raises(InputError, match=message):
         section(**values)
 
@@ -99,6 +99,6 @@ def test_an_encoding_that_extends_ascii_is_taken(encoding):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "cp037", "hex", "unicode_escape", "windows-1", "a\0b", " "])
-def test_what_would_change_ascii_or_is_no_encoding_is_refused(encoding):
+def test_an_encoding_that_changes_ascii_or_is_unknown_is_refused(encoding):
     with pytest.raises(InputError, match=r"text.encoding is .*; give an encoding that extends ASCII"):
         TextRule(encoding=encoding)

@@ -13,7 +13,6 @@ import pytest
 from sidlsg.prompts import plan as prepare
 from sidlsg.prompts.curation import preview
 from sidlsg.prompts.plan import Execution
-from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.prompts.rules import BalanceRule, CurationRules, ScoreRule
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.errors import InputError
@@ -137,7 +136,7 @@ def test_files_in_another_order(
     assert record == expected[1]  # the files' digests are the same
 
 
-def test_places_in_another_order(
+def test_uris_in_another_order(
     source: Path, corpus: Corpus, expected: tuple[Shards, PromptSet], tmp_path: Path
 ) -> None:
     places = [f"planted={path}" for path in sorted(source.iterdir())]
@@ -200,7 +199,7 @@ def test_ray(curation: Curation, expected: tuple[Shards, PromptSet], source: Pat
 
 
 @pytest.mark.long
-def test_ray_tells_a_tasks_own_error(curation: Curation) -> None:
+def test_ray_raises_a_tasks_own_error(curation: Curation) -> None:
     damaged = curation.source()
     path = damaged / "part-000.parquet"
     data = bytearray(path.read_bytes())
@@ -220,34 +219,21 @@ def test_plain_text_too(curation: Curation, cut: Pieces) -> None:
     assert record.funnel == other.funnel
 
 
-@pytest.fixture
-def cut_otherwise(curation: Curation, source: Path, cut: Pieces) -> tuple[Path, Path]:
-    """Two outputs of the same files, the second one's work cut into more tasks."""
-    one, _ = curation(source)
-    cut(2_000_000, 600)
-    two, _ = curation(source, workers=2)
-    return one, two
-
-
 def files_of(output: Path) -> dict[str, bytes]:
     return {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
-def test_origins_and_the_manifest_are_the_same(cut_otherwise: tuple[Path, Path]) -> None:
-    one, two = map(files_of, cut_otherwise)
+def test_every_file_of_the_output_is_the_same_however_the_work_is_cut(
+    curation: Curation, source: Path, cut: Pieces
+) -> None:
+    output, _ = curation(source)
+    cut(2_000_000, 600)
+    one, two = files_of(output), files_of(curation(source, workers=2)[0])
+    assert len(one) > 10
     assert one.keys() == two.keys()
-    names = [
-        name for name in one if name.endswith((MANIFEST, PromptSet.FILE)) or "shards/" in name or "origins/" in name
-    ]
-    assert len(names) > 10
-    assert [name for name in names if one[name] != two[name]] == []
-    origins = pq.read_table(cut_otherwise[0] / "origins").to_pylist()
-    assert [row["id"] for row in origins] == list(range(len(read_prompts(cut_otherwise[0]))))
-
-
-def test_every_file_of_the_output_is_the_same(cut_otherwise: tuple[Path, Path]) -> None:
-    one, two = map(files_of, cut_otherwise)
     assert [name for name in sorted(one) if one[name] != two[name]] == []
+    origins = pq.read_table(output / "origins").to_pylist()
+    assert [row["id"] for row in origins] == list(range(len(read_prompts(output))))
 
 
 @pytest.mark.parametrize("rows", [10_000_000, 0])

@@ -37,7 +37,7 @@ def test_a_file_that_is_not_there_is_an_error_not_an_empty_table(work):
         work.get(["one"], 0, SCHEMA)
 
 
-def test_a_task_is_done_once_it_says_so(work):
+def test_a_task_is_done_once_it_is_marked(work):
     work.put("one", {0: table((1, "x"))})
     assert work.done("scan") == {}
     work.finish(Task("scan", 4), {"rows": 1})
@@ -45,7 +45,7 @@ def test_a_task_is_done_once_it_says_so(work):
     assert work.done("unique") == {}
 
 
-def test_what_a_killed_writer_left_is_not_read(work, tmp_path):
+def test_remains_of_a_killed_writer_are_not_read(work, tmp_path):
     work.finish(Task("scan", 0), {})
     (tmp_path / "work/done/scan/.000001.json.abcd1234").write_text("{")
     assert list(work.done("scan")) == [0]
@@ -100,13 +100,13 @@ def test_work_that_was_stopped_stays_for_the_same_run_alone(tmp_path):
         (NothingLeftError("none"), True, False),
     ],
 )
-def test_after_an_error_only_work_that_can_be_gone_on_with_stays(tmp_path, error, done, stays):
+def test_after_an_error_only_resumable_work_stays(tmp_path, error, done, stays):
     with pytest.raises(InputError):
         start(tmp_path / "out", error=error, done=done)
     assert bool(left(tmp_path)) is stays
 
 
-def test_a_place_of_the_users_gets_a_folder_of_its_own(tmp_path):
+def test_a_given_work_folder_gets_a_subfolder(tmp_path):
     place = start(tmp_path / "out", work=str(tmp_path / "scratch"))
     assert place == str(tmp_path / "scratch" / KEY[:16])
     assert left(tmp_path / "scratch") == []
@@ -122,6 +122,6 @@ def test_two_at_once_are_kept_apart(tmp_path):
                 pass
 
 
-def test_an_output_on_s3_needs_a_place_for_work():
+def test_an_output_on_s3_needs_a_work_folder():
     with pytest.raises(InputError, match="--work must name a folder or prefix"), work_folder("s3://b/p", "", KEY):
         pass

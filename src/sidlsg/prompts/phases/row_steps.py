@@ -129,7 +129,7 @@ def step_demands(rules: CurationRules) -> dict[str, str]:
         "score": f"a score of at least {rules.score.minimum:g}",
         "unsafe_columns": f"punsafe of at most {rules.unsafe.maximum_punsafe:g} and none of the tags "
         f"{', '.join(rules.unsafe.tags)}",
-        "image": "an image as the rules of [image] require",
+        "image": "an image as the rules of [image] ask",
         "clean": "a text that is not empty after cleaning",
         "language": f"a text in the language {rules.language.keep}",
         "unsafe_words": "a text without words of the list",

@@ -27,8 +27,8 @@ _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
 
 
 @contextlib.contextmanager
-def local_copy(file: InputFile, folder: Path | None = None) -> Iterator[Path]:
-    """Give a file's content on this machine: the file itself, or a temporary copy (in `folder`) of one on S3.
+def local_copy(file: InputFile) -> Iterator[Path]:
+    """Give a file's content on this machine: the file itself, or a temporary copy of one on S3.
 
     Raises:
         ContentError: it is gone, or its size has changed since it was found.
@@ -41,7 +41,7 @@ def local_copy(file: InputFile, folder: Path | None = None) -> Iterator[Path]:
         yield Path(file.place)
         return
     parent, _, name = file.place.rpartition("/")
-    with tempfile.TemporaryDirectory(prefix="sidlsg-source-", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix="sidlsg-source-") as temporary:
         path = Path(temporary) / "copy"
         open_store(parent, check=False).get(name, path)
         _require_size(file, path)

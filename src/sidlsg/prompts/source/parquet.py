@@ -200,35 +200,15 @@ class Piece:
     """Parquet and CSV: number of the first row. Text and jsonl: -1."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BadFile:
-    """A file that is left out."""
+def cut_pieces(index: int, file: InputFile, most: int) -> Iterator[Piece]:
+    """Cut a file, with its index in the plan, into pieces of at most `most` rows each, in order.
 
-    name: str
-    reason: str
+    Local parquet is cut between row groups, local text and jsonl at bytes by an estimate of the rows. Files on S3 and
+    files that are compressed, UTF-16, UTF-32 or CSV stay whole.
 
-
-def cut_pieces(
-    files: Sequence[InputFile], rows_per_piece: int, skip_bad_files: bool = False
-) -> tuple[list[Piece], list[BadFile]]:
-    """Cut files into pieces, in the order of the files and of their rows.
-
-    Local parquet is cut between row groups, local text and jsonl at bytes. Files on S3 and files that are compressed,
-    UTF-16, UTF-32 or CSV stay whole.
+    Raises:
+        InputError: a parquet file cannot be opened.
     """
-    pieces: list[Piece] = []
-    bad: list[BadFile] = []
-    for index, file in enumerate(files):
-        try:
-            pieces += _pieces(index, file, rows_per_piece)
-        except InputError as error:
-            if not skip_bad_files:
-                raise
-            bad.append(BadFile(name=file.name, reason=str(error)))
-    return pieces, bad
-
-
-def _pieces(index: int, file: InputFile, most: int) -> Iterator[Piece]:
     if file.format == PARQUET and file.size == 0:
         raise InputError(f"{file.place} is empty, and so not a parquet file; fetch or write it again")
     if file.is_local and file.format == PARQUET:

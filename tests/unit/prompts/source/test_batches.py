@@ -88,7 +88,7 @@ def test_truth_values_huge_integers_and_columns_of_nulls(write_parquet):
     assert rows["problem"].to_list() == [NO_TEXT, NO_TEXT]
 
 
-def test_strings_beside_the_text_that_are_not_utf8(write_parquet):
+def test_other_strings_than_the_text_that_are_not_utf8(write_parquet):
     path = write_parquet({"TEXT": ["a", "b"], "LANGUAGE": bytes_as_strings([b"\xff", b"en"])})
     rows = all_rows(path)
     assert rows["language"].to_list() == [None, "en"]
@@ -182,7 +182,7 @@ def test_csv_of_other_programs(write, separator, encoding):
         assert all_rows(write(name, packed)).select("text", "score").rows() == [(f"a{separator} bä", 6.0)]
 
 
-def test_what_is_no_csv_is_named_with_what_to_do(write):
+def test_a_file_that_is_not_csv_is_an_error_with_advice(write):
     path = write("a.csv", b"caption\na dog, asleep\n")
     with pytest.raises(InputError, match=r"a.csv is not CSV with the separator ',': .*Expected 1 columns, got 2"):
         all_rows(path)
@@ -213,7 +213,7 @@ def test_numbers_may_be_written_as_text(write_parquet):
     assert rows["punsafe"].to_list() == [0.5] * 6
 
 
-def test_what_is_said_of_safety_and_cannot_be_read_is_not_taken_for_silence(write, write_parquet):
+def test_an_unreadable_safety_value_drops_the_text(write, write_parquet):
     columns = {"TEXT": ["a", "b", "c"], "punsafe": ["0.1", "likely", ""]}
     csv = "".join(f"{text},{punsafe}\n" for text, punsafe in zip(*columns.values(), strict=True))
     for path in (write_parquet(columns), write("a.csv", f"TEXT,punsafe\n{csv}".encode())):
@@ -222,14 +222,14 @@ def test_what_is_said_of_safety_and_cannot_be_read_is_not_taken_for_silence(writ
         assert rows["problem"].to_list() == [None, UNREAD_SAFETY, None]
 
 
-def test_safety_that_cannot_be_read_goes_before_a_score_that_cannot(write):
+def test_an_unreadable_safety_value_takes_precedence_over_an_unreadable_score(write):
     path = write("a.csv", b"TEXT,score,punsafe\na,high,likely\nb,high,0\n")
     for rules, score in ((NO_SCORE, None), (CurationRules(), NOT_A_NUMBER)):
         assert all_rows(path, rules).select("text", "problem").rows() == [(None, UNREAD_SAFETY), ("b", score)]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.parquet"])
-def test_text_that_is_not_utf_8_is_read_in_the_encoding_that_is_named(write, write_parquet, name):
+def test_text_that_is_not_utf_8_is_read_in_the_given_encoding(write, write_parquet, name):
     texts = ["a café", "a café".encode("cp1252"), "a dog"]
     raw = [text if isinstance(text, bytes) else text.encode() for text in texts]
     if name == "a.parquet":

@@ -78,7 +78,7 @@ def test_columns_of_the_wrong_type(write_parquet):
     assert "holds int64, not strings" in refusal(path, CurationRules(columns=Columns(text=("n",), score=("n",))))
     assert "holds struct" in refusal(path, CurationRules(columns=Columns(text=("s",), score=("n",))))
     file = one(path)
-    (piece,), _ = cut_pieces([file], 10)
+    (piece,) = cut_pieces(0, file, 10)
     with pytest.raises(InputError, match="not numbers"):
         list(read_batches(path, file, piece, CurationRules()))
     # Where no rule needs it, it is none.
@@ -111,14 +111,14 @@ def test_folders_of_a_partitioned_table_are_columns(write, write_parquet, tmp_pa
     assert all_rows(path, rules)["score"].to_list() == [None]
 
 
-def test_folders_above_the_given_place_are_no_columns(write):
+def test_folders_above_the_given_uri_are_no_columns(write):
     path = write("score=high/LANGUAGE=de/a.csv", b"caption,score\na,7\n")
     for place in (path, path.parent):
         (file,) = find_inputs([str(place)])
-        (frame,) = read_batches(path, file, cut_pieces([file], 1 << 40)[0][0], CurationRules())
+        (frame,) = read_batches(path, file, next(cut_pieces(0, file, 1 << 40)), CurationRules())
         assert frame.select("score", "language").rows() == [(7.0, None)]
 
 
-def test_what_a_row_says_itself_goes_before_its_folders(write):
+def test_a_rows_own_value_takes_precedence_over_its_folders(write):
     path = write("LANGUAGE=de/a.csv", b"caption,language\na,en\nb,\n")
     assert all_rows(path)["language"].to_list() == ["en", "de"]

@@ -52,7 +52,7 @@ def test_a_folder_at_all_depths_without_what_is_hidden_or_of_no_use(write, tmp_p
     ]
 
 
-def test_the_order_does_not_depend_on_that_of_the_places(write):
+def test_the_order_does_not_depend_on_that_of_the_uris(write):
     places = [write("b/1.txt").parent, f"zz={write('c/0.txt')}", f"aa={write('d/9.jsonl').parent}"]
     assert (
         names(*places)
@@ -65,7 +65,7 @@ def test_the_order_does_not_depend_on_that_of_the_places(write):
     )
 
 
-def test_a_label_before_a_place_and_a_path_that_looks_like_one(write, monkeypatch, tmp_path):
+def test_a_label_before_a_uri_and_a_path_that_looks_like_one(write, monkeypatch, tmp_path):
     path = write("part=1/a.txt")
     monkeypatch.chdir(tmp_path)
     assert names("my-source_1.0=part=1") == [("my-source_1.0", "a.txt", "text")]
@@ -74,14 +74,14 @@ def test_a_label_before_a_place_and_a_path_that_looks_like_one(write, monkeypatc
     assert "there is nothing at" in refusal("part=2/a.txt")
 
 
-def test_what_the_package_brings():
+def test_bundled_prompts():
     (file,) = find_inputs([f"tiny={PROMPTS}"])
     assert (file.name, file.label, file.format) == ("prompts.parquet", "tiny", "parquet")
     assert Path(file.place).stat().st_size == file.size
     assert find_inputs([PROMPTS])[0].label == "prompts"
 
 
-def test_a_place_with_a_digest_is_checked(write):
+def test_a_uri_with_a_digest_is_checked(write):
     path = write("a.txt", b"one\n")
     assert names(f"{path}@sha256:{sha256_bytes(b'one' + bytes([10]))}") == [("a", "a.txt", "text")]
     with pytest.raises(ContentError):
@@ -124,7 +124,7 @@ def test_json_is_refused_with_what_to_do(write):
     assert "name the file .jsonl" in refusal(write("a.json", b"[]"))
 
 
-def test_nothing_at_a_place(write, tmp_path):
+def test_nothing_at_a_uri(write, tmp_path):
     assert "no source is given" in refusal()
     assert "there is nothing at" in refusal(tmp_path / "none")
     (tmp_path / "empty").mkdir()
@@ -138,7 +138,7 @@ def test_nothing_at_a_place(write, tmp_path):
     assert "only 0.xlsx, 1.xlsx, 2.xlsx, 3.xlsx, 4.xlsx and 2 more" in message
 
 
-def test_what_is_neither_file_nor_folder(tmp_path):
+def test_neither_file_nor_folder(tmp_path):
     os.mkfifo(tmp_path / "a.txt")
     assert "neither a file nor a folder" in refusal(tmp_path / "a.txt")
 
@@ -194,7 +194,7 @@ def test_files_that_are_passed_over_are_counted_and_named_with_the_reason(write,
     assert search_inputs([str(tmp_path / "in/a.txt")])[1] == []
 
 
-def test_folders_of_a_partitioned_table_say_values(write):
+def test_folders_of_a_partitioned_table_have_values(write):
     path = write("t/LANGUAGE=de/a%20b=c%2Fd/none=__HIVE_DEFAULT_PARTITION__/x=y.txt")
     (file,) = find_inputs([str(path.parents[3])])
     assert file.folder_values == {"LANGUAGE": "de", "a b": "c/d", "none": None}

@@ -80,7 +80,7 @@ def test_the_first_thousand_objects_say_what_a_file_has(write):
     assert "it has: TEXT; none of them holds numbers" in message
 
 
-def test_what_is_no_jsonl_is_refused(write):
+def test_a_file_that_is_not_jsonl_is_refused(write):
     assert "no JSON object in its first 2 lines" in refusal(write("a.jsonl", b"a prompt\nanother\n"))
     assert "no column 'TEXT'" in refusal(write("a.jsonl", lines({"url": "u"})))
 
@@ -122,7 +122,7 @@ def test_only_keys_that_hold_strings_are_offered_for_the_text(write):
 
 
 @pytest.mark.parametrize("safety", [{"punsafe": "likely"}, {"punsafe": [0.9]}, {"NSFW": True}, {"NSFW": ["NSFW"]}])
-def test_what_is_said_of_safety_and_cannot_be_read_is_not_taken_for_silence(write, safety):
+def test_an_unreadable_safety_value_drops_the_text(write, safety):
     path = write("a.jsonl", lines({"TEXT": "a", "punsafe": 0.1, "NSFW": "UNLIKELY"}, {"TEXT": "b", **safety}))
     found = all_rows(path)
     assert found["text"].to_list() == ["a", None]

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidlsg.prompts.plan import BadFile, Execution, make_plan
 from sidlsg.prompts.source import parquet
 from sidlsg.prompts.source.batches import check_file, read_batches
-from sidlsg.prompts.source.files import InputFile, find_inputs
-from sidlsg.prompts.source.parquet import BadFile, Piece, cut_pieces
+from sidlsg.prompts.source.files import InputFile
+from sidlsg.prompts.source.parquet import Piece, cut_pieces
 from sidlsg.prompts.source.problems import NO_TEXT, NOT_UTF8
 from sidlsg.runtime.errors import InputError
 from unit.prompts.source.reading import NO_SCORE, all_rows, one, refusal
 
 
 def spans(path, rows_per_piece):
-    pieces, bad = cut_pieces([one(path)], rows_per_piece)
-    assert bad == []
+    pieces = cut_pieces(0, one(path), rows_per_piece)
     return [(piece.start, piece.stop, piece.rows, piece.first_row) for piece in pieces]
 
 
@@ -49,7 +49,7 @@ def test_files_on_s3_stay_whole():
         InputFile(place=f"s3://b/{name}", name=name, label="b", format=kind, size=1000)
         for name, kind in (("a.parquet", "parquet"), ("a.txt", "text"))
     ]
-    assert cut_pieces(files, 1)[0] == [
+    assert [piece for index, file in enumerate(files) for piece in cut_pieces(index, file, 1)] == [
         Piece(file=0, start=0, stop=0, rows=16, first_row=0),
         Piece(file=1, start=0, stop=0, rows=16, first_row=-1),
     ]
@@ -58,24 +58,23 @@ def test_files_on_s3_stay_whole():
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "is empty"),
+        (b"", "not a parquet file"),
         (b"TEXT,score\n", "not a parquet file"),
         (b"PAR1", "truncated or damaged"),
         (b"PAR1" + b"\0" * 100, "truncated or damaged"),
         (b"PAR1" + b"\0" * 100 + b"\xff\xff\xff\x0fPAR1", "truncated or damaged"),
     ],
 )
-def test_what_is_not_parquet_is_named_or_left_out(write, tmp_path, data, why):
+def test_a_file_that_is_not_parquet_is_named_or_left_out(write, tmp_path, data, why):
     write("x/0.txt")
     path = write("x/bad.parquet", data)
-    files = find_inputs([str(tmp_path / "x")])
     with pytest.raises(InputError, match=why) as caught:
-        cut_pieces(files, 10)
+        make_plan([str(tmp_path / "x")], NO_SCORE, [])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    pieces, bad = cut_pieces(files, 10, skip_bad_files=True)
-    assert [piece.file for piece in pieces] == [0]
-    assert bad == [BadFile(name="bad.parquet", reason=str(caught.value))]
+    plan = make_plan([str(tmp_path / "x")], NO_SCORE, [], Execution(skip_bad_files=True))
+    assert [plan.files[piece.file].name for piece in plan.pieces] == ["0.txt"]
+    assert plan.bad_files == (BadFile(name="bad.parquet", reason=str(caught.value)),)
 
 
 @settings(deadline=None)
@@ -113,7 +112,7 @@ def test_very_long_texts_come_in_small_batches(write_parquet, monkeypatch):
     texts = [f"{n}{long}" for n in range(25)]
     path = write_parquet({"TEXT": texts}, use_dictionary=False, compression="zstd")
     file = one(path)
-    (piece,), _ = cut_pieces([file], 1 << 20)
+    (piece,) = cut_pieces(0, file, 1 << 20)
     frames = list(read_batches(path, file, piece, NO_SCORE))
     assert max(map(len, frames)) < 11
     assert pl.concat(frames)["text"].to_list() == texts
@@ -140,7 +139,7 @@ def test_a_damaged_page_is_found_while_reading(write_parquet):
     path.write_bytes(content.replace(b"a text 777", b"a text 778"))
     file = one(path)
     check_file(path, file, NO_SCORE)
-    first, second = cut_pieces([file], 500)[0]
+    first, second = cut_pieces(0, file, 500)
     assert sum(map(len, read_batches(path, file, first, NO_SCORE))) == 500
     with pytest.raises(InputError, match="truncated or damaged") as caught:
         list(read_batches(path, file, second, NO_SCORE))
@@ -179,14 +178,14 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_texts_that_a_few_bytes_stand_for_are_bounded_before_they_are_whole(kind, tmp_path, monkeypatch):
+def test_texts_from_few_bytes_are_bounded_before_they_are_decoded(kind, tmp_path, monkeypatch):
     """A file of some KB whose texts would take gigabytes."""
     monkeypatch.setattr(parquet, "_BATCH_BYTES", 4 << 20)
     path, text = tmp_path / "bomb.parquet", "y" * 20_000
     BOMBS[kind](text, path)
     assert path.stat().st_size < 20_000
     file = one(path)
-    (piece,), _ = cut_pieces([file], 1 << 40)
+    (piece,) = cut_pieces(0, file, 1 << 40)
     rows = 0
     for frame in itertools.islice(read_batches(path, file, piece, NO_SCORE), 5):
         assert frame["text"].str.len_bytes().sum() <= 256 * 20_000

@@ -26,17 +26,17 @@ def misread(
     return Misread(file=file, problem=problem, rows=rows, of_rows=of_rows, examples=((7, given),))
 
 
-def test_what_is_not_read_is_told_at_the_end_of_a_run_and_kept_in_the_manifest(tmp_path: Path) -> None:
+def test_unread_files_and_rows_are_reported_and_kept_in_the_manifest(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     lines = [*(caption.encode() for caption in CAPTIONS), "a café terrace in the evening".encode("cp1252")]
     (source / "a.txt").write_bytes(b"\n".join(lines))
     (source / "b.xlsx").write_bytes(b"")
-    told: list[str] = []
-    curate([str(source)], tmp_path / "out", RULES, [], report=told.append)
+    reported: list[str] = []
+    curate([str(source)], tmp_path / "out", RULES, [], report=reported.append)
     passed_over = f"passed over 1 file in {source}, which end in no suffix of a known format: b.xlsx"
-    warning = next(line for line in told if line.startswith("warning:"))
-    assert passed_over in told
+    warning = next(line for line in reported if line.startswith("warning:"))
+    assert passed_over in reported
     assert (
         '1 of 21 rows of a.txt have a text that is not UTF-8 (row 770: "a caf\\xe9 terrace in the evening")' in warning
     )
@@ -55,7 +55,7 @@ def test_what_is_not_read_is_told_at_the_end_of_a_run_and_kept_in_the_manifest(t
     assert notes == [passed_over, warning]
 
 
-def test_nothing_is_told_where_all_was_read(tmp_path: Path) -> None:
+def test_nothing_is_reported_where_all_was_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(CAPTIONS))
     _, notes = preview([str(tmp_path / "a.txt")], RULES, [], 1000, Execution())
     assert notes == []
