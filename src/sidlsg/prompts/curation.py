@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sidlsg.prompts.engines import Engine, open_engine
-from sidlsg.prompts.output import check_apart, check_output, check_outside
+from sidlsg.prompts.output import check_apart, check_output
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.phases.row_steps import StepCount
 from sidlsg.prompts.phases.unique import prepare_held_out
@@ -72,8 +72,7 @@ def curate(
             f"{S3} prefix or a folder on a shared disk"
         )
     plan = make_plan(uris, rules, held_out, execution)
-    check_outside(target, execution.work, uris)
-    check_apart(target, execution.work, [file.place for file in plan.files])
+    check_apart(target, execution.work, uris, [file.place for file in plan.files])
     with work_folder(target, execution.work, plan.key()) as folder:
         work, plan = begin(folder, plan)
         engine = open_engine(execution.engine, execution.workers)
@@ -134,13 +133,8 @@ def run_phase(
 ) -> None:
     """Run the tasks of one phase that are not done.
 
-    Args:
-        work: the work folder.
-        plan: of the curation.
-        phase: to run.
-        engine: that runs the tasks.
-        share: (i, n) to run every n-th task from the i-th on, while others run the rest.
-        clear: delete tables that are no longer needed; only where this call runs all tasks.
+    With a share (i, n), every n-th task from the i-th on, while others run the rest. `clear` deletes tables that are no
+    longer needed, which is right only where this call runs all tasks.
     """
     if not phase.needed(plan):
         return

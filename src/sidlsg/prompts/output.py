@@ -38,17 +38,11 @@ def check_output(output: str) -> None:
         raise InputError(f"output {output} is an earlier set, and {foreign} is not part of it; move it elsewhere first")
 
 
-def check_apart(output: str, work: str, sources: Iterable[str]) -> None:
-    """Check that no source and no work folder is inside the output, which is replaced as a whole."""
-    for name, place in [("source", source) for source in sources] + ([("work", work)] if work else []):
-        if not output.startswith(S3) and not place.startswith(S3):
-            refuse_inside(Path(output), **{name: Path(place).expanduser()})
-        elif _is_inside(place, output):
-            raise InputError(f"{name} {place} lies inside the output {output}, which is replaced; give another")
+def check_apart(output: str, work: str, sources: Iterable[str], files: Iterable[str]) -> None:
+    """Check that no file of the sources and no work is inside the output, and neither of these inside a source.
 
-
-def check_outside(output: str, work: str, sources: Iterable[str]) -> None:
-    """Check that neither output nor work is inside a source, which would have it among its files the next time."""
+    The output is replaced as a whole, and a source would have the output among its files the next time.
+    """
     for given in sources:
         source = absolute(given).rpartition("=")[2]
         for name, target in (("output", output), ("work", work)):
@@ -56,6 +50,11 @@ def check_outside(output: str, work: str, sources: Iterable[str]) -> None:
                 raise InputError(
                     f"{name} {target} lies inside the source {source}, which would grow by it; give another"
                 )
+    for name, place in [("source", file) for file in files] + ([("work", work)] if work else []):
+        if not output.startswith(S3) and not place.startswith(S3):
+            refuse_inside(Path(output), **{name: Path(place).expanduser()})
+        elif _is_inside(place, output):
+            raise InputError(f"{name} {place} lies inside the output {output}, which is replaced; give another")
 
 
 def _is_inside(inner: str, outer: str) -> bool:

@@ -31,18 +31,10 @@ def begin_parts(
     memory_gb: float = 2.0,
     skip_bad_files: bool = False,
 ) -> str:
-    """Plan a curation in a work folder that all pods reach; the same call again resumes its work.
-
-    Args:
-        sources: URIs of files, folders or prefixes, as `search_inputs` takes them.
-        rules: what a row must have.
-        held_out: evaluation captions.
-        work: a folder or S3 prefix.
-        memory_gb: for one pod, in 10⁹ bytes.
-        skip_bad_files: leave out files that cannot be read, and list them in the manifest.
+    """Plan a curation in a folder or S3 prefix that all pods reach; the same call again resumes its work.
 
     Returns:
-        The work folder of this curation.
+        The work folder of this curation, below `work`.
     """
     if not work:
         raise InputError("no work folder is given; give one on a shared volume, or an s3:// prefix")
@@ -98,14 +90,11 @@ def join_parts(place: str, phase: str, pods: int) -> list[str]:
 def finish_parts(
     place: str, output: str, source_sha256: str = "", copy: str = "", summary: SummaryWriter | None = None
 ) -> PromptSet:
-    """Write the prompt set of a curation whose phases are all joined.
+    """Write the prompt set of a curation whose phases are all joined to `output` and, unless it is empty, to `copy`.
 
-    Args:
-        place: the work folder.
-        output: a folder or S3 prefix.
-        source_sha256: required digest of the sources; empty for no check.
-        copy: a folder or S3 prefix that receives the set as well; empty for none.
-        summary: writes the pages beside the statistics; None for none.
+    Raises:
+        ContentError: the sources' digest is not `source_sha256`, unless that is empty.
+        InputError: an output is not empty and not an earlier prompt set.
     """
     work = Work(place)
     plan = Plan.load(work)

@@ -235,12 +235,9 @@ def finish(
 ) -> PromptSet:
     """Write the output of a curation whose tasks are all done; it appears whole or not at all.
 
-    Args:
-        work: the work folder.
-        plan: of the curation.
-        output: a folder or S3 prefix, new, empty, or with an earlier prompt set, which is replaced.
-        source_sha256: required digest of the sources; empty for no check.
-        summary: writes the pages beside the statistics; None for none.
+    Raises:
+        ContentError: the sources' digest is not `source_sha256`, unless that is empty.
+        InputError: no prompt is left, or the output is not empty and not an earlier prompt set.
     """
     totals = Totals(work, plan)
     require_prompts(totals)

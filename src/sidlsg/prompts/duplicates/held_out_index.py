@@ -72,14 +72,9 @@ class HeldOutIndex:
                 np.save(file, array, allow_pickle=False)
 
     def matches(self, keys: pl.Series, similarity: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The most similar caption of each text, the first of equally similar ones.
+        """The index of the most similar caption of each text, int64 [n], and its exact similarity, float64 [n].
 
-        Args:
-            keys: words keys of the texts [n].
-            similarity: least Jaccard similarity.
-
-        Returns:
-            the caption's index int64 [n], -1 for none, and its exact similarity float64 [n], 0 for none.
+        Of equally similar captions the first; -1 and 0 where none has at least the Jaccard similarity `similarity`.
         """
         best, found = np.zeros(len(keys)), np.full(len(keys), -1, np.int64)
         if not len(keys):

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.arrays import frame_of
-from sidlsg.prompts.source.columns import folder_columns, require_columns
+from sidlsg.prompts.source.columns import NUMBERS, STRINGS, folder_columns, require_columns
 from sidlsg.prompts.source.csv_files import csv_columns, csv_frames
 from sidlsg.prompts.source.files import CSV, PARQUET, TEXT, InputFile
 from sidlsg.prompts.source.json_lines import object_columns, parse_lines
@@ -26,14 +26,8 @@ SCHEMA = pl.Schema(
     {
         "text": pl.String,
         "problem": pl.String,
-        "score": pl.Float64,
-        "punsafe": pl.Float64,
-        "watermark": pl.Float64,
-        "similarity": pl.Float64,
-        "width": pl.Float64,
-        "height": pl.Float64,
-        "nsfw": pl.String,
-        "language": pl.String,
+        **dict.fromkeys(NUMBERS, pl.Float64),
+        **dict.fromkeys(STRINGS, pl.String),
         "row": pl.UInt64,
         "given": pl.Binary,
     }
@@ -49,17 +43,9 @@ BATCH_ROWS = 131_072
 def read_batches(
     path: Path, file: InputFile, piece: Piece, rules: CurationRules, batch_rows: int = BATCH_ROWS
 ) -> Iterator[pl.DataFrame]:
-    """Read the rows of a piece in order, one batch in memory at a time.
+    """Read the rows of a piece in order as frames of `SCHEMA`, one in memory at a time.
 
-    Args:
-        path: of the file's content, see `local_copy`.
-        file: the piece's.
-        piece: to read.
-        rules: decide which columns are read.
-        batch_rows: most rows of the file in a batch; fewer where texts are very long.
-
-    Yields:
-        Frames of `SCHEMA` with at least one row.
+    A batch has at most `batch_rows` rows of the file, fewer where texts are very long, and none is empty.
 
     Raises:
         InputError: the file is missing, truncated or damaged, or lacks a column that the rules need.

@@ -74,12 +74,8 @@ def require_columns(
 ) -> None:
     """Check that a file has the columns that the rules need.
 
-    Args:
-        available: meanings that it has columns for; those of its folders count as well.
-        file: for messages.
-        rules: of the curation.
-        kinds: what each of its columns can hold: `strings`, `numbers`, both separated by a space, or empty.
-        where: the part of the file that was checked, for messages; empty for all of it.
+    `available` are the meanings of its columns, besides those of its folders. For messages, `kinds` is what each of its
+    columns can hold (`strings`, `numbers`, both with a space between, or empty), and `where` the part that was checked.
     """
     available = available | folder_columns(file, rules).keys()
     if "text" not in available:
