@@ -265,7 +265,7 @@ def test_curation_without_an_output_says_what_to_give(refused: Callable[..., Non
     both = "--dry-run and --explain are given; give one of them"
     refused(both, "curate", "--output", "out", "--explain", "0", "--dry-run")
     refused("copy the set to a folder", "curate", "--output", "s3://bucket/set", "--explain", "1")
-    refused("so --work must name a place", "curate", "--output", "out", "--engine", "ray:auto")
+    refused("so --work must name a folder", "curate", "--output", "out", "--engine", "ray:auto")
 
 
 def test_prompts_are_encoded_from_the_command_line(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:
