@@ -5,7 +5,7 @@ from pathlib import Path
 from kfp.dsl import Dataset, Model
 
 from sidlsg.components.resolve.component import resolve
-from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, place_digest
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, uri_digest
 from sidlsg.teacher.folder import DIFFUSERS
 
 
@@ -26,5 +26,5 @@ def test_the_inputs_are_artifacts_with_their_places_and_digests(tmp_path: Path) 
         **made,
     )
     for name, place in places.items():
-        assert made[name].metadata == {"place": place, "sha256": place_digest(place, DIFFUSERS)}
+        assert made[name].metadata == {"place": place, "sha256": uri_digest(place, DIFFUSERS)}
         assert Path(made[name].path).read_text() in found

@@ -18,7 +18,7 @@ from sidlsg.prompts.source.content import local_copy
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.prompts.source.parquet import cut_pieces
 from sidlsg.runtime.errors import ContentError, InputError
-from sidlsg.storage.uri import open_store, split_place
+from sidlsg.storage.uri import open_store, split_s3_uri
 
 RULES = CurationRules(score=ScoreRule(enabled=False))
 
@@ -38,7 +38,7 @@ def prefix(s3_place: str, s3_server: SeaweedFS, tmp_path: Path) -> str:
     store.write("unnamed", (tmp_path / "t.parquet").read_bytes())
     store.write("unknown.md", b"TEXT\n")
     store.write("none.txt", b"")
-    bucket, _ = split_place(s3_place)
+    bucket, _ = split_s3_uri(s3_place)
     s3_server.client().put_object(Bucket=bucket, Key="in/laion/.hidden/a.txt", Body=b"x\n")
     return f"{s3_place}/in"
 

@@ -14,7 +14,7 @@ from sidlsg.cli.app import app
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_file
-from sidlsg.storage.uri import HELD_OUT, open_store, place_digest, resolve, split_place
+from sidlsg.storage.uri import HELD_OUT, open_store, uri_digest, resolve, split_s3_uri
 from sidlsg.teacher.folder import DIFFUSERS
 
 PROCESSES = 4
@@ -39,7 +39,7 @@ def models(s3_place: str, s3_server: SeaweedFS, assets: Path) -> str:
     store.write("tiny-sd/logs/a/b.txt", b"")
     store.write("tiny-sd-2/model_index.json", b"{}")
     store.put("judge.safetensors", assets / "judge" / "judge.safetensors", judge_digest(assets))
-    bucket, _ = split_place(s3_place)
+    bucket, _ = split_s3_uri(s3_place)
     s3_server.client().put_object(Bucket=bucket, Key="models/tiny-sd/.git/config.json", Body=b"{}")
     return f"{s3_place}/models"
 
@@ -52,8 +52,8 @@ def judge_digest(assets: Path) -> str:
 def test_a_teachers_folder_is_fetched_without_what_lies_beside(
     models: str, slash: str, assets: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, expected = f"{models}/tiny-sd{slash}", place_digest(str(assets / "tiny-sd"), DIFFUSERS)
-    assert place_digest(place, DIFFUSERS) == expected
+    place, expected = f"{models}/tiny-sd{slash}", uri_digest(str(assets / "tiny-sd"), DIFFUSERS)
+    assert uri_digest(place, DIFFUSERS) == expected
     path = resolve(place, expected, folder=DIFFUSERS)
     assert path == resolve(f"{place}@sha256:{expected}", folder=DIFFUSERS)
     assert path.is_relative_to(cache)
@@ -66,7 +66,7 @@ def test_a_teachers_folder_is_fetched_without_what_lies_beside(
     # What is there is not asked for again: with no server, it is found.
     monkeypatch.setenv("AWS_ENDPOINT_URL", CLOSED)
     assert resolve(place, expected, folder=DIFFUSERS) == path
-    assert place_digest(f"{place}@sha256:{expected}", DIFFUSERS) == expected
+    assert uri_digest(f"{place}@sha256:{expected}", DIFFUSERS) == expected
 
 
 def test_a_file_is_fetched_and_a_damaged_copy_replaced(models: str, assets: Path) -> None:
@@ -107,14 +107,14 @@ def test_what_was_replaced_on_s3_is_refused(models: str, assets: Path, cache: Pa
 )
 def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: str, cache: Path) -> None:
     with pytest.raises(InputError, match=told) as caught:
-        place_digest(f"{models}/{inner}", DIFFUSERS)
+        uri_digest(f"{models}/{inner}", DIFFUSERS)
     assert f"{models}/{inner.rstrip('/')}" in str(caught.value)
     assert str(cache) not in str(caught.value)
     assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
-    place, expected = f"{models}/tiny-sd", place_digest(str(assets / "tiny-sd"), DIFFUSERS)
+    place, expected = f"{models}/tiny-sd", uri_digest(str(assets / "tiny-sd"), DIFFUSERS)
     code = "import sys; from sidlsg.storage.uri import resolve; print(resolve(*sys.argv[1:], folder=DIFFUSERS))"
     processes = run_all([place, expected], [{}] * PROCESSES, 60, code=code)
     assert [process.returncode for process in processes] == [0] * PROCESSES

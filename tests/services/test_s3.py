@@ -18,7 +18,7 @@ from services.seaweedfs import SeaweedFS
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.runtime.errors import AccessError, ContentError, InputError, SidlsgError, StorageError
 from sidlsg.storage.s3 import PART, S3Store
-from sidlsg.storage.uri import open_store, resolve, split_place
+from sidlsg.storage.uri import open_store, resolve, split_s3_uri
 
 PARTS = 5
 FEW = 3
@@ -64,7 +64,7 @@ def test_a_large_file_goes_up_in_parts_with_its_digest(s3_server: SeaweedFS, s3_
     assert (tmp_path / "big").stat().st_size > 64 << 20
     store = open_store(f"{s3_place}/run")
     store.put("state/big.bin", tmp_path / "big", digest)
-    bucket, _ = split_place(s3_place)
+    bucket, _ = split_s3_uri(s3_place)
     there = s3_server.client().head_object(Bucket=bucket, Key="run/state/big.bin", ChecksumMode="ENABLED")
     assert there["Metadata"] == {"sha256": digest}
     assert there["ContentLength"] == (tmp_path / "big").stat().st_size
@@ -83,7 +83,7 @@ def test_a_server_without_checksums_is_asked_for_none(
     (tmp_path / "x").write_bytes(b"x")
     store = open_store(s3_place)
     store.put("x", tmp_path / "x", sha256(b"x"))
-    there = s3_server.client().head_object(Bucket=split_place(s3_place)[0], Key="x", ChecksumMode="ENABLED")
+    there = s3_server.client().head_object(Bucket=split_s3_uri(s3_place)[0], Key="x", ChecksumMode="ENABLED")
     assert not [name for name in there if name.startswith("Checksum")]
     assert store.read("x") == b"x"
 
@@ -116,8 +116,8 @@ def test_a_missing_bucket_is_named_and_not_made(s3_server: SeaweedFS, s3_place: 
     with pytest.raises(InputError, match=f"{s3_place}-x/run: there is no such bucket at {s3_server.endpoint}"):
         open_store(f"{s3_place}-x/run")
     buckets = [bucket["Name"] for bucket in s3_server.client().list_buckets()["Buckets"]]
-    assert split_place(s3_place)[0] in buckets
-    assert split_place(f"{s3_place}-x")[0] not in buckets
+    assert split_s3_uri(s3_place)[0] in buckets
+    assert split_s3_uri(f"{s3_place}-x")[0] not in buckets
 
 
 def test_a_server_that_is_away_is_named(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_a_server_that_is_away_is_named(s3_place: str, monkeypatch: pytest.Monke
 
 
 def test_every_name_of_a_long_list_is_found_and_deleted(s3_server: SeaweedFS, s3_place: str) -> None:
-    bucket, _ = split_place(s3_place)
+    bucket, _ = split_s3_uri(s3_place)
     client = s3_server.client()
     expected = [f"{i // 100}/{i:04d}" for i in range(1050)]
     keys = [f"run/{name}" for name in expected] + ["run2/x", "run/.hidden", "run/folder/"]
@@ -144,7 +144,7 @@ def test_every_name_of_a_long_list_is_found_and_deleted(s3_server: SeaweedFS, s3
 
 def test_damage_in_the_bucket_is_noticed_without_a_digest(s3_server: SeaweedFS, s3_place: str, tmp_path: Path) -> None:
     metadata = {"sha256": sha256(b"good")}
-    s3_server.client().put_object(Bucket=split_place(s3_place)[0], Key="x", Body=b"evil", Metadata=metadata)
+    s3_server.client().put_object(Bucket=split_s3_uri(s3_place)[0], Key="x", Body=b"evil", Metadata=metadata)
     store = open_store(s3_place)
     with pytest.raises(ContentError, match=f"{s3_place}/x has SHA-256 {sha256(b'evil')}"):
         store.read("x")
@@ -154,7 +154,7 @@ def test_damage_in_the_bucket_is_noticed_without_a_digest(s3_server: SeaweedFS, 
 
 
 def test_another_writers_objects_without_a_digest_are_read(s3_server: SeaweedFS, s3_place: str, tmp_path: Path) -> None:
-    s3_server.client().put_object(Bucket=split_place(s3_place)[0], Key="x", Body=b"text")
+    s3_server.client().put_object(Bucket=split_s3_uri(s3_place)[0], Key="x", Body=b"text")
     store = open_store(s3_place)
     store.get("x", tmp_path / "x")
     assert store.read("x") == (tmp_path / "x").read_bytes() == b"text"
@@ -163,7 +163,7 @@ def test_another_writers_objects_without_a_digest_are_read(s3_server: SeaweedFS,
 def test_what_did_not_arrive_as_it_was_sent_is_deleted(s3_server: SeaweedFS, s3_place: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"sent")
     store = S3Store(s3_place)
-    bucket, _ = split_place(s3_place)
+    bucket, _ = split_s3_uri(s3_place)
     on(store, "HeadObject", lambda: s3_server.client().put_object(Bucket=bucket, Key="x", Body=b"arrived"))
     with pytest.raises(StorageError, match=f"{s3_place}/x is not what was sent .*deleted"):
         store.put("x", tmp_path / "x", sha256(b"sent"))
@@ -226,7 +226,7 @@ def test_a_writer_that_is_killed_during_an_upload_leaves_no_object(
     s3_server: SeaweedFS, s3_place: str, tmp_path: Path
 ) -> None:
     digest = make_file(tmp_path / "big", 4)
-    bucket, _ = split_place(s3_place)
+    bucket, _ = split_s3_uri(s3_place)
     # The last request never comes, so that there is time to kill the writer before it.
     code = """
 import sys, time

@@ -16,7 +16,7 @@ import pytest
 from services.seaweedfs import SeaweedFS
 from sidlsg.registry.server.process import HOST
 from sidlsg.registry.server.seaweedfs import _GRPC, _weed
-from sidlsg.storage.uri import open_store, split_place
+from sidlsg.storage.uri import open_store, split_s3_uri
 
 SECRET = b"a prompt that nobody else may read" * 1000
 
@@ -34,7 +34,7 @@ def answer(port: int, path: str, method: str = "GET") -> tuple[int, bytes]:
 
 def bucket_with_secret(place: str) -> str:
     open_store(place).write("secret/prompt.txt", SECRET)
-    return split_place(place)[0]
+    return split_s3_uri(place)[0]
 
 
 def test_an_object_is_had_by_s3_with_a_key_alone(s3_server: SeaweedFS, s3_place: str) -> None:

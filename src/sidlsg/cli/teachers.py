@@ -24,11 +24,11 @@ def convert_single_file(
     sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
 ) -> None:
     """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
-    from sidlsg.storage.uri import resolve, resolve_checked
+    from sidlsg.storage.uri import resolve, resolve_with_digest
     from sidlsg.teacher.folder import DIFFUSERS
     from sidlsg.teacher.source import convert_single_file as stage
 
-    path, sha256 = resolve_checked(file, sha256, folder=DIFFUSERS)
+    path, sha256 = resolve_with_digest(file, sha256, folder=DIFFUSERS)
     record = stage(path, resolve(layout, folder=DIFFUSERS), output, sha256)
     print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
 
@@ -61,10 +61,10 @@ def digest(
     place: Annotated[str, typer.Argument(help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")],
 ) -> None:
     """Print the SHA-256 that pins an input: every option that takes a place also takes PLACE@sha256:DIGEST."""
-    from sidlsg.storage.uri import place_digest
+    from sidlsg.storage.uri import uri_digest
     from sidlsg.teacher.folder import DIFFUSERS
 
-    print(place_digest(place, folder=DIFFUSERS))
+    print(uri_digest(place, folder=DIFFUSERS))
 
 
 def teach(

@@ -16,7 +16,7 @@ import polars as pl
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.storage.files import WORK_MARK, alone_in, sha256_file
+from sidlsg.storage.files import WORK_MARK, folder_lock, sha256_file
 from sidlsg.storage.store import S3, FolderStore
 from sidlsg.storage.uri import open_store
 
@@ -148,7 +148,7 @@ def work_folder(output: str, work: str, key: str) -> Iterator[str]:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"work cannot lie in {folder}: a part of that is a file; give a folder") from error
-    with alone_in(folder, f"another process curates for {output}"):
+    with folder_lock(folder, f"another process curates for {output}"):
         (folder / WORK_MARK).touch()
         try:
             yield str(folder)
@@ -167,5 +167,5 @@ def _clear_others(target: Path, mine: Path) -> None:
     form = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
     for other in target.parent.iterdir():
         if other != mine and form.fullmatch(other.name) and (other / WORK_MARK).is_file():
-            with alone_in(other, f"another process curates for {target}"):
+            with folder_lock(other, f"another process curates for {target}"):
                 shutil.rmtree(other)

@@ -36,9 +36,16 @@ from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import cpu_quota, device_name
 from sidlsg.runtime.provenance import code_digest, git_commit, running_image
-from sidlsg.storage.files import alone_in, atomic_folder, atomic_write, refuse_foreign, refuse_inside, require_writable
+from sidlsg.storage.files import (
+    atomic_folder,
+    atomic_write,
+    folder_lock,
+    refuse_foreign,
+    refuse_inside,
+    require_writable,
+)
 from sidlsg.storage.records import PromptSet, Student, file_ref
-from sidlsg.storage.uri import open_store, resolve_checked
+from sidlsg.storage.uri import open_store, resolve_with_digest
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import choose_source
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
@@ -279,7 +286,7 @@ def _alone(world: World, checkpoints: str) -> Iterator[None]:
         yield
         return
     Path(checkpoints).mkdir(parents=True, exist_ok=True)
-    with alone_in(Path(checkpoints)):
+    with folder_lock(Path(checkpoints)):
         yield
 
 
@@ -287,7 +294,7 @@ def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, 
     """What the generator starts from and its digest, where that is not the teacher."""
     if not place:
         return None, ""
-    folder, sha256 = resolve_checked(place, folder=DIFFUSERS)
+    folder, sha256 = resolve_with_digest(place, folder=DIFFUSERS)
     unet, shapes = unet_of(str(folder)), {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
         raise InputError(f"{place} has a UNet of another architecture than the teacher's; give one that came from it")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.storage.files import WORK_MARK, alone_in, atomic_folder, put_in_place, refuse_foreign, refuse_inside
+from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
 from sidlsg.teacher.folder import check_folder, state_shape, text_model_digest
@@ -40,10 +40,10 @@ def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
     work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
     for other in _left(output):
         if other != work:
-            with alone_in(other, f"another process is writing {output}"):
+            with folder_lock(other, f"another process is writing {output}"):
                 shutil.rmtree(other)
     work.mkdir(exist_ok=True)
-    with alone_in(work, f"another process is writing {output}"):
+    with folder_lock(work, f"another process is writing {output}"):
         # Finished files were renamed into place; what still has its temporary name was not.
         for path in sorted(work.rglob(".*"), reverse=True):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -20,7 +20,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import set_threads
 from sidlsg.runtime.provenance import code_digest
 from sidlsg.stages.inputs import require_keepable
-from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside
+from sidlsg.storage.files import folder_lock, atomic_folder, refuse_foreign, refuse_inside
 from sidlsg.storage.records import Scorecard, Student, SubjectScores
 from sidlsg.storage.store import FolderStore, clear
 from sidlsg.storage.uri import open_store
@@ -103,7 +103,7 @@ def evaluate(
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
         if world.leads and isinstance(store, FolderStore):
             busy = f"another evaluation goes on that ends in {output}"
-            alone.enter_context(alone_in(store.folder, busy))
+            alone.enter_context(folder_lock(store.folder, busy))
         work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
         # A teacher's published scores take hours: they are for those who ask for them.
         of_teacher = None if settings is None else published

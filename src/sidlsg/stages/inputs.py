@@ -18,7 +18,7 @@ from sidlsg.runtime.text_files import read_user_text
 from sidlsg.stages.gate import recipe_gate
 from sidlsg.storage.files import refuse_inside, require_writable, sha256_bytes
 from sidlsg.storage.store import S3
-from sidlsg.storage.uri import PIN, open_store, pinned, resolve, split_pin
+from sidlsg.storage.uri import PIN, open_store, pinned_uri, resolve, split_pin
 from sidlsg.teacher.folder import DIFFUSERS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.stages.requests import EvaluateRequest, Request, RunRequest, TrainingRequest
-from sidlsg.storage.uri import located, refuse_folder, split_list
+from sidlsg.storage.uri import absolute_uri, refuse_folder, split_list
 from sidlsg.teacher.folder import check_folder
 
 
@@ -74,7 +74,7 @@ def settled_text(given: str, name: str) -> str:
         InputError: the text is too long, or there is nothing at the place.
     """
     if _is_place(given):
-        return pinned(given)
+        return pinned_uri(given)
     if len(given) > LONGEST_TEXT:
         raise InputError(
             f"{name} is a text of {len(given):,} characters, and {LONGEST_TEXT:,} are allowed; "
@@ -205,7 +205,9 @@ def _places(request: Request) -> dict[str, str]:
     for name, what in FILES.items():
         refuse_folder(places[name], what)
     found = {
-        name: located(place, folder=DIFFUSERS) for name, place in places.items() if place or name != "teacher_layout"
+        name: absolute_uri(place, folder=DIFFUSERS)
+        for name, place in places.items()
+        if place or name != "teacher_layout"
     }
     check_judge(found["judge"][1])
     teacher = found["teacher"][1]

@@ -13,7 +13,7 @@ from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.files import sources_state
 from sidlsg.stages.inputs import parse_seed, settled_text
 from sidlsg.storage.files import sha256_bytes, sha256_files
-from sidlsg.storage.uri import pinned, resolve
+from sidlsg.storage.uri import pinned_uri, resolve
 from sidlsg.teacher.folder import DIFFUSERS
 
 
@@ -77,7 +77,7 @@ def resolve_inputs(
     places = {"held_out": held_out, "teacher": teacher, "judge": judge}
     found = {
         "prompts_state": sources_state(prompts) if prompts else "",
-        **{name: pinned(place, folder=DIFFUSERS) if place else "" for name, place in places.items()},
+        **{name: pinned_uri(place, folder=DIFFUSERS) if place else "" for name, place in places.items()},
         "weights": settled_text(weights, "weights"),
         "gate_rules": settled_text(gate_rules, "gate_rules"),
         "results_version": versions,

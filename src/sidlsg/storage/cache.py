@@ -1,16 +1,15 @@
-"""Copies on this machine of what lies elsewhere, kept by their digest and fetched once."""
+"""The cache of remote files on this machine, kept by digest."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.files import require_digest, sha256_bytes
+from sidlsg.storage.files import file_lock, require_digest, sha256_bytes
 
 VARIABLE = "SIDLSG_CACHE"
 """The environment variable that names the cache's folder."""
@@ -25,7 +24,7 @@ def cache_folder() -> Path:
     if given := os.environ.get(VARIABLE):
         return Path(given).expanduser().absolute()
     users = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG rules say that a relative path there does not count.
+    # By the XDG rules a relative path does not count.
     if users.is_absolute():
         return users / "sidlsg"
     try:
@@ -35,66 +34,59 @@ def cache_folder() -> Path:
 
 
 def fetched(
-    place: str, name: str, sha256: str, fetch: Callable[[Path], None], digest: Callable[[Path], str]
+    uri: str, name: str, sha256: str, fetch: Callable[[Path], None], digest: Callable[[Path], str]
 ) -> tuple[Path, str]:
-    """A copy of what lies at a place, fetched unless content of this digest is there already.
+    """The cached copy of a URI's content and its digest; it is fetched if there is none, or a damaged one.
 
-    The copy is digested at every call, not compared by size: it stands for the digest that a run's records name, and
-    reading it costs seconds where a wrong teacher costs a run. A damaged one is fetched again. Processes that ask for
-    the same at the same time fetch it once; one that is killed leaves nothing that counts.
+    Every call computes the copy's digest, which takes seconds, where a wrong teacher would cost a run. Of concurrent
+    processes one fetches; a killed one leaves nothing that counts.
 
     Args:
-        place: where it comes from.
-        name: of the copy, for those who look at its suffix.
-        sha256: hex SHA-256 of the content; empty to take what is there now.
-        fetch: writes the content to a path, a file or a folder.
-        digest: of what is at a path.
-
-    Returns:
-        The copy, and its digest.
+        uri: where the content comes from.
+        name: of the copy, for code that depends on its suffix.
+        sha256: of the content; empty to fetch whatever is there now.
+        fetch: writes the content to a path, as a file or a folder.
+        digest: of the content at a path.
 
     Raises:
-        ContentError: the content at the place has another digest.
-        InputError: there is no place for the cache.
+        ContentError: the fetched content has another digest.
+        InputError: there is no folder for the cache.
     """
     kept = cache_folder() / "sha256"
-    judged: tuple[int, int] | None = None
+    damaged: tuple[int, int] | None = None
     while True:
         copy = kept / sha256 / name
         if sha256:
-            judged = _identity(copy)
-            if judged and _is(copy, sha256, digest):
+            damaged = _identity(copy)
+            if damaged and _has_digest(copy, sha256, digest):
                 return copy, sha256
-        with _work_folder(place, sha256) as work:
-            if sha256 and _identity(copy) not in (None, judged):
-                # Another process put a copy there while this one waited.
+        with _work_folder(uri, sha256) as work:
+            if sha256 and _identity(copy) not in (None, damaged):
+                # Another process fetched it while this one waited.
                 continue
             fetch(work / name)
             found = digest(work / name)
-            require_digest(place, found, sha256)
+            require_digest(uri, found, sha256)
             copy = kept / found / name
-            if judged and _identity(copy) == judged:
+            if damaged and _identity(copy) == damaged:
                 _remove(copy)
-            _place(work / name, copy)
+            _put(work / name, copy)
             return copy, found
 
 
-def _is(copy: Path, sha256: str, digest: Callable[[Path], str]) -> bool:
+def _has_digest(copy: Path, sha256: str, digest: Callable[[Path], str]) -> bool:
     try:
         return digest(copy) == sha256
     except (OSError, InputError):
-        # It is being replaced, or a part of it is gone.
+        # It is being replaced, or a part is missing.
         return False
 
 
 @contextlib.contextmanager
-def _work_folder(place: str, sha256: str) -> Iterator[Path]:
-    """An empty folder that this process has alone; what a killed process left in it is deleted."""
-    work = cache_folder() / "partial" / sha256_bytes(f"{place}\0{sha256}".encode())[:16]
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with work.with_suffix(".lock").open("w") as lock:
-        # The system drops the lock when the process ends, however it ends.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _work_folder(uri: str, sha256: str) -> Iterator[Path]:
+    """An empty folder for this process alone; a killed process's files in it are deleted."""
+    work = cache_folder() / "partial" / sha256_bytes(f"{uri}\0{sha256}".encode())[:16]
+    with file_lock(work.with_suffix(".lock")):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
@@ -103,12 +95,12 @@ def _work_folder(place: str, sha256: str) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _place(made: Path, copy: Path) -> None:
+def _put(made: Path, copy: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.replace(made, copy)
     except OSError:
-        # The same content, fetched from another place at the same time, is as good.
+        # A process with another URI of the same content may have been faster.
         if not copy.exists():
             raise
 

@@ -20,16 +20,15 @@ from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.runtime.text_files import read_user_text
 
 _BLOCK = 1 << 20
-"""Bytes that a copy reads at once."""
 SHA256SUMS = "SHA256SUMS"
 """The file that lists a folder's other files with their digests; written last."""
 _SHA256SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([^/\n][^\n]*)")
 _MARK = ".sidlsg-unfinished"
-"""Marks a writer's own folder beside its target: while it is there, the writer works, or was killed."""
+"""Marks the temporary folder of a writer, which is at work or was killed."""
 WORK_MARK = ".sidlsg-work"
-"""In a folder of work that a later call continues or clears away; its name may be one that a user chose."""
+"""Marks a folder of unfinished work that a later call continues or deletes."""
 _NEW, _OLD = "new", "old"
-"""What a writer's folder holds: the coming content, and the earlier one where the two cannot be exchanged at once."""
+"""In a writer's folder: the new content, and the earlier one where the two cannot be exchanged in one step."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """From <fcntl.h> and <linux/fs.h>."""
 
@@ -78,27 +77,19 @@ def parse_sha256sums(text: str, source: str) -> dict[str, str]:
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write a file so that readers see the old content or the new, never a part.
-
-    Raises:
-        InputError: the path is a folder, or a part of it is a file.
-    """
+    """Write a file so that readers see the old content or the new one; raises as `atomic_file`."""
     with atomic_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Fill a new file that takes the place of `path` when the block ends well, and vanishes when it does not.
-
-    Yields:
-        The open file; until the block ends, its `name` is that of a temporary file on the same file system.
+    """Open a temporary file that replaces `path` if the block succeeds, and is deleted otherwise.
 
     Raises:
         InputError: the path is a folder, or a part of it is a file.
     """
-    if path.is_dir():
-        raise InputError(f"output {path} is a folder; give the name of a file")
+    _refuse_folder(path)
     _require_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -118,15 +109,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy_verified(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file; the copy takes its place only if what was read has the digest.
-
-    Args:
-        source: the file.
-        target: the copy, which appears whole.
-        sha256: of the content; empty for no check.
+    """Copy a file, complete or not at all, and check its digest unless `sha256` is empty.
 
     Raises:
-        ContentError: the content is another; nothing was written.
+        ContentError: the digest differs; nothing was written.
     """
     digest = hashlib.sha256()
     with source.open("rb") as read, atomic_file(target) as file:
@@ -136,28 +122,23 @@ def copy_verified(source: Path, target: Path, sha256: str) -> None:
         require_digest(str(source), digest.hexdigest(), sha256)
 
 
-def require_digest(place: str, found: str, sha256: str) -> None:
-    """Check a content's digest.
-
-    Args:
-        place: where the content came from, for the message.
-        found: its SHA-256.
-        sha256: what it must be; empty for no check.
+def require_digest(uri: str, found: str, sha256: str) -> None:
+    """Check that content from a URI has the expected digest, unless `sha256` is empty.
 
     Raises:
-        ContentError: it is another.
+        ContentError: it differs.
     """
     if sha256 and found != sha256:
         raise ContentError(
-            f"{place} has SHA-256 {found}, but {sha256} is expected: it was changed or damaged; "
+            f"{uri} has SHA-256 {found}, but {sha256} is expected: it was changed or damaged; "
             "use an earlier or another copy, or write it again"
         )
 
 
 def remove_remains(path: Path) -> None:
-    """Delete what writers of this very file or folder that were killed left beside it, and bring an old one back."""
+    """Delete what killed writers of this file or folder left beside it, and restore an earlier content."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        # A name alone says nothing: a user may give it to a folder of theirs.
+        # The name alone may be a user's own.
         if (folder / _MARK).is_file():
             _put_back(folder, path)
             shutil.rmtree(folder, ignore_errors=True)
@@ -165,18 +146,15 @@ def remove_remains(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
-    """Fill a new folder that replaces `target` when the block ends well, and vanishes when it does not.
+    """Fill a temporary folder that replaces `target` if the block succeeds, and is deleted otherwise.
 
-    Args:
-        target: where the folder goes.
-        marker: a file name that our own earlier output at `target` holds; anything else there is not replaced.
+    Only a folder with a file named `marker`, an earlier output, is replaced; of a link, its target.
 
     Raises:
-        InputError: `target` exists and holds something else.
+        InputError: `target` holds something else.
     """
     refuse_foreign(target, marker)
     if target.is_symlink():
-        # What it leads to is replaced, and not the link.
         target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_remains(target)
@@ -194,7 +172,7 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A writer's own folder beside its target, on the same file system; it ends with the block."""
+    """A temporary folder beside the target, on the same file system."""
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         (folder / _MARK).touch()
@@ -205,7 +183,7 @@ def _beside(target: Path) -> Iterator[Path]:
 
 
 def put_in_place(new: Path, target: Path) -> None:
-    """Let a finished folder take the place of another. Whatever fails or is killed meanwhile, neither is lost."""
+    """Replace a folder by a finished one; a failure or a kill in between loses neither."""
     remove_remains(target)
     with _beside(target) as own:
         if target.exists():
@@ -215,14 +193,14 @@ def put_in_place(new: Path, target: Path) -> None:
 
 
 def _put_back(folder: Path, target: Path) -> None:
-    """Give the earlier output its place again, where a writer moved it away and did not get further."""
+    """Restore the earlier content that an interrupted writer had moved away."""
     if not target.exists():
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder / _OLD, target)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders at once; False where the system or the file system cannot."""
+    """Exchange two folders in one step; False where the file system cannot."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
@@ -235,7 +213,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Let what was renamed in a folder outlast a power cut."""
+    """Make renames in a folder survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems cannot
@@ -245,34 +223,40 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, what: str = "") -> Iterator[None]:
-    """Keep other processes that ask for the same out of a folder.
+def folder_lock(folder: Path, busy: str = "") -> Iterator[None]:
+    """Lock an existing folder against other processes that call this.
 
-    Args:
-        folder: an existing one.
-        what: goes on in there, for the message; by default a run.
+    The lock is on the folder itself: it leaves no file, and ends with the process.
 
     Raises:
-        InputError: one is in there.
+        InputError: another process holds it; `busy` replaces the beginning of the message.
     """
-    # A lock on the folder itself: it leaves no file behind, and ends with the process however that ends.
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            busy = what or f"another run is going on in {folder}"
+            busy = busy or f"another run is going on in {folder}"
             raise InputError(f"{busy}; wait for it, or give another folder") from error
         yield
     finally:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Wait for the lock of a file, which is made, and hold it during the block; it ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def refuse_foreign(target: Path, marker: str) -> None:
-    """Check that an output folder is free, empty, or an earlier output of the same kind.
+    """Check that an output folder is new, empty, or an earlier output, which holds `marker`.
 
     Raises:
-        InputError: it is a file, lies under a file, or holds other things.
+        InputError: it is not, or it cannot be a folder.
     """
     _require_folders(target)
     if not target.exists():
@@ -288,7 +272,7 @@ def refuse_foreign(target: Path, marker: str) -> None:
 
 def _require_folders(path: Path) -> None:
     for parent in path.parents:
-        # In this order: another process may make the folder between two questions.
+        # In this order: another process may make the folder between the two checks.
         if not parent.exists():
             continue
         if parent.is_dir():
@@ -296,8 +280,13 @@ def _require_folders(path: Path) -> None:
         raise InputError(f"output {path} cannot be made: {parent} is a file; give a path through folders alone")
 
 
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder; give the name of a file")
+
+
 def require_writable(folder: Path) -> None:
-    """Make a folder and try to write in it, before work begins that ends there.
+    """Make an output folder and try to write in it, before the work begins.
 
     Raises:
         InputError: it cannot be made or written to.
@@ -313,41 +302,32 @@ def require_writable(folder: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Check that a file can be written at a path, before work begins that ends there.
+    """Check that an output file can be written, before the work begins.
 
     Raises:
         InputError: it is a folder, or nothing can be written beside it.
     """
-    if path.is_dir():
-        raise InputError(f"output {path} is a folder; give the name of a file")
+    _refuse_folder(path)
     require_writable(path.parent)
 
 
-def refuse_inside(target: Path, **places: Path) -> None:
-    """Check that nothing that is needed lies inside an output folder, which is replaced as a whole.
+def refuse_inside(target: Path, **inputs: Path) -> None:
+    """Check that no input, named for the message, lies inside an output folder, which is replaced as a whole.
 
     Raises:
-        InputError: one of the places, named as the caller names it, is the target or lies in it.
+        InputError: one does.
     """
     whole = target.resolve()
-    for name, place in places.items():
-        if place.resolve().is_relative_to(whole):
-            raise InputError(f"{name} {place} lies inside the output folder {target}, which is replaced; give another")
+    for name, path in inputs.items():
+        if path.resolve().is_relative_to(whole):
+            raise InputError(f"{name} {path} lies inside the output folder {target}, which is replaced; give another")
 
 
 def read_list(path: Path, what: str, entry: str) -> list[str]:
-    """Read a list: UTF-8 or marked UTF-16 text, one entry a line; blank lines are ignored.
-
-    Args:
-        path: of the file.
-        what: it is, for messages.
-        entry: what one line holds, for messages.
-
-    Returns:
-        The lines without blanks around them.
+    """Read a text file of one entry a line, without blanks; `what` and `entry` name the two in messages.
 
     Raises:
-        InputError: there is no such file, it is not UTF-8, or it has no entry.
+        InputError: it cannot be read, or has no entry.
     """
     allowed = f"UTF-8 text with one {entry} a line"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The stages' contracts: each stage reads one record and writes one, as JSON beside the files it speaks of."""
+"""The records that stages read and write, as JSON beside the files that they name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidlsg.storage.files import atomic_write, sha256_file
 
 @dataclass(frozen=True, kw_only=True)
 class FileRef:
-    """A file by place and content."""
+    """A file by path and content."""
 
     path: str
     """Relative to the record's own folder, or a full `s3://` URI."""
@@ -34,34 +34,29 @@ def file_ref(path: Path, folder: Path) -> FileRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What every record can do."""
+    """A frozen dataclass that is stored as a JSON file named `FILE`."""
 
     FILE: ClassVar[str]
-    """The name of the JSON file that holds a record of this kind."""
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, so that equal records have equal text."""
+        """Canonical JSON: equal records have equal text."""
         plain = TypeAdapter(type(self)).dump_python(self, mode="json")
         return json.dumps(plain, sort_keys=True, indent=2) + "\n"
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: the record's identity."""
+        """SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, folder: Path) -> Path:
-        """Write the record to its file in `folder` and return that file."""
+        """Write the record into a folder, and return its file."""
         path = folder / self.FILE
         atomic_write(path, self.to_json())
         return path
 
     @classmethod
     def from_json(cls, text: str, source: str = "the given text") -> Self:
-        """Read a record.
-
-        Raises:
-            InputError: the text is not a record of this kind.
-        """
+        """Read a record; raises InputError for any other text."""
         try:
             record = TypeAdapter(cls).validate_json(text, strict=False)
             parse_json(text)  # its bounds
@@ -74,13 +69,9 @@ class Record:
             raise InputError(f"{source} is not a {cls.__name__} record: {error}") from error
 
     @classmethod
-    def load(cls, place: Path) -> Self:
-        """Read a record from its folder or its file.
-
-        Raises:
-            InputError: there is none, or it is of another kind.
-        """
-        path = place / cls.FILE if place.is_dir() else place
+    def load(cls, path: Path) -> Self:
+        """Read a record from its folder or its file; raises InputError where there is none of this kind."""
+        path = path / cls.FILE if path.is_dir() else path
         if not path.is_file():
             raise InputError(f"no {cls.__name__} record at {path}; give the folder that the earlier stage wrote")
         try:
@@ -90,19 +81,11 @@ class Record:
         return cls.from_json(text, str(path))
 
     def verify(self, folder: Path) -> None:
-        """Check every file that the record speaks of against its digest.
-
-        Raises:
-            InputError: a file is missing or differs.
-        """
+        """Check every file of the record against its digest; raises InputError where one is missing or differs."""
         self.verify_files(folder, file_refs(self))
 
     def verify_files(self, folder: Path, files: Iterable[FileRef]) -> None:
-        """Check some of the files that the record speaks of.
-
-        Raises:
-            InputError: a file is missing or differs.
-        """
+        """`verify` for some of the record's files; those with a full URI are not checked."""
         for ref in files:
             if "://" in ref.path:
                 continue
@@ -143,13 +126,13 @@ class PromptSet(Record):
 
     FILE: ClassVar[str] = "prompt_set.json"
     source_sha256: str
-    """Digest of the file that the prompts came from; of several files, that of their sorted digests."""
+    """Of the source file, or of several files' sorted digests."""
     rules_sha256: str
-    """Digest of the rules that selected them, with the words that they list."""
+    """Of the curation rules and their word lists."""
     held_out_sha256: str
-    """Digest of the list of evaluation prompts that were removed."""
+    """Of the list of evaluation prompts, which were removed."""
     minimum_score: float | None = None
-    """The cut that this set is, of a set with more prompts; None for the whole one."""
+    """The cut that made this subset of a prompt set; None for a whole set."""
     count: NonNegativeInt
     shards: tuple[FileRef, ...]
     funnel: tuple[FunnelStep, ...]
@@ -157,39 +140,39 @@ class PromptSet(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingSet(Record):
-    """The text states of a prompt set in safetensors shards, or the decision to make them during training."""
+    """The text embeddings of a prompt set in safetensors shards, or the decision to encode during training."""
 
     FILE: ClassVar[str] = "embedding_set.json"
     prompts_sha256: str
-    """Digest of the PromptSet record."""
+    """Of the PromptSet record."""
     text_encoder_sha256: str
-    """Digest of the teacher's text encoder and tokenizer."""
+    """Of the teacher's text encoder and tokenizer."""
     dtype: str
-    """`float16` or `float32`: of the states."""
+    """`float16` or `float32`."""
     count: NonNegativeInt
-    """How many prompts."""
+    """Number of prompts."""
     shape: tuple[int, int]
-    """(L, D): tokens and width of one prompt's states."""
+    """(L, D): tokens and width of one prompt's embeddings."""
     shards: tuple[FileRef, ...]
-    """One a block of prompts, in their order; none where states are made during training."""
+    """One a block of prompts, in their order; empty where training encodes."""
     uncond: FileRef | None
-    """The empty prompt's states; None where there are no shards."""
+    """The empty prompt's embeddings; None without shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Licence:
-    """Under which terms a model may be used, as its own folder says."""
+    """The terms of a model's use, as its folder states them."""
 
     name: str = ""
-    """The card's `license`, such as `creativeml-openrail-m`; empty where the card says nothing."""
+    """The model card's `license`, such as `creativeml-openrail-m`."""
     link: str = ""
-    """The card's `license_link`."""
+    """The model card's `license_link`."""
     files: tuple[FileRef, ...] = ()
-    """The card and the texts of licence and use restrictions."""
+    """The model card and the texts of licence and use restrictions."""
 
 
 LINEAGE = "lineage"
-"""The folder in a student's that holds the records it came from."""
+"""The folder in a student's folder with the records of its inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,42 +181,41 @@ class Student(Record):
 
     FILE: ClassVar[str] = "student.json"
     recipe: str
-    """Name of the recipe."""
     recipe_values: dict[str, Any]
     """Every value of the recipe as it ran, overrides included."""
     strategy: str
     kappas: tuple[float, float, float, float]
     teacher_sha256: str
-    """Digest of the teacher's model files."""
+    """Of the teacher's model files."""
     prompts_sha256: str
-    """Digest of the PromptSet record."""
+    """Of the PromptSet record."""
     package_sha256: str
-    """Digest of the code that ran."""
+    """Of the code that ran."""
     seed: int
     t_init: int
     iterations: NonNegativeInt
     images_seen: NonNegativeInt
     nan_samples: NonNegativeInt
-    """How many samples were left out of a loss because they held NaN."""
+    """Samples that were masked in a loss because they held NaN."""
     seconds: float
-    """Wall-clock seconds of training, restarts added up."""
+    """Wall-clock seconds of training, restarts included."""
     hardware: str
     model: tuple[FileRef, ...]
     """The files that `StableDiffusionPipeline.from_pretrained` reads."""
     training_log: FileRef
-    """JSON lines: one row a logged iteration."""
+    """JSON lines, one a logged iteration."""
     evaluations: FileRef | None = None
-    """JSON lines: scores of the EMA along the way, one row an evaluation; None where there were none."""
+    """JSON lines, one an evaluation of the EMA during training; None without any."""
     grids: tuple[FileRef, ...]
-    """Sample grids of the EMA from fixed noises, `grids/<images seen>.png`, in order."""
+    """Sample grids of the EMA from fixed noise, `grids/<images seen>.png`, in order."""
     licence: Licence = Licence()
     """The teacher's, which holds for the student too."""
     lineage: tuple[FileRef, ...] = ()
-    """The records that it was made from: of the prompt set, and of its text states where they were encoded before."""
+    """The records of its prompt set and, where there are any, its text embeddings."""
     git_commit: str = ""
-    """Of the code that ran, with `+changes` where files differed from it; empty where that is not known."""
+    """Of the code that ran, with `+changes` for a modified checkout; empty if unknown."""
     image: str = ""
-    """The container image that it ran in, by digest; empty outside of a pipeline on a cluster."""
+    """The container image that it ran in, by digest; empty outside a cluster."""
 
     @property
     def account(self) -> tuple[FileRef, ...]:
@@ -242,13 +224,7 @@ class Student(Record):
         return (self.training_log, *scores, *self.grids)
 
     def verify(self, folder: Path) -> None:
-        """Check every file that the record speaks of, and that the model's folders hold no other.
-
-        A library that loads the model would load another file as well: an index of weights, or weights in shards.
-
-        Raises:
-            InputError: a file is missing, differs, or is not named in the record.
-        """
+        """Also check that the model's folders hold no other file: libraries load any index or shard of weights."""
         super().verify(folder)
         named = {ref.path for ref in self.model}
         for part in sorted({Path(name).parts[0] for name in named if "/" in name}):
@@ -258,7 +234,7 @@ class Student(Record):
                 if path.is_dir() or hidden or name.as_posix() in named:
                     continue
                 raise InputError(
-                    f"{path} is not of this student ({self.FILE} does not name it), and would be loaded with it; "
+                    f"{path} is not part of this student ({self.FILE} does not name it), and would be loaded with it; "
                     "move it elsewhere"
                 )
 
@@ -276,11 +252,7 @@ class Student(Record):
             shutil.copyfile(folder / ref.path, target / ref.path)
 
     def prompt_set(self, folder: Path) -> PromptSet | None:
-        """The record of its prompt set; None where it has none, as a converted student.
-
-        Raises:
-            InputError: what lies there is of another prompt set.
-        """
+        """The record of its prompt set; a converted student has None. Raises InputError for another set's record."""
         path = f"{LINEAGE}/{PromptSet.FILE}"
         if path not in [ref.path for ref in self.lineage]:
             return None
@@ -302,7 +274,7 @@ class ModelVersion(Record):
     version: int
     run_id: str
     student_sha256: str
-    """Digest of the Student record that it was registered from."""
+    """Of the Student record that it was registered from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,50 +285,45 @@ class Score:
     value: float
     protocol: str
     n: NonNegativeInt
-    """How many images it was computed on."""
+    """Number of images."""
     reference_digest: str
-    """Digest of the reference images' or prompts' definition."""
+    """Of the definition of the reference images or prompts."""
     higher_is_better: bool
     interval: tuple[float, float] | None = None
-    """A 95 % interval where the protocol gives one."""
+    """The 95 % confidence interval, where the protocol has one."""
 
     @property
     def metric(self) -> str:
-        """Its name and protocol as one metric's name, as MLflow and Kubeflow take it."""
+        """Name and protocol as a metric's name that MLflow and Kubeflow accept."""
         return re.sub(r"[^\w\-. :/]", "-", f"{self.name} {self.protocol}", flags=re.ASCII)
 
     def require_comparable(self, other: Score) -> None:
-        """Refuse a comparison that would mean nothing.
-
-        Raises:
-            InputError: protocol, count or reference differ.
-        """
+        """Raise InputError unless name, protocol, count and reference are equal."""
         for field in ("name", "protocol", "n", "reference_digest"):
             ours, theirs = getattr(self, field), getattr(other, field)
             if ours != theirs:
                 raise InputError(f"scores of unlike {field} do not compare: {ours} and {theirs}; evaluate both alike")
 
     def better_by(self, other: Score) -> float:
-        """How much better this score is than `other`: positive is better, whichever way the score runs."""
+        """By how much this score is better than `other`; negative if it is worse."""
         self.require_comparable(other)
         return self.value - other.value if self.higher_is_better else other.value - self.value
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleMean:
-    """One style's row of HPSv2's table."""
+    """One style in HPSv2's table."""
 
     protocol: str
     style: str
     mean: float
-    """Over all images of the style."""
     deviation: float
     """Standard deviation of the means of ten groups of consecutive prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectScores:
-    """All scores of one generator under one way of sampling it."""
+    """All scores of one generator and sampler setting."""
 
     subject: str
     """`student 1 step`, `teacher 20 steps`, `real images`, …"""
@@ -364,14 +331,10 @@ class SubjectScores:
     guidance_scale: float
     scores: tuple[Score, ...]
     styles: tuple[StyleMean, ...] = ()
-    """HPSv2 by style; none where it was not measured."""
+    """HPSv2 by style, where it was measured."""
 
     def score(self, name: str) -> Score:
-        """The score of that name.
-
-        Raises:
-            InputError: there is none.
-        """
+        """The score of that name; raises InputError where there is none."""
         for score in self.scores:
             if score.name == name:
                 return score
@@ -380,7 +343,7 @@ class SubjectScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Extreme:
-    """One of the images that fit their prompts best, or worst."""
+    """One of the images that fit their prompts best or worst."""
 
     prompt: str
     seed: int
@@ -393,20 +356,20 @@ class Extreme:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorecard(Record):
-    """What evaluation found for a student, and for its teacher under the same protocols."""
+    """The scores of a student, and of its teacher under the same protocols."""
 
     FILE: ClassVar[str] = "scorecard.json"
     student_sha256: str
     teacher_sha256: str
     package_sha256: str
     recipe: str = ""
-    """The student's, as are the next three: what its row is named by beside other students'. Empty if not known."""
+    """The student's, as are the next three; empty if unknown."""
     strategy: str = ""
     kappas: tuple[float, float, float, float] | None = None
     images_seen: NonNegativeInt | None = None
     subjects: tuple[SubjectScores, ...]
     grids: tuple[FileRef, ...]
-    """One grid a subject, of the same prompts and noises: `grids/<subject>.png`."""
+    """One grid a subject, of the same prompts and noise: `grids/<subject>.png`."""
     grid_prompts: tuple[str, ...]
     extremes: tuple[Extreme, ...] = ()
     """Of the student: the best first, then the worst first."""
@@ -415,11 +378,7 @@ class Scorecard(Record):
     seconds: float
 
     def subject(self, name: str) -> SubjectScores:
-        """The scores of that subject.
-
-        Raises:
-            InputError: there is none.
-        """
+        """The scores of that subject; raises InputError where there is none."""
         for subject in self.subjects:
             if subject.subject == name:
                 return subject
@@ -428,12 +387,10 @@ class Scorecard(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RuleResult:
-    """One rule of the gate, applied."""
+    """The outcome of one rule of the gate; both texts hold the numbers."""
 
     rule: str
-    """What is demanded, in words with the number in it."""
     found: str
-    """What was found, in words with the number in it."""
     passed: bool
 
 
@@ -445,7 +402,7 @@ class Verdict(Record):
     name: str
     version: int
     champion_version: int | None
-    """The champion that it was compared with."""
+    """The champion at the time."""
     scorecard_sha256: str
     rules_sha256: str
     passed: bool
@@ -454,19 +411,19 @@ class Verdict(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion(Record):
-    """Which version the champion's alias points to after a run."""
+    """The champion after a run."""
 
     FILE: ClassVar[str] = "promotion.json"
     name: str
     champion_version: int | None
     previous_version: int | None
     changed: bool
-    """Whether this run moved the alias."""
+    """Whether the alias moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A result that others published for these values; never compared with scores of another protocol."""
+    """A published result of the same recipe values; only scores of its protocol compare."""
 
     source: str
     images_seen: float

@@ -1,4 +1,4 @@
-"""What boto3's errors mean to a user: what happened at which place, and what to do. No credential is in a message."""
+"""boto3's errors as the project's: what happened at which URI, and what to do. No message holds a credential."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ _SETTING = (
     InvalidS3AddressingStyleError,
     UnsupportedS3ConfigurationError,
 )
-"""Their texts name a setting or a file, and no credential."""
+"""Errors whose text names a setting or a file, and no credential."""
 _STYLE = {"SecondLevelDomainForbidden", "PathStyleDomainForbidden", "InvalidPathAccess"}
-"""How services say that a bucket is a part of the host's name there."""
+"""Codes of servers that want the bucket in the host's name."""
 _ELSEWHERE = {
     "PermanentRedirect",
     "TemporaryRedirect",
@@ -80,18 +80,14 @@ _RIGHTS = {
     "DeleteObject": "delete it",
     "DeleteObjects": "delete there",
 }
-"""What a request needs; all others write."""
+"""The right that a request needs; all others write."""
 _BUSY = {429, 500, 502, 503, 504}
 _AGAIN = "and run the same command again"
 
 
 @contextlib.contextmanager
-def explained(place: str, endpoint: str) -> Iterator[None]:
+def explained(uri: str, endpoint: str) -> Iterator[None]:
     """Turn what boto3 raises in the block into the project's errors.
-
-    Args:
-        place: the `s3://` place of the object or prefix that is worked on.
-        endpoint: the server's address; only its host and port are shown.
 
     Raises:
         MissingError: there is no such object.
@@ -102,45 +98,45 @@ def explained(place: str, endpoint: str) -> Iterator[None]:
     try:
         yield
     except S3UploadFailedError as error:
-        # boto3 wraps the answer of the server in a text; the answer itself is its context.
+        # The server's answer is its context.
         cause = error.__context__
-        raise meaning(cause if isinstance(cause, Exception) else error, place, endpoint) from error
+        raise meaning(cause if isinstance(cause, Exception) else error, uri, endpoint) from error
     except (BotoCoreError, Boto3Error, ClientError, ResponseParserError, RecursionError) as error:
-        raise meaning(error, place, endpoint) from error
+        raise meaning(error, uri, endpoint) from error
 
 
-def meaning(error: Exception, place: str, endpoint: str) -> SidlsgError:
+def meaning(error: Exception, uri: str, endpoint: str) -> SidlsgError:
     """The project's error for one of boto3's."""
     server = server_of(endpoint)
     if isinstance(error, ClientError):
-        return _refusal(error, place, server)
+        return _refusal(error, uri, server)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return InputError(
-            f"{place}: there are no credentials, or a part of them is missing; "
+            f"{uri}: there are no credentials, or a part of them is missing; "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
     if isinstance(error, _LOGIN):
         return InputError(
-            f"{place}: the profile's credentials could not be obtained or have expired ({type(error).__name__}); "
+            f"{uri}: the profile's credentials could not be obtained or have expired ({type(error).__name__}); "
             "sign in again, for example by `aws sso login`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if isinstance(error, ResponseParserError):
         return InputError(
-            f"{place}: what answers at {server} is no S3 server, or is not its S3 port; "
+            f"{uri}: what answers at {server} is not an S3 server, or not its S3 port; "
             "set AWS_ENDPOINT_URL to the address of the S3 API"
         )
     if isinstance(error, RecursionError):
-        return InputError(f"{place}: {server} redirects in a loop; {_where({})}")
+        return InputError(f"{uri}: {server} redirects in a loop; {_where({})}")
     if isinstance(error, FlexibleChecksumError):
-        return StorageError(f"{place}: what arrived from {server} does not match its checksum; run the command again")
+        return StorageError(f"{uri}: what arrived from {server} does not match its checksum; run the command again")
     if isinstance(error, _AWAY):
         return StorageError(
-            f"{place}: the S3 server at {server} does not answer or broke off ({type(error).__name__}); "
+            f"{uri}: the S3 server at {server} does not answer or broke off ({type(error).__name__}); "
             f"check that it runs and that AWS_ENDPOINT_URL names it, {_AGAIN}"
         )
     what = str(error).partition("\n")[0] if isinstance(error, _SETTING) else type(error).__name__
     return InputError(
-        f"{place}: the S3 client cannot be used as it is configured ({what}); "
+        f"{uri}: the S3 client cannot be used as it is configured ({what}); "
         "check the AWS_* variables and the AWS configuration file"
     )
 
@@ -151,36 +147,36 @@ def server_of(endpoint: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else endpoint.rpartition("@")[2]
 
 
-def _refusal(error: ClientError, place: str, server: str) -> SidlsgError:
-    # Only the code is shown: a server's own text may repeat what was sent.
+def _refusal(error: ClientError, uri: str, server: str) -> SidlsgError:
+    # Only the code: a server's text may repeat what was sent.
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     answer = error.response.get("ResponseMetadata", {})
     status, headers = answer.get("HTTPStatusCode", 0), answer.get("HTTPHeaders", {})
     if code == "NoSuchBucket":
-        return InputError(f"{place}: there is no such bucket at {server}; create it, or give another")
+        return InputError(f"{uri}: there is no such bucket at {server}; create it, or give another")
     if _is_elsewhere(code, status):
-        return InputError(f"{place}: {server} does not serve it and redirects ({code}); {_where(error.response)}")
+        return InputError(f"{uri}: {server} does not serve it and redirects ({code}); {_where(error.response)}")
     if code in _STYLE:
         return InputError(
-            f"{place}: {server} wants the bucket's name in the host's ({code}); set addressing_style = virtual in the "
+            f"{uri}: {server} wants the bucket's name in the host's ({code}); set addressing_style = virtual in the "
             "section s3 of the AWS configuration file (`aws configure set s3.addressing_style virtual`)"
         )
     if code in _MISSING:
-        return MissingError(f"there is no {place} at {server}; give an object that is there, or write it again")
+        return MissingError(f"there is no {uri} at {server}; give an object that is there, or write it again")
     if code in _REFUSED:
-        return AccessError(f"{place}: {server} refuses the access ({code}): {_REFUSED[code]}")
+        return AccessError(f"{uri}: {server} refuses the access ({code}): {_REFUSED[code]}")
     if status in (401, 403):
         right = _RIGHTS.get(error.operation_name, "write there")
         hint = "; without the right to list, a missing object is refused in the same way" if right == "read it" else ""
-        return AccessError(f"{place}: {server} refuses the access ({code}); give credentials that may {right}{hint}")
+        return AccessError(f"{uri}: {server} refuses the access ({code}); give credentials that may {right}{hint}")
     if str(headers.get("content-type", "")).startswith("text/html"):
         return StorageError(
-            f"{place}: {server} answers with a web page, as a proxy or a console does and an S3 server does not; "
+            f"{uri}: {server} answers with a web page, as a proxy or a console does; "
             f"check that AWS_ENDPOINT_URL names the S3 API, {_AGAIN}"
         )
     if status in _BUSY:
-        return StorageError(f"{place}: the S3 server at {server} is busy or broken ({code}); wait, {_AGAIN}")
-    return StorageError(f"{place}: the S3 server at {server} did not do it ({code}); see its log, {_AGAIN}")
+        return StorageError(f"{uri}: the S3 server at {server} is busy or broken ({code}); wait, {_AGAIN}")
+    return StorageError(f"{uri}: the S3 server at {server} did not do it ({code}); see its log, {_AGAIN}")
 
 
 def _is_elsewhere(code: str, status: int) -> bool:
@@ -188,7 +184,7 @@ def _is_elsewhere(code: str, status: int) -> bool:
 
 
 def _where(answer: Any) -> str:
-    """What to set after a redirection: the address or region that the answer names, as far as it can be shown."""
+    """The setting that a redirection asks for, from the address or region that it names."""
     error, headers = answer.get("Error", {}), answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = str(headers.get("x-amz-bucket-region") or error.get("Region") or "")
     to = server_of(str(headers.get("location", "")))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from sidlsg.runtime.errors import InputError, MissingError
 from sidlsg.storage.files import atomic_write, copy_verified, remove_remains
 
 S3 = "s3://"
-"""Starts a place on S3."""
+"""Starts a URI on S3."""
 _NAME = re.compile(r"[^./\\\0\n][^/\\\0\n]*(/[^./\\\0\n][^/\\\0\n]*)*")
 
 
@@ -23,28 +23,24 @@ class Store(Protocol):
     """Named objects. A name is relative, its parts joined by `/`, none of which starts with a dot.
 
     One writer a name: of two that write the same name at the same time, the one that began first may fail.
+
+    Every method raises InputError for a bad name, AccessError where the credentials do not suffice, and StorageError
+    where the server fails; those that read raise MissingError where there is no such object.
     """
 
-    place: str
+    uri: str
     """As it was given, for messages."""
 
     def put(self, name: str, file: Path, sha256: str) -> None:
-        """Store a file's content: complete, or not at all.
-
-        Args:
-            name: of the object; an earlier one is replaced.
-            file: what to store; it is left as it is.
-            sha256: hex SHA-256 of its content, which what goes up is checked against.
+        """Store a file of this digest, complete or not at all; an earlier object is replaced.
 
         Raises:
-            ContentError: the file's content is another.
-            InputError: the name or the access is refused.
-            StorageError: the server did not take it; an earlier object of the name is intact or absent.
+            ContentError: the file has another digest.
         """
         ...
 
     def get(self, name: str, target: Path, sha256: str = "") -> None:
-        """Fetch an object into a file, which appears whole or not at all.
+        """Fetch an object into a file, complete or not at all.
 
         Args:
             name: of the object.
@@ -52,73 +48,47 @@ class Store(Protocol):
             sha256: hex SHA-256 that the content must have; empty to check only what the object itself carries.
 
         Raises:
-            MissingError: there is no such object; the target is as it was.
-            ContentError: its content is another; the target is as it was.
-            AccessError: the access is refused.
-            InputError: the name or the access is refused.
-            StorageError: the server did not give it.
+            ContentError: the content has another digest.
         """
         ...
 
     def write(self, name: str, data: bytes) -> None:
-        """Store a few bytes: complete, or not at all.
-
-        Raises:
-            InputError: the name or the access is refused.
-            StorageError: the server did not take them.
-        """
+        """Store a few bytes, complete or not at all."""
         ...
 
     def read(self, name: str) -> bytes:
         """The bytes of a small object.
 
         Raises:
-            ContentError: there is no such object, or it is damaged.
-            InputError: the name or the access is refused.
-            StorageError: the server did not give it.
+            ContentError: it is damaged.
         """
         ...
 
     def part(self, name: str, start: int, length: int) -> bytes:
-        """Some bytes of a large object, fewer where it ends before; nothing is checked.
-
-        Args:
-            name: of the object.
-            start: the first byte; below 0, it counts from the end.
-            length: how many.
-
-        Raises:
-            ContentError: there is no such object.
-            InputError: the name or the access is refused.
-            StorageError: the server did not give it.
-        """
+        """`length` bytes of a large object, fewer at its end, unchecked; a negative `start` counts from the end."""
         ...
 
     def names(self, prefix: str = "") -> list[str]:
-        """The names that start with a prefix, sorted, without what is being written.
-
-        Raises:
-            InputError: the access is refused.
-            StorageError: the server did not answer.
-        """
+        """The names that start with a prefix, sorted; unfinished writes do not count."""
         ...
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete objects, and what writers of them left that were killed; those that are not there are fine.
-
-        Raises:
-            InputError: a name or the access is refused.
-            StorageError: the server did not do it; some may be gone.
-        """
+        """Delete objects, where there are any, and what killed writers of them left."""
         ...
 
 
-def check_name(name: str) -> str:
-    """An object's name, where it is one.
+@dataclass(frozen=True, kw_only=True)
+class ObjectState:
+    """What is known of a file without reading it."""
 
-    Raises:
-        InputError: it is empty, absolute, has an empty part, or a part starts with a dot.
-    """
+    size: int
+    """In bytes."""
+    version: str
+    """An ETag, or a file system's time of the last change."""
+
+
+def check_name(name: str) -> str:
+    """Return a valid object name; raises InputError for any other."""
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} cannot name an object of a store; give a relative name such as a/b.json, "
@@ -128,23 +98,23 @@ def check_name(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a part of a name starts with a dot, so that it is no object of a store."""
+    """Whether a part of a name starts with a dot, which no object's does."""
     return any(part.startswith(".") for part in name.split("/"))
 
 
 class FolderStore:
     """A store in a local folder."""
 
-    def __init__(self, place: str, create: bool = True) -> None:
-        if not place or "://" in place:
-            raise InputError(f"{place!r} is no place for a store; give a local folder or {S3}BUCKET/PREFIX")
-        self.place = place
-        self.folder = Path(place).expanduser().absolute()
+    def __init__(self, uri: str, create: bool = True) -> None:
+        if not uri or "://" in uri:
+            raise InputError(f"{uri!r} cannot hold a store; give a local folder or {S3}BUCKET/PREFIX")
+        self.uri = uri
+        self.folder = Path(uri).expanduser().absolute()
         if self.folder.is_dir():
             return
         if not create:
             raise InputError(f"there is no folder {self.folder}; give one that exists, or {S3}BUCKET/PREFIX")
-        # Another process may make it meanwhile, so its absence is not asked for first.
+        # Another process may make it at the same time.
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -164,10 +134,8 @@ class FolderStore:
 
     def get(self, name: str, target: Path, sha256: str = "") -> None:
         """See `Store`."""
-        try:
+        with self._missing_named(name):
             copy_verified(self._path(name), target, sha256)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise self._missing(name) from error
 
     def write(self, name: str, data: bytes) -> None:
         """See `Store`."""
@@ -177,23 +145,17 @@ class FolderStore:
 
     def read(self, name: str) -> bytes:
         """See `Store`."""
-        try:
+        with self._missing_named(name):
             return self._path(name).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise self._missing(name) from error
 
     def part(self, name: str, start: int, length: int) -> bytes:
         """See `Store`."""
-        try:
-            with self._path(name).open("rb") as file:
-                file.seek(*((start, os.SEEK_SET) if start >= 0 else (start, os.SEEK_END)))
-                return file.read(length)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise self._missing(name) from error
+        with self._missing_named(name), self._path(name).open("rb") as file:
+            file.seek(start, os.SEEK_SET if start >= 0 else os.SEEK_END)
+            return file.read(length)
 
     def names(self, prefix: str = "") -> list[str]:
         """See `Store`."""
-        # Only the folder that the prefix names is looked through.
         folder = self.folder / prefix.rpartition("/")[0]
         files = (path.relative_to(self.folder).as_posix() for path in folder.rglob("*") if path.is_file())
         return sorted(name for name in files if name.startswith(prefix) and not is_hidden(name))
@@ -208,7 +170,7 @@ class FolderStore:
             self._remove_empty(path.parent)
 
     def _remove_empty(self, folder: Path) -> None:
-        """Remove folders that hold nothing more, as they are not there on S3 either."""
+        """Remove empty folders, which S3 does not have either."""
         while folder != self.folder:
             try:
                 folder.rmdir()
@@ -219,22 +181,18 @@ class FolderStore:
     def _path(self, name: str) -> Path:
         return self.folder / check_name(name)
 
-    def _missing(self, name: str) -> MissingError:
-        return MissingError(f"there is no {name} in {self.place}; give a store that holds it, or write it again")
+    @contextlib.contextmanager
+    def _missing_named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise MissingError(
+                f"there is no {name} in {self.uri}; give a store that holds it, or write it again"
+            ) from error
 
 
 def clear(store: Store) -> None:
-    """Delete everything in a store, and its folder on this machine."""
+    """Delete all objects of a store, and its local folder."""
     store.delete(store.names())
     if isinstance(store, FolderStore):
         shutil.rmtree(store.folder, ignore_errors=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectState:
-    """What is known of a file without reading it."""
-
-    size: int
-    """In bytes."""
-    version: str
-    """An ETag, or what a file system says of the last change."""

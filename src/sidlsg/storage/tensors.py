@@ -20,7 +20,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity, if one does."""
+    """The name of the first tensor with NaN or infinity, if any."""
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
@@ -31,11 +31,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], counters: Mapp
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """Read what `save_tensors` wrote.
-
-    Raises:
-        InputError: the file is missing, damaged or of another kind.
-    """
+    """Read a file of `save_tensors`; raises InputError where it is missing, damaged or another file."""
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     try:
@@ -44,7 +40,7 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         counters = parse_json(metadata.get("counters", "{}"))
         if not isinstance(counters, dict):
-            raise ValueError("its counters are no JSON object")
+            raise ValueError("its counters are not a JSON object")
         return tensors, counters
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}); delete or replace it") from error
@@ -72,7 +68,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; learning rates stay as the optimizer has them."""
+    """Restore the state that `optimizer_tensors` returned; the optimizer keeps its learning rates."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, Tensors] = {}
     for key, value in tensors.items():

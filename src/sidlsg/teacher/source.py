@@ -19,7 +19,7 @@ from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import atomic_folder, refuse_foreign, refuse_inside, sha256_file, sha256_files
 from sidlsg.storage.records import Record
-from sidlsg.storage.uri import resolve, resolve_checked
+from sidlsg.storage.uri import resolve, resolve_with_digest
 from sidlsg.teacher.config import SAVE_AGAIN, TEXT_ENCODER
 from sidlsg.teacher.folder import (
     COMPONENTS,
@@ -324,7 +324,7 @@ def teacher_folder(place: str, sha256: str = "", layout: str = "") -> Path:
 
 def checked_teacher(place: str, sha256: str = "", layout: str = "") -> tuple[Path, str]:
     """`teacher_folder`, and the digest that its model files were found to have; empty where nothing needed it."""
-    path, found = resolve_checked(place, sha256, folder=DIFFUSERS)
+    path, found = resolve_with_digest(place, sha256, folder=DIFFUSERS)
     if path.is_dir():
         if layout:
             raise InputError(

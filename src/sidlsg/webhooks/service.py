@@ -17,7 +17,7 @@ from sidlsg.kubeflow.server.runs import PipelineRuns
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, SidlsgError
-from sidlsg.storage.files import alone_in
+from sidlsg.storage.files import folder_lock
 from sidlsg.webhooks.ledger import FILE, Ledger
 from sidlsg.webhooks.receiver import Limits, Receiver, application, web_server
 from sidlsg.webhooks.rules import Table
@@ -106,7 +106,7 @@ class Service:
             if self.dry_run:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone_in(folder, f"another service uses {folder}"))
+            stack.enter_context(folder_lock(folder, f"another service uses {folder}"))
             ledger, metrics = Ledger(folder / FILE), WebhookMetrics()
             worker = Worker(
                 self.table, ledger, self.runs, self.tracking_uri, metrics, self.poll_s, dry_run=self.dry_run

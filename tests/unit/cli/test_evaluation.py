@@ -200,9 +200,9 @@ def test_bad_weights_are_named(run: Run, network: Path, tmp_path: Path) -> None:
     named(network, "0" * 64)
     refused(features(), "has SHA-256", "but 0000")
     # A digest is required here, so that the message must not say to leave it out.
-    assert "give the digest of this content, or the place of one that has the digest" in features().stderr
+    assert "give the digest of this content, or the URI of one that has the digest" in features().stderr
     named(tmp_path, "0" * 64)
-    refused(features(), f"[inception-2015-12-05] in weights.toml: {tmp_path} is a folder; give the place of one file")
+    refused(features(), f"[inception-2015-12-05] in weights.toml: {tmp_path} is a folder; give the URI of one file")
     named(tmp_path / "none.pt", "0" * 64)
     refused(features(), "there is nothing at")
     other = tmp_path / "other.pt"

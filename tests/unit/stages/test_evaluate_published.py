@@ -18,7 +18,7 @@ from sidlsg.evaluate.weights import WeightFile
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages import evaluate as stage
 from sidlsg.stages.evaluate import evaluate
-from sidlsg.storage.files import alone_in
+from sidlsg.storage.files import folder_lock
 from sidlsg.storage.records import Scorecard
 from unit.evaluate.standin import save_stand_in, sha256
 
@@ -115,7 +115,7 @@ def test_two_evaluations_into_one_folder_are_one_too_many(
 ) -> None:
     (tmp_path / ".card.parts").mkdir()
     with (
-        alone_in(tmp_path / ".card.parts"),
+        folder_lock(tmp_path / ".card.parts"),
         pytest.raises(InputError, match="another evaluation goes on that ends in"),
     ):
         evaluate(tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print)

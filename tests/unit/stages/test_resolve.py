@@ -16,7 +16,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.stages import resolve as stage
 from sidlsg.stages.inputs import LARGEST_SEED, parse_seed
 from sidlsg.stages.resolve import Resolved, resolve_inputs, results_version
-from sidlsg.storage.uri import place_digest, resolve
+from sidlsg.storage.uri import uri_digest, resolve
 from sidlsg.teacher.folder import DIFFUSERS
 
 
@@ -50,7 +50,7 @@ def test_places_come_back_with_the_digest_of_their_content(given: dict[str, Any]
     found = resolve_inputs(**given)
     for name in ("held_out", "teacher", "judge", "weights"):
         place = getattr(found, name)
-        assert place == f"{given[name]}@sha256:{place_digest(given[name], DIFFUSERS)}"
+        assert place == f"{given[name]}@sha256:{uri_digest(given[name], DIFFUSERS)}"
         assert resolve(place, folder=DIFFUSERS) == Path(given[name])
     assert found.seed == 3
     assert resolve_inputs(**given | {"pipeline_run": "another"}) == found

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage import files as storage
 from sidlsg.storage.files import (
-    alone_in,
     atomic_folder,
     atomic_write,
+    folder_lock,
     format_sha256sums,
     parse_sha256sums,
     refuse_foreign,
@@ -266,12 +266,12 @@ def test_what_lies_inside_an_output_folder_is_not_replaced_with_it(tmp_path: Pat
 
 
 def test_only_one_is_in_a_folder_at_a_time(tmp_path: Path) -> None:
-    with alone_in(tmp_path):
-        with pytest.raises(InputError, match="another run is going on in"), alone_in(tmp_path):
+    with folder_lock(tmp_path):
+        with pytest.raises(InputError, match="another run is going on in"), folder_lock(tmp_path):
             pass
-        with pytest.raises(InputError, match="somebody paints it; wait"), alone_in(tmp_path, "somebody paints it"):
+        with pytest.raises(InputError, match="somebody paints it; wait"), folder_lock(tmp_path, "somebody paints it"):
             pass
-    with alone_in(tmp_path):
+    with folder_lock(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 

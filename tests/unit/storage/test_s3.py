@@ -17,7 +17,7 @@ from odd_s3 import BUCKET, Asked, OddS3, Refusal, odd_s3
 from sidlsg.prompts.source.files import find_inputs
 from sidlsg.runtime.errors import AccessError, ContentError, InputError, MissingError, StorageError
 from sidlsg.storage.s3 import ATTEMPTS, make_client
-from sidlsg.storage.uri import open_store, place_digest, resolve
+from sidlsg.storage.uri import open_store, resolve, uri_digest
 
 DATA = b"a caption\n"
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -74,12 +74,12 @@ def test_the_configured_addressing_style_counts(
 ) -> None:
     server = served(wants_host_names)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://s3.test:{server.port}")
-    for attempt in (lambda: place_digest(PLACE), lambda: open_store(f"s3://{BUCKET}/run")):
+    for attempt in (lambda: uri_digest(PLACE), lambda: open_store(f"s3://{BUCKET}/run")):
         with pytest.raises(InputError, match=r"the bucket's name in the host's \(Second.* s3.addressing_style virtual"):
             attempt()
     assert {asked.path.split("/")[1] for asked in server.asked} == {BUCKET}
     configure("[default]\ns3 =\n  addressing_style = virtual\n")
-    assert place_digest(PLACE) == DIGEST
+    assert uri_digest(PLACE) == DIGEST
     assert resolve(PLACE, DIGEST).read_bytes() == DATA
 
 
@@ -90,18 +90,18 @@ def test_the_configured_endpoint_and_region_count(
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     address = f"endpoint_url = http://127.0.0.1:{server.port}"
     configure(f"[default]\nregion = eu-central-7\nservices = mine\n[services mine]\ns3 =\n  {address}\n")
-    assert place_digest(PLACE) == DIGEST
+    assert uri_digest(PLACE) == DIGEST
     assert all("/eu-central-7/s3/" in asked.headers["Authorization"] for asked in server.asked)
     configure(f"[default]\n{address}\n")
     monkeypatch.setenv("AWS_REGION", "eu-west-9")
-    assert place_digest(PLACE) == DIGEST
+    assert uri_digest(PLACE) == DIGEST
     assert "/eu-west-9/s3/" in server.asked[-1].headers["Authorization"]
 
 
 def test_a_session_token_is_sent(served: Callable[..., OddS3], monkeypatch: pytest.MonkeyPatch) -> None:
     server = served()
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token")
-    assert place_digest(PLACE) == DIGEST
+    assert uri_digest(PLACE) == DIGEST
     assert {asked.headers["X-Amz-Security-Token"] for asked in server.asked} == {"a-token"}
 
 
@@ -122,7 +122,7 @@ def test_the_configured_number_of_tries_counts(configure: Configure) -> None:
 )
 def test_a_configuration_that_cannot_be_used_is_told(configure: Configure, text: str, told: str) -> None:
     configure(text)
-    for attempt in (lambda: place_digest(PLACE), lambda: open_store(f"s3://{BUCKET}/run")):
+    for attempt in (lambda: uri_digest(PLACE), lambda: open_store(f"s3://{BUCKET}/run")):
         with pytest.raises(InputError, match="AWS configuration file") as caught:
             attempt()
         assert told in str(caught.value)
@@ -163,7 +163,7 @@ def test_a_redirection_says_which_address_or_region_to_set(
 ) -> None:
     server = served(lambda _: refusal)
     for attempt in (
-        lambda: place_digest(PLACE),
+        lambda: uri_digest(PLACE),
         lambda: open_store(f"s3://{BUCKET}/run"),
         lambda: open_store(f"s3://{BUCKET}/run", check=False).write("a", b""),
         lambda: find_inputs([PLACE]),
@@ -195,7 +195,7 @@ def only_reads_one(asked: Asked) -> Refusal | None:
 
 def test_who_may_read_one_object_reads_it(served: Callable[..., OddS3], tmp_path: Path) -> None:
     server = served(only_reads_one)
-    assert place_digest(PLACE) == DIGEST
+    assert uri_digest(PLACE) == DIGEST
     assert resolve(f"{PLACE}@sha256:{DIGEST}").read_bytes() == DATA
     (found,) = find_inputs([PLACE])
     assert found.size == len(DATA)
@@ -213,9 +213,9 @@ def test_who_may_read_one_object_reads_it(served: Callable[..., OddS3], tmp_path
 @pytest.mark.parametrize(
     ("attempt", "right"),
     [
-        (lambda: place_digest(f"s3://{BUCKET}/run/b.txt"), "may read it; without the right to list, a missing object"),
+        (lambda: uri_digest(f"s3://{BUCKET}/run/b.txt"), "may read it; without the right to list, a missing object"),
         (lambda: find_inputs([f"s3://{BUCKET}/run/b.txt"]), "may read it"),
-        (lambda: place_digest(f"s3://{BUCKET}/run/"), "may list there"),
+        (lambda: uri_digest(f"s3://{BUCKET}/run/"), "may list there"),
         (lambda: open_store(f"s3://{BUCKET}/run"), "may list there"),
         (lambda: open_store(f"s3://{BUCKET}/run", check=False).write("a.txt", b""), "may write there"),
         (lambda: open_store(f"s3://{BUCKET}/run", check=False).delete(["a.txt"]), "may delete there"),

@@ -52,7 +52,7 @@ def refused(code: str, status: int) -> ClientError:
         (refused("PathStyleDomainForbidden", 403), InputError, "addressing_style = virtual"),
         (NoCredentialsError(), InputError, "set AWS_ACCESS_KEY_ID"),
         (UnauthorizedSSOTokenError(), InputError, "sign in again"),
-        (ResponseParserError("hidden"), InputError, "is no S3 server"),
+        (ResponseParserError("hidden"), InputError, "is not an S3 server"),
         (RecursionError("hidden"), InputError, "set AWS_DEFAULT_REGION"),
         (ProfileNotFound(profile="hidden"), InputError, "check the AWS_* variables"),
         (EndpointConnectionError(endpoint_url=ENDPOINT), StorageError, "check that it runs"),

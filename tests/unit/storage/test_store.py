@@ -70,13 +70,13 @@ def test_a_full_disk_names_the_object(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("place", "told"),
     [
-        ("", "no place for a store"),
-        ("gs://bucket/x", "no place for a store"),
+        ("", "cannot hold a store"),
+        ("gs://bucket/x", "cannot hold a store"),
         ("file", "is a file"),
         ("file/below", "lies under a file"),
-        ("s3://", "no place on S3"),
-        ("s3://Bucket/x", "no place on S3"),
-        ("s3://bucket//x", "no place on S3"),
+        ("s3://", "is not a URI on S3"),
+        ("s3://Bucket/x", "is not a URI on S3"),
+        ("s3://bucket//x", "is not a URI on S3"),
     ],
 )
 def test_a_place_that_cannot_hold_objects_is_refused(

@@ -6,7 +6,7 @@ import pytest
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage import uri as places
-from sidlsg.storage.uri import place_digest, refuse_folder, resolve
+from sidlsg.storage.uri import uri_digest, refuse_folder, resolve
 from sidlsg.teacher.folder import DIFFUSERS
 
 
@@ -29,7 +29,7 @@ def test_a_local_file_is_found_and_digested(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve("a.txt") == resolve("~/a.txt") == tmp_path / "a.txt"
-    assert place_digest("a.txt") == sha256(b"abc")
+    assert uri_digest("a.txt") == sha256(b"abc")
     assert resolve("a.txt", sha256(b"abc")) == tmp_path / "a.txt"
 
 
@@ -45,11 +45,11 @@ def test_a_place_may_carry_its_digest(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"abc")
     place = f"{tmp_path}/a.txt@sha256:{sha256(b'abc')}"
     assert resolve(place) == resolve(place, sha256(b"abc")) == tmp_path / "a.txt"
-    assert place_digest(place) == sha256(b"abc")
-    bundled = f"{places.JUDGE}@sha256:{place_digest(places.JUDGE)}"
+    assert uri_digest(place) == sha256(b"abc")
+    bundled = f"{places.JUDGE}@sha256:{uri_digest(places.JUDGE)}"
     assert resolve(bundled) == resolve(places.JUDGE)
     (tmp_path / "a.txt").write_bytes(b"abd")
-    for attempt in (resolve, place_digest):
+    for attempt in (resolve, uri_digest):
         with pytest.raises(InputError, match=f"has SHA-256 {sha256(b'abd')}, but {sha256(b'abc')}"):
             attempt(place)
     with pytest.raises(InputError, match="is given with two digests"):
@@ -58,7 +58,7 @@ def test_a_place_may_carry_its_digest(tmp_path: Path) -> None:
 
 def test_a_folder_is_refused_where_a_file_is_needed(tmp_path: Path) -> None:
     for place in (str(tmp_path), f"{tmp_path}@sha256:{'0' * 64}"):
-        with pytest.raises(InputError, match=f"^{tmp_path} is a folder; give the place of one file: captions$"):
+        with pytest.raises(InputError, match=f"^{tmp_path} is a folder; give the URI of one file: captions$"):
             refuse_folder(place, "captions")
     (tmp_path / "a.txt").write_text("a")
     for place in (str(tmp_path / "a.txt"), str(tmp_path / "none"), "s3://bucket/folder", places.TEACHER, ""):
@@ -67,7 +67,7 @@ def test_a_folder_is_refused_where_a_file_is_needed(tmp_path: Path) -> None:
 
 def test_a_digest_of_another_kind_is_refused_before_any_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDLSG_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(InputError, match="is no SHA-256"):
+    with pytest.raises(InputError, match="is not a SHA-256"):
         resolve("s3://data/teacher", "../../elsewhere")
     assert not (tmp_path / "cache").exists()
 
@@ -75,9 +75,9 @@ def test_a_digest_of_another_kind_is_refused_before_any_access(tmp_path: Path, m
 def test_a_teacher_is_digested_by_its_model_files(tmp_path: Path) -> None:
     expected = make_teacher(tmp_path / "teacher")
     (tmp_path / "teacher" / "README.md").write_text("does not count")
-    assert place_digest(str(tmp_path / "teacher"), DIFFUSERS) == expected
+    assert uri_digest(str(tmp_path / "teacher"), DIFFUSERS) == expected
     (tmp_path / "teacher/vae/diffusion_pytorch_model.safetensors").write_bytes(b"other")
-    assert place_digest(str(tmp_path / "teacher"), DIFFUSERS) != expected
+    assert uri_digest(str(tmp_path / "teacher"), DIFFUSERS) != expected
 
 
 def test_a_teacher_without_a_unet_is_refused(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_a_teacher_without_a_unet_is_refused(tmp_path: Path) -> None:
         file.unlink()
     (tmp_path / "unet").rmdir()
     with pytest.raises(InputError, match="has no unet"):
-        place_digest(str(tmp_path), DIFFUSERS)
+        uri_digest(str(tmp_path), DIFFUSERS)
 
 
 @pytest.mark.parametrize("place", [places.PROMPTS, places.HELD_OUT, places.JUDGE])
 def test_the_bundled_files_are_there(place: str) -> None:
     path = resolve(place)
     assert path.is_file()
-    assert place_digest(place) == sha256(path.read_bytes())
+    assert uri_digest(place) == sha256(path.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_the_bundled_files_are_there(place: str) -> None:
         (f"s3://data/@sha256:{'0' * 64}", "is a whole bucket"),
         (f"s3://@sha256:{'0' * 64}", "is a whole bucket"),
         ("s3://data/teacher@sha256:123", "ends in an invalid SHA-256"),
-        ("https://example.invalid/a", "is an address"),
-        ("", "place is empty"),
+        ("https://example.invalid/a", "unknown scheme"),
+        ("", "URI is empty"),
         ("/nowhere/at/all", "nothing at /nowhere/at/all"),
     ],
 )

@@ -60,7 +60,7 @@ from sidlsg.stages.encode import encode
 from sidlsg.stages.resolve import results_version
 from sidlsg.storage.records import FileRef
 from sidlsg.storage.tensors import load_tensors
-from sidlsg.storage.uri import open_store, place_digest
+from sidlsg.storage.uri import open_store, uri_digest
 from sidlsg.teacher.folder import DIFFUSERS, text_model_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.sampling import StockSampler
@@ -255,7 +255,7 @@ def jobs() -> dict[str, str]:
 
 def teachers() -> dict[str, str]:
     places = {"tiny-sd": ASSETS / "tiny-sd", "judge": ASSETS / "judge" / "judge.safetensors", "old": OLD / "teacher"}
-    return {f"teacher/{name}": place_digest(str(place), DIFFUSERS) for name, place in places.items()}
+    return {f"teacher/{name}": uri_digest(str(place), DIFFUSERS) for name, place in places.items()}
 
 
 if __name__ == "__main__":

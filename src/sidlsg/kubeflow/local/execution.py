@@ -28,7 +28,7 @@ from sidlsg.runtime.hardware import cpu_quota
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
 from sidlsg.stages.requests import Request
-from sidlsg.storage.files import alone_in, atomic_folder, atomic_write, refuse_foreign
+from sidlsg.storage.files import atomic_folder, atomic_write, folder_lock, refuse_foreign
 
 
 @contextlib.contextmanager
@@ -270,7 +270,7 @@ def execute(
         told = {"state": state, "pipeline": pipeline.name, "request": asked}
         atomic_write(run_dir / MARKER, json.dumps(told, indent=2, default=str) + "\n")
 
-    with alone_in(run_dir):
+    with folder_lock(run_dir):
         mark("running")
         try:
             watcher, outputs = _run(pipeline, arguments, run_dir, rounds)

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_bytes, sha256_file
 from sidlsg.storage.store import S3, ObjectState
-from sidlsg.storage.uri import BUNDLED, PIN, resolve, s3_beginning, s3_contents, split_place
+from sidlsg.storage.uri import BUNDLED, PIN, open_store, resolve, s3_contents, split_s3_uri
 
 PARQUET, TEXT, JSONL, CSV = "parquet", "text", "jsonl", "csv"
 PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -167,11 +167,13 @@ def _local(uri: str, label: str) -> Found:
 
 
 def _on_s3(uri: str, label: str) -> Found:
-    bucket, key = split_place(uri)
+    bucket, key = split_s3_uri(uri)
     state, objects = s3_contents(uri)
     # Some servers answer for a folder as if it were an empty object.
     if state is not None and not objects:
-        return _single(uri, label, state, lambda: s3_beginning(uri, len(MAGIC)) if state.size else b"")
+        parent, _, name = uri.rpartition("/")
+        store = open_store(parent, check=False)
+        return _single(uri, label, state, lambda: store.part(name, 0, len(MAGIC)) if state.size else b"")
     if not objects:
         raise InputError(f"there is nothing at {uri}; give the URI of an object, or a prefix with objects")
     prefix = f"{key}/" if key else ""

@@ -10,7 +10,7 @@ from sidlsg.registry.server.postgres import Postgres
 from sidlsg.registry.server.process import STATE, LocalServer
 from sidlsg.registry.server.seaweedfs import SeaweedFS
 from sidlsg.runtime.errors import SidlsgError
-from sidlsg.storage.files import alone_in, refuse_foreign
+from sidlsg.storage.files import folder_lock, refuse_foreign
 
 ARTIFACTS, DATA = "mlflow", "data"
 """Buckets: MLflow's own, and one for whatever else users keep."""
@@ -58,7 +58,7 @@ class Stack:
             InputError: a program is not installed.
             SidlsgError: a server does not come up.
         """
-        with alone_in(self.folder, f"another process starts or stops the servers of {self.folder}"):
+        with folder_lock(self.folder, f"another process starts or stops the servers of {self.folder}"):
             self.postgres.start()
             self.postgres.require_database(_DATABASE)
             self.s3.start()
@@ -68,7 +68,7 @@ class Stack:
 
     def stop(self) -> None:
         """End the servers, those that need others first; their data stays."""
-        with alone_in(self.folder, f"another process starts or stops the servers of {self.folder}"):
+        with folder_lock(self.folder, f"another process starts or stops the servers of {self.folder}"):
             for server in self.servers():
                 server.stop()
 

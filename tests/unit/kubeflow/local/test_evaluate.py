@@ -31,7 +31,7 @@ def test_the_version_is_asked_of_the_given_registry(request_: EvaluateRequest, t
         ({"tracking_uri": ""}, "no MLflow is given"),
         ({"tracking_uri": "nonsense"}, "is not an address"),
         ({"recipe": "sd21"}, "has no gate"),
-        ({"held_out": "/"}, "/ is a folder; give the place of one file: a text file of evaluation prompts"),
+        ({"held_out": "/"}, "/ is a folder; give the URI of one file: a text file of evaluation prompts"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(

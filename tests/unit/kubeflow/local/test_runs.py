@@ -16,7 +16,7 @@ from sidlsg.kubeflow.local.runs import pipeline_arguments, run_local
 from sidlsg.kubeflow.sdk import LocalExecutionConfig
 from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.requests import RunRequest
-from sidlsg.storage.uri import place_digest
+from sidlsg.storage.uri import uri_digest
 from sidlsg.teacher.folder import DIFFUSERS
 
 BUNDLED = Path(str(files("sidlsg.assets")))
@@ -34,7 +34,7 @@ def test_places_mean_the_same_in_another_folder_and_keep_their_digests(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.txt").write_text("a small red circle on a blue background\n")
-    sha256 = place_digest("mine.txt", DIFFUSERS)
+    sha256 = uri_digest("mine.txt", DIFFUSERS)
     arguments = pipeline_arguments(replace(request_, held_out=f"mine.txt@sha256:{sha256}"), tmp_path / "run")
     assert arguments["held_out"] == f"{tmp_path}/mine.txt@sha256:{sha256}"
     assert arguments["prompts"] == "bundled:prompts/prompts.parquet"
@@ -44,7 +44,7 @@ def test_places_mean_the_same_in_another_folder_and_keep_their_digests(
 
 
 def test_a_pinned_teacher_is_hashed_once(request_: RunRequest, tmp_path: Path, hashed: list[str]) -> None:
-    sha256 = place_digest(request_.teacher, DIFFUSERS)
+    sha256 = uri_digest(request_.teacher, DIFFUSERS)
     hashed.clear()
     teacher = f"{request_.teacher}@sha256:{sha256}"
     assert pipeline_arguments(replace(request_, teacher=teacher), tmp_path / "run")["teacher"] == teacher
