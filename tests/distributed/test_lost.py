@@ -73,7 +73,7 @@ def test_when_one_is_killed_the_other_ends_soon_and_says_why(pair: Pair, lost: i
     assert time.monotonic() - began < NOTICED_S
     (line,) = pair.errors(left)
     assert line.startswith("process 1: error: another process" if left else "error: another process")
-    assert "the same command again goes on from the last checkpoint" in line
+    assert "the same command again resumes from the last checkpoint" in line
     assert list(pair.run.checkpoints.glob("*/checkpoint.json"))
 
 

@@ -212,7 +212,7 @@ def main() -> None:
         for values in json.loads(sys.argv[1]):
             job = Job(**values)
             numbers, tensors = ACTIONS[job.do](Bench(job, world))
-            if world.leads:
+            if world.is_rank0:
                 (out / f"{job.name}.json").write_text(json.dumps(numbers))
                 save_file(
                     {name: tensor.contiguous() for name, tensor in tensors.items()}, out / f"{job.name}.safetensors"

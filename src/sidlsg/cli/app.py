@@ -65,7 +65,7 @@ def main() -> None:
         _fail(error.format_message(), getattr(error, "exit_code", 2))
     # The parser itself turns an interrupt into this return value, and a command's `typer.Exit` into its code.
     if code == INTERRUPTED:
-        _fail("interrupted; the same command again goes on from the last checkpoint", INTERRUPTED)
+        _fail("interrupted; the same command again resumes from the last checkpoint", INTERRUPTED)
     if isinstance(code, int) and code:
         sys.exit(code)
 

@@ -155,11 +155,11 @@ class Checkpoints:
             try:
                 self._write(staged, Manifest(state_iteration, self.run, counters, {}, score))
                 self._saved = done
-                if self.count is not None and self.world.leads:
+                if self.count is not None and self.world.is_rank0:
                     self.count()
             except BaseException as error:  # a thread's errors would be lost
                 writing.error = error
-                if not wait and self.world.leads and isinstance(error, SidlsgError | OSError):
+                if not wait and self.world.is_rank0 and isinstance(error, SidlsgError | OSError):
                     # At once, not when somebody waits for the next one.
                     self.report(f"{self._complaint(writing)}; training goes on, and {self._fallback()}")
 
@@ -205,7 +205,7 @@ class Checkpoints:
             problem = self._load(iteration, state)
             if problem is None:
                 return name
-            if self.world.leads:
+            if self.world.is_rank0:
                 self.report(f"checkpoint {name} is damaged ({problem}): passed over")
             self._damaged.add(iteration)
         self._spared = set(self._damaged)
@@ -250,7 +250,7 @@ class Checkpoints:
             process = left.name.removeprefix(self._temporary).partition("-")[0]
             if not Path(f"/proc/{process}").exists():
                 shutil.rmtree(left, ignore_errors=True)
-        if self.folder is None or not self.world.leads:
+        if self.folder is None or not self.world.is_rank0:
             return
         for left in self.folder.glob(f"{_UNFINISHED}*{_BEFORE}"):
             target = self.folder / left.name.removeprefix(_UNFINISHED).removesuffix(_BEFORE)
@@ -280,14 +280,14 @@ class Checkpoints:
                 problem = error
             self._fail_together(problem)
             everyone = {name: digest for part in self.world.gather(files) for name, digest in part.items()}
-            if self.world.leads:
+            if self.world.is_rank0:
                 try:
                     self._publish(name, folder, Manifest(**{**vars(manifest), "files": everyone}))
                 except (OSError, SidlsgError) as error:
                     problem = error
             self._fail_together(problem)
         self._damaged.discard(manifest.iteration)
-        if self.world.leads:
+        if self.world.is_rank0:
             try:
                 self._drop_old(name, everyone)
             except (OSError, SidlsgError) as error:
@@ -318,7 +318,7 @@ class Checkpoints:
         try:
             yield folder
         finally:
-            if self.folder is None or self.world.leads:
+            if self.folder is None or self.world.is_rank0:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _save_tensors(self, staged: dict[str, Tensor], folder: Path) -> None:
@@ -431,7 +431,7 @@ class Checkpoints:
 
     def _agreed(self, look: Callable[[], list[int]]) -> list[int]:
         """What the leading process sees: others may see a shared folder a moment earlier or later."""
-        found: list[int] = self.world.gather(look() if self.world.leads else [])[0]
+        found: list[int] = self.world.gather(look() if self.world.is_rank0 else [])[0]
         return found
 
     def _complaint(self, writing: _Writing) -> str:

@@ -141,7 +141,7 @@ def train(recipe: Recipe, state: TrainingState, run: TrainingRun) -> TrainingSta
     """
     layout = state.layout
     found = run.checkpoints.load_latest(state)
-    if found is not None and state.world.leads:
+    if found is not None and state.world.is_rank0:
         run.report(
             f"continues from {found}: iteration {state.iteration} of {recipe.iterations}, "
             f"{state.images_seen:,} images seen"
@@ -155,7 +155,7 @@ def train(recipe: Recipe, state: TrainingState, run: TrainingRun) -> TrainingSta
     if run.alarms is not None:
         run.alarms.remember(state.log)
     loop = _Loop(recipe, state, run)
-    with run.stop.listening(), _quiet_unless(state.world.leads, recipe, state) as meter:
+    with run.stop.listening(), _quiet_unless(state.world.is_rank0, recipe, state) as meter:
         try:
             loop.until_the_end(meter)
         finally:
@@ -220,7 +220,7 @@ class _Loop:
                 state.log.append(row)
                 self._tell(lambda observer, row=row: observer.logged(row))  # type: ignore[misc]
                 self._look_for_alarms(row)
-                if self.run.pace is not None and state.world.leads and self.run.pace(row):
+                if self.run.pace is not None and state.world.is_rank0 and self.run.pace(row):
                     self.run.stop.slowed = True
                 losses = [f"{update.replace('_', ' ')} {row[f'{update}_loss']:.2f}" for update in UPDATES]
                 note = f"losses: {', '.join(losses)}"
@@ -241,7 +241,7 @@ class _Loop:
     def _save_is_due(self) -> bool:
         """Whether the last checkpoint is too long ago, by the clock of rank 0."""
         minutes = self.recipe.checkpoint_minutes
-        return self.state.world.leads and 0 < minutes <= (time.monotonic() - self.saved_at) / 60
+        return self.state.world.is_rank0 and 0 < minutes <= (time.monotonic() - self.saved_at) / 60
 
     def _end_early(self) -> None:
         self._count_time()
@@ -297,7 +297,7 @@ class _Loop:
         if kept:
             self._keep(images)
         if run.look is not None and looked_at:
-            self._end_if(run.look(images, iteration) if self.state.world.leads else None)
+            self._end_if(run.look(images, iteration) if self.state.world.is_rank0 else None)
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[Callable[..., Any]]:
@@ -337,7 +337,7 @@ class _Loop:
         return scores[evaluation.best_by]
 
     def _look_for_alarms(self, row: Row) -> None:
-        alarms = self.run.alarms if self.state.world.leads else None
+        alarms = self.run.alarms if self.state.world.is_rank0 else None
         self._end_if(None if alarms is None else alarms(row))
 
     def _end_if(self, message: str | None) -> None:
@@ -359,7 +359,7 @@ class _Loop:
         self.clock = now
 
     def _tell(self, what: Callable[[Observer], None]) -> None:
-        if self.state.world.leads:
+        if self.state.world.is_rank0:
             for observer in self.run.observers:
                 what(observer)
 

@@ -127,7 +127,7 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) ->
             for name, values in _block(drawn, measures, how, number, blocks[number]).items():
                 memories[name].update(values, blocks[number])
             done += len(blocks[number])
-            if world.leads:
+            if world.is_rank0:
                 meter.update(done)
     return {name: memory.compute() for name, memory in memories.items()}
 
@@ -248,7 +248,7 @@ def score_subject(
                 keeper=keeper,
             )
             values[drawn.name] = measured(drawn, suite.measures(drawn), how)
-        if work.world.leads:
+        if work.world.is_rank0:
             scores += suite.scores(values)
             styles += suite.styles(values)
             fit = fit or suite.text_fit(values)

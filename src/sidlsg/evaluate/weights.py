@@ -36,6 +36,7 @@ FILES = {
     REFERENCE_INSIDE: f"{_REFERENCE} resized by the network (`inside`)",
 }
 """What can be named, and what it is."""
+_ADVICE = "give a weights.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def read_weights(path: Path) -> dict[str, WeightFile]:
     Raises:
         InputError: the file is missing or no TOML, names an unknown file, or lacks a place or a digest.
     """
-    return parse_weights(read_text(path, "give a weights.toml"), str(path))
+    return parse_weights(read_text(path, _ADVICE), str(path))
 
 
 def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str, WeightFile]:
@@ -61,11 +62,7 @@ def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str
     Raises:
         InputError: it is no TOML, names an unknown file, or lacks a place or a digest.
     """
-    try:
-        table = parse_toml(text)
-    except ValueError as error:
-        raise InputError(f"{path} is no TOML: {error}") from error
-    return {name: _weight_file(path, name, values) for name, values in table.items()}
+    return {name: _weight_file(path, name, values) for name, values in parse_toml(text, path, _ADVICE).items()}
 
 
 def _weight_file(path: str, name: str, values: object) -> WeightFile:

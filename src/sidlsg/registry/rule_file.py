@@ -33,6 +33,7 @@ from sidlsg.registry.rules import (
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
 
+_ADVICE = "`sidlsg gate-rules` prints rules to begin with"
 SUBJECT = "student 1 step"
 """Whose scores a rule is about where it does not say."""
 TABLES: dict[str, tuple[str, type[Any]]] = {
@@ -54,7 +55,7 @@ def read_gate_rules(path: Path) -> GateRules:
     Raises:
         InputError: there is no such file, or it holds something else.
     """
-    return parse_gate_rules(read_text(path, "`sidlsg gate-rules` prints rules to begin with"), f"gate rules {path}")
+    return parse_gate_rules(read_text(path, _ADVICE), f"gate rules {path}")
 
 
 def parse_gate_rules(text: str, source: str = "the gate rules given") -> GateRules:
@@ -63,12 +64,8 @@ def parse_gate_rules(text: str, source: str = "the gate rules given") -> GateRul
     Raises:
         InputError: it is not TOML, or a name or a value is none of a rule's.
     """
-    try:
-        tables = parse_toml(text)
-    except ValueError as error:
-        raise InputError(f"{source}: not TOML: {error}") from error
     values: dict[str, list[Any]] = {}
-    for name, rows in tables.items():
+    for name, rows in parse_toml(text, source, _ADVICE).items():
         if name not in TABLES:
             raise InputError(f"{source}: no rule is called {name!r}{nearest(name, TABLES)}; rules: {', '.join(TABLES)}")
         rows = [rows] if isinstance(rows, dict) else rows

@@ -1,4 +1,4 @@
-"""What an hour costs: a price for each stage of a pipeline, and one for those that have none of their own."""
+"""Costs of a run: seconds of each stage at hourly prices."""
 
 from __future__ import annotations
 
@@ -13,40 +13,32 @@ from sidlsg.runtime.formatting import duration
 from sidlsg.runtime.parsing import parse_json
 
 STAGES = ("curate", "encode", "distil", "register", "evaluate", "gate", "promote")
-"""What can have a price: the stages that say how long they took."""
+"""The stages with a price: those whose duration is known."""
 EXAMPLE = '{"distil": 12.5, "curate": 0.4}'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """Prices an hour, in any one currency."""
+    """Hourly prices in any one currency; 0 is unknown."""
 
     default: float = 0.0
-    """Of a stage that is not named; 0 where it is not known."""
+    """Of a stage that is not named."""
     by_stage: Mapping[str, float] = field(default_factory=dict)
-    """Of all that the stage takes together, its nodes and GPUs included."""
+    """Of a stage with all its nodes and GPUs."""
 
     def __post_init__(self) -> None:
-        for what, price in (("hourly_price", self.default), *self.by_stage.items()):
+        named = {"hourly_price": self.default} | {f"price of {stage}": each for stage, each in self.by_stage.items()}
+        for name, price in named.items():
             if not (math.isfinite(price) and price >= 0):
-                name = what if what == "hourly_price" else f"price of {what}"
                 raise InputError(f"{name} is {price}, not a price; give a finite number of 0 or more")
 
     def of(self, stage: str) -> float:
-        """The price of an hour of a stage; 0 where it is not known."""
+        """A stage's price."""
         return self.by_stage.get(stage, self.default)
 
 
 def parse_prices(text: str, default: float = 0.0) -> Prices:
-    """Read a JSON object of prices by stage.
-
-    Args:
-        text: such as `{"distil": 12.5}`; `{}` for none.
-        default: of the stages that it does not name.
-
-    Raises:
-        InputError: it is something else, a stage is unknown, or a price is none.
-    """
+    """Read a JSON object of prices by stage, such as `{"distil": 12.5}`; raises InputError for any other text."""
     try:
         given = parse_json(text, pairs_hook=_each_once)
     except ValueError as error:
@@ -56,7 +48,7 @@ def parse_prices(text: str, default: float = 0.0) -> Prices:
     for stage, price in given.items():
         if stage not in STAGES:
             raise InputError(
-                f"prices name {stage!r}, which is no stage that has a price{nearest(stage, STAGES)}; allowed: "
+                f"prices name {stage!r}, which is not a stage with a price{nearest(stage, STAGES)}; allowed: "
                 f"{', '.join(STAGES)}"
             )
         if isinstance(price, bool) or not isinstance(price, int | float):
@@ -73,42 +65,32 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """One stage, or all of them."""
+    """A stage or the sum in a table; texts are empty where no price is known."""
 
     stage: str
     time: str
     share: float
-    """Of the whole, in percent."""
+    """Percent of the whole time."""
     price: str
-    """For an hour; empty where there is none, and of the sum."""
     cost: str
-    """Empty where there is no price."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The stages and their sum."""
+    """The costs of all stages."""
 
     priced: bool
     """Whether any stage has a price."""
     stages: tuple[StageCost, ...]
     total: StageCost
     amount: float
-    """What all stages cost; 0 where no price is known."""
+    """The sum; 0 where no price is known."""
     unpriced: tuple[str, ...]
-    """Stages without a price, which the sum leaves out."""
+    """Stages without a price, which the sum excludes."""
 
 
 def cost(seconds: dict[str, float], prices: Prices) -> Cost:
-    """Cost of each stage at its price.
-
-    Args:
-        seconds: by stage, in the order of the stages.
-        prices: of an hour.
-
-    Raises:
-        InputError: a number is negative or not finite.
-    """
+    """The cost of each stage, in the given order; raises InputError where seconds are negative or not finite."""
     for stage, value in seconds.items():
         if not (math.isfinite(value) and value >= 0):
             raise InputError(f"seconds of {stage} is {value}; give a finite number of 0 or more")
@@ -116,7 +98,7 @@ def cost(seconds: dict[str, float], prices: Prices) -> Cost:
     amounts = {stage: spent / 3600 * prices.of(stage) for stage, spent in seconds.items()}
     amount = math.fsum(amounts.values())
     priced = any(prices.of(stage) > 0 for stage in seconds)
-    # Cents are enough for a bill, not for a run that costs less than one.
+    # More digits than cents for a run that costs less than one.
     digits = 2 if amount >= 1 else 4
 
     def row(stage: str, spent: float, price: float, paid: float | None) -> StageCost:
@@ -141,18 +123,14 @@ def cost(seconds: dict[str, float], prices: Prices) -> Cost:
 
 
 def costs_json(seconds: dict[str, float], prices: Prices) -> str:
-    """The seconds and the price of each stage, for whoever shows them elsewhere: a JSON list in the stages' order."""
+    """Seconds and price of each stage as JSON, a step's output that `cost_of_json` reads."""
     return json.dumps(
         [{"stage": stage, "seconds": spent, "price": prices.of(stage)} for stage, spent in seconds.items()]
     )
 
 
 def cost_of_json(text: str) -> Cost:
-    """What `costs_json` was made of, with its sum.
-
-    Raises:
-        InputError: a number is negative or not finite.
-    """
+    """The cost of what `costs_json` wrote."""
     rows = parse_json(text)
     seconds = {row["stage"]: float(row["seconds"]) for row in rows}
     return cost(seconds, Prices(by_stage={row["stage"]: float(row["price"]) for row in rows}))

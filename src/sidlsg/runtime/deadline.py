@@ -1,8 +1,7 @@
-"""Deadlines of whole remote calls: a socket's own timeout begins anew with each byte that arrives.
+"""Deadlines of whole remote calls: a socket's own timeout starts again with each byte that arrives.
 
-MLflow's client, boto3, Kubeflow's client and `urllib` all send through `http.client`, which raises an auditing event
-before it does. So a deadline knows the sockets of its calls, whichever client they belong to, and shuts them down when
-its time is over.
+MLflow's client, boto3, Kubeflow's client and `urllib` all send through `http.client`, which raises an audit event
+first. So a deadline knows the sockets of its calls, whatever the client, and shuts them down when the time is over.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from typing import Any
 from sidlsg.runtime.errors import StorageError
 
 CALL_S = 300.0
-"""Seconds of a call that moves no files, with all the attempts that its client makes."""
+"""Seconds of a call without files, all attempts of its client included."""
 SLOWEST = 50_000
-"""Bytes a second: a transfer has a second more for each so many."""
+"""Bytes a second of the slowest transfer that is allowed."""
 
 
 @contextlib.contextmanager
 def deadline(seconds: float, what: str, *, all_threads: bool = False) -> Iterator[None]:
-    """End the HTTP requests of the block when its time is over, however steadily a few bytes arrive.
+    """End the HTTP requests of the block after so many seconds, even if a few bytes keep arriving.
 
-    Inside another deadline, the earlier one ends the block.
+    Only requests are ended, not other work. Of nested deadlines the earlier one counts.
 
     Args:
-        seconds: that the whole block has for its requests; other work is not interrupted.
+        seconds: for all requests of the block.
         what: the server's name in the message, such as `the MLflow server at http://mlflow:5000`.
-        all_threads: also end the requests of threads that begin meanwhile, for clients that transfer files in threads.
+        all_threads: also end requests of threads that start in the block, for clients that transfer files in threads.
 
     Raises:
-        StorageError: the time was over; what the block returned is not to be used.
+        StorageError: the time is over; the block's result must not be used.
     """
     _listen()
     limit = _Limit(seconds, what, all_threads)
@@ -54,7 +53,7 @@ def deadline(seconds: float, what: str, *, all_threads: bool = False) -> Iterato
     finally:
         timer.cancel()
         _limits.remove(limit)
-    # An answer without a length that is cut off looks complete.
+    # A truncated answer without a length looks complete.
     if limit.is_over:
         raise limit.error()
 
@@ -84,11 +83,7 @@ class _Limit:
         )
 
     def watch(self, used: socket.socket | None) -> None:
-        """Note a socket that a request is about to be sent on.
-
-        Raises:
-            StorageError: the time is over; it also ends the attempts of a client that repeats its requests.
-        """
+        """Add a request's socket; raises StorageError when the time is over, which also ends a client's retries."""
         thread = threading.current_thread()
         if used is None or (thread is not self._own and (not self._all_threads or thread in self._others)):
             return
@@ -99,11 +94,11 @@ class _Limit:
                 self._sockets.append(used)
 
     def end(self) -> None:
-        """Shut all sockets down, so that whoever reads from one gets its end."""
+        """Shut all sockets down, which ends every read."""
         with self._lock:
             for used in self._sockets:
-                # The plain method: a TLS socket's own would forget its state under the reader. Behind a proxy with TLS
-                # there is none to shut down; what is read from it ends by the socket's own timeout.
+                # A TLS socket's own method would drop its state under the reader. A TLS proxy's socket has no file
+                # descriptor to shut down; its own timeout ends the read.
                 with contextlib.suppress(OSError, TypeError):
                     socket.socket.shutdown(used, socket.SHUT_RDWR)
 
@@ -114,7 +109,7 @@ _limits: list[_Limit] = []
 @cache
 def _listen() -> None:
     sys.addaudithook(_heard)
-    # A fork has no timers, so nothing would end its limits.
+    # A fork has no timers that would end its limits.
     os.register_at_fork(after_in_child=_limits.clear)
 
 

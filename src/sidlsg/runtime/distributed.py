@@ -1,4 +1,4 @@
-"""The processes that train together: who this one is, and what they tell each other outside the gradients."""
+"""Distributed processes: rank and world size, forks on CPUs, and collectives besides the gradients."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sidlsg.runtime.errors import InputError, SidlsgError
+from sidlsg.runtime.errors import InputError, SidlsgError, first_line
 from sidlsg.runtime.hardware import best_device, cpu_quota, host_memory
 
 PATIENCE = timedelta(minutes=60)
-"""How long a process waits for the others: longer than the slowest checkpoint or evaluation of one of them."""
+"""Timeout of collectives: longer than the slowest checkpoint or evaluation on one rank."""
 WEIGHTS_COPIES = 6
-"""Memory of a process that samples, as a multiple of its weights' files: float32 for float16, and activations."""
+"""Memory of a sampling process as a multiple of its weight files: float32 for float16, and activations."""
 _PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>."""
 _LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
-"""Parts of what the libraries say, without an error type of its own, when another process is gone."""
+"""Parts of the RuntimeErrors that libraries raise when another process is gone."""
 
 
 class LostError(SidlsgError):
@@ -40,26 +40,22 @@ class LostError(SidlsgError):
 
 @dataclass(frozen=True)
 class World:
-    """One process among `size`; the default is alone."""
+    """One process among `size`; by default the only one."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     background: Any = None
-    """A process group of its own for checkpoints, which are written while training goes on; None for one process."""
+    """A process group for checkpoints, which are written during training; None for one process."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this process writes what is written once."""
+    def is_rank0(self) -> bool:
+        """Whether this process writes the shared outputs."""
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """Which samples of the global batch this process computes.
-
-        Raises:
-            InputError: the batch does not divide evenly.
-        """
+        """This process's samples of the global batch; raises InputError if that does not divide evenly."""
         if batch % self.size:
             allowed = [n for n in range(1, 2 * self.size + 1) if batch % n == 0]
             raise InputError(
@@ -81,7 +77,7 @@ class World:
             dist.barrier()
 
     def gather(self, value: Any) -> list[Any]:
-        """One value of every process, at every process; not while a checkpoint is written, which has the same group."""
+        """The values of all processes, at each; not while a checkpoint is written, which uses the same group."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -90,21 +86,17 @@ class World:
 
 
 def started_as_many() -> bool:
-    """Whether torchrun (or what speaks like it) started this process as one of several."""
+    """Whether torchrun, or a launcher like it, started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_rank0() -> bool:
-    """Whether this process writes what is written once, known before the processes joined."""
+    """`World.is_rank0` by torchrun's variable, before the processes have joined."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def own_device() -> torch.device:
-    """The device of this process.
-
-    Raises:
-        InputError: there are more processes on this machine than GPUs.
-    """
+    """The device of this process; raises InputError if this machine has more processes than GPUs."""
     device = best_device()
     if device.type != "cuda" or not started_as_many():
         return device
@@ -118,14 +110,10 @@ def own_device() -> torch.device:
 
 
 def own_processes(*networks: Path) -> int:
-    """How many processes are to share this machine's CPUs, for work that divides among them.
+    """The number of processes for divisible work on this machine's CPUs.
 
-    Args:
-        networks: folders whose weights each process loads.
-
-    Returns:
-        One for each CPU, which then have a thread each; 1 where memory is too small for so many, on GPUs, under
-        torchrun, and where `OMP_NUM_THREADS` is set.
+    It is one a CPU, or 1 with too little memory for the networks of these folders in each process, on GPUs, under
+    torchrun, and if `OMP_NUM_THREADS` is set.
     """
     if started_as_many() or torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
         return 1
@@ -137,11 +125,9 @@ def own_processes(*networks: Path) -> int:
 
 @contextlib.contextmanager
 def joined(processes: int = 1) -> Iterator[World]:
-    """The world of this process: torchrun's where it was started by that, forks of this process, or itself alone.
+    """The world of this process: torchrun's, or `processes` on CPUs: this one as rank 0 and forks of it.
 
-    Args:
-        processes: how many are to share a block of work on this machine's CPUs. The block then runs in this process,
-            which is rank 0, and in forks of it, which end with the block. Ignored under torchrun.
+    The block runs in all of them; forks end with it. Under torchrun, `processes` is ignored.
 
     Raises:
         InputError: torchrun's variables do not fit this machine.
@@ -178,19 +164,19 @@ def _group(device: torch.device, **rendezvous: Any) -> Iterator[World]:
         if not _is_loss(error):
             raise
         raise LostError(
-            "another process of the run ended or does not answer: see what it said, or the system's log where it said "
-            f"nothing; the same command again goes on from the last checkpoint ({str(error).splitlines()[0][:200]})"
+            "another process of the run ended or does not answer: see its log, or the system's; "
+            f"the same command again resumes from the last checkpoint ({first_line(error)[:200]})"
         ) from error
     finally:
         dist.destroy_process_group()
         if world is not None:
-            # Its threads are here; a later fork, which has none of them, must not be what lets go of it last.
+            # A later fork has none of its threads, and must not be the one that destroys it.
             object.__setattr__(world, "background", None)
 
 
 @contextlib.contextmanager
 def _forked(size: int) -> Iterator[World]:
-    """Run the block in this process and in `size - 1` forks of it, which share what it has in memory already."""
+    """Run the block in this process and in `size - 1` forks, which share its memory."""
     rank, writer = 0, -1
     children: dict[int, int] = {}
     variables = {"LOCAL_WORLD_SIZE": str(size), "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
@@ -214,14 +200,14 @@ def _forked(size: int) -> Iterator[World]:
                 break
             os.close(writer)
             children[pid] = reader
-        place = f"file://{folder}/rendezvous"
+        rendezvous = f"file://{folder}/rendezvous"
         try:
-            with _group(torch.device("cpu"), init_method=place, rank=rank, world_size=size) as world:
+            with _group(torch.device("cpu"), init_method=rendezvous, rank=rank, world_size=size) as world:
                 try:
                     yield world
                 except BaseException as error:
                     if rank:
-                        # Before its connections break, by which the others know that it is gone.
+                        # Before its connections close, by which the others notice.
                         _leave(writer, error)
                     raise
             if rank:
@@ -231,9 +217,9 @@ def _forked(size: int) -> Iterator[World]:
                 os._exit(1)
             for pid in children:
                 os.kill(pid, signal.SIGKILL)
-            said = next(filter(None, (os.read(reader, 1 << 16) for reader in children.values())), b"")
-            if isinstance(error, LostError) and said:
-                raise _reported(said) from error
+            reported = next(filter(None, (os.read(reader, 1 << 16) for reader in children.values())), b"")
+            if isinstance(error, LostError) and reported:
+                raise _reported(reported) from error
             raise
         finally:
             for pid, reader in children.items():
@@ -247,9 +233,9 @@ def _forked(size: int) -> Iterator[World]:
 
 
 def fork() -> int:
-    """`os.fork`, after which the child's garbage collector ignores the objects of this process.
+    """`os.fork` with a child whose garbage collector ignores this process's objects.
 
-    Collecting an earlier process group in the child would hang: its threads exist in the parent only.
+    Collecting an earlier process group would hang in the child, which lacks its threads.
     """
     gc.freeze()
     pid = os.fork()
@@ -259,14 +245,14 @@ def fork() -> int:
 
 
 def end_with(parent: int) -> None:
-    """Let the kernel end this process when the one that forked it ends, however that happens."""
+    """Let the kernel kill this process when its parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _leave(writer: int, error: BaseException) -> NoReturn:
-    """End this fork; what it alone has met is for rank 0 to say."""
+    """End this fork; rank 0 raises its error, unless that is the loss of another process."""
     if not (isinstance(error, KeyboardInterrupt) or _is_loss(error)):
         text = str(error)
         if not isinstance(error, SidlsgError):
@@ -276,14 +262,14 @@ def _leave(writer: int, error: BaseException) -> NoReturn:
     os._exit(1)
 
 
-def _reported(said: bytes) -> SidlsgError:
-    """The error that a fork reported, with its exit code."""
-    report = json.loads(said)
+def _reported(data: bytes) -> SidlsgError:
+    """A fork's error, with its exit code."""
+    report = json.loads(data)
     error = SidlsgError(report["text"])
     error.exit_code = report["exit_code"]
     return error
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Whether it is what the libraries raise when another process is gone."""
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST)
+    """Whether libraries raised it because another process is gone."""
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in _LOST)

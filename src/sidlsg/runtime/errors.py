@@ -1,56 +1,55 @@
-"""The errors that a user can cause or mend; the command line prints them as one line."""
+"""Errors that a user can cause or fix; the command line prints them as one line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class SidlsgError(Exception):
-    """Something went wrong that the message explains. The command line exits with `exit_code`."""
+    """An error that its message explains; the command line exits with `exit_code`."""
 
     exit_code = 1
 
 
 class InputError(SidlsgError):
-    """What was given cannot be used: the message says what was given, what is allowed and what to do."""
+    """An input cannot be used: the message says what was given, what is allowed and what to do."""
 
     exit_code = 2
 
 
 class ContentError(InputError):
-    """Something stored is missing, or its content is not what its digest says; another copy may be good."""
+    """A stored content is missing or differs from its digest; another copy may be good."""
 
 
 class MissingError(ContentError):
-    """There is no such object."""
+    """A stored object does not exist."""
 
 
 class AccessError(InputError):
-    """A server refuses what was asked of it, with the credentials that were given."""
+    """A server refuses a request with the given credentials."""
 
 
 class StorageError(SidlsgError):
-    """Storage did not do what it was asked, and may do it later: the same command again is worth trying."""
+    """Storage failed, perhaps for now: the same command may succeed later."""
 
 
 class AlarmError(SidlsgError):
-    """Training went wrong in a way that the message names, and was stopped."""
+    """An alarm stopped the training."""
 
     exit_code = 4
 
 
 class NotFiniteError(SidlsgError):
-    """Values that a network computed, or its weights, hold NaN or infinity."""
+    """A network's outputs or weights hold NaN or infinity."""
 
 
 class StoppedError(SidlsgError):
-    """The process was asked to end, and saved its state first: the same command goes on from there."""
+    """The process was asked to stop, and saved its state: the same command resumes."""
 
-    exit_code = 75
-    """What sysexits.h calls a temporary failure: try again."""
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class StageError(SidlsgError):
-    """A stage failed; the message is the stage's own, and so is the exit code."""
+    """A stage failed; message and exit code are the stage's own."""
 
     def __init__(self, message: str, stage: str, exit_code: int) -> None:
         super().__init__(message)
@@ -59,7 +58,7 @@ class StageError(SidlsgError):
 
 
 class VerdictError(SidlsgError):
-    """The gate said no: the challenger was evaluated and not promoted."""
+    """The challenger did not pass the gate."""
 
     exit_code = 3
 
@@ -71,18 +70,18 @@ class RunFailedError(SidlsgError):
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, on one line; its type where it says nothing."""
+    """The first line of a library's error; its type where it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 NEAR = 0.4
-"""How like a name must be to be suggested, from 0 to 1."""
+"""The least similarity of a suggested name, from 0 to 1."""
 BEGUN = 3
-"""Letters from which on a name may be the beginning of a longer one."""
+"""The fewest letters that may be the beginning of a longer name."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """` (did you mean 'tiny'?)` where one of the names is near, or begins nearly so, else nothing; case is ignored."""
+    """` (did you mean 'tiny'?)` if a name or its beginning is similar, whatever its case; otherwise empty."""
     close = max(names, key=lambda other: _likeness(name, other), default="")
     return f" (did you mean {close!r}?)" if _likeness(name, close) >= NEAR else ""
 
@@ -92,5 +91,5 @@ def _likeness(name: str, other: str) -> float:
     whole = difflib.SequenceMatcher(None, other, name).ratio()
     if not BEGUN <= len(name) < len(other):
         return whole if name else 0.0
-    # Of a long name, people write the first word; a whole name that is as near is nearer.
+    # People abbreviate a long name to its first word; an equally similar whole name is preferred.
     return max(whole, 0.9 * difflib.SequenceMatcher(None, other[: len(name)], name).ratio())

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: digits that matter, units that fit."""
+"""Numbers and texts for readers: significant digits, fitting units, no markup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from sidlsg.runtime.provenance import printable
 
 DIGEST_SHOWN = 16
-"""How many of a digest's 64 characters stand in running text; the whole stands in the list of digests."""
+"""Characters of a digest in running text."""
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -20,7 +20,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def plain(value: object) -> str:
-    """A recipe's value: floats without trailing zeros, everything else as it is written."""
+    """A recipe's value as text: floats without trailing zeros, lists with commas."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -55,12 +55,12 @@ def _minus(text: str) -> str:
 
 
 def plain_line(text: object, most: int) -> str:
-    """One line of at most so many characters that reads as the text did: no control characters."""
+    """A text as one line of at most so many characters, without control characters."""
     line = " ".join(printable(str(text)).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def plain_markdown(text: object) -> str:
-    """One line of Markdown that reads as the text did: no markup, no HTML, no control characters."""
+    """A text as one line of Markdown, its markup escaped, without control characters."""
     line = html.escape(" ".join(printable(str(text)).split()), quote=False)
     return re.sub(r"([\\`*_\[\]#|~])", r"\\\1", line)

@@ -1,6 +1,6 @@
-"""The machine: how many threads to use, which device, and its name for records.
+"""The machine: CPUs, memory and devices.
 
-torch is imported by the functions that need it: it takes seconds, and every step of a pipeline calls `require_gpus`.
+Functions import torch themselves: it takes seconds, and every step of a pipeline calls `require_gpus`.
 """
 
 from __future__ import annotations
@@ -19,27 +19,23 @@ if TYPE_CHECKING:
     import torch
 
 SMALL = 100_000_000
-"""Bytes of weights: a smaller network runs faster on one thread."""
+"""Bytes of weights below which a network runs faster on one thread."""
 
 
 def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """CPUs that this process may really use: its affinity, cut by the container's quota."""
+    """CPUs that this process may use: its affinity, limited by the container's quota."""
     cpus = len(os.sched_getaffinity(0))
     try:
         quota, period = cgroup.read_text().split()
         if quota != "max":
             cpus = min(cpus, max(1, int(quota) // int(period)))
     except (OSError, ValueError):
-        pass  # no such control group: the affinity counts
+        pass  # no such control group
     return cpus
 
 
 def set_threads(threads: int = 0) -> int:
-    """Let torch use as many threads as there are CPUs to use, unless `OMP_NUM_THREADS` says otherwise.
-
-    Args:
-        threads: how many; 0 for the CPUs' number.
-    """
+    """Let torch use so many threads, 0 for one a CPU, unless `OMP_NUM_THREADS` is set; returns the number in use."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
@@ -48,30 +44,19 @@ def set_threads(threads: int = 0) -> int:
 
 
 def sampling_threads(unet: Path) -> int:
-    """Threads that pay for sampling one image at a time: 1 for a small network, else 0 for all CPUs.
-
-    Args:
-        unet: folder of its weights.
-    """
+    """The best `set_threads` for sampling one image at a time: 1 for a UNet with small weights, otherwise 0."""
     return int(sum(file.stat().st_size for file in unet.glob("*.safetensors")) < SMALL)
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
+    """The GPU, or the CPU where there is none."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def require_gpus() -> int:
-    """Check that a pipeline's step sees the GPUs that it asked the cluster for.
-
-    Returns:
-        How many it asked for; 0 where nothing says so.
-
-    Raises:
-        InputError: it sees fewer, or what it was told is no number.
-    """
+    """The number of GPUs that a pipeline's step requested, 0 outside a cluster; raises InputError if it sees fewer."""
     asked = os.environ.get(GPUS_VARIABLE, "")
     if not asked:
         return 0
@@ -90,7 +75,7 @@ def require_gpus() -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """The device in words, for records and reports."""
+    """The device's name for records and reports."""
     import torch
 
     if device.type == "cuda":
@@ -100,7 +85,7 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def plain_float32(device: torch.device) -> Iterator[None]:
-    """Float32 as it is on a CPU: neither autocast nor TF32, which torch allows in a GPU's convolutions by default."""
+    """Compute in full float32: no autocast, and no TF32, which torch allows in a GPU's convolutions by default."""
     import torch
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -116,15 +101,9 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 def host_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup"), processes: int | None = None
 ) -> int | None:
-    """Bytes that are free for this process: what the machine has, or its container allows, shared with its neighbours.
+    """Free bytes for each of a run's processes on this machine, within the container's limit; None if unknown.
 
-    Args:
-        meminfo: the kernel's account.
-        cgroup: the container's.
-        processes: how many of a run are on this machine; by default what torchrun says.
-
-    Returns:
-        None where the system does not say.
+    `processes` is their number; by default torchrun's.
     """
     free = _available(meminfo)
     try:

@@ -1,4 +1,4 @@
-"""Where a training's metrics go: served to Prometheus on a port, pushed to a Pushgateway, or both; by default off."""
+"""Training metrics for Prometheus: served on a port, pushed to a Pushgateway, or both; off by default."""
 
 from __future__ import annotations
 
@@ -18,30 +18,24 @@ if TYPE_CHECKING:  # an extra brings it
 PORT_VARIABLE = "SIDLSG_METRICS_PORT"
 PUSH_VARIABLE = "SIDLSG_PUSHGATEWAY"
 JOB = "sidlsg-training"
-"""Names all trainings' groups on a Pushgateway."""
+"""The job's name on a Pushgateway."""
 EVERY = 15.0
 """Seconds between two pushes."""
 PATIENCE = 10.0
-"""Seconds that one push may take."""
+"""Timeout of a push in seconds."""
 MISSING = "prometheus-client is not installed, which {} needs; pip install 'sidlsg[metrics]', or unset it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Destinations:
-    """Where metrics go."""
+    """The port to serve metrics on, at every address, and the URL of a Pushgateway."""
 
     port: int | None = None
-    """Served there, on every address of this machine."""
     gateway: str = ""
-    """Address of a Pushgateway."""
 
 
 def destinations(environ: Mapping[str, str] = os.environ) -> Destinations:
-    """What the environment says.
-
-    Raises:
-        InputError: a value cannot be used, or the package that serves and pushes is missing.
-    """
+    """Read the environment; raises InputError for a bad value, or where prometheus-client is missing."""
     port, gateway = environ.get(PORT_VARIABLE, "").strip(), environ.get(PUSH_VARIABLE, "").strip()
     if not port and not gateway:
         return Destinations()
@@ -60,11 +54,7 @@ def destinations(environ: Mapping[str, str] = os.environ) -> Destinations:
 
 @contextlib.contextmanager
 def served(registry: CollectorRegistry, port: int | None) -> Iterator[None]:
-    """Answer Prometheus while the block runs.
-
-    Raises:
-        InputError: the port cannot be had.
-    """
+    """Serve a registry during the block; raises InputError where the port is not free."""
     if port is None:
         yield
         return
@@ -85,7 +75,7 @@ def served(registry: CollectorRegistry, port: int | None) -> Iterator[None]:
 
 
 class Pusher:
-    """Pushes a registry now and then, from a thread of its own; what fails is said once, and stops nobody."""
+    """Pushes a registry from a thread; failures are reported once and stop nothing."""
 
     def __init__(
         self,
@@ -96,17 +86,17 @@ class Pusher:
         every: float = EVERY,
     ) -> None:
         """Args:
-        registry: what is pushed, as it is then.
-        gateway: address of the Pushgateway.
-        group: which series on it are replaced.
-        report: receives a line when pushing fails for the first time, and one when it works again.
+        registry: whose current values are pushed.
+        gateway: URL of the Pushgateway.
+        group: labels of the series that a push replaces.
+        report: receives a line when pushes begin to fail, and when they work again.
         every: seconds between two pushes.
         """
         self._registry, self._gateway, self._group = registry, gateway, dict(group)
         self._report, self._every = report, every
         self._fails = False
         self._closing = threading.Event()
-        # A daemon: a gateway that never answers must not keep the process from ending.
+        # A daemon, so that a gateway that never answers does not block the process's end.
         self._thread = threading.Thread(target=self._work, name="metrics", daemon=True)
         self._thread.start()
 
@@ -128,12 +118,12 @@ class Pusher:
 
         try:
             push_to_gateway(self._gateway, JOB, self._registry, self._group, timeout=PATIENCE)
-        except Exception as error:  # whatever it is: numbers are not worth the work that they tell of
+        except Exception as error:  # no failure to push metrics may stop the training
             if not self._fails:
                 reason = first_line(error)
                 self._report(
-                    f"the Pushgateway at {self._gateway} takes no metrics now ({reason}); training goes on, and the "
-                    "next push is tried all the same"
+                    f"the Pushgateway at {self._gateway} takes no metrics now ({reason}); training continues, and so "
+                    "do the pushes"
                 )
             self._fails = True
             return
@@ -149,7 +139,7 @@ def _check(gateway: str) -> None:
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or any(sign.isspace() for sign in gateway):
-        # What is wrong may be a password in an odd place, so the value is not repeated.
+        # The value may hold a password, so it is not shown.
         raise InputError(
             f"{PUSH_VARIABLE} is not an address of a Pushgateway; give one such as http://pushgateway:9091, or unset it"
         )

@@ -1,4 +1,4 @@
-"""Replaces values of frozen dataclasses by name, as the command line and pipeline parameters do."""
+"""Values of frozen dataclasses, replaced by name from the command line and pipeline parameters."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ T = TypeVar("T")
 
 
 def parse_changes(text: str) -> dict[str, Any]:
-    """Read a JSON object of values to replace, such as `{"iterations": 400}`.
-
-    Raises:
-        InputError: the text is something else.
-    """
+    """Read a JSON object such as `{"iterations": 400}`; raises InputError for any other text."""
     try:
         changes = parse_json(text)
     except ValueError as error:
@@ -29,10 +25,7 @@ def parse_changes(text: str) -> dict[str, Any]:
 
 
 def changes_text(changes: Mapping[str, Any]) -> str:
-    """The JSON of values to replace, as `parse_changes` takes it.
-
-    A pipeline's parameters hold all numbers as doubles, so whole ones are written as such.
-    """
+    """The JSON that `parse_changes` reads, whole doubles as integers: a pipeline's parameters have no integers."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -45,15 +38,10 @@ def changes_text(changes: Mapping[str, Any]) -> str:
 
 
 def with_changes(instance: T, changes: dict[str, Any], fixed: tuple[str, ...] = ()) -> T:
-    """A copy of a dataclass instance with some values replaced.
-
-    Args:
-        instance: the defaults.
-        changes: new values by name.
-        fixed: names that may not be replaced.
+    """A copy of a dataclass instance with some values replaced, except those that are `fixed`.
 
     Raises:
-        InputError: a name is unknown, or a value is of another kind than the one it replaces.
+        InputError: a name is unknown, or a value has another type than the one it replaces.
     """
     what = type(instance).__name__
     current = {
@@ -68,7 +56,7 @@ def with_changes(instance: T, changes: dict[str, Any], fixed: tuple[str, ...] = 
             raise InputError(
                 f"{what} has no value {name!r}{nearest(name, current)}; it has: {', '.join(sorted(current))}"
             )
-        # A default may be written 1000 where any number is meant.
+        # A float's default may be written as 1000.
         kind = float if declared[name] is float else type(current[name])
         fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
         if not fits or isinstance(value, bool) is not (kind is bool):

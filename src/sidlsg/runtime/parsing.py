@@ -1,37 +1,40 @@
-"""JSON and TOML that somebody else may have written: parsed within bounds, and every failure is a ValueError."""
+"""Text, JSON and TOML files of users, parsed within bounds."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.text_files import read_user_text
 
 MOST_BYTES = 1 << 26
-"""Size of a file that is read as one document."""
+"""Bytes of a file that is read as one document."""
 MOST_NESTED = 100
-"""Depth of lists and objects within each other. Whatever walks or prints a value recurses by its depth."""
+"""Depth of nested lists and objects: code that walks or prints a value recurses by its depth."""
 MOST_TOML = 1 << 20
-"""Characters of a TOML document: files of settings."""
+"""Characters of a TOML document."""
 MOST_DOTS = 200
-"""Dots of a line of TOML: the memory for a dotted key grows with the square of its parts."""
+"""Dots in a line of TOML: a dotted key takes memory by the square of its parts."""
 MOST_DIGITS = 300
 """Digits of a whole number: more do not fit a float."""
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # begins with the one of UTF-16
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_SHOWN = 60
+"""Bytes of a line that a message shows."""
 
 
 def parse_json(text: str | bytes, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Parse JSON.
+    """Parse JSON; raises ValueError for any other text, and for a value that exceeds the limits of this module.
 
-    Args:
-        text: bytes are UTF-8.
-        pairs_hook: makes an object's value from its pairs; a dictionary by default.
-
-    Raises:
-        ValueError: it is not JSON, or passes a bound of this module.
+    `pairs_hook` makes an object's value from its pairs; a dictionary by default.
     """
     text = text.decode() if isinstance(text, bytes) else text
     try:
@@ -43,34 +46,46 @@ def parse_json(text: str | bytes, pairs_hook: Callable[[list[tuple[str, Any]]], 
     return value
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML.
+def read_user_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; its lines end with `\\n`.
 
     Raises:
-        ValueError: it is not TOML, or passes a bound of this module.
+        InputError: it has another encoding.
+        OSError: it cannot be read.
     """
-    if len(text) > MOST_TOML:
-        raise ValueError(f"it has {len(text):,} characters; allowed: {MOST_TOML:,}")
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MOST_DOTS:
-            raise ValueError(f"line {number} has {line.count('.'):,} dots; allowed: {MOST_DOTS}")
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "UTF-8-sig")
     try:
-        value = tomllib.loads(text)
-    except RecursionError as error:
-        raise _too_deep() from error
-    _check_depth(value)
-    return value
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "UTF-8-sig":
+            raise InputError(f"{path} begins as {encoding} and is not; save it as UTF-8") from error
+        line = data[data.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0].strip()[:_SHOWN]
+        likely = likely_encoding([line])
+        reading = f"; in {likely} that line is {line.decode(likely)!r}" if likely else ""
+        raise InputError(
+            f"{path} is not UTF-8 (byte {error.start}) in the line {str(line)[1:]}{reading}; save it as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def likely_encoding(examples: Sequence[bytes]) -> str:
+    """`windows-1252` if some texts that are not UTF-8 seem to be in it; otherwise empty."""
+    try:
+        text = b"\n".join(examples).decode("windows-1252")
+    except UnicodeDecodeError:
+        return ""
+    foreign = [character for character in text if not character.isascii()]
+    # Text in another alphabet would consist of accented letters.
+    is_western = 4 * len(foreign) < len(text) and all(c.isprintable() or c == "\xa0" for c in foreign)
+    return "windows-1252" if is_western else ""
 
 
 def read_text(path: Path, advice: str) -> str:
-    """Read a file of text as a whole; see `read_user_text` for its encoding.
-
-    Args:
-        path: the file.
-        advice: what to do where it cannot be read.
+    """Read a text file as a whole; `advice` is the message's end, as in the functions below.
 
     Raises:
-        InputError: it cannot be read, is in another encoding, or has more than `MOST_BYTES`.
+        InputError: it cannot be read, has another encoding, or has more than `MOST_BYTES`.
     """
     try:
         size = path.stat().st_size
@@ -83,11 +98,7 @@ def read_text(path: Path, advice: str) -> str:
 
 
 def read_json(path: Path, advice: str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: it cannot be read, or is not JSON within the bounds of this module.
-    """
+    """Read a JSON file; raises InputError for any other."""
     text = read_text(path, advice)
     try:
         return parse_json(text)
@@ -96,28 +107,32 @@ def read_json(path: Path, advice: str) -> Any:
 
 
 def read_object(path: Path, advice: str) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        InputError: as for `read_json`, or it holds something else.
-    """
+    """Read a JSON file with an object; raises InputError for any other."""
     value = read_json(path, advice)
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; {advice}")
+        raise InputError(f"{path} is not a JSON object; {advice}")
     return value
 
 
 def read_toml(path: Path, advice: str) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file; raises InputError for any other."""
+    return parse_toml(read_text(path, advice), str(path), advice)
 
-    Raises:
-        InputError: it cannot be read, or is not TOML within the bounds of this module.
-    """
-    text = read_text(path, advice)
+
+def parse_toml(text: str, source: str, advice: str) -> dict[str, Any]:
+    """Parse a user's TOML within the limits of this module; raises InputError, with its source, for any other text."""
     try:
-        return parse_toml(text)
-    except ValueError as error:
-        raise InputError(f"{path} is not TOML: {error}; {advice}") from error
+        if len(text) > MOST_TOML:
+            raise ValueError(f"it has {len(text):,} characters; allowed: {MOST_TOML:,}")
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.count(".") > MOST_DOTS:
+                raise ValueError(f"line {number} has {line.count('.'):,} dots; allowed: {MOST_DOTS}")
+        value = tomllib.loads(text)
+        _check_depth(value)
+    except (ValueError, RecursionError) as error:
+        reason = _too_deep() if isinstance(error, RecursionError) else error
+        raise InputError(f"{source} is not TOML: {reason}; {advice}") from error
+    return value
 
 
 def _whole(digits: str) -> int:

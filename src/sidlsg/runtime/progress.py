@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a line now and then elsewhere, and events for a process that reads them."""
+"""Progress: a bar on a terminal, otherwise lines, and events for a parent process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from sidlsg.runtime.provenance import headed, printable, say
+from sidlsg.runtime.provenance import printable, say
 
 
 class PlainConsole(Console):
-    """Reads no markup, emoji names or control characters in what it prints."""
+    """Prints texts as they are: no markup, no emoji names, control characters escaped."""
 
     def __init__(self, file: TextIO | None = None, soft_wrap: bool = False) -> None:
         super().__init__(file=file, markup=False, highlight=False, emoji=False, soft_wrap=soft_wrap)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text to print or a table's cell, control characters shown as escapes."""
+        """See `rich`; called for printed texts and cells of tables."""
         return super().render_str(printable(text), **options)
 
 
@@ -33,23 +33,19 @@ LINE_EVERY = 2.0
 PREFIX = "progress: "
 """Starts each such line."""
 EVENTS_VARIABLE = "SIDLSG_EVENTS"
-"""Names a FIFO, where a process reads what this one and its children report."""
+"""Names a FIFO, from which a parent process reads events of this one and its children."""
 _LONGEST = 3000
-"""Bytes of an event's text: a write of up to 4096 bytes to a FIFO is never mixed with another's."""
+"""Bytes of an event's text: writes of up to 4096 bytes to a FIFO are atomic."""
 
 
 def emit(**event: Any) -> None:
-    """Report an event, as one line of JSON, to the process that asked for events; without one, do nothing.
-
-    Args:
-        event: JSON values by name; a long `text` is cut.
-    """
+    """Write an event of JSON values to the FIFO, if there is one, as a line of JSON; a long `text` is cut."""
     path = os.environ.get(EVENTS_VARIABLE)
     if not path:
         return
     if "text" in event:
         event["text"] = event["text"].encode(errors="replace")[:_LONGEST].decode(errors="ignore")
-    with contextlib.suppress(OSError):  # the reader has gone, or does not keep up with progress
+    with contextlib.suppress(OSError):  # the reader is gone or too slow
         descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         try:
             os.set_blocking(descriptor, event["kind"] == "error")
@@ -66,18 +62,10 @@ def clock(seconds: float) -> str:
 
 
 class Meter:
-    """Counts one kind of work up to a total.
-
-    Use as a context manager; `update` as often as there is news.
-    """
+    """A context manager that shows the progress of one kind of work."""
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
-        """Args:
-        label: what is going on.
-        total: how much there is to do.
-        unit: of what, in the plural.
-        done: how much an earlier run did.
-        """
+        """`unit` is in the plural; `done` is the count of an earlier run."""
         self.label, self.total, self.unit, self.first = label, total, unit, done
         self._began = time.monotonic()
         self._last_line = 0.0
@@ -100,12 +88,7 @@ class Meter:
             self._bar.stop()
 
     def update(self, done: int, note: str = "") -> None:
-        """Show that `done` of the total is done.
-
-        Args:
-            done: the count so far, earlier runs' included.
-            note: more numbers for the line, such as losses.
-        """
+        """Show the count so far, earlier runs included, and a note such as losses."""
         now = time.monotonic()
         rate = (done - self.first) / max(now - self._began, 1e-9)
         left = clock((self.total - done) / rate) if rate > 0 else "?"
@@ -122,10 +105,10 @@ class Meter:
 
 
 NOTE = "note: "
-"""Starts a line that is meant for the user."""
+"""Starts a line for the user."""
 
 
 def note(text: str) -> None:
-    """Print a line for the user, at once: a log that is read while the stage runs must not lag."""
-    print(headed(f"{NOTE}{text}"), flush=True)  # noqa: T201
+    """Log a line for the user."""
+    say(f"{NOTE}{text}")
     emit(kind="note", text=text)

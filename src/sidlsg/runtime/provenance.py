@@ -1,4 +1,4 @@
-"""What this package's own code is: the version of its results, its digest, and the commit and image that it came in."""
+"""Provenance of a run: digest, commit and image of the code, the pipeline run, and log lines that carry its id."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 COMMIT_VARIABLE = "SIDLSG_GIT_COMMIT"
-"""Says in an image which commit its package was built of."""
+"""In an image: the commit that its package was built from."""
+
+# Compiled pipelines set these in their containers. They are not parameters: no result depends on them, and a step's
+# parameters decide whether its earlier result is reused.
 IMAGE_VARIABLE = "SIDLSG_RUNNING_IMAGE"
-"""Says in a pipeline's container which image it was started from: a compiled pipeline sets it."""
 RUN_VARIABLE = "SIDLSG_PIPELINE_RUN"
-"""Says in a pipeline's container which run it is of."""
 GPUS_VARIABLE = "SIDLSG_GPUS"
-"""Says in a pipeline's container how many GPUs it asked for."""
+"""The number of GPUs that the step requested."""
 CHECKPOINTS_VARIABLE = "SIDLSG_CHECKPOINTS"
-"""Says in a pipeline's container where unfinished work is kept. Not a parameter: no result depends on it, and a step's
-parameters decide whether its earlier result is used again."""
+"""The URI of unfinished work."""
 CURATE_VARIABLES = ("SIDLSG_CURATE_ENGINE", "SIDLSG_CURATE_WORKERS", "SIDLSG_CURATE_MEMORY_GB")
-"""Say where curation runs, by how many workers, and how many gigabytes they may take; for the same reason."""
 RESTARTS_VARIABLE = "SIDLSG_RESTARTS"
-"""Says in a training step how often it may restart a lost training without a new checkpoint."""
+"""How often a training step may restart a lost training without a new checkpoint."""
 RESTART_WAIT_VARIABLE = "SIDLSG_RESTART_WAIT"
-"""Says in a training step how many seconds to wait before the first of these restarts."""
+"""Seconds before the first of these restarts."""
 NOTICE_VARIABLE = "SIDLSG_NOTICE_URL"
-"""Holds in the step `notify` the webhook's URL, out of a Secret."""
+"""The webhook's URL for the step `notify`, from a Secret."""
 PAGES_VARIABLE = "SIDLSG_PIPELINES_PAGES"
-"""Says in the step `notify` where people see Kubeflow Pipelines' pages, for links to runs."""
+"""The address of Kubeflow Pipelines' pages for people, for links to runs in `notify`."""
+RUN_TAG = "pipeline_run"
+"""MLflow's tag with the pipeline run's id, on a run and on a version."""
+IN_THE_POD = "/tmp/sidlsg-checkpoints"
+"""For unfinished work without a URI; it is lost with the pod."""
 
 
 @cache
 def code_digest() -> str:
-    """SHA-256 over all Python files of the installed package, components and pipelines included: a record's lineage.
+    """SHA-256 over all Python files of the package, components and pipelines included, for a record's lineage.
 
-    It changes with a comment, so no result is used again or thrown away by it; `results_version` is for that.
+    It changes with a comment, so it never decides whether a result is reused.
     """
     digest = hashlib.sha256()
     for name, content in sorted(_sources().items()):
@@ -48,10 +51,7 @@ def code_digest() -> str:
 
 @cache
 def git_commit() -> str:
-    """The commit of the running code: as its image says, or that of the checkout; empty where neither is.
-
-    `+changes` at the end says that files of the checkout differ from the commit.
-    """
+    """The commit of the image or the checkout, with `+changes` if files differ from it; empty without either."""
     root = Path(__file__).parents[3]
     if COMMIT_VARIABLE in os.environ or not (root / ".git").exists():
         return os.environ.get(COMMIT_VARIABLE, "")
@@ -67,12 +67,12 @@ def git_commit() -> str:
 
 
 def running_image() -> str:
-    """The container image that this process runs in, by digest, where a pipeline says so; else empty."""
+    """The container image of this process, by digest; empty outside a pipeline."""
     return os.environ.get(IMAGE_VARIABLE, "")
 
 
 def _sources() -> dict[str, bytes]:
-    # In a checkout, components and pipelines lie outside src/; as packages they are always found.
+    # In a checkout, components and pipelines lie outside src/.
     roots = {"": files("sidlsg"), "components/": files("sidlsg.components"), "pipelines/": files("sidlsg.pipelines")}
     found: dict[str, bytes] = {}
     for prefix, root in roots.items():
@@ -90,33 +90,26 @@ def _python_files(folder: Traversable, prefix: str) -> dict[str, bytes]:
     return result
 
 
-RUN_TAG = "pipeline_run"
-"""The tag with that id, on a run and on a version in MLflow."""
-
-IN_THE_POD = "/tmp/sidlsg-checkpoints"
-"""For unfinished work where nothing names a place: it goes with the pod."""
-
-
 def pipeline_run() -> str:
-    """The id of the pipeline run, the same word everywhere; empty where there is none."""
+    """The id of the pipeline run; empty outside a pipeline."""
     return "".join(os.environ.get(RUN_VARIABLE, "").split())
 
 
 def checkpoints_place() -> str:
-    """Where a pipeline's steps keep unfinished work: a folder or an `s3://` prefix."""
+    """The URI of unfinished work of a pipeline's steps: a folder or an `s3://` prefix."""
     return os.environ.get(CHECKPOINTS_VARIABLE) or IN_THE_POD
 
 
 def run_tag() -> dict[str, str]:
-    """The tag for MLflow; none where there is no pipeline run."""
+    """MLflow's tag of the pipeline run; empty outside a pipeline."""
     run = pipeline_run()
     return {RUN_TAG: run} if run else {}
 
 
 def printable(text: str) -> str:
-    r"""A text whose control and format characters are shown as escapes, but for newlines and tabs.
+    """A text with control and format characters as escapes, except newlines and tabs.
 
-    What a server or a file says could otherwise steer the terminal, or turn the direction of a line.
+    Texts of servers and files could otherwise control the terminal, or reverse a line's direction.
     """
     if text.isprintable():
         return text
@@ -130,11 +123,11 @@ def printable(text: str) -> str:
 
 
 def headed(text: str) -> str:
-    """A text for the log, each of its lines with the run at its head; see `printable`."""
+    """A printable text for the log, each line prefixed with the run."""
     run, text = pipeline_run(), printable(text)
     return "\n".join(f"run={run} {line}" for line in text.split("\n")) if run else text
 
 
 def say(text: str) -> None:
-    """Print a text for the log, at once: it is read while the work goes on."""
+    """Log a text without buffering."""
     print(headed(text), flush=True)  # noqa: T201

@@ -195,7 +195,7 @@ def _distil(
         _metrics(world, recipe, report) as metrics,
     ):
         world.share(recipe.batch)
-        if world.leads:
+        if world.is_rank0:
             # Not after days of training.
             require_writable(output.parent)
             check_optional(teacher)
@@ -207,7 +207,7 @@ def _distil(
             world.size,
             world.device,
             sum(p.numel() for p in loaded.encode.text_encoder.parameters()),
-            report if world.leads else _silent,
+            report if world.is_rank0 else _silent,
         )
         origin, origin_sha256 = _origin(extras.generator_from, loaded)
         identity = run_identity(recipe, loaded.sha256, prompt_set.digest, seed, origin_sha256)
@@ -245,7 +245,7 @@ def _distil(
             train(recipe, state, replace(run, observers=observers))
             unet = student_unet(state, loaded.unet)
             student = None
-            if world.leads:
+            if world.is_rank0:
                 student = _write(output, recipe, loaded, (prompts, extras.embeddings), seed, state, unet, work)
             # The others leave when all is written, and may not see the output's disk.
             record = world.gather(None if student is None else student.to_json())[0]
@@ -266,7 +266,7 @@ def _silent(_: str) -> None:
 @contextlib.contextmanager
 def _metrics(world: World, recipe: Recipe, report: Callable[[str], None]) -> Iterator[Exposed | None]:
     """What Prometheus is told, by the leading process where the environment asks for it."""
-    if not world.leads:
+    if not world.is_rank0:
         yield None
         return
     # Imported here: who is not asked needs no client of Prometheus.
@@ -282,7 +282,7 @@ def _alone(world: World, checkpoints: str) -> Iterator[None]:
 
     Not on S3, which has no lock that ends with its process.
     """
-    if "://" in checkpoints or not world.leads:
+    if "://" in checkpoints or not world.is_rank0:
         yield
         return
     Path(checkpoints).mkdir(parents=True, exist_ok=True)
@@ -333,7 +333,7 @@ def _run(
         world.device,
     )
     drawer = GridDrawer(
-        folder=grids if world.leads else None,
+        folder=grids if world.is_rank0 else None,
         vae=teacher.vae,
         schedule=schedule,
         encode=encode,
@@ -388,7 +388,7 @@ def _tracker(
     report: Callable[[str], None],
 ) -> MlflowTracker | None:
     """What tells MLflow, in the leading process where there is an address."""
-    if not state.world.leads or not (extras.tracking_uri or os.environ.get("MLFLOW_RUN_ID")):
+    if not state.world.is_rank0 or not (extras.tracking_uri or os.environ.get("MLFLOW_RUN_ID")):
         return None
     # Imported here: MLflow takes seconds, and many runs do without.
     from sidlsg.distil.estimate.speed import mfu_of

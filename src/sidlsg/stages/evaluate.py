@@ -101,7 +101,7 @@ def evaluate(
         sampler = StockSampler(student, world.device, half, record.digest)
         shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
-        if world.leads and isinstance(store, FolderStore):
+        if world.is_rank0 and isinstance(store, FolderStore):
             busy = f"another evaluation goes on that ends in {output}"
             alone.enter_context(folder_lock(store.folder, busy))
         work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
@@ -134,7 +134,7 @@ def evaluate(
             reused=tuple(stored),
             seconds=0.0,
         )
-        if world.leads:
+        if world.is_rank0:
             if stored:
                 report(f"scores taken from the teacher's own scorecard, same files and protocols: {', '.join(stored)}")
             shown = {name: (drawer, setting_of(name)) for name in wanted} | {STUDENT: (sampler, STUDENT_SETTING)}
@@ -144,7 +144,7 @@ def evaluate(
                 scorecard.save(folder)
         # Nobody may still be reading the parts when they go.
         world.barrier()
-        if world.leads:
+        if world.is_rank0:
             clear(store)
     return scorecard
 

@@ -13,8 +13,8 @@ from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.registry.rules import GateRules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
+from sidlsg.runtime.parsing import read_user_text
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, CURATE_VARIABLES
-from sidlsg.runtime.text_files import read_user_text
 from sidlsg.stages.gate import recipe_gate
 from sidlsg.storage.files import refuse_inside, require_writable, sha256_bytes
 from sidlsg.storage.store import S3

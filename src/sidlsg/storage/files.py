@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sidlsg.runtime.errors import ContentError, InputError
-from sidlsg.runtime.text_files import read_user_text
+from sidlsg.runtime.parsing import read_user_text
 
 _BLOCK = 1 << 20
 SHA256SUMS = "SHA256SUMS"

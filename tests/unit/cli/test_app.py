@@ -367,7 +367,7 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sidlsg.kubeflow.compile.compile_pipeline", interrupted)
     code, _, errors = sidlsg("compile")
     assert code == 130
-    assert errors == "error: interrupted; the same command again goes on from the last checkpoint\n"
+    assert errors == "error: interrupted; the same command again resumes from the last checkpoint\n"
 
 
 def test_no_command_at_all_shows_the_help(sidlsg: Run) -> None:

@@ -192,7 +192,7 @@ def test_bad_weights_are_named(run: Run, network: Path, tmp_path: Path) -> None:
     refused(run("images", "features", folder, "--protocol", KID, "--output", tmp_path / "o"), "no file is named for")
     refused(features(), "w.toml cannot be read")
     toml.write_text("place = ")
-    refused(features(), "is no TOML")
+    refused(features(), "is not TOML")
     toml.write_text('[inception-2015]\nplace = "a"\n')
     refused(features(), "names 'inception-2015' (did you mean 'inception-2015-12-05'?)")
     named(network, "")

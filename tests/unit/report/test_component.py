@@ -57,6 +57,6 @@ def test_without_a_price_the_registry_is_not_asked(make_run: Any, tmp_path: Path
 
 
 def test_a_wrong_price_is_told_before_the_page_is_written(make_run: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no stage that has a price"):
+    with pytest.raises(InputError, match="not a stage with a price"):
         written(make_run(), tmp_path, {"distl": 1.0}, "")
     assert not (tmp_path / "page.html").exists()

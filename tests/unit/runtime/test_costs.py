@@ -23,7 +23,7 @@ def test_a_stage_has_its_own_price_or_the_default() -> None:
         ("[1]", "are not a JSON object"),
         (
             '{"distill": 1}',
-            r"name 'distill', which is no stage that has a price \(did you mean 'distil'\?\); allowed: ",
+            r"name 'distill', which is not a stage with a price \(did you mean 'distil'\?\); allowed: ",
         ),
         ('{"distil": "1"}', "price of distil is '1', not a number"),
         ('{"distil": true}', "price of distil is True, not a number"),

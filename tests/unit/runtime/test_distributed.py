@@ -19,7 +19,7 @@ from sidlsg.runtime.errors import InputError, SidlsgError
 
 def test_alone_is_the_default() -> None:
     with joined() as world:
-        assert (world.rank, world.size, world.leads) == (0, 1, True)
+        assert (world.rank, world.size, world.is_rank0) == (0, 1, True)
         assert world.share(7) == range(7)
         assert world.gather("a") == ["a"]
         assert torch.equal(world.total(torch.tensor([2.0])), torch.tensor([2.0]))
@@ -28,7 +28,7 @@ def test_alone_is_the_default() -> None:
 
 def test_shares_are_equal_parts_in_order() -> None:
     assert [World(rank=rank, size=4).share(8) for rank in range(4)] == [range(2), range(2, 4), range(4, 6), range(6, 8)]
-    assert not World(rank=1, size=2).leads
+    assert not World(rank=1, size=2).is_rank0
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_the_numbers_that_do() -> None:

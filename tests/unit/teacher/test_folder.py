@@ -76,8 +76,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda folder: (folder / "vae" / "config.json").unlink(), "vae has no config.json"),
     "no index": (lambda folder: (folder / "model_index.json").unlink(), "has no model_index.json"),
     "broken index": (written("model_index.json", "{"), "model_index.json is not JSON"),
-    "an index of another kind": (written("model_index.json", "[]"), "model_index.json holds no JSON object"),
-    "a number for an index": (written("model_index.json", "3"), "model_index.json holds no JSON object"),
+    "an index of another kind": (written("model_index.json", "[]"), "model_index.json is not a JSON object"),
+    "a number for an index": (written("model_index.json", "3"), "model_index.json is not a JSON object"),
     "broken config": (written("unet/config.json", "{"), "unet/config.json is not JSON"),
     "broken tokenizer": (written("tokenizer/tokenizer.json", "["), "tokenizer/tokenizer.json is not JSON"),
     "another pipeline": (

@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_reported(configs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cross_attention_dim is 'wide'; allowed: a whole number from 1 to"):
         shape_of(str(configs), "sd15")
     path.write_text("[]")
-    with pytest.raises(InputError, match="holds no JSON object"):
+    with pytest.raises(InputError, match="is not a JSON object"):
         shape_of(str(configs), "sd15")
     path.unlink()
     with pytest.raises(InputError, match=r"config\.json cannot be read"):

@@ -79,7 +79,7 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
         ({"embeddings_gb": -1.0}, "embeddings_gb is -1.0, not a size"),
         ({"hourly_price": float("nan")}, "is nan, not a price"),
         ({"hourly_price": -1.0}, "is -1.0, not a price"),
-        ({"prices": '{"distl": 1}'}, r"no stage that has a price \(did you mean 'distil'\?\)"),
+        ({"prices": '{"distl": 1}'}, r"not a stage with a price \(did you mean 'distil'\?\)"),
         ({"prices": '{"distil": -1}'}, "price of distil is -1.0, not a price"),
     ],
 )
