@@ -35,7 +35,7 @@ from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import Method, train_step
 from sidlsg.distil.strategies import lsg
 from sidlsg.runtime.hardware import set_threads
-from sidlsg.teacher.embeddings import OnTheFly
+from sidlsg.teacher.embeddings import OnlineEmbeddings
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 from sidlsg.teacher.text_encoder import PromptEncoder
 
@@ -67,7 +67,7 @@ class Ours:
         self.method = Method(teacher=self.state.call(frozen), schedule=teacher.schedule, guidance=lsg(KAPPA))
         # A memory of its own for each way.
         encoder = PromptEncoder(teacher.encode.tokenizer, teacher.encode.text_encoder)
-        self.encode = OnTheFly(encoder, texts, "float32")
+        self.encode = OnlineEmbeddings(encoder, texts, "float32")
 
     def iterate(self, plan: DrawPlan, micro_batch: int) -> dict[str, Tensor]:
         """One iteration; the two losses."""

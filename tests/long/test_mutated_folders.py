@@ -145,7 +145,7 @@ def test_prompts_in_parquet(data: st.DataObject, base: Path) -> None:
         spoil_parquet(data, prompts / name)
         if data.draw(st.booleans()) and (prompts / name).is_file():
             redigest(prompts / PromptSet.FILE, prompts / name, name)
-        with mock.patch("sidlsg.teacher.embeddings.write_states", stopped):
+        with mock.patch("sidlsg.teacher.embeddings.write_embeddings", stopped):
             places = [f"--prompts={prompts}", f"--teacher={folder / 'teacher'}", f"--output={folder / 'out'}"]
             command("encode", *places, "--dtype", "float32")
         if data.draw(st.booleans()):

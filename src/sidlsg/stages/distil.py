@@ -47,7 +47,7 @@ from sidlsg.storage.files import (
 from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store, resolve_with_digest
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
-from sidlsg.teacher.embeddings import choose_source
+from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_teacher
@@ -324,7 +324,7 @@ def _run(
     world = state.world
     schedule = teacher.schedule.to(world.device)
     prompt_set = PromptSet.load(prompts)
-    encode = choose_source(
+    encode = open_embeddings(
         extras.embeddings,
         prompt_set,
         lambda: read_prompts(prompts),

@@ -15,7 +15,7 @@ from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
-from sidlsg.teacher.folder import check_folder, state_shape, text_model_digest
+from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_digest
 
 _DIGITS = 16
 
@@ -95,10 +95,10 @@ def encode(
     prompt_set = PromptSet.load(prompts)
     record = EmbeddingSet(
         prompts_sha256=prompt_set.digest,
-        text_encoder_sha256=text_model_digest(teacher),
+        text_encoder_sha256=text_encoder_digest(teacher),
         dtype=dtype,
         count=prompt_set.count,
-        shape=state_shape(teacher),
+        shape=embedding_shape(teacher),
         shards=(),
         uncond=None,
     )

@@ -1,4 +1,4 @@
-"""The UNets of the Stable Diffusions that have recipes: their true shapes as plain facts, without weights."""
+"""The architectures of the Stable Diffusions that have recipes, without weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sidlsg.runtime.errors import InputError
 
 TEXT_LENGTH = 77
-"""Tokens of a prompt; CLIP's text models know no other length."""
+"""Tokens of a prompt in CLIP's text encoders."""
 _SHARED = {
     "in_channels": 4,
     "out_channels": 4,
@@ -19,7 +19,7 @@ _SHARED = {
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     "norm_num_groups": 32,
 }
-# The second generation's text model is wider, its heads are 64 channels each, and its projections are linear.
+# The second generation has a wider text encoder, heads of 64 channels, and linear projections.
 _SECOND = {
     **_SHARED,
     "cross_attention_dim": 1024,
@@ -30,7 +30,7 @@ _SECOND = {
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a teacher is made of, as far as its size and its work depend on it."""
+    """What a teacher's size and work depend on."""
 
     name: str
     unet: Mapping[str, Any]
@@ -68,11 +68,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def architecture_of(recipe: str) -> Architecture:
-    """The architecture that a recipe of that name is for: `sd21_base_kappa2` is for `sd21_base`.
-
-    Raises:
-        InputError: it is for none of `ARCHITECTURES`.
-    """
+    """The architecture that a recipe is named after, as `sd21_base_kappa2` is; raises InputError for others."""
     fitting = [name for name in ARCHITECTURES if recipe == name or recipe.startswith(f"{name}_")]
     if not fitting:
         raise InputError(

@@ -1,12 +1,13 @@
-"""The configurations of a pipeline's folder: which values are read, and the form that each must have."""
+"""The configurations in a pipeline's folder: the values that are read, and what each may be."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
@@ -14,63 +15,62 @@ from sidlsg.runtime.parsing import read_object
 UNET, VAE, TEXT_ENCODER = "unet/config.json", "vae/config.json", "text_encoder/config.json"
 SCHEDULER, TOKENIZER = "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"
 CONFIGS = (UNET, VAE, TEXT_ENCODER, SCHEDULER, TOKENIZER)
-"""Each component's own, relative to the pipeline's folder."""
+"""Relative to the pipeline's folder."""
 SAVE_AGAIN = "save the whole pipeline again"
-_LARGEST, _MOST_LAYERS, _LONGEST = 1 << 20, 256, 64
+_LARGEST, _MOST_LAYERS = 1 << 20, 256
 
 Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What a value may be."""
+    """The values that are allowed, in words and as a type for pydantic in strict mode."""
 
     allowed: str
-    """In words."""
-    fits: Callable[[Any], bool]
+    kind: Any
+
+    def fits(self, value: Any) -> bool:
+        try:
+            TypeAdapter(self.kind).validate_python(value, strict=True)
+            return True
+        except ValidationError:
+            return False
 
     def or_null(self) -> _Form:
-        return _Form(f"{self.allowed}, or null", lambda value: value is None or self.fits(value))
+        return _Form(f"{self.allowed}, or null", self.kind | None)
 
     def or_each(self) -> _Form:
-        return _Form(f"{self.allowed}, or a list of such", lambda value: self.fits(value) or _all(self.fits, value))
+        return _Form(f"{self.allowed}, or a list of such", self.kind | _list_of(self.kind))
+
+
+def _list_of(kind: Any, most: int = 64) -> Any:
+    return Annotated[list[kind], Field(min_length=1, max_length=most)]
 
 
 def _whole(most: int) -> _Form:
-    def fits(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-
-    return _Form(f"a whole number from 1 to {most:,}", fits)
+    return _Form(f"a whole number from 1 to {most:,}", Annotated[int, Field(ge=1, le=most)])
 
 
-def _all(fits: Callable[[Any], bool], value: Any) -> bool:
-    return isinstance(value, list) and 1 <= len(value) <= _LONGEST and all(map(fits, value))
-
-
-def _are_betas(value: Any) -> bool:
-    if not isinstance(value, list) or not 1 <= len(value) <= _LARGEST:
-        return False
-    return all(_is_number(each) and 0 <= each <= 1 for each in value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _equal_pair(value: list[int]) -> list[int]:
+    if len(value) != 2 or value[0] != value[1]:
+        raise ValueError("not a square")
+    return value
 
 
 _WHOLE, _LAYERS = _whole(_LARGEST), _whole(_MOST_LAYERS)
-_WHOLES = _Form(f"a list of whole numbers from 1 to {_LARGEST:,}", lambda value: _all(_WHOLE.fits, value))
-_TEXTS = _Form("a list of texts", lambda value: _all(lambda each: isinstance(each, str), value))
-_NUMBER = _Form("a finite number", _is_number)
-_SCALE = _Form("a number above 0", lambda value: _is_number(value) and value > 0)
+_WHOLES = _Form(f"a list of whole numbers from 1 to {_LARGEST:,}", _list_of(_WHOLE.kind))
+_TEXTS = _Form("a list of texts", _list_of(str))
+_NUMBER = _Form("a finite number", Annotated[float, Field(allow_inf_nan=False)])
+_SCALE = _Form("a number above 0", Annotated[float, Field(gt=0, allow_inf_nan=False)])
 _SIZE = _Form(
     f"{_WHOLE.allowed}, or the same one twice for a square",
-    lambda value: _WHOLE.fits(value) or (_all(_WHOLE.fits, value) and len(value) == 2 and value[0] == value[1]),
+    _WHOLE.kind | Annotated[list[_WHOLE.kind], AfterValidator(_equal_pair)],
 )
-_BETAS = _Form("null, or a list of numbers from 0 to 1", lambda value: value is None or _are_betas(value))
-_NULL = _Form(
-    "null: a Stable Diffusion's pipeline gives its UNet latents, a timestep and text embeddings alone",
-    lambda value: value is None,
+_BETAS = _Form(
+    "null, or a list of numbers from 0 to 1",
+    _list_of(Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)], _LARGEST) | None,
 )
+_NULL = _Form("null: a Stable Diffusion's UNet takes latents, a timestep and text embeddings alone", None)
 _BLOCKS = {"block_out_channels": _WHOLES, "down_block_types": _TEXTS, "up_block_types": _TEXTS}
 _TRANSFORMER = {
     "hidden_size": _WHOLE,
@@ -113,31 +113,21 @@ _FORMS: dict[str, dict[str, _Form]] = {
     },
     TOKENIZER: {"model_max_length": _WHOLE},
 }
-"""The values that are read, by file; where one is not there, the libraries' default holds."""
+"""The values that are read, by file; the libraries have defaults for missing ones."""
 _NEEDED = {UNET: ("sample_size",), TEXT_ENCODER: ("hidden_size",), TOKENIZER: ("model_max_length",)}
 _CHANNELS = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 1280}
 """The libraries' defaults of a UNet."""
-_PARTS = ("text_config", "vision_config")
-"""Of a safety checker's configuration."""
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Read one of `CONFIGS`, its values checked in form.
-
-    Raises:
-        InputError: it cannot be read, lacks a value, or one is of another form.
-    """
+    """Read and check one of `CONFIGS`; raises InputError where it cannot be read, or a value is missing or wrong."""
     config = read_object(folder / name, SAVE_AGAIN)
     check_forms(folder / name, config, name)
     return config
 
 
 def unet_config(folder: Path) -> dict[str, Any]:
-    """The UNet's configuration with its default channels and width, and `sample_size` as one number.
-
-    Raises:
-        InputError: as for `read_config`.
-    """
+    """The UNet's configuration with default channels and width, and `sample_size` as one number."""
     config = _CHANNELS | read_config(folder, UNET)
     if isinstance(config["sample_size"], list):
         config["sample_size"] = config["sample_size"][0]
@@ -145,16 +135,7 @@ def unet_config(folder: Path) -> dict[str, Any]:
 
 
 def check_forms(path: Path, config: Config, name: str) -> None:
-    """Check the form of each value that is read.
-
-    Args:
-        path: of the file.
-        config: what it holds.
-        name: which of `CONFIGS` it is.
-
-    Raises:
-        InputError: a value is missing, or of another form.
-    """
+    """Check the values of a file that is one of `CONFIGS`; raises InputError where one is missing or wrong."""
     for key in _NEEDED.get(name, ()):
         if key not in config:
             raise InputError(f"{path} has no {key}; {SAVE_AGAIN}")
@@ -163,7 +144,7 @@ def check_forms(path: Path, config: Config, name: str) -> None:
 
 def check_checker_forms(path: Path, config: Config) -> None:
     """`check_forms` of a safety checker's configuration."""
-    for part in _PARTS:
+    for part in ("text_config", "vision_config"):
         values = config.get(part, {})
         if not isinstance(values, dict):
             raise InputError(f"{path}: {part} is {values!r}; allowed: an object of values")
@@ -177,15 +158,7 @@ def _check(path: Path, config: Config, forms: Mapping[str, _Form], prefix: str =
 
 
 def check_agreement(folder: Path, configs: Mapping[str, Config]) -> None:
-    """Check that a pipeline's components fit each other.
-
-    Args:
-        folder: of the pipeline.
-        configs: by the names of `CONFIGS`, checked in form.
-
-    Raises:
-        InputError: two configurations contradict each other.
-    """
+    """Check that the components fit each other; raises InputError where two configurations contradict each other."""
     unet, vae, encoder = _CHANNELS | configs[UNET], configs[VAE], configs[TEXT_ENCODER]
     latent, width = vae.get("latent_channels", 4), encoder["hidden_size"]
     channels = f"the VAE's latents have {latent} channels"

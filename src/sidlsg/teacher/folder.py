@@ -1,4 +1,4 @@
-"""A diffusers folder on disk: what it must hold, which of its files count, and their digest."""
+"""Diffusers folders: what they must hold, which files count, and their digest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sidlsg.teacher.config import (
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WITH_WEIGHTS = ("unet", "vae", "text_encoder")
 OPTIONAL = ("safety_checker", "feature_extractor")
-"""What a pipeline may have besides, and its student then has too."""
+"""Optional components, which a student inherits."""
 INDEX = "model_index.json"
 CARD = "README.md"
 _ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-policy", "acceptable_use")
@@ -54,7 +54,7 @@ SCHEDULERS = (
     "TCDScheduler",
     "UniPCMultistepScheduler",
 )
-"""diffusers' schedulers that say β, ᾱ and what a network predicts, and that the stock pipeline runs."""
+"""The stock pipeline's schedulers that have β, ᾱ and a prediction type."""
 _CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "vae": ("diffusers", ("AutoencoderKL",)),
@@ -64,20 +64,20 @@ _CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "safety_checker": ("stable_diffusion", ("StableDiffusionSafetyChecker",)),
     "feature_extractor": ("transformers", ("CLIPImageProcessor", "CLIPFeatureExtractor")),
 }
-"""Library and classes that the index may name for a component: what this package loads, as the stock pipeline does."""
+"""Library and classes that the index may name for a component."""
 _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-"""What the libraries call a file of weights, where that is not `model`."""
+"""Names of weight files, where that is not `model`."""
 _ADAPTER = re.compile(r"adapter_|.*lora", re.IGNORECASE)
 
 
 def check_folder(folder: Path) -> None:
     """Check that a folder is a `StableDiffusionPipeline` with safetensors weights that the stock pipeline would load.
 
-    No weight is read: `sidlsg.teacher.pipeline` compares them with the networks.
+    Weights are not read: `sidlsg.teacher.pipeline` compares them with the networks.
 
     Raises:
-        InputError: something is missing, of another kind or a pickle, a value that is read is not of its form, two
-            components do not fit each other, or a link leaves the folder.
+        InputError: something is missing, wrong or a pickle, two components contradict each other, or a link leaves the
+            folder.
     """
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
@@ -117,12 +117,12 @@ def _check_class(index: Path, component: str, named: Any) -> None:
     if not isinstance(named, list) or len(named) != 2 or named[0] != library or named[1] not in classes:
         raise InputError(
             f"{index} names {named!r} for the {component}; allowed: {', '.join(classes)} of {library}: give a pipeline "
-            "that has one of these"
+            "with one of these"
         )
 
 
 def _read_component(component: Path) -> dict[str, dict[str, Any]]:
-    """A component's JSON objects by the names of their files, each read once."""
+    """A component's JSON objects by file name."""
     files = [path for path in component.iterdir() if path.suffix in DATA_SUFFIXES | _PICKLES]
     if not files:
         raise InputError(f"{component} is empty; save the whole pipeline")
@@ -133,12 +133,7 @@ def _read_component(component: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_vocabulary(tokenizer: Path) -> None:
-    """Check that a tokenizer has its vocabulary.
-
-    Raises:
-        InputError: it has none, or a part of it.
-    """
-    # Without its vocabulary a tokenizer loads all the same, and reads every prompt as the same one.
+    """Check that a tokenizer has its vocabulary, without which it loads and reads all prompts as the same one."""
     there = {path.name for path in tokenizer.iterdir() if path.is_file()}
     if "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there:
         return
@@ -149,7 +144,7 @@ def check_vocabulary(tokenizer: Path) -> None:
 
 
 def _check_optional(folder: Path, present: list[str]) -> None:
-    """Check what a student carries along: what the stock pipeline could not load is found before training starts."""
+    """Check the optional components before training, since the student inherits them."""
     if "safety_checker" in present:
         path = folder / "safety_checker"
         _check_weights(path)
@@ -164,7 +159,7 @@ def _check_optional(folder: Path, present: list[str]) -> None:
 
 
 def _check_links(folder: Path) -> None:
-    """Check that no link leaves a folder, but to the files of the hub's cache that the folder is a part of."""
+    """Check that no link leaves the folder, except to the hub's cache that the folder is a part of."""
     whole = folder.resolve()
     allowed = [whole, *([whole.parent.parent / "blobs"] if whole.parent.name == "snapshots" else [])]
     for path in folder.rglob("*"):
@@ -176,12 +171,12 @@ def _check_links(folder: Path) -> None:
 
 
 def is_about_use(name: str) -> bool:
-    """Whether a file beside the pipeline is named like its card, or like a text of licence or use restrictions."""
+    """Whether a file's name is that of a model card, or of a text of licence or use restrictions."""
     return name == CARD or name.lower().startswith(_ABOUT_USE)
 
 
 def is_loaded(name: str) -> bool:
-    """Whether the stock pipeline may read a file, by its name in the folder: of weights, variants are passed over."""
+    """Whether the stock pipeline may read a file, by its name in the folder; variants of weights are ignored."""
     component, _, file = name.partition("/")
     if not file:
         return component == INDEX
@@ -197,10 +192,10 @@ def is_present(index: dict[str, Any], name: str) -> bool:
 
 
 def weight_files(component: Path) -> list[Path]:
-    """The files that the libraries read a network's weights from: shards where there is an index, else one or none.
+    """A network's weight files: the shards of an index, otherwise one or none.
 
     Raises:
-        InputError: an index of shards is damaged, or names what is not there.
+        InputError: an index of shards is damaged, or names a missing file.
     """
     stem = _STEMS.get(component.name, "model")
     whole, index = component / f"{stem}.safetensors", component / f"{stem}.safetensors.index.json"
@@ -211,10 +206,9 @@ def weight_files(component: Path) -> list[Path]:
         raise InputError(f"{index} has no weight_map of file names; {SAVE_AGAIN}")
     files = [component / name for name in sorted(set(shards.values()))]
     for path in files:
-        # The digest of the folder covers no others.
         if path.parent != component or not path.is_file() or not is_loaded(f"{component.name}/{path.name}"):
             raise InputError(
-                f"{index} names {path.name}, which is not in {component} or is no shard's name, such as "
+                f"{index} names {path.name}, which is not in {component} or not named like a shard, such as "
                 f"{stem}-00001-of-00002.safetensors; save the whole pipeline"
             )
     return files
@@ -241,10 +235,7 @@ def _check_weights(component: Path) -> None:
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files that make the model, sorted: the index and what is loaded of each component.
-
-    Pickles, cards and variants of weights do not count.
-    """
+    """The files that make the model: the index, then those that are loaded of each component, sorted."""
     files = [folder / INDEX]
     for name in COMPONENTS:
         files += [p for p in sorted((folder / name).iterdir()) if p.is_file() and is_loaded(f"{name}/{p.name}")]
@@ -257,19 +248,19 @@ def folder_digest(folder: Path) -> str:
 
 
 FOLDER = "teacher"
-"""Where a student's folder has its teacher's card and texts."""
+"""The folder in a student's folder with its teacher's card and licence texts."""
 _MOST_BYTES = 1 << 20
-"""Texts are smaller; what is larger is something else."""
+"""The maximum size of a licence text."""
 
 
 def licence_files(folder: Path) -> list[Path]:
-    """A model folder's card, and its files that are named like texts of a licence or of use restrictions."""
+    """A model folder's card, and its texts of licence and use restrictions."""
     found = [path for path in folder.iterdir() if is_about_use(path.name)]
     return sorted(path for path in found if path.is_file() and path.stat().st_size <= _MOST_BYTES)
 
 
 def copy_licence(teacher: Path, student: Path) -> Licence:
-    """Copy a teacher's card and texts into its student's folder, and say what the card names."""
+    """Copy a teacher's card and licence texts into its student's folder."""
     files: list[FileRef] = []
     for path in licence_files(teacher):
         target = student / FOLDER / path.name
@@ -284,14 +275,14 @@ def copy_licence(teacher: Path, student: Path) -> Licence:
 
 
 def _named(card: Path) -> dict[str, Any]:
-    """The values at the head of a model card; none where they cannot be read."""
-    # Imported here: they take a second.
+    """The metadata of a model card; empty where it cannot be read."""
+    # These imports take a second.
     import yaml
     from huggingface_hub import ModelCard
 
     try:
         text = card.read_text(encoding="utf-8")
-        # Of a card without a head the library warns.
+        # The library warns of a card without metadata.
         return dict(vars(ModelCard(text, ignore_metadata_errors=True).data)) if text.startswith("---") else {}
     except (OSError, ValueError, yaml.YAMLError):
         return {}
@@ -302,35 +293,22 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
-PARTS = ("text_encoder", "tokenizer")
+def text_encoder_digest(folder: Path) -> str:
+    """SHA-256 over the model files of text encoder and tokenizer, which determine a prompt's embeddings."""
+    parts = ("text_encoder", "tokenizer")
+    return sha256_files(folder, [path for path in model_files(folder) if path.parent.name in parts])
 
 
-def text_model_digest(folder: Path) -> str:
-    """SHA-256 over the files that decide a prompt's states: teachers that share a text model share it.
-
-    Args:
-        folder: of a `StableDiffusionPipeline`, checked.
-    """
-    return sha256_files(folder, [path for path in model_files(folder) if path.parent.name in PARTS])
-
-
-def state_shape(folder: Path) -> tuple[int, int]:
-    """(L, D): tokens and width of a prompt's states, read from the text model's configurations.
-
-    Args:
-        folder: of a `StableDiffusionPipeline`, checked.
-
-    Raises:
-        InputError: a configuration does not say, or a value is of another form.
-    """
+def embedding_shape(folder: Path) -> tuple[int, int]:
+    """(L, D): tokens and width of a prompt's embeddings; raises InputError for a bad configuration."""
     return read_config(folder, TOKENIZER)["model_max_length"], read_config(folder, TEXT_ENCODER)["hidden_size"]
 
 
 def load_in_float32(config: Path) -> None:
-    """Let stock loading give float32 whatever precision a transformers model's file has.
+    """Let the stock pipeline load a transformers model in float32.
 
-    diffusers loads its own networks in float32 by default, transformers loads in the precision that the
-    configuration names: a half-precision text encoder beside a float32 UNet could not run.
+    diffusers loads its networks in float32, transformers in the configuration's precision; a half-precision text
+    encoder does not run with a float32 UNet.
     """
     if config.is_file():
         values = read_object(config, SAVE_AGAIN)
@@ -343,4 +321,4 @@ def load_in_float32(config: Path) -> None:
 DIFFUSERS = FolderFormat(
     wanted=lambda name: is_loaded(name) or is_about_use(name), check=check_folder, digest=folder_digest
 )
-"""A `StableDiffusionPipeline` folder: what `sidlsg.storage.uri` must know to check and fetch one."""
+"""The format of a `StableDiffusionPipeline` folder as an input."""

@@ -1,4 +1,4 @@
-"""Latents to pictures, and pictures to grids."""
+"""Latents to images, and images to grids."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Images = NDArray[np.uint8]
 
 
 MOST_DECODED = 64
-"""Pictures that the VAE has at once, however many were drawn."""
-NOT_FINITE = "the model draws pictures that are not finite"
+"""The VAE's batch size."""
+NOT_FINITE = "the model generates images that are not finite"
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def decode(vae: Any, latents: Tensor, batch: int = MOST_DECODED) -> Images:
     """[N, C, h, w] latents to [N, H, W, 3] uint8 sRGB, rounded as diffusers rounds.
 
     Raises:
-        NotFiniteError: a picture is not finite; in uint8 it would be black.
+        NotFiniteError: an image is not finite; in uint8 it would be black.
     """
     parts = []
     for part in torch.split(latents.float(), batch):
@@ -36,7 +36,7 @@ def decode(vae: Any, latents: Tensor, batch: int = MOST_DECODED) -> Images:
         if not torch.isfinite(pixels).all():
             raise NotFiniteError(NOT_FINITE)
         pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
-        # One part at a time in float32: a device may have no room for all.
+        # A device may have no memory for all images in float32.
         parts.append((pixels * 255).round().to(torch.uint8).cpu())
     return np.asarray(torch.cat(parts).numpy())
 
@@ -47,15 +47,15 @@ def pixels_of(images: Images) -> Tensor:
 
 
 def grid(images: Images, columns: int, enlarge: int = 1) -> Image.Image:
-    """Lay [N, H, W, 3] images out row by row, a thin gap between them."""
+    """Arrange [N, H, W, 3] images row by row with a thin gap."""
     n, height, width, _ = images.shape
     rows, gap = -(-n // columns), 1
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
     for i, image in enumerate(images):
         top, left = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = image
-    picture = Image.fromarray(canvas)
-    return picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+    whole = Image.fromarray(canvas)
+    return whole.resize((whole.width * enlarge, whole.height * enlarge), Image.Resampling.NEAREST)
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Loads a teacher from its diffusers folder."""
+"""Loading of diffusers folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from sidlsg.teacher.schedule import NoiseSchedule
 from sidlsg.teacher.text_encoder import PromptEncoder
 
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-"""The networks of a pipeline and their classes."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,11 @@ class Teacher:
 
 
 def load_pipeline(folder: Path) -> Any:
-    """The stock pipeline of a folder, in float32 and silent, from safetensors on disk alone.
-
-    Raises:
-        InputError: the folder is not a usable `StableDiffusionPipeline`.
-    """
+    """The stock pipeline of a folder, in float32, from local safetensors alone; raises InputError if it is unusable."""
     check_folder(folder)
     quiet_libraries()
     networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items()}
-    # Some have a pair here.
+    # It may be a pair in the file.
     networks["unet"].register_to_config(sample_size=unet_config(folder)["sample_size"])
     with as_input_error(folder / TOKENIZER):
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
@@ -85,17 +80,13 @@ def load_pipeline(folder: Path) -> Any:
 
 
 def check_optional(folder: Path) -> None:
-    """Load what a student carries along and training does not use: a safety checker and its feature extractor.
-
-    Args:
-        folder: of a teacher, checked.
+    """Check that the safety checker and its feature extractor, which a student inherits unused, can be loaded.
 
     Raises:
-        InputError: the stock pipeline could not load it.
+        InputError: one cannot.
     """
     index = read_object(folder / INDEX, SAVE_AGAIN)
     if is_present(index, "safety_checker"):
-        # Imported here, as below: few teachers have one.
         from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
         _load_network(StableDiffusionSafetyChecker, folder / "safety_checker")
@@ -107,25 +98,21 @@ def check_optional(folder: Path) -> None:
 
 
 def check_stock(folder: Path, what: str) -> None:
-    """Load a whole folder as its users do, by the stock pipeline alone.
-
-    Args:
-        folder: a pipeline's, which may be about to get another name.
-        what: is in it, for the message.
+    """Check that the stock pipeline loads a folder, which `what` names in the message.
 
     Raises:
-        InputError: it does not load.
+        InputError: it does not.
     """
     quiet_libraries()
     try:
         StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except Exception as error:  # as in `as_input_error`
+    except Exception as error:  # any type, as in `as_input_error`
         reason = first_line(error).replace(str(folder), "its folder")
         raise InputError(f"the stock pipeline does not load {what}: {reason}; report this with the versions") from error
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' progress bars and advice away from the user: errors are raised all the same."""
+    """Turn off the libraries' progress bars and warnings."""
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -137,32 +124,30 @@ def _load_network(kind: Any, folder: Path) -> Any:
         network, found = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-    # The libraries would train on with random weights in their place.
+    # The libraries would use random weights instead.
     missing = sorted(found["missing_keys"])
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; save the whole pipeline")
-    # Such as an adapter's: without it the network is not what it was meant to be.
     unused = sorted(name for name in found["unexpected_keys"] if name.split(".")[-1] != "position_ids")
     if unused:
         raise InputError(
-            f"{folder} holds {len(unused)} weights that a {kind.__name__} has no place for, such as {unused[0]}; fuse "
+            f"{folder} holds {len(unused)} weights that a {kind.__name__} does not use, such as {unused[0]}; fuse "
             "an adapter into the network, and save the pipeline again"
         )
-    spoilt = first_not_finite(network.state_dict())
-    if spoilt:
+    if bad := first_not_finite(network.state_dict()):
         raise InputError(
-            f"{folder} holds values that are not finite, in {spoilt}; every picture would be spoilt: take another "
-            "copy, or save the pipeline in float32"
+            f"{folder} holds values that are not finite, in {bad}, which would spoil every image; take another copy, "
+            "or save the pipeline in float32"
         )
     return network
 
 
 @contextlib.contextmanager
 def as_input_error(path: Path) -> Iterator[None]:
-    """Raise whatever a library raises while it loads a path as an error that names the path."""
+    """Turn a library's errors into InputErrors that name the path."""
     try:
         yield
-    except Exception as error:  # a damaged folder makes the libraries raise nearly anything
+    except Exception as error:  # for a damaged folder the libraries raise nearly any type
         reason = first_line(error)
         raise InputError(f"{path} cannot be loaded: {reason}; save the whole pipeline again") from error
 
@@ -173,21 +158,18 @@ def load_teacher(
     text_device: torch.device | str | None = None,
     sha256: str = "",
 ) -> Teacher:
-    """Load and freeze a teacher.
+    """Load and freeze a teacher; raises InputError if its folder is unusable.
 
     Args:
         folder: of a `StableDiffusionPipeline`.
-        device: where UNet and VAE go.
-        text_device: where the text encoder goes and states are delivered; default `device`.
-        sha256: digest of its model files where the caller has found it; empty to compute it.
-
-    Raises:
-        InputError: the folder is not a usable `StableDiffusionPipeline`.
+        device: of UNet and VAE.
+        text_device: of the text encoder and the embeddings; by default `device`.
+        sha256: the model's digest if it is known; empty to compute it.
     """
     pipeline = load_pipeline(folder)
     text_device = device if text_device is None else text_device
-    for network, place in ((pipeline.unet, device), (pipeline.vae, device), (pipeline.text_encoder, text_device)):
-        network.requires_grad_(False).eval().to(place)
+    for network, target in ((pipeline.unet, device), (pipeline.vae, device), (pipeline.text_encoder, text_device)):
+        network.requires_grad_(False).eval().to(target)
     pipeline.unet.to(memory_format=torch.channels_last)
     return Teacher(
         folder=folder,

@@ -1,4 +1,4 @@
-"""Draws pictures with the stock diffusers pipeline: each from its own seed."""
+"""Samples images with the stock diffusers pipeline, each from its own seed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sidlsg.teacher.pipeline import load_pipeline
 from sidlsg.teacher.setting import Setting
 
 PIXELS = 64 * 32 * 32
-"""Of the pictures that are drawn at once, where they are small."""
+"""Maximum pixels per batch for small images."""
 LARGE_BATCH = 16
-"""Of pictures that are larger."""
+"""Batch size for larger images."""
 
 
 class StockSampler:
-    """A diffusers folder, sampled with nothing but diffusers, as its users will."""
+    """A diffusers folder, sampled with diffusers alone, as its users do."""
 
     def __init__(self, folder: Path, device: torch.device | None = None, half: bool = False, sha256: str = "") -> None:
         """Args:
-        folder: a `StableDiffusionPipeline` folder.
-        device: where it runs, and where noises are drawn; the best by default.
-        half: run UNet and VAE in float16, as the published protocols do on a GPU.
-        sha256: a digest that names the model's files where the caller has checked them; empty to compute it.
+        folder: of a `StableDiffusionPipeline`.
+        device: of the networks and the noise; the best one by default.
+        half: use float16, as the published protocols do on a GPU.
+        sha256: the model's digest if it is known; empty to compute it.
 
         Raises:
             InputError: the folder cannot be used.
@@ -42,7 +42,7 @@ class StockSampler:
         self.pipeline.unet.to(memory_format=torch.channels_last)
         self.device = device
         self.identity = f"{sha256 or folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
-        """What a picture depends on besides its prompt, its seed and the setting."""
+        """What an image depends on besides prompt, seed and setting."""
 
     @property
     def image_size(self) -> int:
@@ -51,45 +51,37 @@ class StockSampler:
 
     @property
     def batch(self) -> int:
-        """Pictures that are drawn at once."""
+        """Batch size."""
         return PIXELS // self.image_size**2 or LARGE_BATCH
 
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> Images:
-        """Draw one picture a prompt.
+        """N prompts and N seeds to [N, H, W, 3] uint8 images.
 
-        A picture depends on its prompt and its seed alone, but for rounding: libraries choose their kernels by the
-        batch's shape, so a value may differ by one from that of a picture drawn alone.
-
-        Args:
-            prompts: N prompts.
-            seeds: N seeds.
-            setting: steps and guidance.
-
-        Returns:
-            [N, H, W, 3] uint8.
+        An image depends on its prompt and its seed alone, except for rounding: libraries choose kernels by the batch's
+        shape, so a value may differ by one from that of an image sampled alone.
         """
         return (self.pixels(prompts, seeds, setting) * 255).round().astype(np.uint8)
 
     def pixels(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> NDArray[np.float32]:
-        """The same in [0, 1] float32, not yet rounded."""
+        """The same images in [0, 1] float32."""
         config = self.pipeline.unet.config
         shape = (config.in_channels, config.sample_size, config.sample_size)
         parts = []
         for start in range(0, len(prompts), self.batch):
             chosen = slice(start, start + self.batch)
             noise = seeded_noise(seeds[chosen], shape, device=self.device)[0]
-            # With TF32, which torch allows by default, a picture would depend on how many are drawn at once.
+            # With TF32, which torch allows by default, an image would depend on the batch size.
             with plain_float32(self.device):
-                drawn = self.pipeline(
+                sampled = self.pipeline(
                     list(prompts[chosen]),
                     num_inference_steps=setting.steps,
                     guidance_scale=setting.guidance_scale,
                     latents=noise.to(self.pipeline.unet.dtype),
                     output_type="np",
                 )
-            if not np.isfinite(drawn.images).all():
+            if not np.isfinite(sampled.images).all():
                 raise NotFiniteError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
-            parts.append(drawn.images)
+            parts.append(sampled.images)
         return np.concatenate(parts)
 
 
@@ -98,9 +90,9 @@ def seeded_noise(
 ) -> Tensor:
     """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
 
-    The first is what the stock pipeline draws for `torch.Generator(device).manual_seed(seed)`, so each picture can be
-    had again with diffusers alone. A GPU draws other numbers than the CPU.
+    The first step's is the stock pipeline's for `torch.Generator(device).manual_seed(seed)`, so that diffusers alone
+    reproduces each image. A GPU generates other numbers than the CPU.
     """
     generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-    drawn = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
-    return torch.stack([torch.stack(each) for each in drawn])
+    noise = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
+    return torch.stack([torch.stack(each) for each in noise])

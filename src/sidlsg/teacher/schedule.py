@@ -1,4 +1,4 @@
-"""The teacher's noise schedule: how latents are diffused, and x0 from a network's output."""
+"""The teacher's noise schedule: diffusion of latents, and x0 from a network's output."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 class NoiseSchedule:
     """`x_t = a_t x + s_t ε` with `a_t = sqrt(ᾱ_t)` and `s_t = sqrt(1 - ᾱ_t)`.
 
-    Arithmetic is float32 at least, whatever dtype comes in, and each sample has a timestep of its own.
-    Shapes: x, noise, output, x_t: [B, C, H, W]; t: [B] long.
+    Computed in float32 at least. Shapes: x, noise, output, x_t: [B, C, H, W]; t: [B] long.
     """
 
     alphas_cumprod: Tensor
     """[T] float64: ᾱ_t."""
     prediction_type: str
-    """What the network predicts: `epsilon` (ε) or `v_prediction` (v = a_t ε - s_t x)."""
+    """`epsilon` (ε) or `v_prediction` (v = a_t ε - s_t x)."""
 
     def __post_init__(self) -> None:
         if self.prediction_type not in PREDICTION_TYPES:
@@ -35,11 +34,7 @@ class NoiseSchedule:
 
     @classmethod
     def from_scheduler(cls, scheduler: Any) -> NoiseSchedule:
-        """Read ᾱ and the prediction type from a diffusers scheduler.
-
-        Raises:
-            InputError: it is of another kind, or leaves x0 undefined at a timestep.
-        """
+        """The schedule of a diffusers scheduler; raises InputError where that has no ᾱ, or x0 is undefined."""
         kind = type(scheduler).__name__
         if not hasattr(scheduler, "alphas_cumprod"):
             raise InputError(
@@ -55,13 +50,13 @@ class NoiseSchedule:
         if schedule.prediction_type == "epsilon" and not alphas_cumprod.all():
             t = int((alphas_cumprod == 0).nonzero()[0])
             raise InputError(
-                f"the teacher's {kind} has ᾱ = 0 at timestep {t}, where a prediction of noise says nothing of x0; give "
+                f"the teacher's {kind} has ᾱ = 0 at timestep {t}, where noise does not determine x0; give "
                 "a teacher that predicts v, or whose scheduler has no rescale_betas_zero_snr"
             )
         return schedule
 
     def to(self, device: torch.device | str) -> NoiseSchedule:
-        """The same schedule with its table on another device."""
+        """The same schedule on another device."""
         return NoiseSchedule(self.alphas_cumprod.to(device), self.prediction_type)
 
     def __len__(self) -> int:
@@ -81,7 +76,7 @@ class NoiseSchedule:
         return a_t * x_t - s_t * output
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network's output should be: ε, or v = a_t ε - s_t x."""
+        """The target of the network's output: ε, or v = a_t ε - s_t x."""
         if self.prediction_type == "epsilon":
             return _wide(noise)
         a_t, s_t = self._coefficients(x, t)

@@ -1,4 +1,4 @@
-"""Prompts to text states, encoded once where memory allows."""
+"""Prompts to text embeddings, with a cache."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import torch
 from torch import Tensor
 
 ROWS = 16
-"""Prompts that the text encoder sees at once, always: libraries choose their kernels by shape, so a prompt's state
-would else depend in its last bits on how many others were encoded with it, and a continued run on what it remembers."""
+"""The fixed batch size of the text encoder: libraries choose kernels by shape, so that the last bits of an embedding
+would depend on the batch, and those of a resumed run on its cache."""
 
 
 class PromptEncoder:
-    """Encodes prompts as `StableDiffusionPipeline` does, and remembers the most recent ones.
-
-    A prompt's state does not depend on the prompts that it is encoded with. The empty prompt is encoded once.
-    """
+    """Encodes prompts as `StableDiffusionPipeline` does, independently of each other, and caches the latest ones."""
 
     def __init__(
         self, tokenizer: Any, text_encoder: Any, device: torch.device | str = "cpu", cache_bytes: int = 2**28
@@ -26,43 +23,45 @@ class PromptEncoder:
         """Args:
         tokenizer: a `CLIPTokenizer`.
         text_encoder: a `CLIPTextModel`, frozen.
-        device: where states are delivered and kept.
-        cache_bytes: memory for the states that are kept.
+        device: of the embeddings, also cached ones.
+        cache_bytes: size of the cache.
         """
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self.device = torch.device(device)
-        self._states: OrderedDict[str, Tensor] = OrderedDict()
+        self._cached: OrderedDict[str, Tensor] = OrderedDict()
         self.uncond = self.encode([""])
         """[1, L, D]: the empty prompt."""
         self.cache = cache_bytes // self.uncond.nbytes
-        """How many prompts' states are kept."""
+        """Number of prompts in the cache."""
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """[B, L, D] states of prompts, on `device`."""
-        missing = sorted({p for p in prompts if p and p not in self._states})
-        # Clones: a slice would keep its whole batch in memory for as long as one prompt of it is kept.
-        encoded = [state.clone() for state in self.encode(missing)] if missing else []
+        """[B, L, D] embeddings of prompts, on `device`."""
+        missing = sorted({p for p in prompts if p and p not in self._cached})
+        # Clones, because a slice would keep its whole batch in memory.
+        encoded = [each.clone() for each in self.encode(missing)] if missing else []
         fresh = dict(zip(missing, encoded, strict=True))
-        states = []
+        found = []
         for prompt in prompts:
-            state = self.uncond[0] if not prompt else fresh.get(prompt)
-            if state is None:
-                self._states.move_to_end(prompt)
-                state = self._states[prompt]
-            states.append(state)
-        self._states.update(fresh)
-        while len(self._states) > self.cache:
-            self._states.popitem(last=False)
-        return torch.stack(states)
+            if not prompt:
+                found.append(self.uncond[0])
+            elif prompt in fresh:
+                found.append(fresh[prompt])
+            else:
+                self._cached.move_to_end(prompt)
+                found.append(self._cached[prompt])
+        self._cached.update(fresh)
+        while len(self._cached) > self.cache:
+            self._cached.popitem(last=False)
+        return torch.stack(found)
 
     def offload(self) -> None:
-        """Move the text encoder into the host's memory; states are still delivered on `device`."""
+        """Move the text encoder to the CPU; embeddings stay on `device`."""
         self.text_encoder.to("cpu")
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """[B, L, D] states of at least one prompt, on `device`; nothing is remembered."""
+        """[B, L, D] embeddings of at least one prompt, on `device`, without the cache."""
         tokens = self.tokenizer(
             list(prompts),
             padding="max_length",
@@ -70,21 +69,21 @@ class PromptEncoder:
             truncation=True,
             return_tensors="pt",
         )
-        # As the stock pipeline: a mask only where the text model's config asks for one.
+        # As the stock pipeline: a mask only if the text encoder's config asks for one.
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        place = self.text_encoder.device
+        device = self.text_encoder.device
         parts = []
-        # States are conditions of every network: they stay exact where a caller trains in half precision.
-        with torch.autocast(place.type, enabled=False):
+        # In full precision even if the caller trains in half precision.
+        with torch.autocast(device.type, enabled=False):
             for start in range(0, len(prompts), ROWS):
                 count = min(ROWS, len(prompts) - start)
-                ids = _padded(tokens.input_ids[start : start + ROWS]).to(place)
-                mask = _padded(tokens.attention_mask[start : start + ROWS]).to(place) if masked else None
-                states: Tensor = self.text_encoder(ids, attention_mask=mask).last_hidden_state
-                parts.append(states[:count].to(self.device))
+                ids = _padded(tokens.input_ids[start : start + ROWS]).to(device)
+                mask = _padded(tokens.attention_mask[start : start + ROWS]).to(device) if masked else None
+                embeddings: Tensor = self.text_encoder(ids, attention_mask=mask).last_hidden_state
+                parts.append(embeddings[:count].to(self.device))
         return torch.cat(parts)
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """`ROWS` rows: the last one again and again where some are missing."""
+    """`ROWS` rows, filled up with the last one."""
     return torch.cat([rows, rows[-1:].expand(ROWS - len(rows), -1)])

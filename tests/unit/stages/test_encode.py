@@ -20,7 +20,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher.embeddings import BLOCK
-from sidlsg.teacher.folder import text_model_digest
+from sidlsg.teacher.folder import text_encoder_digest
 from sidlsg.teacher.pipeline import load_teacher
 
 Encoded = Callable[[str], Path]
@@ -38,7 +38,7 @@ def test_the_set_holds_every_prompts_states_in_order(
     record.verify(folder)
     assert (record.count, record.shape, record.dtype) == (len(texts), (16, 96), "float32")
     assert record.prompts_sha256 == PromptSet.load(prompts).digest
-    assert record.text_encoder_sha256 == text_model_digest(teacher_folder)
+    assert record.text_encoder_sha256 == text_encoder_digest(teacher_folder)
     assert set(tree(folder)) == {"embedding_set.json", "uncond.safetensors"} | {ref.path for ref in record.shards}
 
     shards = [load_file(folder / ref.path)["states"] for ref in record.shards]

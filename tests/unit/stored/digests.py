@@ -61,7 +61,7 @@ from sidlsg.stages.resolve import results_version
 from sidlsg.storage.records import FileRef
 from sidlsg.storage.tensors import load_tensors
 from sidlsg.storage.uri import open_store, uri_digest
-from sidlsg.teacher.folder import DIFFUSERS, text_model_digest
+from sidlsg.teacher.folder import DIFFUSERS, text_encoder_digest
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.sampling import StockSampler
 from sidlsg.teacher.setting import Setting
@@ -186,7 +186,7 @@ def curation() -> dict[str, str]:
 
 def encoding() -> dict[str, str]:
     teacher = ASSETS / "tiny-sd"
-    found = {"encode/text model": text_model_digest(teacher)}
+    found = {"encode/text model": text_encoder_digest(teacher)}
     for dtype in ("float16", "float32"):
         with tempfile.TemporaryDirectory() as folder:
             prompts, output = Path(folder) / "prompts", Path(folder) / "embeddings"

@@ -15,7 +15,7 @@ from sidlsg.stages.encode import encode
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef
 from sidlsg.teacher import embeddings as module
-from sidlsg.teacher.embeddings import BLOCK, MAPPED, EmbeddingReader, OnTheFly
+from sidlsg.teacher.embeddings import BLOCK, MAPPED, EmbeddingReader, OnlineEmbeddings
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]
@@ -43,7 +43,7 @@ def flip(path: Path) -> None:
 def test_shards_and_encoding_during_training_give_the_same(
     encoded: Encoded, teacher: Teacher, texts: list[str], dtype: str
 ) -> None:
-    read, made = EmbeddingReader(encoded(dtype), "cpu", dtype), OnTheFly(teacher.encode, texts, dtype)
+    read, made = EmbeddingReader(encoded(dtype), "cpu", dtype), OnlineEmbeddings(teacher.encode, texts, dtype)
     assert torch.equal(read.uncond, made.uncond)
     indices = [5, BLOCK - 1, BLOCK, 5, len(texts) - 1, 2 * BLOCK, 17]
     replaced = [False, False, False, True, False, True, False]
@@ -60,7 +60,7 @@ def test_shards_and_encoding_during_training_give_the_same(
 
 
 def test_states_are_rounded_to_the_recipes_type(teacher: Teacher, texts: list[str]) -> None:
-    exact, rounded = (OnTheFly(teacher.encode, texts, dtype) for dtype in ("float32", "float16"))
+    exact, rounded = (OnlineEmbeddings(teacher.encode, texts, dtype) for dtype in ("float32", "float16"))
     for a, b in zip(exact([3], [False]), rounded([3], [False]), strict=True):
         assert torch.equal(a.half().float(), b)
         assert not torch.equal(a, b)
@@ -144,7 +144,7 @@ def test_a_set_with_another_count_of_shards_is_refused(copy: Path) -> None:
     with pytest.raises(InputError, match="names 2 shards, but its 4,136 prompts have 3"):
         EmbeddingReader(copy, "cpu", "float16")
     dataclasses.replace(record, dtype="bfloat16").save(copy)
-    with pytest.raises(InputError, match="states in 'bfloat16'; allowed: float16, float32"):
+    with pytest.raises(InputError, match="embeddings in 'bfloat16'; allowed: float16, float32"):
         EmbeddingReader(copy, "cpu", "float16")
 
 

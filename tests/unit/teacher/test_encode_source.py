@@ -13,15 +13,15 @@ from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.embeddings import EmbeddingReader, OnTheFly, TextStates, choose_source
+from sidlsg.teacher.embeddings import EmbeddingReader, OnlineEmbeddings, TextEmbeddings, open_embeddings
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 Encoded = Callable[[str], Path]
 
 
-def open_source(embeddings: Path | None, prompts: Path, teacher: Teacher, dtype: str, device: str) -> TextStates:
+def open_source(embeddings: Path | None, prompts: Path, teacher: Teacher, dtype: str, device: str) -> TextEmbeddings:
     record = PromptSet.load(prompts)
-    return choose_source(embeddings, record, lambda: read_prompts(prompts), teacher, dtype, device)
+    return open_embeddings(embeddings, record, lambda: read_prompts(prompts), teacher, dtype, device)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_shards_are_read_where_there_are_any(encoded: Encoded, prompts: Path, te
     given = open_source(encoded("float16"), prompts, teacher, "float16", "cpu")
     made = open_source(None, prompts, teacher, "float16", "cpu")
     assert isinstance(given, EmbeddingReader)
-    assert isinstance(made, OnTheFly)
+    assert isinstance(made, OnlineEmbeddings)
     for a, b in zip(given([7, 9], [False, True]), made([7, 9], [False, True]), strict=True):
         assert torch.equal(a, b)
 
@@ -42,7 +42,7 @@ def test_a_set_without_shards_means_encoding_during_training(prompts: Path, teac
     encode(prompts, teacher.folder, tmp_path / "set", "float16", 0.0, print)
     # It holds nothing in another type.
     source = open_source(tmp_path / "set", prompts, teacher, "float32", "cpu")
-    assert isinstance(source, OnTheFly)
+    assert isinstance(source, OnlineEmbeddings)
     assert torch.equal(source([3], [False])[0], open_source(None, prompts, teacher, "float32", "cpu")([3], [False])[0])
 
 
@@ -57,7 +57,7 @@ def test_the_text_encoder_leaves_the_device_where_shards_are_read(
     assert moved == ["cpu"]
 
 
-def test_states_of_another_prompt_set_are_refused(
+def test_embeddings_of_another_prompt_set_are_refused(
     encoded: Encoded, make_prompts: Callable[..., list[str]], teacher: Teacher, tmp_path: Path
 ) -> None:
     make_prompts(tmp_path / "other", first="the")
@@ -66,7 +66,7 @@ def test_states_of_another_prompt_set_are_refused(
 
 
 @pytest.mark.parametrize("budget", [0.0, 1.0])
-def test_states_of_another_text_encoder_are_refused(
+def test_embeddings_of_another_text_encoder_are_refused(
     budget: float, prompts: Path, teacher: Teacher, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(teacher.folder, tmp_path / "teacher"))
@@ -77,7 +77,7 @@ def test_states_of_another_text_encoder_are_refused(
         open_source(tmp_path / "set", prompts, teacher, "float16", "cpu")
 
 
-def test_states_of_another_teacher_with_the_same_text_model_are_taken(
+def test_embeddings_of_another_teacher_with_the_same_text_encoder_are_accepted(
     encoded: Encoded, prompts: Path, teacher: Teacher, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(teacher.folder, tmp_path / "teacher"))

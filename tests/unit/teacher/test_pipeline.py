@@ -120,7 +120,7 @@ def test_weights_that_nothing_uses_are_refused(folder: Path, name: str, added: s
     """Such as an adapter's beside the network's own: without it the model is another."""
     tensors = load_file(folder / WEIGHTS[name])
     save_file({**tensors, added: torch.zeros(4, 4)}, folder / WEIGHTS[name])
-    refused(folder, f"{name} holds 1 weights that a .* has no place for, such as .*{added}; fuse an adapter")
+    refused(folder, f"{name} holds 1 weights that a .* does not use, such as .*{added}; fuse an adapter")
 
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "pytorch_lora_weights.bin"])
@@ -137,7 +137,7 @@ def test_weights_that_are_not_finite_are_named(folder: Path, name: str, value: f
     spoilt = sorted(tensors)[-1]
     tensors[spoilt].flatten()[-1] = value
     save_file(tensors, folder / WEIGHTS[name])
-    refused(folder, f"{name} holds values that are not finite, in .*{spoilt}; every picture would be spoilt")
+    refused(folder, f"{name} holds values that are not finite, in .*{spoilt}, which would spoil every image")
 
 
 def test_a_tokenizer_without_its_vocabulary_is_refused(folder: Path) -> None:

@@ -82,5 +82,5 @@ def test_a_picture_that_is_not_finite_is_an_error_and_no_black_one(
 ) -> None:
     spoilt = SimpleNamespace(images=np.full((1, 32, 32, 3), np.nan, np.float32))
     monkeypatch.setattr(type(sampler.pipeline), "__call__", lambda *_, **__: spoilt)
-    with pytest.raises(SidlsgError, match="pictures that are not finite at 20 steps"):
+    with pytest.raises(SidlsgError, match="images that are not finite at 20 steps"):
         sampler(["a"], [0], Setting(steps=20, guidance_scale=0))

@@ -132,7 +132,7 @@ def test_the_least_recently_used_prompt_is_forgotten(encode: PromptEncoder, toke
 def test_more_prompts_than_fit_are_encoded_all_the_same(encode: PromptEncoder, tokenizer: CountingTokenizer) -> None:
     states = encode([RED, BLUE, RING, RED])
     assert len(states) == 4
-    assert len(encode._states) == 2
+    assert len(encode._cached) == 2
     assert torch.equal(states[0], states[3])
     tokenizer.asked.clear()
     again = encode([RED, BLUE, RING])
@@ -143,7 +143,7 @@ def test_more_prompts_than_fit_are_encoded_all_the_same(encode: PromptEncoder, t
 
 def test_a_remembered_state_keeps_no_others_memory(encode: PromptEncoder) -> None:
     encode([RED, BLUE])
-    for state in encode._states.values():
+    for state in encode._cached.values():
         assert state.untyped_storage().nbytes() == state.numel() * state.element_size()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.folder import state_shape, text_model_digest
+from sidlsg.teacher.folder import embedding_shape, text_encoder_digest
 
 
 @pytest.fixture
@@ -20,22 +20,22 @@ def change(path: Path, **values: object) -> None:
 
 
 def test_the_digest_is_of_text_encoder_and_tokenizer_alone(teacher: Path) -> None:
-    first = text_model_digest(teacher)
+    first = text_encoder_digest(teacher)
     change(teacher / "unet" / "config.json", x=1)
     change(teacher / "scheduler" / "scheduler_config.json", x=1)
     (teacher / "text_encoder" / "notes.md").write_text("not a part of the model")
-    assert text_model_digest(teacher) == first
+    assert text_encoder_digest(teacher) == first
     for part in ("text_encoder/config.json", "tokenizer/tokenizer.json"):
-        before = text_model_digest(teacher)
+        before = text_encoder_digest(teacher)
         change(teacher / part, x=1)
-        assert text_model_digest(teacher) != before
+        assert text_encoder_digest(teacher) != before
 
 
 def test_the_shape_is_that_of_the_configurations(teacher: Path) -> None:
-    assert state_shape(teacher) == (16, 96)
+    assert embedding_shape(teacher) == (16, 96)
     change(teacher / "text_encoder" / "config.json", hidden_size=768)
     change(teacher / "tokenizer" / "tokenizer_config.json", model_max_length=77)
-    assert state_shape(teacher) == (77, 768)
+    assert embedding_shape(teacher) == (77, 768)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_configuration_that_does_not_say_is_refused(teacher: Path, part: str, 
     for value in (None, "77", 0):
         change(teacher / part, **{name: value})
         with pytest.raises(InputError, match=f"{name}; save the whole pipeline|{name} is .*; allowed: a whole number"):
-            state_shape(teacher)
+            embedding_shape(teacher)
     (teacher / part).unlink()
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        state_shape(teacher)
+        embedding_shape(teacher)

@@ -51,5 +51,5 @@ def test_latents_that_are_not_finite_are_an_error_and_no_black_image(
     monkeypatch.setattr(
         "sidlsg.distil.student.generation.generate_latents", lambda *_: torch.full((1, 4, 8, 8), math.inf)
     )
-    with pytest.raises(SidlsgError, match=r"pictures that are not finite$"):
+    with pytest.raises(SidlsgError, match=r"images that are not finite$"):
         generate(tiny_student, ["a"], [0])
