@@ -1,4 +1,4 @@
-"""The command line: one command a stage, `run` for all of them, and a few beside. Heavy imports wait for a command."""
+"""The command line. Commands import heavy libraries themselves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sidlsg.cli import (
     training,
     webhooks,
 )
-from sidlsg.cli.options import process_rank
+from sidlsg.cli.options import process_rank, with_groups
 from sidlsg.runtime.errors import AlarmError, SidlsgError, StoppedError
 from sidlsg.runtime.provenance import headed
 
@@ -37,12 +37,12 @@ DISK_FULL = "no space left on the device of {}; free some, or give another folde
 LONGEST = 3000
 """Characters of an error's message."""
 INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended."""
+"""The exit code after Ctrl-C."""
 
 
 def main() -> None:
     """Run the command line: errors become one line on standard error, and an exit code."""
-    # The libraries' import-time advice is not for users of this program.
+    # Transformers warns at import.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         code = app(standalone_mode=False)
@@ -55,15 +55,15 @@ def main() -> None:
             _fail(DISK_FULL.format(f"{error.filename or 'the output'}"), 1)
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
     except Exception as error:  # the parser's own errors have no stable import path
-        if os.strerror(errno.ENOSPC) in str(error):  # safetensors has an error type of its own for it
+        if os.strerror(errno.ENOSPC) in str(error):  # safetensors has its own type
             _fail(DISK_FULL.format("the output"), 1)
         if not hasattr(error, "format_message"):
             raise
-        # Without a command the parser has printed the help, and has nothing more to say.
+        # Without a command the parser has printed the help.
         if not error.format_message():
             sys.exit(2)
         _fail(error.format_message(), getattr(error, "exit_code", 2))
-    # The parser itself turns an interrupt into this return value, and a command's `typer.Exit` into its code.
+    # The parser returns this for an interrupt, and the code of a command's `typer.Exit`.
     if code == INTERRUPTED:
         _fail("interrupted; the same command again resumes from the last checkpoint", INTERRUPTED)
     if isinstance(code, int) and code:
@@ -72,17 +72,17 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     process = process_rank()
-    # What all processes that train together do together, the leading one says.
+    # Only rank 0 reports what all processes do together.
     if not process or code not in (AlarmError.exit_code, StoppedError.exit_code):
         text = " ".join(message.split())
-        if len(text) > LONGEST:  # it repeats a value that was given; what to do stands at the end
+        if len(text) > LONGEST:  # it quotes a long value, and advice is at the end
             text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
         line = f"{f'process {process}: ' if process else ''}error: {text}"
         print(headed(line), file=sys.stderr)
     sys.exit(code)
 
 
-# In the order of `--help`: whole runs, the stages, what else there is for models, then servers and clusters.
+# In the order of `--help`: runs, stages, other commands for models, servers and clusters.
 for command in (
     pipelines.run,
     pipelines.sweep,
@@ -110,7 +110,7 @@ for command in (
     kubeflow.schedule,
     kubeflow.profile_images,
 ):
-    app.command()(command)
+    app.command()(with_groups(command))
 app.command("compile")(pipelines.compile_)
 for name, group in {
     "convert": teachers.app,

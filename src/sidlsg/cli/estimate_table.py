@@ -1,4 +1,4 @@
-"""An estimate as a person reads it on the terminal."""
+"""Estimates on the terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from sidlsg.runtime.progress import PlainConsole
 
 
 def print_estimate(found: Estimate, teacher: str, price: float) -> None:
-    """Memory by part, what fits, how long it takes and what it costs.
-
-    Args:
-        found: the estimate.
-        teacher: its name, for the title.
-        price: of a GPU for an hour; 0 for no sum.
-    """
+    """Print memory by part, what fits, duration and, at a GPU's hourly price, cost."""
     console = PlainConsole()
     many = f"{found.world_size} × " if found.world_size > 1 else ""
     console.print()
@@ -33,8 +27,8 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
         console.print(line, soft_wrap=True)
     console.print()
     console.print(
-        "Counted on networks without memory, not measured on such a GPU; what is counted,\n"
-        "what is assumed and how far to trust it: docs/estimate.md",
+        "Computed with fake tensors, not measured on such a GPU; for the assumptions\n"
+        "and the accuracy see docs/estimate.md",
         highlight=False,
         style="italic",
     )

@@ -1,4 +1,4 @@
-"""The commands that score: `sidlsg evaluate` a student, `sidlsg images` of any origin, `sidlsg protocols` lists how."""
+"""The commands `sidlsg evaluate`, `images` and `protocols`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import (
-    HeldOut,
-    JudgeFile,
-    KeepImages,
-    Protocols,
-    TeacherLayout,
-    TeacherPlace,
-    TeacherSettings,
-    Weights,
-)
+from sidlsg.cli.options import InputOptions, ScoreOptions, Weights
 from sidlsg.runtime.provenance import say
-from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
-images = typer.Typer(no_args_is_help=True, help="Score pictures of any origin under published protocols.")
+images = typer.Typer(no_args_is_help=True, help="Score images of any origin under published protocols.")
 
 FileOutput = Annotated[Path, typer.Option(help="The safetensors file to write.")]
 
@@ -28,19 +18,13 @@ FileOutput = Annotated[Path, typer.Option(help="The safetensors file to write.")
 def evaluate(
     student: Annotated[Path, typer.Option(help="Folder of a student.")],
     output: Annotated[Path, typer.Option(help="Folder of the scorecard.")],
-    teacher: TeacherPlace = TEACHER,
-    teacher_layout: TeacherLayout = "",
-    held_out: HeldOut = HELD_OUT,
-    judge: JudgeFile = JUDGE,
-    protocol: Protocols = [],  # noqa: B006 - typer reads the default and never changes it
-    weights: Weights = None,
-    teacher_setting: TeacherSettings = [],  # noqa: B006
-    keep_images: KeepImages = "",
+    inputs: InputOptions,
+    scoring: ScoreOptions,
 ) -> None:
-    """Score a student, and its teacher beside it; the same command again goes on where a killed one was.
+    """Score a student and its teacher; the same command again resumes.
 
-    A teacher of the shapes domain is scored under its protocols. Under torchrun, each process draws its share of the
-    pictures: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
+    A teacher of the shapes domain is scored under its protocols. Under torchrun, each process samples its share of the
+    images: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
     """
     from sidlsg.cli.tables import print_scores
     from sidlsg.distil.recipes import published_results
@@ -53,28 +37,28 @@ def evaluate(
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.source import checked_teacher
 
-    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
+    folder, teacher_sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout)
     card = stage(
         student,
         folder,
         output,
-        read_held_out(resolve(held_out)),
-        resolve(judge),
+        read_held_out(resolve(inputs.held_out)),
+        resolve(inputs.judge),
         say,
-        published=load_published(protocol, read_weights(weights) if weights is not None else {}),
-        settings=teacher_setting or None,
-        keep_images=keep_images,
+        published=load_published(scoring.protocols, read_weights(scoring.weights) if scoring.weights else {}),
+        settings=scoring.teacher_settings or None,
+        keep_images=scoring.keep_images,
         teacher_sha256=teacher_sha256,
     )
     if is_rank0():
         page = output / "scoreboard.html"
         write_scoreboard([(student.name, output)], page, f"Scores of {student.name}", published_results())
         print_scores(card)
-        print(f"with pictures: {page}")
+        print(f"with images: {page}")
 
 
 def protocols(weights: Weights = None) -> None:
-    """List the published protocols, what files they need, and whether those are there."""
+    """List the published protocols with the files that they need and whether those are there."""
     from sidlsg.evaluate.published import PROTOCOLS
     from sidlsg.evaluate.weights import FILES, read_weights, weight_path
     from sidlsg.runtime.errors import SidlsgError
@@ -89,8 +73,8 @@ def protocols(weights: Weights = None) -> None:
     for protocol in PROTOCOLS.values():
         print(f"{protocol.name}: {protocol.about}")
         counts = ((protocol.images, "generated"), (protocol.references, "reference"))
-        takes = [f"{count:,} {what} pictures" for count, what in counts if count]
-        takes = takes or [f"{protocol.least:,} pictures or more"]
+        takes = [f"{count:,} {what} images" for count, what in counts if count]
+        takes = takes or [f"{protocol.least:,} images or more"]
         print(f"  takes {' and '.join(takes)}; gives {', '.join(protocol.scores)}")
         lacking = [name for name in protocol.files if not states[name].startswith("here")]
         state = f"lacks {', '.join(lacking)}" if lacking else "all here"
@@ -106,10 +90,10 @@ def features(
     output: FileOutput,
     weights: Weights = None,
     reference: Annotated[
-        bool, typer.Option("--reference", help="These are the reference's pictures: grey photographs are taken too.")
+        bool, typer.Option("--reference", help="These are reference images, which may be greyscale.")
     ] = False,
 ) -> None:
-    """Write the features of a folder's pictures; the same command again goes on where a killed one was."""
+    """Write the features of a folder's images; the same command again resumes."""
     from sidlsg.evaluate.image_files import extract_features, first_pairs, image_files, in_caption_order, passed_over
     from sidlsg.evaluate.networks import load_network
     from sidlsg.evaluate.published import get_protocol
@@ -121,9 +105,9 @@ def features(
 
     chosen, prompts = get_protocol(protocol), None
     if chosen.formula == "preference":
-        raise InputError(f"{protocol} is of pictures by style, which `sidlsg evaluate` draws; a folder has no styles")
+        raise InputError(f"{protocol} needs images by style, which `sidlsg evaluate` generates; a folder has no styles")
     if reference and not chosen.reference:
-        raise InputError(f"{protocol} has no reference: it reads each picture with its caption; leave --reference out")
+        raise InputError(f"{protocol} has no reference: it reads each image with its caption; omit --reference")
     require_file(output)
     over = passed_over(folder) if folder.is_dir() else ""
     files = image_files(folder, chosen.references if reference else chosen.images)
@@ -131,14 +115,14 @@ def features(
     if chosen.formula == "cosine":
         prompts = read_held_out(weight_path(named, chosen.prompts), "list of captions")
         files = in_caption_order(files, prompts)
-        say(f"the first pictures and captions: {first_pairs(files, prompts)}")
+        say(f"the first images and captions: {first_pairs(files, prompts)}")
     path = weight_path(named, chosen.network)
     set_threads()
     network = load_network(chosen, named[chosen.network].sha256, path, best_device())
     made = extract_features(
         files, network, chosen.space, output, allow_grey=reference, prompts=prompts, passed_over=over
     )
-    print(f"{len(made.features):,} pictures {made.source.images_sha256[:16]}… in {output}")
+    print(f"{len(made.features):,} images {made.source.images_sha256[:16]}… in {output}")
     if over:
         print(over)
 
@@ -148,11 +132,11 @@ def statistics(
     parts: Annotated[list[Path], typer.Argument(help="Files of features or statistics; several are merged.")],
     output: FileOutput,
 ) -> None:
-    """Write what a Fréchet distance needs of one or several files of features: a file of fixed size."""
+    """Write the statistics of features that a Fréchet distance needs, a file of fixed size."""
     from sidlsg.evaluate.feature_files import merge_statistics
 
     count = merge_statistics(parts, output)
-    print(f"statistics of {count:,} pictures in {output}")
+    print(f"statistics of {count:,} images in {output}")
 
 
 @images.command("score")
@@ -165,7 +149,7 @@ def score(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the scores to this folder.")] = None,
 ) -> None:
-    """Print the scores of generated pictures, with intervals."""
+    """Print the scores of generated images, with intervals."""
     from sidlsg.evaluate.feature_files import load_features
     from sidlsg.evaluate.published import get_protocol
     from sidlsg.evaluate.published_suite import ImageScores, compare, load_references
@@ -179,9 +163,9 @@ def score(
     scores = tuple(found for each in chosen for found in compare(ours, theirs, each))
     for found in scores:
         low, high = found.interval or (found.value, found.value)
-        print(f"{found.name} {found.value:.6g} ({low:.6g} to {high:.6g})  {found.protocol}, {found.n:,} pictures")
+        print(f"{found.name} {found.value:.6g} ({low:.6g} to {high:.6g})  {found.protocol}, {found.n:,} images")
     if ours.passed_over:
-        print(f"of the generated pictures' folder: {ours.passed_over}")
+        print(f"of the generated images' folder: {ours.passed_over}")
     if output is not None:
         record = ImageScores(images_sha256=ours.source.images_sha256, scores=scores, passed_over=ours.passed_over)
         record.save(output)

@@ -1,38 +1,26 @@
-"""The commands `sidlsg submit` and `sidlsg schedule`."""
+"""The commands for Kubeflow: `sidlsg submit`, `schedule`, `profile-images`, and those of a TrainJob's nodes."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sidlsg.cli.options import ServerOptions
 from sidlsg.runtime.errors import RunFailedError, VerdictError
 from sidlsg.runtime.provenance import say
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.gate import JudgedVersion
-import os
-
-Host = Annotated[
-    str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines, such as http://ml-pipeline:8888.")
-]
-Namespace = Annotated[str, typer.Option(help="Of a server with several users; their own.")]
-TokenEnv = Annotated[str, typer.Option(metavar="NAME", help="Environment variable that holds a token.")]
-TokenFile = Annotated[
-    Path | None, typer.Option(help="File that holds a token; one that changes is followed.", show_default=False)
-]
-ServiceAccount = Annotated[
-    bool, typer.Option("--service-account", help="Sign in with the token that Kubernetes mounts for the pod.")
-]
-
 
 FIRST_S = 10.0
-"""Seconds that a server may be away at first: a wrong address should not look like patience."""
+"""Seconds to wait for a server at first, so that a wrong address fails fast."""
 
 
 def submit(
-    host: Host,
+    server: ServerOptions,
     pipeline: Annotated[
         str, typer.Option(help="A name that `sidlsg compile` takes, or a compiled .yaml file.")
     ] = "distil_and_evaluate",
@@ -42,39 +30,34 @@ def submit(
     name: Annotated[
         str,
         typer.Option(
-            help="Of the run; one of this name is never started twice. By default made of pipeline and parameters.",
+            help="The run's name, which is never started twice; by default from pipeline and parameters.",
             show_default=False,
         ),
     ] = "",
     experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
-    wait: Annotated[bool, typer.Option("--wait", help="Tell what the stages do until the run ends.")] = False,
-    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait at most; 0 for no limit.")] = 0.0,
+    wait: Annotated[bool, typer.Option("--wait", help="Report the stages until the run ends.")] = False,
+    wait_seconds: Annotated[float, typer.Option(min=0, help="Longest wait; 0 for no limit.")] = 0.0,
     summary: Annotated[
         Path | None,
-        typer.Option(help="Add what the run came to, in Markdown, to the end of this file.", show_default=False),
+        typer.Option(help="Append a summary of the run, in Markdown, to this file.", show_default=False),
     ] = None,
     tracking_uri: Annotated[
         str,
-        typer.Option(help="MLflow, where the run's gate left its verdict, which then decides too.", show_default=False),
+        typer.Option(help="MLflow with the verdict of the run's gate, which then decides too.", show_default=False),
     ] = "",
     outputs: Annotated[
         Path | None,
         typer.Option(
-            help="Add the verdict (passed, awaiting or rejected), the model and the version to the end of this file, "
-            "as lines NAME=VALUE.",
+            help="Append verdict (passed, awaiting or rejected), model and version to this file, as NAME=VALUE.",
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
-    namespace: Namespace = "",
-    token_env: TokenEnv = "",
-    token_file: TokenFile = None,
-    service_account: ServiceAccount = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen, and change nothing.")] = False,
 ) -> None:
     """Upload a pipeline to Kubeflow Pipelines and start a run; the same command again finds both.
 
-    With --wait, exit code 5: the run failed or was cancelled. 75: it goes on, and waiting was stopped. With
-    --tracking-uri as well, 3: the gate said no, or an approval is awaited. 5: the run left no verdict.
+    With --wait, exit code 5: the run failed or was cancelled. 75: waiting was stopped, and the run continues. With
+    --tracking-uri as well, 3: it did not pass the gate, or an approval is awaited. 5: the run left no verdict.
     """
     from sidlsg.kubeflow.compile import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
@@ -87,12 +70,10 @@ def submit(
     if wait_seconds and not wait:
         raise InputError("--wait-seconds limits --wait; give both")
     if (summary or tracking_uri) and not wait:
-        raise InputError("--summary and --tracking-uri tell how a run ended; give --wait too")
+        raise InputError("--summary and --tracking-uri report how a run ended; give --wait too")
     if outputs is not None and not tracking_uri:
-        raise InputError("--outputs tells the verdict that is in MLflow; give --tracking-uri too")
-    connection = Connection(
-        host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
-    )
+        raise InputError("--outputs reports the verdict in MLflow; give --tracking-uri too")
+    connection = Connection(**vars(server))
     compiled = get_compiled(pipeline)
     parameters = compiled.parsed(set_)
     for file in (summary, outputs):
@@ -131,7 +112,7 @@ def submit(
 
 
 def _require_passed(run: str, judged: tuple[JudgedVersion, ...]) -> None:
-    """Print the verdicts of a run; raise where it left none, or where one is no."""
+    """Print the verdicts of a run; raise if there is none, or one that did not pass."""
     from sidlsg.kubeflow.server.submission import OUTCOMES
 
     if not judged:
@@ -148,38 +129,32 @@ def _require_passed(run: str, judged: tuple[JudgedVersion, ...]) -> None:
 
 
 def schedule(
-    host: Host,
-    file: Annotated[Path, typer.Option(help="TOML file that declares the schedules of one experiment.")],
-    apply: Annotated[bool, typer.Option("--apply", help="Make the changes; without, they are only shown.")] = False,
-    namespace: Namespace = "",
-    token_env: TokenEnv = "",
-    token_file: TokenFile = None,
-    service_account: ServiceAccount = False,
+    server: ServerOptions,
+    file: Annotated[Path, typer.Option(help="TOML file of one experiment's schedules.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Make the changes instead of showing them.")] = False,
 ) -> None:
-    """Make the recurring runs of Kubeflow Pipelines what a file declares; without --apply, show the difference."""
+    """Show, or make with --apply, the changes that bring recurring runs in line with a file."""
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.schedules import difference, read_schedules, synchronise
 
-    connection = Connection(
-        host=host, namespace=namespace, token_env=token_env, token_file=token_file, service_account=service_account
-    )
+    connection = Connection(**vars(server))
     declared = read_schedules(file)
     PipelinesServer(connection, ServerTimeouts(total=FIRST_S)).reach()
-    server = PipelinesServer(connection)
-    changes = difference(server, declared)
+    pipelines = PipelinesServer(connection)
+    changes = difference(pipelines, declared)
     for change in changes:
         say(f"{change.kind:<10} {change.name}{f'  {change.schedule.cron}' if change.schedule else ''}")
     if not apply:
         print("nothing was changed; --apply makes these changes")
         return
-    synchronise(server, declared, changes, lambda line: say(f"done: {line}"))
+    synchronise(pipelines, declared, changes, lambda line: say(f"done: {line}"))
 
 
 def profile_images(
     profiles: Annotated[list[Path], typer.Argument(help="Profiles to change.")],
     images: Annotated[Path, typer.Option(help="The images.json of a release.")],
 ) -> None:
-    """Put a release's images into profiles, by digest; comments and everything else stay as they are."""
+    """Replace the images in profiles by a release's, by digest; the rest, comments included, stays."""
     from sidlsg.kubeflow.digests import read_images, with_images
     from sidlsg.storage.files import atomic_write
 
@@ -201,7 +176,7 @@ def distil_node(
     sha256: SpecDigest,
     shutdown_timeout: Annotated[int, typer.Option(help="Seconds that processes may take to save their state.")] = 600,
 ) -> None:
-    """Train as one of a TrainJob's nodes; the distil_nodes component starts it. Ends with its processes' exit code."""
+    """Train as one of a TrainJob's nodes, for the distil_nodes component; exits with its processes' code."""
     from sidlsg.kubeflow.nodes.node import run_node
     from sidlsg.runtime.progress import note as say
 
@@ -213,7 +188,7 @@ def distil_node_process(
     sha256: SpecDigest,
     notes: Annotated[Path, typer.Option(help="Folder in which the process leaves its error for the node's command.")],
 ) -> None:
-    """Train as one process of a node, under torchrun; the node's command starts it."""
+    """Train as one process of a node, for the node's command, under torchrun."""
     from sidlsg.distil.process_notes import ProcessNotes
     from sidlsg.kubeflow.nodes.node import train_on_node
     from sidlsg.runtime.distributed import end_with

@@ -1,15 +1,20 @@
-"""Options that several commands share, and what their values mean together."""
+"""Options that several commands share, and what their values mean."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.runtime.parsing import parse_json
+from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 if TYPE_CHECKING:  # records take a third of a second
     from sidlsg.storage.records import Verdict
@@ -21,9 +26,7 @@ Set = Annotated[
         "--set", metavar="NAME=VALUE", help="Replace a value of the recipe; repeat for more.", show_default=False
     ),
 ]
-Kappa = Annotated[
-    float | None, typer.Option(help="The strategy's κ where it takes one (lsg, anti_cfg); the recipe's by default.")
-]
+Kappa = Annotated[float | None, typer.Option(help="κ of the strategies lsg and anti_cfg; the recipe's by default.")]
 Strategy = Annotated[
     str | None,
     typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
@@ -37,17 +40,12 @@ Scale = Annotated[
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Every random number follows from it.")]
-RunSeed = Annotated[
-    str, typer.Option(metavar="NUMBER|fresh", help="Every random number follows from it; fresh for another each run.")
-]
+Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Of all random numbers.")]
+RunSeed = Annotated[str, typer.Option(metavar="NUMBER|fresh", help="Of all random numbers; fresh for a new one.")]
 Processes = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Training processes on this machine's CPUs; by default what a short measurement finds best."
-    ),
+    int | None, typer.Option(min=1, help="Training processes on this machine's CPUs; by default the fastest number.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each training process; likewise.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each training process; by default the fastest.")]
 GateRulesFile = Annotated[
     Path | None,
     typer.Option(
@@ -55,7 +53,7 @@ GateRulesFile = Annotated[
         show_default=False,
     ),
 ]
-TeacherPlace = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
+TeacherUri = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
 TeacherLayout = Annotated[
     str,
     typer.Option(
@@ -63,37 +61,113 @@ TeacherLayout = Annotated[
         show_default=False,
     ),
 ]
-HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
-JudgeFile = Annotated[str, typer.Option(help="The judge's safetensors file.")]
-TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
-Protocols = Annotated[
-    list[str],
-    typer.Option(
-        "--protocol",
-        metavar="NAME",
-        help="Score under a published protocol as well; repeat for more. `sidlsg protocols` lists them.",
-        show_default=False,
-    ),
+Captions = Annotated[
+    str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
 ]
+EmbeddingsGb = Annotated[
+    float, typer.Option(min=0, help="Disk for the prompts' text embeddings; 0 to encode during training.")
+]
+HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
+TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
+ModelName = Annotated[str, typer.Argument(help="Registered model's name.")]
+Which = Annotated[str, typer.Argument(help="Number of a version, or an alias such as champion.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="TOML file that names your files; `sidlsg protocols` says which.", show_default=False),
+    typer.Option(help="TOML file that names your files; `sidlsg protocols` lists them.", show_default=False),
 ]
-TeacherSettings = Annotated[
-    list[str],
-    typer.Option(
-        "--teacher-setting",
-        metavar="NAME",
-        # The table is beside code that takes seconds to import; a test compares.
-        help="Draw the teacher in this setting, not in the default ones; repeat for more. Allowed: "
-        "'teacher 50 steps, CFG'; 'teacher 50 steps'; 'teacher 20 steps, CFG'; 'teacher 20 steps'; "
-        "'teacher 4 steps, CFG'; 'teacher 4 steps'; 'teacher 1 step, CFG'; 'teacher 1 step'.",
-        show_default=False,
-    ),
-]
-KeepImages = Annotated[
-    str, typer.Option(help="Folder or s3:// prefix that receives the pictures; without, none is kept.")
-]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """The teacher and what a student is evaluated with."""
+
+    teacher: TeacherUri = TEACHER
+    teacher_layout: TeacherLayout = ""
+    held_out: HeldOut = HELD_OUT
+    judge: Annotated[str, typer.Option(help="The judge's safetensors file.")] = JUDGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """How a student and its teacher are scored besides the recipe's own protocols."""
+
+    protocols: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Also score under a published protocol; repeat for more. `sidlsg protocols` lists them.",
+            show_default=False,
+        ),
+    ] = ()
+    weights: Weights = None
+    teacher_settings: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--teacher-setting",
+            metavar="NAME",
+            # Imports of the table take seconds; a test compares.
+            help="Sample the teacher in this setting instead of the default ones; repeat for more. Allowed: "
+            "'teacher 50 steps, CFG'; 'teacher 50 steps'; 'teacher 20 steps, CFG'; 'teacher 20 steps'; "
+            "'teacher 4 steps, CFG'; 'teacher 4 steps'; 'teacher 1 step, CFG'; 'teacher 1 step'.",
+            show_default=False,
+        ),
+    ] = ()
+    keep_images: Annotated[
+        str, typer.Option(help="Folder or s3:// prefix for the images; by default none is kept.")
+    ] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """A server of Kubeflow Pipelines."""
+
+    host: Annotated[
+        str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines, such as http://ml-pipeline:8888.")
+    ]
+    namespace: Annotated[str, typer.Option(help="Your namespace on a server with several users.")] = ""
+    token_env: Annotated[str, typer.Option(metavar="NAME", help="Environment variable that holds a token.")] = ""
+    token_file: Annotated[
+        Path | None, typer.Option(help="File that holds a token; it is read again when it changes.", show_default=False)
+    ] = None
+    service_account: Annotated[
+        bool, typer.Option("--service-account", help="Sign in with the token that Kubernetes mounts for the pod.")
+    ] = False
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each dataclass among its parameters replaced by an option for each of its fields."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints[name]
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[name] = kind
+        for option in inspect.signature(kind).parameters.values():
+            listed = list(option.default) if isinstance(option.default, tuple) else option.default
+            parameters.append(option.replace(annotation=_annotation(kind, option.name), default=listed))
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        for name, kind in groups.items():
+            values = {field.name: given.pop(field.name) for field in fields(kind)}
+            given[name] = kind(**{each: tuple(v) if isinstance(v, list) else v for each, v in values.items()})
+        command(**given)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _annotation(group: Any, name: str) -> Any:
+    """A field's annotation as typer reads it: an option that repeats is a list there."""
+    kind = get_type_hints(group, include_extras=True)[name]
+    if get_args(kind)[0] == tuple[str, ...]:
+        return Annotated[list[str], *kind.__metadata__]
+    return kind
 
 
 def recipe_changes(
@@ -132,12 +206,16 @@ def recipe_changes(
     return changes
 
 
-def rejection(verdict: Verdict) -> str:
-    """What a verdict that did not pass says on the command line."""
+def require_passed(verdict: Verdict) -> None:
+    """Raise a VerdictError that names the failed rules, if there are any."""
+    if verdict.passed:
+        return
     failed = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
-    return f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
+    raise VerdictError(
+        f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
+    )
 
 
 def process_rank() -> int:
-    """Which one of several processes this is, where torchrun started it; 0 otherwise."""
+    """This process's rank under torchrun; 0 otherwise."""
     return int(os.environ.get("RANK", "0"))

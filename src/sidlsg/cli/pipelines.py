@@ -1,4 +1,4 @@
-"""The commands that run or compile pipelines: `sidlsg sweep`, `sidlsg evaluate-version` and `sidlsg compile`."""
+"""The commands `sidlsg run`, `sweep`, `evaluate-version` and `compile`."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Annotated
 import typer
 
 from sidlsg.cli.options import (
+    Captions,
+    EmbeddingsGb,
     GateRulesFile,
-    HeldOut,
-    JudgeFile,
+    InputOptions,
     Kappa,
-    KeepImages,
+    ModelName,
     Processes,
-    Protocols,
     Recipe,
     RunSeed,
     Scale,
+    ScoreOptions,
     Set,
     Strategy,
-    TeacherLayout,
-    TeacherPlace,
-    TeacherSettings,
     Threads,
     TrackingUri,
-    Weights,
+    Which,
     recipe_changes,
-    rejection,
+    require_passed,
 )
-from sidlsg.runtime.errors import InputError, VerdictError
-from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import PROMPTS
 
 
 def sweep(
-    output: Annotated[
-        Path, typer.Option(help="Folder of the sweep; the same one again continues or reuses it.")
-    ] = Path("runs/sweep"),
+    inputs: InputOptions,
+    scoring: ScoreOptions,
+    output: Annotated[Path, typer.Option(help="Folder of the sweep; the same one again resumes or reuses it.")] = Path(
+        "runs/sweep"
+    ),
     setting: Annotated[
         list[str],
         typer.Option(
@@ -53,30 +53,18 @@ def sweep(
     recipe: Recipe = "tiny",
     set_: Set = [],  # noqa: B006
     seed: RunSeed = "0",
-    prompts: Annotated[
-        str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
-    ] = PROMPTS,
-    held_out: HeldOut = HELD_OUT,
-    teacher: TeacherPlace = TEACHER,
-    teacher_layout: TeacherLayout = "",
-    judge: JudgeFile = JUDGE,
+    prompts: Captions = PROMPTS,
     model_name: Annotated[
         str, typer.Option(help="Registered model's name; each student becomes a version.")
     ] = "sidlsg-tiny",
     tracking_uri: Annotated[
         str, typer.Option(help="MLflow; by default SQLite and a folder inside the sweep's folder.")
     ] = "",
-    embeddings_gb: Annotated[
-        float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
-    ] = 0.0,
-    protocol: Protocols = [],  # noqa: B006
-    weights: Weights = None,
-    teacher_setting: TeacherSettings = [],  # noqa: B006
-    keep_images: KeepImages = "",
+    embeddings_gb: EmbeddingsGb = 0.0,
 ) -> None:
     """Distil, register and score one student a guidance setting, and compare all on one page.
 
-    No version is judged or promoted. The same command again uses what it has, and one that was stopped goes on.
+    No version is judged or promoted. The same command again reuses results, and resumes an interrupted sweep.
     """
     from sidlsg.cli.tables import print_sweep
     from sidlsg.kubeflow.local.runs import run_sweep
@@ -90,44 +78,31 @@ def sweep(
         changes=json.dumps(recipe_changes(None, None, [], set_)),
         seed=seed,
         prompts=prompts,
-        held_out=held_out,
-        teacher=teacher,
-        teacher_layout=teacher_layout,
-        judge=judge,
         model_name=model_name,
         tracking_uri=tracking_uri,
         embeddings_gb=embeddings_gb,
-        protocols=tuple(protocol),
-        weights=weights,
-        teacher_settings=tuple(teacher_setting),
-        keep_images=keep_images,
+        **vars(inputs),
+        **vars(scoring),
     )
     print_sweep(run_sweep(request))
 
 
 def evaluate_version(
-    name: Annotated[str, typer.Argument(help="Registered model's name.")],
-    which: Annotated[str, typer.Argument(help="Number of a version, or an alias such as champion.")],
+    name: ModelName,
+    which: Which,
     tracking_uri: TrackingUri,
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again continues or reuses it.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again resumes or reuses it.")],
+    inputs: InputOptions,
+    scoring: ScoreOptions,
     recipe: Recipe = "tiny",
-    teacher: TeacherPlace = TEACHER,
-    teacher_layout: TeacherLayout = "",
-    held_out: HeldOut = HELD_OUT,
-    judge: JudgeFile = JUDGE,
-    protocol: Protocols = [],  # noqa: B006
-    weights: Weights = None,
-    teacher_setting: TeacherSettings = [],  # noqa: B006
-    keep_images: KeepImages = "",
     gate_rules: GateRulesFile = None,
 ) -> None:
     """Score a registered version again, and judge it by the gate; no alias moves.
 
-    Exit code 3: the gate said no.
+    Exit code 3: it did not pass the gate.
     """
     from sidlsg.cli.tables import print_evaluation
     from sidlsg.kubeflow.local.runs import run_evaluation
-    from sidlsg.runtime.errors import VerdictError
     from sidlsg.stages.requests import EvaluateRequest
 
     request = EvaluateRequest(
@@ -136,20 +111,13 @@ def evaluate_version(
         version=which,
         tracking_uri=tracking_uri,
         recipe=recipe,
-        teacher=teacher,
-        teacher_layout=teacher_layout,
-        held_out=held_out,
-        judge=judge,
-        protocols=tuple(protocol),
-        weights=weights,
-        teacher_settings=tuple(teacher_setting),
-        keep_images=keep_images,
+        **vars(inputs),
+        **vars(scoring),
         gate_rules=gate_rules,
     )
     result = run_evaluation(request)
     print_evaluation(result)
-    if not result.verdict.passed:
-        raise VerdictError(rejection(result.verdict))
+    require_passed(result.verdict)
 
 
 def compile_(
@@ -162,16 +130,15 @@ def compile_(
     profile: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file of each step's image and share of the cluster; by default the image that SIDLSG_IMAGE "
-            "names, and the cluster's own limits. A cluster needs one of the two.",
+            help="TOML file of each step's image and resources; by default the image that SIDLSG_IMAGE names, and "
+            "the cluster's own limits. A cluster needs one of the two.",
             show_default=False,
         ),
     ] = None,
     manifest: Annotated[
-        bool,
-        typer.Option("--manifest", help="Write objects for a server that keeps pipelines in Kubernetes."),
+        bool, typer.Option("--manifest", help="Write objects for a server that keeps pipelines in Kubernetes.")
     ] = False,
-    namespace: Annotated[str, typer.Option(help="Of those objects.", show_default=False)] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of those objects.", show_default=False)] = "",
 ) -> None:
     """Compile a pipeline for Kubeflow Pipelines."""
     from sidlsg.kubeflow.compile import compile_pipeline
@@ -179,19 +146,21 @@ def compile_(
     from sidlsg.runtime.progress import NOTE
 
     if namespace and not manifest:
-        raise InputError("--namespace is of the objects that --manifest writes; give both")
+        raise InputError("--namespace belongs to --manifest; give both")
     if namespace and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
-        raise InputError(f"namespace {namespace!r} is none; give small letters, digits and hyphens, at most 63")
+        raise InputError(f"namespace {namespace!r} is invalid; give small letters, digits and hyphens, at most 63")
     output = Path(f"{pipeline}.yaml") if output is None else output
     compile_pipeline(output, pipeline, read_profile(profile) if profile else None, manifest, namespace)
     print(output)
     if profile is None and not os.environ.get("SIDLSG_IMAGE"):
-        told = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
-        print(f"{NOTE}{told}", file=sys.stderr)
+        advice = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
+        print(f"{NOTE}{advice}", file=sys.stderr)
 
 
 def run(
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again continues or reuses it.")] = Path(
+    inputs: InputOptions,
+    scoring: ScoreOptions,
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again resumes or reuses it.")] = Path(
         "runs/demo"
     ),
     recipe: Recipe = "tiny",
@@ -200,41 +169,26 @@ def run(
     scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
     set_: Set = [],  # noqa: B006
     seed: RunSeed = "0",
-    prompts: Annotated[
-        str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
-    ] = PROMPTS,
-    held_out: HeldOut = HELD_OUT,
-    teacher: TeacherPlace = TEACHER,
-    teacher_layout: TeacherLayout = "",
-    judge: JudgeFile = JUDGE,
+    prompts: Captions = PROMPTS,
     model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
     tracking_uri: Annotated[
         str, typer.Option(help="MLflow; by default SQLite and a folder inside the run's folder.")
     ] = "",
-    embeddings_gb: Annotated[
-        float, typer.Option(min=0, help="Disk for prompts' text states; 0 to encode during training.")
-    ] = 0.0,
+    embeddings_gb: EmbeddingsGb = 0.0,
     hourly_price: Annotated[
         float,
-        typer.Option(
-            min=0, help="Of a stage that --prices does not name, for the costs in the report and on the version."
-        ),
+        typer.Option(min=0, help="Hourly price of the stages that --prices does not name, for the costs."),
     ] = 0.0,
     prices: Annotated[
-        str,
-        typer.Option(metavar="JSON", help='Prices an hour by stage, such as {"distil": 12.5, "curate": 0.4}.'),
+        str, typer.Option(metavar="JSON", help='Hourly prices by stage, such as {"distil": 12.5, "curate": 0.4}.')
     ] = "{}",
-    protocol: Protocols = [],  # noqa: B006
-    weights: Weights = None,
-    teacher_setting: TeacherSettings = [],  # noqa: B006
-    keep_images: KeepImages = "",
     gate_rules: GateRulesFile = None,
     processes: Processes = None,
     threads: Threads = None,
 ) -> None:
-    """The whole way, from prompts to a promoted generator and its report, through Kubeflow Pipelines' local runner.
+    """Run all stages on this machine, from prompts to a promoted generator and its report.
 
-    Exit code 0: promoted, or already the champion. 3: the gate said no.
+    Exit code 0: promoted, or already the champion. 3: it did not pass the gate.
     """
     from sidlsg.cli.tables import print_summary
     from sidlsg.distil.recipes import recipe_with_changes
@@ -250,23 +204,16 @@ def run(
         changes=changes,
         seed=seed,
         prompts=prompts,
-        held_out=held_out,
-        teacher=teacher,
-        teacher_layout=teacher_layout,
-        judge=judge,
         model_name=model_name,
         tracking_uri=tracking_uri,
         embeddings_gb=embeddings_gb,
         hourly_price=hourly_price,
         prices=prices,
-        protocols=tuple(protocol),
-        weights=weights,
-        teacher_settings=tuple(teacher_setting),
-        keep_images=keep_images,
+        **vars(inputs),
+        **vars(scoring),
         gate_rules=gate_rules,
     )
     print(machine_line(values))
     result = run_local(request)
     print_summary(result)
-    if not result.verdict.passed:
-        raise VerdictError(rejection(result.verdict))
+    require_passed(result.verdict)

@@ -22,15 +22,14 @@ def curate(
     source: Annotated[
         list[str],
         typer.Option(
-            metavar="[LABEL=]PLACE",
-            help="Parquet, .csv, .txt or .jsonl: a file, a folder or an s3:// prefix; repeat for more. By default "
-            "the bundled prompts.",
+            metavar="[LABEL=]URI",
+            help="Parquet, .csv, .txt or .jsonl: file, folder or s3:// prefix; repeat for more. By default bundled.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     held_out: HeldOut = HELD_OUT,
     rules: Annotated[
-        Path | None, typer.Option(help="TOML file of rules to replace; `--print-rules` prints all.", show_default=False)
+        Path | None, typer.Option(help="TOML file of rules; `--print-rules` prints all.", show_default=False)
     ] = None,
     set_: Annotated[
         list[str],
@@ -40,38 +39,36 @@ def curate(
     ] = [],  # noqa: B006
     engine: Annotated[str, typer.Option(help="native, ray, ray:auto or ray://HOST:PORT.")] = "native",
     workers: Annotated[int, typer.Option(min=1, help="Tasks at once on this machine.")] = 1,
-    memory_gb: Annotated[float, typer.Option(help="What all workers may take together.")] = 2.0,
+    memory_gb: Annotated[float, typer.Option(help="Memory of all workers together.")] = 2.0,
     work: Annotated[
         str,
-        typer.Option(
-            help="Folder or s3:// prefix for what is unfinished; by default beside the output.", show_default=False
-        ),
+        typer.Option(help="Folder or s3:// prefix of unfinished work.", show_default=False),
     ] = "",
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Most prompts in one file of the output.")] = 65536,
     skip_bad_files: Annotated[
-        bool, typer.Option("--skip-bad-files", help="Leave out files that cannot be used, and list them.")
+        bool, typer.Option("--skip-bad-files", help="Skip unusable files, and list them.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the funnel of a sample, and write nothing.")
     ] = False,
-    sample: Annotated[int, typer.Option(min=1, help="Rows of a dry run, spread over the sources.")] = SAMPLE,
+    sample: Annotated[int, typer.Option(min=1, help="Rows of a dry run.")] = SAMPLE,
     explain: Annotated[
         str | None,
         typer.Option(
             metavar="FILE:ROW|ID",
-            help="Tell why a row is not in --output, or where a prompt is from.",
+            help="Explain why a row is not in --output, or where a prompt is from.",
             show_default=False,
         ),
     ] = None,
     print_rules: Annotated[bool, typer.Option("--print-rules", help="Print the rules as TOML, and stop.")] = False,
 ) -> None:
-    """Select, clean and deduplicate prompts, without those that evaluation uses; the same command again continues.
+    """Select, clean and deduplicate prompts, without those of the evaluation; the same command again resumes.
 
     Equal inputs give equal bytes, whatever the engine, the workers and the order of the files.
     """
-    # Imported here: Polars and what is built on it take half a second.
+    # Polars takes half a second.
     from sidlsg.prompts.curation import preview
-    from sidlsg.prompts.explanation import explain as tell
+    from sidlsg.prompts.explanation import explain as explanation
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.prompts.plan import Execution
     from sidlsg.prompts.rule_files import read_rules, rules_toml, rules_with
@@ -105,7 +102,7 @@ def curate(
     if explain is not None:
         if output.startswith(S3):
             raise InputError(f"output {output} is on S3; copy the set to a folder, and explain it there")
-        say("\n".join(tell(explain, Path(output), captions)))
+        say("\n".join(explanation(explain, Path(output), captions)))
         return
     record = stage(places, output, values, captions, execution, print)
     _print_funnel((step.name, step.rows_in, step.rows_out) for step in record.funnel)

@@ -1,45 +1,47 @@
-"""The commands of the registry, from `sidlsg register` and `gate` to `approve`, `promote` and `rollback`."""
+"""The commands of the model registry."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidlsg.cli.options import GateRulesFile, Recipe, TeacherLayout, TrackingUri, rejection
-from sidlsg.runtime.errors import SidlsgError, VerdictError
+from sidlsg.cli.options import GateRulesFile, ModelName, Recipe, TeacherLayout, TrackingUri, Which, require_passed
+from sidlsg.runtime.errors import SidlsgError
 from sidlsg.runtime.provenance import pipeline_run, say
 
+if TYPE_CHECKING:  # records take a third of a second
+    from sidlsg.storage.records import Record, Verdict
+
 registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
+RecordFolder = Annotated[Path | None, typer.Option(help="Also write what was made to this folder, as a record.")]
 
 
 def register(
     student: Annotated[Path, typer.Option(help="Folder of a student.")],
     tracking_uri: TrackingUri,
     name: Annotated[str, typer.Option(help="Registered model's name.")],
-    output: Annotated[Path | None, typer.Option(help="Also write the ModelVersion record to this folder.")] = None,
-    hourly_price: Annotated[
-        float, typer.Option(min=0, help="Price of the training's machine an hour, for the cost on the version.")
-    ] = 0.0,
+    output: RecordFolder = None,
+    hourly_price: Annotated[float, typer.Option(min=0, help="Hourly price of training, for the version's cost.")] = 0.0,
 ) -> None:
     """Register a student in MLflow; the same student again makes no second version."""
     from sidlsg.registry.registration import Circumstances
     from sidlsg.registry.registration import register as stage
 
     version = stage(student, tracking_uri, name, Circumstances(pipeline_run=pipeline_run(), hourly_price=hourly_price))
-    _say(version, output)
+    _print(version, output)
 
 
 def register_teacher(
     teacher: Annotated[
-        str, typer.Argument(help="Place of a StableDiffusionPipeline as runs will find it: a folder, or s3://… pinned.")
+        str, typer.Argument(help="URI of a StableDiffusionPipeline for runs: a folder, or s3://… with its digest.")
     ],
     tracking_uri: TrackingUri,
     name: Annotated[str, typer.Option(help="Registered model's name for teachers.")],
     teacher_layout: TeacherLayout = "",
 ) -> None:
-    """Announce a teacher in MLflow, as a version of its own that a trigger can take as a reason for a run."""
+    """Register a teacher in MLflow, as a version that a trigger can start a run for."""
     from sidlsg.registry.teachers import register_teacher as stage
     from sidlsg.teacher.source import checked_teacher
 
@@ -50,12 +52,12 @@ def register_teacher(
 
 @registry.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Registered model's name.")],
-    version: Annotated[str, typer.Argument(help="A number, or an alias such as champion.")],
+    name: ModelName,
+    version: Which,
     output: Annotated[Path, typer.Option(help="New folder for the MLflow model.")],
     tracking_uri: TrackingUri,
 ) -> None:
-    """Download a version to serve it, after a check that no file of it was changed, its code included."""
+    """Download a version to serve it, and check that none of its files, code included, was changed."""
     from sidlsg.registry.files import fetch_model
     from sidlsg.registry.versions import find_version
 
@@ -66,16 +68,16 @@ def fetch(
 
 @registry.command()
 def doctor(
-    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    name: ModelName,
     tracking_uri: TrackingUri,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Remove what nobody uses, restore deleted runs, end cut records.")
+        bool, typer.Option("--fix", help="Remove unused parts, restore deleted runs, complete records.")
     ] = False,
     files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
 ) -> None:
-    """Look for what killed calls left behind, versions that are not whole, and names of deleted ones.
+    """Look for remains of killed calls, incomplete versions, and names of deleted ones.
 
-    Exit code 1: something is left.
+    Exit code 1: some are left.
     """
     from sidlsg.registry.doctor import examine, mend
 
@@ -103,26 +105,20 @@ def gate(
     tracking_uri: TrackingUri,
     recipe: Recipe = "tiny",
     rules: GateRulesFile = None,
-    output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
+    output: RecordFolder = None,
 ) -> None:
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
-    from sidlsg.cli.tables import print_verdict
     from sidlsg.registry.rule_file import read_gate_rules
     from sidlsg.stages.gate import gate as stage
     from sidlsg.stages.gate import recipe_gate
     from sidlsg.storage.records import ModelVersion
 
     demanded = recipe_gate(recipe) if rules is None else read_gate_rules(rules)
-    verdict = stage(ModelVersion.load(version), scorecard, tracking_uri, demanded)
-    print_verdict(verdict)
-    if output is not None:
-        verdict.save(output)
-    if not verdict.passed:
-        raise VerdictError(rejection(verdict))
+    _conclude(stage(ModelVersion.load(version), scorecard, tracking_uri, demanded), output)
 
 
 def gate_rules(recipe: Recipe = "tiny") -> None:
-    """Print a recipe's rules of the gate as a TOML file to begin with."""
+    """Print a recipe's gate rules as a TOML file."""
     from sidlsg.registry.rule_file import gate_rules_text
     from sidlsg.stages.gate import recipe_gate
 
@@ -130,31 +126,25 @@ def gate_rules(recipe: Recipe = "tiny") -> None:
 
 
 def approve(
-    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    name: ModelName,
     which: Annotated[str, typer.Argument(help="Number of a version that lacks an approval, or an alias.")],
     by: Annotated[str, typer.Option(help="Who approves; one of the names in the gate's rule, where it has some.")],
     tracking_uri: TrackingUri,
-    output: Annotated[Path | None, typer.Option(help="Also write the Verdict record to this folder.")] = None,
+    output: RecordFolder = None,
 ) -> None:
     """Approve a version in a person's name, and judge it again by the same scorecard and rules; no alias moves.
 
     Exit code 3: it did not pass.
     """
-    from sidlsg.cli.tables import print_verdict
     from sidlsg.stages.gate import approve as stage
 
-    verdict = stage(tracking_uri, name, which, by)
-    print_verdict(verdict)
-    if output is not None:
-        verdict.save(output)
-    if not verdict.passed:
-        raise VerdictError(rejection(verdict))
+    _conclude(stage(tracking_uri, name, which, by), output)
 
 
 def promote(
     verdict: Annotated[Path, typer.Option(help="Folder or file of a Verdict record.")],
     tracking_uri: TrackingUri,
-    output: Annotated[Path | None, typer.Option(help="Also write the Promotion record to this folder.")] = None,
+    output: RecordFolder = None,
 ) -> None:
     """Move the alias `champion` to a version that passed. Exit code 3: it did not pass, and nothing moved."""
     from sidlsg.registry.promotion import promote as stage
@@ -162,28 +152,23 @@ def promote(
 
     judged = Verdict.load(verdict)
     promotion = stage(judged, tracking_uri)
-    _say(promotion, output)
-    if not judged.passed:
-        raise VerdictError(rejection(judged))
+    _print(promotion, output)
+    require_passed(judged)
 
 
 def transfer(
-    name: Annotated[str, typer.Argument(help="Registered model's name, where the version is.")],
-    which: Annotated[str, typer.Argument(help="The version's number, or an alias such as champion.")],
-    source: Annotated[str, typer.Option("--from", help="MLflow where the version is: an address like --tracking-uri.")],
+    name: ModelName,
+    which: Which,
+    source: Annotated[str, typer.Option("--from", help="The version's MLflow: an address like --tracking-uri.")],
     tracking_uri: TrackingUri,
-    to_name: Annotated[
-        str, typer.Option(help="The model's name where it goes; by default the same.", show_default=False)
-    ] = "",
+    to_name: Annotated[str, typer.Option(help="The model's new name; by default the same.", show_default=False)] = "",
     rules: Annotated[
         Path | None,
-        typer.Option(
-            help="TOML file of the gate's rules there; by default those that the version passed.", show_default=False
-        ),
+        typer.Option(help="TOML file of gate rules; by default those that the version passed.", show_default=False),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Also write the new version's records to this folder.")] = None,
+    output: RecordFolder = None,
 ) -> None:
-    """Take a version that passed into another registry (from staging to production), judge it there, and promote it.
+    """Copy a version that passed to another registry, such as production's, judge it there, and promote it.
 
     Exit code 3: it did not pass, here or there, and the champion stays.
     """
@@ -199,24 +184,33 @@ def transfer(
         print_verdict(done.verdict)
         if output is not None:
             done.verdict.save(output)
-    _say(done.promotion, output)
-    if done.verdict is not None and not done.verdict.passed:
-        raise VerdictError(rejection(done.verdict))
+    _print(done.promotion, output)
+    if done.verdict is not None:
+        require_passed(done.verdict)
 
 
 def rollback(
-    name: Annotated[str, typer.Argument(help="Registered model's name.")],
+    name: ModelName,
     tracking_uri: TrackingUri,
     reason: Annotated[str, typer.Option(help="Why, for the audit trail on the versions.")],
-    output: Annotated[Path | None, typer.Option(help="Also write the Promotion record to this folder.")] = None,
+    output: RecordFolder = None,
 ) -> None:
-    """Make the version that was the champion before the champion again; the aliases change places."""
+    """Make the previous champion the champion again; the aliases are exchanged."""
     from sidlsg.registry.promotion import rollback as stage
 
-    _say(stage(tracking_uri, name, reason), output)
+    _print(stage(tracking_uri, name, reason), output)
 
 
-def _say(record: Any, output: Path | None) -> None:
+def _conclude(verdict: Verdict, output: Path | None) -> None:
+    from sidlsg.cli.tables import print_verdict
+
+    print_verdict(verdict)
+    if output is not None:
+        verdict.save(output)
+    require_passed(verdict)
+
+
+def _print(record: Record, output: Path | None) -> None:
     print(record.to_json(), end="")
     if output is not None:
         record.save(output)

@@ -1,4 +1,4 @@
-"""The commands `sidlsg services`: MLflow on PostgreSQL and an S3 server, on this machine alone."""
+"""The commands `sidlsg services`: local servers of MLflow, PostgreSQL and S3."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ FOLDER = Path("services")
 @app.command()
 def start(
     folder: Folder = FOLDER,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow; 0 for the one it had, or a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="MLflow's port; 0 for the previous or a free one.")] = 0,
 ) -> None:
-    """Start the servers that do not run, and wait until they serve. They go on when this command ends."""
+    """Start the servers and wait until they serve; they keep running after this command."""
     stack = _stack(folder, port)
     stack.start()
-    _tell(stack)
+    _print_status(stack)
     print(f'use them: eval "$(sidlsg services env --folder {stack.folder})"')
 
 
 @app.command()
 def stop(folder: Folder = FOLDER) -> None:
-    """End the servers; their data stays, and they come back on the same ports."""
+    """Stop the servers; data and ports are kept."""
     stack = _stack(folder, made=True)
     stack.stop()
-    _tell(stack)
+    _print_status(stack)
 
 
 @app.command()
 def status(folder: Folder = FOLDER) -> None:
-    """Tell which servers run. Exit code 1: one does not."""
+    """Print which servers run. Exit code 1: one does not."""
     stack = _stack(folder, made=True)
-    _tell(stack)
+    _print_status(stack)
     if not all(server.is_running for server in stack.servers()):
         raise SidlsgError(f"not all servers run; `sidlsg services start --folder {folder}` starts them")
 
 
 @app.command()
 def env(folder: Folder = FOLDER) -> None:
-    """Print what a shell must export to use the servers, keys included."""
+    """Print the exports, keys included, for a shell that uses the servers."""
     print(_stack(folder, made=True).exports(), end="")
 
 
 def _stack(folder: Path, port: int = 0, made: bool = False) -> Stack:
-    # Imported here: SQLAlchemy and boto3 take half a second.
+    # SQLAlchemy and boto3 take half a second.
     from sidlsg.registry.server.stack import Stack
 
     if made and not folder.is_dir():
@@ -63,7 +63,7 @@ def _stack(folder: Path, port: int = 0, made: bool = False) -> Stack:
     return Stack(folder, port)
 
 
-def _tell(stack: Stack) -> None:
+def _print_status(stack: Stack) -> None:
     for server in reversed(stack.servers()):
         where = f"runs as process {server.pid}, port {server.port}" if server.is_running else "does not run"
         print(f"{server.NAME:<11} {where}")

@@ -13,17 +13,17 @@ from sidlsg.runtime.errors import InputError
 
 def serve(
     model: Annotated[Path, typer.Argument(help="Folder of a copied model, with SHA256SUMS and MLmodel.")],
-    name: Annotated[str, typer.Option(help="Model's name in the protocols' addresses.")] = "model",
-    address: Annotated[str, typer.Option(help="To listen on; 0.0.0.0 for all of the machine's.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 8080,
+    name: Annotated[str, typer.Option(help="Model's name in URLs.")] = "model",
+    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
 ) -> None:
     """Serve a copied model over KServe's v1 and v2 protocols, with metrics for Prometheus.
 
-    SERVING_MODEL_CONFIG holds changes to the model's configuration, as JSON. Exit code 2: the folder is no complete
-    copy, or a file of it was changed.
+    SERVING_MODEL_CONFIG holds changes to the model's configuration, as JSON. Exit code 2: the copy is incomplete or was
+    changed.
     """
     try:
-        import prometheus_client  # noqa: F401 - a message in the place of a traceback
+        import prometheus_client  # noqa: F401 - for the message
         import uvicorn
     except ImportError as error:
         raise InputError("the server's packages are not installed; pip install 'sidlsg[serving]'") from error

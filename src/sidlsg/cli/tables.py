@@ -1,4 +1,4 @@
-"""Records as a person reads them on the terminal."""
+"""Records on the terminal."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ from sidlsg.storage.records import Promotion, Score, Scorecard, Verdict
 
 
 def print_scores(card: Scorecard) -> None:
-    """One row a score, one column a subject, the protocols below."""
+    """Print one row a score, one column a subject, and the protocols."""
     protocols = {score.name: score for subject in card.subjects for score in subject.scores}
-    # Plain and narrow: headings break, so that four subjects fit 80 columns.
-    table = Table(title="Scores", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = _table("Scores")
     table.add_column("", no_wrap=True)
-    # Those whose pictures are shown; a teacher may have been scored in many more ways.
-    drawn = {Path(ref.path).stem for ref in card.grids}
-    shown = [each for each in card.subjects if each.subject.replace(" ", "_") in drawn] or list(card.subjects)
+    # Subjects with a grid; a teacher may be scored in many more settings.
+    grids = {Path(ref.path).stem for ref in card.grids}
+    shown = [each for each in card.subjects if each.subject.replace(" ", "_") in grids] or list(card.subjects)
     for subject in shown:
         own = " *" if subject.subject in card.reused else ""
         table.add_column(subject.subject.replace(" ", "\n", 1) + own, justify="right")
     for name, score in protocols.items():
         values = ({each.name: each for each in subject.scores}.get(name) for subject in shown)
         cells = ("" if value is None else short(value.value) for value in values)
-        table.add_row(f"{name} {'↑' if score.higher_is_better else '↓'}", *cells)
+        table.add_row(f"{name} {_arrow(score)}", *cells)
     console = PlainConsole()
     console.print(table)
-    for name, score in protocols.items():
-        console.print(f"  {name}: {score.protocol}, {score.n:,} images")
+    _print_protocols(console, protocols)
     others = [subject.subject for subject in card.subjects if subject not in shown]
     if others:
         console.print(f"  not shown here: {'; '.join(others)}")
@@ -42,12 +40,12 @@ def print_scores(card: Scorecard) -> None:
 
 
 def short(value: float) -> str:
-    """Four digits; what is near 0 needs no more places than the others."""
+    """Four significant digits, at most four decimals."""
     return f"{value:.4g}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
 def print_verdict(verdict: Verdict) -> None:
-    """Each rule with what was found, and the verdict."""
+    """Print each rule with its finding, and the verdict."""
     console = PlainConsole()
     for rule in verdict.rules:
         mark = "passed" if rule.passed else "FAILED"
@@ -57,7 +55,7 @@ def print_verdict(verdict: Verdict) -> None:
 
 
 def print_summary(result: RunResult) -> None:
-    """What a run found and where it is: scores, the gate, the champion, places."""
+    """Print a run's scores, verdict, champion, costs and output paths."""
     console = PlainConsole()
     console.print()
     print_scores(result.scorecard)
@@ -66,22 +64,21 @@ def print_summary(result: RunResult) -> None:
     console.print(_champion(result.promotion), style="bold")
     print_cost(result.cost)
     console.print()
-    places = {
-        "report": result.report,
-        "student": result.student,
-        "scores": result.scorecard_folder / Scorecard.FILE,
-        "registry": result.tracking_uri,
-        "log": result.log,
-    }
-    for name, place in places.items():
-        console.print(f"  {name:<9} {place}", soft_wrap=True)
+    _print_outputs(
+        console,
+        report=result.report,
+        student=result.student,
+        scores=result.scorecard_folder / Scorecard.FILE,
+        registry=result.tracking_uri,
+        log=result.log,
+    )
 
 
 def print_cost(cost: Cost) -> None:
-    """One row a stage with its time, price and cost, and the sum; nothing where no price is known."""
+    """Print one row a stage with time, price and cost, and the sum; nothing without a price."""
     if not cost.priced:
         return
-    table = Table(title="Cost", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = _table("Cost")
     table.add_column("", no_wrap=True)
     for heading in ("time", "an hour", "cost"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -104,13 +101,12 @@ def _champion(promotion: Promotion) -> str:
 
 
 def print_sweep(result: SweepResult) -> None:
-    """One row a setting with its main scores, the protocols below, and where everything is."""
+    """Print one row a setting with its main scores, the protocols, and output paths."""
     rows = [(each, {score.name: score for score in main_scores(each.scorecard)}) for each in result.settings]
     columns: dict[str, Score] = {}
     for _, scores in rows:
         columns = {**scores, **columns}
-    # Plain and narrow: headings break, so that the embedded protocols' scores fit 80 columns.
-    table = Table(box=None, padding=(0, 1, 0, 0))
+    table = _table()
     table.add_column("setting", no_wrap=True)
     for name, score in columns.items():
         table.add_column(f"{name.replace('_', chr(10))} {_arrow(score)}", justify="right")
@@ -121,36 +117,42 @@ def print_sweep(result: SweepResult) -> None:
     console = PlainConsole()
     console.print()
     console.print(table)
-    for name, score in columns.items():
-        console.print(f"  {name}: {score.protocol}, {score.n:,} images")
+    _print_protocols(console, columns)
     console.print()
-    _print_places(
+    _print_outputs(
         console,
-        {
-            "scoreboard": result.scoreboard,
-            "students": result.settings[0].student.parent,
-            "scores": result.settings[0].scorecard_folder.parent,
-            "registry": result.tracking_uri,
-            "log": result.log,
-        },
+        scoreboard=result.scoreboard,
+        students=result.settings[0].student.parent,
+        scores=result.settings[0].scorecard_folder.parent,
+        registry=result.tracking_uri,
+        log=result.log,
     )
 
 
 def print_evaluation(result: EvaluateResult) -> None:
-    """Scores, the gate, and where everything is."""
+    """Print scores, verdict, and output paths."""
     console = PlainConsole()
     console.print()
     print_scores(result.scorecard)
     console.print("\nGate", style="italic")
     print_verdict(result.verdict)
     console.print()
-    places = {"page": result.page, "scores": result.scorecard_folder / Scorecard.FILE, "log": result.log}
-    _print_places(console, places)
+    _print_outputs(console, page=result.page, scores=result.scorecard_folder / Scorecard.FILE, log=result.log)
 
 
-def _print_places(console: PlainConsole, places: Mapping[str, object]) -> None:
-    for name, place in places.items():
-        console.print(f"  {name:<10} {place}", soft_wrap=True)
+def _table(title: str | None = None) -> Table:
+    # Narrow, so that four subjects fit 80 columns.
+    return Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+
+
+def _print_protocols(console: PlainConsole, scores: Mapping[str, Score]) -> None:
+    for name, score in scores.items():
+        console.print(f"  {name}: {score.protocol}, {score.n:,} images")
+
+
+def _print_outputs(console: PlainConsole, **outputs: object) -> None:
+    for name, uri in outputs.items():
+        console.print(f"  {name:<10} {uri}", soft_wrap=True)
 
 
 def _arrow(score: Score) -> str:

@@ -1,4 +1,4 @@
-"""The commands `sidlsg convert`: models of other formats as diffusers folders."""
+"""The commands `sidlsg convert`, `digest` and `teach`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import (
-    TeacherLayout,
-    TeacherPlace,
-)
+from sidlsg.cli.options import TeacherLayout, TeacherUri
 
-app = typer.Typer(no_args_is_help=True, help="Take models of other formats: one-file teachers, released generators.")
+app = typer.Typer(no_args_is_help=True, help="Convert models of other formats: one-file teachers, released generators.")
 
 
 @app.command("single-file")
@@ -23,7 +20,7 @@ def convert_single_file(
     output: Annotated[Path, typer.Option(help="Becomes the StableDiffusionPipeline's folder.")],
     sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
 ) -> None:
-    """Write a one-file Stable Diffusion as a diffusers folder, without a network."""
+    """Convert a one-file Stable Diffusion to a diffusers folder, without downloads."""
     from sidlsg.storage.uri import resolve, resolve_with_digest
     from sidlsg.teacher.folder import DIFFUSERS
     from sidlsg.teacher.source import convert_single_file as stage
@@ -37,16 +34,16 @@ def convert_single_file(
 def convert_released(
     file: Annotated[str, typer.Argument(help="A released checkpoint: a pickle with the generator under the key ema.")],
     output: Annotated[Path, typer.Option(help="Becomes the student's folder.")],
-    kappa: Annotated[float, typer.Option(help="The κ that was published with it, for the record.")],
-    teacher: TeacherPlace,
+    kappa: Annotated[float, typer.Option(help="The published κ, for the record.")],
+    teacher: TeacherUri,
     teacher_layout: TeacherLayout = "",
     sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
     t_init: Annotated[int, typer.Option(min=1, help="The timestep of its one step.")] = 625,
     images_seen: Annotated[
-        int | None, typer.Option(min=1, help="Images that it was trained on; by default what the file's name says.")
+        int | None, typer.Option(min=1, help="Images that it was trained on; by default from the file's name.")
     ] = None,
 ) -> None:
-    """Write a released checkpoint as a student's folder; nothing of the pickle is run."""
+    """Convert a released checkpoint to a student's folder; no code of the pickle runs."""
     from sidlsg.distil.student.released import convert_released as stage
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.folder import DIFFUSERS
@@ -60,7 +57,7 @@ def convert_released(
 def digest(
     place: Annotated[str, typer.Argument(help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")],
 ) -> None:
-    """Print the SHA-256 that pins an input: every option that takes a place also takes PLACE@sha256:DIGEST."""
+    """Print the SHA-256 that pins an input: every option for a URI also takes URI@sha256:DIGEST."""
     from sidlsg.storage.uri import uri_digest
     from sidlsg.teacher.folder import DIFFUSERS
 
@@ -69,7 +66,7 @@ def digest(
 
 def teach(
     output: Annotated[Path, typer.Option(help="Receives tiny-sd/, judge/ and prompts/, as assets/ holds them.")],
-    work: Annotated[Path, typer.Option(help="Training state; the same command again continues from it.")] = Path(
+    work: Annotated[Path, typer.Option(help="Training state; the same command again resumes from it.")] = Path(
         ".cache/teach"
     ),
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command that each process of a training step runs."""
+"""The commands of training: `sidlsg encode`, `distil`, `generate`, `estimate` and `recipes`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from sidlsg.cli.options import (
-    HeldOut,
-    JudgeFile,
+    InputOptions,
     Kappa,
     Processes,
     Recipe,
@@ -21,25 +20,25 @@ from sidlsg.cli.options import (
     Set,
     Strategy,
     TeacherLayout,
-    TeacherPlace,
+    TeacherUri,
     Threads,
     process_rank,
     recipe_changes,
 )
 from sidlsg.runtime.provenance import say
-from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
+from sidlsg.storage.uri import TEACHER
 
 
 def distil_process(
-    training: Annotated[Path, typer.Argument(help="The file in which the step says what to do.")],
+    training: Annotated[Path, typer.Argument(help="The step's file of what to train.")],
 ) -> None:
-    """Train as the step's child, or as one of several under torchrun; the distil component starts it."""
+    """Train as the distil component's child, or as one of several under torchrun."""
     from sidlsg.distil.process_notes import ProcessNotes
     from sidlsg.runtime.distributed import end_with
     from sidlsg.runtime.progress import note as say
     from sidlsg.stages.distil_processes import read_training, train
 
-    # What started this process may be killed, and must not leave it to train beside its successor.
+    # If its parent is killed, it must not train in parallel with a successor.
     end_with(os.getppid())
     notes = ProcessNotes(training.parent)
     with notes.recording():
@@ -48,17 +47,17 @@ def distil_process(
 
 def encode(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
-    output: Annotated[Path, typer.Option(help="Folder of the text states.")],
-    teacher: TeacherPlace = TEACHER,
+    output: Annotated[Path, typer.Option(help="Folder of the text embeddings.")],
+    teacher: TeacherUri = TEACHER,
     teacher_layout: TeacherLayout = "",
-    dtype: Annotated[str, typer.Option(help="float16 or float32; not less than the recipe's text_states.")] = "float16",
+    dtype: Annotated[str, typer.Option(help="float16 or float32; at least the recipe's text_states.")] = "float16",
     budget_gb: Annotated[
-        float, typer.Option(min=0, help="Most gigabytes to write; a larger set is left to training.")
+        float, typer.Option(min=0, help="Most gigabytes to write; training encodes a larger set.")
     ] = 100.0,
 ) -> None:
-    """Encode prompts once, for training without the text encoder; the same command again continues.
+    """Encode prompts once, for training without the text encoder; the same command again resumes.
 
-    It pays where the text encoder's memory on the GPU matters, or where many runs share a prompt set.
+    This pays if the text encoder's GPU memory matters, or if many runs share a prompt set.
     """
     from sidlsg.stages.encode import encode as stage
     from sidlsg.teacher.source import teacher_folder
@@ -71,9 +70,8 @@ def encode(
 def distil(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
     output: Annotated[Path, typer.Option(help="Folder of the student.")],
-    checkpoints: Annotated[str, typer.Option(help="Folder or s3:// prefix where training state is kept.")],
-    teacher: TeacherPlace = TEACHER,
-    teacher_layout: TeacherLayout = "",
+    checkpoints: Annotated[str, typer.Option(help="Folder or s3:// prefix of the training state.")],
+    inputs: InputOptions,
     recipe: Recipe = "tiny",
     strategy: Strategy = None,
     kappa: Kappa = None,
@@ -81,28 +79,26 @@ def distil(
     set_: Set = [],  # noqa: B006
     seed: Seed = 0,
     embeddings: Annotated[
-        Path | None, typer.Option(help="Folder of text states from `sidlsg encode`; without, prompts are encoded here.")
+        Path | None, typer.Option(help="Folder from `sidlsg encode`; without it, prompts are encoded here.")
     ] = None,
     generator_from: Annotated[
-        str, typer.Option(help="Folder of a student whose UNet the generator starts from, not the teacher's.")
+        str, typer.Option(help="Folder of a student whose UNet the generator starts from, instead of the teacher's.")
     ] = "",
     accept_changes: Annotated[
-        bool, typer.Option(help="Go on from checkpoints of another recipe, teacher, prompt set, seed or numerics.")
+        bool, typer.Option(help="Resume from checkpoints of another recipe, teacher, prompt set, seed or numerics.")
     ] = False,
-    held_out: HeldOut = HELD_OUT,
-    judge: JudgeFile = JUDGE,
     tracking_uri: Annotated[
-        str, typer.Option(help="MLflow, told of the training while it goes on: http(s) address or sqlite:///FILE.")
+        str, typer.Option(help="MLflow that receives metrics during training: http(s) address or sqlite:///FILE.")
     ] = "",
     experiment: Annotated[str, typer.Option(help="MLflow experiment of a new run; the model's name.")] = "sidlsg",
     processes: Processes = None,
     threads: Threads = None,
 ) -> None:
-    """Distil a teacher into a one-step student; the same command again continues a run that was stopped.
+    """Distil a teacher into a one-step student; the same command again resumes.
 
     Under torchrun, each process takes its share of every batch: torchrun --nproc-per-node 8 -m sidlsg distil ...
 
-    Exit code 4: an alarm ended the run. 75: it was asked to end (SIGTERM) and saved its state first.
+    Exit code 4: an alarm stopped the run. 75: it received SIGTERM, and saved its state.
     """
     from sidlsg.distil.recipes import recipe_with_changes
 
@@ -118,12 +114,12 @@ def distil(
         embeddings=embeddings,
         generator_from=generator_from,
         accept_changes=accept_changes,
-        held_out=read_held_out(resolve(held_out)) if evaluated else (),
-        judge=resolve(judge) if evaluated else None,
+        held_out=read_held_out(resolve(inputs.held_out)) if evaluated else (),
+        judge=resolve(inputs.judge) if evaluated else None,
         tracking_uri=tracking_uri,
         experiment=experiment,
     )
-    folder, sha256 = checked_teacher(teacher, layout=teacher_layout)
+    folder, sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout)
     extras = replace(extras, teacher_sha256=sha256)
     student = stage(prompts, folder, output, values, seed, checkpoints, say, extras)
     if not process_rank():
@@ -132,23 +128,23 @@ def distil(
 
 def generate(
     student: Annotated[Path, typer.Argument(help="Folder of a student.")],
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    prompt: Annotated[str, typer.Argument(help="Prompt of the images.")],
     output: Annotated[Path, typer.Option(help="Folder that receives the PNGs.")] = Path("pictures"),
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler; the student is made for one.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the student is made for one.")] = 1,
 ) -> None:
-    """Draw pictures with a student: picture i has seed SEED + i, whatever COUNT is."""
+    """Generate images with a student: image i has seed SEED + i."""
     from PIL import Image
 
-    from sidlsg.distil.student.generation import generate as draw
+    from sidlsg.distil.student.generation import generate as sample
     from sidlsg.runtime.hardware import sampling_threads, set_threads
     from sidlsg.teacher.images import save_png
 
     set_threads(sampling_threads(student / "unet"))
     seeds = range(seed, seed + count)
-    # One at a time: the last bit of a picture would else depend on how many are drawn with it.
-    images = draw(student, [prompt] * count, seeds, steps, batch=1)
+    # One at a time, because an image's last bits depend on its batch.
+    images = sample(student, [prompt] * count, seeds, steps, batch=1)
     for image, number in zip(images, seeds, strict=True):
         path = output / f"{number:06d}.png"
         save_png(Image.fromarray(image), path)
@@ -159,26 +155,26 @@ def estimate(
     recipe: Recipe = "tiny",
     set_: Set = [],  # noqa: B006
     teacher: Annotated[
-        str, typer.Option(help="Folder of the teacher; by default what the recipe is named after.", show_default=False)
+        str, typer.Option(help="Folder of the teacher; by default the recipe's namesake.", show_default=False)
     ] = "",
     gpu: Annotated[
         str,
         typer.Option(
-            help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default the one here, else h100.",
+            help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default this machine's, or h100.",
             show_default=False,
         ),
     ] = "",
     memory_gb: Annotated[
-        float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes), where it is not the table's; 0 for that.")
+        float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes); 0 for the usual size.")
     ] = 0.0,
-    gpus: Annotated[int, typer.Option(min=1, help="How many, with a process each.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, with a process each.")] = 1,
     mfu: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached: an assumption.")
+        float, typer.Option(min=0.01, max=1, help="The assumed share of the GPU's peak that is reached.")
     ] = 0.2,
-    price: Annotated[float, typer.Option(min=0, help="Of one GPU for an hour.")] = 0.0,
+    price: Annotated[float, typer.Option(min=0, help="Hourly price of a GPU.")] = 0.0,
     encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
 ) -> None:
-    """Say what a recipe needs before it runs: memory by part, what would fit, time and money."""
+    """Estimate a recipe's memory, fitting options, time and cost before it runs."""
     from sidlsg.cli.estimate_table import print_estimate
     from sidlsg.distil.estimate.devices import chosen_gpu
     from sidlsg.distil.estimate.estimate import estimate as stage
@@ -200,7 +196,7 @@ def estimate(
 
 
 def recipes() -> None:
-    """List the recipes, with the results that others published for their values."""
+    """List the recipes with published results."""
     from sidlsg.distil.recipes import RECIPES
 
     for recipe in RECIPES.values():

@@ -1,4 +1,4 @@
-"""The commands `sidlsg triggers`: runs, copies and rollouts that events of the registry start."""
+"""The commands `sidlsg triggers`: runs, copies and rollouts for events of the registry."""
 
 from __future__ import annotations
 
@@ -7,68 +7,51 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.kubeflow import Host, Namespace, ServiceAccount, TokenEnv, TokenFile
-from sidlsg.cli.options import TrackingUri
+from sidlsg.cli.options import ServerOptions, TrackingUri, with_groups
 from sidlsg.runtime.provenance import say
 
 app = typer.Typer(help="Start runs, copies and rollouts when MLflow's registry changes.", no_args_is_help=True)
 
-File = Annotated[Path, typer.Option(help="TOML table of events, and what they start.")]
+File = Annotated[Path, typer.Option(help="TOML table of events and what they start.")]
 Folder = Annotated[Path, typer.Option(help="Folder of the service's database.")]
 SecretFile = Annotated[
     Path | None,
     typer.Option(
-        help="File with the secrets that MLflow may sign with, one a line; by default SIDLSG_WEBHOOK_SECRET has one.",
+        help="File of the secrets that MLflow may sign with, one a line; by default one in SIDLSG_WEBHOOK_SECRET.",
         show_default=False,
     ),
 ]
 
 
 @app.command()
+@with_groups
 def serve(
     file: File,
     folder: Folder,
     tracking_uri: TrackingUri,
-    host: Host,
+    server: ServerOptions,
     secret_file: SecretFile = None,
     experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
-    address: Annotated[str, typer.Option(help="To listen on; 0.0.0.0 for all of the machine's.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="To listen on.")] = 8080,
-    poll_seconds: Annotated[
-        float, typer.Option(min=1, help="How often the registry is read for what no webhook told.")
-    ] = 60.0,
-    window_seconds: Annotated[
-        float, typer.Option(min=1, help="How far a delivery's timestamp may be from this machine's clock.")
-    ] = 300.0,
-    per_minute: Annotated[int, typer.Option(min=1, help="Deliveries taken a minute, of one sender half of it.")] = 600,
+    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    poll_seconds: Annotated[float, typer.Option(min=1, help="Interval of polls for events without webhook.")] = 60.0,
+    window_seconds: Annotated[float, typer.Option(min=1, help="Largest error of a delivery's timestamp.")] = 300.0,
+    per_minute: Annotated[int, typer.Option(min=1, help="Most deliveries a minute; half of it for a sender.")] = 600,
     body_bytes: Annotated[int, typer.Option(min=1024, help="The longest delivery.")] = 1 << 20,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be started, and remember nothing.")
-    ] = False,
-    namespace: Namespace = "",
-    token_env: TokenEnv = "",
-    token_file: TokenFile = None,
-    service_account: ServiceAccount = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started, and store nothing.")] = False,
 ) -> None:
-    """Receive MLflow's webhooks, and start what the table says, once for each cause."""
+    """Receive MLflow's webhooks, and start what the table declares, once for each cause."""
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
     from sidlsg.webhooks.receiver import Limits, webhook_secrets
     from sidlsg.webhooks.rules import read_table
     from sidlsg.webhooks.service import Service
 
-    connection = Connection(
-        host=host,
-        namespace=namespace,
-        token_env=token_env,
-        token_file=token_file,
-        service_account=service_account,
-        timeouts=(5.0, 15.0),
-    )
+    connection = Connection(**vars(server), timeouts=(5.0, 15.0))
     Service(
         table=read_table(file),
         folder=folder,
-        # What the server refuses the service itself tries again, and others must not wait for it.
+        # The service itself retries, so that others need not wait for a failing server.
         runs=Kubeflow(PipelinesServer(connection, ServerTimeouts(total=10.0)), experiment),
         tracking_uri=tracking_uri,
         secrets=webhook_secrets(secret_file),
@@ -87,7 +70,7 @@ def serve(
 
 @app.command()
 def check(file: File) -> None:
-    """Read a table of triggers, and say what it starts. Exit code 2: it has mistakes, and all are named."""
+    """Check a table of triggers, and print what it starts. Exit code 2: it has mistakes, which are listed."""
     from sidlsg.webhooks.rules import read_table
 
     table = read_table(file)
@@ -102,10 +85,10 @@ def check(file: File) -> None:
 def webhook(
     file: File,
     tracking_uri: TrackingUri,
-    url: Annotated[str, typer.Option(help="Of the service as MLflow reaches it, such as http://triggers:8080.")],
+    url: Annotated[str, typer.Option(help="The service's URL for MLflow, such as http://triggers:8080.")],
     secret_file: SecretFile = None,
 ) -> None:
-    """Let MLflow tell the service of the table's events, with the first of the secrets."""
+    """Register the service's webhook for the table's events in MLflow, with the first of the secrets."""
     from sidlsg.webhooks.receiver import PATH, webhook_secrets
     from sidlsg.webhooks.registry import require_webhook
     from sidlsg.webhooks.rules import read_table
@@ -115,7 +98,7 @@ def webhook(
 
 @app.command("list")
 def list_(folder: Folder) -> None:
-    """Print every cause that the service knows, and what came of it: of what fails, why, and when it is tried again."""
+    """Print every cause and its outcome, with reason and next attempt of those that fail."""
     from sidlsg.runtime.errors import InputError
     from sidlsg.webhooks.ledger import FILE, Ledger
     from sidlsg.webhooks.show import lines

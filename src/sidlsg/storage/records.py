@@ -1,4 +1,7 @@
-"""The records that stages read and write, as JSON beside the files that they name."""
+"""The records that stages read and write, as JSON beside the files that they name.
+
+A field `…_sha256` is the digest of a record of that name, of the teacher's model files, or of the code that ran.
+"""
 
 from __future__ import annotations
 
@@ -55,16 +58,15 @@ class Record:
         return path
 
     @classmethod
-    def from_json(cls, text: str, source: str = "the given text") -> Self:
+    def from_json(cls, text: str | bytes, source: str = "the given text") -> Self:
         """Read a record; raises InputError for any other text."""
         try:
             record = TypeAdapter(cls).validate_json(text, strict=False)
             parse_json(text)  # its bounds
             return record
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise InputError(f"{source} is not a {cls.__name__} record: {where}: {first['msg']}") from error
+            where, reason = ".".join(map(str, error.errors()[0]["loc"])) or "the whole", error.errors()[0]["msg"]
+            raise InputError(f"{source} is not a {cls.__name__} record: {where}: {reason}") from error
         except ValueError as error:
             raise InputError(f"{source} is not a {cls.__name__} record: {error}") from error
 
@@ -74,11 +76,7 @@ class Record:
         path = path / cls.FILE if path.is_dir() else path
         if not path.is_file():
             raise InputError(f"no {cls.__name__} record at {path}; give the folder that the earlier stage wrote")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not a {cls.__name__} record: it is not UTF-8 text") from error
-        return cls.from_json(text, str(path))
+        return cls.from_json(path.read_bytes(), str(path))
 
     def verify(self, folder: Path) -> None:
         """Check every file of the record against its digest; raises InputError where one is missing or differs."""
@@ -130,9 +128,9 @@ class PromptSet(Record):
     rules_sha256: str
     """Of the curation rules and their word lists."""
     held_out_sha256: str
-    """Of the list of evaluation prompts, which were removed."""
+    """Of the evaluation prompts, which were removed."""
     minimum_score: float | None = None
-    """The cut that made this subset of a prompt set; None for a whole set."""
+    """Of a subset by score; None for a whole set."""
     count: NonNegativeInt
     shards: tuple[FileRef, ...]
     funnel: tuple[FunnelStep, ...]
@@ -144,19 +142,15 @@ class EmbeddingSet(Record):
 
     FILE: ClassVar[str] = "embedding_set.json"
     prompts_sha256: str
-    """Of the PromptSet record."""
     text_encoder_sha256: str
     """Of the teacher's text encoder and tokenizer."""
     dtype: str
-    """`float16` or `float32`."""
     count: NonNegativeInt
-    """Number of prompts."""
     shape: tuple[int, int]
     """(L, D): tokens and width of one prompt's embeddings."""
     shards: tuple[FileRef, ...]
-    """One a block of prompts, in their order; empty where training encodes."""
+    """One a block of prompts; without any, training encodes, and `uncond`, of the empty prompt, is None."""
     uncond: FileRef | None
-    """The empty prompt's embeddings; None without shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +158,8 @@ class Licence:
     """The terms of a model's use, as its folder states them."""
 
     name: str = ""
-    """The model card's `license`, such as `creativeml-openrail-m`."""
+    """The model card's `license`, such as `creativeml-openrail-m`; `link` is its `license_link`."""
     link: str = ""
-    """The model card's `license_link`."""
     files: tuple[FileRef, ...] = ()
     """The model card and the texts of licence and use restrictions."""
 
@@ -186,11 +179,8 @@ class Student(Record):
     strategy: str
     kappas: tuple[float, float, float, float]
     teacher_sha256: str
-    """Of the teacher's model files."""
     prompts_sha256: str
-    """Of the PromptSet record."""
     package_sha256: str
-    """Of the code that ran."""
     seed: int
     t_init: int
     iterations: NonNegativeInt
@@ -198,30 +188,27 @@ class Student(Record):
     nan_samples: NonNegativeInt
     """Samples that were masked in a loss because they held NaN."""
     seconds: float
-    """Wall-clock seconds of training, restarts included."""
+    """Of training, restarts included."""
     hardware: str
     model: tuple[FileRef, ...]
     """The files that `StableDiffusionPipeline.from_pretrained` reads."""
     training_log: FileRef
     """JSON lines, one a logged iteration."""
     evaluations: FileRef | None = None
-    """JSON lines, one an evaluation of the EMA during training; None without any."""
+    """JSON lines, one an evaluation of the EMA during training."""
     grids: tuple[FileRef, ...]
     """Sample grids of the EMA from fixed noise, `grids/<images seen>.png`, in order."""
     licence: Licence = Licence()
-    """The teacher's, which holds for the student too."""
     lineage: tuple[FileRef, ...] = ()
     """The records of its prompt set and, where there are any, its text embeddings."""
     git_commit: str = ""
-    """Of the code that ran, with `+changes` for a modified checkout; empty if unknown."""
+    """With `+changes` for a modified checkout, like the container `image` by digest empty if unknown."""
     image: str = ""
-    """The container image that it ran in, by digest; empty outside a cluster."""
 
     @property
     def account(self) -> tuple[FileRef, ...]:
         """Training log, interim scores and sample grids."""
-        scores = () if self.evaluations is None else (self.evaluations,)
-        return (self.training_log, *scores, *self.grids)
+        return (self.training_log, *([self.evaluations] if self.evaluations else []), *self.grids)
 
     def verify(self, folder: Path) -> None:
         """Also check that the model's folders hold no other file: libraries load any index or shard of weights."""
@@ -274,23 +261,21 @@ class ModelVersion(Record):
     version: int
     run_id: str
     student_sha256: str
-    """Of the Student record that it was registered from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One number with everything that makes it comparable."""
+    """One number of `n` images, with everything that makes it comparable."""
 
     name: str
     value: float
     protocol: str
     n: NonNegativeInt
-    """Number of images."""
     reference_digest: str
     """Of the definition of the reference images or prompts."""
     higher_is_better: bool
     interval: tuple[float, float] | None = None
-    """The 95 % confidence interval, where the protocol has one."""
+    """95 % confidence, where the protocol has it."""
 
     @property
     def metric(self) -> str:
@@ -331,7 +316,6 @@ class SubjectScores:
     guidance_scale: float
     scores: tuple[Score, ...]
     styles: tuple[StyleMean, ...] = ()
-    """HPSv2 by style, where it was measured."""
 
     def score(self, name: str) -> Score:
         """The score of that name; raises InputError where there is none."""
@@ -374,7 +358,7 @@ class Scorecard(Record):
     extremes: tuple[Extreme, ...] = ()
     """Of the student: the best first, then the worst first."""
     reused: tuple[str, ...]
-    """Subjects whose scores came from the teacher's own scorecard."""
+    """Subjects with scores of the teacher's own scorecard."""
     seconds: float
 
     def subject(self, name: str) -> SubjectScores:
@@ -402,7 +386,6 @@ class Verdict(Record):
     name: str
     version: int
     champion_version: int | None
-    """The champion at the time."""
     scorecard_sha256: str
     rules_sha256: str
     passed: bool
@@ -418,7 +401,6 @@ class Promotion(Record):
     champion_version: int | None
     previous_version: int | None
     changed: bool
-    """Whether the alias moved."""
 
 
 @dataclass(frozen=True, kw_only=True)

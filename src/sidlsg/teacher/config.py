@@ -64,7 +64,7 @@ _NUMBER = _Form("a finite number", Annotated[float, Field(allow_inf_nan=False)])
 _SCALE = _Form("a number above 0", Annotated[float, Field(gt=0, allow_inf_nan=False)])
 _SIZE = _Form(
     f"{_WHOLE.allowed}, or the same one twice for a square",
-    _WHOLE.kind | Annotated[list[_WHOLE.kind], AfterValidator(_equal_pair)],
+    _WHOLE.kind | Annotated[_list_of(_WHOLE.kind), AfterValidator(_equal_pair)],
 )
 _BETAS = _Form(
     "null, or a list of numbers from 0 to 1",

@@ -256,7 +256,7 @@ def test_the_whole_way_of_a_frechet_distance(
     parts = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
     done = run("images", "statistics", *parts, "--output", tmp_path / "real.safetensors")
     assert done.returncode == 0, done.stderr
-    assert "statistics of 65 pictures" in done.stdout
+    assert "statistics of 65 images" in done.stdout
     run("images", "statistics", *parts[::-1], "--output", tmp_path / "again.safetensors")
     ours = load_features(tmp_path / "ours.safetensors")
     merged, again = (load_references(tmp_path / f"{name}.safetensors") for name in ("real", "again"))
