@@ -14,7 +14,7 @@ from sidlsg.cli.app import app
 from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_file
-from sidlsg.storage.uri import HELD_OUT, open_store, uri_digest, resolve, split_s3_uri
+from sidlsg.storage.uri import HELD_OUT, open_store, resolve, split_s3_uri, uri_digest
 from sidlsg.teacher.folder import DIFFUSERS
 
 PROCESSES = 4

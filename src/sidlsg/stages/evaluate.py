@@ -20,7 +20,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import set_threads
 from sidlsg.runtime.provenance import code_digest
 from sidlsg.stages.inputs import require_keepable
-from sidlsg.storage.files import folder_lock, atomic_folder, refuse_foreign, refuse_inside
+from sidlsg.storage.files import atomic_folder, folder_lock, refuse_foreign, refuse_inside
 from sidlsg.storage.records import Scorecard, Student, SubjectScores
 from sidlsg.storage.store import FolderStore, clear
 from sidlsg.storage.uri import open_store

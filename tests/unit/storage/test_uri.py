@@ -6,7 +6,7 @@ import pytest
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage import uri as places
-from sidlsg.storage.uri import uri_digest, refuse_folder, resolve
+from sidlsg.storage.uri import refuse_folder, resolve, uri_digest
 from sidlsg.teacher.folder import DIFFUSERS
 
 
