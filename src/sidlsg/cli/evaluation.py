@@ -141,7 +141,7 @@ def statistics(
 
 @images.command("score")
 def score(
-    generated: Annotated[Path, typer.Argument(help="File of the generated pictures' features.")],
+    generated: Annotated[Path, typer.Argument(help="File of the generated images' features.")],
     protocol: Annotated[list[str], typer.Option(help="Repeat for more; `sidlsg protocols` lists them.")],
     reference: Annotated[
         Path | None,

@@ -83,7 +83,7 @@ def curate(
         print(rules_toml(values), end="")
         return
     captions = read_held_out(resolve(held_out))
-    places = source or [PROMPTS]
+    sources = source or [PROMPTS]
     execution = Execution(
         engine=engine,
         workers=workers,
@@ -93,7 +93,7 @@ def curate(
         skip_bad_files=skip_bad_files,
     )
     if dry_run:
-        funnel, notes = preview(places, values, captions, sample, execution)
+        funnel, notes = preview(sources, values, captions, sample, execution)
         print("".join(f"{note}\n" for note in notes), end="")
         _print_funnel((name, step.rows_in, step.rows_out) for name, step in funnel.items())
         return
@@ -104,7 +104,7 @@ def curate(
             raise InputError(f"output {output} is on S3; copy the set to a folder, and explain it there")
         say("\n".join(explanation(explain, Path(output), captions)))
         return
-    record = stage(places, output, values, captions, execution, print)
+    record = stage(sources, output, values, captions, execution, print)
     _print_funnel((step.name, step.rows_in, step.rows_out) for step in record.funnel)
     print(f"{record.count:,} prompts in {output}")
 

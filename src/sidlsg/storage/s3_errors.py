@@ -9,26 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from boto3.exceptions import Boto3Error, RetriesExceededError, S3UploadFailedError
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigParseError,
-    ConnectionClosedError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    InvalidRegionError,
-    InvalidRetryConfigurationError,
-    InvalidS3AddressingStyleError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ResponseStreamingError,
-    TokenRetrievalError,
-    UnauthorizedSSOTokenError,
-    UnsupportedS3ConfigurationError,
-)
+from botocore import exceptions as boto
+from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from sidlsg.runtime.errors import AccessError, InputError, MissingError, SidlsgError, StorageError
@@ -44,20 +26,20 @@ _REFUSED = {
     "RequestTimeTooSkewed": "this machine's clock differs from the server's; set the clock",
 }
 _AWAY = (
-    EndpointConnectionError,
-    ConnectionClosedError,
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseStreamingError,
+    boto.EndpointConnectionError,
+    boto.ConnectionClosedError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    boto.ResponseStreamingError,
     RetriesExceededError,
 )
-_LOGIN = (CredentialRetrievalError, TokenRetrievalError, UnauthorizedSSOTokenError)
+_LOGIN = (boto.CredentialRetrievalError, boto.TokenRetrievalError, boto.UnauthorizedSSOTokenError)
 _SETTING = (
-    ConfigParseError,
-    InvalidRegionError,
-    InvalidRetryConfigurationError,
-    InvalidS3AddressingStyleError,
-    UnsupportedS3ConfigurationError,
+    boto.ConfigParseError,
+    boto.InvalidRegionError,
+    boto.InvalidRetryConfigurationError,
+    boto.InvalidS3AddressingStyleError,
+    boto.UnsupportedS3ConfigurationError,
 )
 """Errors whose text names a setting or a file, and no credential."""
 _STYLE = {"SecondLevelDomainForbidden", "PathStyleDomainForbidden", "InvalidPathAccess"}
@@ -101,7 +83,7 @@ def explained(uri: str, endpoint: str) -> Iterator[None]:
         # The server's answer is its context.
         cause = error.__context__
         raise meaning(cause if isinstance(cause, Exception) else error, uri, endpoint) from error
-    except (BotoCoreError, Boto3Error, ClientError, ResponseParserError, RecursionError) as error:
+    except (boto.BotoCoreError, Boto3Error, ClientError, ResponseParserError, RecursionError) as error:
         raise meaning(error, uri, endpoint) from error
 
 
@@ -110,7 +92,7 @@ def meaning(error: Exception, uri: str, endpoint: str) -> SidlsgError:
     server = server_of(endpoint)
     if isinstance(error, ClientError):
         return _refusal(error, uri, server)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return InputError(
             f"{uri}: there are no credentials, or a part of them is missing; "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -127,7 +109,7 @@ def meaning(error: Exception, uri: str, endpoint: str) -> SidlsgError:
         )
     if isinstance(error, RecursionError):
         return InputError(f"{uri}: {server} redirects in a loop; {_where({})}")
-    if isinstance(error, FlexibleChecksumError):
+    if isinstance(error, boto.FlexibleChecksumError):
         return StorageError(f"{uri}: what arrived from {server} does not match its checksum; run the command again")
     if isinstance(error, _AWAY):
         return StorageError(
