@@ -19,7 +19,7 @@ import typer
 from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.cli.app import app
-from sidlsg.cli.options import recipe_changes
+from sidlsg.cli.options import set_values
 from sidlsg.distil import strategies
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.evaluate.suite import Measure
@@ -139,7 +139,7 @@ def check_values(command: str, given: dict[str, Any]) -> None:
     """What the command would make of --recipe, --strategy, --kappa, --scale and --set."""
     values = dict(text.split("=", 1) for text in given.get("set_") or ())
     if command == "curate":
-        rules_with(recipe_changes(None, None, [], given["set_"] or []))
+        rules_with(set_values(given["set_"] or []))
         return
     if "strategy" in given:
         changes: dict[str, Any] = {name: json.loads(value) for name, value in values.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -21,31 +22,13 @@ if TYPE_CHECKING:  # records take a third of a second
 
 Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` lists them.")]
 Set = Annotated[
-    list[str],
+    tuple[str, ...],
     typer.Option(
         "--set", metavar="NAME=VALUE", help="Replace a value of the recipe; repeat for more.", show_default=False
     ),
 ]
-Kappa = Annotated[float | None, typer.Option(help="κ of the strategies lsg and anti_cfg; the recipe's by default.")]
-Strategy = Annotated[
-    str | None,
-    typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
-]
-Scale = Annotated[
-    list[str],
-    typer.Option(
-        "--scale",
-        metavar="NAME=NUMBER",
-        help="A guidance scale, such as kappa4=3; repeat for more.",
-        show_default=False,
-    ),
-]
 Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Of all random numbers.")]
 RunSeed = Annotated[str, typer.Option(metavar="NUMBER|fresh", help="Of all random numbers; fresh for a new one.")]
-Processes = Annotated[
-    int | None, typer.Option(min=1, help="Training processes on this machine's CPUs; by default the fastest number.")
-]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each training process; by default the fastest.")]
 GateRulesFile = Annotated[
     Path | None,
     typer.Option(
@@ -119,6 +102,56 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """A recipe, and the values of it to replace."""
+
+    recipe: Recipe = "tiny"
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
+    ] = None
+    kappa: Annotated[
+        float | None, typer.Option(help="κ of the strategies lsg and anti_cfg; the recipe's by default.")
+    ] = None
+    scale: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--scale",
+            metavar="NAME=NUMBER",
+            help="A guidance scale, such as kappa4=3; repeat for more.",
+            show_default=False,
+        ),
+    ] = ()
+    set_: Set = ()
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training processes on CPUs; by default the fastest number."),
+    ] = None
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each training process; by default the fastest number.")
+    ] = None
+
+    def changes(self) -> str:
+        """JSON object of the recipe's values to replace."""
+        machine = {"processes": self.processes, "threads": self.threads}
+        changes = {name: value for name, value in machine.items() if value is not None} | set_values(self.set_)
+        scales: dict[str, float] = {}
+        for text in self.scale:
+            name, _, number = text.partition("=")
+            try:
+                scales[name] = float(number)
+            except ValueError as error:
+                raise InputError(f"--scale {text!r} is not NAME=NUMBER, such as kappa4=3") from error
+        if self.kappa is not None:
+            scales["kappa"] = self.kappa
+        if self.strategy is not None:
+            changes["strategy"] = self.strategy
+        if scales or self.strategy is not None:
+            changes["scales"] = scales
+        return json.dumps(changes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """A server of Kubeflow Pipelines."""
 
@@ -146,64 +179,44 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
             continue
         groups[name] = kind
-        for option in inspect.signature(kind).parameters.values():
-            listed = list(option.default) if isinstance(option.default, tuple) else option.default
-            parameters.append(option.replace(annotation=_annotation(kind, option.name), default=listed))
+        inner = get_type_hints(kind, include_extras=True)
+        parameters += [
+            each.replace(annotation=inner[each.name]) for each in inspect.signature(kind).parameters.values()
+        ]
+
+    repeated = [parameter.name for parameter in parameters if parameter.default == ()]
 
     @functools.wraps(command)
     def call(**given: Any) -> None:
+        given |= {name: tuple(given[name]) for name in repeated}
         for name, kind in groups.items():
-            values = {field.name: given.pop(field.name) for field in fields(kind)}
-            given[name] = kind(**{each: tuple(v) if isinstance(v, list) else v for each, v in values.items()})
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
         command(**given)
 
+    # Typer takes a list where an option repeats.
+    parameters = [
+        each.replace(annotation=Annotated[list[str], *each.annotation.__metadata__], default=[])
+        if each.name in repeated
+        else each
+        for each in parameters
+    ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
 
 
-def _annotation(group: Any, name: str) -> Any:
-    """A field's annotation as typer reads it: an option that repeats is a list there."""
-    kind = get_type_hints(group, include_extras=True)[name]
-    if get_args(kind)[0] == tuple[str, ...]:
-        return Annotated[list[str], *kind.__metadata__]
-    return kind
-
-
-def recipe_changes(
-    strategy: str | None,
-    kappa: float | None,
-    scales: list[str],
-    values: list[str],
-    processes: int | None = None,
-    threads: int | None = None,
-) -> dict[str, Any]:
-    """The recipe's values that the options replace."""
-    machine = {"processes": processes, "threads": threads}
-    changes: dict[str, Any] = {name: value for name, value in machine.items() if value is not None}
-    for text in values:
+def set_values(texts: Iterable[str]) -> dict[str, Any]:
+    """The values of --set: JSON where it is JSON, otherwise text."""
+    values: dict[str, Any] = {}
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text!r} has no value; give {text}=VALUE")
         try:
-            changes[name] = parse_json(value)
+            values[name] = parse_json(value)
         except ValueError:
-            changes[name] = value
-    given: dict[str, float] = {}
-    for text in scales:
-        name, _, number = text.partition("=")
-        try:
-            given[name] = float(number)
-        except ValueError as error:
-            raise InputError(f"--scale {text!r} is not NAME=NUMBER, such as kappa4=3") from error
-    if kappa is not None:
-        given["kappa"] = kappa
-    if strategy is not None:
-        changes["strategy"] = strategy
-        changes["scales"] = given
-    elif given:
-        changes["scales"] = given
-    return changes
+            values[name] = value
+    return values
 
 
 def require_passed(verdict: Verdict) -> None:

@@ -16,20 +16,16 @@ from sidlsg.cli.options import (
     EmbeddingsGb,
     GateRulesFile,
     InputOptions,
-    Kappa,
     ModelName,
-    Processes,
     Recipe,
+    RecipeOptions,
     RunSeed,
-    Scale,
     ScoreOptions,
     Set,
-    Strategy,
-    Threads,
     TrackingUri,
     Which,
-    recipe_changes,
     require_passed,
+    set_values,
 )
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import PROMPTS
@@ -51,7 +47,7 @@ def sweep(
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     recipe: Recipe = "tiny",
-    set_: Set = [],  # noqa: B006
+    set_: Set = (),
     seed: RunSeed = "0",
     prompts: Captions = PROMPTS,
     model_name: Annotated[
@@ -75,7 +71,7 @@ def sweep(
         run_dir=output,
         settings=tuple(setting) or SETTINGS,
         recipe=recipe,
-        changes=json.dumps(recipe_changes(None, None, [], set_)),
+        changes=json.dumps(set_values(set_)),
         seed=seed,
         prompts=prompts,
         model_name=model_name,
@@ -158,16 +154,12 @@ def compile_(
 
 
 def run(
+    training: RecipeOptions,
     inputs: InputOptions,
     scoring: ScoreOptions,
     output: Annotated[Path, typer.Option(help="Folder of the run; the same one again resumes or reuses it.")] = Path(
         "runs/demo"
     ),
-    recipe: Recipe = "tiny",
-    strategy: Strategy = None,
-    kappa: Kappa = None,
-    scale: Scale = [],  # noqa: B006 - typer reads the default and never changes it
-    set_: Set = [],  # noqa: B006
     seed: RunSeed = "0",
     prompts: Captions = PROMPTS,
     model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
@@ -183,8 +175,6 @@ def run(
         str, typer.Option(metavar="JSON", help='Hourly prices by stage, such as {"distil": 12.5, "curate": 0.4}.')
     ] = "{}",
     gate_rules: GateRulesFile = None,
-    processes: Processes = None,
-    threads: Threads = None,
 ) -> None:
     """Run all stages on this machine, from prompts to a promoted generator and its report.
 
@@ -196,12 +186,11 @@ def run(
     from sidlsg.kubeflow.local.runs import run_local
     from sidlsg.stages.requests import RunRequest
 
-    changes = json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads))
-    values = recipe_with_changes(recipe, changes)
+    values = recipe_with_changes(training.recipe, training.changes())
     request = RunRequest(
         run_dir=output,
-        recipe=recipe,
-        changes=changes,
+        recipe=training.recipe,
+        changes=training.changes(),
         seed=seed,
         prompts=prompts,
         model_name=model_name,

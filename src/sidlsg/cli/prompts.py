@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import HeldOut, recipe_changes
+from sidlsg.cli.options import HeldOut, set_values
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import say
 from sidlsg.storage.store import S3
@@ -78,7 +78,7 @@ def curate(
     asked = {"--print-rules": print_rules, "--dry-run": dry_run, "--explain": explain is not None}
     if sum(asked.values()) > 1:
         raise InputError(f"{' and '.join(name for name in asked if asked[name])} are given; give one of them")
-    values = rules_with({} if rules is None else read_rules(rules), recipe_changes(None, None, [], set_))
+    values = rules_with({} if rules is None else read_rules(rules), set_values(set_))
     if print_rules:
         print(rules_toml(values), end="")
         return

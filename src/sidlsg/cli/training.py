@@ -12,18 +12,14 @@ import typer
 
 from sidlsg.cli.options import (
     InputOptions,
-    Kappa,
-    Processes,
     Recipe,
-    Scale,
+    RecipeOptions,
     Seed,
     Set,
-    Strategy,
     TeacherLayout,
     TeacherUri,
-    Threads,
     process_rank,
-    recipe_changes,
+    set_values,
 )
 from sidlsg.runtime.provenance import say
 from sidlsg.storage.uri import TEACHER
@@ -72,11 +68,7 @@ def distil(
     output: Annotated[Path, typer.Option(help="Folder of the student.")],
     checkpoints: Annotated[str, typer.Option(help="Folder or s3:// prefix of the training state.")],
     inputs: InputOptions,
-    recipe: Recipe = "tiny",
-    strategy: Strategy = None,
-    kappa: Kappa = None,
-    scale: Scale = [],  # noqa: B006
-    set_: Set = [],  # noqa: B006
+    training: RecipeOptions,
     seed: Seed = 0,
     embeddings: Annotated[
         Path | None, typer.Option(help="Folder from `sidlsg encode`; without it, prompts are encoded here.")
@@ -91,8 +83,6 @@ def distil(
         str, typer.Option(help="MLflow that receives metrics during training: http(s) address or sqlite:///FILE.")
     ] = "",
     experiment: Annotated[str, typer.Option(help="MLflow experiment of a new run; the model's name.")] = "sidlsg",
-    processes: Processes = None,
-    threads: Threads = None,
 ) -> None:
     """Distil a teacher into a one-step student; the same command again resumes.
 
@@ -102,7 +92,7 @@ def distil(
     """
     from sidlsg.distil.recipes import recipe_with_changes
 
-    values = recipe_with_changes(recipe, json.dumps(recipe_changes(strategy, kappa, scale, set_, processes, threads)))
+    values = recipe_with_changes(training.recipe, training.changes())
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.stages.distil import Extras
     from sidlsg.stages.distil import distil as stage
@@ -153,7 +143,7 @@ def generate(
 
 def estimate(
     recipe: Recipe = "tiny",
-    set_: Set = [],  # noqa: B006
+    set_: Set = (),
     teacher: Annotated[
         str, typer.Option(help="Folder of the teacher; by default the recipe's namesake.", show_default=False)
     ] = "",
@@ -181,7 +171,7 @@ def estimate(
     from sidlsg.distil.estimate.fake_networks import shape_of
     from sidlsg.distil.recipes import recipe_with_changes
 
-    values = recipe_with_changes(recipe, json.dumps(recipe_changes(None, None, [], set_)))
+    values = recipe_with_changes(recipe, json.dumps(set_values(set_)))
     shape = shape_of(teacher, recipe)
     found = stage(
         shape.unet,
