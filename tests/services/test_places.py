@@ -115,7 +115,8 @@ def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: s
 
 def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
     place, expected = f"{models}/tiny-sd", uri_digest(str(assets / "tiny-sd"), DIFFUSERS)
-    code = "import sys; from sidlsg.storage.uri import resolve; print(resolve(*sys.argv[1:], folder=DIFFUSERS))"
+    code = "import sys; from sidlsg.storage.uri import resolve; from sidlsg.teacher.folder import DIFFUSERS\n"
+    code += "print(resolve(*sys.argv[1:], folder=DIFFUSERS))"
     processes = run_all([place, expected], [{}] * PROCESSES, 60, code=code)
     assert [process.returncode for process in processes] == [0] * PROCESSES
     printed = {process.stdout.strip() for process in processes}

@@ -174,7 +174,7 @@ def test_a_file_that_changes_on_the_way_is_not_stored(s3_place: str, tmp_path: P
     (tmp_path / "x").write_bytes(b"sent")
     store = S3Store(s3_place)
     on(store, "HeadObject", lambda: (tmp_path / "x").write_bytes(b"SENT"))
-    with pytest.raises(InputError, match="was changed while it went"):
+    with pytest.raises(InputError, match="was changed during its upload"):
         store.put("x", tmp_path / "x", sha256(b"sent"))
     assert store.names() == []
 
@@ -218,7 +218,7 @@ def test_a_server_that_dies_during_a_download_leaves_the_target(mortal: SeaweedF
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["target"]
     assert (tmp_path / "out" / "target").read_bytes() == b"old"
     mortal.start()
-    open_store(store.place).get("big.bin", tmp_path / "out" / "target", digest)
+    open_store(store.uri).get("big.bin", tmp_path / "out" / "target", digest)
     assert (tmp_path / "out" / "target").read_bytes() == (tmp_path / "big").read_bytes()
 
 

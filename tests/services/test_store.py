@@ -35,7 +35,7 @@ def put(store: Store, folder: Path, name: str, data: bytes) -> None:
 
 
 def test_what_went_in_comes_out(store: Store, place: str, tmp_path: Path) -> None:
-    assert store.place == place
+    assert store.uri == place
     for name, data in {"a.bin": b"\x00\xff", "b/c.json": b"", "b/with space κ.txt": b"text"}.items():
         put(store, tmp_path, name, data)
         store.get(name, tmp_path / "new" / "back", sha256(data))
