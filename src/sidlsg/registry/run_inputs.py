@@ -38,7 +38,7 @@ def evaluation_inputs(places: Mapping[str, str]) -> list[DatasetInput]:
     """What an evaluation read besides the student.
 
     Args:
-        places: by name, each with its digest, see `sidlsg.storage.uri.pinned`.
+        places: by name, each with its digest, see `sidlsg.storage.uri.pinned_uri`.
     """
     found = {name: split_pin(place) for name, place in places.items()}
     return [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sidlsg.runtime.parsing import likely_encoding
 from sidlsg.runtime.provenance import printable
-from sidlsg.runtime.text_files import likely_encoding
 
 NO_TEXT = "no text"
 NOT_UTF8 = "a text that is not UTF-8"
