@@ -30,6 +30,7 @@ STAGES = {
         "sidlsg.registry.registration",
         "sidlsg.registry.gate",
         "sidlsg.report.page",
+        "matplotlib.figure",
         "sidlsg.kubeflow.notices",
     ],
     "serve": ["sidlsg.serving.predictor", "sidlsg.distil.student.generation", "uvicorn"],
@@ -38,7 +39,7 @@ STAGES = {
 ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],
     "train": ["polars", "sklearn", "matplotlib"],
-    "evaluate": ["polars", "sklearn", "matplotlib"],
+    "evaluate": ["polars", "sklearn"],
     "serve": ["polars", "sklearn", "matplotlib", "kubernetes", "kfp", "boto3"],
     "trigger": ["torch", "polars", "diffusers", "scipy", "sklearn"],
 }

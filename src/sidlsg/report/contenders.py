@@ -1,4 +1,4 @@
-"""Who stands on a scoreboard: students, their teachers and real images, each once however many scorecards have it."""
+"""The rows of a scoreboard: students, their teachers and real images, each once, and results published by others."""
 
 from __future__ import annotations
 
@@ -6,103 +6,115 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from sidlsg.report.columns import Column, Reading, column_of, reading_of
+from sidlsg.report.charts import Kind
 from sidlsg.runtime.formatting import counted, plain
-from sidlsg.storage.records import Published, Scorecard, StyleMean, SubjectScores
+from sidlsg.storage.records import Published, Score, Scorecard, StyleMean, SubjectScores
 
-Kind = Literal["student", "teacher", "published", "real"]
+DIGEST_SHOWN = 8
+"""Digits of a digest that tell teachers or references apart."""
 
-TEACHER_SHOWN = 8
-"""How many of a teacher's digest tell it from another."""
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A score with everything that makes its values comparable: others never share its column or axis."""
+
+    name: str
+    protocol: str
+    n: int
+    reference_digest: str
+    higher_is_better: bool
+
+    @classmethod
+    def of(cls, score: Score) -> Column:
+        """The column of a score."""
+        return cls(**{name: getattr(score, name) for name in cls.__dataclass_fields__})
+
+    @property
+    def arrow(self) -> str:
+        """The direction that is better."""
+        return "↑" if self.higher_is_better else "↓"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One value in a column."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+    decimals: int | None = None
+    """As published; None takes the column's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A scorecard under the name that the reader gave it."""
+    """A scorecard with a label."""
 
     label: str
     card: Scorecard
     folder: Path
-    """Holds the card's files."""
+    """The card's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One row of a scoreboard, and one mark in its planes."""
+    """One row of a scoreboard, and one marker in its scatter plots."""
 
     name: str
     note: str = ""
-    """What its name may not say; may be empty."""
+    """What the name does not say."""
     kind: Kind
     readings: dict[Column, Reading]
     styles: tuple[StyleMean, ...] = ()
     reused: bool = False
-    """Whether its numbers came from the teacher's own scorecard."""
+    """Whether its scores came from the teacher's own scorecard."""
     entry: str = ""
-    """Label of the entry that it came from."""
+    """Label of its entry."""
     teacher: str = ""
-    """Digest of the teacher that it is, or came from."""
-    curve: tuple[str, int] | None = None
-    """Strategy and steps of a student whose strategy is known."""
+    """Digest of its teacher; a teacher's own digest."""
+    strategy: str = ""
+    """Guidance of a student; empty if unknown."""
+    steps: int = 0
     kappas: tuple[float, float, float, float] | None = None
 
 
 def kind_of(subject: SubjectScores) -> Kind:
-    """What a scorecard's subject is."""
+    """The kind of a scorecard's subject."""
     if subject.steps == 0:
         return "real"
     return "teacher" if subject.subject.startswith("teacher") else "student"
 
 
 def students_of(card: Scorecard) -> list[SubjectScores]:
-    """The subjects that are the student, under one or several ways of sampling it."""
+    """The student's subjects, one for each way of sampling it."""
     return [subject for subject in card.subjects if kind_of(subject) == "student"]
 
 
-def card_contenders(card: Scorecard) -> list[Contender]:
-    """The subjects of one scorecard, in its order and under its names."""
-    return [
-        Contender(
-            name=subject.subject,
-            note=_note(subject),
-            kind=kind_of(subject),
-            readings={column_of(score): reading_of(score) for score in subject.scores},
-            styles=subject.styles,
-            reused=subject.subject in card.reused,
-            teacher="" if kind_of(subject) == "real" else card.teacher_sha256,
-            curve=(card.strategy, subject.steps) if card.strategy and kind_of(subject) == "student" else None,
-            kappas=card.kappas,
-        )
-        for subject in card.subjects
-    ]
-
-
 def contenders(entries: Sequence[Entry]) -> list[Contender]:
-    """The subjects of all scorecards: students first, then teachers and real images, each of these once."""
-    found = [replace(one, entry=entry.label) for entry in entries for one in card_contenders(entry.card)]
+    """The subjects of all scorecards: students first, then teachers and real images without repetition."""
+    found = [_contender(subject, entry) for entry in entries for subject in entry.card.subjects]
+    students, others = [one for one in found if one.kind == "student"], []
     if len(entries) == 1:
-        (entry,) = entries
-        named = [replace(one, note=_lone_note(one, entry)) if one.kind == "student" else one for one in found]
-        return sorted(named, key=lambda one: one.kind != "student")
-    students = []
-    for entry, name in zip(entries, student_names(entries), strict=True):
-        own = [one for one in found if one.entry == entry.label and one.kind == "student"]
-        for one in own:
-            steps = f", {one.name.removeprefix('student ')}" if len(own) > 1 else ""
-            students.append(replace(one, name=name + steps, note=_student_note(one, entry, name)))
-    others = _once([one for kind in ("teacher", "real") for one in found if one.kind == kind])
+        # The name says how the student is sampled; the guidance goes into the note.
+        card = entries[0].card
+        students = [replace(one, note=_joined(_guidance(card), _images_seen(card), one.note)) for one in students]
+        others = [one for one in found if one.kind != "student"]
+    else:
+        names = dict(zip((entry.label for entry in entries), student_names(entries), strict=True))
+        students = [_named_student(one, names[one.entry], entries) for one in students]
+        others = _without_repetition([one for kind in ("teacher", "real") for one in found if one.kind == kind])
     if len({one.teacher for one in found if one.teacher}) > 1:
         others = [
-            replace(one, name=f"{one.name}, {one.teacher[:TEACHER_SHOWN]}") if one.teacher else one for one in others
+            replace(one, name=f"{one.name}, {one.teacher[:DIGEST_SHOWN]}") if one.teacher else one for one in others
         ]
-        students = [replace(one, note=f"{one.note} · teacher {one.teacher[:TEACHER_SHOWN]}") for one in students]
-    return [*students, *_told_apart(others)]
+        students = [replace(one, note=f"{one.note} · teacher {one.teacher[:DIGEST_SHOWN]}") for one in students]
+    count = Counter(one.name for one in others)
+    others = [replace(one, name=f"{one.name} ({one.entry})") if count[one.name] > 1 else one for one in others]
+    return [*students, *others]
 
 
 def student_names(entries: Sequence[Entry]) -> list[str]:
-    """What each entry's student is called beside the others: by its guidance where that is known."""
+    """The name of each entry's student: its guidance if known, else the entry's label."""
     if len(entries) == 1:
         return [next((student.subject for student in students_of(entries[0].card)), "student")]
     names = [_guidance(entry.card) or entry.label for entry in entries]
@@ -111,40 +123,51 @@ def student_names(entries: Sequence[Entry]) -> list[str]:
 
 
 def guidance_name(strategy: str, kappas: tuple[float, float, float, float]) -> str:
-    """`lsg κ = 1.5`; of other strategies the κ that differ from 1, as in `short κ2 = κ3 = 0.5`."""
+    """`lsg κ = 1.5`; for other strategies the κ that differ from 1, as in `short κ2 = κ3 = 0.5`."""
     if strategy == "lsg" and len(set(kappas)) == 1:
         return f"lsg κ = {plain(float(kappas[0]))}"
-    places: dict[float, list[str]] = {}
-    for place, kappa in enumerate(kappas, 1):
+    names: dict[float, list[str]] = {}
+    for index, kappa in enumerate(kappas, 1):
         if kappa != 1:
-            places.setdefault(kappa, []).append(f"κ{place}")
-    if not places:
+            names.setdefault(kappa, []).append(f"κ{index}")
+    if not names:
         return f"{strategy}, every κ = 1"
-    return f"{strategy} " + ", ".join(f"{' = '.join(names)} = {plain(float(kappa))}" for kappa, names in places.items())
+    return f"{strategy} " + ", ".join(f"{' = '.join(each)} = {plain(float(kappa))}" for kappa, each in names.items())
 
 
-def _note(subject: SubjectScores) -> str:
-    if subject.steps == 0:
-        return "the floor"
+def _contender(subject: SubjectScores, entry: Entry) -> Contender:
+    card, kind = entry.card, kind_of(subject)
+    note = "real-image baseline" if kind == "real" else ""
     # At 1 and below there is no guidance: the pipelines run the conditional pass alone.
-    return f"guidance scale {subject.guidance_scale:g}" if subject.guidance_scale > 1 else ""
+    if kind != "real" and subject.guidance_scale > 1:
+        note = f"guidance scale {subject.guidance_scale:g}"
+    return Contender(
+        name=subject.subject,
+        note=note,
+        kind=kind,
+        readings={Column.of(score): Reading(value=score.value, interval=score.interval) for score in subject.scores},
+        styles=subject.styles,
+        reused=subject.subject in card.reused,
+        entry=entry.label,
+        teacher="" if kind == "real" else card.teacher_sha256,
+        strategy=card.strategy if kind == "student" else "",
+        steps=subject.steps,
+        kappas=card.kappas,
+    )
+
+
+def _named_student(one: Contender, name: str, entries: Sequence[Entry]) -> Contender:
+    (card,) = (entry.card for entry in entries if entry.label == one.entry)
+    steps = f", {one.name.removeprefix('student ')}" if len(students_of(card)) > 1 else ""
+    label = one.entry if one.entry not in name else ""
+    return replace(one, name=name + steps, note=_joined(label, _images_seen(card), one.note))
 
 
 def _guidance(card: Scorecard) -> str:
-    """Its student's guidance in words; empty where that is not known."""
     return guidance_name(card.strategy, card.kappas) if card.strategy and card.kappas is not None else ""
 
 
-def _lone_note(one: Contender, entry: Entry) -> str:
-    """Of a student with no other beside it: its guidance, too, for its name says only how it is sampled."""
-    return _joined(_guidance(entry.card), _seen(entry.card), one.note)
-
-
-def _student_note(one: Contender, entry: Entry, name: str) -> str:
-    return _joined(entry.label if entry.label not in name else "", _seen(entry.card), one.note)
-
-
-def _seen(card: Scorecard) -> str:
+def _images_seen(card: Scorecard) -> str:
     return "" if card.images_seen is None else f"{counted(card.images_seen, 'image', 'images')} seen"
 
 
@@ -152,16 +175,16 @@ def _joined(*parts: str) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _once(found: Sequence[Contender]) -> list[Contender]:
-    """Twins become one: the same files under the same name whose numbers agree wherever both have them."""
+def _without_repetition(found: Sequence[Contender]) -> list[Contender]:
+    """Merge rows of one name, note and teacher whose values agree wherever both have them."""
     kept: list[Contender] = []
     for one in found:
-        place = next((i for i, other in enumerate(kept) if _twins(one, other)), None)
-        if place is None:
+        index = next((i for i, other in enumerate(kept) if _agree(one, other)), None)
+        if index is None:
             kept.append(one)
         else:
-            other = kept[place]
-            kept[place] = replace(
+            other = kept[index]
+            kept[index] = replace(
                 other,
                 readings={**one.readings, **other.readings},
                 styles=tuple(dict.fromkeys((*other.styles, *one.styles))),
@@ -170,8 +193,8 @@ def _once(found: Sequence[Contender]) -> list[Contender]:
     return kept
 
 
-def _twins(one: Contender, other: Contender) -> bool:
-    ours, theirs = ({(each.protocol, each.style): each for each in who.styles} for who in (one, other))
+def _agree(one: Contender, other: Contender) -> bool:
+    ours, theirs = ({(each.protocol, each.style): each for each in row.styles} for row in (one, other))
     return (
         (one.kind, one.name, one.note, one.teacher) == (other.kind, other.name, other.note, other.teacher)
         and all(one.readings[c].value == other.readings[c].value for c in one.readings.keys() & other.readings.keys())
@@ -179,49 +202,28 @@ def _twins(one: Contender, other: Contender) -> bool:
     )
 
 
-def _told_apart(found: Sequence[Contender]) -> list[Contender]:
-    count = Counter(one.name for one in found)
-    return [replace(one, name=f"{one.name} ({one.entry})") if count[one.name] > 1 else one for one in found]
-
-
 IMAGES = 30_000
-"""What both protocols are computed on."""
 CLIP = "clip/vit-g-14-photo-depicts"
-"""The protocol of every published `clip`."""
+"""Images and CLIP protocol of every published result."""
 
 
 def published_contenders(columns: Sequence[Column], published: Mapping[str, Sequence[Published]]) -> list[Contender]:
-    """The published results that have a column to stand in; none where no protocol is theirs.
-
-    Args:
-        columns: those that were measured.
-        published: results by recipe.
-    """
+    """Published results, by recipe, that share a protocol with one of the measured columns."""
     rows = []
     for recipe, results in published.items():
         for result in results:
-            readings = _readings(columns, result)
+            readings = {}
+            for name, protocol, value, decimals in (
+                ("fid", result.protocol, result.fid, 2),
+                ("clip", CLIP, result.clip, 3),
+            ):
+                same = [each for each in columns if (each.name, each.protocol, each.n) == (name, protocol, IMAGES)]
+                # With several references, the published one is unknown.
+                if len(same) == 1:
+                    readings[same[0]] = Reading(value=value, decimals=decimals)
             if readings:
                 seen = f"{result.images_seen / 1e6:g} M"
-                note = f"published, {seen} images seen"
                 name = f"{recipe}, {seen}" if len(results) > 1 else recipe
+                note = f"published, {seen} images seen"
                 rows.append(Contender(name=name, note=note, kind="published", readings=readings))
     return rows
-
-
-def published_sources(published: Mapping[str, Sequence[Published]]) -> tuple[str, ...]:
-    """Where the results are from."""
-    return tuple(dict.fromkeys(result.source for results in published.values() for result in results))
-
-
-def _readings(columns: Sequence[Column], result: Published) -> dict[Column, Reading]:
-    readings = {}
-    for name, protocol, value, decimals in (
-        ("fid", result.protocol, result.fid, 2),
-        ("clip", CLIP, result.clip, 3),
-    ):
-        theirs = [column for column in columns if (column.name, column.protocol, column.n) == (name, protocol, IMAGES)]
-        # Of several references, which one was theirs is not known.
-        if len(theirs) == 1:
-            readings[theirs[0]] = Reading(value=value, decimals=decimals)
-    return readings

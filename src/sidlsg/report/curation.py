@@ -1,10 +1,9 @@
-"""The summary of a curation: the funnel as a picture, histograms, and samples by which a person can judge the rules."""
+"""The summary of a curation: the funnel, histograms, and samples by which a person can judge the rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,14 @@ from sidlsg.report.page import render
 from sidlsg.storage.files import atomic_write
 
 HTML, MARKDOWN = "summary.html", "summary.md"
-TEMPLATE = "curation.html"
-WIDTH, BAR, GAP, LABEL, NUMBER = 880, 22, 8, 150, 190
-"""The funnel's measures in its picture: the whole, a bar's height, the room between bars, for names and for counts."""
 BINS = 24
-"""Bars of a histogram, at most: more values share a bar."""
+"""Most bars of a histogram."""
 TAIL = 0.001
-"""The share of prompts on either side that one bar may hold: a few far values would flatten the picture."""
+"""Largest share of prompts in the open bar at either end, so that a few far values do not flatten the histogram."""
 SHOWN_WORDS = 40
 MARKDOWN_GROUPS = 10
 MARKDOWN_SAMPLES = 5
-"""Dropped texts a rule that the Markdown shows; the page shows all that were kept for it."""
+"""Texts of each step in the Markdown; the page shows all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +36,8 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
     """Write `summary.html`, one page that loads nothing, and `summary.md`; equal statistics give equal bytes.
 
     Args:
-        statistics: as a curation's `stats.json` holds them.
-        folder: where they go.
+        statistics: the content of a curation's `stats.json`.
+        folder: the output folder.
     """
     funnel = statistics["funnel"]
     first, last = funnel[0]["rows_in"], funnel[-1]["rows_out"]
@@ -49,8 +45,10 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
     values = {
         "rows": first,
         "prompts": last,
-        "funnel": [{**step, "dropped": step["rows_in"] - step["rows_out"]} for step in funnel],
-        "picture": funnel_picture(funnel),
+        "funnel": [
+            {**step, "dropped": step["rows_in"] - step["rows_out"], "share": 100 * step["rows_out"] / max(1, first)}
+            for step in funnel
+        ],
         "tokens": histogram(statistics["prompts_by_tokens"]),
         "scores": histogram(statistics["prompts_by_tenths_of_score"], scale=0.1),
         "truncation": _truncation(statistics["truncated"]),
@@ -63,35 +61,14 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
         "groups": statistics["largest_groups"],
         "notes": statistics["notes"],
     }
-    atomic_write(folder / HTML, render(TEMPLATE, **values))
+    atomic_write(folder / HTML, render("curation.html", **values))
     atomic_write(folder / MARKDOWN, _markdown(values))
 
 
-def funnel_picture(funnel: Sequence[Mapping[str, Any]]) -> str:
-    """The funnel as SVG text: a bar a step, as long as its rows; what it dropped is lighter."""
-    most = max(1, funnel[0]["rows_in"])
-    scale = (WIDTH - LABEL - NUMBER) / most
-    height = len(funnel) * (BAR + GAP)
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Rows that each step let through">'
-    ]
-    for index, step in enumerate(funnel):
-        y = index * (BAR + GAP)
-        into, out = step["rows_in"] * scale, step["rows_out"] * scale
-        middle = y + BAR * 0.72
-        parts += [
-            f'<text x="{LABEL - 10}" y="{middle:.1f}" text-anchor="end">{escape(step["name"])}</text>',
-            f'<rect class="gone" x="{LABEL}" y="{y}" width="{into:.1f}" height="{BAR}"/>',
-            f'<rect class="stays" x="{LABEL}" y="{y}" width="{max(out, 0.5):.1f}" height="{BAR}"/>',
-            f'<text x="{LABEL + into + 8:.1f}" y="{middle:.1f}">{step["rows_out"]:,}{_minus(step)}</text>',
-        ]
-    return "\n".join([*parts, "</svg>"])
-
-
 def histogram(counts: Mapping[str, int], scale: float = 1.0) -> list[Bar]:
-    """Bars over integers that are given as text, each named by its values times `scale`.
+    """A histogram of integers, given as text; labels are the integers times `scale`.
 
-    They have equal widths, but for a first and a last one where few values lie far out.
+    Bars have equal widths, but for an open bar at either end where a few values lie far out.
     """
     if not counts:
         return []
@@ -99,7 +76,7 @@ def histogram(counts: Mapping[str, int], scale: float = 1.0) -> list[Bar]:
     low, high = _range_shown(by_value)
     width = -(-(high - low + 1) // BINS)
     bars = (high - low) // width + 1
-    # The first and the last one are for what lies outside.
+    # The first and the last are the open bars.
     sums = [0] * (bars + 2)
     for value, count in by_value.items():
         sums[min(max((value - low) // width + 1, 0), bars + 1)] += count
@@ -113,7 +90,7 @@ def histogram(counts: Mapping[str, int], scale: float = 1.0) -> list[Bar]:
 
 
 def _range_shown(rising: Mapping[int, int]) -> tuple[int, int]:
-    """The lowest and the highest value with bars of equal widths: all of them, or the half or less that holds most."""
+    """The lowest and the highest value with bars of equal widths: the whole range, unless half of it has nearly all."""
     values, counts = list(rising), list(rising.values())
     few = sum(counts) * TAIL
     low = values[sum(before <= few for before in accumulate(counts))]
@@ -131,14 +108,9 @@ def _label(low: int, width: int, scale: float) -> str:
     return str(low) if width == 1 else f"{low} to {low + width - 1}"
 
 
-def _minus(step: Mapping[str, Any]) -> str:
-    dropped = step["rows_in"] - step["rows_out"]
-    return f" (−{dropped:,})" if dropped else ""
-
-
 def _truncation(count: int) -> str:
     has = "1 prompt has" if count == 1 else f"{count:,} prompts have"
-    return f"{has} more than the 75 tokens that CLIP reads; what comes after them is lost."
+    return f"{has} more than the 75 tokens that CLIP reads; the rest is cut off."
 
 
 def _markdown(values: Mapping[str, Any]) -> str:
@@ -165,11 +137,16 @@ def _markdown(values: Mapping[str, Any]) -> str:
             lines += [f"| {bar.label} | {bar.count:,} |" for bar in bars]
     lines += ["", values["truncation"]]
     if values["groups"]:
-        lines += ["", "## Largest groups of near duplicates", "", "| texts | the one that stayed |", "|---:|---|"]
+        lines += ["", "## Largest groups of near duplicates", "", "| texts | kept text |", "|---:|---|"]
         lines += [f"| {size:,} | {_cell(text)} |" for size, text in values["groups"][:MARKDOWN_GROUPS]]
     lines += ["", "## Most frequent words", "", ", ".join(f"{_code(word)} {n:,}" for word, n in values["words"])]
-    lines += ["", "## Kept, for example", "", *(f"- {_code(text)}" for text in values["kept"][:MARKDOWN_SAMPLES])]
-    lines += ["", "## Dropped, for example"]
+    lines += [
+        "",
+        "## Examples of kept prompts",
+        "",
+        *(f"- {_code(text)}" for text in values["kept"][:MARKDOWN_SAMPLES]),
+    ]
+    lines += ["", "## Examples of dropped texts"]
     for name, samples in values["dropped"].items():
         lines += ["", f"### {name}", ""]
         lines += [f"- {_code(text)}{f' ({_line(why)})' if why else ''}" for text, why in samples[:MARKDOWN_SAMPLES]]
@@ -182,12 +159,12 @@ def _line(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text as it is, in a table."""
+    """A literal text in a table."""
     return _code(text).replace("|", "\\|")
 
 
 def _code(text: str) -> str:
-    """A text as it is, on one line: a prompt may hold any Markdown or HTML."""
+    """A literal text on one line: a prompt may contain any Markdown or HTML."""
     plain = " ".join(text.split())
     runs = [len(run) for run in "".join(c if c == "`" else " " for c in plain).split()]
     fence = "`" * (max(runs, default=0) + 1)

@@ -1,23 +1,21 @@
-"""A page from a template of this package: whatever a record holds is text on it."""
+"""HTML pages from this package's templates, in which every value of a record is escaped, and their images."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sidlsg.runtime import formatting as text
-from sidlsg.runtime.formatting import counted
+from sidlsg.runtime.formatting import DIGEST_SHOWN, counted, duration
 from sidlsg.storage.records import FileRef, Scorecard
 
 
 def render(template: str, **values: Any) -> str:
-    """The page's HTML."""
-    # Every value is escaped, and a name that the template misspells is an error.
+    """Render a page; a name that is not among the values is an error."""
     environment = Environment(
         loader=PackageLoader("sidlsg.report", "."),
         autoescape=True,
@@ -25,30 +23,30 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["duration"] = text.duration
-    environment.filters["short"] = lambda digest: digest[: text.DIGEST_SHOWN]
+    environment.filters["duration"] = duration
+    environment.filters["short"] = lambda digest: digest[:DIGEST_SHOWN]
     return environment.get_template(template).render(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageImage:
-    """A picture with its caption."""
+    """An image with its caption."""
 
     caption: str
     source: str
-    """A data URI; empty where the file is not in the artifact's folder."""
+    """A data URI; empty if the file is not in the artifact's folder."""
     path: str
-    """Where the file is, as the record has it."""
+    """The file, as recorded."""
     width: int = 0
-    """In pixels, as the file says; one that is shown larger than it is keeps its pixels' edges."""
+    """In pixels."""
 
 
-def picture(ref: FileRef, folder: Path, caption: str) -> PageImage:
+def page_image(ref: FileRef, folder: Path, caption: str) -> PageImage:
     """Embed a PNG of an artifact; a file in remote storage is only named."""
     if "://" in ref.path:
         return PageImage(caption=caption, source="", path=ref.path)
     data = (folder / ref.path).read_bytes()
-    # A PNG begins with its signature, a chunk's length and name, and then its width.
+    # A PNG starts with its signature, the length and name of a chunk, and then its width.
     width = int.from_bytes(data[16:20], "big")
     source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     return PageImage(caption=caption, source=source, path=ref.path, width=width)
@@ -57,28 +55,24 @@ def picture(ref: FileRef, folder: Path, caption: str) -> PageImage:
 def subject_grids(scorecard: Scorecard, folder: Path) -> tuple[list[PageImage], list[PageImage]]:
     """The grids of a scorecard, in its order: those of the generators, and those of real images."""
     real = {subject.subject for subject in scorecard.subjects if subject.steps == 0}
-    generated: list[PageImage] = []
-    reference: list[PageImage] = []
-    for ref in scorecard.grids:
-        name = _subject(ref)
-        (reference if name in real else generated).append(picture(ref, folder, name))
-    return generated, reference
+    grids = [page_image(ref, folder, _subject(ref)) for ref in scorecard.grids]
+    return [grid for grid in grids if grid.caption not in real], [grid for grid in grids if grid.caption in real]
 
 
 def subject_grid(scorecard: Scorecard, folder: Path, subject: str, caption: str) -> PageImage | None:
-    """The grid of one subject; None where the scorecard has none."""
-    return next((picture(ref, folder, caption) for ref in scorecard.grids if _subject(ref) == subject), None)
+    """The grid of one subject; None if there is none."""
+    return next((page_image(ref, folder, caption) for ref in scorecard.grids if _subject(ref) == subject), None)
+
+
+def sample_grids(grids: Sequence[FileRef], folder: Path) -> list[PageImage]:
+    """The student's sample grids during training, with the images seen until then as captions."""
+    names = [PurePosixPath(ref.path).stem for ref in grids]
+    return [
+        page_image(ref, folder, counted(int(name), "image", "images") if name.isdecimal() else name)
+        for ref, name in zip(grids, names, strict=True)
+    ]
 
 
 def _subject(grid: FileRef) -> str:
-    # A grid's file is named after its subject, blanks as underscores.
-    return grid.path.rpartition("/")[2].removesuffix(".png").replace("_", " ")
-
-
-def sample_strip(grids: Sequence[FileRef], folder: Path) -> list[PageImage]:
-    """The student's sample grids, each named by the images seen until then."""
-    strip = []
-    for ref in grids:
-        stem = ref.path.rpartition("/")[2].removesuffix(".png")
-        strip.append(picture(ref, folder, counted(int(stem), "image", "images") if stem.isdecimal() else stem))
-    return strip
+    # A grid's file is named after its subject, with underscores for blanks.
+    return PurePosixPath(grid.path).stem.replace("_", " ")

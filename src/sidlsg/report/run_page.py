@@ -1,4 +1,4 @@
-"""Writes the report of a run: one HTML file that loads nothing, from the records and files of its stages."""
+"""The report of a run: one HTML file that loads nothing, from the records and files of the run's stages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sidlsg.report import scores, training
 from sidlsg.report.contenders import Entry
-from sidlsg.report.page import render, sample_strip, subject_grids
-from sidlsg.report.scoreboard import scoreboard as board_of
-from sidlsg.runtime import costs as cost
-from sidlsg.runtime.costs import Prices
+from sidlsg.report.page import render, sample_grids, subject_grids
+from sidlsg.report.scoreboard import scoreboard
+from sidlsg.report.training import read_training_log, training_charts
+from sidlsg.runtime.costs import Prices, cost
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.formatting import DIGEST_SHOWN, counted, duration, plain
 from sidlsg.storage.files import atomic_write
 from sidlsg.storage.records import (
-    FunnelStep,
     ModelVersion,
     Promotion,
     PromptSet,
@@ -40,10 +38,10 @@ class RunRecords:
     promotion: Promotion
 
     def check(self) -> None:
-        """Refuse records that do not belong together.
+        """Check that the records are of one run.
 
         Raises:
-            InputError: a record speaks of another one than was given, or the promotion contradicts the verdict.
+            InputError: a record refers to another record than the given one, or the promotion contradicts the verdict.
         """
         version = f"version {self.version.version} of {self.version.name!r}"
         links = (
@@ -67,31 +65,26 @@ class RunRecords:
             )
         is_champion = self.promotion.champion_version == self.version.version
         if (self.verdict.passed and not is_champion) or (self.promotion.changed and not self.verdict.passed):
-            said = "passed" if self.verdict.passed else "did not pass"
+            result = "passed" if self.verdict.passed else "did not pass"
             raise InputError(
-                f"{version} {said}, but the promotion says champion {self.promotion.champion_version}, "
+                f"{version} {result}, but the promotion says champion {self.promotion.champion_version}, "
                 f"changed: {self.promotion.changed}; give records of one run"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The verdict in words."""
+    """The result of a run in words."""
 
     word: str
     """`promoted`, `rejected` or `already champion`."""
     headline: str
     detail: str
-    """Which version was the champion before, or stays it."""
-
-    @property
-    def good(self) -> bool:
-        """Whether the gate let the version through."""
-        return self.word != "rejected"
+    """Which version was the champion before, or still is."""
 
 
 def outcome(records: RunRecords) -> Outcome:
-    """Say what came of a run whose records were checked."""
+    """The result of a run whose records were checked."""
     verdict, promotion = records.verdict, records.promotion
     this = f"Version {records.version.version}"
     failed = sum(not rule.passed for rule in verdict.rules)
@@ -117,108 +110,57 @@ def outcome(records: RunRecords) -> Outcome:
     return Outcome(word="rejected", headline=rejected, detail=stays)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """One record of the chain."""
-
-    name: str
-    summary: str
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FunnelRow:
-    """One curation step."""
-
-    name: str
-    removed: int
-    left: int
-    share: float
-    """Of the rows that were read, in percent."""
-
-
-def chain(records: RunRecords) -> list[Link]:
-    """The records in the order of the stages."""
+def lineage(records: RunRecords) -> list[tuple[str, str, str]]:
+    """Name, summary and digest of each record, in the order of the stages."""
     prompts, student, version = records.prompts, records.student, records.version
     scorecard, verdict, promotion = records.scorecard, records.verdict, records.promotion
     passed = sum(rule.passed for rule in verdict.rules)
-    shards = counted(len(prompts.shards), "shard", "shards")
-    scored = counted(len(scorecard.subjects), "subject", "subjects")
+    prompt_count = f"{counted(prompts.count, 'prompt', 'prompts')} in {counted(len(prompts.shards), 'shard', 'shards')}"
+    scored = f"{counted(len(scorecard.subjects), 'subject', 'subjects')}, scored in {duration(scorecard.seconds)}"
+    result = f"{'passed' if verdict.passed else 'rejected'}, {passed} of {len(verdict.rules)} rules met"
     champion = "no champion" if promotion.champion_version is None else f"champion {promotion.champion_version}"
     previous = "none" if promotion.previous_version is None else promotion.previous_version
-    rows = (
-        ("Prompts", f"{counted(prompts.count, 'prompt', 'prompts')} in {shards}", prompts.digest),
-        (
-            "Student",
-            f"recipe {student.recipe}, {counted(student.images_seen, 'image', 'images')} seen",
-            student.digest,
-        ),
-        ("Version", f"{version.name} {version.version}, run {version.run_id}", version.digest),
-        ("Scorecard", f"{scored}, scored in {duration(scorecard.seconds)}", scorecard.digest),
-        (
-            "Verdict",
-            f"{'passed' if verdict.passed else 'rejected'}, {passed} of {len(verdict.rules)} rules met",
-            verdict.digest,
-        ),
-        ("Promotion", f"{champion}, previous: {previous}", promotion.digest),
-    )
-    return [Link(name=name, summary=summary, digest=digest) for name, summary, digest in rows]
-
-
-def digests(records: RunRecords) -> list[tuple[str, str]]:
-    """Every digest in full, by what it is of."""
-    rows = [(f"{link.name} record", link.digest) for link in chain(records)]
-    rows += [
-        ("Prompt source", records.prompts.source_sha256),
-        ("Curation rules", records.prompts.rules_sha256),
-        ("Held-out prompts", records.prompts.held_out_sha256),
-        ("Teacher", records.student.teacher_sha256),
-        ("Package, when the student was trained", records.student.package_sha256),
-        ("Package, when it was evaluated", records.scorecard.package_sha256),
-        ("Gate rules", records.verdict.rules_sha256),
-    ]
-    return rows
-
-
-def made_with(student: Student) -> list[tuple[str, str]]:
-    """The values that say most, in words."""
-    recipe = student.recipe_values
-    rows: list[tuple[str, Any]] = [
-        ("Recipe", student.recipe),
-        ("Guidance strategy", student.strategy),
-        *((f"κ{index}", kappa) for index, kappa in enumerate(student.kappas, 1)),
-        ("α", recipe.get("alpha")),
-        ("t_init", student.t_init),
-        ("Batch", recipe.get("batch")),
-        ("Seed", str(student.seed)),
-        ("Iterations", student.iterations),
-        ("Images seen", student.images_seen),
-        ("Training time", duration(student.seconds)),
-        ("Hardware", student.hardware),
-    ]
-    return [(name, plain(value)) for name, value in rows if value is not None]
-
-
-def recipe_values(student: Student) -> list[tuple[str, str]]:
-    """Every value of the recipe as it ran, by name."""
-    return [(name, plain(value)) for name, value in sorted(student.recipe_values.items())]
-
-
-def funnel_rows(funnel: tuple[FunnelStep, ...]) -> list[FunnelRow]:
-    """The curation steps with what each removed."""
-    read = max((step.rows_in for step in funnel), default=0)
+    seen = counted(student.images_seen, "image", "images")
     return [
-        FunnelRow(
-            name=step.name.replace("_", " "),
-            removed=step.rows_in - step.rows_out,
-            left=step.rows_out,
-            share=100 * step.rows_out / read if read else 0.0,
-        )
-        for step in funnel
+        ("Prompts", prompt_count, prompts.digest),
+        ("Student", f"recipe {student.recipe}, {seen} seen", student.digest),
+        ("Version", f"{version.name} {version.version}, run {version.run_id}", version.digest),
+        ("Scorecard", scored, scorecard.digest),
+        ("Verdict", result, verdict.digest),
+        ("Promotion", f"{champion}, previous: {previous}", promotion.digest),
     ]
 
 
-TEMPLATE = "report.html"
+def digests(records: RunRecords) -> dict[str, str]:
+    """Every digest in full."""
+    return {f"{name} record": digest for name, _, digest in lineage(records)} | {
+        "Prompt source": records.prompts.source_sha256,
+        "Curation rules": records.prompts.rules_sha256,
+        "Held-out prompts": records.prompts.held_out_sha256,
+        "Teacher": records.student.teacher_sha256,
+        "Package, when the student was trained": records.student.package_sha256,
+        "Package, when it was evaluated": records.scorecard.package_sha256,
+        "Gate rules": records.verdict.rules_sha256,
+    }
+
+
+def made_with(student: Student) -> dict[str, str]:
+    """The most important values of a training."""
+    recipe = student.recipe_values
+    values: dict[str, Any] = {
+        "Recipe": student.recipe,
+        "Guidance strategy": student.strategy,
+        **{f"κ{index}": kappa for index, kappa in enumerate(student.kappas, 1)},
+        "α": recipe.get("alpha"),
+        "t_init": student.t_init,
+        "Batch": recipe.get("batch"),
+        "Seed": str(student.seed),
+        "Iterations": student.iterations,
+        "Images seen": student.images_seen,
+        "Training time": duration(student.seconds),
+        "Hardware": student.hardware,
+    }
+    return {name: plain(value) for name, value in values.items() if value is not None}
 
 
 def write_report(
@@ -233,21 +175,19 @@ def write_report(
     output: Path,
     published: Mapping[str, Sequence[Published]],
 ) -> None:
-    """Write the report of a run.
-
-    Equal inputs give equal bytes.
+    """Write the report of a run; equal inputs give equal bytes.
 
     Args:
-        prompts: folder of a PromptSet; its record is all that is read.
-        student: folder of a Student; see `Student.account` for what is read of it.
+        prompts: folder of a PromptSet; only its record is read.
+        student: folder of a Student; `Student.account` lists the files that are read.
         scorecard: folder of a Scorecard.
         version: the student in the registry.
         verdict: the gate's.
-        promotion: what followed from it.
-        seconds: what each stage took, in the order of the stages.
-        prices: of an hour of each.
+        promotion: the result of the verdict.
+        seconds: duration of each stage, in the order of the stages.
+        prices: per hour of each stage.
         output: the HTML file.
-        published: results of others by recipe, shown where they are of the same protocols.
+        published: published results by recipe, shown where they share a protocol.
 
     Raises:
         InputError: a record is missing, its files differ from it, the records are not of one run, or a number is
@@ -266,22 +206,21 @@ def write_report(
     records.check()
     generated, reference = subject_grids(records.scorecard, scorecard)
     log, evaluations = records.student.training_log.path, records.student.evaluations
-    along = [] if evaluations is None else training.read_training_log(student / evaluations.path)
+    scores = [] if evaluations is None else read_training_log(student / evaluations.path)
     html = render(
-        TEMPLATE,
+        "report.html",
         records=records,
         outcome=outcome(records),
         generated=generated,
         reference=reference,
-        scores=scores.score_table(records.scorecard),
-        board=board_of([Entry(label=version.name, card=records.scorecard, folder=scorecard)], published),
-        training=None if "://" in log else training.training(training.read_training_log(student / log), along),
-        strip=sample_strip(records.student.grids, student),
-        chain=chain(records),
+        board=scoreboard([Entry(label=version.name, card=records.scorecard, folder=scorecard)], published),
+        training=None if "://" in log else training_charts(read_training_log(student / log), scores),
+        samples=sample_grids(records.student.grids, student),
+        lineage=lineage(records),
         digests=digests(records),
         made_with=made_with(records.student),
-        recipe_values=recipe_values(records.student),
-        funnel=funnel_rows(records.prompts.funnel),
-        cost=cost.cost(seconds, prices),
+        recipe_values={name: plain(value) for name, value in sorted(records.student.recipe_values.items())},
+        rows_read=max((step.rows_in for step in records.prompts.funnel), default=0),
+        cost=cost(seconds, prices),
     )
     atomic_write(output, html)

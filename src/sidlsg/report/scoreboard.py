@@ -1,138 +1,111 @@
-"""A scoreboard: several students, their teachers, real images and what was published, score by score."""
+"""A scoreboard: several students, their teachers, real images and published results, score by score."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.report.columns import Column
+from sidlsg.report.charts import Point, scatter_plot
 from sidlsg.report.contenders import (
+    Column,
     Contender,
     Entry,
-    Kind,
     contenders,
     published_contenders,
-    published_sources,
     student_names,
     students_of,
 )
-from sidlsg.report.page import PageImage, picture, render, subject_grid
-from sidlsg.report.scatter import KINDS, Group, Mark, Quantity, close_up, scatter
-from sidlsg.report.scores import ScoreTable, StyleTable, columns_of, contender_table, style_tables
+from sidlsg.report.page import PageImage, page_image, render, subject_grid
+from sidlsg.report.scores import ScoreTable, StyleTable, columns_of, score_table, style_tables
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.files import atomic_write
-from sidlsg.storage.records import Extreme, Published, Scorecard
+from sidlsg.storage.records import Published, Scorecard
 
-TEXT_FIT = (("clip", "fid"), ("attributes", "fid_judge"))
-"""Names of the scores along x and y: the first pair that was measured is drawn."""
-COVERAGE = (("recall", "precision"), ("recall_judge", "precision_judge"))
+PLOTS = {
+    "Distance against text fit": (("clip", "fid"), ("attributes", "fid_judge")),
+    "Precision against recall": (("recall", "precision"), ("recall_judge", "precision_judge")),
+}
+"""Names of the scores along x and y; of each list, the first pair that was measured is plotted."""
 CURVES = {"lsg": 0, "long": 3}
-"""Strategies whose students are joined, and which of the four κ orders them."""
+"""Strategies whose students are joined by a line, and the κ that orders them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plane:
-    """One chart with what its caption says."""
+class Plot:
+    """A scatter plot of two scores."""
 
     title: str
     x: Column
     y: Column
-    kinds: tuple[Kind, ...]
-    """Those that have a mark, for the legend."""
-    joined: tuple[str, ...]
-    """Strategies that have a line."""
     svg: str
-    near: str
-    """The students' part once more; empty where they have room in the first."""
 
 
-def planes(contenders: Sequence[Contender]) -> tuple[Plane, ...]:
-    """Distance against text fit, and precision against recall, as far as they were measured."""
-    return (
-        *_first("Distance against text fit", TEXT_FIT, contenders),
-        *_first("Precision against recall", COVERAGE, contenders),
-    )
+def plots(rows: Sequence[Contender]) -> tuple[Plot, ...]:
+    """The scatter plots of all pairs of scores that were measured."""
+    found: list[Plot] = []
+    columns = columns_of(rows)
+    for title, pairs in PLOTS.items():
+        for names in pairs:
+            # Values of other protocols, counts or references never share an axis: each pair of columns has its plot.
+            both = [
+                (x, y, [one for one in rows if x in one.readings and y in one.readings])
+                for x in columns
+                for y in columns
+                if (x.name, y.name) == names
+            ]
+            measured = [_plot(title, x, y, ones) for x, y, ones in both if ones]
+            if measured:
+                found += measured
+                break
+    return tuple(found)
 
 
-def _first(title: str, pairs: Sequence[tuple[str, str]], contenders: Sequence[Contender]) -> list[Plane]:
-    columns = columns_of(contenders)
-    for x_name, y_name in pairs:
-        # Unlike protocols, counts or references never share an axis: each pair of columns has its own plane.
-        found = [
-            _plane(title, x, y, [one for one in contenders if x in one.readings and y in one.readings])
-            for x in columns
-            for y in columns
-            if (x.name, y.name) == (x_name, y_name)
-            and any(x in one.readings and y in one.readings for one in contenders)
-        ]
-        if found:
-            return found
-    return []
-
-
-def _plane(title: str, x: Column, y: Column, contenders: Sequence[Contender]) -> Plane:
-    curves: dict[tuple[str, int, str], list[Contender]] = {}
-    for one in contenders:
-        if one.curve is not None and one.curve[0] in CURVES and one.kappas is not None:
-            curves.setdefault((*one.curve, one.teacher), []).append(one)
-    lines = {key: sorted(ones, key=_kappa) for key, ones in curves.items() if len(ones) > 1}
-    joined = [one for ones in lines.values() for one in ones]
-    groups = [Group(kind="student", marks=_marks(ones, x, y), joined=True) for ones in lines.values()]
-    for kind in KINDS:
-        alone = [one for one in contenders if one.kind == kind and one not in joined]
-        groups.append(Group(kind=kind, marks=_marks(alone, x, y)))
-    near = close_up(groups)
-    about, x_quantity, y_quantity = f"{title}: {y.name} against {x.name}", _quantity(x), _quantity(y)
-    return Plane(
-        title=title,
-        x=x,
-        y=y,
-        kinds=tuple(kind for kind in KINDS if any(group.kind == kind and group.marks for group in groups)),
-        joined=tuple(dict.fromkeys(strategy for strategy, _, _ in lines)),
-        svg=scatter(about, x_quantity, y_quantity, groups)
-        if near is None
-        else scatter(about, x_quantity, y_quantity, near.overview, near.frame),
-        near="" if near is None else scatter(f"{about}, close up", x_quantity, y_quantity, near.near),
-    )
-
-
-def _kappa(one: Contender) -> float:
-    return math.nan if one.curve is None or one.kappas is None else one.kappas[CURVES[one.curve[0]]]
-
-
-def _marks(contenders: Sequence[Contender], x: Column, y: Column) -> tuple[Mark, ...]:
-    return tuple(
-        Mark(
+def _plot(title: str, x: Column, y: Column, rows: Sequence[Contender]) -> Plot:
+    points = [
+        Point(
             label=one.name,
+            kind=one.kind,
             x=one.readings[x].value,
             y=one.readings[y].value,
             x_interval=one.readings[x].interval,
             y_interval=one.readings[y].interval,
         )
-        for one in contenders
-    )
+        for one in rows
+    ]
+    students: dict[tuple[str, int, str], list[tuple[float, Point]]] = {}
+    for one, point in zip(rows, points, strict=True):
+        if one.strategy in CURVES and one.kappas is not None:
+            key = (one.strategy, one.steps, one.teacher)
+            students.setdefault(key, []).append((one.kappas[CURVES[one.strategy]], point))
+    curves = [
+        (f"{strategy}, in order of κ", [point for _, point in sorted(ones, key=lambda pair: pair[0])])
+        for (strategy, _, _), ones in students.items()
+        if len(ones) > 1
+    ]
+    about = f"{title}: {y.name} against {x.name}"
+    return Plot(title=title, x=x, y=y, svg=scatter_plot(about, _axis_label(x), _axis_label(y), points, curves))
 
 
-def _quantity(column: Column) -> Quantity:
-    return Quantity(name=column.name, higher_is_better=column.higher_is_better)
+def _axis_label(column: Column) -> str:
+    return f"{column.name} {column.arrow} {'higher' if column.higher_is_better else 'lower'} is better"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One of the images that fit their prompts best or worst."""
+    """An image that fits its prompt well or badly."""
 
     prompt: str
     seed: int
     value: str
-    picture: PageImage
+    image: PageImage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extremes:
-    """Of one entry's student, by one measure."""
+    """The best and worst images of one student by one measure."""
 
     name: str
     measure: str
@@ -142,77 +115,57 @@ class Extremes:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoreboard:
-    """Everything that a page shows of several scorecards, but for grids."""
+    """The content of a page of scorecards, without grids."""
 
     several: bool
-    """Whether there is more than one student's scorecard."""
+    """Whether there is more than one scorecard."""
     table: ScoreTable
     sources: tuple[str, ...]
-    """Of the published rows; none where there are none."""
-    planes: tuple[Plane, ...]
+    """Sources of the published rows."""
+    plots: tuple[Plot, ...]
     styles: tuple[StyleTable, ...]
     extremes: tuple[Extremes, ...]
 
 
 def scoreboard(entries: Sequence[Entry], published: Mapping[str, Sequence[Published]]) -> Scoreboard:
-    """Lay the scorecards out beside each other, with what was published under the same protocols.
-
-    Args:
-        entries: one or more, of unlike labels.
-        published: results of others by recipe.
-    """
+    """Compare scorecards of different labels with each other and with published results, which are given by recipe."""
     measured = contenders(entries)
     others = published_contenders(columns_of(measured), published)
     rows = [*measured, *others]
+    sources = dict.fromkeys(result.source for results in published.values() for result in results)
     return Scoreboard(
         several=len(entries) > 1,
-        table=contender_table(rows),
-        sources=published_sources(published) if others else (),
-        planes=planes(rows),
+        table=score_table(rows),
+        sources=tuple(sources) if others else (),
+        plots=plots(rows),
         styles=style_tables(rows),
-        extremes=tuple(one for entry, name in _named(entries) for one in _extremes(entry, name)),
+        extremes=tuple(
+            one for entry, name in zip(entries, student_names(entries), strict=True) for one in _extremes(entry, name)
+        ),
     )
 
 
 def student_grids(entries: Sequence[Entry]) -> list[PageImage]:
     """The grids of each entry's student, under its name on the scoreboard."""
     grids = []
-    for entry, name in _named(entries):
+    for entry, name in zip(entries, student_names(entries), strict=True):
         students = students_of(entry.card)
         for student in students:
             steps = f", {student.subject.removeprefix('student ')}" if len(students) > 1 else ""
-            grid = subject_grid(entry.card, entry.folder, student.subject, name + steps)
-            grids += [] if grid is None else [grid]
-    return grids
-
-
-def _named(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
-    return list(zip(entries, student_names(entries), strict=True))
+            grids.append(subject_grid(entry.card, entry.folder, student.subject, name + steps))
+    return [grid for grid in grids if grid is not None]
 
 
 def _extremes(entry: Entry, name: str) -> list[Extremes]:
-    found = entry.card.extremes
+    samples: dict[str, dict[bool, list[Sample]]] = {}
+    for one in entry.card.extremes:
+        image = page_image(one.picture, entry.folder, one.prompt)
+        sample = Sample(prompt=one.prompt, seed=one.seed, value=fixed(one.value, 3), image=image)
+        samples.setdefault(one.measure, {True: [], False: []})[one.best].append(sample)
     return [
-        Extremes(
-            name=name,
-            measure=measure,
-            best=tuple(_sample(one, entry) for one in found if one.best and one.measure == measure),
-            worst=tuple(_sample(one, entry) for one in found if not one.best and one.measure == measure),
-        )
-        for measure in dict.fromkeys(one.measure for one in found)
+        Extremes(name=name, measure=measure, best=tuple(sides[True]), worst=tuple(sides[False]))
+        for measure, sides in samples.items()
     ]
-
-
-def _sample(extreme: Extreme, entry: Entry) -> Sample:
-    return Sample(
-        prompt=extreme.prompt,
-        seed=extreme.seed,
-        value=fixed(extreme.value, 3),
-        picture=picture(extreme.picture, entry.folder, extreme.prompt),
-    )
-
-
-TEMPLATE = "scoreboard_page.html"
 
 
 def write_scoreboard(
@@ -222,16 +175,14 @@ def write_scoreboard(
     published: Mapping[str, Sequence[Published]],
     failures: Sequence[str] = (),
 ) -> None:
-    """Write a page that shows scorecards beside each other.
-
-    Equal inputs give equal bytes.
+    """Write one HTML page that compares scorecards; equal inputs give equal bytes.
 
     Args:
-        entries: a label and the folder of a Scorecard each; the labels are unlike.
+        entries: unique labels, each with the folder of a Scorecard or a file in it.
         output: the HTML file.
-        title: the page's.
-        published: results of others by recipe, shown where they are of the same protocols.
-        failures: what belongs here and has no scorecard, a line each.
+        title: of the page.
+        published: published results by recipe, shown where they share a protocol.
+        failures: runs without a scorecard, a line each.
 
     Raises:
         InputError: there is no entry, two have one label, or a scorecard is missing or its files differ from it.
@@ -239,17 +190,21 @@ def write_scoreboard(
     """
     if not entries:
         raise InputError("no scorecard given; a scoreboard needs one or more, each with a label")
-    labels = [label for label, _ in entries]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InputError(f"the label {label!r} is given {labels.count(label)} times; name each scorecard otherwise")
-    loaded = [Entry(label=label, card=Scorecard.load(folder), folder=_folder(folder)) for label, folder in entries]
+    for label, count in Counter(label for label, _ in entries).items():
+        if count > 1:
+            raise InputError(f"the label {label!r} is given {count} times; give each scorecard its own label")
+    loaded = [
+        Entry(label=label, card=Scorecard.load(path), folder=path if path.is_dir() else path.parent)
+        for label, path in entries
+    ]
     for entry in loaded:
         entry.card.verify(entry.folder)
-    shown = {"entries": loaded, "board": scoreboard(loaded, published), "grids": student_grids(loaded)}
-    html = render(TEMPLATE, title=title, failures=failures, **shown)
+    html = render(
+        "scoreboard_page.html",
+        title=title,
+        failures=failures,
+        entries=loaded,
+        board=scoreboard(loaded, published),
+        grids=student_grids(loaded),
+    )
     atomic_write(output, html)
-
-
-def _folder(place: Path) -> Path:
-    return place if place.is_dir() else place.parent

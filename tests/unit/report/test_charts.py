@@ -1,152 +1,161 @@
+"""Charts as a reader of the SVG sees them: their texts, their lines, and what a page may not load."""
+
 import math
 import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sidlsg.report.charts import Axis, Series, fine_log_ticks, line_chart, linear_ticks, log_ticks, runs, tick_text
+from sidlsg.report.charts import BLUE, Point, line_chart, scatter_plot
 
 
-def draw(*points, label="loss", **options):
-    return ElementTree.fromstring(
-        line_chart("a chart", "images seen", "unit", [Series(label=label, points=points)], **options)
-    )
+def parsed(svg):
+    return ElementTree.fromstring(svg)
 
 
-def coordinates(chart, name="line-0"):
-    """Of each stretch of a line."""
-    lines = [e for e in chart.iter("polyline") if e.get("class") == name]
-    return [[tuple(map(float, place.split(","))) for place in e.get("points").split()] for e in lines]
+def texts(svg):
+    return [element.text for element in parsed(svg).iter("text")]
 
 
-def texts(chart, name):
-    return [e.text for e in chart.iter("text") if e.get("class") == name]
+def lines(svg):
+    """The points of each blue line; y grows downwards."""
+    paths = [path for path in parsed(svg).iter("path") if f"stroke: {BLUE}" in path.get("style", "")]
+    steps = [re.findall(r"([ML]) (\S+) (\S+)", path.get("d")) for path in paths if path.get("clip-path")]
+    return [[(kind, float(x), float(y)) for kind, x, y in each] for each in steps]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (0, 100, (0, 50, 100)),
-        (0, 40, (0, 10, 20, 30, 40)),
-        (-3, 13, (-5, 0, 5, 10, 15)),
-        (0, 0.3, (0, 0.1, 0.2, 0.3)),
-        (12_800, 12_800, (11_000, 12_000, 13_000, 14_000, 15_000)),
-        (0, 0, (-1, -0.5, 0, 0.5, 1)),
-    ],
-)
-def test_linear_ticks_are_round_and_enclose(low, high, ticks):
-    assert linear_ticks(low, high) == pytest.approx(ticks)
+def chart(*points, **options):
+    return line_chart("a chart", "loss", {"loss": points}, **options)
 
 
-@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
-def test_linear_ticks_always_enclose_with_few(low, width):
-    ticks = linear_ticks(low, low + width)
-    slack = 1e-6 * (abs(low) + width)
-    assert 2 <= len(ticks) <= 7
-    assert ticks[0] <= low + slack
-    assert ticks[-1] >= low + width - slack
+def test_a_line_rises_with_its_values():
+    (line,) = lines(chart((0, 0), (50, 10), (100, 40)))
+    (_, left, low), (_, middle, between), (_, right, high) = line
+    assert middle == pytest.approx((left + right) / 2)
+    assert between == pytest.approx(low + (high - low) / 4)
+    assert high < low
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (12, 1800, (10, 100, 1000, 10_000)),
-        (0.01, 1000, (0.01, 0.1, 1, 10, 100, 1000)),
-        (1, 1e9, (1, 100, 1e4, 1e6, 1e8, 1e10)),
-    ],
-)
-def test_log_ticks_are_powers_of_ten(low, high, ticks):
-    assert log_ticks(low, high) == pytest.approx(ticks)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (2.5, 151, (2, 5, 10, 20, 50, 100, 200)),
-        (1, 50, (1, 2, 5, 10, 20, 50)),
-        (0.1, 30_000, (0.1, 10, 1000, 100_000)),
-    ],
-)
-def test_fine_log_ticks_enclose_tightly(low, high, ticks):
-    assert fine_log_ticks(low, high) == pytest.approx(ticks)
-
-
-def test_tick_text():
-    assert [tick_text(v) for v in (0, 0.25, -10, 2000, 12_500, 3e6, 1e9)] == [
-        "0",
-        "0.25",
-        "−10",
-        "2k",
-        "12.5k",
-        "3M",
-        "1G",
-    ]
-
-
-def test_axis_places():
-    assert Axis(ticks=(0, 5, 10), start=100, end=300).place(2.5) == 150
-    assert Axis(ticks=(1, 10, 100), start=180, end=20, logarithmic=True).place(10) == pytest.approx(100)
-
-
-def test_coordinates_of_a_known_series():
-    # The plot spans x 56..428 for 0..100 images and y 180..28 for 0..40.
-    chart = draw((0, 0), (25, 10), (50, 40), (100, 20))
-    assert coordinates(chart) == [[(56.0, 180.0), (149.0, 142.0), (242.0, 28.0), (428.0, 104.0)]]
-    assert texts(chart, "tick") == ["0", "10", "20", "30", "40", "0", "50", "100"]
-    assert texts(chart, "label") == ["unit", "images seen"]
-
-
-def test_wide_positive_ranges_are_logarithmic_and_say_so():
-    chart = draw((0, 1), (50, 10), (100, 100))
-    assert texts(chart, "label")[0] == "unit (logarithmic)"
-    # One decade is half the height: 180, 104, 28.
-    assert [y for _, y in coordinates(chart)[0]] == [180.0, 104.0, 28.0]
-    assert texts(draw((0, -1), (100, 100)), "label")[0] == "unit"
+def test_wide_positive_ranges_are_logarithmic_and_labelled_so():
+    svg = chart((0, 1), (50, 10), (100, 100))
+    assert "loss (logarithmic)" in texts(svg)
+    (_, _, low), (_, _, middle), (_, _, high) = lines(svg)[0]
+    assert middle == pytest.approx((low + high) / 2)
+    assert "loss" in texts(chart((0, -1), (100, 100)))
 
 
 def test_rates_start_at_zero():
-    chart = draw((0, 20), (100, 40), from_zero=True)
-    assert texts(chart, "tick")[0] == "0"
-    assert coordinates(chart) == [[(56.0, 104.0), (428.0, 28.0)]]
+    svg = chart((0, 20), (100, 40), from_zero=True)
+    assert texts(svg).count("0") == 2
+    assert "loss" in texts(chart((0, 1), (100, 100), from_zero=True))
 
 
-@pytest.mark.parametrize("hole", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_make_a_gap(hole):
-    chart = draw((0, 0), (25, 10), (50, hole), (75, 30), (100, 40))
-    assert coordinates(chart) == [[(56.0, 180.0), (149.0, 142.0)], [(335.0, 66.0), (428.0, 28.0)]]
+@pytest.mark.parametrize("gap", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_make_a_gap(gap):
+    svg = chart((0, 0), (25, 10), (50, gap), (75, 30), (100, 40))
+    assert [kind for kind, _, _ in lines(svg)[0]] == ["M", "L", "M", "L"]
+    assert not re.search(r"\b(nan|inf)\b", svg, re.IGNORECASE)
 
 
-def test_no_coordinate_is_ever_nan():
-    chart = line_chart("t", "x", "y", [Series(label="", points=((0, math.nan), (1, 2.0), (2, math.nan)))])
-    assert not re.search(r"nan|inf", chart)
+def test_a_point_between_gaps_has_a_marker():
+    def markers(svg):
+        return len([use for use in parsed(svg).iter("use") if BLUE in use.get("style")])
+
+    assert markers(chart((0, 0), (25, math.nan), (50, 40), (75, math.nan), (100, 20))) == 3
+    assert markers(chart((0, 0), (25, 10), (50, 40), (75, 5), (100, 20))) == 0
 
 
-def test_a_lone_point_is_a_dot():
-    chart = draw((0, 0), (25, math.nan), (50, 40), (75, math.nan), (100, 20))
-    dots = [(float(e.get("cx")), float(e.get("cy"))) for e in chart.iter("circle")]
-    assert dots == [(56.0, 180.0), (242.0, 28.0), (428.0, 104.0)]
+def test_nothing_finite_is_reported():
+    assert "No finite value" in chart((0, math.nan))
+    assert "No finite value" in chart()
+    assert "No two finite values" in scatter_plot(
+        "t", "x", "y", [Point(label="a", kind="student", x=math.nan, y=1)], []
+    )
 
 
-def test_nothing_finite_is_said():
-    assert "No finite value" in line_chart("t", "x", "y", [Series(label="", points=((0, math.nan),))])
-    assert "No finite value" in line_chart("t", "x", "y", [Series(label="", points=())])
+def test_several_lines_have_a_legend():
+    points = ((0, 1), (1, 2))
+    assert {"a", "b"} <= set(texts(line_chart("t", "loss", {"a": points, "b": points})))
+    assert "a" not in texts(line_chart("t", "loss", {"a": points}))
 
 
-def test_lines_share_their_axes():
-    series = [Series(label="a", points=((0, 0), (100, 40))), Series(label="b", points=((0, 20), (100, 20)))]
-    chart = ElementTree.fromstring(line_chart("t", "x", "y", series))
-    assert coordinates(chart, "line-0") == [[(56.0, 180.0), (428.0, 28.0)]]
-    assert coordinates(chart, "line-1") == [[(56.0, 104.0), (428.0, 104.0)]]
+BAD = '<i> & "q" $x^2$ \\1'
 
 
-def test_labels_are_escaped():
-    svg = line_chart('<i> & "q"', "<x>", "<y>", [Series(label="", points=((0, 1), (1, 2)))])
+@pytest.mark.parametrize(
+    "svg",
+    [
+        line_chart(BAD, BAD, {"a": ((0, 1), (1, 2)), BAD: ((0, 1), (1, 2))}),
+        scatter_plot(BAD, BAD, "y", [Point(label=BAD, kind="student", x=1, y=2)], []),
+    ],
+)
+def test_labels_are_literal_text_and_nothing_is_loaded(svg):
     assert "<i>" not in svg
-    assert ElementTree.fromstring(svg).get("aria-label") == '<i> & "q"'
+    assert parsed(svg).get("aria-label") == BAD
+    assert texts(svg).count(BAD) == 2
+    assert "http" not in svg
+    assert set(re.findall(r'(?:href="|url\()(.)', svg)) == {"#"}
 
 
-def test_runs_split_at_gaps():
-    nan = math.nan
-    assert runs([(0, nan), (1, 1), (2, 2), (3, nan), (4, nan), (5, 5)]) == [[(1, 1), (2, 2)], [(5, 5)]]
+def points(kind, *places, **options):
+    return [Point(label=f"{kind} {x:g} {y:g}", kind=kind, x=x, y=y, **options) for x, y in places]
+
+
+def plot(*ones, curves=()):
+    return scatter_plot("t", "clip ↑", "fid ↓", ones, curves)
+
+
+def test_every_point_is_labelled_and_every_kind_is_in_the_legend():
+    kinds = ("student", "teacher", "published", "real")
+    svg = plot(*(one for i, kind in enumerate(kinds) for one in points(kind, (i, i))))
+    assert {"student", "teacher", "published", "real images", "student 0 0", "real 3 3"} <= set(texts(svg))
+
+
+def test_distances_may_be_logarithmic_and_shares_are_not():
+    assert "fid ↓ (logarithmic)" in texts(plot(*points("student", (0, 1), (50, 10), (100, 100))))
+    assert "fid ↓" in texts(plot(*points("student", (0, 0.005), (50, 0.5), (100, 0.95))))
+    # An interval that goes below zero has no logarithm.
+    assert "fid ↓" in texts(plot(*points("student", (0, 1), (100, 100), y_interval=(-1.0, 100.0))))
+
+
+@pytest.mark.parametrize("hole", [math.nan, math.inf])
+def test_points_that_are_not_finite_are_not_drawn(hole):
+    svg = plot(*points("student", (1, 2), (hole, 3), (2, hole), x_interval=(hole, 1.0)))
+    assert [text for text in texts(svg) if text.startswith("student ")] == ["student 1 2"]
+
+
+def test_intervals_are_bars():
+    (one,) = points("student", (50, 25), x_interval=(25.0, 100.0), y_interval=(10.0, 50.0))
+    horizontal, vertical = lines(plot(one))
+    assert horizontal[0][2] == horizontal[1][2]
+    assert vertical[0][1] == vertical[1][1]
+
+
+STUDENTS = points("student", (80, 2), (90, 4), (85, 3))
+OTHERS = points("teacher", (0, 40), (88, 3))
+
+
+def test_crowded_students_have_a_close_up_with_their_neighbours_where_each_is_labelled_once():
+    svg = plot(*STUDENTS, *OTHERS, curves=[("by κ", STUDENTS)])
+    assert "close-up: fid ↓" in texts(svg)
+    labels = [text for text in texts(svg) if text in {one.label for one in (*STUDENTS, *OTHERS)}]
+    assert sorted(labels) == sorted(one.label for one in (*STUDENTS, *OTHERS))
+
+
+@pytest.mark.parametrize(
+    "ones",
+    [
+        [*points("student", (0, 0), (100, 40), (50, 20), (20, 20)), *points("teacher", (0, 45))],
+        points("student", (80, 2), (90, 4), (85, 3), (86, 3)),
+        [*points("student", (80, 2), (90, 4)), *points("teacher", (0, 40))],
+        points("teacher", (80, 2), (90, 4), (85, 3), (86, 3), (0, 40)),
+    ],
+)
+def test_there_is_no_close_up_of_everything_or_of_a_few(ones):
+    assert "close-up: fid ↓" not in texts(plot(*ones))
+
+
+def test_labels_of_neighbours_do_not_overlap():
+    svg = plot(*points("student", (1, 1), (1, 1.01), (1.01, 1)), *points("teacher", (0, 0), (2, 2)))
+    found = [text for text in parsed(svg).iter("text") if text.text.startswith("student ")]
+    assert len({(text.get("x"), text.get("y")) for text in found}) == 3

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sidlsg.report.contenders import Entry, contenders, guidance_name, student_names
+from sidlsg.report.contenders import Column, Entry, contenders, guidance_name, student_names
 from sidlsg.storage.records import StyleMean
 from unit.report.cards import card, score, subject
 
@@ -18,6 +19,15 @@ def entry(label, *subjects, kappa=None, **changes):
 
 def student(fid, steps=1):
     return subject(f"student {steps} step{'s' if steps > 1 else ''}", steps, {"fid": fid})
+
+
+@pytest.mark.parametrize(
+    "change", [{"protocol": "p"}, {"n": 5}, {"reference_digest": "e" * 64}, {"name": "kid"}, {"higher_is_better": True}]
+)
+def test_scores_that_are_not_comparable_have_different_columns(change):
+    one = score("fid", 8.15)
+    assert Column.of(one) == Column.of(replace(one, value=3.0, interval=(2.0, 4.0)))
+    assert Column.of(one) != Column.of(replace(one, **change))
 
 
 def names(*entries):
@@ -55,7 +65,12 @@ def test_students_of_several_cards_are_named_by_their_guidance_and_all_else_stan
         ("teacher", "teacher 20 steps"),
         ("real", "real images"),
     ]
-    assert [each.note for each in found] == ["a · 1,000,000 images seen", "b", "guidance scale 7.5", "the floor"]
+    assert [each.note for each in found] == [
+        "a · 1,000,000 images seen",
+        "b",
+        "guidance scale 7.5",
+        "real-image baseline",
+    ]
 
 
 def test_what_is_not_known_or_not_unlike_is_named_by_label():

@@ -1,12 +1,11 @@
 import pytest
 
 from sidlsg.distil.recipes import Recipe, published_results
-from sidlsg.report.columns import column_of
-from sidlsg.report.contenders import published_contenders, published_sources
+from sidlsg.report.contenders import Column, published_contenders
 from sidlsg.storage.records import Published
 from unit.report.cards import score
 
-FID, CLIP = column_of(score("fid", 9.0)), column_of(score("clip", 0.3))
+FID, CLIP = Column.of(score("fid", 9.0)), Column.of(score("clip", 0.3))
 RECIPE = Recipe(
     name="one",
     scales={"kappa": 2},
@@ -19,7 +18,7 @@ RECIPE = Recipe(
 
 
 def test_rows_stand_in_the_columns_of_their_protocols():
-    rows = published_contenders([FID, CLIP, column_of(score("recall", 0.5))], {RECIPE.name: RECIPE.published})
+    rows = published_contenders([FID, CLIP, Column.of(score("recall", 0.5))], {RECIPE.name: RECIPE.published})
     assert [(row.name, row.note, row.kind) for row in rows] == [
         ("one, 4.8 M", "published, 4.8 M images seen", "published"),
         ("one, 9 M", "published, 9 M images seen", "published"),
@@ -28,16 +27,15 @@ def test_rows_stand_in_the_columns_of_their_protocols():
         {FID: (9.5, 2), CLIP: (0.31, 3)},
         {FID: (9.0, 2), CLIP: (0.305, 3)},
     ]
-    assert published_sources({RECIPE.name: RECIPE.published}) == ("a paper",)
 
 
 @pytest.mark.parametrize(
     "column",
     [
-        column_of(score("fid", 9.0, protocol="fid/coco2014-30k-sid-train")),
-        column_of(score("fid", 9.0, n=5_000)),
-        column_of(score("fid_judge", 3.0)),
-        column_of(score("clip", 0.3, protocol="clip/vit-b-32")),
+        Column.of(score("fid", 9.0, protocol="fid/coco2014-30k-sid-train")),
+        Column.of(score("fid", 9.0, n=5_000)),
+        Column.of(score("fid_judge", 3.0)),
+        Column.of(score("clip", 0.3, protocol="clip/vit-b-32")),
     ],
 )
 def test_no_other_protocol_or_count_has_them(column):
@@ -50,7 +48,7 @@ def test_one_column_alone_is_enough():
 
 
 def test_of_two_references_none_is_theirs():
-    other = column_of(score("fid", 9.0, reference_digest="e" * 64))
+    other = Column.of(score("fid", 9.0, reference_digest="e" * 64))
     assert published_contenders([FID, other], {RECIPE.name: RECIPE.published}) == []
 
 

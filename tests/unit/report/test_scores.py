@@ -1,7 +1,9 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
-from sidlsg.report.scores import score_table
+from sidlsg.report import scores
+from sidlsg.report.contenders import Entry, contenders
 from sidlsg.storage.records import Score, Scorecard, SubjectScores
 
 
@@ -33,8 +35,12 @@ def card(*subjects, reused=()):
     )
 
 
+def score_table(card):
+    return scores.score_table(contenders([Entry(label="a", card=card, folder=Path())]))
+
+
 def cells(table):
-    return {row.subject: [cell and (cell.value, cell.best) for cell in row.cells] for row in table.rows}
+    return {row.name: [cell and (cell.value, cell.best) for cell in row.cells] for row in table.rows}
 
 
 def test_best_of_the_generated_ones_is_marked_whichever_way_a_score_runs():
@@ -51,7 +57,7 @@ def test_best_of_the_generated_ones_is_marked_whichever_way_a_score_runs():
         "real images": [("1.50", False), ("0.990", False)],
     }
     assert [(column.name, column.higher_is_better) for column in table.columns] == [("fid", False), ("accuracy", True)]
-    assert [row.real for row in table.rows] == [False, False, True]
+    assert [row.kind for row in table.rows] == ["student", "teacher", "real"]
 
 
 def test_unlike_protocols_never_share_a_column():
@@ -92,9 +98,8 @@ def test_reused_rows_and_intervals():
         card(("a", 1, [score(2.0, interval=(1.75, 2.5))]), ("b", 1, [score(3.0)]), reused=("b",)),
     )
     assert [row.reused for row in table.rows] == [False, True]
-    assert table.has_reused
-    assert not table.has_real
-    assert table.rows[0].cells[0].interval == "1.75 to 2.50"
+    assert not table.has("real")
+    assert table.rows[0].cells[0].spread == "1.75 to 2.50"
 
 
 def test_only_real_guidance_is_told():

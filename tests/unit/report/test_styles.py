@@ -15,7 +15,7 @@ def tables(*subjects):
 
 
 def cells(table):
-    return {row.subject: [cell and (cell.mean, cell.deviation, cell.best) for cell in row.cells] for row in table.rows}
+    return {row.name: [cell and (cell.value, cell.spread, cell.best) for cell in row.cells] for row in table.rows}
 
 
 def test_means_with_deviations_then_the_average():
@@ -26,8 +26,8 @@ def test_means_with_deviations_then_the_average():
     )
     assert (table.protocol, table.styles, table.average.name) == ("hpsv2/v2.0", ("anime", "photo"), "hpsv2_v2_0")
     assert cells(table) == {
-        "student 1 step": [("28.00", "0.12", True), ("27.00", "0.12", False), ("27.50", "", True)],
-        "teacher 20 steps": [("26.50", "0.12", False), None, ("27.25", "", False)],
+        "student 1 step": [("28.00", "± 0.12", True), ("27.00", "± 0.12", False), ("27.50", "", True)],
+        "teacher 20 steps": [("26.50", "± 0.12", False), None, ("27.25", "", False)],
     }
 
 
@@ -39,7 +39,7 @@ def test_unlike_versions_and_references_have_tables_of_their_own():
     )
     assert [list(cells(table)) for table in found] == [["student a"], ["student b"], ["student c"]]
     assert found[2].average is None
-    assert cells(found[2]) == {"student c": [("30.00", "0.12", False)]}
+    assert cells(found[2]) == {"student c": [("30.00", "± 0.12", False)]}
 
 
 def test_none_measured_no_table():

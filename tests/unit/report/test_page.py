@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from sidlsg.report.page import picture, sample_strip, subject_grid, subject_grids
+from sidlsg.report.page import page_image, sample_grids, subject_grid, subject_grids
 from sidlsg.storage.records import FileRef
 
 
@@ -31,7 +31,7 @@ def test_what_is_real_follows_the_scores_not_the_name(make_run):
 
 
 def test_a_remote_file_is_named_only(tmp_path):
-    one = picture(FileRef(path="s3://bucket/grid.png", sha256="0" * 64), tmp_path, "x")
+    one = page_image(FileRef(path="s3://bucket/grid.png", sha256="0" * 64), tmp_path, "x")
     assert (one.source, one.path) == ("", "s3://bucket/grid.png")
 
 
@@ -39,7 +39,7 @@ def test_samples_are_named_by_images_seen(tmp_path):
     names = ("000000000", "000000001", "000012800", "last")
     for name in names:
         (tmp_path / f"{name}.png").write_bytes(name.encode())
-    strip = sample_strip([FileRef(path=f"{name}.png", sha256="") for name in names], tmp_path)
+    strip = sample_grids([FileRef(path=f"{name}.png", sha256="") for name in names], tmp_path)
     assert [one.caption for one in strip] == ["0 images", "1 image", "12,800 images", "last"]
     assert decoded(strip[2].source) == b"000012800"
 
@@ -48,7 +48,7 @@ def test_width_is_the_files_own(make_run):
     run = make_run()
     (ref, *_) = run.records.scorecard.grids
     with Image.open(run.scorecard / ref.path) as image:
-        assert picture(ref, run.scorecard, "x").width == image.width
+        assert page_image(ref, run.scorecard, "x").width == image.width
 
 
 def test_one_subjects_grid(make_run):
