@@ -18,7 +18,7 @@ from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.scoring import SamplingPass, measured
-from sidlsg.evaluate.suite import DrawnSet, Pictures
+from sidlsg.evaluate.suite import DrawnSet, ImageBatch
 from sidlsg.runtime.distributed import joined
 from sidlsg.stages import evaluate as stage
 from sidlsg.storage.store import FolderStore
@@ -38,7 +38,7 @@ class Pixels:
     width = 32 * 32 * 3
     identity = "as they are"
 
-    def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
+    def __call__(self, pictures: ImageBatch, prompts: Sequence[str]) -> Tensor:
         del prompts
         return torch.from_numpy(pictures).flatten(1).float()  # type: ignore[arg-type]
 

@@ -41,11 +41,11 @@ SCORES: dict[str, Callable[[TinyClip], PairScore]] = {
 each_score = pytest.mark.parametrize("make", SCORES.values(), ids=SCORES)
 
 
-def pictures(count: int = len(PROMPTS), height: int = 300, width: int = 261) -> Images:
+def images(count: int = len(PROMPTS), height: int = 300, width: int = 261) -> Images:
     """Coarse squares of random colours, which survive the reduction to few pixels."""
     small = np.random.default_rng(0).integers(0, 256, (count, 6, 5, 3), np.uint8)
-    large = [Image.fromarray(picture).resize((width, height), Resampling.BICUBIC) for picture in small]
-    return np.stack([np.asarray(picture) for picture in large])
+    large = [Image.fromarray(image).resize((width, height), Resampling.BICUBIC) for image in small]
+    return np.stack([np.asarray(image) for image in large])
 
 
 def theirs(tiny: TinyClip) -> tuple[Any, Any]:
@@ -66,17 +66,17 @@ def test_the_prefix_is_three_tokens() -> None:
 
 
 def test_the_cosine_is_open_clips_own_of_the_whole_sentence(tiny_clip: TinyClip) -> None:
-    given = pictures()
+    given = images()
     network, preprocess = theirs(tiny_clip)
     # The middle 261 of 300 rows: 19.5 above, rounded to the even 20.
-    squares = [Image.fromarray(picture).crop((0, 20, 261, 281)) for picture in given]
+    squares = [Image.fromarray(image).crop((0, 20, 261, 281)) for image in given]
     pixels = torch.stack([preprocess(square.resize((256, 256), Resampling.LANCZOS)) for square in squares])
     tokens = open_clip.tokenize([f"A photo depicts {prompt}" for prompt in PROMPTS])
     expected = cosines(network, pixels, tokens)
     found = ClipCosine(tiny_clip.plain, "cpu", tiny_clip.name)(given, PROMPTS)
     assert found.shape == (len(PROMPTS), 1) and found.dtype == torch.float32 and found.device.type == "cpu"
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
-    # The comparison can tell: without the prefix, and with another picture, the numbers are others.
+    # The comparison can tell: without the prefix, and with another image, the numbers are others.
     assert (cosines(network, pixels, open_clip.tokenize(PROMPTS)) - expected).abs().min() > 1e-3
     assert (cosines(network, pixels.roll(1, 0), tokens) - expected).abs().min() > 1e-3
 
@@ -87,9 +87,9 @@ def test_it_goes_below_zero(tiny_clip: TinyClip, tmp_path: Path, make: Callable[
     save_file(tiny_clip.tensors | {"visual.proj": -tiny_clip.tensors["visual.proj"]}, file)
     score = make(tiny_clip)
     against: Any = type(score)
-    expected = -score(pictures(), PROMPTS)
+    expected = -score(images(), PROMPTS)
     assert expected.min() < -0.03 * score.scale
-    torch.testing.assert_close(against(file, "cpu", tiny_clip.name)(pictures(), PROMPTS), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(against(file, "cpu", tiny_clip.name)(images(), PROMPTS), expected, rtol=0, atol=1e-5)
 
 
 def test_a_long_prompt_gives_its_last_words_for_the_prefix(tiny_clip: TinyClip) -> None:
@@ -100,25 +100,25 @@ def test_a_long_prompt_gives_its_last_words_for_the_prefix(tiny_clip: TinyClip) 
 
 
 @pytest.mark.parametrize(("height", "width"), [(38, 64), (100, 71), (32, 32), (20, 9)])
-def test_preference_is_a_hundred_cosines_of_padded_pictures(tiny_clip: TinyClip, height: int, width: int) -> None:
-    given = pictures(height=height, width=width)
+def test_preference_is_a_hundred_cosines_of_padded_images(tiny_clip: TinyClip, height: int, width: int) -> None:
+    given = images(height=height, width=width)
     network, _ = theirs(tiny_clip)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     # open_clip has the same resizing by other code: longest side, then padding.
     padded = open_clip.image_transform(SIDE, is_train=False, mean=mean, std=std, resize_mode="longest", fill_color=0)
-    pixels = torch.stack([padded(Image.fromarray(picture)) for picture in given])
+    pixels = torch.stack([padded(Image.fromarray(image)) for image in given])
     expected = 100 * cosines(network, pixels, open_clip.tokenize(PROMPTS))
     found = PreferenceScore(tiny_clip.nested, "cpu", tiny_clip.name)(given, PROMPTS)
     assert found.shape == (len(PROMPTS), 1) and found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
     if height != width:
         shortest = open_clip.image_transform(SIDE, is_train=False, mean=mean, std=std)
-        cut = torch.stack([shortest(Image.fromarray(picture)) for picture in given])
+        cut = torch.stack([shortest(Image.fromarray(image)) for image in given])
         assert (100 * cosines(network, cut, open_clip.tokenize(PROMPTS)) - expected).abs().min() > 1e-2
 
 
 def test_safetensors_hold_the_same_without_a_level(tiny_clip: TinyClip) -> None:
-    given = pictures()
+    given = images()
     for make in (ClipCosine, PreferenceScore):
         file = tiny_clip.plain if make is ClipCosine else tiny_clip.nested
         safe, other = (make(path, "cpu", tiny_clip.name)(given, PROMPTS) for path in (tiny_clip.safe, file))
@@ -127,7 +127,7 @@ def test_safetensors_hold_the_same_without_a_level(tiny_clip: TinyClip) -> None:
 
 @each_score
 def test_the_batch_does_not_matter(tiny_clip: TinyClip, make: Callable[[TinyClip], PairScore]) -> None:
-    score, given = make(tiny_clip), pictures()
+    score, given = make(tiny_clip), images()
     together = score(given, PROMPTS)
     alone = torch.cat([score(given[i : i + 1], PROMPTS[i : i + 1]) for i in range(len(PROMPTS))])
     assert score.width == together.shape[1]
@@ -146,22 +146,22 @@ def test_each_distinct_prompt_is_encoded_once(
         return encode(tokens)
 
     monkeypatch.setattr(score._network, "encode_text", counted)
-    score(pictures(), PROMPTS)
+    score(images(), PROMPTS)
     assert rows == [len(PROMPTS) - 1]
 
 
 @each_score
-def test_pictures_and_prompts_must_be_pairs(tiny_clip: TinyClip, make: Callable[[TinyClip], PairScore]) -> None:
+def test_images_and_prompts_must_be_pairs(tiny_clip: TinyClip, make: Callable[[TinyClip], PairScore]) -> None:
     score = make(tiny_clip)
-    with pytest.raises(InputError, match="2 pictures and 1 prompts given; give one prompt a picture"):
-        score(pictures(2), ["a"])
-    with pytest.raises(InputError, match="0 pictures and 0 prompts"):
-        score(pictures(2)[:0], [])
+    with pytest.raises(InputError, match="2 images and 1 prompts given; give one prompt an image"):
+        score(images(2), ["a"])
+    with pytest.raises(InputError, match="0 images and 0 prompts"):
+        score(images(2)[:0], [])
 
 
 @each_score
 def test_it_is_float32_under_autocast_and_tf32(tiny_clip: TinyClip, make: Callable[[TinyClip], PairScore]) -> None:
-    score, given = make(tiny_clip), pictures()
+    score, given = make(tiny_clip), images()
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in score._network.parameters())
     assert not score._network.training
     expected = score(given, PROMPTS)

@@ -59,9 +59,9 @@ def suite(tiny_clip: TinyClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return PublishedSuite([CLIP, HPS], weights, torch.device("cpu"))
 
 
-def as_jpeg(picture: Any) -> Any:
+def as_jpeg(image: Any) -> Any:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG")
+    Image.fromarray(image).save(buffer, "JPEG")
     return np.asarray(Image.open(buffer))
 
 
@@ -76,22 +76,22 @@ def test_a_student_is_scored_by_clip_and_hpsv2(
     assert [(score.name, score.n) for score in found.scores] == [("clip", 12), ("hpsv2_v2_1", 40)]
 
     sampler = StockSampler(tiny_student)
-    pictures = sampler(CAPTIONS, range(12), STUDENT_SETTING)
-    cosines = ClipCosine(tiny_clip.safe, "cpu", tiny_clip.name)(pictures, CAPTIONS)
+    images = sampler(CAPTIONS, range(12), STUDENT_SETTING)
+    cosines = ClipCosine(tiny_clip.safe, "cpu", tiny_clip.name)(images, CAPTIONS)
     assert found.score("clip").value == pytest.approx(float(cosines.double().mean()), abs=1e-4)
 
     preference = PreferenceScore(tiny_clip.nested, "cpu", tiny_clip.name)
     means = {}
     for style, prompts in STYLED.items():
-        drawn = np.stack([as_jpeg(picture) for picture in sampler(prompts, range(10), STUDENT_SETTING)])
+        drawn = np.stack([as_jpeg(image) for image in sampler(prompts, range(10), STUDENT_SETTING)])
         means[style] = float(preference(drawn, prompts).double().mean())
     assert {row.style: row.mean for row in found.styles} == pytest.approx(means, abs=2e-2)
     assert found.score("hpsv2_v2_1").value == pytest.approx(sum(means.values()) / 4, abs=2e-2)
 
-    # The best and the worst are CLIP's, and the pictures are those of their seeds.
+    # The best and the worst are CLIP's, and the images are those of their seeds.
     order = cosines[:, 0].argsort(descending=True).tolist()
     assert {extreme.seed for extreme in card.extremes if extreme.best} == set(order[:6])
     for extreme in card.extremes:
         shown = np.asarray(Image.open(tmp_path / "card" / extreme.picture.path)).astype(int)
-        assert np.abs(shown - pictures[extreme.seed]).max() <= 1
+        assert np.abs(shown - images[extreme.seed]).max() <= 1
         assert extreme.prompt == CAPTIONS[extreme.seed]

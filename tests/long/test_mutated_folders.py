@@ -24,7 +24,7 @@ from mutations import command, copied, documents, few_prompts, mutated, put, spo
 from sidlsg.bundled.judge import load_judge
 from sidlsg.distil.checkpoint import MANIFEST, Manifest
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.evaluate.judge_file import check_judge
+from sidlsg.evaluate.weights import check_judge
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, PromptSet, Student

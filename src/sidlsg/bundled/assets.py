@@ -1,4 +1,4 @@
-"""`sidlsg teach`: makes the bundled assets from nothing but their recipe."""
+"""`sidlsg teach`: the bundled assets, made from their recipe alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.card import judge_card, teacher_card
 from sidlsg.bundled.judge import train_judge
 from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
-from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, load_shapes_protocols, real_images
+from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, load_shapes_protocols, real_images
 from sidlsg.bundled.tiny_sd import new_scheduler, new_tokenizer, train_diffusion, train_vae
 from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
@@ -39,33 +39,28 @@ def teach(output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str],
     """Make the tiny teacher, its judge, its scores and the bundled prompts.
 
     Args:
-        output: receives tiny-sd/, judge/ and prompts/, as `assets/` holds them.
-        work: holds the training state; the same call again continues from it.
+        output: for tiny-sd/, judge/ and prompts/, as in `assets/`.
+        work: for the training state, from which the same call resumes.
         recipe: sizes and lengths.
         report: receives progress lines.
 
     Raises:
-        InputError: a folder in `output` holds something else.
+        InputError: a folder in `output` has something else, which is checked first.
     """
-    # Checked before the training, not after.
     for name, marker in ((TEACHER, INDEX), (JUDGE, JUDGE_FILE), (PROMPTS, TABLE_FILE)):
         refuse_foreign(output / name, marker)
     set_threads()
     logs: dict[str, Log] = {}
     judge, logs["judge"] = train_judge(recipe, work, report)
-    write_judge(judge.state_dict(), logs["judge"], recipe, output / JUDGE)
+    judge_file = output / JUDGE / JUDGE_FILE
+    save_tensors(judge_file, {name: tensor.half() for name, tensor in judge.state_dict().items()}, {})
+    atomic_write(output / JUDGE / "README.md", judge_card(recipe, logs["judge"], judge_file))
     vae, logs["vae"] = train_vae(recipe, work, report)
     tokenizer = new_tokenizer()
     unet, text_encoder, logs["diffusion"] = train_diffusion(recipe, vae, tokenizer, work, report)
     write_teacher(vae, unet, text_encoder, tokenizer, output / TEACHER)
     write_bundled_prompts(output / PROMPTS, recipe.seed)
     describe_teacher(output, recipe, {name: logs[name] for name in ("vae", "diffusion")})
-
-
-def write_judge(weights: dict[str, torch.Tensor], log: Log, recipe: TeachRecipe, folder: Path) -> None:
-    """Save the judge in half precision with its card."""
-    save_tensors(folder / JUDGE_FILE, {name: tensor.half() for name, tensor in weights.items()}, {})
-    atomic_write(folder / "README.md", judge_card(recipe, log, folder / JUDGE_FILE))
 
 
 def write_teacher(
@@ -105,10 +100,10 @@ def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) ->
 
 
 def score_teacher(teacher: Path, protocols: ShapesProtocols, parts: Path) -> tuple[SubjectScores, ...]:
-    """Score a teacher at every setting of `TEACHER_SETTINGS`, and real images as the floor."""
+    """Score a teacher at all `TEACHER_SETTINGS`, and real images as the baseline."""
     sampler, store = StockSampler(teacher), open_store(str(parts))
     work = EvaluationWork(parts=store)
     subjects = [score_subject(name, sampler, setting_of(name), [protocols], work)[0] for name in TEACHER_SETTINGS]
     clear(store)
-    floor = protocols.score(real_images(protocols.captions, FLOOR_SEED))
-    return (*subjects, SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=floor))
+    baseline = protocols.score(real_images(protocols.captions, BASELINE_SEED))
+    return (*subjects, SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=baseline))

@@ -1,4 +1,4 @@
-"""Attribute accuracy: how often the judge reads from an image what its caption says, as counts that add up."""
+"""Attribute accuracy: how often the judge reads the caption's attributes from an image."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ from sidlsg.runtime.errors import InputError
 
 
 class AttributeCounts:
-    """How many images there are, and how many attributes of them were read right."""
+    """Counts of images and of attributes that were read correctly."""
 
     def __init__(self) -> None:
         self.count = 0
         self.correct = torch.zeros(len(ATTRIBUTES), dtype=torch.long)
-        """Of each attribute."""
+        """By attribute."""
         self.all_correct = 0
         self.squares = 0
-        """Sum over images of the squared number of attributes that were right."""
+        """Sum over images of the squared number of correct attributes."""
 
     def update(self, right: Tensor) -> Self:
-        """Add images: [N, 4] bool, whether each attribute was read as the caption has it.
-
-        Raises:
-            InputError: the shape is another.
-        """
+        """Add images: [N, 4] bool, whether each attribute was read correctly."""
         if right.dim() != 2 or right.shape[1] != len(ATTRIBUTES):
             raise InputError(f"answers of shape {list(right.shape)} given; there are {len(ATTRIBUTES)} an image")
         self.count += len(right)
@@ -38,13 +34,9 @@ class AttributeCounts:
         return self
 
     def shares(self) -> dict[str, float]:
-        """`attributes`: the mean of the four; `all_attributes`: the share with all four right; and each by name.
-
-        Raises:
-            InputError: no image was added.
-        """
+        """`attributes`, the mean of the four; `all_attributes`, the share with all four correct; and each by name."""
         if self.count == 0:
-            raise InputError("no image at all was judged, so there is no accuracy; add images first")
+            raise InputError("no image was judged, so there is no accuracy; add images first")
         each = {name: int(n) / self.count for name, n in zip(ATTRIBUTES, self.correct, strict=True)}
         mean = sum(each.values()) / len(each)
         return {"attributes": mean, "all_attributes": self.all_correct / self.count} | each
@@ -52,11 +44,8 @@ class AttributeCounts:
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % intervals of `attributes` and `all_attributes`, over other images of the same captions.
 
-        That of `attributes` is the standard error's, as an image's four answers are not independent trials; where all
-        are right it has no width, and that of `all_attributes`, Wilson's, says how sure it is.
-
-        Raises:
-            InputError: fewer than two images were added.
+        That of `attributes` uses the standard error, since the four answers for an image are not independent trials; it
+        has no width if all are correct. That of `all_attributes` is Wilson's.
         """
         if self.count < 2:
             raise InputError(f"an interval needs two images; {self.count} were judged")

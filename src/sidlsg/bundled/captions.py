@@ -30,7 +30,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "background": tuple(COLOURS),
 }
-"""The four attributes of a caption with their values, in the order of the caption's words."""
+"""The attributes of a caption with their values, in the order of its words."""
 
 HELD_OUT_COUNT = 96
 _PATTERN = re.compile(r"a (\w+) (\w+) (\w+) on a (\w+) background")
@@ -68,11 +68,7 @@ class Caption:
 
     @classmethod
     def parse(cls, text: str) -> Caption:
-        """Read a caption back from its text.
-
-        Raises:
-            InputError: the text is not a caption of this domain.
-        """
+        """Read a caption's text; raises InputError for any other text."""
         match = _PATTERN.fullmatch(" ".join(text.lower().split()))
         if match is None:
             raise InputError(f"{text!r} is not a caption like {Caption('small', 'red', 'circle', 'blue').text!r}")
@@ -87,10 +83,7 @@ def all_captions() -> tuple[Caption, ...]:
 
 @cache
 def held_out_captions() -> tuple[Caption, ...]:
-    """The captions that neither the teacher's training nor the bundled prompts contain: evaluation uses them.
-
-    They are the first `HELD_OUT_COUNT` by the SHA-256 of their text, so the choice depends on nothing else.
-    """
+    """The evaluation captions, absent from training and the bundled prompts: the first by the SHA-256 of their text."""
     by_digest = sorted(all_captions(), key=lambda c: hashlib.sha256(c.text.encode()).hexdigest())
     return tuple(sorted(by_digest[:HELD_OUT_COUNT]))
 

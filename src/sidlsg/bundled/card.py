@@ -21,7 +21,7 @@ _CHECK_SEED = 2_000_001
 
 
 def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]) -> str:
-    """Markdown for tiny-sd/README.md."""
+    """The text of tiny-sd/README.md."""
     lines = [
         "---",
         "library_name: diffusers",
@@ -41,7 +41,7 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
         "## Scores",
         "",
         "2,016 images of the 96 held-out captions, seed i for image i, stock diffusers, DDIM with trailing spacing;",
-        f"with CFG the guidance scale is {CFG:g}. Real images are a second drawn set: the floor.",
+        f"with CFG the guidance scale is {CFG:g}. Real images are a second drawn set: the real-image baseline.",
         "",
         *score_table(scores.subjects),
         "",
@@ -72,7 +72,7 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
 
 @torch.no_grad()
 def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
-    """Markdown for judge/README.md, with the judge's own accuracy on freshly drawn images."""
+    """The text of judge/README.md, with the judge's accuracy on newly drawn images."""
     captions = tuple(caption for caption in all_captions() for _ in range(3))
     judged = JudgeMeasure(load_judge(weights), sha256_file(weights))
     read = JudgeColumns(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))

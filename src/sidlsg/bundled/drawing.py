@@ -1,4 +1,4 @@
-"""Draws captions of the shapes domain: each image is a function of a seed and an index, and of nothing else."""
+"""Images of the shapes domain, each a function of its caption, a seed and an index."""
 
 from __future__ import annotations
 
@@ -20,23 +20,17 @@ RADIUS = {"small": 6.0, "large": 10.5}
 RADIUS_JITTER = 0.10
 COLOUR_JITTER = 0.03
 MAX_OFFSET = 5.0
-"""Largest distance in pixels, along each axis, between a shape's centre and the image's."""
+"""Largest offset of a shape from the image's centre along each axis, in pixels."""
 
 Floats = NDArray[np.float64]
 
 
 def draw(captions: Sequence[Caption], seed: int, indices: Sequence[int]) -> NDArray[np.uint8]:
-    """Draw one image a caption.
+    """Draw one image per caption: [N, 32, 32, 3] uint8 sRGB.
 
-    Args:
-        captions: N captions.
-        seed: the series of images.
-        indices: N places in that series; (seed, index) alone fixes position, size and colour jitter.
-
-    Returns:
-        [N, 32, 32, 3] uint8 sRGB.
+    Position, size and colour jitter of an image are a function of the seed and its index.
     """
-    # One row a sample: radius, x, y, three channels of shape colour, three of background; all uniform in [-1, 1).
+    # One row per image: radius, x, y, three channels of shape colour, three of background; all uniform in [-1, 1).
     jitter = np.stack([_uniforms(seed, index) for index in indices])
     radius = np.array([RADIUS[c.size] for c in captions]) * (1 + RADIUS_JITTER * jitter[:, 0])
     offset = np.minimum(MAX_OFFSET, IMAGE_SIZE / 2 - radius)
@@ -59,7 +53,7 @@ def draw(captions: Sequence[Caption], seed: int, indices: Sequence[int]) -> NDAr
 
 
 def signed_distance(shape: str, x: Floats, y: Floats, radius: Floats) -> Floats:
-    """Distance in pixels from (x, y) to the shape's edge, negative inside; every shape fits its radius."""
+    """Distance in pixels from (x, y) to the shape's edge, negative inside; a shape lies within its radius."""
     # Broadcast first: formulas below use x and y in different combinations.
     x, y = np.broadcast_arrays(x, y)
     if shape == "circle":
@@ -86,22 +80,14 @@ def _uniforms(seed: int, index: int) -> Floats:
     return 2 * counted(seed, "shapes", index).random(9) - 1
 
 
-def to_pixels(images: np.ndarray) -> torch.Tensor:
-    """[N, H, W, 3] uint8 to [N, 3, H, W] float32 in [-1, 1], channels last."""
-    return pixels_of(images).contiguous(memory_format=torch.channels_last)
-
-
 def batch_of(
     captions: Sequence[Caption], seed: int, stream: str, iteration: int, batch: int
 ) -> tuple[list[Caption], torch.Tensor]:
-    """Captions drawn at random from `captions` and their images, a function of the arguments alone.
-
-    Returns:
-        `batch` captions and [batch, 3, 32, 32] pixels in [-1, 1].
-    """
+    """Random captions, and [batch, 3, 32, 32] pixels in [-1, 1] of their images."""
     choice = counted(seed, f"{stream}/captions", iteration).integers(len(captions), size=batch)
     chosen = [captions[i] for i in choice]
-    # Streams must not share images: the judge's samples are not the teacher's.
+    # Streams do not share images: the judge is not trained on those of the teacher.
     image_seed = int(counted(seed, f"{stream}/images").integers(2**63))
     indices = range(iteration * batch, (iteration + 1) * batch)
-    return chosen, to_pixels(draw(chosen, image_seed, indices))
+    pixels = pixels_of(draw(chosen, image_seed, indices))
+    return chosen, pixels.contiguous(memory_format=torch.channels_last)

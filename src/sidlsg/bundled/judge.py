@@ -1,4 +1,4 @@
-"""The judge of the shapes domain: reads the four attributes from pixels, and gives features for a distance."""
+"""The judge of the shapes domain: a classifier of the four attributes, whose features give a Fréchet distance."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ FEATURE_WIDTH = 64
 
 
 class Judge(nn.Module):
-    """A small convolutional classifier with one head an attribute.
-
-    Works on [N, 3, 32, 32] pixels in [-1, 1].
-    """
+    """A small convolutional classifier of [N, 3, 32, 32] pixels in [-1, 1], with one head per attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,11 +53,7 @@ class Judge(nn.Module):
 
 
 def load_judge(path: Path) -> Judge:
-    """The judge in a safetensors file, ready to score.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds another network or one with NaN or infinity.
-    """
+    """Load a judge for scoring; raises InputError for a damaged file, another network, NaN or infinity."""
     tensors, _ = load_tensors(path)
     judge = Judge()
     try:
@@ -73,7 +66,7 @@ def load_judge(path: Path) -> Judge:
 
 
 def train_judge(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) -> tuple[Judge, Log]:
-    """Train the judge on every caption of the domain, the held-out ones too: it must read them to score them."""
+    """Train the judge on all captions of the domain, including the held-out ones that it will score."""
     torch.manual_seed(recipe.seed + 2)
     judge = Judge().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     captions = all_captions()

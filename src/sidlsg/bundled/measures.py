@@ -1,4 +1,4 @@
-"""What the shapes domain's networks read off a picture."""
+"""Measures of the shapes domain: the judge's reading and EfficientNet's features of each image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from sidlsg.bundled.captions import ATTRIBUTES, Caption
 from sidlsg.bundled.judge import FEATURE_WIDTH, Judge
 from sidlsg.evaluate import NUMERICS
-from sidlsg.evaluate.efficientnet import INPUT_SIZE, PROJECTED_WIDTH, PROJECTION_SEED, EfficientNetFeatures
+from sidlsg.evaluate.networks import INPUT_SIZE, PROJECTED_WIDTH, PROJECTION_SEED, EfficientNetFeatures
 from sidlsg.teacher.images import Images, pixels_of
 
 BATCH = 128
-"""Images that go through a network at once."""
+"""Images per batch."""
 
 
 @dataclass(frozen=True)
 class JudgeMeasure:
-    """The judge's features, and what it says of each attribute that the caption names."""
+    """The judge's features, and its reading of each attribute of the caption."""
 
     judge: Judge
     judge_sha256: str
@@ -29,27 +29,27 @@ class JudgeMeasure:
 
     @property
     def identity(self) -> str:
-        """The version and the network."""
+        """Version and network."""
         return f"{NUMERICS[self.name]} {self.judge_sha256}"
 
     @torch.no_grad()
-    def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:
-        """[N, width]: see `JudgeColumns`."""
+    def __call__(self, images: Images, prompts: Sequence[str]) -> Tensor:
+        """[N, width], see `JudgeColumns`."""
         labels = torch.tensor([Caption.parse(text).labels for text in prompts])
         parts = []
-        for part, wanted in zip(torch.split(pixels_of(pictures), BATCH), torch.split(labels, BATCH), strict=True):
+        for part, wanted in zip(torch.split(pixels_of(images), BATCH), torch.split(labels, BATCH), strict=True):
             features = self.judge.features(part)
-            sure, right = [], []
+            log_probabilities, right = [], []
             for number, logits in enumerate(self.judge.logits(features).values()):
-                sure.append(logits.log_softmax(1).gather(1, wanted[:, number : number + 1]))
+                log_probabilities.append(logits.log_softmax(1).gather(1, wanted[:, number : number + 1]))
                 right.append((logits.argmax(1) == wanted[:, number])[:, None].float())
-            parts.append(torch.cat([features, *sure, *right], 1))
+            parts.append(torch.cat([features, *log_probabilities, *right], 1))
         return torch.cat(parts)
 
 
 @dataclass(frozen=True)
 class JudgeColumns:
-    """The columns of what `JudgeMeasure` gives."""
+    """The columns of `JudgeMeasure`."""
 
     values: Tensor
     """[N, width]."""
@@ -61,17 +61,17 @@ class JudgeColumns:
 
     @property
     def log_probability(self) -> Tensor:
-        """[N] of the caption's attributes: the mean of the four."""
+        """[N] mean over the caption's four attributes."""
         return self.values[:, FEATURE_WIDTH : FEATURE_WIDTH + len(ATTRIBUTES)].mean(1)
 
     @property
     def right(self) -> Tensor:
-        """[N, 4] bool: whether each attribute was read as the caption has it."""
+        """[N, 4] bool: whether each attribute was read as in the caption."""
         return self.values[:, FEATURE_WIDTH + len(ATTRIBUTES) :] > 0.5
 
 
 @dataclass(frozen=True)
-class Seen:
+class EfficientNetMeasure:
     """EfficientNet-Lite0's projected features."""
 
     network: EfficientNetFeatures
@@ -80,10 +80,10 @@ class Seen:
 
     @property
     def identity(self) -> str:
-        """The version, the network, the size that it sees, and the projection."""
+        """Version, network, input size and projection."""
         return f"{NUMERICS[self.name]} {self.network.weights_sha256} {INPUT_SIZE} {PROJECTION_SEED}"
 
-    def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:
-        """[N, width]; the prompts are not read."""
+    def __call__(self, images: Images, prompts: Sequence[str]) -> Tensor:
+        """[N, width]; prompts are ignored."""
         del prompts
-        return torch.cat([self.network(part) for part in torch.split(pixels_of(pictures), BATCH)])
+        return torch.cat([self.network(part) for part in torch.split(pixels_of(images), BATCH)])

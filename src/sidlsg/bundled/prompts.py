@@ -1,4 +1,4 @@
-"""Makes the bundled prompt table: the domain's captions as a crawl of the web would hold them, dirt included."""
+"""The bundled prompt table: the domain's captions as in a web crawl, with noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidlsg.bundled.captions import Caption, all_captions, held_out_captions, training_captions
+from sidlsg.bundled.captions import all_captions, held_out_captions, training_captions
 from sidlsg.runtime.randomness import counted
 from sidlsg.storage.files import atomic_write
 
@@ -45,17 +45,17 @@ DISGUISES: tuple[Callable[[str], str], ...] = (
     lambda text: f"<b>{text}</b>",
     lambda text: f"{text} https://example.invalid/gallery",
 )
-"""Other ways to write a caption; cleaning takes back all but the case."""
+"""Other spellings of a caption; cleaning undoes all but the case."""
 
 HELD_OUT_DISGUISES: tuple[Callable[[str], str], ...] = (
     *DISGUISES,
     lambda text: f"{text}.",
     lambda text: text.replace(" on ", ", on ").upper() + "!",
 )
-"""For captions that may not slip through, punctuation as well."""
+"""For held-out captions, punctuation as well."""
 
 DUPLICATES = 2
-"""Disguised rows a training caption."""
+"""Disguised rows per training caption."""
 LOW_ROWS = 1500
 EMPTY_TEXTS = (None, "", "   ", "\t\n", "&nbsp;", "<br/>")
 URL_TEXTS = (
@@ -64,24 +64,21 @@ URL_TEXTS = (
     "HTTP://EXAMPLE.INVALID/a https://example.invalid/b",
 )
 REPEATS = 16
-"""Rows of each empty text and each text of addresses only."""
+"""Rows of each empty text and of each text of addresses only."""
 
 
 @dataclass(frozen=True)
 class _Row:
     text: str | None
     high: bool
-    """Whether the score is at or above 6."""
-    place: float
-    """Where the row comes in the table, 0 to 1."""
+    """Whether the score is at least 6."""
+    position: float
+    """In the table, from 0 to 1."""
 
 
 def write_bundled_prompts(folder: Path, seed: int = 0) -> None:
-    """Write `prompts.parquet` and `held_out.txt`, a pure function of the seed.
-
-    With the default rules, curation keeps exactly the training captions out of a few thousand rows.
-    """
-    rows = sorted(_rows(counted(seed, "prompts/rows")), key=lambda row: row.place)
+    """Write `prompts.parquet` and `held_out.txt`, of which curation with default rules keeps the training captions."""
+    rows = sorted(_rows(counted(seed, "prompts/rows")), key=lambda row: row.position)
     buffer = BytesIO()
     pq.write_table(_table(rows, counted(seed, "prompts/columns")), buffer, compression="zstd", row_group_size=1024)
     atomic_write(folder / TABLE_FILE, buffer.getvalue())
@@ -91,11 +88,11 @@ def write_bundled_prompts(folder: Path, seed: int = 0) -> None:
 def _rows(draws: np.random.Generator) -> list[_Row]:
     rows = []
     for caption in training_captions():
-        place = draws.random()
-        rows.append(_Row(caption.text, True, place))
-        # Of equal texts the first stays, so the plain caption comes before its disguises.
+        position = draws.random()
+        rows.append(_Row(caption.text, True, position))
+        # Curation keeps the first of equal texts, so the plain caption comes before its disguises.
         rows += [
-            _Row(_choose(draws, DISGUISES)(caption.text), True, place + (1 - place) * draws.random())
+            _Row(_choose(draws, DISGUISES)(caption.text), True, position + (1 - position) * draws.random())
             for _ in range(DUPLICATES)
         ]
     for caption in held_out_captions():
@@ -106,14 +103,10 @@ def _rows(draws: np.random.Generator) -> list[_Row]:
     for text in EMPTY_TEXTS + URL_TEXTS:
         rows += [_Row(text, True, draws.random()) for _ in range(REPEATS)]
     for _ in range(REPEATS):
-        rows.append(_Row(_label(_choose(draws, all_captions())), True, draws.random()))
+        caption = _choose(draws, all_captions())
+        rows.append(_Row(f"{caption.colour} {caption.shape}", True, draws.random()))  # below three words
         rows.append(_Row(", ".join(c.text for c in all_captions()[:12]), True, draws.random()))
     return rows
-
-
-def _label(caption: Caption) -> str:
-    """A text below three words."""
-    return f"{caption.colour} {caption.shape}"
 
 
 def _choose(draws: np.random.Generator, options: tuple[T, ...]) -> T:
@@ -132,7 +125,7 @@ def _table(rows: list[_Row], draws: np.random.Generator) -> pa.Table:
         0.28 + 0.12 * similarity,
         0.1 * unsafe,
         0.5 * watermark,
-        # Scores of two digits: the highest low one is 5.99, and float32 cannot round that up to 6.
+        # Scores have two decimals: the highest low one is 5.99, which float32 does not round up to 6.
         np.floor(100 * (lowest + 1.5 * score)) / 100,
     ]
     columns[4:7] = [np.round(values, 3) for values in columns[4:7]]

@@ -1,6 +1,6 @@
-"""The embedded protocols: what is drawn, how many, against which reference, read by which network.
+"""The protocols of the shapes domain: images, reference and networks of its scores.
 
-Their names never look like those of published protocols: a number under them compares with nothing but itself.
+Their names differ from those of published protocols, since their scores do not compare with any others.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.judge import Judge, load_judge
-from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure, Seen
+from sidlsg.bundled.measures import EfficientNetMeasure, JudgeColumns, JudgeMeasure
 from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval, share_interval
-from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.networks import EfficientNetFeatures
 from sidlsg.evaluate.precision_recall import NEIGHBOURS, precision_recall
 from sidlsg.evaluate.suite import DrawnSet, TextFit, Values
 from sidlsg.runtime.errors import InputError
@@ -28,12 +28,12 @@ from sidlsg.storage.records import Score, StyleMean
 from sidlsg.teacher.images import Images
 
 IMAGES = 2016
-"""Generated images, and reference images: 21 of each of the 96 held-out captions."""
+"""Number of generated and of reference images: 21 of each of the 96 held-out captions."""
 REFERENCE_SEED = 1_000_001
 REAL = "real images"
-"""The subject whose scores are the real-image baseline."""
-FLOOR_SEED = 1_000_002
-"""A second set of real images: its distance to the first is the floor."""
+"""The subject of the real-image baseline."""
+BASELINE_SEED = 1_000_002
+"""Seed of a second set of real images, whose distance to the first is the real-image baseline."""
 SET = "shapes"
 
 FID_JUDGE = "fid/shapes-judge64-2016"
@@ -47,10 +47,10 @@ ATTRIBUTES_ALL = "attributes/shapes-judge-all-2016"
 
 @dataclass(frozen=True)
 class ShapesProtocols:
-    """Everything that the shapes domain's scores need, loaded once."""
+    """The suite of the shapes domain's protocols, with their networks and references."""
 
     captions: tuple[Caption, ...]
-    """One a generated image: image i is drawn for caption i with seed i."""
+    """Image i is sampled for caption i with seed i."""
     judge: Judge
     judge_sha256: str
     efficientnet: EfficientNetFeatures
@@ -60,45 +60,33 @@ class ShapesProtocols:
     """Reference digest by protocol: captions, reference images and network."""
 
     @property
-    def prompts(self) -> list[str]:
-        """The text of each caption."""
-        return [caption.text for caption in self.captions]
-
-    @property
     def sets(self) -> tuple[DrawnSet, ...]:
         """See `Suite`."""
-        return (DrawnSet(name=SET, prompts=tuple(self.prompts)),)
+        return (DrawnSet(name=SET, prompts=tuple(caption.text for caption in self.captions)),)
 
-    def measures(self, drawn: DrawnSet) -> tuple[JudgeMeasure, Seen]:
+    def measures(self, drawn: DrawnSet) -> tuple[JudgeMeasure, EfficientNetMeasure]:
         """See `Suite`."""
         del drawn
-        return JudgeMeasure(self.judge, self.judge_sha256), Seen(self.efficientnet)
+        return JudgeMeasure(self.judge, self.judge_sha256), EfficientNetMeasure(self.efficientnet)
 
     def score(self, images: Images, intervals: bool = True) -> tuple[Score, ...]:
-        """All scores of one image a caption.
-
-        Args:
-            images: [N, 32, 32, 3].
-            intervals: whether to say how sure each score is, which takes some seconds.
-
-        Raises:
-            InputError: there are more or fewer images than captions.
-        """
+        """All scores of [N, 32, 32, 3] images, one per caption; intervals take some seconds."""
         if len(images) != len(self.captions):
-            raise InputError(f"{len(images)} images given for {len(self.captions)} captions; draw one image a caption")
+            raise InputError(
+                f"{len(images)} images given for {len(self.captions)} captions; give one image per caption"
+            )
         (drawn,) = self.sets
         return self.scores({SET: {m.name: m(images, drawn.prompts) for m in self.measures(drawn)}}, intervals)
 
     def scores(self, values: Values, intervals: bool = True) -> tuple[Score, ...]:
         """See `Suite`."""
-        reading, seen = JudgeColumns(values[SET][JudgeMeasure.name]), values[SET][Seen.name]
+        reading, features_ = JudgeColumns(values[SET][JudgeMeasure.name]), values[SET][EfficientNetMeasure.name]
         sets = (
             ("judge", reading.features, self.judge_reference, FID_JUDGE, KID_JUDGE),
-            ("efficientnet", seen, self.efficientnet_reference, FID_EFFICIENTNET, KID_EFFICIENTNET),
+            ("efficientnet", features_, self.efficientnet_reference, FID_EFFICIENTNET, KID_EFFICIENTNET),
         )
         rows = []
         for name, features, reference, fid, _ in sets:
-            # Of all processes' values, which are there already: one of them alone scores.
             statistics = FeatureStatistics(reference.statistics.dim).update(features)
             around = frechet_interval(features, reference.statistics.gaussian()) if intervals else None
             rows.append(self._score(f"fid_{name}", frechet_distance(statistics, reference.statistics), fid, around))
@@ -108,15 +96,15 @@ class ShapesProtocols:
                 value, around = kernel_distance_with_interval(features / scale, reference.features / scale)
                 rows.append(self._score(f"kid_{name}", value, kid, around))
         if PRECISION_RECALL_JUDGE in self.digests:
-            manifolds = precision_recall(reading.features, self.judge_reference.features)
+            shares = precision_recall(reading.features, self.judge_reference.features)
             count = len(self.captions)
-            for name, share in (("precision_judge", manifolds.precision), ("recall_judge", manifolds.recall)):
+            for name, share in (("precision_judge", shares.precision), ("recall_judge", shares.recall)):
                 around = share_interval(round(share * count), count) if intervals else None
                 rows.append(self._score(name, share, PRECISION_RECALL_JUDGE, around, higher_is_better=True))
         counts = AttributeCounts().update(reading.right)
-        shares, sure = counts.shares(), counts.intervals() if intervals else {}
+        accuracies, around_accuracies = counts.shares(), counts.intervals() if intervals else {}
         for name, protocol in (("attributes", ATTRIBUTES_MEAN), ("all_attributes", ATTRIBUTES_ALL)):
-            rows.append(self._score(name, shares[name], protocol, sure.get(name), higher_is_better=True))
+            rows.append(self._score(name, accuracies[name], protocol, around_accuracies.get(name), True))
         return tuple(rows)
 
     def styles(self, values: Values) -> tuple[StyleMean, ...]:
@@ -151,7 +139,7 @@ class ShapesProtocols:
         )
 
     def is_comparable(self, score: Score) -> bool:
-        """Whether a stored score was made under this very protocol, count and reference."""
+        """Whether a stored score has the same protocol, count and reference."""
         return score.n == len(self.captions) and self.digests.get(score.protocol) == score.reference_digest
 
 
@@ -165,17 +153,12 @@ def is_shape(text: str) -> bool:
 
 
 def real_images(captions: Sequence[Caption], seed: int) -> Images:
-    """One drawn image a caption."""
+    """One drawn image per caption."""
     return np.asarray(draw(captions, seed, range(len(captions))))
 
 
 def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int = IMAGES) -> ShapesProtocols:
-    """Load the networks and draw the reference.
-
-    Args:
-        held_out: the evaluation captions; they repeat in order until there are `count`.
-        judge_file: the judge's safetensors file.
-        count: how many images.
+    """Load the networks and draw the reference of `count` images, for which the evaluation captions repeat in order.
 
     Raises:
         InputError: there is no caption, one is not of the shapes domain, or a network is missing.
@@ -188,7 +171,7 @@ def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int 
     judge, efficientnet, judge_sha256 = load_judge(judge_file), EfficientNetFeatures(), sha256_file(judge_file)
     prompts = [caption.text for caption in captions]
     judge_reference = Reference(JudgeColumns(JudgeMeasure(judge, judge_sha256)(reference, prompts)).features)
-    efficientnet_reference = Reference(Seen(efficientnet)(reference, prompts))
+    efficientnet_reference = Reference(EfficientNetMeasure(efficientnet)(reference, prompts))
 
     texts, images_sha256 = "\n".join(prompts), sha256_bytes(reference.tobytes())
 

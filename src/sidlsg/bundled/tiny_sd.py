@@ -1,4 +1,4 @@
-"""The tiny Stable Diffusion's networks: the real classes, small."""
+"""The tiny Stable Diffusion: small networks of the real classes, its tokenizer, and their training."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: list[str]) -> torch.Tensor:
-    """[B, L, D] hidden states of prompts, padded to the model's length as the pipeline pads them."""
+    """[B, L, D] text embeddings, padded to the model's length as in the pipeline."""
     tokens = tokenizer(
         prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
@@ -98,7 +98,7 @@ def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompt
 
 
 def train_vae(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) -> tuple[AutoencoderKL, Log]:
-    """Train the autoencoder on drawn shapes and set its `scaling_factor` so that latents have unit variance."""
+    """Train the autoencoder on drawn shapes, with a `scaling_factor` for latents of unit variance."""
     torch.manual_seed(recipe.seed)
     vae = new_vae().to(memory_format=torch.channels_last)
     captions = training_captions()
@@ -111,7 +111,7 @@ def train_vae(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) ->
         )
         latents = posterior.mean + posterior.std * torch.from_numpy(noise)
         error = vae.decode(latents).sample - pixels
-        # Squared error settles colours, absolute error sharpens edges.
+        # Squared error for colours, absolute error for sharp edges.
         reconstruction = error.square().mean() + 0.1 * error.abs().mean()
         divergence = posterior.kl().mean() / latents[0].numel()
         loss: torch.Tensor = reconstruction + recipe.kl_weight * divergence
@@ -164,10 +164,9 @@ END_OF_WORD = "</w>"
 
 
 def new_tokenizer() -> CLIPTokenizer:
-    """A tokenizer that reads any text, and each word of the domain as one token.
+    """A tokenizer for any text, with one token for each word of the domain.
 
-    The vocabulary is CLIP's scheme: every byte, every byte at a word's end, then one entry a merge, then the
-    start and end markers.
+    The vocabulary has CLIP's scheme: all bytes, all bytes at a word's end, an entry per merge, start and end markers.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bpe = Tokenizer(models.BPE(end_of_word_suffix=END_OF_WORD))

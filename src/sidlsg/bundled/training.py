@@ -26,7 +26,7 @@ from sidlsg.storage.tensors import (
 
 @dataclass(frozen=True, kw_only=True)
 class TeachSchedule:
-    """One training run of one network."""
+    """The training of one network."""
 
     iterations: int
     batch: int
@@ -47,12 +47,12 @@ class TeachRecipe:
     """Weight of the KL term per latent dimension against the pixel error per channel."""
     diffusion: TeachSchedule = TeachSchedule(iterations=9000, batch=64, lr=1e-3, warmup=300)
     prompt_dropout: float = 0.1
-    """Share of training prompts replaced by the empty prompt, which classifier-free guidance needs."""
+    """Share of prompts replaced by the empty prompt, for classifier-free guidance."""
     judge: TeachSchedule = TeachSchedule(iterations=1500, batch=128, lr=2e-3)
 
 
 TINY = TeachRecipe()
-"""The recipe that made `assets/`."""
+"""The recipe of `assets/`."""
 
 
 LOG_EVERY = 50
@@ -75,26 +75,23 @@ def fit(
     checkpoint: Path,
     report: Callable[[str], None],
 ) -> Log:
-    """Train `model` in place and leave its EMA weights in it.
-
-    A run that was killed goes on from `checkpoint`; `loss_at` must therefore draw all that it needs from the
-    iteration's number.
+    """Train `model` in place, with its EMA weights as the result; a killed run resumes from `checkpoint`.
 
     Args:
-        name: what is trained, for progress lines.
-        model: holds every parameter to train.
-        loss_at: the scalar loss of an iteration.
+        name: for progress lines.
+        model: has all parameters to train.
+        loss_at: the loss of an iteration, a function of the iteration alone.
         schedule: length, batch and learning rate.
-        checkpoint: the safetensors file that holds the run's state.
+        checkpoint: safetensors file of the run's state.
         report: receives progress lines.
 
     Returns:
-        The log: one row every `LOG_EVERY` iterations with the mean loss since the row before.
+        The log: a row every `LOG_EVERY` iterations with the mean loss since the previous row.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema = copy.deepcopy(model)
     start, log = 0, Log()
-    losses: list[float] = []  # since the last row of the log
+    losses: list[float] = []  # since the last log row
     if checkpoint.exists():
         tensors, counters = load_tensors(checkpoint)
         try:
@@ -105,7 +102,7 @@ def fit(
         except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"{checkpoint} is no state of this training ({reason}); delete it to begin anew"
+                f"{checkpoint} is not a state of this training ({reason}); delete it to begin anew"
             ) from error
         report(f"{name}: continues at iteration {start} from {checkpoint}")
 
@@ -119,7 +116,7 @@ def fit(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        # Young averages forget faster: the first weights are far from any good ones.
+        # A faster decay at first: the initial weights are far from good ones.
         decay = min(schedule.ema_decay, (1 + iteration) / (10 + iteration))
         with torch.no_grad():
             for average, parameter in zip(ema.parameters(), model.parameters(), strict=True):

@@ -1,6 +1,6 @@
-"""Networks of CLIP's family through open_clip: how well pictures fit their prompts under two published protocols.
+"""CLIP and HPSv2 networks through open_clip: how well images fit their prompts under the published protocols.
 
-open_clip is in the extra `eval-gpu`, so it is imported where a network is made. Weights are the user's own file.
+open_clip is in the extra `eval-gpu`, so it is imported lazily. Weights are the user's own file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sidlsg.evaluate.resize import padded_square, to_256
-from sidlsg.evaluate.suite import Pictures
+from sidlsg.evaluate.suite import ImageBatch
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import plain_float32
 
@@ -32,12 +32,10 @@ PREFIX = "A photo depicts "
 
 
 def insert_prefix(tokens: Tensor, prefix: Sequence[int], end: int) -> Tensor:
-    """Put a prefix's tokens after the start token, and cut to the length that there was.
-
-    Where the end token falls off, the last position becomes one: the text is read up to there.
+    """Insert a prefix's tokens after the start token and cut the rows to their old length, ending in an end token.
 
     Args:
-        tokens: [N, L] long; each row is a start token, the text's, an end token, and padding.
+        tokens: [N, L] long; each row is a start token, the text's tokens, an end token, and padding.
         prefix: tokens of the words to insert, without start and end.
         end: the end token.
 
@@ -60,18 +58,15 @@ def insert_prefix(tokens: Tensor, prefix: Sequence[int], end: int) -> Tensor:
 
 
 HPS_KEY = "state_dict"
-"""Where a checkpoint of HPSv2 has its weights."""
+"""The entry of HPSv2's checkpoints that has the weights."""
 
 
 class PairScore(ABC):
-    """A number for each picture and its prompt, from the cosine of their features; in float32 throughout.
-
-    What a picture and a prompt go through before the network is the protocol's.
-    """
+    """The cosine of the features of an image and its prompt, in float32; subclasses define the preprocessing."""
 
     width = 1
     scale = 1.0
-    """The cosine's factor."""
+    """Factor of the cosine."""
 
     def __init__(self, file: Path, device: torch.device | str, architecture: str, nested: str | None = None) -> None:
         """See `load_clip`."""
@@ -82,32 +77,27 @@ class PairScore(ABC):
             self._tokenizer: Any = open_clip.get_tokenizer(architecture)
 
     @torch.inference_mode()
-    def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> Tensor:
-        """Score a batch, which the network takes at once.
-
-        Args:
-            pictures: [N, H, W, 3] uint8 sRGB.
-            prompts: N of them; each distinct one is encoded once.
-
-        Returns:
-            [N, 1] float32 on the CPU.
+    def __call__(self, images: ImageBatch, prompts: Sequence[str]) -> Tensor:
+        """Score a batch of N sRGB images and prompts: [N, 1] float32 on the CPU.
 
         Raises:
-            InputError: there is no picture, or not one prompt a picture.
+            InputError: there is no image, or not one prompt per image.
         """
-        if not prompts or len(pictures) != len(prompts):
-            raise InputError(f"{len(pictures)} pictures and {len(prompts)} prompts given; give one prompt a picture")
-        pixels = torch.stack([self._pixels(Image.fromarray(picture)) for picture in pictures])
+        if not prompts or len(images) != len(prompts):
+            raise InputError(f"{len(images)} images and {len(prompts)} prompts given; give one prompt an image")
+        pixels = torch.stack([self._pixels(Image.fromarray(image)) for image in images])
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
         with plain_float32(self._device):
-            seen = functional.normalize(self._network.encode_image(pixels.to(self._device)), dim=-1)
-            said = functional.normalize(self._network.encode_text(self._tokens(list(rows)).to(self._device)), dim=-1)
-            cosines = (seen * said[[rows[prompt] for prompt in prompts]]).sum(1, keepdim=True)
-        return (self.scale * cosines).cpu()
+            image_features = functional.normalize(self._network.encode_image(pixels.to(self._device)), dim=-1)
+            text_features = functional.normalize(
+                self._network.encode_text(self._tokens(list(rows)).to(self._device)), dim=-1
+            )
+            pairs = image_features * text_features[[rows[prompt] for prompt in prompts]]
+        return (self.scale * pairs.sum(1, keepdim=True)).cpu()
 
     @abstractmethod
     def _pixels(self, image: Image.Image) -> Tensor:
-        """[3, S, S] as the network reads them."""
+        """[3, S, S] input of the network."""
 
     @abstractmethod
     def _tokens(self, prompts: list[str]) -> Tensor:
@@ -118,14 +108,7 @@ class ClipCosine(PairScore):
     """`clip/vit-g-14-photo-depicts`: the cosine with "A photo depicts " before the prompt; not ×100, not cut at 0."""
 
     def __init__(self, file: Path, device: torch.device | str = "cpu", architecture: str = "ViT-g-14") -> None:
-        """Args:
-        file: the weights `laion2b_s12b_b42k`, as open_clip publishes them.
-        device: where the network runs.
-        architecture: a name of open_clip's; another than the protocol's is for tests.
-
-        Raises:
-            InputError: see `load_clip`.
-        """
+        """Load open_clip's weights `laion2b_s12b_b42k`; tests use another architecture."""
         super().__init__(file, device, architecture)
         open_clip = _open_clip()
         cfg = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(self._network))
@@ -143,20 +126,13 @@ class ClipCosine(PairScore):
 class PreferenceScore(PairScore):
     """`hpsv2/v2.0` and `hpsv2/v2.1`: 100 × the cosine of a network trained on what people prefer.
 
-    The protocol saves pictures as JPEG first: give them as they are read from those files.
+    The protocol saves images as JPEG first: give the decoded ones.
     """
 
     scale = 100.0
 
     def __init__(self, file: Path, device: torch.device | str = "cpu", architecture: str = "ViT-H-14") -> None:
-        """Args:
-        file: HPSv2's checkpoint, whose `state_dict` is taken, or the same tensors as safetensors.
-        device: where the network runs.
-        architecture: a name of open_clip's; another than the protocol's is for tests.
-
-        Raises:
-            InputError: see `load_clip`.
-        """
+        """Load HPSv2's checkpoint, or its `state_dict` as safetensors; tests use another architecture."""
         super().__init__(file, device, architecture, HPS_KEY)
         open_clip = _open_clip()
         self._mean, self._std = (
@@ -174,20 +150,14 @@ class PreferenceScore(PairScore):
 
 
 def load_clip(architecture: str, file: Path, device: torch.device | str = "cpu", nested: str | None = None) -> Any:
-    """A network of open_clip's with the weights of a file: float32, for evaluation only. Nothing is downloaded.
-
-    Args:
-        architecture: its name in open_clip, without weights: `ViT-H-14`.
-        file: see `read_checkpoint`; its digest was checked by whoever gives it.
-        device: where the network comes to be.
-        nested: see `read_checkpoint`.
+    """An open_clip network in float32 with the weights of a file, see `read_checkpoint`; nothing is downloaded.
 
     Raises:
-        InputError: open_clip cannot be imported, the file cannot be used, or it is of another architecture.
+        InputError: open_clip cannot be imported, or the file cannot be used or is of another architecture.
     """
     open_clip = _open_clip()
     tensors = read_checkpoint(file, nested)
-    # The weights are random until they are loaded: that must not move the numbers that others draw.
+    # Random initial weights must not change the random numbers of others.
     with _quiet(), torch.random.fork_rng(devices=[]):
         network = open_clip.create_model(architecture, pretrained=None, precision="fp32")
     _check_names(file, architecture, tensors, network.state_dict())
@@ -199,11 +169,11 @@ def read_checkpoint(file: Path, nested: str | None = None) -> dict[str, Tensor]:
     """A network's tensors by name.
 
     Args:
-        file: `.safetensors`; any other is read as a file of `torch.save` that may hold tensors and plain values only.
-        nested: the entry of that checkpoint which holds the tensors; safetensors have no such level.
+        file: `.safetensors`, or a file of `torch.save` with tensors and plain values only; no code in it is run.
+        nested: the entry of a `torch.save` file that has the tensors.
 
     Raises:
-        InputError: the file is missing, damaged, of another kind, or holds more; no code in it is run.
+        InputError: the file is missing, damaged, of another kind, or has other objects.
     """
     if not file.is_file():
         raise InputError(f"no such file: {file}; give the file of the network's weights")
@@ -211,7 +181,7 @@ def read_checkpoint(file: Path, nested: str | None = None) -> dict[str, Tensor]:
         try:
             return load_file(file)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{file} is no safetensors file, or is damaged ({error}); get it again") from error
+            raise InputError(f"{file} is not a safetensors file, or is damaged ({error}); get it again") from error
     found = _unpickled(file)
     if nested is not None:
         if not isinstance(found, Mapping) or nested not in found:
@@ -219,33 +189,31 @@ def read_checkpoint(file: Path, nested: str | None = None) -> dict[str, Tensor]:
         found = found[nested]
     tensors = dict(found) if isinstance(found, Mapping) else {}
     if not tensors or not all(isinstance(n, str) and isinstance(value, Tensor) for n, value in tensors.items()):
-        place = f"{file}" if nested is None else f"{nested!r} in {file}"
-        raise InputError(f"{place} must be tensors by name, and is {_kind(found)}; give the network's weights alone")
+        what = f"{file}" if nested is None else f"{nested!r} in {file}"
+        raise InputError(f"{what} must be tensors by name, and is {_kind(found)}; give the network's weights alone")
     return tensors
 
 
 def _unpickled(file: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            # On what torch makes of files that are no checkpoint.
+            # torch warns about files that are not checkpoints.
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # torch's reader may fail in any way on a damaged pickle
         name = re.search(r"GLOBAL (\S+)", str(error))
-        if name is None:
-            raise InputError(f"{file} is no checkpoint of PyTorch, or is damaged; get it again") from error
-        raise InputError(
-            f"{file} holds more than tensors ({name[1]}), and is refused: nothing in it was run; give a file of the "
-            "weights alone"
-        ) from error
-    except Exception as error:  # a damaged pickle makes torch's reader fail in any way
-        # The first sentence: what torch advises after it would run code in the file.
+        if name is not None and isinstance(error, pickle.UnpicklingError):
+            raise InputError(
+                f"{file} holds more than tensors ({name[1]}), and is refused: nothing in it was run; give a file of "
+                "the weights alone"
+            ) from error
+        # The first sentence alone: torch then advises to load the file in a way that runs code.
         reason = re.split(r"\. |\n", str(error))[0] or type(error).__name__
-        raise InputError(f"{file} is no checkpoint of PyTorch, or is damaged ({reason}); get it again") from error
+        raise InputError(f"{file} is not a PyTorch checkpoint, or is damaged ({reason}); get it again") from error
 
 
 def _kind(found: Any) -> str:
-    """In few words what was read in place of tensors."""
+    """A short description of an object in place of tensors."""
     if not isinstance(found, Mapping):
         return f"a {type(found).__name__}"
     entries = [f"{key!r} ({type(value).__name__})" for key, value in list(found.items())[:3]]
@@ -253,18 +221,17 @@ def _kind(found: Any) -> str:
 
 
 def _check_names(file: Path, architecture: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise an `InputError` unless names and shapes are the network's: all differences counted, the first named."""
-    missing = [name for name in wanted if name not in given]
-    unknown = [name for name in given if name not in wanted]
-    unlike = [name for name in wanted if name in given and given[name].shape != wanted[name].shape]
-    differences = []
-    if missing:
-        differences.append(f"{len(missing):,} of its weights are missing (the first: {missing[0]})")
-    if unknown:
-        differences.append(f"{len(unknown):,} are not its (the first: {unknown[0]})")
-    if unlike:
-        sizes = f"{tuple(given[unlike[0]].shape)}, not {tuple(wanted[unlike[0]].shape)}"
-        differences.append(f"{len(unlike):,} have another shape (the first: {unlike[0]} is {sizes})")
+    """Raise an `InputError` with the count and first of all differences, unless names and shapes are the network's."""
+    found = {
+        "of its weights are missing": [name for name in wanted if name not in given],
+        "are not its": [name for name in given if name not in wanted],
+        "have another shape": [
+            f"{name} is {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in given and given[name].shape != tensor.shape
+        ],
+    }
+    differences = [f"{len(names):,} {what} (the first: {names[0]})" for what, names in found.items() if names]
     if differences:
         raise InputError(f"{file} is another network than {architecture}: {'; '.join(differences)}")
 
@@ -277,19 +244,19 @@ def _open_clip() -> Any:
             f"CLIP's networks need the extra: pip install 'sidlsg[eval-gpu]' ({error.name} is not installed)"
         ) from error
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        # A torchvision that was made for another torch fails when it registers its operators.
+        # A torchvision for another torch fails when it registers its operators.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"open_clip is installed and cannot be imported ({reason}); torchvision must be the one that was made for "
-            f"torch {torch.__version__}: install the two together, from the same index"
+            f"open_clip is installed and cannot be imported ({reason}); torchvision must be the build for torch "
+            f"{torch.__version__}: install the two together, from the same index"
         ) from error
     return open_clip
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what open_clip logs when it makes a network: a warning that its weights are random."""
-    # Without any handler, logging would give the root one for good.
+    """Drop open_clip's warning that the weights of a new network are random."""
+    # Without any handler, logging would add one to the root logger.
     nothing, disabled = logging.NullHandler(), logging.root.manager.disable
     logging.root.addHandler(nothing)
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""How far a set of features lies from a reference, in two ways, each with its interval."""
+"""Fréchet and kernel distance of features to a reference, and 95 % intervals of scores."""
 
 from __future__ import annotations
 
@@ -15,48 +15,41 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.randomness import counted
 
 GROUPS = 20
-"""Parts that a set is left without, one at a time."""
+"""Groups of the jackknife."""
 NORMAL_95 = 1.959964
-"""Standard deviations that 95 % of a normal distribution lie within, on each side."""
+"""Half-width of the central 95 % of a normal distribution, in standard deviations."""
 
 
 def random_groups(count: int, groups: int = GROUPS, seed: int = 0) -> list[Tensor]:
-    """Indices of images in groups of like size, at random: images in order may repeat their captions in step.
+    """Random groups of image indices of nearly equal size; fewer groups if there are too few images for groups of two.
 
-    Where there are too few images for that many groups of two, there are fewer groups.
+    They are random because the captions of consecutive images may be periodic.
 
     Raises:
         InputError: there are fewer than four images.
     """
     groups = min(groups, count // 2)
     if groups < 2:
-        raise InputError(f"{count} images do not make two groups of two, so an interval cannot be had; draw more")
+        raise InputError(f"{count} images do not make two groups of two, so there is no interval; sample more")
     order = counted(seed, "evaluate/groups").permutation(count)
     return [torch.from_numpy(order[start::groups].copy()) for start in range(groups)]
 
 
 def jackknife_deviation(left_out: Sequence[float]) -> float:
-    """The standard deviation of a score, from its values with one group of images left out in turn.
-
-    What a score has of bias from few images is the same in all of them, and so drops out.
-    """
+    """Jackknife estimate of a score's standard deviation, from its values with one group of images left out in turn."""
     values = torch.tensor(left_out, dtype=torch.float64)
     return float(((len(values) - 1) * values.var(correction=0)).sqrt())
 
 
 def interval(value: float, deviation: float) -> tuple[float, float]:
-    """The 95 % interval around a value, where its error is normal with this standard deviation."""
+    """The 95 % interval of a value whose error is normal with this standard deviation."""
     return value - NORMAL_95 * deviation, value + NORMAL_95 * deviation
 
 
 def share_interval(successes: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, which stays within 0 and 1 and is no point at either end.
-
-    Raises:
-        InputError: there are no trials, or more successes than trials.
-    """
+    """Wilson's 95 % interval of a share, which stays within 0 and 1 and has a width at either end."""
     if not 0 <= successes <= count or count < 1:
-        raise InputError(f"{successes} of {count} is no share")
+        raise InputError(f"{successes} of {count} is not a share")
     z2 = NORMAL_95**2
     share = successes / count
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
@@ -69,7 +62,7 @@ SUBSET_SEED = 0
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference images' features."""
+    """Features of the reference images."""
 
     features: Tensor
     """[M, dim]."""
@@ -81,17 +74,17 @@ class Reference:
 
     @property
     def scale(self) -> Tensor:
-        """Root mean square of all features: kernel distances are made for features of a size near 1."""
+        """Root mean square of all features: the kernel is meant for features of a size near 1."""
         return self.features.double().square().mean().sqrt()
 
     @property
     def has_kernel_distance(self) -> bool:
-        """Whether there are enough images for the subsets of a kernel distance."""
+        """Whether there are enough images for the kernel distance's subsets."""
         return len(self.features) > SUBSET_SIZE
 
 
 def frechet_interval(features: Tensor, reference: Gaussian, ddof: int = 1) -> tuple[float, float]:
-    """95 % interval of the Fréchet distance over other generated images; the reference stays as it is.
+    """95 % interval of the Fréchet distance over other generated images, for a fixed reference.
 
     Args:
         features: [N, dim] of the generated images.
@@ -108,14 +101,9 @@ def frechet_interval(features: Tensor, reference: Gaussian, ddof: int = 1) -> tu
 
 
 def kernel_distance_with_interval(features: Tensor, reference: Tensor) -> tuple[float, tuple[float, float]]:
-    """The kernel distance, and its 95 % interval over other generated images; the reference stays as it is.
+    """Kernel distance of [N, dim] to [M, dim] features, and its 95 % interval over other generated images.
 
-    The distance is a mean over subsets. How far it would move is told by the estimate from all images, of which that
-    mean is a noisy copy, with groups of generated images left out in turn.
-
-    Args:
-        features: [N, dim] of the generated images.
-        reference: [M, dim] of the reference images.
+    The distance is a mean over subsets. Its interval is that of the estimate from all images, by the jackknife.
     """
     found = kernel_distance(features, reference, SUBSET_SEED, size=SUBSET_SIZE)
     left_out = squared_mmds_without(features, reference, random_groups(len(features)))

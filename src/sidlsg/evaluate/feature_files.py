@@ -1,4 +1,4 @@
-"""Features of pictures, and statistics of them, as files: ours, which say what they are of, and mu/sigma ones."""
+"""Files of image features and their statistics: ours, which record their source, and mu/sigma files."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ from sidlsg.storage.files import sha256_bytes
 from sidlsg.storage.tensors import load_tensors, save_tensors
 
 MOST_BYTES = 1 << 28
-"""Of an imported array: a covariance of 4,096 numbers in float64 is half as large."""
+"""Largest imported array; a float64 covariance of width 4,096 is half as large."""
 FORMATS = (
     "features and statistics in whole .safetensors files that `sidlsg images` wrote, and as reference a .npz with the "
     "arrays mu and sigma, which numpy.savez(FILE, mu=MEAN, sigma=COVARIANCE) writes"
 )
-"""What can be given, for messages."""
 MOST_IMAGES = 2**53
-"""Whole numbers up to here are exact in float64."""
+"""Integers up to here are exact in float64."""
 _FEATURES, _STATISTICS = "sidlsg/features/1", "sidlsg/feature-statistics/1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What features are of, and by what they were made."""
+    """The images and network of features."""
 
     space: str
-    """Network and resizing, as `sidlsg.evaluate.published.Protocol.space` names them."""
+    """Network and resizing, see `sidlsg.evaluate.published.Protocol.space`."""
     network_sha256: str
     images_sha256: str
-    """Digest of the pictures' names and contents; of merged statistics, of the parts' digests."""
+    """Digest of the images' names and contents; for merged statistics, of the parts' digests."""
     prompts_sha256: str = ""
-    """Digest of the prompts, where they were read with the pictures."""
+    """Digest of the prompts if they were read with the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """Each picture's features."""
+    """Features of each image."""
 
     features: Tensor
     """[N, dim] float32."""
     source: Source
     passed_over: str = ""
-    """What of the pictures' folder is not among them, and why; empty for nothing."""
+    """Files of the images' folder that were skipped, and why."""
 
     @property
     def statistics(self) -> FeatureStatistics:
@@ -65,17 +64,13 @@ def save_features(features: FeatureSet, path: Path) -> None:
 
 
 def save_statistics(statistics: FeatureStatistics, source: Source, path: Path) -> None:
-    """Write sums rather than mean and covariance, so that files of parts can be read and merged."""
+    """Write sums instead of mean and covariance, so that statistics of parts can be merged."""
     tensors = {"sum": statistics.sum, "outer": statistics.outer}
     save_tensors(path, tensors, {"kind": _STATISTICS, "count": statistics.count, **asdict(source)})
 
 
 def load_features(path: Path) -> FeatureSet:
-    """Read what `save_features` wrote.
-
-    Raises:
-        InputError: the file is missing, damaged or of another kind.
-    """
+    """Read features; raises InputError if the file is missing, damaged or of another kind."""
     found = load_features_or_statistics(path)
     if not isinstance(found, FeatureSet):
         raise InputError(f"{path} holds no features; give a file that `sidlsg images features` wrote")
@@ -83,29 +78,23 @@ def load_features(path: Path) -> FeatureSet:
 
 
 def load_statistics(path: Path) -> tuple[FeatureStatistics, Source]:
-    """Read what `save_statistics` wrote, or make statistics of what `save_features` wrote.
+    """Read statistics, or compute them from a file of features.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
     found = load_features_or_statistics(path)
-    if found is None:
-        raise InputError(f"{path} holds no statistics of features; give a file that `sidlsg images` wrote")
     return (found.statistics, found.source) if isinstance(found, FeatureSet) else found
 
 
-def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatistics, Source] | None:
-    """Read either kind; None for tensors of another kind.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
+def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatistics, Source]:
+    """Read either kind of file."""
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     try:
         tensors, values = load_tensors(path)
     except InputError as error:
-        raise InputError(f"{path} is not a file that is read here: {FORMATS} ({error.__cause__ or error})") from error
+        raise InputError(f"{path} cannot be read as features; give {FORMATS} ({error.__cause__ or error})") from error
     kind, names = values.get("kind"), set(tensors)
     if kind == _FEATURES and names == {"features"}:
         features = tensors["features"]
@@ -114,7 +103,7 @@ def load_features_or_statistics(path: Path) -> FeatureSet | tuple[FeatureStatist
         over = str(values.get("passed_over", ""))
         return FeatureSet(features=features, source=_source(values, path), passed_over=over)
     if kind != _STATISTICS or names != {"sum", "outer"}:
-        return None
+        raise InputError(f"{path} holds no features or statistics; give a file that `sidlsg images` wrote")
     total, outer, count = tensors["sum"], tensors["outer"], values.get("count")
     if total.dim() != 1 or total.dtype != torch.float64:
         raise _unfit(path, "sum", total)
@@ -144,12 +133,12 @@ def _source(values: Mapping[str, Any], path: Path) -> Source:
 
 
 def import_mu_sigma(path: Path) -> Gaussian:
-    """Read a `.npz` with the arrays `mu` [dim] and `sigma` [dim, dim], as other FID programs write them.
+    """Read a `.npz` with the arrays `mu` [dim] and `sigma` [dim, dim], as other FID programs write it.
 
-    It does not say of which images, by which network and after which resizing: only who made it knows.
+    It does not record its images, network and resizing.
 
     Raises:
-        InputError: the file is missing or damaged, lacks an array, or they are no mean and covariance.
+        InputError: the file is missing or damaged, lacks an array, or has no valid mean and covariance.
     """
     try:
         # Pickled objects are refused by numpy.
@@ -178,27 +167,23 @@ def import_mu_sigma(path: Path) -> Gaussian:
         zipfile.BadZipFile,
     ) as error:
         raise InputError(
-            f"{path} is no readable .npz of numbers ({error}); give one with the arrays mu and sigma"
+            f"{path} is not a readable .npz of numbers ({error}); give one with the arrays mu and sigma"
         ) from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise InputError(f"mu and sigma in {path} are {mu.shape} and {sigma.shape}; expected (dim,), (dim, dim)")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise InputError(f"mu or sigma in {path} holds NaN or infinity; make the file again")
     if not np.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-8 * max(1e-30, float(np.abs(sigma).max()))):
-        raise InputError(f"sigma in {path} is not symmetric, so it is no covariance; make the file again")
-    # How many images there were is not in the file, so nothing is known of the rank.
+        raise InputError(f"sigma in {path} is not symmetric, so it is not a covariance; make the file again")
+    # The file does not have the number of images, so the rank is unknown.
     return Gaussian(mean=torch.from_numpy(mu), cov=torch.from_numpy((sigma + sigma.T) / 2), rank=len(mu))
 
 
 def merge_statistics(parts: Sequence[Path], output: Path) -> int:
-    """Merge files of features or statistics into one file of statistics.
-
-    Args:
-        parts: in any order: the result's digest does not depend on it.
-        output: the file to write.
+    """Merge files of features or statistics, in any order, into one file of statistics.
 
     Returns:
-        How many pictures they are of.
+        The number of images.
 
     Raises:
         InputError: a file cannot be read, is of another space or network than the first, or is given twice.
@@ -215,7 +200,7 @@ def merge_statistics(parts: Sequence[Path], output: Path) -> int:
                 f"{first.network_sha256[:16]}…; merge files of one network and resizing"
             )
         if source.images_sha256 in seen:
-            raise InputError(f"{path} is of pictures that another file is of as well; give each part once")
+            raise InputError(f"{path} has the images of another file; give each part once")
         seen.add(source.images_sha256)
         whole.merge(statistics)
     images = first.images_sha256 if len(seen) == 1 else sha256_bytes("\n".join(sorted(seen)).encode())

@@ -1,4 +1,4 @@
-"""Feature statistics that add up exactly, and the Fréchet distance between two of them."""
+"""Mergeable feature statistics, and the Fréchet distance between two of them."""
 
 from __future__ import annotations
 
@@ -12,42 +12,29 @@ from sidlsg.runtime.errors import InputError
 
 
 class FeatureStatistics:
-    """Count, sum and outer-product sum of features, in float64.
-
-    Parts that saw different images merge to what one that saw them all would hold.
-    """
+    """Count, sum and outer-product sum of features in float64, which merge exactly."""
 
     def __init__(self, dim: int) -> None:
-        """Args:
-        dim: width of the features.
-        """
+        """Start without images, for features of width `dim`."""
         self.dim = dim
         self.count = 0
         self.sum = torch.zeros(dim, dtype=torch.float64)
         self.outer = torch.zeros(dim, dim, dtype=torch.float64)
 
     def update(self, features: Tensor) -> Self:
-        """Add [N, dim] features.
-
-        Raises:
-            InputError: the shape is another, or a feature is not finite.
-        """
+        """Add [N, dim] features; raises InputError for another shape or a value that is not finite."""
         if features.dim() != 2 or features.shape[1] != self.dim:
             raise InputError(f"features have shape {list(features.shape)}; expected [N, {self.dim}]")
         features = features.detach().to(self.sum)
         if not bool(torch.isfinite(features).all()):
-            raise InputError("features hold NaN or infinity; look at the images and at the feature network")
+            raise InputError("features hold NaN or infinity; check the images and the feature network")
         self.count += len(features)
         self.sum += features.sum(0)
         self.outer += features.T @ features
         return self
 
     def merge(self, other: FeatureStatistics) -> Self:
-        """Add what another one saw.
-
-        Raises:
-            InputError: the widths differ.
-        """
+        """Add the images of other statistics."""
         if other.dim != self.dim:
             raise InputError(f"statistics of width {other.dim} do not merge into width {self.dim}")
         self.count += other.count
@@ -56,53 +43,41 @@ class FeatureStatistics:
         return self
 
     def without(self, part: FeatureStatistics) -> FeatureStatistics:
-        """What would be held without the images of a part of them."""
+        """The statistics without the images of a part."""
         rest = FeatureStatistics(self.dim)
         rest.count, rest.sum, rest.outer = self.count - part.count, self.sum - part.sum, self.outer - part.outer
         return rest
 
     @property
     def mean(self) -> Tensor:
-        """[dim] float64.
-
-        Raises:
-            InputError: no feature was added.
-        """
+        """[dim] float64."""
         if self.count == 0:
-            raise InputError("statistics of no image at all have no mean")
+            raise InputError("statistics of no image have no mean")
         return self.sum / self.count
 
     def cov(self, ddof: int = 1) -> Tensor:
-        """[dim, dim] float64 covariance, divided by count - ddof.
-
-        Raises:
-            InputError: too few features were added.
-        """
+        """[dim, dim] float64 covariance, divided by count - ddof; raises InputError for too few images."""
         if self.count <= ddof:
             raise InputError(f"a covariance with ddof = {ddof} needs more than {ddof} images; there are {self.count}")
         mean = self.mean
         return (self.outer - self.count * torch.outer(mean, mean)) / (self.count - ddof)
 
     def gaussian(self, ddof: int = 1) -> Gaussian:
-        """Mean and covariance, with the covariance divided by count - ddof.
-
-        Raises:
-            InputError: too few features were added.
-        """
+        """Mean and covariance, see `cov`."""
         cov = self.cov(ddof)
         return Gaussian(mean=self.mean, cov=cov, rank=min(self.dim, self.count - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
-    """What a Fréchet distance needs of a set of features."""
+    """Mean and covariance of features."""
 
     mean: Tensor
     """[dim] float64."""
     cov: Tensor
     """[dim, dim] float64."""
     rank: int
-    """What the covariance's rank is at most: one less than the images, or the width."""
+    """Upper bound of the covariance's rank: one less than the images, or the width."""
 
     @property
     def dim(self) -> int:
@@ -113,11 +88,10 @@ class Gaussian:
 def frechet_distance(a: FeatureStatistics | Gaussian, b: FeatureStatistics | Gaussian) -> float:
     """|μ1 - μ2|² + tr(S1 + S2 - 2 (S1 S2)^½).
 
-    Of statistics, covariances are taken with ddof = 1; give `gaussian(ddof=0)` for a protocol that divides by the
-    count.
+    Statistics are taken with ddof = 1; give `gaussian(ddof=0)` for a protocol that divides by the count.
 
     Raises:
-        InputError: the widths differ, or one of them saw fewer than two images.
+        InputError: the widths differ, or there are fewer than two images.
     """
     if a.dim != b.dim:
         raise InputError(f"features of widths {a.dim} and {b.dim} have no distance; use the same network for both")
@@ -129,8 +103,8 @@ def frechet_distance(a: FeatureStatistics | Gaussian, b: FeatureStatistics | Gau
 def _root_trace(a: Gaussian, b: Gaussian) -> Tensor:
     """tr((S1 S2)^½) = Σ sqrt(eigvalsh(Fᵀ S2 F)) for any F with F Fᵀ = S1.
 
-    That is symmetric matrices alone, so it is fast and never complex. Where there are fewer images than dimensions,
-    eigenvalues that must be 0 come out as rounding, whose roots would add up: they are left out by the ranks.
+    All matrices are symmetric, so this is fast and never complex. With fewer images than dimensions, some eigenvalues
+    are 0 but for rounding, whose roots would add up: the ranks exclude them.
     """
     a, b = sorted((a, b), key=lambda each: each.rank)
     factor = _factor(a)
@@ -140,7 +114,7 @@ def _root_trace(a: Gaussian, b: Gaussian) -> Tensor:
 
 
 def _factor(gaussian: Gaussian) -> Tensor:
-    """[dim, rank] F with F Fᵀ = the covariance; by Cholesky where that has full rank, which is many times faster."""
+    """[dim, rank] F with F Fᵀ = the covariance; by Cholesky at full rank, which is many times faster."""
     factor: Tensor
     if gaussian.rank == gaussian.dim:
         factor, failed = torch.linalg.cholesky_ex(gaussian.cov)

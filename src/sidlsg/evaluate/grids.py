@@ -1,4 +1,4 @@
-"""The pictures of an evaluation that a person looks at: grids, and those that fit their prompts best and worst."""
+"""The images that a scorecard shows: grids, and those that fit their prompts best and worst."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from sidlsg.teacher.setting import Setting
 GRID_IMAGES = 36
 GRID_COLUMNS = 6
 GRID_SIDE = 128
-"""Pixels that a picture has in a grid at most: 36 of Stable Diffusion's own size are too much for a page."""
+"""Largest image side in a grid, in pixels."""
 EXTREMES = 6
-"""Best pictures, and worst ones."""
+"""Images on each side, best and worst."""
 EXTREME_SIDE = 256
 
 
 def grid_places(count: int) -> list[int]:
-    """Which pictures of a set are shown in grids: the same ones for every generator."""
+    """The indices of a set's images in grids: the same for every generator."""
     shown = min(count, GRID_IMAGES)
     return sorted(counted(0, "evaluate/grid").choice(count, shown, replace=False).tolist())
 
 
-def save_grids(pictures: Mapping[str, Images], folder: Path) -> tuple[FileRef, ...]:
-    """Write `grids/<subject>.png` of each subject's [N, H, W, 3] pictures."""
+def save_grids(images_by_subject: Mapping[str, Images], folder: Path) -> tuple[FileRef, ...]:
+    """Write `grids/<subject>.png` of the [N, H, W, 3] images of each subject."""
     refs = []
-    for name, images in pictures.items():
+    for name, images in images_by_subject.items():
         path = folder / "grids" / f"{name.replace(' ', '_')}.png"
         save_png(grid(np.stack([np.asarray(_small(image, GRID_SIDE)) for image in images]), GRID_COLUMNS), path)
         refs.append(file_ref(path, folder))
@@ -42,14 +42,7 @@ def save_grids(pictures: Mapping[str, Images], folder: Path) -> tuple[FileRef, .
 
 
 def save_extremes(fit: TextFit, sampler: StockSampler, setting: Setting, folder: Path) -> tuple[Extreme, ...]:
-    """Draw again those pictures of a set that fit their prompts best and worst, at most one of a prompt on each side.
-
-    Args:
-        fit: how well each picture fits.
-        sampler: of the generator.
-        setting: how it was sampled.
-        folder: receives `extremes/`.
-    """
+    """Sample the best and worst images of a set again into `extremes/`, at most one of each prompt on each side."""
     order = fit.values.double().argsort(stable=True).tolist()
     worst, best = (_of_unlike_prompts(places, fit.drawn.prompts) for places in (order, order[::-1]))
     rows = [(place, True) for place in best] + [(place, False) for place in worst]
@@ -82,7 +75,6 @@ def _of_unlike_prompts(places: Sequence[int], prompts: Sequence[str]) -> list[in
 
 
 def _small(image: Images, side: int) -> Image.Image:
-    picture = Image.fromarray(image)
-    if max(picture.size) > side:
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture
+    small = Image.fromarray(image)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)  # leaves smaller images as they are
+    return small

@@ -1,7 +1,7 @@
-"""Precision and recall of generated images by manifolds of nearest neighbours.
+"""Precision and recall of generated images by k nearest neighbours.
 
-The definition is that of Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models": a
-set's manifold is the union of balls around its features, each of the radius to its k-th nearest neighbour.
+Defined by Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models": a set's manifold
+is the union of balls around its features, each with the distance to the k-th nearest neighbour as radius.
 """
 
 from __future__ import annotations
@@ -16,26 +16,23 @@ from sidlsg.runtime.errors import InputError
 
 NEIGHBOURS = 3
 BLOCK = 2048
-"""Rows of distances that are in memory at once."""
+"""Rows of distances in memory."""
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Two shares."""
+    """Both shares."""
 
     precision: float
-    """Of the generated images that lie in the reference's manifold: how many look real."""
+    """Share of generated images in the reference's manifold."""
     recall: float
-    """Of the reference images that lie in the generated ones' manifold: how much of it is covered."""
+    """Share of reference images in the generated images' manifold."""
 
 
 def precision_recall(generated: Tensor, reference: Tensor, neighbours: int = NEIGHBOURS) -> PrecisionRecall:
-    """Both shares.
+    """Precision and recall of [N, dim] against [M, dim] features.
 
-    Args:
-        generated: [N, dim] features.
-        reference: [M, dim] features.
-        neighbours: k; an image is not its own neighbour, but its copies are.
+    An image is not its own neighbour, but its copies are.
 
     Raises:
         InputError: the widths differ, or a set has too few images for k neighbours.
@@ -63,7 +60,7 @@ def _share_inside(points: Tensor, centres: Tensor, neighbours: int) -> float:
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """[up to BLOCK, M] each; by products in float64, as differences of all pairs would take too long."""
+    """Blocks of up to [BLOCK, M]; by products in float64, which are faster than differences of all pairs."""
     b = b.double()
     lengths = b.square().sum(1)
     for rows in torch.split(a.double(), BLOCK):

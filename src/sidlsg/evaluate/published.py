@@ -1,9 +1,12 @@
-"""The published protocols as rows of a table: how many pictures, which network, after which resizing, which formula."""
+"""The published protocols: number of images, network, resizing and formula of each, and HPSv2's table."""
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from sidlsg.evaluate.weights import (
     CAPTIONS,
@@ -17,48 +20,44 @@ from sidlsg.evaluate.weights import (
 )
 from sidlsg.runtime.errors import InputError, nearest
 
-if TYPE_CHECKING:  # torch takes seconds, and the table is read before anything runs
-    from sidlsg.evaluate.inception import Resize
-import math
-import statistics
-from collections.abc import Mapping, Sequence
-
 Formula = Literal["frechet", "kernel", "manifolds", "cosine", "preference"]
+Resize = Literal["clean", "inside"]
+"""`clean`: antialiased, before the network. `inside`: the network's own, bilinear as in TensorFlow 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Everything that two numbers must share to be compared, but for the reference itself."""
+    """Everything that two comparable scores share, except for the reference itself."""
 
     name: str
     about: str
     scores: tuple[str, ...]
-    """The names of its scores."""
+    """Names of its scores."""
     formula: Formula
     prompts: str
-    """What is drawn: a name in `sidlsg.evaluate.weights.FILES`, as are the next two."""
+    """A name in `sidlsg.evaluate.weights.FILES`, like the next two."""
     network: str
     reference: str = ""
-    """Empty where there is none: the score reads picture and prompt."""
+    """Empty if the score needs none: it reads image and prompt."""
     resize: Resize | None = None
-    """How pictures come to Inception; None for other networks, which have one way each."""
+    """Resizing for Inception; None for other networks."""
     images: int | None = None
-    """How many are generated; None where the name does not say, and the score does."""
+    """Number of generated images; None if any number is allowed."""
     references: int | None = None
-    """How many pictures the reference has; None likewise."""
+    """Number of reference images; None if any number is allowed."""
     least: int = 4
-    """Pictures that a set of any size must have; of four, an interval can be told."""
+    """Fewest images of a set; an interval needs four."""
     ddof: int = 1
-    """A Fréchet distance's covariances are divided by the count less this."""
+    """A Fréchet distance's covariances are divided by the count minus this."""
 
     @property
     def space(self) -> str:
-        """Names what is read off a picture: numbers of another space do not compare."""
+        """Name of the features: those of another space do not compare."""
         return f"{self.network}/{self.resize}" if self.resize else self.name
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that it needs."""
+        """All files that it needs."""
         return tuple(name for name in (self.prompts, self.network, self.reference) if name)
 
 
@@ -67,7 +66,7 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         Protocol(
             name="fid/coco2014-30k-clean",
-            about="Fréchet distance to COCO's val2014, as the papers' tables have it: antialiased resizing",
+            about="Fréchet distance to COCO's val2014, as in the papers' tables: antialiased resizing",
             scores=("fid",),
             formula="frechet",
             prompts=CAPTIONS,
@@ -79,7 +78,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="fid/coco2014-30k-sid-train",
-            about="the same as SiD's training code measures it: the network's own resizing, covariances by the count",
+            about="the same as in SiD's training code: the network's own resizing, covariances by the count",
             scores=("fid_sid_train",),
             formula="frechet",
             prompts=CAPTIONS,
@@ -92,7 +91,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="clip/vit-g-14-photo-depicts",
-            about="mean cosine of picture and 'A photo depicts' with its caption",
+            about="mean cosine of image and 'A photo depicts' with its caption",
             scores=("clip",),
             formula="cosine",
             prompts=CAPTIONS,
@@ -110,7 +109,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="hpsv2/v2.1",
-            about="the same by the newer network",
+            about="the same with the newer network",
             scores=("hpsv2_v2_1",),
             formula="preference",
             prompts=HPS_PROMPTS,
@@ -130,7 +129,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="pr/inception-k3",
-            about="precision and recall by manifolds of 3 nearest neighbours",
+            about="precision and recall by 3 nearest neighbours",
             scores=("precision", "recall"),
             formula="manifolds",
             prompts=CAPTIONS,
@@ -143,11 +142,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-        InputError: there is none; the nearest name is suggested.
-    """
+    """The protocol of a name; raises InputError with the nearest name for an unknown one."""
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is unknown{nearest(name, PROTOCOLS)}; allowed: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -160,32 +155,27 @@ GROUPS = 10
 
 @dataclass(frozen=True)
 class StyleScore:
-    """A row of the table."""
+    """The score of one style."""
 
     mean: float
-    """100 × cosine, over all images of the style."""
+    """100 × cosine over all images."""
     deviation: float
     """Standard deviation (ddof = 0) of the means of ten groups of consecutive prompts."""
 
 
 @dataclass(frozen=True)
 class PreferenceTable:
-    """HPSv2's result."""
+    """HPSv2's result: scores by style, and the average over all images."""
 
     styles: dict[str, StyleScore]
     average: float
-    """Over all images."""
 
 
 def preference_table(scores: Mapping[str, Sequence[float]], images_a_style: int = PROMPTS_A_STYLE) -> PreferenceTable:
-    """Means and group deviations.
-
-    Args:
-        scores: by style, one 100 × cosine a prompt in the prompts' order.
-        images_a_style: how many there must be; a multiple of `GROUPS`.
+    """Means and group deviations of 100 × cosine of each image, by style in the order of the prompts.
 
     Raises:
-        InputError: a style is missing or unknown, it has another number of scores, or one is not finite.
+        InputError: a style is missing or unknown, has another number of scores, or one is not finite.
     """
     if images_a_style < GROUPS or images_a_style % GROUPS:
         raise InputError(f"{images_a_style} images a style do not make {GROUPS} groups; give a multiple of {GROUPS}")
@@ -198,7 +188,7 @@ def preference_table(scores: Mapping[str, Sequence[float]], images_a_style: int 
             raise InputError(f"{len(values)} scores of {style} given; there must be {images_a_style}, one a prompt")
         bad = [i for i, value in enumerate(values) if not math.isfinite(value)]
         if bad:
-            raise InputError(f"the score of {style} image {bad[0]} is {values[bad[0]]}; look at that image")
+            raise InputError(f"the score of {style} image {bad[0]} is {values[bad[0]]}; check that image")
         size = images_a_style // GROUPS
         groups = [statistics.fmean(values[i * size : (i + 1) * size]) for i in range(GROUPS)]
         rows[style] = StyleScore(mean=statistics.fmean(values), deviation=statistics.pstdev(groups))

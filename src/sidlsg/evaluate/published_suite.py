@@ -1,4 +1,4 @@
-"""Published protocols as one suite: what they need is loaded and checked before anything is drawn."""
+"""Published protocols as one suite, whose files are loaded and checked before any image is sampled."""
 
 from __future__ import annotations
 
@@ -28,56 +28,54 @@ from sidlsg.storage.records import Record, Score, StyleMean
 
 @dataclass(frozen=True, kw_only=True)
 class ImageScores(Record):
-    """Scores of a set of pictures, whoever made them."""
+    """Scores of a set of images of any origin."""
 
     FILE: ClassVar[str] = "scores.json"
     images_sha256: str
     scores: tuple[Score, ...]
     passed_over: str = ""
-    """What of the pictures' folder was not scored, and why; empty for nothing."""
+    """Skipped files of the images' folder, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """What a file says of the reference's pictures: features, statistics of them, or a mean and a covariance alone."""
+    """The reference images' features or statistics, or only their mean and covariance."""
 
-    place: str
+    path: str
     digest: str
+    statistics: FeatureStatistics | Gaussian
+    """A mean and covariance of another program have no `source`."""
     source: Source | None = None
-    """None for the mean and covariance of another program, which do not say what they are of."""
     features: Tensor | None = None
-    statistics: FeatureStatistics | None = None
-    moments: Gaussian | None = None
 
     @property
     def count(self) -> int | None:
-        """Pictures; None where the file does not say."""
-        return self.statistics.count if self.statistics is not None else None
+        """Number of images; None if unknown."""
+        return self.statistics.count if isinstance(self.statistics, FeatureStatistics) else None
 
     def gaussian(self, ddof: int) -> Gaussian:
         """Mean and covariance."""
-        if self.statistics is not None:
-            return self.statistics.gaussian(ddof)
-        assert self.moments is not None  # one of the two is there
-        return self.moments
+        return self.statistics if isinstance(self.statistics, Gaussian) else self.statistics.gaussian(ddof)
 
 
 def load_references(path: Path) -> References:
-    """Read any of the three kinds.
+    """Read features, statistics or a `.npz` of mu and sigma.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
     if path.suffix.lower() == ".npz" or zipfile.is_zipfile(path):
-        return References(place=str(path), digest=_digest(path), moments=import_mu_sigma(path))
+        try:
+            digest = sha256_file(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}; give a .npz with mu and sigma") from error
+        return References(path=str(path), digest=digest, statistics=import_mu_sigma(path))
     found = load_features_or_statistics(path)
-    if found is None:
-        raise InputError(f"{path} holds no features or statistics; give a file that `sidlsg images` wrote")
     features = found.features if isinstance(found, FeatureSet) else None
     statistics, source = (found.statistics, found.source) if isinstance(found, FeatureSet) else found
     parts = (source.space, source.network_sha256, source.images_sha256)
     return References(
-        place=str(path),
+        path=str(path),
         digest=sha256_bytes("\n".join(parts).encode()),
         source=source,
         features=features,
@@ -86,22 +84,22 @@ def load_references(path: Path) -> References:
 
 
 def compare(generated: FeatureSet, reference: References | None, protocol: Protocol) -> tuple[Score, ...]:
-    """The protocol's scores.
+    """The protocol's scores of generated images.
 
     Raises:
-        InputError: what was read off the pictures is of another space, network or count than the protocol's, or the
-            reference is missing or has only statistics where each picture's features are needed.
+        InputError: the features have another space, network or count than the protocol's, or the reference is missing
+            or has only statistics but each image's features are needed.
     """
     source = generated.source
     if source.space != protocol.space:
         raise InputError(
-            f"the generated pictures' features are of {source.space}, and {protocol.name} takes {protocol.space}; make "
+            f"the generated images' features are of {source.space}, and {protocol.name} takes {protocol.space}; make "
             "them again"
         )
     require_count(len(generated.features), "generated", protocol.images, protocol)
     if protocol.reference:
         if reference is None:
-            raise InputError(f"{protocol.name} compares with a reference's pictures; give their features")
+            raise InputError(f"{protocol.name} compares with reference images; give their features")
         require_reference(reference, protocol, source.network_sha256)
         digest = reference.digest
     else:
@@ -120,15 +118,13 @@ def compare(generated: FeatureSet, reference: References | None, protocol: Proto
     )
 
 
-Found = tuple[float, tuple[float, float] | None]
-"""A value and its interval."""
-
-
-def _values(generated: FeatureSet, reference: References | None, protocol: Protocol) -> list[Found]:
-    """One for each name of the protocol's scores."""
+def _values(
+    generated: FeatureSet, reference: References | None, protocol: Protocol
+) -> list[tuple[float, tuple[float, float]]]:
+    """Value and interval of each of the protocol's scores."""
     features = generated.features
     if reference is None:
-        # The mean of what the network said of each picture.
+        # The network gives a score for each image.
         mean = float(features.double().mean())
         return [(mean, interval(mean, float(features.double().std()) / len(features) ** 0.5))]
     if protocol.formula == "frechet":
@@ -136,11 +132,11 @@ def _values(generated: FeatureSet, reference: References | None, protocol: Proto
         value = frechet_distance(generated.statistics.gaussian(protocol.ddof), target)
         return [(value, frechet_interval(features, target, protocol.ddof))]
     theirs = reference.features
-    assert theirs is not None  # `require_reference` saw to it
+    assert theirs is not None  # checked by `require_reference`
     if protocol.formula == "kernel":
         return [kernel_distance_with_interval(features, theirs)]
     shares = precision_recall(features, theirs)
-    # Of other pictures within the same manifolds: generated ones for precision, the reference's for recall.
+    # Over other images within the same manifolds: generated ones for precision, the reference's for recall.
     return [
         (share, share_interval(round(share * count), count))
         for share, count in ((shares.precision, len(features)), (shares.recall, len(theirs)))
@@ -148,50 +144,30 @@ def _values(generated: FeatureSet, reference: References | None, protocol: Proto
 
 
 def require_reference(reference: References, protocol: Protocol, network_sha256: str) -> None:
-    """Check that a reference is of the protocol's kind, and was made by the network that the pictures are read by.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Raise InputError unless a reference fits the protocol and was made with the same network."""
     source = reference.source
     if source is not None and source.space != protocol.space:
         raise InputError(
-            f"{reference.place} are of {source.space}, and {protocol.name} takes {protocol.space}; make them again"
+            f"{reference.path} are of {source.space}, and {protocol.name} takes {protocol.space}; make them again"
         )
     if source is not None and source.network_sha256 != network_sha256:
         raise InputError(
-            f"{reference.place} was made by another file of {protocol.network} ({source.network_sha256[:16]}…) than "
-            f"the generated pictures' features ({network_sha256[:16]}…); make both by one"
+            f"{reference.path} was made by another file of {protocol.network} ({source.network_sha256[:16]}…) than "
+            f"the generated images' features ({network_sha256[:16]}…); make both by one"
         )
     require_count(reference.count, "reference", protocol.references, protocol)
     if protocol.formula in ("kernel", "manifolds") and reference.features is None:
         raise InputError(
-            f"{reference.place} has statistics alone, and {protocol.name} needs each picture's features; give the file "
+            f"{reference.path} has statistics alone, and {protocol.name} needs each image's features; give the file "
             "that `sidlsg images features` wrote of the reference"
         )
 
 
 def require_count(count: int | None, what: str, expected: int | None, protocol: Protocol) -> None:
-    """Check how many pictures there are, or will be; None where nobody says.
-
-    Raises:
-        InputError: there are more or fewer than the protocol takes.
-    """
-    if count is None:
-        return
-    if expected is not None and count != expected:
-        raise InputError(f"{count:,} {what} pictures given, and {protocol.name} takes {expected:,}; nothing is scored")
-    if count < protocol.least:
-        raise InputError(
-            f"{count:,} {what} pictures given, and {protocol.name} takes {protocol.least:,} or more; nothing is scored"
-        )
-
-
-def _digest(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give a .npz with mu and sigma") from error
+    """Raise InputError if the protocol takes another number of images; `count` is None if unknown."""
+    takes = f"{protocol.least:,} or more" if expected is None else f"{expected:,}"
+    if count is not None and (count < protocol.least or count != (expected or count)):
+        raise InputError(f"{count:,} {what} images given, and {protocol.name} takes {takes}; nothing is scored")
 
 
 CAPTION_SET = "captions"
@@ -200,20 +176,17 @@ STYLE_SETS = {style: f"hpsv2-{style}" for style in STYLES}
 
 
 class PublishedSuite:
-    """The published protocols that an evaluation asks for."""
+    """The published protocols of an evaluation."""
 
     def __init__(self, names: Sequence[str], weights: Mapping[str, WeightFile], device: torch.device) -> None:
-        """Args:
-        names: of the protocols.
-        weights: the files that they need.
-        device: where the networks run.
+        """Load the protocols of these names with their files.
 
         Raises:
             InputError: a protocol is unknown, or a file is missing, damaged, or does not fit its protocol.
         """
         self.protocols = tuple(get_protocol(name) for name in dict.fromkeys(names))
         paths = {name: weight_path(weights, name) for each in self.protocols for name in each.files}
-        # What is quickly seen to be wrong comes first, the networks last.
+        # Quick checks come first, the networks last.
         self._references: dict[str, References] = {}
         self._sets: dict[str, tuple[DrawnSet, ...]] = {}
         for protocol in self.protocols:
@@ -245,8 +218,8 @@ class PublishedSuite:
 
     def measures(self, drawn: DrawnSet) -> tuple[Measure, ...]:
         """See `Suite`."""
-        asking = (each for each in self.protocols if drawn in self._sets[each.prompts])
-        return tuple(self._networks[space] for space in dict.fromkeys(each.space for each in asking))
+        wanted = (each for each in self.protocols if drawn in self._sets[each.prompts])
+        return tuple(self._networks[space] for space in dict.fromkeys(each.space for each in wanted))
 
     def scores(self, values: Values) -> tuple[Score, ...]:
         """See `Suite`."""
@@ -271,17 +244,17 @@ class PublishedSuite:
         return tuple(rows)
 
     def text_fit(self, values: Values) -> TextFit | None:
-        """See `Suite`: by CLIP where it is measured, else by HPSv2 on photographs' prompts."""
+        """See `Suite`: by CLIP if measured, else by HPSv2 for the photo prompts."""
         for formula, name in (("cosine", CAPTION_SET), ("preference", STYLE_SETS["photo"])):
             for protocol in self.protocols:
                 if protocol.formula == formula:
                     (drawn,) = (each for each in self._sets[protocol.prompts] if each.name == name)
                     found = values[name][self._networks[protocol.space].name][:, 0]
-                    return TextFit(drawn=drawn, values=found, measure=f"{protocol.scores[0]} of the picture")
+                    return TextFit(drawn=drawn, values=found, measure=f"{protocol.scores[0]} of the image")
         return None
 
     def _read(self, protocol: Protocol, values: Values) -> FeatureSet:
-        """What was read off a protocol's pictures, in its sets' order."""
+        """The features of a protocol's images, in the order of its sets."""
         network, sets = self._networks[protocol.space], self._sets[protocol.prompts]
         source = Source(
             space=protocol.space,
@@ -293,28 +266,20 @@ class PublishedSuite:
 
 
 def load_published(names: Sequence[str], weights: Mapping[str, WeightFile]) -> PublishedSuite | None:
-    """The published protocols of these names on this process' device; None for none.
-
-    Raises:
-        InputError: see `PublishedSuite`.
-    """
+    """A `PublishedSuite` on this process's device; None without names."""
     return PublishedSuite(names, weights, own_device()) if names else None
 
 
 def _drawn_sets(protocol: Protocol, path: Path) -> tuple[DrawnSet, ...]:
     if protocol.formula == "preference":
-        # The published scores are of pictures in JPEG files.
+        # The published scores are those of JPEG files.
         prompts = read_style_prompts(path)
         return tuple(DrawnSet(name=STYLE_SETS[style], prompts=prompts[style], format="jpeg") for style in STYLES)
     return (DrawnSet(name=CAPTION_SET, prompts=tuple(read_list(path, CAPTION_FILE, "caption"))),)
 
 
 def read_style_prompts(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read HPSv2's prompts.
-
-    Raises:
-        InputError: the file is no JSON object of four lists of 800 texts.
-    """
+    """Read HPSv2's prompts, a JSON object of four lists of 800 texts."""
     table = read_json(path, "give HPSv2's prompts by style")
     if not isinstance(table, dict) or set(table) != set(STYLES):
         held = ", ".join(table) if isinstance(table, dict) else type(table).__name__

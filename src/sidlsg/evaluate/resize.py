@@ -1,7 +1,4 @@
-"""How pictures come to the size that a feature network reads: the part of a protocol that changes FID the most.
-
-Each function knows one picture and resizing only. Pillow's filters are antialiased: they widen with the reduction.
-"""
+"""Resizing for feature networks, the part of a protocol that changes FID the most; Pillow's filters are antialiased."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ from PIL import Image
 from PIL.Image import Resampling
 
 SIDE = 256
-"""Pixels that both protocols of COCO bring pictures to first."""
+"""The first size of both COCO protocols, in pixels."""
 INCEPTION_SIDE = 299
 
 
 def centre_square(image: Image.Image) -> Image.Image:
-    """The largest square in the middle; an odd rest is rounded to the even number, as torchvision's crop does."""
+    """The largest centred square; half pixels are rounded to even, as in torchvision."""
     width, height = image.size
     side = min(width, height)
     left, top = round((width - side) / 2), round((height - side) / 2)
@@ -24,12 +21,12 @@ def centre_square(image: Image.Image) -> Image.Image:
 
 
 def to_256(image: Image.Image) -> Image.Image:
-    """The middle square of an RGB picture in 256 × 256, by Lanczos in 8 bits."""
+    """The centred square of an RGB image at 256 × 256, by Lanczos in 8 bits."""
     return centre_square(image).resize((SIDE, SIDE), Resampling.LANCZOS)
 
 
 def clean_299(image: Image.Image) -> NDArray[np.float32]:
-    """[3, 299, 299] in 0..255: each channel by itself, bicubic in float32, cut to the range and not rounded.
+    """[3, 299, 299] in 0..255: each channel by itself, bicubic in float32, clipped and not rounded.
 
     Rounding to 8 bits here would move FID (Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN
     Evaluation").
@@ -47,7 +44,7 @@ def clean_299(image: Image.Image) -> NDArray[np.float32]:
 
 
 def padded_square(image: Image.Image, side: int) -> Image.Image:
-    """The longest side to `side`, bicubic, and black on both sides of the shorter one until it is a square."""
+    """The longest side resized to `side`, bicubic, and the shorter one padded with black to a square."""
     width, height = image.size
     scale = side / max(width, height)
     small = image.resize((round(width * scale), round(height * scale)), Resampling.BICUBIC)

@@ -1,7 +1,7 @@
-"""One pass over the pictures of a set: each is drawn once, everything is read off it, and it need not be kept.
+"""One pass over the images of a set: each is sampled once and measured, and need not be kept.
 
-The set is cut into blocks, the same ones whatever the number of processes: what a block gave is kept until the
-evaluation ends, so that one that was killed goes on where it was, and ends with the same numbers.
+The set is split into blocks that do not depend on the number of processes. The measures of a block are stored until the
+evaluation ends, so that a killed evaluation resumes and gives the same numbers.
 """
 
 from __future__ import annotations
@@ -35,43 +35,33 @@ from sidlsg.teacher.setting import Setting
 
 
 class Keeper:
-    """Writes the pictures of one generator."""
+    """Saves the images of one generator."""
 
-    def __init__(self, place: str, subject: str) -> None:
-        """Args:
-        place: a local folder, or `s3://BUCKET/PREFIX`.
-        subject: whose pictures they are: a folder in it.
-
-        Raises:
-            InputError: the place cannot be used.
-        """
-        self._store = open_store(place)
-        self._on_s3 = place.startswith(S3)
-        self._subject = subject.replace(" ", "_").replace(",", "")
+    def __init__(self, uri: str, subject: str) -> None:
+        """Save to a folder named after the subject, in a local folder or `s3://BUCKET/PREFIX`."""
+        self._store = open_store(uri)
+        self._on_s3 = uri.startswith(S3)
+        self._subject = folder_of(subject)
 
     def keep(self, drawn: str, block: int, files: Mapping[str, bytes]) -> None:
-        """Keep a block of a set, complete or not at all on S3; the same block again replaces it.
-
-        Args:
-            drawn: the set's name.
-            block: its number.
-            files: contents by name, such as `00012.png`.
-
-        Raises:
-            StorageError: the server did not take it.
-        """
-        with tempfile.TemporaryDirectory() as scratch:
-            if self._on_s3:
+        """Save files, by name, of one block of a set: one tar on S3. The same block again replaces it."""
+        if self._on_s3:
+            with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "block.tar"
                 atomic_write(path, _tar(files))
                 self._store.put(f"{self._subject}/{drawn}/{block:06d}.tar", path, sha256_file(path))
-                return
+            return
         for name, data in files.items():
             self._store.write(f"{self._subject}/{drawn}/{name}", data)
 
 
+def folder_of(subject: str) -> str:
+    """The folder name of a subject."""
+    return subject.replace(" ", "_").replace(",", "")
+
+
 def _tar(files: Mapping[str, bytes]) -> bytes:
-    """Equal files make equal bytes: no times, no owners."""
+    """A tar without times and owners, so that equal files give equal bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in files.items():
@@ -82,34 +72,32 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 
 BLOCK = 192
-"""Pictures that are drawn, read and kept together: what a kill costs at most."""
-
-Draw = Callable[[Sequence[str], Sequence[int]], Images]
-"""Prompts and seeds to pictures."""
+"""Images that are sampled, measured and stored together: the most that a kill loses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPass:
-    """How one generator's pictures are gone through."""
+    """How the images of one generator are sampled and measured."""
 
-    draw: Draw
+    draw: Callable[[Sequence[str], Sequence[int]], Images]
+    """Prompts and seeds to images."""
     identity: str
-    """Says everything that pictures depend on besides prompt and seed."""
+    """Everything that images depend on besides prompt and seed."""
     label: str
     """For the progress line."""
     parts: Store
-    """Receives what blocks gave. Processes on several machines need not share it."""
+    """For the measures of blocks. Processes on several machines need not share it."""
     folder: str
-    """In that store."""
+    """In `parts`."""
     world: World
     keeper: Keeper | None = None
 
 
 def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) -> dict[str, Tensor]:
-    """Draw a set, its blocks shared out among the processes, and read all measures off each picture.
+    """Sample and measure a set, its blocks distributed among the processes.
 
     Returns:
-        [N, width] by measure, row i of picture i, at every process.
+        [N, width] by measure, row i of image i, in every process.
 
     Raises:
         InputError: a measure gives numbers of another shape, or NaN.
@@ -117,7 +105,7 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) ->
     count, world = len(drawn.prompts), how.world
     memories = {measure.name: FeatureMemory(measure.width) for measure in measures}
     for measure in measures:
-        # So that a process without a block of its own has something to sync.
+        # A process without a block still takes part in the sync.
         memories[measure.name].update(torch.zeros(0, measure.width), ())
     blocks = [range(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     own = range(world.rank, len(blocks), world.size)
@@ -142,13 +130,13 @@ def _block(
     found = _kept(how.parts, part, identity)
     if found is not None:
         return found
-    pictures = how.draw(prompts, places)
-    files, pictures = _stored(pictures, drawn.format, read_back=drawn.format == "jpeg", encode=how.keeper is not None)
+    images = how.draw(prompts, places)
+    files, images = _stored(images, drawn.format, read_back=drawn.format == "jpeg", encode=how.keeper is not None)
     if how.keeper is not None:
-        # Before the numbers: a block that has numbers has its pictures.
+        # Before the measures are stored: a block with stored measures has its images.
         suffix = "jpg" if drawn.format == "jpeg" else drawn.format
         how.keeper.keep(drawn.name, block, {f"{i:05d}.{suffix}": file for i, file in zip(places, files, strict=True)})
-    values = {measure.name: _checked(measure, pictures, prompts, how.label) for measure in measures}
+    values = {measure.name: _checked(measure, images, prompts, how.label) for measure in measures}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "part.safetensors"
         save_tensors(path, values, {"identity": identity})
@@ -157,7 +145,7 @@ def _block(
 
 
 def _kept(parts: Store, part: str, identity: str) -> dict[str, Tensor] | None:
-    """What an earlier process read off these very pictures."""
+    """The stored measures of the same images."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "part.safetensors"
         try:
@@ -168,68 +156,60 @@ def _kept(parts: Store, part: str, identity: str) -> dict[str, Tensor] | None:
     return values if counters.get("identity") == identity else None
 
 
-def _stored(pictures: Images, form: Format, read_back: bool, encode: bool) -> tuple[list[bytes], Images]:
-    """The pictures' files, and the pictures as those give them back."""
+def _stored(images: Images, form: Format, read_back: bool, encode: bool) -> tuple[list[bytes], Images]:
+    """The encoded images, and the images as decoded from them."""
     if not (read_back or encode):
-        return [], pictures
+        return [], images
     files = []
-    for picture in pictures:
+    for image in images:
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, format=form.upper())
+        Image.fromarray(image).save(buffer, format=form.upper())
         files.append(buffer.getvalue())
     if not read_back:
-        return files, pictures
+        return files, images
     return files, np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
 
 
-def _checked(measure: Measure, pictures: Images, prompts: Sequence[str], label: str) -> Tensor:
-    values = measure(pictures, prompts)
-    if values.shape != (len(pictures), measure.width):
+def _checked(measure: Measure, images: Images, prompts: Sequence[str], label: str) -> Tensor:
+    values = measure(images, prompts)
+    if values.shape != (len(images), measure.width):
         raise InputError(
-            f"{label}: {measure.name} gave numbers of shape {list(values.shape)} for {len(pictures)} pictures, not "
+            f"{label}: {measure.name} gave numbers of shape {list(values.shape)} for {len(images)} images, not "
             f"{measure.width} each; give the right network's file"
         )
     if not bool(torch.isfinite(values).all()):
         bad = int((~torch.isfinite(values)).any(1).nonzero()[0])
         raise InputError(
-            f"{label}: {measure.name} gave NaN or infinity for the picture of {prompts[bad]!r}; look at that picture, "
-            "and at the network's file"
+            f"{label}: {measure.name} gave NaN or infinity for the image of {prompts[bad]!r}; check that image and the "
+            "network's file"
         )
     return values
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationWork:
-    """Where an evaluation is done, and what it leaves besides scores."""
+    """The storage and processes of an evaluation."""
 
     parts: Store
-    """Receives what blocks of pictures gave, until the end."""
+    """For the measures of blocks until the end."""
     world: World = field(default_factory=World)
     keep_images: str = ""
-    """Folder or `s3://` prefix that receives the pictures; empty to keep none."""
+    """Folder or `s3://` prefix for the images; empty to keep none."""
 
 
 def score_subject(
     name: str, sampler: StockSampler, setting: Setting, suites: Sequence[Suite], work: EvaluationWork
 ) -> tuple[SubjectScores, TextFit | None]:
-    """Draw everything that the suites ask for, and score it.
+    """Sample and score a generator under all suites.
 
-    Under several processes, each draws its share; the one that leads computes the scores, and the others give none.
-
-    Args:
-        name: of the subject.
-        sampler: of the generator's folder.
-        setting: how it is sampled.
-        suites: what is asked.
-        work: where.
+    Each process samples its share; rank 0 computes the scores, and the other processes return none.
 
     Returns:
-        The scores, and how well each picture fits its prompt by the first suite that reads prompts.
+        The scores, and how well each image fits its prompt by the first suite that measures it.
 
     Raises:
-        InputError: pictures cannot be kept where they should, or a network does not fit.
+        InputError: images cannot be saved, or a network does not fit.
     """
-    folder = name.replace(" ", "_").replace(",", "")
     keeper = Keeper(work.keep_images, name) if work.keep_images else None
     scores: list[Score] = []
     styles: list[StyleMean] = []
@@ -239,11 +219,11 @@ def score_subject(
         for drawn in suite.sets:
             how = SamplingPass(
                 draw=lambda prompts, seeds: sampler(prompts, seeds, setting),
-                # A block that was measured without keeping its pictures is drawn again where they are to be kept.
+                # Blocks that were measured without saving their images are sampled again if these are to be saved.
                 identity=f"{sampler.identity} {sampler.batch} {setting} {work.keep_images}",
                 label=f"evaluate: {name}, {drawn.name}",
                 parts=work.parts,
-                folder=folder,
+                folder=folder_of(name),
                 world=work.world,
                 keeper=keeper,
             )

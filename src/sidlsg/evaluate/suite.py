@@ -1,4 +1,4 @@
-"""What a set of protocols asks of an evaluation: what to draw, what to read off each picture, and the scores."""
+"""The interface of protocols: which images to sample, what to measure on each, and the scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidlsg.storage.records import Score, StyleMean
 from sidlsg.teacher.images import Images
 
 Format = Literal["png", "jpeg"]
-Pictures = Images | Sequence[Images]
+ImageBatch = Images | Sequence[Images]
 """[N, H, W, 3] uint8, or N of [H, W, 3]."""
 
 
@@ -24,13 +24,13 @@ def prompts_digest(prompts: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnSet:
-    """Pictures that are drawn once, whatever is read off them: picture i for prompt i from seed i."""
+    """Images that are sampled once for all measures: image i for prompt i from seed i."""
 
     name: str
-    """Of letters, digits and `-`: a part of file names."""
+    """Letters, digits and `-`: a part of file names."""
     prompts: tuple[str, ...]
     format: Format = "png"
-    """What a picture goes through before anything reads it: PNG keeps it, JPEG's loss is part of some protocols."""
+    """The encoding before measuring: PNG is lossless, JPEG's loss is part of some protocols."""
 
     @property
     def sha256(self) -> str:
@@ -39,53 +39,53 @@ class DrawnSet:
 
 
 class Measure(Protocol):
-    """Reads the same few numbers off each picture."""
+    """Gives the same few numbers for each image."""
 
     @property
     def name(self) -> str:
-        """Of letters, digits, dots and `-`."""
+        """Letters, digits, dots and `-`."""
         ...
 
     @property
     def width(self) -> int:
-        """How many numbers a picture gives."""
+        """Numbers per image."""
         ...
 
     @property
     def identity(self) -> str:
-        """Everything that they depend on besides image and prompt: version, network's digest, resizing."""
+        """Everything that the numbers depend on besides image and prompt: version, network's digest, resizing."""
         ...
 
-    def __call__(self, pictures: Images, prompts: Sequence[str]) -> Tensor:
-        """[N, H, W, 3] pictures and their N prompts to [N, width] float32 on the CPU."""
+    def __call__(self, images: Images, prompts: Sequence[str]) -> Tensor:
+        """[N, H, W, 3] images and their N prompts to [N, width] float32 on the CPU."""
         ...
 
 
 Values = Mapping[str, Mapping[str, Tensor]]
-"""[N, width] by set and measure, row i of picture i."""
+"""[N, width] by set and measure, row i of image i."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFit:
-    """How well each picture of a set fits its prompt."""
+    """How well each image of a set fits its prompt, by one measure."""
 
     drawn: DrawnSet
     values: Tensor
     """[N]; higher is better."""
     measure: str
-    """What they are, in words."""
+    """Its description."""
 
 
 class Suite(Protocol):
-    """Protocols that are measured in one pass over the same pictures."""
+    """Protocols that share one pass over the same images."""
 
     @property
     def sets(self) -> tuple[DrawnSet, ...]:
-        """What is drawn."""
+        """The sets to sample."""
         ...
 
     def measures(self, drawn: DrawnSet) -> Sequence[Measure]:
-        """What is read off the pictures of a set."""
+        """The measures of a set's images."""
         ...
 
     def scores(self, values: Values) -> tuple[Score, ...]:
@@ -93,9 +93,9 @@ class Suite(Protocol):
         ...
 
     def styles(self, values: Values) -> tuple[StyleMean, ...]:
-        """HPSv2's table; empty where it is not measured."""
+        """HPSv2's table; empty if it is not measured."""
         ...
 
     def text_fit(self, values: Values) -> TextFit | None:
-        """None where nothing reads the prompts."""
+        """None if no measure reads the prompts."""
         ...

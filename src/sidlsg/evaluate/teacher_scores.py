@@ -1,4 +1,4 @@
-"""A teacher's own scores, kept beside its files so that they need not be computed at each evaluation."""
+"""A teacher's own scores, stored beside its files so that evaluations can reuse them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sidlsg.teacher.setting import Setting
 
 
 class ComparableProtocols(Protocol):
-    """Protocols that say which stored scores still hold."""
+    """Protocols that can tell which stored scores are still valid."""
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """By protocol, the digest of what a score is relative to."""
+        """Reference digest by protocol."""
 
     def is_comparable(self, score: Score) -> bool:
-        """Whether a stored score has this very protocol, count and reference."""
+        """Whether a stored score has the same protocol, count and reference."""
 
 
 CFG = 3.0
@@ -39,17 +39,13 @@ TEACHER_SETTINGS: dict[str, tuple[int, float]] = {
 
 
 def setting_of(name: str) -> Setting:
-    """How the teacher is sampled in a setting of that name."""
+    """The setting of a name."""
     steps, guidance_scale = TEACHER_SETTINGS[name]
     return Setting(steps=steps, guidance_scale=guidance_scale)
 
 
 def require_settings(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each of which must be a setting's.
-
-    Raises:
-        InputError: one is not; the nearest is suggested.
-    """
+    """Check the names of settings; raises InputError with the nearest name for an unknown one."""
     for name in names:
         if name not in TEACHER_SETTINGS:
             raise InputError(
@@ -65,25 +61,21 @@ class TeacherScores(Record):
 
     FILE: ClassVar[str] = "teacher_scores.json"
     teacher_sha256: str
-    """Digest of the model files that were scored."""
+    """Digest of the scored model files."""
     subjects: tuple[SubjectScores, ...]
 
 
 def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ComparableProtocols) -> dict[str, SubjectScores]:
-    """The stored scores that hold for these files: all protocols, each with this very count and reference.
-
-    Raises:
-        InputError: the file of scores is damaged.
-    """
+    """The stored subjects that are valid for these model files and have a comparable score of every protocol."""
     if not (teacher / TeacherScores.FILE).is_file():
         return {}
     stored = TeacherScores.load(teacher)
     if stored.teacher_sha256 != teacher_sha256:
         return {}
-    return {subject.subject: subject for subject in stored.subjects if _holds(subject, protocols)}
+    return {subject.subject: subject for subject in stored.subjects if _is_valid(subject, protocols)}
 
 
-def _holds(subject: SubjectScores, protocols: ComparableProtocols) -> bool:
+def _is_valid(subject: SubjectScores, protocols: ComparableProtocols) -> bool:
     as_now = TEACHER_SETTINGS.get(subject.subject) == (subject.steps, subject.guidance_scale)
     complete = {score.protocol for score in subject.scores} == set(protocols.digests)
     return as_now and complete and all(protocols.is_comparable(score) for score in subject.scores)

@@ -1,4 +1,4 @@
-"""The files that published protocols need: the user's own, named in one TOML file, never downloaded.
+"""The user's network, prompt and reference files of an evaluation, which are never downloaded.
 
 ```toml
 [inception-2015-12-05]
@@ -9,58 +9,57 @@ sha256 = "…"                                 # of your file; `sidlsg digest FI
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
-from sidlsg.storage.uri import refuse_folder, resolve
+from sidlsg.storage.uri import JUDGE, refuse_folder, resolve
 
 INCEPTION = "inception-2015-12-05"
 CLIP = "clip-vit-g-14-laion2b-s12b-b42k"
 HPS_2_0, HPS_2_1 = "hpsv2-v2.0", "hpsv2-v2.1"
 CAPTIONS, HPS_PROMPTS = "captions", "hpsv2-prompts"
 REFERENCE_CLEAN, REFERENCE_INSIDE = "reference-clean", "reference-inside"
-_REFERENCE = "features or statistics of the reference's pictures, from `sidlsg images`, or a .npz of mu and sigma;"
+_REFERENCE = "features or statistics of the reference's images, from `sidlsg images`, or a .npz of mu and sigma;"
 FILES = {
     INCEPTION: "the Inception network of 2015-12-05 as a TorchScript file, 2,048 pool features (NVIDIA published it "
     "beside StyleGAN's metrics)",
     CLIP: "open_clip's ViT-g-14 of laion2b_s12b_b42k, a .safetensors or PyTorch file of weights",
     HPS_2_0: "HPS_v2_compressed.pt, the ViT-H-14 of HPSv2's authors",
     HPS_2_1: "HPS_v2.1_compressed.pt, their newer one",
-    CAPTIONS: "text file of the captions to draw, one a line: 30,000 for COCO's protocols",
+    CAPTIONS: "text file of captions, one a line: 30,000 for COCO's protocols",
     HPS_PROMPTS: "JSON file of HPSv2's prompts: an object with a list of 800 for each of its four styles",
     REFERENCE_CLEAN: f"{_REFERENCE} resized antialiased (`clean`)",
     REFERENCE_INSIDE: f"{_REFERENCE} resized by the network (`inside`)",
 }
-"""What can be named, and what it is."""
+"""Descriptions by name."""
 _ADVICE = "give a weights.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """Where a file lies, and what it must hold."""
+    """Path or URI and digest of a file."""
 
     place: str
     sha256: str
 
 
 def read_weights(path: Path) -> dict[str, WeightFile]:
-    """Read a `weights.toml`; the files that it names are not looked at.
-
-    Raises:
-        InputError: the file is missing or no TOML, names an unknown file, or lacks a place or a digest.
-    """
+    """Read a `weights.toml`, without the files that it names."""
     return parse_weights(read_text(path, _ADVICE), str(path))
 
 
 def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str, WeightFile]:
-    """Read the text of a `weights.toml`, as a pipeline's parameter has it.
+    """Read the text of a `weights.toml`, such as a pipeline's parameter.
 
     Raises:
-        InputError: it is no TOML, names an unknown file, or lacks a place or a digest.
+        InputError: it is not TOML, names an unknown file, or lacks a place or a digest.
     """
     return {name: _weight_file(path, name, values) for name, values in parse_toml(text, path, _ADVICE).items()}
 
@@ -81,16 +80,16 @@ def _weight_file(path: str, name: str, values: object) -> WeightFile:
 
 
 def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
-    """A file, its content checked.
+    """The local path of a file, fetched if remote, whose digest was checked.
 
     Raises:
-        ContentError: its content is another.
-        InputError: it is not named, not there, or a folder.
-        StorageError: the S3 server did not give it.
+        ContentError: the digest differs.
+        InputError: it is not named, missing, or a folder.
+        StorageError: the S3 server failed.
     """
     if name not in weights:
         raise InputError(
-            f"no file is named for {name}, {FILES[name]}; put [{name}] with place and sha256 of your file into "
+            f"{name} is missing: {FILES[name]}; put [{name}] with place and sha256 of your file into "
             "weights.toml, and give that with --weights"
         )
     try:
@@ -98,3 +97,24 @@ def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
         return resolve(weights[name].place, weights[name].sha256)
     except InputError as error:
         raise type(error)(f"[{name}] in weights.toml: {error}") from error
+
+
+def check_judge(path: Path) -> None:
+    """Check by a file's header, without torch, that its tensors have the bundled judge's names and shapes.
+
+    Raises:
+        InputError: the file is missing, damaged, or has another network.
+    """
+    if _shapes(path) != _shapes(resolve(JUDGE)):
+        raise InputError(f"{path} holds another network than the judge; give a file made by `sidlsg teach`")
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    try:
+        # NumPy is imported faster than torch; no tensor is read.
+        with safe_open(os.fspath(path), framework="np") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}); delete or replace it") from error

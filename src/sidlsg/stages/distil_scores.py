@@ -17,8 +17,8 @@ from sidlsg.bundled.protocols import ShapesProtocols, is_shape, load_shapes_prot
 from sidlsg.distil.appearance import few_step_latents
 from sidlsg.distil.grids import Samples
 from sidlsg.distil.recipes import Recipe
-from sidlsg.evaluate.efficientnet import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.networks import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.suite import Measure
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError, NotFiniteError

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sidlsg.bundled.drawing import IMAGE_SIZE
-from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
@@ -177,7 +177,7 @@ def _with_pictures(
     pictures = {name: sampler(prompts, places, setting) for name, (sampler, setting) in shown.items()}
     subjects = scorecard.subjects
     if shapes is not None:
-        real = real_images(shapes.captions, FLOOR_SEED)
+        real = real_images(shapes.captions, BASELINE_SEED)
         pictures[REAL] = real[places]
         subjects += (SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=shapes.score(real)),)
     return replace(

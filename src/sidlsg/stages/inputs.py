@@ -27,10 +27,9 @@ import math
 from typing import Any
 
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.evaluate.judge_file import check_judge
 from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
-from sidlsg.evaluate.weights import read_weights, weight_path
+from sidlsg.evaluate.weights import check_judge, read_weights, weight_path
 from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules

@@ -47,5 +47,5 @@ def test_accuracy_of_no_image_is_refused() -> None:
     counts = AttributeCounts()
     with pytest.raises(InputError, match=r"answers of shape \[2, 3\]"):
         counts.update(torch.ones(2, 3))
-    with pytest.raises(InputError, match="no image at all"):
+    with pytest.raises(InputError, match="no image was judged"):
         counts.shares()

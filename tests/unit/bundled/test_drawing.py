@@ -1,4 +1,4 @@
-"""Drawn shapes: what depends on what, and that a picture shows what its caption says."""
+"""Drawn shapes: what depends on what, and that an image shows what its caption says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shown(image: np.ndarray, background: str) -> np.ndarray:
 
 @settings(deadline=None)
 @given(captions, seeds, indices)
-def test_a_picture_depends_on_its_seed_and_index_alone(caption: Caption, seed: int, index: int) -> None:
+def test_an_image_depends_on_its_seed_and_index_alone(caption: Caption, seed: int, index: int) -> None:
     alone = draw([caption], seed, [index])[0]
     others = [all_captions()[0], caption, all_captions()[-1]]
     assert np.array_equal(draw(others, seed, [index + 1, index, index])[1], alone)
@@ -48,7 +48,7 @@ def test_a_picture_depends_on_its_seed_and_index_alone(caption: Caption, seed: i
 
 @settings(max_examples=30, deadline=None)
 @given(captions, seeds)
-def test_pictures_of_other_indices_and_seeds_differ(caption: Caption, seed: int) -> None:
+def test_images_of_other_indices_and_seeds_differ(caption: Caption, seed: int) -> None:
     images = draw([caption] * 3, seed, [0, 1, 2])
     assert len({image.tobytes() for image in images}) == 3
     assert not np.array_equal(draw([caption], seed ^ 1, [0])[0], images[0])
@@ -91,7 +91,7 @@ def test_the_covered_area_is_the_shapes(shape: str, size: str, radius: float) ->
     areas = [shown(image, "black").sum() for image in draw([caption] * 200, 5, range(200))]
     # The mean of r² over ±10 % is 1 + 0.01/3; of 200 draws it is within 3 %.
     assert np.mean(areas) == pytest.approx(AREAS[shape] * radius**2, rel=0.03)
-    # No picture's radius is more than 10 % off; the edge's pixels add a little.
+    # No image's radius is more than 10 % off; the edge's pixels add a little.
     assert math.sqrt(max(areas) / AREAS[shape]) <= 1.1 * radius * 1.03
     assert math.sqrt(min(areas) / AREAS[shape]) >= 0.9 * radius * 0.97
 
@@ -137,7 +137,7 @@ def test_an_unknown_shape_is_refused() -> None:
 
 
 def test_the_drawing_does_not_change() -> None:
-    # The reference sets of all scores are drawn like this: other pictures mean other scores.
+    # The reference sets of all scores are drawn like this: other images mean other scores.
     captions = [Caption("small", "red", shape, "white") for shape in SHAPES]
     images = draw(captions, 1_000_001, range(len(SHAPES)))
     assert (

@@ -1,4 +1,4 @@
-"""The bundled judge on drawn pictures, and on what is none."""
+"""The bundled judge on drawn images, and on what is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from sidlsg.bundled.captions import ATTRIBUTES, all_captions
 from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.judge import Judge, load_judge
-from sidlsg.evaluate.judge_file import check_judge
+from sidlsg.evaluate.weights import check_judge
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
 
@@ -27,17 +27,17 @@ def read(judge: Judge, images: np.ndarray) -> np.ndarray:
     return np.stack([logits[name].argmax(1).numpy() for name in ATTRIBUTES], 1)
 
 
-def test_the_bundled_judge_reads_fresh_pictures_of_every_caption(judge: Judge) -> None:
+def test_the_bundled_judge_reads_fresh_images_of_every_caption(judge: Judge) -> None:
     captions = [caption for caption in all_captions() for _ in range(2)]
     right = read(judge, draw(captions, FRESH, range(len(captions)))) == [caption.labels for caption in captions]
     assert (right.mean(0) >= 0.999).all()
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_a_blank_picture_is_not_read_as_everything_right(judge: Judge, grey: int) -> None:
+def test_a_blank_image_is_not_read_as_everything_right(judge: Judge, grey: int) -> None:
     captions = all_captions()
     right = read(judge, np.full((len(captions), 32, 32, 3), grey, np.uint8)) == [c.labels for c in captions]
-    # One answer for all pictures is right as often as chance has it.
+    # One answer for all images is right as often as chance has it.
     assert right.all(1).sum() <= 1
     assert right.mean() < 0.25
 

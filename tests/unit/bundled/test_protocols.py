@@ -1,4 +1,4 @@
-"""The embedded protocols: what their digests stand for, and that real pictures score as real."""
+"""The embedded protocols: what their digests stand for, and that real images score as real."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.protocols import (
     ATTRIBUTES_ALL,
     ATTRIBUTES_MEAN,
+    BASELINE_SEED,
     FID_EFFICIENTNET,
     FID_JUDGE,
-    FLOOR_SEED,
     IMAGES,
     KID_EFFICIENTNET,
     KID_JUDGE,
@@ -58,7 +58,7 @@ def test_pixels_run_from_minus_one_to_one() -> None:
 
 def test_captions_repeat_in_order(load: Load) -> None:
     texts = ["a small red circle on a blue background", "a large white ring on a black background"]
-    assert load(texts, 5).prompts == [texts[0], texts[1], texts[0], texts[1], texts[0]]
+    assert load(texts, 5).sets[0].prompts == (texts[0], texts[1], texts[0], texts[1], texts[0])
     assert len(held_out_captions()) * 21 == IMAGES
 
 
@@ -85,7 +85,7 @@ def test_digests_tell_another_judge_but_efficientnets_does_not(
     assert changed == {FID_JUDGE, PRECISION_RECALL_JUDGE, ATTRIBUTES_MEAN, ATTRIBUTES_ALL}
 
 
-def test_digests_tell_other_reference_pictures(
+def test_digests_tell_other_reference_images(
     few: ShapesProtocols, load: Load, held_out: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidlsg.bundled.protocols.REFERENCE_SEED", REFERENCE_SEED + 5)
@@ -100,21 +100,21 @@ def test_the_reference_itself_has_no_distance(protocols: ShapesProtocols) -> Non
     assert scores["fid_efficientnet"].value < 1e-3
 
 
-def test_real_pictures_score_far_better_than_those_of_other_captions(protocols: ShapesProtocols) -> None:
-    real = by_name(protocols.score(real_images(protocols.captions, FLOOR_SEED)))
+def test_real_images_score_far_better_than_those_of_other_captions(protocols: ShapesProtocols) -> None:
+    real = by_name(protocols.score(real_images(protocols.captions, BASELINE_SEED)))
     assert real["attributes"].value > 0.99
     assert real["all_attributes"].value > 0.99
-    # The same pictures under shuffled captions: the distances do not care, the accuracies do.
+    # The same images under shuffled captions: the distances do not care, the accuracies do.
     order = np.random.default_rng(0).permutation(len(protocols.captions))
-    shuffled = by_name(protocols.score(real_images(protocols.captions, FLOOR_SEED)[order]))
+    shuffled = by_name(protocols.score(real_images(protocols.captions, BASELINE_SEED)[order]))
     assert shuffled["attributes"].value < 0.5
     assert shuffled["all_attributes"].value < 0.1
     for name in ("fid_judge", "fid_efficientnet"):
         assert shuffled[name].value == pytest.approx(real[name].value, rel=1e-3)
 
 
-def test_pictures_of_another_world_are_far_away(protocols: ShapesProtocols) -> None:
-    real = by_name(protocols.score(real_images(protocols.captions, FLOOR_SEED)))
+def test_images_of_another_world_are_far_away(protocols: ShapesProtocols) -> None:
+    real = by_name(protocols.score(real_images(protocols.captions, BASELINE_SEED)))
     noise = np.random.default_rng(1).integers(0, 256, (len(protocols.captions), 32, 32, 3), dtype=np.uint8)
     red = draw([protocols.captions[0]] * len(protocols.captions), 3, range(len(protocols.captions)))
     for images in (noise, red):
@@ -124,7 +124,7 @@ def test_pictures_of_another_world_are_far_away(protocols: ShapesProtocols) -> N
 
 
 def test_scores_carry_their_protocol(protocols: ShapesProtocols) -> None:
-    scores = protocols.score(real_images(protocols.captions, FLOOR_SEED))
+    scores = protocols.score(real_images(protocols.captions, BASELINE_SEED))
     assert [(s.name, s.protocol, s.higher_is_better) for s in scores] == [
         ("fid_judge", FID_JUDGE, False),
         ("fid_efficientnet", FID_EFFICIENTNET, False),
@@ -139,7 +139,7 @@ def test_scores_carry_their_protocol(protocols: ShapesProtocols) -> None:
 
 
 def test_scores_say_how_sure_they_are(protocols: ShapesProtocols) -> None:
-    images = real_images(protocols.captions, FLOOR_SEED)
+    images = real_images(protocols.captions, BASELINE_SEED)
     for score in protocols.score(images):
         assert score.interval is not None
         low, high = score.interval
@@ -155,7 +155,7 @@ def test_with_enough_images_there_are_kernel_distances_too(
     monkeypatch.setattr("sidlsg.evaluate.distances.SUBSET_SIZE", 100)
     assert not set(load(held_out, 100).digests) & {KID_JUDGE, KID_EFFICIENTNET}
     enough = load(held_out, 192)
-    scores = by_name(enough.score(real_images(enough.captions, FLOOR_SEED), intervals=False))
+    scores = by_name(enough.score(real_images(enough.captions, BASELINE_SEED), intervals=False))
     assert list(scores) == ["fid_judge", "fid_efficientnet", "kid_judge", "kid_efficientnet", *list(scores)[4:]]
     red = by_name(enough.score(draw([enough.captions[0]] * 192, 3, range(192)), intervals=False))
     for name in ("kid_judge", "kid_efficientnet"):
@@ -170,13 +170,13 @@ def test_with_enough_images_there_are_kernel_distances_too(
 
 @pytest.mark.parametrize("change", [{"n": 7}, {"reference_digest": "other"}, {"protocol": "fid/other"}])
 def test_a_score_of_another_protocol_does_not_compare(protocols: ShapesProtocols, change: dict[str, object]) -> None:
-    score = protocols.score(real_images(protocols.captions, FLOOR_SEED))[0]
+    score = protocols.score(real_images(protocols.captions, BASELINE_SEED))[0]
     assert not protocols.is_comparable(replace(score, **change))  # type: ignore[arg-type]
 
 
-def test_unlike_counts_of_pictures_and_captions_are_refused(few: ShapesProtocols) -> None:
+def test_unlike_counts_of_images_and_captions_are_refused(few: ShapesProtocols) -> None:
     with pytest.raises(InputError, match="47 images given for 48 captions"):
-        few.score(real_images(few.captions, FLOOR_SEED)[:-1])
+        few.score(real_images(few.captions, BASELINE_SEED)[:-1])
 
 
 def test_captions_of_another_domain_are_refused_with_one_line(load: Load) -> None:

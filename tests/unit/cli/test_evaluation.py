@@ -96,7 +96,7 @@ def test_a_folder_is_scored_against_another(run: Run, weights: Path, tmp_path: P
         "--protocol", "fid/coco2014-30k-clean",
     )  # fmt: skip
     assert done.returncode == 2
-    assert "1,010 generated pictures given, and fid/coco2014-30k-clean takes 30,000; nothing is scored" in done.stderr
+    assert "1,010 generated images given, and fid/coco2014-30k-clean takes 30,000; nothing is scored" in done.stderr
 
 
 def test_what_is_passed_over_is_told_and_recorded(run: Run, weights: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_bad_pictures_are_named_and_nothing_is_written(
     (tmp_path / "out.safetensors").rmdir()
     assert not (tmp_path / "out.safetensors").exists()
     done = run("images", "features", folder, "--protocol", "fid/coco2014-30k-clean", "--output", tmp_path / "o")
-    refused(done, "holds 3 pictures, and the protocol takes 30,000")
+    refused(done, "holds 3 images, and the protocol takes 30,000")
 
 
 def test_bad_weights_are_named(run: Run, network: Path, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_bad_weights_are_named(run: Run, network: Path, tmp_path: Path) -> None:
     def named(place: object, sha256: str) -> None:
         toml.write_text(f'[inception-2015-12-05]\nplace = "{place}"\nsha256 = "{sha256}"\n')
 
-    refused(run("images", "features", folder, "--protocol", KID, "--output", tmp_path / "o"), "no file is named for")
+    refused(run("images", "features", folder, "--protocol", KID, "--output", tmp_path / "o"), "is missing: ")
     refused(features(), "w.toml cannot be read")
     toml.write_text("place = ")
     refused(features(), "is not TOML")
@@ -208,7 +208,7 @@ def test_bad_weights_are_named(run: Run, network: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.pt"
     torch.save({"a": torch.zeros(2)}, other)
     named(other, hashlib.sha256(other.read_bytes()).hexdigest())
-    refused(features(), "is no TorchScript network")
+    refused(features(), "is not a TorchScript network")
     refused(
         run("images", "features", folder, "--protocol", "kid/inception", "--output", "o"), "is unknown (did you mean"
     )
@@ -226,7 +226,7 @@ def test_a_pickle_with_code_in_it_is_not_run(run: Run, tmp_path: Path) -> None:
     toml.write_text(f'[inception-2015-12-05]\nplace = "{file}"\nsha256 = "{sha256}"\n')
     folder = draw(tmp_path / "ours", 2, 0)
     done = run("images", "features", folder, "--protocol", KID, "--weights", toml, "--output", tmp_path / "o")
-    refused(done, "is no TorchScript network")
+    refused(done, "is not a TorchScript network")
     assert not trap.exists()
 
 
@@ -265,7 +265,7 @@ def test_the_whole_way_of_a_frechet_distance(
     np.savez(tmp_path / "real.npz", mu=real.double().numpy().mean(0), sigma=np.cov(real.double().numpy().T))
     expected = frechet_distance(ours.statistics, FeatureStatistics(2048).update(real))
     protocol = replace(PROTOCOLS["fid/coco2014-30k-clean"], images=60, references=65)
-    with pytest.raises(InputError, match="compares with a reference's pictures"):
+    with pytest.raises(InputError, match="compares with reference images"):
         compare(ours, None, protocol)
     for reference in (merged, again, load_references(tmp_path / "real.npz")):
         (score,) = compare(ours, reference, protocol)
@@ -275,7 +275,7 @@ def test_the_whole_way_of_a_frechet_distance(
     done = run(
         "images", "score", tmp_path / "ours.safetensors", "--reference", tmp_path / "real.safetensors", "--protocol", PR
     )
-    refused(done, "has statistics alone, and pr/inception-k3 needs each picture's features")
+    refused(done, "has statistics alone, and pr/inception-k3 needs each image's features")
     done = run(
         "images",
         "score",

@@ -23,17 +23,16 @@ if __name__ == "__main__":
 from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.judge import load_judge
-from sidlsg.bundled.measures import JudgeMeasure, Seen
+from sidlsg.bundled.measures import EfficientNetMeasure, JudgeMeasure
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.clip_networks import insert_prefix
 from sidlsg.evaluate.distances import frechet_interval, random_groups
-from sidlsg.evaluate.efficientnet import EfficientNetFeatures
 from sidlsg.evaluate.feature_files import FeatureSet, Source
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.inception import InceptionFeatures, Resize
 from sidlsg.evaluate.kid import kernel_distance, squared_mmds_without
+from sidlsg.evaluate.networks import EfficientNetFeatures, InceptionFeatures
 from sidlsg.evaluate.precision_recall import precision_recall
-from sidlsg.evaluate.published import PROTOCOLS, STYLES, preference_table
+from sidlsg.evaluate.published import PROTOCOLS, STYLES, Resize, preference_table
 from sidlsg.evaluate.published_suite import compare
 from sidlsg.evaluate.resize import padded_square, to_256
 from sidlsg.teacher.images import Images
@@ -80,7 +79,7 @@ def judge() -> Any:
 
 def efficientnet() -> Any:
     """Its projected features."""
-    return summary(Seen(EfficientNetFeatures())(images(), TEXTS))
+    return summary(EfficientNetMeasure(EfficientNetFeatures())(images(), TEXTS))
 
 
 def inception(resize: Resize) -> Any:

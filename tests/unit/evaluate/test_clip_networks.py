@@ -45,7 +45,7 @@ def test_a_torchvision_that_does_not_fit_is_told(failure: str, tmp_path: Path, m
     (tmp_path / "open_clip.py").write_text(f"raise {failure}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "open_clip", raising=False)
-    made_for = re.escape(f"torchvision must be the one that was made for torch {torch.__version__}:")
+    made_for = re.escape(f"torchvision must be the build for torch {torch.__version__}:")
     with pytest.raises(InputError, match=rf"cannot be imported \(.+\); {made_for}") as refusal:
         load_clip("ViT-H-14", tmp_path / "weights.pt")
     assert "\n" not in str(refusal.value)
@@ -99,7 +99,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, place: str, zipped: bool) -> 
 def test_a_bare_pickle_is_not_run(tmp_path: Path) -> None:
     mark, file = tmp_path / "ran", tmp_path / "bare.pt"
     file.write_bytes(pickle.dumps(Intruder(mark)))
-    with pytest.raises(InputError, match=r"bare.pt is no checkpoint of PyTorch|holds more than tensors"):
+    with pytest.raises(InputError, match=r"bare.pt is not a PyTorch checkpoint|holds more than tensors"):
         read_checkpoint(file)
     assert not mark.exists()
 
@@ -134,7 +134,7 @@ def test_other_contents_are_refused(content: Any, nested: str | None, message: s
 def test_what_is_no_checkpoint_is_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"wrong{suffix}"
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"is no .*, or is damaged.*; get it again$") as refusal:
+    with pytest.raises(InputError, match=r"is not a .*, or is damaged.*; get it again$") as refusal:
         read_checkpoint(file)
     assert "\n" not in str(refusal.value)
 
@@ -146,7 +146,7 @@ def test_missing_files_and_scripts_are_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
-    with pytest.raises(InputError, match=r"script.pt is no checkpoint of PyTorch.*TorchScript") as refusal:
+    with pytest.raises(InputError, match=r"script.pt is not a PyTorch checkpoint.*TorchScript") as refusal:
         read_checkpoint(tmp_path / "script.pt")
     # What torch advises would run what is in the file.
     assert "False" not in str(refusal.value)

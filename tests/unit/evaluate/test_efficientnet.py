@@ -9,7 +9,7 @@ from PIL import Image
 from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.protocols import ShapesProtocols
-from sidlsg.evaluate.efficientnet import EfficientNetFeatures
+from sidlsg.evaluate.networks import EfficientNetFeatures
 
 
 def test_features_are_64_wide_and_do_not_depend_on_the_batch(protocols: ShapesProtocols) -> None:

@@ -18,16 +18,16 @@ from sidlsg.teacher.images import Images
 
 
 class Network:
-    """Colour means, which counts the pictures that it saw and may fail at one."""
+    """Colour means, which counts the images that it saw and may fail at one."""
 
     def __init__(self, fails_at: int = -1, sha256: str = "a" * 64) -> None:
         self.seen, self.fails_at, self.sha256 = 0, fails_at, sha256
 
-    def __call__(self, pictures: Sequence[Images], prompts: Sequence[str]) -> torch.Tensor:
+    def __call__(self, images: Sequence[Images], prompts: Sequence[str]) -> torch.Tensor:
         if 0 <= self.fails_at <= self.seen:
             raise KeyboardInterrupt
-        self.seen += len(pictures)
-        means = [picture.mean((0, 1)) + len(text) for picture, text in zip(pictures, prompts, strict=True)]
+        self.seen += len(images)
+        means = [image.mean((0, 1)) + len(text) for image, text in zip(images, prompts, strict=True)]
         return torch.from_numpy(np.stack(means)).float()
 
 
@@ -69,12 +69,12 @@ def test_one_that_was_cut_off_makes_the_rest_alone(files: list[Path], tmp_path: 
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("change", ["picture", "network", "damage"])
+@pytest.mark.parametrize("change", ["image", "network", "damage"])
 def test_what_was_made_of_something_else_is_made_again(files: list[Path], tmp_path: Path, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         features(files, Network(fails_at=8), tmp_path / "f.safetensors")
     again = Network()
-    if change == "picture":
+    if change == "image":
         Image.new("RGB", (5, 4), (99, 99, 99)).save(files[5])
     elif change == "network":
         again = Network(sha256="b" * 64)
@@ -83,21 +83,21 @@ def test_what_was_made_of_something_else_is_made_again(files: list[Path], tmp_pa
         part.write_bytes(part.read_bytes()[:50])
     found = features(files, again, tmp_path / "f.safetensors")
     assert again.seen == (10 if change == "network" else 6)
-    assert found.features[5, 1] == (99 if change == "picture" else 2)
+    assert found.features[5, 1] == (99 if change == "image" else 2)
 
 
-def test_prompts_are_read_with_their_pictures(files: list[Path], tmp_path: Path) -> None:
+def test_prompts_are_read_with_their_images(files: list[Path], tmp_path: Path) -> None:
     prompts = ["x" * i for i in range(10)]
     found = features(files, Network(), tmp_path / "f.safetensors", prompts)
     assert found.features[:, 1].tolist() == [2.0 + i for i in range(10)]
     other = features(files, Network(), tmp_path / "g.safetensors", prompts[::-1])
     assert other.source.prompts_sha256 != found.source.prompts_sha256 != ""
-    with pytest.raises(InputError, match="10 pictures and 9 prompts"):
+    with pytest.raises(InputError, match="10 images and 9 prompts"):
         features(files, Network(), tmp_path / "h.safetensors", prompts[:9])
 
 
-def test_a_bad_picture_leaves_no_output(files: list[Path], tmp_path: Path) -> None:
-    files[9].write_bytes(b"no picture")
+def test_a_bad_image_leaves_no_output(files: list[Path], tmp_path: Path) -> None:
+    files[9].write_bytes(b"no image")
     with pytest.raises(InputError, match=r"09.png cannot be read"):
         features(files, Network(), tmp_path / "f.safetensors")
     assert not (tmp_path / "f.safetensors").exists()

@@ -20,7 +20,7 @@ from sidlsg.evaluate.feature_files import (
     save_features,
     save_statistics,
 )
-from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
+from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
 from sidlsg.evaluate.published_suite import load_references
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
@@ -55,7 +55,7 @@ def test_features_come_back_and_make_statistics(tmp_path: Path) -> None:
 
 def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
     save_tensors(tmp_path / "other.safetensors", {"sum": torch.zeros(3)}, {})
-    with pytest.raises(InputError, match="holds no statistics of features"):
+    with pytest.raises(InputError, match="holds no features or statistics"):
         load_statistics(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="holds no features"):
         load_features(tmp_path / "other.safetensors")
@@ -116,10 +116,10 @@ class Hostile:
 def test_a_pickle_in_it_is_not_run(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     np.savez(tmp_path / "hostile.npz", mu=np.array([Hostile(trap)], dtype=object), sigma=np.eye(1))
-    with pytest.raises(InputError, match=r"is no readable .npz of numbers"):
+    with pytest.raises(InputError, match=r"is not a readable .npz of numbers"):
         import_mu_sigma(tmp_path / "hostile.npz")
     (tmp_path / "bare.npz").write_bytes(pickle.dumps({"mu": Hostile(trap)}))
-    with pytest.raises(InputError, match=r"is no readable .npz of numbers"):
+    with pytest.raises(InputError, match=r"is not a readable .npz of numbers"):
         import_mu_sigma(tmp_path / "bare.npz")
     assert not trap.exists()
 
@@ -132,7 +132,7 @@ def test_a_pickle_in_it_is_not_run(tmp_path: Path) -> None:
         ({"mu": np.zeros(2), "sigma": np.eye(3)}, r"are \(2,\) and \(3, 3\)"),
         ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, "NaN or infinity"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.0, 1.0]])}, "not symmetric"),
-        ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "no readable .npz of numbers"),
+        ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "not a readable .npz of numbers"),
     ],
 )
 def test_what_is_no_mean_and_covariance_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
@@ -145,7 +145,7 @@ def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "stats.npz", mu=np.zeros(20), sigma=np.eye(20))
     whole = (tmp_path / "stats.npz").read_bytes()
     (tmp_path / "stats.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"no readable .npz"):
+    with pytest.raises(InputError, match=r"not a readable .npz"):
         import_mu_sigma(tmp_path / "stats.npz")
     with pytest.raises(InputError, match="no such file"):
         import_mu_sigma(tmp_path / "none.npz")
@@ -157,7 +157,7 @@ def test_arrays_that_claim_more_than_memory_holds_are_refused(tmp_path: Path, mo
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (2**40,)})
             file.writestr(f"{name}.npy", header.getvalue())
-    with pytest.raises(InputError, match=r"is no readable .npz of numbers"):
+    with pytest.raises(InputError, match=r"is not a readable .npz of numbers"):
         import_mu_sigma(tmp_path / "claims.npz")
     monkeypatch.setattr("sidlsg.evaluate.feature_files.MOST_BYTES", 10_000)
     np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(100), sigma=np.zeros((100, 100)))
@@ -173,9 +173,9 @@ def test_files_of_other_formats_are_refused_with_those_that_are_read(tmp_path: P
     (tmp_path / "d.safetensors").write_bytes(b"")
     for name in ("a.npy", "b.pkl", "c.json", "d.safetensors"):
         for load in (load_references, load_features, load_statistics):
-            with pytest.raises(InputError, match=rf"{name} is not a file that is read here: .*safetensors.*\.npz with"):
+            with pytest.raises(InputError, match=rf"{name} cannot be read as features; give .*safetensors.*\.npz with"):
                 load(tmp_path / name)
     np.savez(tmp_path / "e.npz", mu=mu, sigma=sigma)
     # What it is shows in the content.
     (tmp_path / "e.npz").rename(tmp_path / "e")
-    assert load_references(tmp_path / "e").moments is not None
+    assert isinstance(load_references(tmp_path / "e").statistics, Gaussian)

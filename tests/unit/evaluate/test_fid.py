@@ -173,7 +173,7 @@ def test_unlike_widths_neither_merge_nor_compare() -> None:
 
 
 def test_too_few_images_are_refused() -> None:
-    with pytest.raises(InputError, match="no image at all"):
+    with pytest.raises(InputError, match="no image have no mean"):
         _ = FeatureStatistics(2).mean
     with pytest.raises(InputError, match="more than 1 images; there are 1"):
         statistics(np.zeros((1, 2))).cov()

@@ -66,7 +66,7 @@ def test_the_distance_is_the_mean_over_subsets_and_the_seed_chooses_them() -> No
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(InputError, match=r"subsets of 30 images cannot be drawn from 29 generated and 50"):
+    with pytest.raises(InputError, match=r"subsets of 30 images need more than 29 generated and 50"):
         kernel_distance(features(0, 29), features(1, 50), seed=0, size=30)
     with pytest.raises(InputError, match=r"shapes \[4, 6\] and \[4, 5\]"):
         squared_mmd(features(0, 4), features(0, 4, 5))

@@ -10,14 +10,14 @@ from sidlsg.runtime.errors import InputError
 
 
 def test_features_are_refused_that_are_not_one_an_image() -> None:
-    with pytest.raises(InputError, match="no features of any image"), pytest.warns(UserWarning, match="before"):
+    with pytest.raises(InputError, match="no features were added"), pytest.warns(UserWarning, match="before"):
         FeatureMemory(2).compute()
     memory = FeatureMemory(2)
     with pytest.raises(InputError, match=r"shape \[3, 1\] given for 3 × 2"):
         memory.update(torch.zeros(3, 1), range(3))
     memory.update(torch.zeros(3, 2), range(3))
     memory.update(torch.zeros(3, 2), range(2, 5))
-    with pytest.raises(InputError, match="6 images are not of the places from 0 on, each once"):
+    with pytest.raises(InputError, match="6 images do not have the indices from 0 on, each once"):
         memory.compute()
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from sidlsg.bundled import measures as shapes_measures
 from sidlsg.bundled.protocols import ShapesProtocols
-from sidlsg.evaluate import NUMERICS, efficientnet, fid, inception, kid, precision_recall
-from sidlsg.evaluate import distances as uncertainty
+from sidlsg.evaluate import NUMERICS, distances, fid, kid, networks, precision_recall
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.teacher.images import pixels_of
 from unit.evaluate.numerics import COMMAND, FILE, MADE, numbers, version_name
@@ -42,12 +41,12 @@ def test_a_measures_version_is_a_part_of_its_identity(
     ("name", "place", "attribute", "other"),
     [
         ("judge", shapes_measures, "pixels_of", lambda images: pixels_of(images) * 127.5 / 128),
-        ("efficientnet", efficientnet, "INPUT_SIZE", 95),
-        ("inception-2015-12-05/clean", inception, "to_256", lambda image: image.resize((256, 256))),
+        ("efficientnet", networks, "INPUT_SIZE", 95),
+        ("inception-2015-12-05/clean", networks, "to_256", lambda image: image.resize((256, 256))),
         ("frechet", fid, "_root_trace", lambda a, b: (a.cov @ b.cov).trace().sqrt()),
         ("kernel", kid, "_kernel_sums", lambda a, b, in_a, in_b: (in_a * (a @ b.T @ in_b)).sum(0)),
         ("manifolds", precision_recall, "_squared_distances", lambda a, b: [(a[:, None] - b).abs().sum(2)]),
-        ("attributes", uncertainty, "NORMAL_95", 1.9),
+        ("attributes", distances, "NORMAL_95", 1.9),
     ],
 )
 def test_a_changed_formula_needs_another_version(

@@ -15,13 +15,12 @@ from sidlsg.evaluate import published_suite
 from sidlsg.evaluate.distances import random_groups
 from sidlsg.evaluate.feature_files import FeatureSet, Source, save_features, save_statistics
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
-from sidlsg.evaluate.inception import InceptionFeatures
 from sidlsg.evaluate.kid import kernel_distance
-from sidlsg.evaluate.networks import NetworkMeasure
+from sidlsg.evaluate.networks import InceptionFeatures, NetworkMeasure
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROTOCOLS, STYLES, Protocol
 from sidlsg.evaluate.published_suite import PublishedSuite, read_style_prompts
-from sidlsg.evaluate.suite import Pictures
+from sidlsg.evaluate.suite import ImageBatch
 from sidlsg.evaluate.weights import WeightFile
 from sidlsg.runtime.errors import InputError
 from unit.evaluate.standin import save_stand_in, sha256
@@ -34,11 +33,11 @@ Weights = dict[str, WeightFile]
 
 
 class Brightness:
-    """In the place of CLIP's networks: the picture's mean and the prompt's length."""
+    """In the place of CLIP's networks: the image's mean and the prompt's length."""
 
-    def __call__(self, pictures: Pictures, prompts: Sequence[str]) -> torch.Tensor:
-        pairs = zip(pictures, prompts, strict=True)
-        return torch.tensor([[float(picture.mean()) / 255 + len(text) / 1000] for picture, text in pairs])
+    def __call__(self, images: ImageBatch, prompts: Sequence[str]) -> torch.Tensor:
+        pairs = zip(images, prompts, strict=True)
+        return torch.tensor([[float(image.mean()) / 255 + len(text) / 1000] for image, text in pairs])
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The protocols with fewer pictures, and intervals of two groups."""
+    """The protocols with fewer images, and intervals of two groups."""
     monkeypatch.setattr("sidlsg.evaluate.distances.random_groups", lambda count: random_groups(count, 2))
     monkeypatch.setattr("sidlsg.evaluate.distances.SUBSET_SIZE", 20)
     for name, protocol in PROTOCOLS.items():
@@ -65,7 +64,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published_suite, "load_network", load)
 
 
-def pictures(count: int, seed: int) -> np.ndarray:
+def images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 16, 20, 3), dtype=np.uint8)
 
 
@@ -74,7 +73,7 @@ def weights(inception: Path, tmp_path: Path) -> Weights:
     """Every file that a protocol may ask for."""
     files = {"inception-2015-12-05": inception}
     for name, resize in (("reference-clean", "clean"), ("reference-inside", "inside")):
-        features = InceptionFeatures(inception, resize)(pictures(REFERENCES, 7), [])  # type: ignore[arg-type]
+        features = InceptionFeatures(inception, resize)(images(REFERENCES, 7), [])  # type: ignore[arg-type]
         source = Source(space=f"inception-2015-12-05/{resize}", network_sha256=sha256(inception), images_sha256=resize)
         save_features(FeatureSet(features=features, source=source), tmp_path / f"{name}.safetensors")
         files[name] = tmp_path / f"{name}.safetensors"
@@ -98,11 +97,11 @@ def test_one_pass_gives_every_protocols_scores(weights: Weights, inception: Path
     measures = suite.measures(drawn)
     # Three protocols read the same features: the network runs once for them.
     assert [measure.width for measure in measures] == [2048, 2048, 1]
-    ours = pictures(COUNT, 1)
+    ours = images(COUNT, 1)
     values = {drawn.name: {measure.name: measure(ours, drawn.prompts) for measure in measures}}
     scores = {score.name: score for score in suite.scores(values)}
     clean, inside = (InceptionFeatures(inception, resize) for resize in ("clean", "inside"))  # type: ignore[arg-type]
-    mine, theirs = clean(ours, []), clean(pictures(REFERENCES, 7), [])
+    mine, theirs = clean(ours, []), clean(images(REFERENCES, 7), [])
     expected = {
         "fid": frechet_distance(FeatureStatistics(2048).update(mine), FeatureStatistics(2048).update(theirs)),
         "kid": kernel_distance(mine, theirs, 0, size=20).mean,
@@ -111,7 +110,7 @@ def test_one_pass_gives_every_protocols_scores(weights: Weights, inception: Path
         "clip": float(Brightness()(ours, drawn.prompts).double().mean()),
         "fid_sid_train": frechet_distance(
             FeatureStatistics(2048).update(inside(ours, [])).gaussian(0),
-            FeatureStatistics(2048).update(inside(pictures(REFERENCES, 7), [])).gaussian(0),
+            FeatureStatistics(2048).update(inside(images(REFERENCES, 7), [])).gaussian(0),
         ),
     }
     assert set(scores) == set(expected)
@@ -133,7 +132,7 @@ def test_clips_reference_is_its_captions_and_its_network(weights: Weights, tmp_p
     def digest(weights: Mapping[str, WeightFile]) -> str:
         suite = PublishedSuite([CLIP], weights, CPU)
         (drawn,) = suite.sets
-        values = {drawn.name: {m.name: m(pictures(COUNT, 1), drawn.prompts) for m in suite.measures(drawn)}}
+        values = {drawn.name: {m.name: m(images(COUNT, 1), drawn.prompts) for m in suite.measures(drawn)}}
         (score,) = suite.scores(values)
         return score.reference_digest
 
@@ -178,9 +177,9 @@ def test_preferences_by_style(weights: Weights) -> None:
 @pytest.mark.parametrize(
     ("names", "lost", "said"),
     [
-        ([FID], "captions", "no file is named for captions"),
-        ([KID], "reference-clean", "no file is named for reference-clean"),
-        ([HPS], "hpsv2-v2.1", "no file is named for hpsv2-v2.1"),
+        ([FID], "captions", "captions is missing: "),
+        ([KID], "reference-clean", "reference-clean is missing: "),
+        ([HPS], "hpsv2-v2.1", "hpsv2-v2.1 is missing: "),
         (["fid/coco"], "", "is unknown"),
     ],
 )
@@ -200,7 +199,7 @@ def test_files_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path, inc
 
     few = tmp_path / "few.txt"
     few.write_text("one caption")
-    refused("1 generated pictures given, and pr/inception-k3 takes 4 or more", PR, "captions", few)
+    refused("1 generated images given, and pr/inception-k3 takes 4 or more", PR, "captions", few)
     refused(r"holds 1 prompts, and fid/coco2014-30k-clean takes 24", FID, "captions", few)
     refused(r"are of .*/inside, and fid/coco2014-30k-clean takes .*/clean", FID, "reference-clean",
             tmp_path / "reference-inside.safetensors")  # fmt: skip
@@ -208,11 +207,11 @@ def test_files_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path, inc
     source = Source(space="inception-2015-12-05/clean", network_sha256=sha256(inception), images_sha256="x")
     path = tmp_path / "other.safetensors"
     save_features(FeatureSet(features=features, source=source), path)
-    refused("29 reference pictures given, and fid/coco2014-30k-clean takes 30", FID, "reference-clean", path)
+    refused("29 reference images given, and fid/coco2014-30k-clean takes 30", FID, "reference-clean", path)
     save_features(FeatureSet(features=features, source=replace(source, network_sha256="0" * 64)), path)
     refused("was made by another file of inception-2015-12-05", KID, "reference-clean", path)
     save_statistics(FeatureStatistics(2048).update(features), source, path)
-    refused("has statistics alone, and pr/inception-k3 needs each picture's features", PR, "reference-clean", path)
+    refused("has statistics alone, and pr/inception-k3 needs each image's features", PR, "reference-clean", path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def cubic(x: float) -> float:
 
 
 def columns(values: np.ndarray) -> Image.Image:
-    """A 256 × 256 grey picture of these columns."""
+    """A 256 × 256 grey image of these columns."""
     return Image.fromarray(np.broadcast_to(values.astype(np.uint8)[None, :, None], (256, 256, 3)).copy())
 
 
@@ -75,8 +75,8 @@ def test_lanczos_halves_a_checkerboard_of_two_pixels() -> None:
 
     line = np.zeros(512)
     line[256] = 200
-    picture = Image.fromarray(np.broadcast_to(line.astype(np.uint8)[None, :, None], (512, 512, 3)).copy())
-    found = np.asarray(to_256(picture))
+    image = Image.fromarray(np.broadcast_to(line.astype(np.uint8)[None, :, None], (512, 512, 3)).copy())
+    found = np.asarray(to_256(image))
     assert found.shape == (256, 256, 3)
     offsets = (np.arange(512) + 0.5) / 2 - 0.5
     for j in (126, 127, 128, 129, 130):
@@ -85,11 +85,11 @@ def test_lanczos_halves_a_checkerboard_of_two_pixels() -> None:
 
 
 def test_what_has_256_pixels_stays() -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8))
-    assert np.array_equal(np.asarray(to_256(picture)), np.asarray(picture))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8))
+    assert np.array_equal(np.asarray(to_256(image)), np.asarray(image))
 
 
-def test_a_wide_picture_gets_black_above_and_below() -> None:
+def test_a_wide_image_gets_black_above_and_below() -> None:
     found = np.asarray(padded_square(Image.new("RGB", (100, 50), (200, 100, 50)), 224))
     assert found.shape == (224, 224, 3)
     assert (found[:56] == 0).all()

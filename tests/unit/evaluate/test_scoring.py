@@ -1,4 +1,4 @@
-"""One pass over drawn pictures: what is kept between runs, shared among processes, and refused."""
+"""One pass over drawn images: what is kept between runs, shared among processes, and refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIDE = 9
 
 @dataclass
 class Drawer:
-    """Draws a picture of its seed and its prompt's length; counts, and may be killed at one."""
+    """Draws an image of its seed and its prompt's length; counts, and may be killed at one."""
 
     dies_at: int = -1
     drawn: list[int] = field(default_factory=list)
@@ -53,9 +53,9 @@ class Means:
     identity: str = "1"
     spoilt: bool = False
 
-    def __call__(self, pictures: Images, prompts: Sequence[str]) -> torch.Tensor:
-        assert len(pictures) == len(prompts)
-        values = torch.from_numpy(pictures).float().mean((1, 2))
+    def __call__(self, images: Images, prompts: Sequence[str]) -> torch.Tensor:
+        assert len(images) == len(prompts)
+        values = torch.from_numpy(images).float().mean((1, 2))
         if self.spoilt:
             values[1] = torch.nan
         return values
@@ -89,7 +89,7 @@ def how(
     )
 
 
-def test_every_picture_is_drawn_once_and_read_by_all(parts: FolderStore) -> None:
+def test_every_image_is_drawn_once_and_read_by_all(parts: FolderStore) -> None:
     draw, drawn = Drawer(), drawn_set()
     found = measured(drawn, [Means(), Means(name="again")], how(draw, parts))
     assert draw.drawn == list(range(10))
@@ -131,7 +131,7 @@ def test_what_was_made_of_something_else_is_made_again(
 
 def test_processes_take_turns_by_blocks(parts: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # What the others would bring is not there: each gives what it has.
-    monkeypatch.setattr(FeatureMemory, "compute", lambda self: torch.cat(self.places))
+    monkeypatch.setattr(FeatureMemory, "compute", lambda self: torch.cat(self.indices))
     shares = []
     for rank in range(4):
         draw = Drawer()
@@ -141,9 +141,9 @@ def test_processes_take_turns_by_blocks(parts: FolderStore, monkeypatch: pytest.
 
 
 def test_numbers_that_do_not_fit_are_refused(parts: FolderStore) -> None:
-    with pytest.raises(InputError, match=r"numbers of shape \[4, 3\] for 4 pictures, not 2 each"):
+    with pytest.raises(InputError, match=r"numbers of shape \[4, 3\] for 4 images, not 2 each"):
         measured(drawn_set(), [Means(width=2)], how(Drawer(), parts))
-    with pytest.raises(InputError, match="means gave NaN or infinity for the picture of 'x'"):
+    with pytest.raises(InputError, match="means gave NaN or infinity for the image of 'x'"):
         measured(drawn_set(), [Means(spoilt=True)], how(Drawer(), parts))
     assert parts.names() == []
 
@@ -151,29 +151,29 @@ def test_numbers_that_do_not_fit_are_refused(parts: FolderStore) -> None:
 def test_jpegs_loss_is_measured(parts: FolderStore) -> None:
     drawn = drawn_set(3, "jpeg")
     found = measured(drawn, [Means()], how(Drawer(), parts))
-    pictures = Drawer()(drawn.prompts, range(3))
+    images = Drawer()(drawn.prompts, range(3))
     files = []
-    for picture in pictures:
+    for image in images:
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "JPEG")
+        Image.fromarray(image).save(buffer, "JPEG")
         files.append(np.asarray(Image.open(buffer), np.float32).mean((0, 1)))
     assert np.allclose(found["means"], files, atol=1e-4)
-    assert not np.allclose(found["means"], pictures.mean((1, 2)), atol=1e-2)
+    assert not np.allclose(found["means"], images.mean((1, 2)), atol=1e-2)
 
 
-def test_pictures_are_kept_as_files(parts: FolderStore, tmp_path: Path) -> None:
+def test_images_are_kept_as_files(parts: FolderStore, tmp_path: Path) -> None:
     drawn = drawn_set()
     with pytest.raises(KeyboardInterrupt):
         measured(drawn, [Means()], how(Drawer(dies_at=9), parts, keeper=Keeper(str(tmp_path / "kept"), "a, b c")))
     measured(drawn, [Means()], how(Drawer(), parts, keeper=Keeper(str(tmp_path / "kept"), "a, b c")))
     folder = tmp_path / "kept" / "a_b_c" / "set"
     assert sorted(path.name for path in folder.iterdir()) == [f"{i:05d}.png" for i in range(10)]
-    pictures = Drawer()(drawn.prompts, range(10))
-    for i, picture in enumerate(pictures):
-        assert np.array_equal(np.asarray(Image.open(folder / f"{i:05d}.png")), picture)
+    images = Drawer()(drawn.prompts, range(10))
+    for i, image in enumerate(images):
+        assert np.array_equal(np.asarray(Image.open(folder / f"{i:05d}.png")), image)
 
 
-def test_pictures_are_kept_on_s3_as_one_tar_a_block(tmp_path: Path, s3_place: str) -> None:
+def test_images_are_kept_on_s3_as_one_tar_a_block(tmp_path: Path, s3_place: str) -> None:
     drawn = drawn_set(form="jpeg")
     for name in ("one", "two"):
         clean = FolderStore(str(tmp_path / name))
@@ -182,7 +182,7 @@ def test_pictures_are_kept_on_s3_as_one_tar_a_block(tmp_path: Path, s3_place: st
     assert store.names("one/") == [f"one/subject/set/{block:06d}.tar" for block in range(3)]
     with tarfile.open(fileobj=io.BytesIO(store.read("one/subject/set/000002.tar"))) as tar:
         assert tar.getnames() == ["00008.jpg", "00009.jpg"]
-    # Equal pictures make equal bytes.
+    # Equal images make equal bytes.
     for one, two in zip(store.names("one/"), store.names("two/"), strict=True):
         assert store.read(one) == store.read(two)
 

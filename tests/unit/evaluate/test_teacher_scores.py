@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from sidlsg.bundled.protocols import FLOOR_SEED, ShapesProtocols, real_images
+from sidlsg.bundled.protocols import BASELINE_SEED, ShapesProtocols, real_images
 from sidlsg.cli.options import ScoreOptions
 from sidlsg.evaluate.teacher_scores import CFG, TEACHER_SETTINGS, TeacherScores, read_teacher_scores
 from sidlsg.runtime.errors import InputError
@@ -20,7 +20,7 @@ GOOD, OTHER = "teacher 20 steps", "teacher 1 step"
 
 @pytest.fixture(scope="module")
 def subjects(protocols: ShapesProtocols) -> tuple[SubjectScores, ...]:
-    scores = protocols.score(real_images(protocols.captions, FLOOR_SEED))
+    scores = protocols.score(real_images(protocols.captions, BASELINE_SEED))
     return (
         SubjectScores(subject=GOOD, steps=20, guidance_scale=1.0, scores=scores),
         SubjectScores(subject=OTHER, steps=1, guidance_scale=1.0, scores=scores),

@@ -72,5 +72,5 @@ def test_what_says_nothing_is_refused() -> None:
     assert len(random_groups(7)) == 3
     with pytest.raises(InputError, match="3 images do not make two groups"):
         random_groups(3)
-    with pytest.raises(InputError, match="3 of 2 is no share"):
+    with pytest.raises(InputError, match="3 of 2 is not a share"):
         share_interval(3, 2)

@@ -12,7 +12,7 @@ from PIL import Image
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.protocols import load_shapes_protocols, real_images
 from sidlsg.evaluate.feature_files import FeatureSet, Source, save_features
-from sidlsg.evaluate.inception import InceptionFeatures
+from sidlsg.evaluate.networks import InceptionFeatures
 from sidlsg.evaluate.published_suite import PublishedSuite
 from sidlsg.evaluate.weights import WeightFile
 from sidlsg.runtime.errors import InputError
