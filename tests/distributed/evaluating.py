@@ -18,7 +18,7 @@ from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.scoring import SamplingPass, measured
-from sidlsg.evaluate.suite import DrawnSet, ImageBatch
+from sidlsg.evaluate.suite import ImageBatch, ImageSet
 from sidlsg.runtime.distributed import joined
 from sidlsg.stages import evaluate as stage
 from sidlsg.storage.store import FolderStore
@@ -56,7 +56,7 @@ def draw(student: Path, out: Path) -> None:
             folder="student",
             world=world,
         )
-        found = measured(DrawnSet(name="shapes", prompts=prompts), [Pixels()], how)
+        found = measured(ImageSet(name="shapes", prompts=prompts), [Pixels()], how)
         save_tensors(out / f"pixels{world.rank}.safetensors", found, {"size": world.size})
 
 

@@ -21,7 +21,7 @@ from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distan
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.networks import EfficientNetFeatures
 from sidlsg.evaluate.precision_recall import NEIGHBOURS, precision_recall
-from sidlsg.evaluate.suite import DrawnSet, TextFit, Values
+from sidlsg.evaluate.suite import ImageSet, TextFit, Values
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_bytes, sha256_file
 from sidlsg.storage.records import Score, StyleMean
@@ -60,13 +60,13 @@ class ShapesProtocols:
     """Reference digest by protocol: captions, reference images and network."""
 
     @property
-    def sets(self) -> tuple[DrawnSet, ...]:
+    def sets(self) -> tuple[ImageSet, ...]:
         """See `Suite`."""
-        return (DrawnSet(name=SET, prompts=tuple(caption.text for caption in self.captions)),)
+        return (ImageSet(name=SET, prompts=tuple(caption.text for caption in self.captions)),)
 
-    def measures(self, drawn: DrawnSet) -> tuple[JudgeMeasure, EfficientNetMeasure]:
+    def measures(self, image_set: ImageSet) -> tuple[JudgeMeasure, EfficientNetMeasure]:
         """See `Suite`."""
-        del drawn
+        del image_set
         return JudgeMeasure(self.judge, self.judge_sha256), EfficientNetMeasure(self.efficientnet)
 
     def score(self, images: Images, intervals: bool = True) -> tuple[Score, ...]:
@@ -75,8 +75,8 @@ class ShapesProtocols:
             raise InputError(
                 f"{len(images)} images given for {len(self.captions)} captions; give one image per caption"
             )
-        (drawn,) = self.sets
-        return self.scores({SET: {m.name: m(images, drawn.prompts) for m in self.measures(drawn)}}, intervals)
+        (image_set,) = self.sets
+        return self.scores({SET: {m.name: m(images, image_set.prompts) for m in self.measures(image_set)}}, intervals)
 
     def scores(self, values: Values, intervals: bool = True) -> tuple[Score, ...]:
         """See `Suite`."""
@@ -115,7 +115,7 @@ class ShapesProtocols:
     def text_fit(self, values: Values) -> TextFit:
         """See `Suite`."""
         return TextFit(
-            drawn=self.sets[0],
+            image_set=self.sets[0],
             values=JudgeColumns(values[SET][JudgeMeasure.name]).log_probability,
             measure="the judge's mean log-probability of the caption's four attributes",
         )

@@ -44,9 +44,9 @@ def save_grids(images_by_subject: Mapping[str, Images], folder: Path) -> tuple[F
 def save_extremes(fit: TextFit, sampler: StockSampler, setting: Setting, folder: Path) -> tuple[Extreme, ...]:
     """Sample the best and worst images of a set again into `extremes/`, at most one of each prompt on each side."""
     order = fit.values.double().argsort(stable=True).tolist()
-    worst, best = (_of_unlike_prompts(places, fit.drawn.prompts) for places in (order, order[::-1]))
+    worst, best = (_of_unlike_prompts(places, fit.image_set.prompts) for places in (order, order[::-1]))
     rows = [(place, True) for place in best] + [(place, False) for place in worst]
-    prompts = [fit.drawn.prompts[place] for place, _ in rows]
+    prompts = [fit.image_set.prompts[place] for place, _ in rows]
     images = sampler(prompts, [place for place, _ in rows], setting)
     found = []
     for image, prompt, (place, is_best) in zip(images, prompts, rows, strict=True):

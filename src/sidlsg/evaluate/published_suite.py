@@ -17,7 +17,7 @@ from sidlsg.evaluate.fid import FeatureStatistics, Gaussian, frechet_distance
 from sidlsg.evaluate.networks import NetworkMeasure, load_network
 from sidlsg.evaluate.precision_recall import precision_recall
 from sidlsg.evaluate.published import PROMPTS_A_STYLE, STYLES, Protocol, get_protocol, preference_table
-from sidlsg.evaluate.suite import DrawnSet, Measure, TextFit, Values, prompts_digest
+from sidlsg.evaluate.suite import ImageSet, Measure, TextFit, Values, prompts_digest
 from sidlsg.evaluate.weights import WeightFile, weight_path
 from sidlsg.runtime.distributed import own_device
 from sidlsg.runtime.errors import InputError
@@ -188,11 +188,11 @@ class PublishedSuite:
         paths = {name: weight_path(weights, name) for each in self.protocols for name in each.files}
         # Quick checks come first, the networks last.
         self._references: dict[str, References] = {}
-        self._sets: dict[str, tuple[DrawnSet, ...]] = {}
+        self._sets: dict[str, tuple[ImageSet, ...]] = {}
         for protocol in self.protocols:
             if protocol.prompts not in self._sets:
                 self._sets[protocol.prompts] = _drawn_sets(protocol, paths[protocol.prompts])
-            count = sum(len(drawn.prompts) for drawn in self._sets[protocol.prompts])
+            count = sum(len(image_set.prompts) for image_set in self._sets[protocol.prompts])
             if protocol.images not in (None, count):
                 raise InputError(
                     f"{paths[protocol.prompts]} holds {count:,} prompts, and {protocol.name} takes "
@@ -212,13 +212,13 @@ class PublishedSuite:
                 )
 
     @property
-    def sets(self) -> tuple[DrawnSet, ...]:
+    def sets(self) -> tuple[ImageSet, ...]:
         """See `Suite`."""
-        return tuple(drawn for sets in self._sets.values() for drawn in sets)
+        return tuple(image_set for sets in self._sets.values() for image_set in sets)
 
-    def measures(self, drawn: DrawnSet) -> tuple[Measure, ...]:
+    def measures(self, image_set: ImageSet) -> tuple[Measure, ...]:
         """See `Suite`."""
-        wanted = (each for each in self.protocols if drawn in self._sets[each.prompts])
+        wanted = (each for each in self.protocols if image_set in self._sets[each.prompts])
         return tuple(self._networks[space] for space in dict.fromkeys(each.space for each in wanted))
 
     def scores(self, values: Values) -> tuple[Score, ...]:
@@ -248,9 +248,9 @@ class PublishedSuite:
         for formula, name in (("cosine", CAPTION_SET), ("preference", STYLE_SETS["photo"])):
             for protocol in self.protocols:
                 if protocol.formula == formula:
-                    (drawn,) = (each for each in self._sets[protocol.prompts] if each.name == name)
+                    (image_set,) = (each for each in self._sets[protocol.prompts] if each.name == name)
                     found = values[name][self._networks[protocol.space].name][:, 0]
-                    return TextFit(drawn=drawn, values=found, measure=f"{protocol.scores[0]} of the image")
+                    return TextFit(image_set=image_set, values=found, measure=f"{protocol.scores[0]} of the image")
         return None
 
     def _read(self, protocol: Protocol, values: Values) -> FeatureSet:
@@ -260,9 +260,11 @@ class PublishedSuite:
             space=protocol.space,
             network_sha256=network.sha256,
             images_sha256="",
-            prompts_sha256=prompts_digest([text for drawn in sets for text in drawn.prompts]),
+            prompts_sha256=prompts_digest([text for image_set in sets for text in image_set.prompts]),
         )
-        return FeatureSet(features=torch.cat([values[drawn.name][network.name] for drawn in sets]), source=source)
+        return FeatureSet(
+            features=torch.cat([values[image_set.name][network.name] for image_set in sets]), source=source
+        )
 
 
 def load_published(names: Sequence[str], weights: Mapping[str, WeightFile]) -> PublishedSuite | None:
@@ -270,12 +272,12 @@ def load_published(names: Sequence[str], weights: Mapping[str, WeightFile]) -> P
     return PublishedSuite(names, weights, own_device()) if names else None
 
 
-def _drawn_sets(protocol: Protocol, path: Path) -> tuple[DrawnSet, ...]:
+def _drawn_sets(protocol: Protocol, path: Path) -> tuple[ImageSet, ...]:
     if protocol.formula == "preference":
         # The published scores are those of JPEG files.
         prompts = read_style_prompts(path)
-        return tuple(DrawnSet(name=STYLE_SETS[style], prompts=prompts[style], format="jpeg") for style in STYLES)
-    return (DrawnSet(name=CAPTION_SET, prompts=tuple(read_list(path, CAPTION_FILE, "caption"))),)
+        return tuple(ImageSet(name=STYLE_SETS[style], prompts=prompts[style], format="jpeg") for style in STYLES)
+    return (ImageSet(name=CAPTION_SET, prompts=tuple(read_list(path, CAPTION_FILE, "caption"))),)
 
 
 def read_style_prompts(path: Path) -> dict[str, tuple[str, ...]]:

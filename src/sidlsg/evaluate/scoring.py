@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.metrics import FeatureMemory
-from sidlsg.evaluate.suite import DrawnSet, Format, Measure, Suite, TextFit
+from sidlsg.evaluate.suite import Format, ImageSet, Measure, Suite, TextFit
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.progress import Meter
@@ -43,16 +43,16 @@ class Keeper:
         self._on_s3 = uri.startswith(S3)
         self._subject = folder_of(subject)
 
-    def keep(self, drawn: str, block: int, files: Mapping[str, bytes]) -> None:
+    def keep(self, image_set: str, block: int, files: Mapping[str, bytes]) -> None:
         """Save files, by name, of one block of a set: one tar on S3. The same block again replaces it."""
         if self._on_s3:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "block.tar"
                 atomic_write(path, _tar(files))
-                self._store.put(f"{self._subject}/{drawn}/{block:06d}.tar", path, sha256_file(path))
+                self._store.put(f"{self._subject}/{image_set}/{block:06d}.tar", path, sha256_file(path))
             return
         for name, data in files.items():
-            self._store.write(f"{self._subject}/{drawn}/{name}", data)
+            self._store.write(f"{self._subject}/{image_set}/{name}", data)
 
 
 def folder_of(subject: str) -> str:
@@ -93,7 +93,7 @@ class SamplingPass:
     keeper: Keeper | None = None
 
 
-def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) -> dict[str, Tensor]:
+def measured(image_set: ImageSet, measures: Sequence[Measure], how: SamplingPass) -> dict[str, Tensor]:
     """Sample and measure a set, its blocks distributed among the processes.
 
     Returns:
@@ -102,7 +102,7 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) ->
     Raises:
         InputError: a measure gives numbers of another shape, or NaN.
     """
-    count, world = len(drawn.prompts), how.world
+    count, world = len(image_set.prompts), how.world
     memories = {measure.name: FeatureMemory(measure.width) for measure in measures}
     for measure in measures:
         # A process without a block still takes part in the sync.
@@ -112,7 +112,7 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) ->
     done, total = 0, sum(len(blocks[number]) for number in own)
     with Meter(how.label, total, "images") as meter:
         for number in own:
-            for name, values in _block(drawn, measures, how, number, blocks[number]).items():
+            for name, values in _block(image_set, measures, how, number, blocks[number]).items():
                 memories[name].update(values, blocks[number])
             done += len(blocks[number])
             if world.is_rank0:
@@ -121,21 +121,25 @@ def measured(drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass) ->
 
 
 def _block(
-    drawn: DrawnSet, measures: Sequence[Measure], how: SamplingPass, block: int, places: range
+    image_set: ImageSet, measures: Sequence[Measure], how: SamplingPass, block: int, places: range
 ) -> dict[str, Tensor]:
-    prompts = [drawn.prompts[i] for i in places]
-    part = f"{how.folder}/{drawn.name}/{block:06d}.safetensors"
-    terms = [how.identity, drawn.format, NUMERICS["sampling"], repr(places), *prompts]
+    prompts = [image_set.prompts[i] for i in places]
+    part = f"{how.folder}/{image_set.name}/{block:06d}.safetensors"
+    terms = [how.identity, image_set.format, NUMERICS["sampling"], repr(places), *prompts]
     identity = sha256_bytes("\n".join([*terms, *(f"{each.name} {each.identity}" for each in measures)]).encode())
     found = _kept(how.parts, part, identity)
     if found is not None:
         return found
     images = how.draw(prompts, places)
-    files, images = _stored(images, drawn.format, read_back=drawn.format == "jpeg", encode=how.keeper is not None)
+    files, images = _stored(
+        images, image_set.format, read_back=image_set.format == "jpeg", encode=how.keeper is not None
+    )
     if how.keeper is not None:
         # Before the measures are stored: a block with stored measures has its images.
-        suffix = "jpg" if drawn.format == "jpeg" else drawn.format
-        how.keeper.keep(drawn.name, block, {f"{i:05d}.{suffix}": file for i, file in zip(places, files, strict=True)})
+        suffix = "jpg" if image_set.format == "jpeg" else image_set.format
+        how.keeper.keep(
+            image_set.name, block, {f"{i:05d}.{suffix}": file for i, file in zip(places, files, strict=True)}
+        )
     values = {measure.name: _checked(measure, images, prompts, how.label) for measure in measures}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "part.safetensors"
@@ -216,18 +220,18 @@ def score_subject(
     fit: TextFit | None = None
     for suite in suites:
         values: dict[str, dict[str, Tensor]] = {}
-        for drawn in suite.sets:
+        for image_set in suite.sets:
             how = SamplingPass(
                 draw=lambda prompts, seeds: sampler(prompts, seeds, setting),
                 # Blocks that were measured without saving their images are sampled again if these are to be saved.
                 identity=f"{sampler.identity} {sampler.batch} {setting} {work.keep_images}",
-                label=f"evaluate: {name}, {drawn.name}",
+                label=f"evaluate: {name}, {image_set.name}",
                 parts=work.parts,
                 folder=folder_of(name),
                 world=work.world,
                 keeper=keeper,
             )
-            values[drawn.name] = measured(drawn, suite.measures(drawn), how)
+            values[image_set.name] = measured(image_set, suite.measures(image_set), how)
         if work.world.is_rank0:
             scores += suite.scores(values)
             styles += suite.styles(values)

@@ -23,7 +23,7 @@ def prompts_digest(prompts: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnSet:
+class ImageSet:
     """Images that are sampled once for all measures: image i for prompt i from seed i."""
 
     name: str
@@ -69,7 +69,7 @@ Values = Mapping[str, Mapping[str, Tensor]]
 class TextFit:
     """How well each image of a set fits its prompt, by one measure."""
 
-    drawn: DrawnSet
+    image_set: ImageSet
     values: Tensor
     """[N]; higher is better."""
     measure: str
@@ -80,11 +80,11 @@ class Suite(Protocol):
     """Protocols that share one pass over the same images."""
 
     @property
-    def sets(self) -> tuple[DrawnSet, ...]:
+    def sets(self) -> tuple[ImageSet, ...]:
         """The sets to sample."""
         ...
 
-    def measures(self, drawn: DrawnSet) -> Sequence[Measure]:
+    def measures(self, image_set: ImageSet) -> Sequence[Measure]:
         """The measures of a set's images."""
         ...
 

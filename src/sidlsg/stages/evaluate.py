@@ -13,7 +13,7 @@ from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, is_sh
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
-from sidlsg.evaluate.suite import DrawnSet, Suite, TextFit
+from sidlsg.evaluate.suite import ImageSet, Suite, TextFit
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
 from sidlsg.runtime.distributed import joined, own_processes
 from sidlsg.runtime.errors import InputError
@@ -165,7 +165,7 @@ def _shapes_protocols(
 
 def _with_pictures(
     scorecard: Scorecard,
-    drawn: DrawnSet,
+    drawn: ImageSet,
     shown: Mapping[str, tuple[StockSampler, Setting]],
     shapes: ShapesProtocols | None,
     fit: TextFit | None,

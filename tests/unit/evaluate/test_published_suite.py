@@ -170,7 +170,7 @@ def test_preferences_by_style(weights: Weights) -> None:
     assert {round(row.deviation, 6) for row in rows} == {round((99 / 12) ** 0.5, 6)}
     fit = suite.text_fit(values)
     assert fit is not None
-    assert fit.drawn.name == "hpsv2-photo"
+    assert fit.image_set.name == "hpsv2-photo"
 
 
 @pytest.mark.usefixtures("small")

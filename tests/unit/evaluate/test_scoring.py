@@ -16,7 +16,7 @@ from PIL import Image
 from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.metrics import FeatureMemory
 from sidlsg.evaluate.scoring import Keeper, SamplingPass, measured
-from sidlsg.evaluate.suite import DrawnSet, Format
+from sidlsg.evaluate.suite import Format, ImageSet
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.store import FolderStore, Store
@@ -66,8 +66,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_pass, "BLOCK", 4)
 
 
-def drawn_set(count: int = 10, form: Format = "png") -> DrawnSet:
-    return DrawnSet(name="set", prompts=tuple("x" * (i % 3) for i in range(count)), format=form)
+def drawn_set(count: int = 10, form: Format = "png") -> ImageSet:
+    return ImageSet(name="set", prompts=tuple("x" * (i % 3) for i in range(count)), format=form)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_what_was_made_of_something_else_is_made_again(
     measured(drawn_set(), [Means()], how(Drawer(), parts))
     again, drawn, measure = Drawer(), drawn_set(), Means()
     if change == "prompts":
-        drawn = DrawnSet(name="set", prompts=(*drawn.prompts[:9], "another"))
+        drawn = ImageSet(name="set", prompts=(*drawn.prompts[:9], "another"))
     elif change == "network":
         measure = Means(identity="2")
     elif change == "format":

@@ -43,7 +43,7 @@ from sidlsg.distil.recipes import RECIPES, recipe_with_changes
 from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.scoring import SamplingPass, measured
-from sidlsg.evaluate.suite import DrawnSet, prompts_digest
+from sidlsg.evaluate.suite import ImageSet, prompts_digest
 from sidlsg.kubeflow.nodes.job_spec import JobSpec
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.plan import Plan
@@ -222,7 +222,7 @@ def evaluation() -> dict[str, str]:
     found = {"evaluate/generator": StockSampler(OLD / "teacher", torch.device("cpu")).identity}
     found["evaluate/setting"] = str(Setting(steps=1, guidance_scale=1.5))
     for form in ("png", "jpeg"):
-        drawn = DrawnSet(name="set", prompts=("a", "b", "c"), format=form)  # type: ignore[arg-type]
+        drawn = ImageSet(name="set", prompts=("a", "b", "c"), format=form)  # type: ignore[arg-type]
         found[f"evaluate/set of {form}"] = drawn.sha256
         with tempfile.TemporaryDirectory() as folder:
             how = SamplingPass(
