@@ -10,8 +10,8 @@ from kfp import dsl, local
 
 from containers.daemon import Daemon
 from containers.runner import LIMITS, corrected
+from sidlsg.cli.catalog import PIPELINES, with_profile
 from sidlsg.kubeflow.profile import IMAGES, Images, Profile, Stage, Whole
-from sidlsg.kubeflow.sdk import PIPELINES, for_cluster
 from sidlsg.registry.connection import connect
 from sidlsg.storage.records import ModelVersion, Promotion, Student, Verdict
 
@@ -43,7 +43,7 @@ def test_from_prompts_to_a_champion(images: dict[str, str], root: Path) -> None:
         (root / folder).mkdir()
     uri = f"sqlite:///{root}/mlflow/mlflow.db"
     rules = '[[floor]]\nscore = "attributes"\nlimit = 0.0\n'
-    task = for_cluster(PIPELINES["distil_and_evaluate"], profile(images, root))(
+    task = with_profile(PIPELINES["distil_and_evaluate"], profile(images, root))(
         changes={"iterations": 6, "batch": 16, "grids": 1, "evaluate_every": 0},
         tracking_uri=uri,
         gate_rules=rules,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kfp_cache import Server, fingerprint
-from sidlsg.kubeflow.compile import compile_pipeline
+from sidlsg.cli.catalog import compile_pipeline
 from sidlsg.kubeflow.profile_file import read_profile
 from sidlsg.stages.resolve import resolve_inputs
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from sidlsg.cli.catalog import PIPELINES, compile_pipeline
 from sidlsg.components.images import IMAGE
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.kubeflow.compile import compile_pipeline
-from sidlsg.kubeflow.sdk import PIPELINES
 from sidlsg.pipelines.curate import PHASES
 from sidlsg.pipelines.sweep import AT_ONCE, make_sweep
 from sidlsg.prompts.pods import PHASE_NAMES

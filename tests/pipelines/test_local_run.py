@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from sidlsg.kubeflow.local.results import RunResult
 from sidlsg.kubeflow.local.runs import run_local
+from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
 from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
@@ -24,7 +25,10 @@ def run(tmp_path: Path, as_code: Callable[[str], None], changes: str) -> Callabl
     def go(code: str) -> RunResult:
         as_code(code)
         prices = '{"distil": 12.5}'
-        return run_local(RunRequest(run_dir=tmp_path / "run", changes=changes, model_name="shapes", prices=prices))
+        return run_local(
+            distil_and_evaluate,
+            RunRequest(run_dir=tmp_path / "run", changes=changes, model_name="shapes", prices=prices),
+        )
 
     return go
 
@@ -78,18 +82,18 @@ def test_new_tables_on_s3_are_trained_on_and_the_same_ones_are_not(
     source = assets / "prompts" / "prompts.parquet"
     tables.put("week-1.parquet", source, sha256_file(source))
     asked = RunRequest(run_dir=tmp_path / "run", changes=changes, prompts=f"{s3_place}/captions")
-    first = run_local(asked)
+    first = run_local(distil_and_evaluate, asked)
     sources = PromptSet.load(first.prompts).source_sha256
     assert first.cached == ()
-    assert run_local(asked).cached == CACHED
+    assert run_local(distil_and_evaluate, asked).cached == CACHED
     moved = replace(asked, tracking_uri=f"sqlite:///{tmp_path}/elsewhere.db", model_name="other")
-    assert run_local(moved).cached == CACHED
-    fresh = run_local(replace(asked, seed="fresh"))
+    assert run_local(distil_and_evaluate, moved).cached == CACHED
+    fresh = run_local(distil_and_evaluate, replace(asked, seed="fresh"))
     assert fresh.cached == ("curate", "encode")
     assert fresh.version.student_sha256 != first.version.student_sha256
     (tmp_path / "week-2.txt").write_text("a small red circle on a green background\n")
     tables.put("week-2.txt", tmp_path / "week-2.txt", sha256_file(tmp_path / "week-2.txt"))
-    second = run_local(replace(asked, rules='{"score.enabled": false}'))
+    second = run_local(distil_and_evaluate, replace(asked, rules='{"score.enabled": false}'))
     assert second.cached == ()
     assert PromptSet.load(second.prompts).source_sha256 != sources
 
@@ -125,6 +129,6 @@ def assert_complete(result: RunResult, run_dir: Path, images: int) -> None:
     # Two iterations cannot pass the recipe's gate.
     assert not result.verdict.passed
     assert result.promotion.champion_version is None
-    assert result.report.read_text().lstrip().lower().startswith("<!doctype html")
+    assert result.page.read_text().lstrip().lower().startswith("<!doctype html")
     assert json.loads((run_dir / "run.json").read_text())["state"] == "finished"
     assert (run_dir / "mlflow" / "mlflow.db").is_file()

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from sidlsg.cli.catalog import distil_and_evaluate, evaluate_only, local_sweep
 from sidlsg.cli.tables import print_evaluation, print_sweep
 from sidlsg.kubeflow.local.runs import run_evaluation, run_local, run_sweep
 from sidlsg.runtime.errors import InputError, StageError
-from sidlsg.stages.requests import EvaluateRequest, RunRequest, SweepRequest
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
 
 SETTINGS = ("none", "lsg  kappa=1.50")
@@ -23,11 +24,11 @@ ROUND = ["distil", "register", "evaluate"]
 def test_a_setting_that_fails_leaves_the_others_and_is_tried_again(changes: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "sweep"
     settings = ("lsg kappa=1e30", "none")
-    request = SweepRequest(run_dir=run_dir, settings=settings, changes=changes, teacher_settings=("teacher 1 step",))
+    request = RunRequest(run_dir=run_dir, settings=settings, changes=changes, teacher_settings=("teacher 1 step",))
     told = []
     for _ in range(2):
         with pytest.raises(StageError, match=r"setting 'lsg kappa=1e\+30': distil failed: ") as raised:
-            run_sweep(request)
+            run_sweep(local_sweep(), request)
         told.append(str(raised.value))
     assert str(run_dir / "scoreboard.html") in told[0]
     page = (run_dir / "scoreboard.html").read_text()
@@ -46,14 +47,14 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     changes: str, images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "sweep"
-    request = SweepRequest(
+    request = RunRequest(
         run_dir=run_dir,
         settings=SETTINGS,
         changes=changes,
         model_name="shapes",
         teacher_settings=("teacher 1 step",),  # the quickest one
     )
-    first = run_sweep(request)
+    first = run_sweep(local_sweep(), request)
     shown = capsys.readouterr().out
     assert [(stage.name, stage.setting) for stage in first.stages] == [
         *((name, "") for name in ("plan", "resolve", "curate", "encode")),
@@ -77,7 +78,7 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     assert [result.version.version for result in first.settings] == [1, 2]
     assert {path.name for path in (run_dir / "students").iterdir()} == {"none", "lsg-kappa-1.5"}
     assert {path.name for path in (run_dir / "scorecards").iterdir()} == {"none", "lsg-kappa-1.5"}
-    assert first.scoreboard.read_text().lstrip().lower().startswith("<!doctype html")
+    assert first.page.read_text().lstrip().lower().startswith("<!doctype html")
     client = MlflowClient(first.tracking_uri)
     assert len(client.search_model_versions("name = 'shapes'")) == 2
     assert client.get_registered_model("shapes").aliases == {}
@@ -91,10 +92,10 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     table = capsys.readouterr().out
     assert all(any(line.startswith(text) for line in table.splitlines()) for text in TEXTS)
     assert "fid_judge: fid/shapes-judge64-2016, 96 images" in table
-    assert str(first.scoreboard) in table
+    assert str(first.page) in table
 
     # What is asked for again costs nothing, and what is asked for no more goes from the results.
-    fewer = run_sweep(dataclasses.replace(request, settings=("lsg kappa=1.5",)))
+    fewer = run_sweep(local_sweep(), dataclasses.replace(request, settings=("lsg kappa=1.5",)))
     assert [(stage.name, stage.setting) for stage in fewer.stages if not stage.cached] == [
         ("plan", ""),
         ("resolve", ""),
@@ -104,14 +105,15 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     assert fewer.settings == first.settings[1:]
     assert {path.name for path in (run_dir / "students").iterdir()} == {"lsg-kappa-1.5"}
     with pytest.raises(InputError, match="is of pipeline sweep, not of distil-and-evaluate"):
-        run_local(RunRequest(run_dir=run_dir, changes=changes))
+        run_local(distil_and_evaluate, RunRequest(run_dir=run_dir, changes=changes))
 
     client.set_registered_model_alias("shapes", "candidate", "2")
     capsys.readouterr()
     again = run_evaluation(
-        EvaluateRequest(
+        evaluate_only,
+        RunRequest(
             run_dir=tmp_path / "again", model_name="shapes", version="candidate", tracking_uri=first.tracking_uri
-        )
+        ),
     )
     assert [stage.name for stage in again.stages] == ["resolve", "find", "evaluate", "gate"]
     assert again.version == first.settings[1].version

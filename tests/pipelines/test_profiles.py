@@ -10,11 +10,11 @@ import yaml
 
 from infra.schemas import NAME, record
 from infra.schemas import PIPELINES as KUBEFLOW_PIPELINES
-from sidlsg.kubeflow.compile import compile_pipeline, read_compiled
+from sidlsg.cli.catalog import PIPELINES, compile_pipeline
+from sidlsg.kubeflow.compile import read_compiled
 from sidlsg.kubeflow.nodes.settings import Nodes, read_settings
 from sidlsg.kubeflow.profile import IMAGES, Profile
 from sidlsg.kubeflow.profile_file import read_profile
-from sidlsg.kubeflow.sdk import PIPELINES
 
 TABLES = """
 [run]

@@ -12,6 +12,7 @@ import pytest
 
 from services.kfp_server import KfpServer
 from services.test_submit import FAULTS, YAML, draw, kubeflow
+from sidlsg.cli.catalog import get_compiled
 from sidlsg.kubeflow.server.client import Client
 from sidlsg.kubeflow.server.schedules import Schedules, difference, read_schedules, synchronise
 
@@ -67,7 +68,7 @@ def declare(folder: Path, *schedules: tuple[str, int], enabled: bool = True) -> 
     (folder / "tiny.yaml").write_text(YAML)
     tables = [TABLE.format(name=name, seed=seed, enabled=str(enabled).lower()) for name, seed in schedules]
     (folder / "schedules.toml").write_text('experiment = "exp"\n' + "".join(tables))
-    return read_schedules(folder / "schedules.toml")
+    return read_schedules(folder / "schedules.toml", get_compiled)
 
 
 def apply(kfp: KfpServer, declared: Schedules) -> list[str]:

@@ -57,7 +57,7 @@ CHAINS: tuple[dict[str, set[str]], ...] = (
         "evaluate": {*DIFFUSERS, *MLFLOW, "torchmetrics", "matplotlib", "scipy.signal"},
     },
 )
-PARENT = "import sidlsg.cli.app; from sidlsg.kubeflow.local.runs import run_local"
+PARENT = "import sidlsg.cli.app, sidlsg.cli.catalog; from sidlsg.kubeflow.local.runs import run_local"
 CHECKED = """
 from pathlib import Path
 from sidlsg.kubeflow.local.runs import pipeline_arguments

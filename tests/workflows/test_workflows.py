@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from sidlsg.cli.app import app
-from sidlsg.kubeflow.sdk import PIPELINES
+from sidlsg.cli.catalog import PIPELINES
 from workflows.files import FOLDER, ROOT, WORKFLOWS, Workflow
 
 BIN = Path(sys.executable).parent

@@ -59,7 +59,7 @@ def submit(
     With --wait, exit code 5: the run failed or was cancelled. 75: waiting was stopped, and the run continues. With
     --tracking-uri as well, 3: it did not pass the gate, or an approval is awaited. 5: the run left no verdict.
     """
-    from sidlsg.kubeflow.compile import get_compiled
+    from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
     from sidlsg.kubeflow.server.submission import add_summary, preview, require_writable, run_name, run_summary, watch
@@ -134,11 +134,12 @@ def schedule(
     apply: Annotated[bool, typer.Option("--apply", help="Make the changes instead of showing them.")] = False,
 ) -> None:
     """Show, or make with --apply, the changes that bring recurring runs in line with a file."""
+    from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.schedules import difference, read_schedules, synchronise
 
     connection = Connection(**vars(server))
-    declared = read_schedules(file)
+    declared = read_schedules(file, get_compiled)
     PipelinesServer(connection, ServerTimeouts(total=FIRST_S)).reach()
     pipelines = PipelinesServer(connection)
     changes = difference(pipelines, declared)

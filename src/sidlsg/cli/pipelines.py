@@ -62,12 +62,13 @@ def sweep(
 
     No version is judged or promoted. The same command again reuses results, and resumes an interrupted sweep.
     """
+    from sidlsg.cli.catalog import local_sweep
     from sidlsg.cli.tables import print_sweep
     from sidlsg.kubeflow.local.runs import run_sweep
-    from sidlsg.stages.requests import SweepRequest
+    from sidlsg.stages.requests import RunRequest
     from sidlsg.stages.sweep import SETTINGS
 
-    request = SweepRequest(
+    request = RunRequest(
         run_dir=output,
         settings=tuple(setting) or SETTINGS,
         recipe=recipe,
@@ -80,7 +81,7 @@ def sweep(
         **vars(inputs),
         **vars(scoring),
     )
-    print_sweep(run_sweep(request))
+    print_sweep(run_sweep(local_sweep(), request))
 
 
 def evaluate_version(
@@ -97,11 +98,12 @@ def evaluate_version(
 
     Exit code 3: it did not pass the gate.
     """
+    from sidlsg.cli.catalog import evaluate_only
     from sidlsg.cli.tables import print_evaluation
     from sidlsg.kubeflow.local.runs import run_evaluation
-    from sidlsg.stages.requests import EvaluateRequest
+    from sidlsg.stages.requests import RunRequest
 
-    request = EvaluateRequest(
+    request = RunRequest(
         run_dir=output,
         model_name=name,
         version=which,
@@ -111,7 +113,7 @@ def evaluate_version(
         **vars(scoring),
         gate_rules=gate_rules,
     )
-    result = run_evaluation(request)
+    result = run_evaluation(evaluate_only, request)
     print_evaluation(result)
     require_passed(result.verdict)
 
@@ -137,7 +139,7 @@ def compile_(
     namespace: Annotated[str, typer.Option(help="Namespace of those objects.", show_default=False)] = "",
 ) -> None:
     """Compile a pipeline for Kubeflow Pipelines."""
-    from sidlsg.kubeflow.compile import compile_pipeline
+    from sidlsg.cli.catalog import compile_pipeline
     from sidlsg.kubeflow.profile_file import read_profile
     from sidlsg.runtime.progress import NOTE
 
@@ -180,6 +182,7 @@ def run(
 
     Exit code 0: promoted, or already the champion. 3: it did not pass the gate.
     """
+    from sidlsg.cli.catalog import distil_and_evaluate
     from sidlsg.cli.tables import print_summary
     from sidlsg.distil.recipes import recipe_with_changes
     from sidlsg.kubeflow.local.execution import machine_line
@@ -203,6 +206,6 @@ def run(
         gate_rules=gate_rules,
     )
     print(machine_line(values))
-    result = run_local(request)
+    result = run_local(distil_and_evaluate, request)
     print_summary(result)
     require_passed(result.verdict)

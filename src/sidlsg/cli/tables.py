@@ -66,7 +66,7 @@ def print_summary(result: RunResult) -> None:
     console.print()
     _print_outputs(
         console,
-        report=result.report,
+        report=result.page,
         student=result.student,
         scores=result.scorecard_folder / Scorecard.FILE,
         registry=result.tracking_uri,
@@ -121,7 +121,7 @@ def print_sweep(result: SweepResult) -> None:
     console.print()
     _print_outputs(
         console,
-        scoreboard=result.scoreboard,
+        scoreboard=result.page,
         students=result.settings[0].student.parent,
         scores=result.settings[0].scorecard_folder.parent,
         registry=result.tracking_uri,

@@ -33,7 +33,7 @@ from sidlsg.evaluate.weights import check_judge, read_weights, weight_path
 from sidlsg.registry.address import check_address
 from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
-from sidlsg.stages.requests import EvaluateRequest, Request, RunRequest, TrainingRequest
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.uri import absolute_uri, refuse_folder, split_list
 from sidlsg.teacher.folder import check_folder
 
@@ -125,7 +125,7 @@ FILES = {
 """Places that are one file each, and what of."""
 
 
-def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
+def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """The parameters that every pipeline has.
 
     Raises:
@@ -145,7 +145,7 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
     }
 
 
-def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any]:
+def training_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """The parameters that every pipeline has which trains.
 
     Raises:
@@ -168,7 +168,7 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
     }
 
 
-def gate_text(request: RunRequest | EvaluateRequest) -> str:
+def gate_text(request: RunRequest) -> str:
     """The text of the request's file of gate rules; empty for the recipe's.
 
     Raises:
@@ -199,7 +199,7 @@ def _prompts(given: str, rules: CurationRules) -> str:
     return ";".join(absolute(place) for place in places)
 
 
-def _places(request: Request) -> dict[str, str]:
+def _places(request: RunRequest) -> dict[str, str]:
     places = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
     for name, what in FILES.items():
         refuse_folder(places[name], what)
@@ -215,7 +215,7 @@ def _places(request: Request) -> dict[str, str]:
     return {name: found[name][0] if name in found else "" for name in places}
 
 
-def _evaluation(request: Request) -> dict[str, str]:
+def _evaluation(request: RunRequest) -> dict[str, str]:
     require_settings(request.teacher_settings)
     # What lies on S3 is the stage's to reach.
     if request.keep_images and "://" not in request.keep_images:

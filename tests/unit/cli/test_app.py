@@ -327,7 +327,7 @@ def test_a_file_of_the_system_that_cannot_be_used_is_one_line(monkeypatch: pytes
     def unusable(*_: object) -> None:
         raise OSError(40, "Too many levels of symbolic links", "out/x")
 
-    monkeypatch.setattr("sidlsg.kubeflow.compile.compile_pipeline", unusable)
+    monkeypatch.setattr("sidlsg.cli.catalog.compile_pipeline", unusable)
     assert sidlsg("compile") == (1, "", "error: Too many levels of symbolic links: out/x\n")
 
 
@@ -353,7 +353,7 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, sidlsg: Run, e
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("sidlsg.kubeflow.compile.compile_pipeline", full)
+    monkeypatch.setattr("sidlsg.cli.catalog.compile_pipeline", full)
     code, shown, told = sidlsg("compile")
     assert (code, shown) == (1, "")
     assert told.startswith(f"error: no space left on the device of {place}; free some")
@@ -364,7 +364,7 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sidlsg.kubeflow.compile.compile_pipeline", interrupted)
+    monkeypatch.setattr("sidlsg.cli.catalog.compile_pipeline", interrupted)
     code, _, errors = sidlsg("compile")
     assert code == 130
     assert errors == "error: interrupted; the same command again resumes from the last checkpoint\n"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.compile import CompiledPipeline, get_compiled, read_compiled
+from sidlsg.cli.catalog import get_compiled
+from sidlsg.kubeflow.compile import CompiledPipeline, read_compiled
 from sidlsg.runtime.errors import InputError
 
 TYPES = {

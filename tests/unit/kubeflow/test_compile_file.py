@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidlsg.kubeflow.compile import compile_pipeline
+from sidlsg.cli.catalog import compile_pipeline
 from sidlsg.runtime.errors import InputError
 
 

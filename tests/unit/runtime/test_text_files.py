@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sidlsg.cli.catalog import get_compiled
 from sidlsg.evaluate.weights import read_weights
 from sidlsg.kubeflow.profile_file import read_profile
 from sidlsg.kubeflow.server.schedules import read_schedules
@@ -36,7 +38,16 @@ def test_another_encoding_is_named_with_the_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "read", [read_rules, read_weights, read_profile, read_gate_rules, read_schedules, read_table, read_held_out]
+    "read",
+    [
+        read_rules,
+        read_weights,
+        read_profile,
+        read_gate_rules,
+        partial(read_schedules, get_compiled=get_compiled),
+        read_table,
+        read_held_out,
+    ],
 )
 def test_every_file_of_a_user_may_begin_with_a_byte_order_mark(tmp_path: Path, read: Callable[[Path], object]) -> None:
     def outcome(data: bytes) -> object:

@@ -1,4 +1,4 @@
-"""Runs one pipeline on this machine under `kfp.local`, with everything of it in one folder."""
+"""Runs a pipeline on this machine under `kfp.local`, with everything of it in one folder."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from sidlsg.distil.recipes import Recipe
 from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, Watcher, stage_error
-from sidlsg.kubeflow.local.results import StageRun
+from sidlsg.kubeflow.local.results import LOG, StageRun
 from sidlsg.kubeflow.local.stages import Stages
 from sidlsg.kubeflow.sdk import LocalExecutionConfig, local, task_spec_utils
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import cpu_quota
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
-from sidlsg.stages.requests import Request
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.files import atomic_folder, atomic_write, folder_lock, refuse_foreign
 
 
 @contextlib.contextmanager
-def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
-    """Let pipelines that are called run here, each task in a process of its own."""
+def kfp_local(outputs: Path, cache: Path, scratch: Path, sink: TextIO) -> Iterator[None]:
+    """Run pipelines that are called in this block on this machine, each task in a process of its own.
+
+    What kfp prints and logs goes to `sink`; it logs by the root logger, and would reconfigure that for good.
+    """
     earlier, plain_print = LocalExecutionConfig.instance, builtins.print
     loop_spec = task_spec_utils.create_parameter_loop_iteration_task_spec
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
+    handler = logging.StreamHandler(sink)
+    handler.setFormatter(logging.Formatter("%(levelname)s - %(message)s"))
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(outputs),
@@ -47,7 +52,7 @@ def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
     )
 
     def corrected(loop: Any, item: Any, name: str) -> Any:
-        """kfp puts the item in the place of every output of an earlier task that the loop reads."""
+        """kfp replaces every output of an earlier task that the loop reads by the item."""
         made = loop_spec(loop, item, name)
         for each, given in loop.inputs.parameters.items():
             if given.HasField("task_output_parameter"):
@@ -55,26 +60,29 @@ def kfp_local(outputs: Path, cache: Path, scratch: Path) -> Iterator[None]:
         return made
 
     task_spec_utils.create_parameter_loop_iteration_task_spec = corrected
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
     try:
-        yield
+        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            yield
     finally:
         task_spec_utils.create_parameter_loop_iteration_task_spec = loop_spec
         LocalExecutionConfig.instance = earlier
-        # Tasks of a loop run in threads, each of which replaces these and puts back what it found there: the print or
-        # the handler of another one, if that ended first.
+        # Tasks of a loop run in threads, each of which replaces these and restores what it found: the print or the
+        # handler of another one, if that ended first.
         builtins.print = plain_print
         root.handlers[:] = handlers
         root.setLevel(level)
 
 
 @contextlib.contextmanager
-def environment(scratch: Path, told: Mapping[str, str]) -> Iterator[None]:
-    """Set what the stages' processes inherit, `told` among it."""
+def environment(scratch: Path, variables: Mapping[str, str]) -> Iterator[None]:
+    """Set what the stages' processes inherit, `variables` included."""
     given = {
-        **told,
+        **variables,
         # Their lines must come while they run.
         "PYTHONUNBUFFERED": "1",
-        # kfp leaves a temporary folder behind for every task; and by this the processes are known.
+        # kfp leaves a temporary folder behind for every task; the processes are also found by it.
         "TMPDIR": str(scratch),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # For the programs that a library may call by name.
@@ -92,25 +100,8 @@ def environment(scratch: Path, told: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextlib.contextmanager
-def logging_to(sink: LineSink) -> Iterator[None]:
-    """Send what kfp prints and logs to the sink; it logs by the root logger, and would set that up for good."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    handler = logging.StreamHandler(sink)
-    handler.setFormatter(logging.Formatter("%(levelname)s - %(message)s"))
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    try:
-        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
 PATIENCE = 5.0
-"""Seconds between asking a process to end and making it."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 @contextlib.contextmanager
@@ -118,8 +109,8 @@ def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterat
     """When the block ends by an error or a signal, end the stages' processes first.
 
     Args:
-        scratch: the temporary folder of the run's processes, by which they are known.
-        start_no_more: is called before that; stages that run in threads would start the next process else.
+        scratch: the temporary folder of the run's processes, which identifies them.
+        start_no_more: called before that; stages that run in threads would otherwise start the next process.
     """
 
     def end() -> None:
@@ -127,7 +118,7 @@ def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterat
         end_stages(scratch)
 
     def ended(number: int, _: FrameType | None) -> None:
-        # Whoever waits for a stage would go on waiting when this is raised, so the stage goes first.
+        # kfp would still wait for a stage when this is raised, so the stage is ended first.
         end()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -135,9 +126,9 @@ def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterat
 
     earlier: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        # A program in the background of a shell is not to be interrupted, and stays so.
-        heard = [sign for sign in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(sign) != signal.SIG_IGN]
-        earlier = {sign: signal.signal(sign, ended) for sign in heard}
+        # A background program of a shell ignores interrupts, and continues to.
+        handled = [sign for sign in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(sign) != signal.SIG_IGN]
+        earlier = {sign: signal.signal(sign, ended) for sign in handled}
     try:
         yield
     except BaseException:
@@ -149,10 +140,9 @@ def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterat
 
 
 def end_stages(scratch: Path) -> None:
-    """End every process that was started with this temporary folder in its environment, and wait until it is gone.
+    """End every process that has this temporary folder in its environment, and wait until it is gone.
 
-    A run that was killed leaves such processes to nobody, so they are not looked for among the children. A fork has
-    the environment of the process that it is a fork of.
+    The stages of a run that was killed are no longer its children, so children are not enough.
     """
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for pid in _stages(scratch):
@@ -167,7 +157,7 @@ def _stages(scratch: Path) -> list[int]:
     mark = os.fsencode(f"TMPDIR={scratch}")
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        # A process may go while it is looked at, and others' may not be looked at.
+        # A process may end meanwhile, and other users' processes are not readable.
         with contextlib.suppress(OSError):
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
@@ -175,22 +165,17 @@ def _stages(scratch: Path) -> list[int]:
 
 
 def publish_folder(source: Path, target: Path, marker: str) -> None:
-    """Replace a result folder by another, at once; the files take no space twice where links work.
-
-    Args:
-        source: what a stage wrote.
-        target: the folder in the run folder.
-        marker: the file name of its record.
+    """Replace a result folder atomically; files are hard links where those work.
 
     Raises:
-        InputError: `target` holds something else.
+        InputError: `target` exists and does not hold the file `marker`.
     """
     with atomic_folder(target, marker) as folder:
         shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
 def publish_file(source: Path, target: Path) -> None:
-    """Replace a result file by another, at once."""
+    """Replace a result file atomically."""
     atomic_write(target, source.read_bytes())
 
 
@@ -204,12 +189,7 @@ def _link_or_copy(source: str, target: str) -> str:
 
 
 def prune(pipeline_root: Path, cache_root: Path) -> None:
-    """Remove the outputs of tasks that no cache entry speaks of: nothing will read them again.
-
-    Args:
-        pipeline_root: holds `<run>/<task>/`.
-        cache_root: holds one JSON file an entry, with the places of artifacts in it.
-    """
+    """Remove the outputs `<run>/<task>/` of tasks that no cache entry mentions."""
     known = "".join(entry.read_text() for entry in cache_root.glob("*.json"))
     for run in (path for path in pipeline_root.iterdir() if path.is_dir()):
         for task in run.iterdir():
@@ -221,11 +201,10 @@ def prune(pipeline_root: Path, cache_root: Path) -> None:
 
 
 MARKER = "run.json"
-"""Says that a folder is a run's, of which pipeline, what was asked for, and how it ended."""
-LOG = "run.log"
+"""The marker of a run folder: the pipeline, the request, and how the run ended."""
 CHECKPOINTS = "checkpoints"
 WORK = ".kfp"
-"""The stages' own outputs and their cache; without it the next run computes everything again."""
+"""The stages' outputs and cache; without it the next run computes everything again."""
 OUTPUTS, CACHE, SCRATCH = "outputs", "cache", "tmp"
 FIRST = "distil-and-evaluate"
 """The pipeline of a run whose marker names none."""
@@ -236,7 +215,7 @@ T = TypeVar("T")
 def execute(
     pipeline: Any,
     arguments: dict[str, Any],
-    request: Request,
+    request: RunRequest,
     run_dir: Path,
     publish: Callable[[dict[str, Any]], T],
     rounds: Rounds | None = None,
@@ -244,18 +223,18 @@ def execute(
     """Run all stages, each in a process of its own, and put the results in the run folder.
 
     A stage whose code and inputs did not change since an earlier run in the same folder is not run again, and one
-    that was stopped goes on from what it has kept.
+    that was stopped resumes from its persisted state.
 
     Args:
         pipeline: the Kubeflow pipeline.
         arguments: its parameters.
-        request: what was asked for, which the folder's marker tells.
+        request: recorded in the folder's marker, as far as it concerns the pipeline.
         run_dir: the folder.
-        publish: puts the pipeline's outputs where the user looks for them.
-        rounds: the stages that run once a setting, where the pipeline has such.
+        publish: puts the pipeline's outputs in the run folder.
+        rounds: the stages that run once a setting, if any.
 
     Returns:
-        What `publish` gave, and how each stage went.
+        What `publish` returned, and how each stage went.
 
     Raises:
         InputError: the folder cannot be used.
@@ -264,11 +243,15 @@ def execute(
     refuse_foreign(run_dir, MARKER)
     _refuse_another(run_dir, pipeline.name)
     run_dir.mkdir(parents=True, exist_ok=True)
-    asked = {name: value for name, value in dataclasses.asdict(request).items() if name != "run_dir"}
+    asked = {
+        name: value
+        for name, value in dataclasses.asdict(request).items()
+        if name in (pipeline.component_spec.inputs or {})
+    }
 
     def mark(state: str) -> None:
-        told = {"state": state, "pipeline": pipeline.name, "request": asked}
-        atomic_write(run_dir / MARKER, json.dumps(told, indent=2, default=str) + "\n")
+        marker = {"state": state, "pipeline": pipeline.name, "request": asked}
+        atomic_write(run_dir / MARKER, json.dumps(marker, indent=2, default=str) + "\n")
 
     with folder_lock(run_dir):
         mark("running")
@@ -293,8 +276,8 @@ def _run(
     shutil.rmtree(scratch, ignore_errors=True)
     for folder in (work / OUTPUTS, work / CACHE, scratch):
         folder.mkdir(parents=True, exist_ok=True)
-    # What a cluster's profile says to steps: no result depends on it, so that it is no parameter of cached ones.
-    told = {
+    # What a cluster's profile gives to steps: no result depends on it, so it is no parameter of cached ones.
+    variables = {
         CHECKPOINTS_VARIABLE: str(run_dir / CHECKPOINTS),
         "MLFLOW_TRACKING_URI": arguments.get("tracking_uri", ""),
         "MLFLOW_EXPERIMENT_NAME": arguments.get("model_name", "sidlsg"),
@@ -305,9 +288,8 @@ def _run(
         stages = Stages(work / CACHE, watcher, log)
         try:
             with (
-                kfp_local(work / OUTPUTS, work / CACHE, scratch),
-                environment(scratch, told),
-                logging_to(LineSink(watcher.logged)),
+                kfp_local(work / OUTPUTS, work / CACHE, scratch, LineSink(watcher.logged)),
+                environment(scratch, variables),
                 ending_with_this(scratch, stages.end),
                 stages.running(),
             ):
@@ -315,7 +297,7 @@ def _run(
         except RuntimeError as error:
             if watcher.failure is None:
                 raise
-            # kfp says which task failed, and not why.
+            # kfp reports which task failed, and not why.
             raise stage_error(watcher.failure, run_dir / LOG) from error
         finally:
             screen.close()
@@ -324,7 +306,7 @@ def _run(
 
 
 def machine_line(recipe: Recipe) -> str:
-    """In words, how a run uses this machine."""
+    """How a run uses this machine, for its first line."""
     if Path("/proc/driver/nvidia/version").exists():
         return "machine: a GPU, which training and evaluation use where torch is built for it"
     cpus, threads = cpu_quota(), os.environ.get("OMP_NUM_THREADS")
@@ -338,7 +320,7 @@ def machine_line(recipe: Recipe) -> str:
 
 
 def _refuse_another(run_dir: Path, pipeline: str) -> None:
-    """Refuse the folder of another pipeline's run: results of both would lie side by side as if of one."""
+    """Refuse the folder of another pipeline's run: the results of both would look like one run's."""
     try:
         marked = parse_json((run_dir / MARKER).read_text())
         name = marked.get("pipeline", FIRST)

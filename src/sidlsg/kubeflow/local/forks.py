@@ -1,8 +1,8 @@
 """A process that has imported the heavy libraries once and forks a child for each job.
 
-A fresh Python process imports PyTorch, diffusers and MLflow for seconds; a fork of one that has them starts in
-milliseconds. The server itself runs nothing but imports, so a fork inherits no GPU context, connection or pool of
-OpenMP threads. A few libraries start a thread while they are imported, such as an allocator's; a fork does without.
+A fresh Python process imports PyTorch, diffusers and MLflow for seconds; a fork starts in milliseconds. The server runs
+nothing but imports, so a fork inherits no GPU context, connection or OpenMP threads. `multiprocessing`'s fork server
+cannot import more modules after its start, and gives a child neither an environment nor an output of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sidlsg.runtime.progress import emit
 
 _GONE = "the process that starts stages has ended; run the same command again"
 _LENGTH = 8
-"""Bytes that hold the length of a job's text."""
+"""Bytes of the length that precedes a job's text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +43,23 @@ class Job:
     target: str
     """`module:function`; the function's return value or SystemExit becomes the exit code."""
     arguments: Sequence[Any] = ()
-    """JSON values, given to the function."""
+    """JSON values."""
     imports: Sequence[str] = ()
-    """Modules that the server imports first, so that later children have them too."""
+    """Modules that the server imports first, for this and later children."""
     environment: Mapping[str, str]
     """The child's whole environment."""
     folder: str
-    """The child's working directory."""
+    """The working directory."""
 
 
 class StageProcess:
-    """A job that runs."""
+    """A running job."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._answers = connection.makefile("r")
         connection.close()
         self.pid = int(self._answers.readline() or 0)
-        """0 where the server ended before it started the job."""
+        """0 if the server ended before it started the job."""
         self._code: int | None = None
 
     def has_ended(self) -> bool:
@@ -67,7 +67,7 @@ class StageProcess:
         return self._code is not None or bool(select.select([self._answers], [], [], 0)[0])
 
     def wait(self) -> int:
-        """The exit code: negative for a signal, as `subprocess` has it; 1 where the server was killed first."""
+        """The exit code: negative for a signal, as in `subprocess`; 1 if the server was killed first."""
         if self._code is None:
             self._code = int(self._answers.readline() or 1)
             self._answers.close()
@@ -78,9 +78,11 @@ class ForkServer:
     """Starts jobs as forks of one process. A context manager: the process ends with it."""
 
     def __init__(self, environment: Mapping[str, str] | None = None, stderr: IO[Any] | None = None) -> None:
-        """Args:
-        environment: of the server, in which `/proc` shows all its children; this process' by default.
-        stderr: an open file for what libraries warn of while they are imported; this process' stderr by default.
+        """Start the server.
+
+        Args:
+            environment: of the server, which `/proc` shows for its children too; this process' by default.
+            stderr: receives warnings of imported libraries; this process' stderr by default.
         """
         ours, its = socket.socketpair()
         with its:
@@ -102,12 +104,7 @@ class ForkServer:
         self.close()
 
     def start(self, job: Job, stdout: int, stderr: int) -> StageProcess:
-        """Start a job.
-
-        Args:
-            job: what to run.
-            stdout: a file descriptor for its output, which the caller closes on its own side.
-            stderr: likewise.
+        """Start a job. The caller closes its own copies of the file descriptors.
 
         Raises:
             SidlsgError: the server has ended.
@@ -128,25 +125,25 @@ class ForkServer:
         return child
 
     def close(self) -> None:
-        """End the server; children that still run are left alone."""
+        """End the server; running children continue."""
         self._socket.close()
         self._process.wait()
 
 
 def main() -> None:
-    """Serve until the other side closes its end; in a child, run the job instead."""
+    """Serve until the other side closes its end; in a child, run the job."""
     job = _serve(socket.socket(fileno=int(sys.argv[1])))
     if job is not None:
         _run_and_exit(job)
 
 
 def _serve(connection: socket.socket) -> Job | None:
-    """Fork for each job. Returns the job in the child, and None in the server when there are no more."""
+    """Fork for each job. Returns the job in a child, and None in the server at its end."""
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     earlier: dict[int, Any] = {
         signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
-        # Ctrl-C reaches the whole process group: who started the server ends it.
+        # Ctrl-C reaches the whole process group; the parent ends the server.
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
     }
     signal.set_wakeup_fd(woken)
@@ -165,11 +162,11 @@ def _serve(connection: socket.socket) -> Job | None:
                     return None
                 job = Job(**json.loads(_exactly(connection, int.from_bytes(head, "big"))))
                 for module in job.imports:
-                    # What cannot be imported fails in the child, which says so where its output is read.
+                    # A failing import fails again in the child, whose output is read.
                     with contextlib.suppress(BaseException):
                         importlib.import_module(module)
                 answer = socket.socket(fileno=descriptors[2])
-                gc.freeze()  # a child's collector would copy every page that it looks through
+                gc.freeze()  # otherwise a child's collector would copy every page
                 pid = os.fork()
                 if not pid:
                     signal.set_wakeup_fd(-1)
@@ -201,7 +198,7 @@ def _reap(running: dict[int, socket.socket]) -> None:
 
 
 def _tell(answer: socket.socket, number: int) -> None:
-    with contextlib.suppress(OSError):  # nobody waits for it any more
+    with contextlib.suppress(OSError):  # nobody waits for it
         answer.sendall(f"{number}\n".encode())
 
 
@@ -226,7 +223,7 @@ def _run_and_exit(job: Job) -> NoReturn:
     if not isinstance(code, int | None):
         print(code, file=sys.stderr)  # noqa: T201 - as the interpreter does
         code = 1
-    # All that the interpreter does at its end but to take the libraries apart, which costs seconds.
+    # What the interpreter does at its end, except to tear down the libraries, which takes seconds.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -239,7 +236,7 @@ def _run(job: Job) -> Any:
     os.environ.clear()
     os.environ.update(job.environment)
     os.chdir(job.folder)
-    random.seed()  # all children would start from the server's state
+    random.seed()  # otherwise all children have the server's state
     module, _, name = job.target.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function(*job.arguments)
@@ -247,7 +244,7 @@ def _run(job: Job) -> Any:
 
 def run_component(source: str, arguments: Sequence[str]) -> None:
     """Run a component by kfp's executor in this process, a fork; an error is reported before it is raised."""
-    # Imported here: only what the environment tells kfp decides how much of it loads.
+    # Imported here: the environment decides how much of kfp loads.
     from kfp.dsl.executor_main import executor_main
 
     folder = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Follows a local run: which stage runs, which came from the cache, what each printed, and what the user sees of it."""
+"""Follows a local run: logs what its stages print and report, and shows the user their progress."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Screen:
         self._last_line = -LINE_EVERY
 
     def stage_started(self, name: str, setting: str = "") -> None:
-        """A stage runs now; `setting` says of a sweep which setting it runs for."""
+        """Show that a stage began; `setting` is a sweep's."""
         self._setting = setting
         if self._live:
             self._show(name, None, "running")
@@ -44,28 +44,30 @@ class Screen:
             self._console.print(f"{_titled(name, setting)} ...")
 
     def stage_done(self, name: str, outcome: str, setting: str = "") -> None:
-        """A stage ended; `outcome` says how, as in `done in 3.1 s`."""
-        self._hide()
+        """Show how a stage ended, as in `done in 3.1 s`."""
+        self.close()
         self._console.print(f"{_titled(name, setting)} ... {outcome}")
 
     def note(self, text: str) -> None:
-        """A stage has something to say."""
+        """Show a stage's note."""
         self._console.print(f"  {text}")
 
     def progress(self, label: str, percent: int, text: str) -> None:
-        """A stage's progress, as `sidlsg.runtime.progress.Meter` reports it."""
+        """Show a stage's progress, as `sidlsg.runtime.progress.Meter` reports it."""
         if self._live:
             self._show(label, percent, text)
             return
-        # A bar moves with every report; a log file needs a line now and then, and the last.
+        # A log file needs a line now and then, and the last.
         now = time.monotonic()
         if percent == 100 or now - self._last_line >= LINE_EVERY:
             self._last_line = now
             self._console.print(f"  {label} {percent}%: {text}")
 
     def close(self) -> None:
-        """Nothing comes any more, perhaps because of an error."""
-        self._hide()
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def _show(self, label: str, percent: int | None, text: str) -> None:
         if self._bar is None:
@@ -75,7 +77,7 @@ class Screen:
                 TextColumn("{task.fields[text]}", markup=False),
                 console=self._console,
                 transient=True,
-                # Whoever uses a screen has redirected these already.
+                # `kfp_local` has redirected these already.
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
@@ -90,30 +92,23 @@ class Screen:
             refresh=True,
         )
 
-    def _hide(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_INDENT = " " * 4
-"""Before each line of a stage in the log; kfp's own lines have none."""
 
 
 class LineSink(io.TextIOBase):
-    """A text stream that passes on whole lines."""
+    """A text stream that calls a function with each whole line."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
         self._rest = ""
 
     def writable(self) -> bool:
-        """It is."""
+        """Whether it can be written to: yes."""
         return True
 
     def write(self, text: str) -> int:
-        """Pass on the lines that are complete now."""
+        """Pass the complete lines to the function."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._on_line(line)
@@ -124,9 +119,9 @@ class LineSink(io.TextIOBase):
 class Rounds:
     """Stages that run once for each of a sweep's settings, one setting after the other."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     """The settings, in order."""
-    stages: tuple[str, ...]
+    stages: tuple[str, ...] = ()
     """Their names; the first one begins the next round."""
 
 
@@ -136,50 +131,44 @@ class StageFailure:
 
     stage: str
     setting: str
-    """Of a sweep; empty where there is none."""
     error: dict[str, Any] | None
     """The stage's own report of its error; None where it was killed."""
 
 
 class Watcher:
-    """Receives what happens in a run, in order."""
+    """Receives the events of a run, in order: logs every line, and shows the user what concerns them."""
 
     def __init__(self, screen: Screen, log: TextIO, rounds: Rounds | None = None) -> None:
-        """Args:
-        screen: shows the user what concerns them.
-        log: receives every line.
-        rounds: the stages that run once a setting, where there are such.
-        """
         self._screen, self._log = screen, log
-        self._rounds = rounds or Rounds(labels=(), stages=())
+        self._rounds = rounds or Rounds()
         self._labels = iter(self._rounds.labels)
         self._label = ""
         self._began = 0.0
         self._error: dict[str, Any] | None = None
         self.stages: list[StageRun] = []
-        """The stages that ended well, in order."""
+        """The stages that succeeded, in order."""
         self.failure: StageFailure | None = None
-        """The first stage that failed, if one did."""
+        """The first stage that failed."""
 
     def logged(self, line: str) -> None:
-        """A line of kfp, for the log alone."""
+        """Log a line of kfp."""
         self._log.write(_COLOUR.sub("", line) + "\n")
 
     def printed(self, line: str) -> None:
-        """A line of the stage that runs."""
-        self._log.write(f"{_INDENT}{line}\n")
+        """Log a line of the running stage, indented; kfp's own lines are not."""
+        self._log.write(f"    {line}\n")
 
     def started(self, stage: str) -> None:
-        """A stage runs now."""
+        """A stage began."""
         self._began, self._error = time.monotonic(), None
         self._screen.stage_started(stage, self._begin(stage))
 
     def cached(self, stage: str) -> None:
-        """A stage need not run: the cache has what it would give."""
+        """A stage is skipped: the cache has its result."""
         self._done(stage, self._begin(stage), cached=True)
 
     def reported(self, event: dict[str, Any]) -> None:
-        """An event of the stage that runs, see `sidlsg.runtime.progress.emit`."""
+        """An event of the running stage, see `sidlsg.runtime.progress.emit`."""
         match event:
             case {"kind": "progress", "label": str(label), "percent": int(percent), "text": str(text)}:
                 self._screen.progress(label, percent, text)
@@ -194,7 +183,7 @@ class Watcher:
         if succeeded:
             self._done(stage, setting, cached=False)
         else:
-            # What a sweep does for its other settings comes after it.
+            # A sweep's other settings still run after it.
             self.failure = self.failure or StageFailure(stage=stage, setting=setting, error=self._error)
             self._screen.stage_done(stage, f"failed after {self._seconds:.1f} s", setting)
 
@@ -218,12 +207,7 @@ class Watcher:
 
 
 def stage_error(failed: StageFailure, log: Path) -> StageError:
-    """The error to raise for a failed stage.
-
-    Args:
-        failed: the stage, and what it reported.
-        log: the file with everything that it printed.
-    """
+    """The error to raise for a failed stage; `log` has everything that it printed."""
     whose = f"setting {failed.setting!r}: " if failed.setting else ""
     stage, error = failed.stage, failed.error
     if error is None:

@@ -1,4 +1,4 @@
-"""What a local run gives back."""
+"""What a local run returns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from sidlsg.runtime.costs import Cost
 from sidlsg.storage.records import ModelVersion, Promotion, Scorecard, Verdict
 
+LOG = "run.log"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageRun:
@@ -15,52 +17,71 @@ class StageRun:
 
     name: str
     cached: bool
-    """Whether its earlier result was used again."""
+    """Whether an earlier result was reused."""
     seconds: float
-    """Of this run: 0 for a cached stage."""
+    """0 for a cached stage."""
     setting: str = ""
-    """Of a sweep; empty for a stage that serves all settings."""
+    """The sweep's setting; empty for a stage that serves all settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What every run left."""
+    """The results that every run leaves in its folder."""
 
-    log: Path
-    """Everything that the stages and their libraries printed."""
+    run_dir: Path
+    page: Path
+    """The HTML page."""
     tracking_uri: str
     stages: tuple[StageRun, ...]
     seconds: float
 
     @property
+    def log(self) -> Path:
+        """Everything that the stages and their libraries printed."""
+        return self.run_dir / LOG
+
+    @property
+    def prompts(self) -> Path:
+        """Folder of the PromptSet of a run that trains."""
+        return self.run_dir / "prompts"
+
+    @property
     def cached(self) -> tuple[str, ...]:
-        """Names of the stages whose earlier results were used again."""
+        """Names of the stages whose earlier results were reused."""
         return tuple(stage.name for stage in self.stages if stage.cached)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult(Result):
-    """What a run of the whole pipeline left, by place and as records."""
+class EvaluateResult(Result):
+    """Results of one registered version."""
 
-    prompts: Path
-    """Folder of the PromptSet."""
-    student: Path
-    """The student's diffusers folder."""
-    scorecard_folder: Path
-    """Scorecard and image grids."""
-    report: Path
-    """The HTML page."""
     version: ModelVersion
     scorecard: Scorecard
     verdict: Verdict
+
+    @property
+    def scorecard_folder(self) -> Path:
+        """Scorecard and image grids."""
+        return self.run_dir / "scorecard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(EvaluateResult):
+    """Results of the whole pipeline."""
+
     promotion: Promotion
     cost: Cost
-    """Of each stage, with the time that it took when it ran."""
+    """Of each stage, a cached one at what it took when it ran."""
+
+    @property
+    def student(self) -> Path:
+        """The student's diffusers folder."""
+        return self.run_dir / "student"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettingResult:
-    """What a sweep left of one setting."""
+    """Results of one setting of a sweep."""
 
     setting: str
     student: Path
@@ -72,21 +93,6 @@ class SettingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult(Result):
-    """What a sweep left, by place and as records."""
+    """Results of a sweep."""
 
     settings: tuple[SettingResult, ...]
-    scoreboard: Path
-    """The HTML page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateResult(Result):
-    """What an evaluation of a registered version left, by place and as records."""
-
-    scorecard_folder: Path
-    """Scorecard and image grids."""
-    page: Path
-    """The HTML page."""
-    version: ModelVersion
-    scorecard: Scorecard
-    verdict: Verdict

@@ -19,25 +19,20 @@ from sidlsg.runtime.parsing import parse_json
 from sidlsg.runtime.progress import EVENTS_VARIABLE
 
 STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
-"""What MLflow imports when it opens a store: with the registry's modules, so that each stage need not."""
-
+"""What MLflow imports when it opens a store."""
 LATE = {"sidlsg.stages.distil_processes": ("sidlsg.stages.distil",)}
-"""By module: what it imports where it trains by itself, as it does in a local run."""
+"""By module: what it imports later, in a local run."""
 
 
 class EndedError(BaseException):
-    """The run is over; meant to pass through whatever still works for it, which may well catch every `Exception`."""
+    """The run is over. kfp's code in between catches every `Exception`, and this is none."""
 
 
 class Stages:
-    """Runs stages for `kfp.local` in place of its own subprocesses. A context manager."""
+    """Runs stages for `kfp.local` in place of its own subprocesses."""
 
     def __init__(self, cache: Path, watcher: Watcher, log: IO[str]) -> None:
-        """Args:
-        cache: the folder of kfp's cache.
-        watcher: is told what happens.
-        log: receives what libraries print while they are imported.
-        """
+        """`cache` is the folder of kfp's cache; `log` receives what libraries print while they are imported."""
         self._watcher, self._log = watcher, log
         self._cache = _ReportingCache(str(cache), watcher)
         self._server: ForkServer | None = None
@@ -46,7 +41,7 @@ class Stages:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Let kfp run stages here within the block."""
-        # This variable of kfp's lets a step import its executor without its compiler.
+        # With this variable of kfp's, a step imports its executor without its compiler.
         with ForkServer({**os.environ, "_KFP_RUNTIME": "true"}, self._log) as self._server:
             earlier = subprocess_task_handler.run_local_subprocess, cache_module.get_local_cache
             subprocess_task_handler.run_local_subprocess = self.run
@@ -61,10 +56,7 @@ class Stages:
         self._ended = True
 
     def run(self, full_command: Sequence[str], env_vars: dict[str, str] | None = None) -> int:
-        """Run one stage to its end: what kfp calls with a step's command and variables.
-
-        Returns:
-            The exit code.
+        """Run one stage to its end; kfp calls this with a step's command and variables. Returns the exit code.
 
         Raises:
             EndedError: the run is over.
@@ -76,7 +68,7 @@ class Stages:
         with tempfile.TemporaryDirectory(prefix="sidlsg-") as folder:
             fifo = Path(folder) / "events"
             os.mkfifo(fifo)
-            # Opened for writing too: it must not end while no stage has it open.
+            # Opened for writing too, so that it does not end while no stage has it open.
             events = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
             output, written = os.pipe()
             job = Job(
@@ -104,7 +96,7 @@ class Stages:
         return code
 
     def _follow(self, output: int, events: int) -> None:
-        """Pass on lines and events until the stage's output ends."""
+        """Pass lines and events to the watcher until the stage's output ends."""
         rest = {output: b"", events: b""}
 
         def read(descriptor: int) -> bool:
@@ -133,7 +125,7 @@ class Stages:
 
 
 class _ReportingCache(LocalCache):  # type: ignore[misc]
-    """kfp's cache of stages, which tells when it has what a stage would give."""
+    """kfp's cache of stages, which reports hits to the watcher."""
 
     def __init__(self, root: str, watcher: Watcher) -> None:
         super().__init__(root)
@@ -141,13 +133,13 @@ class _ReportingCache(LocalCache):  # type: ignore[misc]
         self._stages: dict[str, str] = {}
 
     def compute_key(self, *args: Any, **given: Any) -> str:
-        """The cache key; remembers which stage it belongs to."""
+        """The cache key of a stage, which is remembered by it."""
         key = str(super().compute_key(*args, **given))
         self._stages[key] = parse_command(given["full_command"])[0]
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """What is kept."""
+        """The cached outputs, or None."""
         found: dict[str, Any] | None = super().get(key)
         if found is not None:
             self._watcher.cached(self._stages[key])
@@ -155,7 +147,7 @@ class _ReportingCache(LocalCache):  # type: ignore[misc]
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """An event, or None for a line that is none, such as one of which a killed process wrote a part."""
+    """An event, or None for another line, such as one that a killed process wrote in part."""
     try:
         event = parse_json(line)
     except ValueError:
@@ -164,10 +156,10 @@ def _event(line: str) -> dict[str, Any] | None:
 
 
 def parse_command(full_command: Sequence[str]) -> tuple[str, str, list[str]]:
-    """The parts of a lightweight Python component's command: the stage's name, its source, the executor's arguments.
+    """The stage's name, its source and the executor's arguments in a lightweight Python component's command.
 
     Raises:
-        SidlsgError: it is another command.
+        SidlsgError: the command has another form.
     """
     parts = list(full_command)
     try:
@@ -176,14 +168,14 @@ def parse_command(full_command: Sequence[str]) -> tuple[str, str, list[str]]:
         name = arguments[arguments.index("--function_to_execute") + 1]
     except (ValueError, IndexError) as error:
         raise SidlsgError(
-            f"this version of kfp starts steps in a way that is not known here ({' '.join(parts)[:200]}); "
+            f"this version of kfp starts steps in an unknown way ({' '.join(parts)[:200]}); "
             "install one that the extra sidlsg[kfp] allows"
         ) from error
     return name.replace("_", "-"), source, arguments
 
 
 def imported_modules(source: str) -> list[str]:
-    """The modules of this package that a component's source imports, and what these import late."""
+    """The modules of this package that a component's source imports, and what these import later."""
     found = (node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
     names = sorted({name for name in found if name and name.startswith("sidlsg.")})
     late = [module for name in names for module in LATE.get(name, ())]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sidlsg.kubeflow.compile import CompiledPipeline, get_compiled
+from sidlsg.kubeflow.compile import CompiledPipeline
 from sidlsg.kubeflow.server.connection import PipelinesServer, pages
 from sidlsg.kubeflow.server.runs import ensure_experiment, ensure_version, find_experiment
 from sidlsg.runtime.errors import InputError, nearest
@@ -151,8 +151,12 @@ class Schedules:
     schedules: tuple[Schedule, ...]
 
 
-def read_schedules(path: Path) -> Schedules:
-    """Read a file of schedules, and compile their pipelines.
+def read_schedules(path: Path, get_compiled: Callable[[str, Path], CompiledPipeline]) -> Schedules:
+    """Read a file of schedules.
+
+    Args:
+        path: the file.
+        get_compiled: compiles a pipeline by name, or reads a compiled file relative to a folder.
 
     Raises:
         InputError: it cannot be read, or something in it is unknown, missing or of another kind.
@@ -169,7 +173,8 @@ def read_schedules(path: Path) -> Schedules:
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise InputError(f"{path}: schedule is not a list of tables; begin each schedule with [[schedule]]")
     schedules = tuple(
-        _read(f"{path}, schedule {number}", table, path.parent, server) for number, table in enumerate(listed, 1)
+        _read(f"{path}, schedule {number}", table, lambda pipeline: get_compiled(pipeline, path.parent), server)
+        for number, table in enumerate(listed, 1)
     )
     names = [schedule.name for schedule in schedules]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -177,7 +182,7 @@ def read_schedules(path: Path) -> Schedules:
     return Schedules(experiment=experiment, schedules=schedules)
 
 
-def _read(where: str, table: dict[str, Any], folder: Path, server: str) -> Schedule:
+def _read(where: str, table: dict[str, Any], compile_: Callable[[str], CompiledPipeline], server: str) -> Schedule:
     _known(where, table, TYPES)
     for key in REQUIRED:
         if key not in table:
@@ -192,7 +197,7 @@ def _read(where: str, table: dict[str, Any], folder: Path, server: str) -> Sched
         raise InputError(f"{where}: max_concurrency is {most}; give 1 to {MOST_AT_ONCE}")
     try:
         check_time_zone(table["time_zone"], server)
-        compiled = get_compiled(table["pipeline"], folder)
+        compiled = compile_(table["pipeline"])
         return Schedule(
             name=name,
             compiled=compiled,

@@ -19,7 +19,7 @@ from sidlsg.kubeflow.local.execution import LOG, MARKER, execute, machine_line
 from sidlsg.kubeflow.local.output import Rounds
 from sidlsg.kubeflow.local.results import StageRun
 from sidlsg.runtime.errors import InputError, StageError
-from sidlsg.stages.requests import Request
+from sidlsg.stages.requests import RunRequest
 
 HERE = Path(__file__).parent
 RUN = """
@@ -41,7 +41,7 @@ def run(run_dir: Path, items: list[str]) -> tuple[Any, tuple[StageRun, ...]]:
     return execute(
         looped,
         {"items": items},
-        Request(run_dir=run_dir),
+        RunRequest(run_dir=run_dir),
         run_dir,
         lambda outputs: outputs["Output"],
         Rounds(labels=tuple(f"item {item}" for item in items), stages=("work", "then")),

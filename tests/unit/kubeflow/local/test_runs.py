@@ -14,6 +14,7 @@ import pytest
 
 from sidlsg.kubeflow.local.runs import pipeline_arguments, run_local
 from sidlsg.kubeflow.sdk import LocalExecutionConfig
+from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
 from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.uri import uri_digest
@@ -87,7 +88,7 @@ def test_what_cannot_work_is_told_before_anything_is_written(
     request_: RunRequest, changed: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(InputError, match=told):
-        run_local(replace(request_, **changed))
+        run_local(distil_and_evaluate, replace(request_, **changed))
     assert not request_.run_dir.exists()
 
 
@@ -96,21 +97,21 @@ def test_a_teacher_without_a_unet_is_told_before_anything_is_written(request_: R
         file.unlink()
     (Path(request_.teacher) / "unet").rmdir()
     with pytest.raises(InputError, match="has no unet") as caught:
-        run_local(request_)
+        run_local(distil_and_evaluate, request_)
     assert caught.value.exit_code == 2
     assert not request_.run_dir.exists()
 
 
 def test_a_folder_name_that_mlflow_cannot_take_is_refused(request_: RunRequest, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rename it"):
-        run_local(replace(request_, run_dir=tmp_path / "run #1"))
+        run_local(distil_and_evaluate, replace(request_, run_dir=tmp_path / "run #1"))
 
 
 def test_a_folder_with_something_else_is_left_alone(request_: RunRequest) -> None:
     request_.run_dir.mkdir()
     (request_.run_dir / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something else"):
-        run_local(request_)
+        run_local(distil_and_evaluate, request_)
     assert [p.name for p in request_.run_dir.iterdir()] == ["thesis.txt"]
 
 
@@ -120,7 +121,7 @@ def test_two_runs_in_one_folder_are_refused(request_: RunRequest) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         with pytest.raises(InputError, match="another run is going on"):
-            run_local(request_)
+            run_local(distil_and_evaluate, request_)
     finally:
         os.close(handle)
 
@@ -132,7 +133,7 @@ def test_a_failing_stage_ends_the_run_with_its_own_message(
     empty.write_text("\n")
     environment, handlers = dict(os.environ), logging.getLogger().handlers[:]
     with pytest.raises(StageError) as caught:
-        run_local(replace(request_, held_out=str(empty)))
+        run_local(distil_and_evaluate, replace(request_, held_out=str(empty)))
 
     assert str(caught.value) == f"held-out list {empty} has no caption; give UTF-8 text with one caption a line"
     assert (caught.value.stage, caught.value.exit_code) == ("curate", 2)
@@ -147,7 +148,7 @@ def test_a_failing_stage_ends_the_run_with_its_own_message(
     assert LocalExecutionConfig.instance is None
     # The same folder takes the next try.
     with pytest.raises(StageError):
-        run_local(replace(request_, held_out=str(empty)))
+        run_local(distil_and_evaluate, replace(request_, held_out=str(empty)))
 
 
 def test_the_command_line_s_help_needs_no_kfp() -> None:
@@ -169,5 +170,5 @@ def test_later_stages_inputs_are_checked_first(tmp_path: Path, changed: dict[str
     bad.write_text("not what it should be")
     given = {name: str(bad) if value.isupper() else value for name, value in changed.items()}
     with pytest.raises(InputError, match=told):
-        run_local(RunRequest(run_dir=tmp_path / "run", **given))
+        run_local(distil_and_evaluate, RunRequest(run_dir=tmp_path / "run", **given))
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
@@ -16,7 +17,7 @@ def test_a_loop_reads_outputs_of_earlier_steps_as_they_are(tmp_path: Path) -> No
     loop.parameter_iterator.items.input_parameter = "items"
     for name in ("items", "seed"):
         loop.inputs.parameters[name].task_output_parameter.producer_task = name
-    with kfp_local(tmp_path / "outputs", tmp_path / "cache", tmp_path):
+    with kfp_local(tmp_path / "outputs", tmp_path / "cache", tmp_path, io.StringIO()):
         made = task_spec_utils.create_parameter_loop_iteration_task_spec(loop, {"a": 1}, "for-loop-1")
     assert made.inputs.parameters["item"].runtime_value.constant.struct_value["a"] == 1
     assert made.inputs.parameters["seed"] == loop.inputs.parameters["seed"]

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from sidlsg.kubeflow.local.runs import run_sweep, sweep_arguments
+from sidlsg.pipelines.sweep import sweep
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.requests import SweepRequest
+from sidlsg.stages.requests import RunRequest
 
 
 def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:
-    request = SweepRequest(run_dir=tmp_path / "run", settings=(" none", "lsg  kappa=2.0"), recipe="sd15")
+    request = RunRequest(run_dir=tmp_path / "run", settings=(" none", "lsg  kappa=2.0"), recipe="sd15")
     arguments = sweep_arguments(request, tmp_path / "run")
     assert arguments["settings"] == ["none", "lsg kappa=2"]
     # No gate is asked, so a recipe without one can be swept.
@@ -20,7 +21,7 @@ def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:
 
 def test_what_the_evaluation_is_asked_for_becomes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    request = SweepRequest(
+    request = RunRequest(
         run_dir=tmp_path / "run", teacher_settings=("teacher 4 steps, CFG", "teacher 1 step"), keep_images="pictures"
     )
     arguments = sweep_arguments(request, tmp_path / "run")
@@ -51,5 +52,5 @@ def test_what_cannot_work_is_told_before_anything_is_written(
     changed: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=told):
-        run_sweep(replace(SweepRequest(run_dir=tmp_path / "run"), **changed))
+        run_sweep(sweep, replace(RunRequest(run_dir=tmp_path / "run"), **changed))
     assert not (tmp_path / "run").exists()

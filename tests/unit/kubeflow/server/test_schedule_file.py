@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sidlsg.cli.catalog import get_compiled
 from sidlsg.kubeflow.server.schedules import Schedules, read_schedules
 from sidlsg.runtime.errors import InputError
 
@@ -25,7 +26,7 @@ EXPERIMENT = 'experiment = "nights"\n'
 def read(folder: Path, text: str) -> Schedules:
     (folder / "tiny.yaml").write_text(YAML)
     (folder / "schedules.toml").write_text(text)
-    return read_schedules(folder / "schedules.toml")
+    return read_schedules(folder / "schedules.toml", get_compiled)
 
 
 def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
@@ -101,4 +102,4 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, said: str) -> None:
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.toml cannot be read: No such file or directory; give a TOML file"):
-        read_schedules(tmp_path / "none.toml")
+        read_schedules(tmp_path / "none.toml", get_compiled)
