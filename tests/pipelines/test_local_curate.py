@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import io
 import logging
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from sidlsg.storage.uri import HELD_OUT, PROMPTS, resolve
 @pytest.mark.long
 def test_pods_make_the_set_that_one_machine_makes(tmp_path: Path) -> None:
     plain_print, handlers = builtins.print, logging.getLogger().handlers[:]
-    with kfp_local(outputs=tmp_path / "kfp", cache=tmp_path / "cache", scratch=tmp_path, sink=sys.stdout):
+    with kfp_local(outputs=tmp_path / "kfp", cache=tmp_path / "cache", scratch=tmp_path, sink=io.StringIO()):
         run = pipeline(pods=2, work=str(tmp_path / "work"), output=str(tmp_path / "copy"))
     # Two pods are two threads, which may leave their own behind.
     assert builtins.print is plain_print

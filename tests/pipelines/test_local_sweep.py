@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.cli.catalog import distil_and_evaluate, evaluate_only, local_sweep
+from sidlsg.cli.catalog import PIPELINES, local_sweep
 from sidlsg.cli.tables import print_evaluation, print_sweep
 from sidlsg.kubeflow.local.runs import run_evaluation, run_local, run_sweep
 from sidlsg.runtime.errors import InputError, StageError
@@ -105,12 +105,12 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     assert fewer.settings == first.settings[1:]
     assert {path.name for path in (run_dir / "students").iterdir()} == {"lsg-kappa-1.5"}
     with pytest.raises(InputError, match="is of pipeline sweep, not of distil-and-evaluate"):
-        run_local(distil_and_evaluate, RunRequest(run_dir=run_dir, changes=changes))
+        run_local(PIPELINES["distil_and_evaluate"], RunRequest(run_dir=run_dir, changes=changes))
 
     client.set_registered_model_alias("shapes", "candidate", "2")
     capsys.readouterr()
     again = run_evaluation(
-        evaluate_only,
+        PIPELINES["evaluate_only"],
         RunRequest(
             run_dir=tmp_path / "again", model_name="shapes", version="candidate", tracking_uri=first.tracking_uri
         ),

@@ -98,7 +98,7 @@ def evaluate_version(
 
     Exit code 3: it did not pass the gate.
     """
-    from sidlsg.cli.catalog import evaluate_only
+    from sidlsg.cli.catalog import PIPELINES
     from sidlsg.cli.tables import print_evaluation
     from sidlsg.kubeflow.local.runs import run_evaluation
     from sidlsg.stages.requests import RunRequest
@@ -113,7 +113,7 @@ def evaluate_version(
         **vars(scoring),
         gate_rules=gate_rules,
     )
-    result = run_evaluation(evaluate_only, request)
+    result = run_evaluation(PIPELINES["evaluate_only"], request)
     print_evaluation(result)
     require_passed(result.verdict)
 
@@ -182,7 +182,7 @@ def run(
 
     Exit code 0: promoted, or already the champion. 3: it did not pass the gate.
     """
-    from sidlsg.cli.catalog import distil_and_evaluate
+    from sidlsg.cli.catalog import PIPELINES
     from sidlsg.cli.tables import print_summary
     from sidlsg.distil.recipes import recipe_with_changes
     from sidlsg.kubeflow.local.execution import machine_line
@@ -206,6 +206,6 @@ def run(
         gate_rules=gate_rules,
     )
     print(machine_line(values))
-    result = run_local(distil_and_evaluate, request)
+    result = run_local(PIPELINES["distil_and_evaluate"], request)
     print_summary(result)
     require_passed(result.verdict)

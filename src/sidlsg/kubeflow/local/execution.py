@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from sidlsg.distil.recipes import Recipe
 from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, Watcher, stage_error
@@ -32,7 +33,7 @@ from sidlsg.storage.files import atomic_folder, atomic_write, folder_lock, refus
 
 
 @contextlib.contextmanager
-def kfp_local(outputs: Path, cache: Path, scratch: Path, sink: TextIO) -> Iterator[None]:
+def kfp_local(outputs: Path, cache: Path, scratch: Path, sink: io.TextIOBase) -> Iterator[None]:
     """Run pipelines that are called in this block on this machine, each task in a process of its own.
 
     What kfp prints and logs goes to `sink`; it logs by the root logger, and would reconfigure that for good.

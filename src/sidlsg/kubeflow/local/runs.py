@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from sidlsg.stages.inputs import common_arguments, gate_rules, gate_text, traini
 from sidlsg.stages.requests import RunRequest
 from sidlsg.stages.sweep import parse_setting, parse_settings, plan_changes, setting_of
 from sidlsg.storage.files import atomic_write
-from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
+from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Record, Scorecard, Student, Verdict
 
 FOLDERS = {
     "prompts": ("prompt_set", PromptSet.FILE),
@@ -29,7 +29,7 @@ FOLDERS = {
     "scorecard": ("scorecard", Scorecard.FILE),
 }
 """By folder: the pipeline's output, and the file of its record."""
-RECORDS = {"version": ModelVersion, "verdict": Verdict, "promotion": Promotion}
+RECORDS: Mapping[str, type[Record]] = {"version": ModelVersion, "verdict": Verdict, "promotion": Promotion}
 ROUND = ("distil", "register", "evaluate")
 """The stages that run once a setting of a sweep, in order."""
 STUDENTS, SCORECARDS = "students", "scorecards"
