@@ -17,9 +17,8 @@ from sidlsg.kubeflow.profile import (
     Profile,
     Stage,
     Whole,
-    processors,
+    quantity,
     seconds,
-    size,
 )
 from sidlsg.runtime.provenance import (
     CHECKPOINTS_VARIABLE,
@@ -97,8 +96,8 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
     if task.component_spec.name == CURATE:
         _, workers, memory_gb = CURATE_VARIABLES
         # The rest of the memory is for the process that leads the workers.
-        own[workers] = str(max(1, int(processors(share.cpu))))
-        own[memory_gb] = f"{size(share.memory) * CURATE_MEMORY / 1e9:.1f}"
+        own[workers] = str(max(1, int(quantity(share.cpu))))
+        own[memory_gb] = f"{quantity(share.memory) * CURATE_MEMORY / 1e9:.1f}"
     for name, value in {**{name: value for name, value in own.items() if value}, **share.environment}.items():
         task.set_env_variable(name, value)
     task.set_cpu_request(share.cpu).set_cpu_limit(share.cpu_limit or share.cpu)

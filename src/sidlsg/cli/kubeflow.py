@@ -156,7 +156,7 @@ def profile_images(
     images: Annotated[Path, typer.Option(help="The images.json of a release.")],
 ) -> None:
     """Replace the images in profiles by a release's, by digest; the rest, comments included, stays."""
-    from sidlsg.kubeflow.digests import read_images, with_images
+    from sidlsg.kubeflow.profile_file import read_images, with_images
     from sidlsg.storage.files import atomic_write
 
     given = read_images(images)

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from sidlsg.kubeflow.forms import Form
 from sidlsg.runtime.provenance import (
     CHECKPOINTS_VARIABLE,
     GPUS_VARIABLE,
@@ -16,65 +17,6 @@ from sidlsg.runtime.provenance import (
     RESTARTS_VARIABLE,
     RUN_VARIABLE,
 )
-
-_CPU = re.compile(r"[1-9][0-9]*m|[0-9]+(\.[0-9]+)?")
-_SIZE = re.compile(r"[1-9][0-9]*(Ki|Mi|Gi|Ti|M|G|T)")
-_TIME = re.compile(r"([0-9]{1,9})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "M": 10**6, "G": 10**9, "T": 10**12}
-_LARGEST = 2**31 - 1
-
-
-def _cpu(text: str) -> str:
-    if not _CPU.fullmatch(text) or not processors(text):
-        raise ValueError('give a number of processors, such as "4" or "500m"')
-    return text
-
-
-def _size(text: str) -> str:
-    if not _SIZE.fullmatch(text):
-        raise ValueError('give a size, such as "512Mi" or "64Gi"')
-    return text
-
-
-def _time(text: str) -> str:
-    seconds(text)
-    return text
-
-
-def _or_none(check: Callable[[str], str]) -> Callable[[str], str]:
-    return lambda text: check(text) if text else text
-
-
-def processors(text: str) -> float:
-    """A number of processors, such as 4 or 500m."""
-    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-
-
-def size(text: str) -> float:
-    """A size in bytes."""
-    return float(text.rstrip("KMGTi")) * _UNITS[text.lstrip("0123456789")]
-
-
-def seconds(text: str) -> int:
-    """A time in whole seconds.
-
-    Raises:
-        ValueError: it is not a number with s, m, h or d, is 0, or is longer than Kubernetes can count.
-    """
-    found = _TIME.fullmatch(text)
-    value = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 0 < value <= _LARGEST:
-        raise ValueError('give a time above 0 with its unit, such as "90s", "30m", "12h" or "7d"')
-    return value
-
-
-Cpu = Annotated[str, AfterValidator(_cpu)]
-Size = Annotated[str, AfterValidator(_size)]
-Time = Annotated[str, AfterValidator(_time)]
-CpuOrNone = Annotated[str, AfterValidator(_or_none(_cpu))]
-SizeOrNone = Annotated[str, AfterValidator(_or_none(_size))]
-
 
 CURATE, TRAIN, EVALUATE = "curate", "train", "evaluate"
 
@@ -106,13 +48,6 @@ RUN_LABEL = "pipeline/runid"
 """The label of Kubeflow Pipelines on each pod of a run."""
 PART_LABEL = "app.kubernetes.io/part-of"
 PART = "sidlsg"
-
-
-_BY_DIGEST = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 OWN_LABELS = (PART_LABEL, STAGE_LABEL, RUN_LABEL, "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
 OWN_VARIABLES = (
     CHECKPOINTS_VARIABLE,
@@ -122,26 +57,69 @@ OWN_VARIABLES = (
     RESTARTS_VARIABLE,
     RESTART_WAIT_VARIABLE,
 )
-"""What the compiled pipeline itself says."""
-_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY", re.IGNORECASE)
-_OWN_PATHS = ("/tmp", "/dev/shm")
+"""Set by the compiled pipeline itself."""
+
+_LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_TIME = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _by_digest(image: str) -> str:
-    if not _BY_DIGEST.fullmatch(image):
-        raise ValueError("a tag can move, and results are kept by the image's name; give NAME@sha256:<64 hex digits>")
-    return image
+def quantity(text: str) -> float:
+    """A number of processors such as 500m, or a size in bytes such as 64Gi."""
+    from kubernetes.utils.quantity import parse_quantity  # Kubernetes' client takes half a second
+
+    return float(parse_quantity(text))
 
 
-def _name(text: str) -> str:
-    if text and not _NAME.fullmatch(text):
-        raise ValueError("give a name as Kubernetes has it: small letters, digits, hyphens and dots, at most 63")
+def seconds(text: str) -> int:
+    """A time in whole seconds.
+
+    Raises:
+        ValueError: it is not a number with s, m, h or d, is 0, or is longer than Kubernetes can count.
+    """
+    found = _TIME.fullmatch(text)
+    value = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < value < 2**31:
+        raise ValueError('give a time above 0 with its unit, such as "90s", "30m", "12h" or "7d"')
+    return value
+
+
+def _like(pattern: str, advice: str) -> Callable[[str], str]:
+    expression = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not expression.fullmatch(text):
+            raise ValueError(advice)
+        return text
+
+    return check
+
+
+def _time(text: str) -> str:
+    seconds(text)
     return text
+
+
+def _or_none(check: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: check(text) if text else text
+
+
+_cpu = _like(r"[1-9][0-9]*m|(?=.*[1-9])[0-9]+(\.[0-9]+)?", 'give a number of processors, such as "4" or "500m"')
+_size = _like(r"[1-9][0-9]*(Ki|Mi|Gi|Ti|M|G|T)", 'give a size, such as "512Mi" or "64Gi"')
+_name = _like(
+    r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?",
+    "give a name as Kubernetes has it: small letters, digits, hyphens and dots, at most 63",
+)
+_by_digest = _like(
+    r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}",
+    "a tag can move, and results are kept by the image's name; give NAME@sha256:<64 hex digits>",
+)
 
 
 def _variables(names: dict[str, str]) -> dict[str, str]:
     for name in names:
-        if not _VARIABLE.fullmatch(name):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} is no name of an environment variable")
         if name in OWN_VARIABLES:
             raise ValueError(f"{name} is set by the pipeline itself; leave it out")
@@ -156,41 +134,38 @@ def _keys(keys: dict[str, str]) -> dict[str, str]:
 
 def _open(environment: dict[str, str]) -> dict[str, str]:
     for name in environment:
-        if _SECRET.search(name):
-            raise ValueError(f"{name} looks secret, and this would stand in the compiled pipeline; give it by secrets")
+        if re.search("SECRET|PASSWORD|TOKEN|ACCESS_KEY", name, re.IGNORECASE):
+            raise ValueError(f"{name} looks secret, and the compiled pipeline would show it; give it by secrets")
     return _variables(environment)
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    for key in labels:
-        if key in OWN_LABELS:
-            raise ValueError(f"{key} is set by the pipeline itself; leave it out")
-    return _node_labels(labels)
-
-
-def _node_labels(labels: dict[str, str]) -> dict[str, str]:
     for key, value in labels.items():
         if not _LABEL.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
             raise ValueError(f"{key!r} = {value!r} is no label as Kubernetes has it")
     return labels
 
 
+def _free_labels(labels: dict[str, str]) -> dict[str, str]:
+    for key in labels:
+        if key in OWN_LABELS:
+            raise ValueError(f"{key} is set by the pipeline itself; leave it out")
+    return _labels(labels)
+
+
+Cpu = Annotated[str, AfterValidator(_cpu)]
+CpuOrNone = Annotated[str, AfterValidator(_or_none(_cpu))]
+Size = Annotated[str, AfterValidator(_size)]
+SizeOrNone = Annotated[str, AfterValidator(_or_none(_size))]
+Time = Annotated[str, AfterValidator(_time)]
 Image = Annotated[str, AfterValidator(_by_digest)]
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(_or_none(_name))]
 Keys = Annotated[dict[str, str], AfterValidator(_keys)]
-Environment = Annotated[dict[str, str], AfterValidator(_open)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels)]
-NodeLabels = Annotated[dict[str, str], AfterValidator(_node_labels)]
 
 
-class ProfileTable(BaseModel):
-    """A table of the file: no key beside those that are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Toleration(ProfileTable):
-    """A taint of nodes that a stage's pods may run in spite of."""
+class Toleration(Form):
+    """A taint of nodes that a stage's pods tolerate."""
 
     key: str = ""
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -206,74 +181,84 @@ class Toleration(ProfileTable):
         return self
 
 
-class Volume(ProfileTable):
-    """A claim of persistent storage that a stage's pods mount."""
+class Volume(Form):
+    """A PersistentVolumeClaim that a stage's pods mount."""
 
     claim: Annotated[Name, Field(min_length=1)]
     path: Annotated[str, Field(pattern=r"^/[^\s:]+$")]
 
 
-class Stage(ProfileTable):
-    """What the pods of one stage ask for, and what they get from the cluster."""
+class Resources(Form):
+    """What a pod requests, where it may run, and its environment: a step's pod, or a node's of a TrainJob."""
+
+    cpu: Cpu
+    """Processors requested; also the limit, unless `cpu_limit` names another."""
+    cpu_limit: CpuOrNone = ""
+    memory: Size
+    """Request and limit."""
+    shm: SizeOrNone = ""
+    """Shared memory between the processes of a pod, at /dev/shm. It counts as the pod's memory."""
+    scratch: SizeOrNone
+    """Disk space at /tmp, on the node, which ends with the pod; nothing is reserved for it."""
+    node_selector: Labels = Field(default={})
+    secrets: dict[Name, Keys] = Field(default={})
+    """By Secret: environment variable to the key that holds it. Never the value itself."""
+    environment: dict[str, str] = Field(default={})
+    """Further environment variables. Nothing secret: whoever sees the pipeline or the pod sees them."""
+    pull_secrets: tuple[Name, ...] = Field(default=(), strict=False)
+    """Secrets for the registry of the images."""
+    labels: Labels = Field(default={})
+    annotations: dict[str, str] = Field(default={})
+    priority: Name = ""
+    """Kueue's WorkloadPriorityClass; empty for none."""
+
+
+class Stage(Resources):
+    """The share of a cluster that the pods of one stage get."""
 
     cpu: Cpu = "1"
-    """Processors, asked for; also the limit, where `cpu_limit` names no other."""
-    cpu_limit: CpuOrNone = ""
     memory: Size = "2Gi"
-    """Asked for, and the limit."""
+    scratch: Size = "10Gi"
+    scratch_class: Name = ""
+    """StorageClass of a volume for /tmp instead, made for the pod. The images' user 10001 must be able to write it."""
+    environment: Annotated[dict[str, str], AfterValidator(_open)] = Field(default={})
+    labels: Annotated[dict[str, str], AfterValidator(_free_labels)] = Field(default={})
     gpus: int = Field(default=0, ge=0)
-    """Of each pod. The step looks for them at its start."""
+    """Of each pod. The step checks for them at its start."""
     gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
     """The cluster's name of the resource."""
     nodes: int = Field(default=1, ge=1)
-    """Pods that train together, of distil alone. More than one takes a TrainJob, which the step distil-nodes starts."""
+    """Only distil: pods that train together. More than one are a TrainJob, which the step distil-nodes starts."""
     handover: str = ""
-    """Where these nodes get their inputs and leave the student: s3://BUCKET/PREFIX, or a folder on a volume of all."""
-    node_selector: NodeLabels = {}
+    """Where these nodes get their inputs and leave the student: s3://BUCKET/PREFIX, or a folder on a shared volume."""
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
-    shm: SizeOrNone = ""
-    """Shared memory between the processes of a pod, at /dev/shm. It counts as the pod's memory."""
-    scratch: Size = "10Gi"
-    """Disk space at /tmp, which is the pod's own and goes with it: the node's, of which nothing is set aside."""
-    scratch_class: Name = ""
-    """StorageClass of a volume for it instead, made for the pod. The images' user 10001 must be able to write there."""
     timeout: Time = "1d"
-    """Most time of one try."""
+    """Longest time of one attempt."""
     retries: int = Field(default=2, ge=0, le=100)
     """New pods for one that Kubernetes deleted; not for one that failed. They resume from persisted state."""
     retry_wait: Time = "1m"
     """Before each of them."""
     restarts: int = Field(default=10, ge=0, le=1000)
-    """Of distil alone: restarts of a lost training inside its pod, in a row without a new checkpoint."""
+    """Only distil: restarts of a lost training inside its pod, in a row without a new checkpoint."""
     restart_wait: Time = "5s"
     """Before the first of them; doubled before each further one, up to five minutes."""
     queue: Name = ""
-    """Kueue's LocalQueue that admits the pods. Empty for none."""
-    priority: Name = ""
-    """Kueue's WorkloadPriorityClass. Empty for none."""
+    """Kueue's LocalQueue that admits the pods; empty for none."""
     endpoints: Name = ""
-    """ConfigMap with the addresses of MLflow and S3. Empty for none."""
+    """ConfigMap with the addresses of MLflow and S3; empty for none."""
     endpoint_keys: tuple[str, ...] = Field(default=("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3"), strict=False)
     """Its keys that become environment variables of the same names."""
-    secrets: dict[Name, Keys] = {}
-    """By Secret: environment variable to the key that holds it. Never the value itself."""
-    pull_secrets: tuple[Name, ...] = Field(default=(), strict=False)
-    """Secrets for the registry of the images."""
     volumes: tuple[Volume, ...] = Field(default=(), strict=False)
-    labels: Labels = {}
-    annotations: dict[str, str] = {}
-    environment: Environment = {}
-    """Further environment variables. Nothing secret: they are in the compiled pipeline."""
 
     @model_validator(mode="after")
     def _check(self) -> Stage:
-        if self.cpu_limit and processors(self.cpu_limit) < processors(self.cpu):
+        if self.cpu_limit and quantity(self.cpu_limit) < quantity(self.cpu):
             raise ValueError(f"cpu_limit {self.cpu_limit} is below cpu {self.cpu}")
-        if self.shm and size(self.shm) >= size(self.memory):
+        if self.shm and quantity(self.shm) >= quantity(self.memory):
             raise ValueError(f"shm {self.shm} counts as memory, of which there is {self.memory}; give more of that")
         if self.endpoints and not self.endpoint_keys:
             raise ValueError("endpoints needs endpoint_keys")
-        paths = [*_OWN_PATHS, *(volume.path.rstrip("/") for volume in self.volumes)]
+        paths = ["/tmp", "/dev/shm", *(volume.path.rstrip("/") for volume in self.volumes)]
         if twice := [path for path in paths if paths.count(path) > 1]:
             raise ValueError(f"two volumes at {twice[0]}; /tmp and /dev/shm are taken")
         given = [*self.environment, *(variable for keys in self.secrets.values() for variable in keys)]
@@ -283,19 +268,19 @@ class Stage(ProfileTable):
         return self
 
 
-class Whole(ProfileTable):
-    """Of a run as a whole."""
+class Whole(Form):
+    """Limits of a run as a whole."""
 
     ttl: Time = "7d"
-    """How long the pods of a run stay that ended well or badly. What Kubeflow Pipelines tells of it stays longer."""
+    """How long the pods of an ended run stay. Kubeflow Pipelines' own record of it stays longer."""
     deadline: Time = "7d"
-    """Most time of a run, waiting for a place included."""
+    """Longest time of a run, including waits in queues."""
     checkpoints: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/\S*)?|/\S+)?$")] = ""
-    """Where steps keep unfinished work: s3://BUCKET/PREFIX, or a folder on a volume. Empty for one that goes with the
+    """Where steps keep unfinished work: s3://BUCKET/PREFIX, or a folder on a volume. Empty for one that ends with the
     pod."""
 
 
-class Images(ProfileTable):
+class Images(Form):
     """By the names of the folders in `images/`."""
 
     curate: Image
@@ -303,7 +288,7 @@ class Images(ProfileTable):
     evaluate: Image
 
 
-class Profile(ProfileTable):
+class Profile(Form):
     """A profile's file, with each stage's table filled from `defaults`."""
 
     images: Images

@@ -1,19 +1,21 @@
-"""Reads a profile's file, and names every mistake in it."""
+"""A profile's file: read, with every mistake named, and given the images of a release."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
-from sidlsg.kubeflow.profile import IMAGES, Images, Profile, Stage, Whole, seconds
+from sidlsg.kubeflow.forms import mistakes
+from sidlsg.kubeflow.profile import IMAGES, Image, Images, Profile, Stage, seconds
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.runtime.parsing import read_toml
+from sidlsg.runtime.parsing import parse_toml, read_object, read_text, read_toml
 
 TABLES = ("images", "run", "defaults", "stages")
-_FIELDS = {"images": tuple(Images.model_fields), "run": tuple(Whole.model_fields), "": tuple(Stage.model_fields)}
+_TABLE = re.compile(r"\s*\[")
+_IMAGES = re.compile(r"\[\s*images\s*\]\s*(#.*)?")
+_LINE = re.compile(rf'(\s*({"|".join(Images.model_fields)})\s*=\s*")[^"\\]*("(?!").*)', re.DOTALL)
 
 
 def read_profile(path: Path) -> Profile:
@@ -23,31 +25,27 @@ def read_profile(path: Path) -> Profile:
         InputError: the file cannot be read, or something in it is unknown, missing or cannot be used.
     """
     tables = read_toml(path, "give a profile, a TOML file")
-    for name, table in tables.items():
-        if name not in TABLES:
-            raise InputError(f"{path}: table {name!r} is unknown{nearest(name, TABLES)}; allowed: {', '.join(TABLES)}")
-        if not isinstance(table, dict):
-            raise InputError(f"{path}: {name} is not a table; begin it with [{name}]")
     named = tables.get("stages", {})
+    for what, found, allowed in (("table", tables, TABLES), ("stage", named, IMAGES)):
+        prefix = "stages." if what == "stage" else ""
+        for name, table in found.items() if isinstance(found, dict) else ():
+            if name not in allowed:
+                raise InputError(
+                    f"{path}: {what} {name!r} is unknown{nearest(name, allowed)}; allowed: {', '.join(allowed)}"
+                )
+            if not isinstance(table, dict):
+                raise InputError(f"{path}: {prefix}{name} is not a table; begin it with [{prefix}{name}]")
     for stage, table in named.items():
-        if stage not in IMAGES:
-            raise InputError(
-                f"{path}: stage {stage!r} is unknown{nearest(stage, IMAGES)}; allowed: {', '.join(IMAGES)}"
-            )
-        if not isinstance(table, dict):
-            raise InputError(f"{path}: stages.{stage} is not a table; begin it with [stages.{stage}]")
         if stage != "distil" and (given := sorted({"restarts", "restart_wait"} & table.keys())):
             raise InputError(f"{path}: stages.{stage} has {given[0]}, and only distil is restarted; leave it out")
     defaults = tables.get("defaults", {})
-    whole: dict[str, Any] = {"images": tables.get("images", {}), "stages": {}}
-    if "run" in tables:
-        whole["run"] = tables["run"]
-    # The defaults alone first, so that a mistake in them is told once, by its own name.
-    mistakes = _mistakes(Stage, defaults, "defaults")
-    whole["stages"] = {stage: {**defaults, **named.get(stage, {})} for stage in IMAGES} if not mistakes else {}
-    mistakes += _mistakes(Profile, whole, "")
-    if mistakes:
-        raise InputError(f"{path}: " + "; ".join(mistakes))
+    whole: dict[str, Any] = {"images": {}, **{name: tables[name] for name in ("images", "run") if name in tables}}
+    # The defaults alone first, so that a mistake in them is reported once, by its own name.
+    found = mistakes(Stage, defaults, "defaults")
+    whole["stages"] = {} if found else {stage: defaults | named.get(stage, {}) for stage in IMAGES}
+    found += mistakes(Profile, whole)
+    if found:
+        raise InputError(f"{path}: " + "; ".join(found))
     profile = Profile.model_validate(whole)
     _check_training(path, profile)
     return profile
@@ -71,32 +69,51 @@ def _check_training(path: Path, profile: Profile) -> None:
     if seconds(waits.timeout) <= seconds(share.timeout):
         raise InputError(
             f"{path}: distil-nodes, which waits for distil's nodes, has {waits.timeout}, and they have "
-            f"{share.timeout}; give stages.distil-nodes.timeout more, and what they may wait in a queue besides"
+            f"{share.timeout}; give stages.distil-nodes.timeout more, including their longest wait in a queue"
         )
 
 
-def _mistakes(model: type[Profile] | type[Stage], table: dict[str, Any], where: str) -> list[str]:
+class Release(Images):
+    """A release's `images.json`; no step of a pipeline runs in these three."""
+
+    mlflow: Image = ""
+    serve: Image = ""
+    trigger: Image = ""
+
+
+def read_images(path: Path) -> dict[str, str]:
+    """The images of steps in a release's `images.json`.
+
+    Raises:
+        InputError: the file cannot be read, an image is missing or unknown, or one is not given by digest.
+    """
+    given = read_object(path, "give the images.json of a release")
+    if found := mistakes(Release, given):
+        raise InputError(f"{path}: {'; '.join(found)}; give the images.json of a release")
+    return {name: given[name] for name in Images.model_fields}
+
+
+def with_images(path: Path, images: Mapping[str, str]) -> str | None:
+    """The text of a profile with other images in its table `[images]`; None if it has these already.
+
+    Raises:
+        InputError: the file cannot be read, or an image is not on a line of its own in that table.
+    """
+    text = read_text(path, "give a profile, a TOML file")
+    lines, inside = [], False
+    for line in text.splitlines(keepends=True):
+        if _TABLE.match(line):
+            inside = _IMAGES.fullmatch(line.strip()) is not None
+        found = _LINE.fullmatch(line) if inside else None
+        lines.append(f"{found[1]}{images[found[2]]}{found[3]}" if found else line)
+    changed = "".join(lines)
     try:
-        model.model_validate(table)
-    except ValidationError as error:
-        return [_told(dict(each), where) for each in error.errors()]
-    return []
-
-
-def _told(mistake: dict[str, Any], where: str) -> str:
-    words = [str(word) for word in mistake["loc"] if word != "[key]"]
-    place = ".".join([where, *words] if where else words)
-    kind, given = mistake["type"], mistake.get("input")
-    if kind == "extra_forbidden":
-        allowed = _FIELDS.get(words[0] if words else "", _FIELDS[""])
-        if len(words) > 3 or (len(words) > 1 and words[1] in ("tolerations", "volumes")):
-            return f"{place} is unknown"
-        return f"{place} is unknown{nearest(words[-1], allowed)}; allowed: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"{place} is missing; give it"
-    told = mistake["msg"]
-    reason = told.removeprefix("Value error, ")
-    if reason == told:  # one of pydantic's own sentences
-        reason = reason[0].lower() + reason[1:]
-    # A table is not repeated: it may hold what somebody thought a safe place for a password.
-    return f"{place}: {reason}" if isinstance(given, dict) else f"{place} is {given!r}; {reason}"
+        before, after = parse_toml(text), parse_toml(changed)
+    except ValueError as error:
+        raise InputError(f"{path} is not TOML ({error}); give a profile") from error
+    if after != {**before, "images": dict(images)}:
+        raise InputError(
+            f"{path}: the images cannot be replaced; give each of {', '.join(images)} a line of its own below "
+            '[images], such as train = "NAME@sha256:…"'
+        )
+    return None if changed == text else changed

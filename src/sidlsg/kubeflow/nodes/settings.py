@@ -1,4 +1,4 @@
-"""What the nodes of a TrainJob are: how many, which image, what each one may use, and how long all of it may take."""
+"""The nodes of a TrainJob: how many, which image, what each one may use, and how long all of it may take."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import Field, field_validator
 
-from sidlsg.kubeflow.profile import Profile, Stage, seconds
+from sidlsg.kubeflow.forms import mistakes
+from sidlsg.kubeflow.profile import Cpu, Profile, Resources, Size, SizeOrNone, Stage, seconds
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.store import S3
 
 RUNTIME = "sidlsg-torch"
 """The ClusterTrainingRuntime that the project's manifests bring."""
-Variables = Mapping[str, Mapping[str, str]]
+Variables = dict[str, dict[str, str]]
 """By the name of a Secret or ConfigMap: environment variable to the key that holds it."""
 S3_SECRET = {"sidlsg-s3": {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}}
 MLFLOW_SECRET = {"sidlsg-mlflow": {name: name for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")}}
@@ -26,59 +27,41 @@ ENDPOINTS = {
     "sidlsg-endpoints": {name: name for name in ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")}
 }
 _IMAGE = re.compile(r"\S+@sha256:[0-9a-f]{64}")
-_MOST_QUEUED_MINUTES = 7 * 24 * 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeSettings:
-    """One node: what it asks for, where it may run, what is mounted and set in it. All of it may be left out."""
+class NodeSettings(Resources):
+    """One node of a TrainJob."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
-
-    cpu: str = "4"
-    """CPUs of a node, requested; and at most, where `cpu_limit` says no other."""
-    cpu_limit: str = ""
-    memory: str = "32Gi"
-    """Requested and at most."""
+    cpu: Cpu = "4"
+    memory: Size = "32Gi"
+    shm: SizeOrNone = "8Gi"
+    scratch: SizeOrNone = ""
+    """Empty for what the runtime gives."""
     gpu_resource: str = "nvidia.com/gpu"
-    """What the cluster calls a GPU."""
-    shm: str = "8Gi"
-    """Memory of a node behind `/dev/shm`, through which its processes talk; empty for the container's own."""
-    scratch: str = ""
-    """Disk of a node behind `/tmp`, where inputs go; empty for what the runtime gives."""
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, Any], ...] = ()
-    """As Kubernetes has them."""
-    volumes: Mapping[str, str] = field(default_factory=dict)
-    """Claims by name, and where each is mounted: for checkpoints or a handover on a shared disk instead of S3."""
-    secrets: Variables = field(default_factory=lambda: dict(S3_SECRET))
-    optional_secrets: Variables = field(default_factory=lambda: dict(MLFLOW_SECRET))
+    """The cluster's name of a GPU."""
+    tolerations: tuple[Mapping[str, Any], ...] = Field(default=(), strict=False)
+    """In Kubernetes' own form."""
+    volumes: dict[str, str] = Field(default={})
+    """Claims by name, and their mount paths: for checkpoints or a handover on a shared disk instead of S3."""
+    secrets: Variables = S3_SECRET
+    optional_secrets: Variables = MLFLOW_SECRET
     """Secrets that may be missing, or a key of them."""
-    config_maps: Variables = field(default_factory=lambda: dict(ENDPOINTS))
+    config_maps: Variables = ENDPOINTS
     """ConfigMaps; they and their keys may be missing."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Further variables; nothing secret, for anybody who may see the job sees them."""
-    pull_secrets: tuple[str, ...] = ()
-    """Secrets for the image's registry."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Of the pods, beside those that say whose they are."""
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    priority: str = ""
-    """Kueue's priority class; empty for none."""
     runtime: str = RUNTIME
-    """The ClusterTrainingRuntime to run in."""
-    queue_minutes: int = _MOST_QUEUED_MINUTES
-    """How long to wait in the queue at most."""
-    grace_seconds: int = 600
+    """The ClusterTrainingRuntime."""
+    queue_minutes: int = Field(default=7 * 24 * 60, ge=1)
+    """Longest wait in the queue."""
+    grace_seconds: int = Field(default=600, ge=1)
     """How long a node that is asked to end may take to save its state."""
 
-    def __post_init__(self) -> None:
-        for name in ("queue_minutes", "grace_seconds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"node settings: {name} is {getattr(self, name)}; give 1 or more")
-        for claim, path in self.volumes.items():
+    @field_validator("volumes")
+    @classmethod
+    def _absolute(cls, volumes: dict[str, str]) -> dict[str, str]:
+        for claim, path in volumes.items():
             if not PurePosixPath(path).is_absolute():
-                raise InputError(f"node settings: volume {claim!r} is mounted at {path!r}; give an absolute path")
+                raise ValueError(f"volume {claim!r} is mounted at {path!r}; give an absolute path")
+        return volumes
 
 
 def read_settings(text: str) -> NodeSettings:
@@ -91,13 +74,11 @@ def read_settings(text: str) -> NodeSettings:
         given = parse_json(text or "{}")
     except ValueError as error:
         raise InputError(f"node settings are not JSON ({error}); give an object such as {{}}") from error
-    try:
-        return TypeAdapter(NodeSettings).validate_json(json.dumps(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        names = ", ".join(NodeSettings.__dataclass_fields__)
-        raise InputError(f"node settings: {where}: {first['msg']}; an object may have: {names}") from error
+    if not isinstance(given, dict):
+        raise InputError(f"node settings are {given!r}; give an object such as {{}}")
+    if found := mistakes(NodeSettings, given):
+        raise InputError(f"node settings: {'; '.join(found)}")
+    return NodeSettings.model_validate(given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,23 +153,11 @@ def node_inputs(profile: Profile) -> dict[str, Any]:
 
 
 def node_settings(share: Stage) -> str:
-    """A share as `sidlsg.kubeflow.nodes.settings.NodeSettings` takes it, in JSON."""
-    settings: dict[str, Any] = {
-        "cpu": share.cpu,
-        "cpu_limit": share.cpu_limit,
-        "memory": share.memory,
+    """A share as `NodeSettings`, in JSON."""
+    settings: dict[str, Any] = share.model_dump(include=set(Resources.model_fields)) | {
         "gpu_resource": share.gpu_type,
-        "shm": share.shm,
-        "scratch": share.scratch,
-        "node_selector": share.node_selector,
         "tolerations": [taint.model_dump(exclude_defaults=True) for taint in share.tolerations],
         "volumes": {volume.claim: volume.path for volume in share.volumes},
-        "secrets": share.secrets,
         "config_maps": {share.endpoints: {key: key for key in share.endpoint_keys}} if share.endpoints else {},
-        "environment": share.environment,
-        "pull_secrets": share.pull_secrets,
-        "labels": share.labels,
-        "annotations": share.annotations,
-        "priority": share.priority,
     }
     return json.dumps({name: value for name, value in settings.items() if value or name in ALWAYS}, sort_keys=True)

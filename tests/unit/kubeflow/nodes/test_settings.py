@@ -19,10 +19,10 @@ def test_values_are_read() -> None:
     ("text", "message"),
     [
         ("{", "are not JSON"),
-        ("[]", "the whole"),
-        ('{"memroy": "1Gi"}', "memroy.*an object may have: cpu, cpu_limit, memory"),
-        ('{"cpu": 4}', "cpu: Input should be a valid string"),
-        ('{"queue_minutes": 0}', "queue_minutes is 0; give 1 or more"),
+        ("[]", r"are \[\]; give an object"),
+        ('{"memroy": "1Gi"}', r"memroy is unknown \(did you mean 'memory'\?\); allowed: cpu, cpu_limit, memory"),
+        ('{"cpu": 4}', "cpu is 4; input should be a valid string"),
+        ('{"queue_minutes": 0}', "queue_minutes is 0; input should be greater than or equal to 1"),
         ('{"volumes": {"disk": "shared"}}', "give an absolute path"),
     ],
 )

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.cli import app as cli
-from sidlsg.kubeflow.digests import read_images, with_images
-from sidlsg.kubeflow.profile_file import read_profile
+from sidlsg.kubeflow.profile_file import read_images, read_profile, with_images
 from sidlsg.runtime.errors import InputError
 
 PROFILES = sorted((Path(__file__).parents[3] / "infra" / "profiles").glob("*.toml"))
@@ -61,10 +60,10 @@ def test_a_comment_behind_an_image_and_other_tables_stay(tmp_path: Path, release
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"train": None}, "lacks train"),
-        ({"trian": IMAGES["train"]}, r"image 'trian' is unknown \(did you mean 'train'\?\)"),
-        ({"train": "ghcr.io/me/sidlsg-train:v1"}, "train is 'ghcr.io/me/sidlsg-train:v1'; give NAME@sha256:"),
-        ({"mlflow": 7}, "mlflow is 7; give NAME@sha256:"),
+        ({"train": None}, "train is missing"),
+        ({"trian": IMAGES["train"]}, r"trian is unknown \(did you mean 'train'\?\)"),
+        ({"train": "ghcr.io/me/sidlsg-train:v1"}, "train is 'ghcr.io/me/sidlsg-train:v1'; .*give NAME@sha256:"),
+        ({"mlflow": 7}, "mlflow is 7"),
     ],
 )
 def test_images_that_cannot_be_used_are_refused(release: Path, change: dict[str, object], told: str) -> None:

@@ -1,0 +1,85 @@
+"""TOML files as pydantic models: no unknown key is ignored, and every mistake is named by its place in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sidlsg.runtime.errors import InputError, nearest
+from sidlsg.runtime.parsing import read_toml
+
+
+class Form(BaseModel):
+    """A table of a file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+F = TypeVar("F", bound=Form)
+
+
+def read_form(form: type[F], path: Path, advice: str) -> F:
+    """Read a TOML file.
+
+    Args:
+        form: of the whole file.
+        path: the file.
+        advice: what to do where it cannot be read.
+
+    Raises:
+        InputError: it cannot be read, or has a key or value that is not allowed; all of these are named.
+    """
+    tables = read_toml(path, advice)
+    if found := mistakes(form, tables):
+        raise InputError(f"{path}: {'; '.join(found)}")
+    return form.model_validate(tables)
+
+
+def mistakes(form: type[Form], table: Mapping[str, Any], place: str = "") -> list[str]:
+    """Every mistake in a table, with its key below `place`. An entry of a list is named by its `name`."""
+    try:
+        form.model_validate(table)
+    except ValidationError as error:
+        return [_mistake(form, table, dict(each), place) for each in error.errors()]
+    return []
+
+
+def _mistake(form: type[Form], table: Mapping[str, Any], mistake: dict[str, Any], place: str) -> str:
+    words: list[Any] = [word for word in mistake["loc"] if word != "[key]"]
+    allowed = _keys(form, words[:-1])
+    where, kind, given = "", mistake["type"], mistake.get("input")
+    if not place and len(words) > 1 and isinstance(words[1], int):
+        name, number, *words = words
+        entry = table[name][number]
+        title = entry.get("name") if isinstance(entry, dict) else None
+        where = f"[[{name}]] {title!r}: " if title else f"[[{name}]] number {number + 1}: "
+    key = ".".join(map(str, [place, *words] if place else words))
+    if kind == "extra_forbidden":
+        return f"{where}{key} is unknown{nearest(str(words[-1]), allowed)}; allowed: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{where}{key} is missing; give it"
+    reason = str(mistake["msg"]).removeprefix("Value error, ")
+    if reason == mistake["msg"]:  # pydantic's own sentence
+        reason = reason[0].lower() + reason[1:]
+    # A table is not repeated: it may hold a password.
+    if not isinstance(given, dict):
+        return f"{where}{key} is {given!r}; {reason}"
+    return f"{where}{key}: {reason}" if key else f"{where}{reason}"
+
+
+def _keys(form: type[BaseModel], words: Sequence[Any]) -> tuple[str, ...]:
+    """The keys of the table at a place; numbers of entries and keys of mappings are no fields."""
+    for word in words:
+        fields = {field.alias or name: field for name, field in form.model_fields.items()}
+        if word in fields:
+            form = _form_in(fields[word].annotation) or form
+    return tuple(field.alias or name for name, field in form.model_fields.items())
+
+
+def _form_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _form_in(part))), None)
