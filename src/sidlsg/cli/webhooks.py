@@ -100,8 +100,7 @@ def webhook(
 def list_(folder: Folder) -> None:
     """Print every cause and its outcome, with reason and next attempt of those that fail."""
     from sidlsg.runtime.errors import InputError
-    from sidlsg.webhooks.ledger import FILE, Ledger
-    from sidlsg.webhooks.show import lines
+    from sidlsg.webhooks.ledger import FILE, Ledger, lines
 
     if not (folder / FILE).is_file():
         raise InputError(f"no service has worked in {folder}; give the folder that `sidlsg triggers serve` has")

@@ -1,4 +1,4 @@
-"""Copies a registered MLflow model to where serving reads it: the digests last, then the name of the newest."""
+"""Copies a registered MLflow model to where serving reads it: first the files, then their digests, then the pointer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sidlsg.storage.store import Store
 from sidlsg.storage.uri import open_store
 
 CURRENT = "current.json"
-"""Names the folder of the version that the alias points to."""
+"""The pointer: it names the folder of the alias' version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +35,14 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
     """Copy a registered model to `TO/MODEL/VERSION-DIGEST/`, and let `TO/MODEL/current.json` name that folder.
 
     The copy is the MLflow model as it was registered: `MLmodel`, the code that serves it, and the student's diffusers
-    folder in `artifacts/student/`. A complete copy stays as it is; an interrupted one is completed. `current.json` is
-    not changed where the alias has moved on meanwhile.
+    folder in `artifacts/student/`. A complete copy stays as it is; an interrupted one is completed.
 
     Args:
         model: the registered model's name.
         version: its number.
-        alias: that points to it; empty for none, and then `current.json` stays.
+        alias: that points to it; `current.json` stays if it is empty or has moved on.
         to: a folder or an `s3://` prefix.
-        tracking_uri: where MLflow is, see `connect`.
-
-    Returns:
-        The copy.
+        tracking_uri: MLflow's address, see `connect`.
 
     Raises:
         InputError: there is no such version, or its files are damaged or have no registered digest.
@@ -86,7 +82,7 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
 
 
 def _digests(store: Store) -> bytes:
-    """A copy's `SHA256SUMS`; empty where the copy is not complete."""
+    """A copy's `SHA256SUMS`; empty if it is incomplete."""
     try:
         return store.read(SHA256SUMS)
     except ContentError:

@@ -1,12 +1,13 @@
-"""What the service must not forget: the deliveries that it took, their events, and each cause with what came of it."""
+"""The service's database: the deliveries that it accepted, their events, and each cause with its result."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ KINDS = (CREATED, ALIAS, TAG)
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One change of a model version; what the version is, the registry says."""
+    """One change of a model version."""
 
     kind: str
     model: str
@@ -28,16 +29,9 @@ class Event:
     tag: str = ""
     """The key of the tag that was set."""
 
-    def to_json(self) -> str:
-        """As text, for the disk."""
-        return json.dumps(asdict(self), sort_keys=True)
-
 
 def parse_event(body: bytes) -> Event | None:
-    """Read the body of a delivery.
-
-    Returns:
-        The event, or None for one of a kind that no rule can name.
+    """Read the body of a delivery. Returns None for an event of a kind that no rule can name.
 
     Raises:
         InputError: it is not what MLflow sends.
@@ -63,16 +57,15 @@ def parse_event(body: bytes) -> Event | None:
 
 def _word(data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
-    # MLflow's database has no room for such characters, and no name of a thing is so long.
+    # MLflow's database takes no such characters, and no name is so long.
     if not isinstance(value, str) or len(value) > 1000 or any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
         raise InputError(f"{key!r} of the delivery is not a short text")
     return value
 
 
 FILE = "ledger.db"
-"""In the service's folder."""
 WANTED, DONE, OLD = "wanted", "done", "old"
-"""States of a cause; an old one was there before the service first looked, and is left alone."""
+"""States of a cause; an old one precedes the service's first scan, and is left alone."""
 _TABLES = """
 create table if not exists deliveries (id text primary key, seen real not null) without rowid;
 create table if not exists events (number integer primary key autoincrement, event text not null);
@@ -87,32 +80,29 @@ create table if not exists facts (name text primary key, value text not null) wi
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Something that is to be done once; its name comes from its cause, so the same cause has the same name."""
+    """An action to take once; the name follows from the event, so the same event has the same cause."""
 
     name: str
     rule: str
-    """The rule's name."""
     what: str
     """The event, for people."""
     action: Mapping[str, Any]
-    """`{"run": …}`, `{"copy": …}` or `{"serve": …}`, with all that it needs."""
+    """`{"run": …}`, `{"copy": …}` or `{"serve": …}`, with its arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventFailure:
-    """Why something failed when it was last tried, and when it will be tried again."""
+    """Why something failed last, and when it is tried again, in seconds since 1970."""
 
     why: str
     again: float
-    """In seconds since 1970."""
 
 
 class Ledger:
-    """A SQLite file. What a method wrote is on the disk when it returns, whatever is killed afterwards."""
+    """A SQLite file. What a method wrote survives a kill and a power cut once it returned."""
 
     def __init__(self, path: Path) -> None:
-        """Args:
-        path: of the file; made where it is not there, as its folder is.
+        """Open the file; it and its folder are made if missing.
 
         Raises:
             InputError: the file is no database, or cannot be written.
@@ -127,16 +117,16 @@ class Ledger:
             raise InputError(f"{path} cannot be used as the service's database: {error}; give another file") from error
 
     def take(self, delivery_id: str, event: Event | None, now: float) -> bool:
-        """Store a delivery and its event, both or neither. Returns whether it is new."""
+        """Store a delivery and its event atomically. Returns whether it is new."""
         with closing(self._open()) as database, database:
             database.execute("begin immediate")
             new = database.execute("insert or ignore into deliveries values (?, ?)", (delivery_id, now)).rowcount == 1
             if new and event is not None:
-                database.execute("insert into events (event) values (?)", (event.to_json(),))
+                database.execute("insert into events (event) values (?)", (json.dumps(asdict(event), sort_keys=True),))
             return new
 
     def events(self) -> dict[Event, list[int]]:
-        """The events whose causes are not known yet, oldest first, with the numbers of all deliveries of each."""
+        """The events without causes yet, oldest first, with the numbers of all deliveries of each."""
         with closing(self._open()) as database:
             rows = database.execute("select number, event from events order by number").fetchall()
         found: dict[Event, list[int]] = {}
@@ -145,11 +135,7 @@ class Ledger:
         return found
 
     def add(self, causes: Iterable[Cause], now: float, state: str = WANTED, events: Iterable[int] = ()) -> list[Cause]:
-        """Store causes that are not known, and forget the events that they came of, both or neither.
-
-        Returns:
-            Those that were not known.
-        """
+        """Store causes and forget the events that they came from, atomically. Returns the causes that are new."""
         with closing(self._open()) as database, database:
             database.execute("begin immediate")
             new = [cause for cause in causes if _insert(database, cause, now, state)]
@@ -157,11 +143,11 @@ class Ledger:
             return new
 
     def wanted(self) -> list[Cause]:
-        """The causes that nothing came of yet, oldest first: also those that a killed process left."""
+        """The causes without a result yet, oldest first, including those that a killed process left."""
         return [cause for cause, state, _, _ in self.causes() if state == WANTED]
 
     def causes(self) -> list[tuple[Cause, str, str, float]]:
-        """Every cause with its state, its result and when it was made, oldest first."""
+        """Every cause with its state, result and time, oldest first."""
         with closing(self._open()) as database:
             rows = database.execute(
                 "select name, rule, what, action, state, result, made from causes order by made, name"
@@ -172,52 +158,49 @@ class Ledger:
         ]
 
     def failed(self, what: str, why: str, again: float) -> None:
-        """Note why something failed, such as a cause by its name, and when it will be tried again."""
-        with closing(self._open()) as database, database:
-            database.execute("insert or replace into failures values (?, ?, ?)", (what, why, again))
+        """Store a failure of something, such as a cause by its name."""
+        self._write("insert or replace into failures values (?, ?, ?)", what, why, again)
 
     def worked(self, what: str) -> None:
         """Forget a failure."""
-        with closing(self._open()) as database, database:
-            database.execute("delete from failures where what = ?", (what,))
+        self._write("delete from failures where what = ?", what)
 
     def failures(self) -> dict[str, EventFailure]:
-        """What failed when it was last tried."""
+        """The failures, by what failed."""
         with closing(self._open()) as database:
             rows = database.execute("select what, why, again from failures order by what").fetchall()
         return {what: EventFailure(why=why, again=again) for what, why, again in rows}
 
     def forget_failures(self) -> None:
-        """Forget all failures, as a service that starts does, which tries all of them again."""
-        with closing(self._open()) as database, database:
-            database.execute("delete from failures")
+        """Forget all failures: a service that starts tries all of them again."""
+        self._write("delete from failures")
 
     def done(self, name: str, result: str) -> None:
-        """Store what came of a cause; a later result does not replace it."""
-        with closing(self._open()) as database, database:
-            database.execute(
-                "update causes set state = ?, result = ? where name = ? and state = ?", (DONE, result, name, WANTED)
-            )
+        """Store the result of a cause; a later one does not replace it."""
+        self._write("update causes set state = ?, result = ? where name = ? and state = ?", DONE, result, name, WANTED)
 
     def fact(self, name: str) -> str:
-        """Something that was noted; empty where it was not."""
+        """The value of a note; empty if there is none."""
         with closing(self._open()) as database:
             row = database.execute("select value from facts where name = ?", (name,)).fetchone()
         return str(row[0]) if row else ""
 
     def note(self, name: str, value: str) -> None:
-        """Note something."""
-        with closing(self._open()) as database, database:
-            database.execute("insert or replace into facts values (?, ?)", (name, value))
+        """Store a note."""
+        self._write("insert or replace into facts values (?, ?)", name, value)
 
     def prune(self, before: float) -> int:
-        """Forget deliveries that came before a time; causes stay. Returns how many."""
+        """Forget the deliveries before a time; causes stay. Returns how many."""
+        return self._write("delete from deliveries where seen < ?", before)
+
+    def _write(self, statement: str, *values: str | float) -> int:
+        """Run one statement in a transaction. Returns the number of rows that changed."""
         with closing(self._open()) as database, database:
-            return database.execute("delete from deliveries where seen < ?", (before,)).rowcount
+            return database.execute(statement, values).rowcount
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=10.0)
-        # WAL's default leaves the last transactions to the operating system: a power cut would lose an answered one.
+        # By default, WAL leaves the last transactions to the operating system: a power cut loses answered deliveries.
         database.execute("pragma synchronous = full")
         return database
 
@@ -228,3 +211,22 @@ def _insert(database: sqlite3.Connection, cause: Cause, now: float, state: str) 
         "insert or ignore into causes (name, rule, what, action, made, state) values (?, ?, ?, ?, ?, ?)", values
     )
     return added.rowcount == 1
+
+
+def lines(ledger: Ledger) -> Iterator[str]:
+    """Every cause with its state and result, oldest first, and what else fails, as lines for people."""
+    failures = ledger.failures()
+    for cause, state, result, made in ledger.causes():
+        failure = failures.pop(cause.name, None)
+        outcome = _failure_line(failure) if failure else result
+        yield f"{_time(made)} {state:<6} {cause.name} {cause.rule}: {cause.what}{f': {outcome}' if outcome else ''}"
+    for what, failure in failures.items():
+        yield f"failing: {what}: {_failure_line(failure)}"
+
+
+def _failure_line(failure: EventFailure) -> str:
+    return f"{' '.join(failure.why.split())}; next attempt at {_time(failure.again)}"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

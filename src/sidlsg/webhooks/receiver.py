@@ -1,4 +1,4 @@
-"""The web application that MLflow sends its webhooks to, and that watchers ask how it is."""
+"""The web application: takes MLflow's webhooks, and answers about health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from sidlsg.webhooks.telemetry import WebhookMetrics, log
 
 VERSION = "v1"
 WINDOW_S = 300.0
-"""How far a timestamp may be from this machine's clock, in seconds, before or after."""
+"""Maximum difference between a delivery's timestamp and this machine's clock, in seconds."""
 DELIVERY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 class ForgedError(SidlsgError):
-    """A delivery that is not signed with a known secret; the sender is told no more than that."""
+    """A delivery that is not signed with a known secret."""
 
 
 class ExpiredError(SidlsgError):
@@ -61,16 +61,16 @@ def check_signature(
     now: float,
     window_s: float = WINDOW_S,
 ) -> None:
-    """Check a delivery's three headers against its body.
+    """Check a delivery's three headers `X-MLflow-*` against its raw body.
 
     Args:
         secrets: those in use; several while one replaces another.
-        delivery_id: header `X-MLflow-Delivery-Id`.
-        timestamp: header `X-MLflow-Timestamp`, in seconds since 1970.
-        signature: header `X-MLflow-Signature`.
-        body: as it came, before anything parsed it.
+        delivery_id: the header.
+        timestamp: the header, in seconds since 1970.
+        signature: the header.
+        body: before anything parsed it.
         now: this machine's clock, in seconds since 1970.
-        window_s: how far the timestamp may be from `now`, either way.
+        window_s: maximum difference between them.
 
     Raises:
         ForgedError: a header is malformed, or no secret makes this signature.
@@ -79,7 +79,7 @@ def check_signature(
     if not DELIVERY_ID.fullmatch(delivery_id) or not TIMESTAMP.fullmatch(timestamp):
         raise ForgedError("the headers of the delivery are malformed")
     given = signature.encode(errors="replace")
-    # All are compared, so that the time taken does not tell which secret was near.
+    # All are compared, so that the time does not depend on which secret it is.
     good = [hmac.compare_digest(signature_of(one, delivery_id, timestamp, body).encode(), given) for one in secrets]
     if not any(good):
         raise ForgedError("no known secret makes the signature of the delivery")
@@ -93,30 +93,23 @@ PATH = "/webhooks/mlflow"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is taken."""
+    """Limits of deliveries."""
 
     body_bytes: int = 1 << 20
-    """The longest body that is read."""
     window_s: float = WINDOW_S
-    """How far a delivery's timestamp may be from this machine's clock, in seconds, before or after."""
     per_minute: int = 600
     """Signed deliveries of all senders together."""
     per_sender: int = 300
-    """Of one address."""
+    """Signed deliveries of one address in a minute."""
 
 
 class Receiver:
-    """Checks deliveries, and stores what it takes; what comes of an event is another's work."""
+    """Checks and stores deliveries; the worker acts on them."""
 
     def __init__(
         self, ledger: Ledger, secrets: Sequence[str], metrics: WebhookMetrics, limits: Limits, taken: Callable[[], None]
     ) -> None:
-        """Args:
-        ledger: receives deliveries and their events.
-        secrets: those that MLflow may sign with; never empty.
-        metrics: count the answers.
-        limits: of what is taken.
-        taken: called after an event was stored.
+        """MLflow may sign with any of the secrets; `taken` is called after an event was stored.
 
         Raises:
             InputError: there is no secret, or an empty one.
@@ -143,7 +136,7 @@ class Receiver:
         try:
             async for part in request.stream():
                 body += part
-                # Whatever length the header tells.
+                # The header's length may be wrong.
                 if len(body) > self._limits.body_bytes:
                     return 413
         except ClientDisconnect:
@@ -156,7 +149,7 @@ class Receiver:
         stamp, signature = told.get("x-mlflow-timestamp", ""), told.get("x-mlflow-signature", "")
         try:
             check_signature(self._secrets, delivery, stamp, signature, body, now, self._limits.window_s)
-            # What is not signed spends nothing of what those who may send have.
+            # Unsigned deliveries do not use up the senders' quota.
             sender = request.client.host if request.client else "unknown"
             if not (self._rates.hit(self._one, sender) and self._rates.hit(self._all, "all")):
                 return 429
@@ -188,14 +181,14 @@ def application(
     Args:
         receiver: of the deliveries.
         metrics: for Prometheus.
-        missing: what is not ready, and why; empty where all is.
-        failing: what failed when it was last tried, and why. It is told, and the service stays ready: the rest is done.
+        missing: what is not ready, and why; empty if everything is.
+        failing: what failed last, and why. It is reported, and the service stays ready: everything else works.
     """
-    # No pages of documentation: they would tell strangers what is here.
+    # No pages of documentation, which would tell strangers about the service.
     app = FastAPI(openapi_url=None)
     app.post(PATH)(receiver.take)
 
-    # None of these waits for one of the threads, which deliveries may have taken.
+    # None of these needs a thread: deliveries may use them all.
     @app.get("/healthz")
     async def alive() -> dict[str, str]:
         return {"status": "alive"}
@@ -215,11 +208,11 @@ def application(
 
 VARIABLE = "SIDLSG_WEBHOOK_SECRET"
 SHORTEST = 16
-"""Characters: a shorter one could be guessed from one signed delivery."""
+"""Characters of a secret: a shorter one could be guessed from one signed delivery."""
 
 
 def webhook_secrets(file: Path | None) -> list[str]:
-    """The secrets of a file, one a line, else that of the environment; several while one replaces another.
+    """The secrets in a file, one a line, or without a file the one in the environment.
 
     Raises:
         InputError: there is none, or a short one, or the file cannot be read.
@@ -244,15 +237,15 @@ def webhook_secrets(file: Path | None) -> list[str]:
 
 
 EXCHANGE_S = 20.0
-"""Seconds that a connection has for a request: from its start, or from the answer before, to the end of the answer."""
+"""Seconds of a request: from the connection's start, or the previous answer, to the end of its answer."""
 CONNECTIONS = 256
-"""Most connections at once; where the process may open few files, half of those."""
+"""Maximum number of connections, and at most half of the files that the process may open."""
 BACKLOG = 64
-"""Most connections that are accepted at once."""
+"""Maximum number of connections that wait to be accepted."""
 
 
 def web_server(app: ASGIApp, address: str, port: int) -> uvicorn.Server:
-    """A server of an application that idle, slow and odd senders do not keep from others."""
+    """A server for the application that idle, slow and malformed senders cannot block for others."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -263,7 +256,7 @@ def web_server(app: ASGIApp, address: str, port: int) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # a sender names itself otherwise
+            proxy_headers=False,  # otherwise a sender chooses its own address
             backlog=BACKLOG,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=10,
@@ -274,31 +267,30 @@ def web_server(app: ASGIApp, address: str, port: int) -> uvicorn.Server:
 class TimedProtocol(H11Protocol):
     """uvicorn's protocol with a deadline for each request, and a limit of connections.
 
-    Beyond the limit, the connection whose sender has been waited for the longest is closed for a new one: idle or slow
-    senders never keep others out.
+    Beyond the limit, the connection that has waited longest for its sender is closed for a new one.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Start the first request's time, and make room."""
+        """Start the first request's deadline, and enforce the limit."""
         super().connection_made(transport)
         self._start_time()
         open_ = [one for one in self.connections if isinstance(one, TimedProtocol) and not one.transport.is_closing()]
         if len(open_) > most_connections():
             waiting = [one for one in open_ if one._waits_for_sender]
-            # The others' answers are being made, which ends by itself.
+            # The others' answers are in progress, and end by themselves.
             if waiting:
                 min(waiting, key=lambda one: one._since).transport.abort()
 
     def on_response_complete(self) -> None:
-        """Start the next request's time."""
+        """Start the next request's deadline."""
         super().on_response_complete()
         self._start_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time."""
+        """Cancel the deadline."""
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
@@ -307,7 +299,7 @@ class TimedProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._since = self.loop.time()
-        # Not `close`, which would wait for a receiver that reads nothing.
+        # `close` would wait for a peer that reads nothing.
         self._timer = self.loop.call_later(EXCHANGE_S, self.transport.abort)
 
     @property
@@ -316,6 +308,6 @@ class TimedProtocol(H11Protocol):
 
 
 def most_connections() -> int:
-    """The limit of connections in this process."""
+    """The limit of connections of this process."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)

@@ -1,4 +1,4 @@
-"""Reads the registry: what an event's version is, and what happened that no webhook told."""
+"""Reads the registry: the version of an event, and events that no webhook delivered; makes the webhook."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def causes_of(
     table: Table,
     tracking_uri: str,  # noqa: ARG001 - names the server in errors
 ) -> list[Cause]:
-    """What an event asks for, by what its version is now; nothing for a version that is gone.
+    """The causes of an event, by its version's present state; none for a version that was deleted.
 
     Raises:
         InputError: MLflow refuses it.
-        StorageError: MLflow does not answer, or breaks off.
+        StorageError: MLflow does not answer.
     """
     try:
         version = client.get_model_version(event.model, event.version)
@@ -42,7 +42,7 @@ def causes_of(
             raise
         return []
     if event.alias and alias_version(client, event.model, event.alias) != int(event.version):
-        # It moved on, or was never there: a signature says who told, not that it is so.
+        # It moved on, or never was there: a signature proves the sender, not the event.
         log("left alone", happened=str(event), why="the alias does not point to that version now")
         return []
     return table.causes(event, version.tags, _mark(event, version))
@@ -54,11 +54,11 @@ def all_causes(
     table: Table,
     tracking_uri: str,  # noqa: ARG001 - names the server in errors
 ) -> list[Cause]:
-    """What all versions of the registry ask for, as they are now.
+    """The causes that follow from the present state of all versions in the registry.
 
     Raises:
         InputError: MLflow refuses it.
-        StorageError: MLflow does not answer, or breaks off.
+        StorageError: MLflow does not answer.
     """
     found: list[Cause] = []
     for model in pages(client.search_registered_models):
@@ -66,7 +66,7 @@ def all_causes(
         for alias, number in model.aliases.items():
             aliases[str(number)].append(alias)
         for version in all_versions(client, model.name):
-            # A SQLite store gives numbers, a server texts.
+            # A SQLite store has numbers, a server has texts.
             number = str(version.version)
             for event in table.possible(model.name, number, version.tags, aliases[number]):
                 found += table.causes(event, version.tags, _mark(event, version))
@@ -74,11 +74,11 @@ def all_causes(
 
 
 def prompt_set_at(place: str) -> str:
-    """The digest of the prompt set at a place as it is now; empty where there is none.
+    """The present digest of the prompt set at a URI; empty if there is none.
 
     Raises:
-        InputError: there is something else.
-        StorageError: the server that has it does not answer.
+        InputError: something else is there.
+        StorageError: its server does not answer.
     """
     if "://" not in place and not Path(place).is_dir():
         return ""
@@ -91,8 +91,9 @@ def prompt_set_at(place: str) -> str:
 
 
 def _mark(event: Event, version: Any) -> str:
-    """The version's run, for another registry has the same numbers; and, of a champion, the number of the change that
-    made it so: an alias that comes back is another cause, and one that is set again is not.
+    """The version's run, since another registry has the same numbers, and the number of a champion's last change.
+
+    So an alias that comes back is another cause, and one that is set again is not.
     """
     change = max(changes_to(version.tags), default=0) if event.alias == CHAMPION else 0
     return f"run {version.run_id}" + (f" change {change}" if change else "")
@@ -103,19 +104,16 @@ NAME = "sidlsg-triggers"
 
 @explained
 def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> str:
-    """Make the webhook that tells of the table's events, or change the one that is there.
+    """Make MLflow's webhook for the table's events, or change the existing one. Returns a line for people.
 
     Args:
-        table: whose events are needed.
-        tracking_uri: where MLflow is, a server.
+        table: the rules.
+        tracking_uri: address of an MLflow server.
         url: of the service's `/webhooks/mlflow`, as MLflow reaches it.
         secret: that MLflow signs with.
 
-    Returns:
-        What was done, in words.
-
     Raises:
-        InputError: the address is none, or MLflow refuses it.
+        InputError: the URL is invalid, or MLflow refuses it.
         StorageError: MLflow does not answer.
     """
     parts = urlsplit(url)
@@ -125,7 +123,8 @@ def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> s
             "and show; deliveries are signed instead"
         )
     client = connect(tracking_uri)
-    events = [WebhookEvent(*_parts(kind)) for kind in table.kinds]
+    parted = [kind.rpartition(".") for kind in table.kinds]
+    events = [WebhookEvent(WebhookEntity(entity), WebhookAction(action)) for entity, _, action in parted]
     there = [hook for hook in pages(client.list_webhooks) if hook.name == NAME]
     if not there:
         client.create_webhook(name=NAME, url=url, events=events, secret=secret)
@@ -135,8 +134,3 @@ def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> s
     for other in others:
         client.delete_webhook(other.webhook_id)
     return f"changed webhook {NAME} to {url}"
-
-
-def _parts(kind: str) -> tuple[WebhookEntity, WebhookAction]:
-    entity, _, action = kind.rpartition(".")
-    return WebhookEntity(entity), WebhookAction(action)

@@ -1,23 +1,26 @@
 """Rolls a copied model out on a KServe InferenceService: a canary, its smoke evaluation, then all traffic or back.
 
-What has been done is read from the object itself, so a service that was killed continues where it was. Each change is
-one patch that holds for the version of the object that was read: of two that would do the same, one is refused.
-KServe copies annotations to the pods, so an annotation that changes makes a new revision; they change with
-`storageUri` only, which makes one anyway.
+The state is read from the object itself, so a service that was killed resumes. Each change is one patch for the version
+of the object that was read: of two equal ones, the second is refused. KServe copies annotations to the pods, so a
+changed annotation makes a new revision; they change with `storageUri` only, which makes one anyway.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts, Kind, Object
+from sidlsg.registry.connection import connect, explained
+from sidlsg.registry.versions import alias_version
 from sidlsg.runtime.errors import InputError, StorageError
 from sidlsg.serving.smoke import smoke
-from sidlsg.webhooks.copies import FinishedCopy
+from sidlsg.webhooks.copies import FinishedCopy, copy_model
+from sidlsg.webhooks.ledger import DONE, Cause, Ledger
 from sidlsg.webhooks.telemetry import log
 
 INFERENCE_SERVICE = Kind(
@@ -31,11 +34,12 @@ INFERENCE_SERVICE = Kind(
 ROLLOUT, PREVIOUS = "sidlsg.dev/rollout", "sidlsg.dev/previous-storage-uri"
 REVISION, SINCE = "sidlsg.dev/revision-before", "sidlsg.dev/changed-at"
 REFUSED = "sidlsg.dev/refused"
-"""Annotations: the cause of the last rollout; what was served before; the newest revision, and the seconds since 1970,
-when `storageUri` was changed; why the rollout was taken back."""
+"""Annotations: the cause of the last rollout; the `storageUri` before it; the newest revision and the time, in seconds
+since 1970, when `storageUri` changed; why the rollout was taken back."""
 TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 ROLLED_BACK = "rolled back"
 """Starts the result of a rollout that was taken back."""
+MOVED_ON = "the alias points to another version now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +47,21 @@ class Target:
     """Where a model is rolled out, and how."""
 
     service: str
-    """The InferenceService's name, and the model's in its addresses."""
+    """Name of the InferenceService, and of the model in its addresses."""
     namespace: str
     """Empty for the pod's own."""
     canary_percent: int
     """Traffic of the canary."""
     ready_minutes: float
-    """Longest that a canary may take until it answers."""
+    """Longest time until a canary answers."""
 
     def cluster(self) -> Cluster:
-        """A client for the InferenceService; a failing request is given up soon, so that other causes do not wait.
+        """A client for the InferenceService.
 
         Raises:
             InputError: no cluster is known here.
         """
+        # A failing request is given up soon, so that other causes do not wait.
         return Cluster(self.namespace, ClusterTimeouts(total=10.0), INFERENCE_SERVICE)
 
     def holds(self, cause: str) -> bool:
@@ -67,10 +72,10 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What an InferenceService says of its rollout."""
+    """The rollout's state in an InferenceService."""
 
     stamp: str
-    """The version of the object."""
+    """The object's `resourceVersion`."""
     uri: str
     """`storageUri`; empty for none."""
     canary: int | None
@@ -79,7 +84,7 @@ class State:
     created: str
     """The newest revision; empty before there is one."""
     url: str
-    """Of the newest revision alone, if it is ready; else empty."""
+    """Of the newest revision alone; empty until it is ready."""
 
     @classmethod
     def of(cls, found: Object) -> State:
@@ -99,7 +104,7 @@ class State:
         )
 
     def noted(self, name: str) -> str:
-        """An annotation; empty where there is none."""
+        """An annotation; empty if there is none."""
         return self.annotations.get(name, "")
 
     @property
@@ -114,7 +119,7 @@ class State:
 
     @property
     def served_before(self) -> str:
-        """The `storageUri` to come back to, also where another rollout was left unfinished."""
+        """The `storageUri` to return to, also where another rollout was left unfinished."""
         unfinished = self.canary is not None and self.noted(ROLLOUT) and not self.noted(REFUSED)
         return self.noted(PREVIOUS) if unfinished else self.uri
 
@@ -123,11 +128,7 @@ class Rollout:
     """One rollout, taken a step at a time; nothing in it waits."""
 
     def __init__(self, cause: str, target: Target, copy: FinishedCopy, is_current: Callable[[], bool]) -> None:
-        """Args:
-        cause: the name of what asks for it.
-        target: where and how.
-        copy: what to serve.
-        is_current: whether the alias still points to this version.
+        """Nothing is sent yet; `cause` is the cause's name, `is_current` whether the alias still points to the version.
 
         Raises:
             InputError: no cluster is known here.
@@ -137,10 +138,7 @@ class Rollout:
         self._smoke = _Smoke(target.service, copy.sha256)
 
     def step(self) -> str | None:
-        """Take the next step, where it is time for one.
-
-        Returns:
-            What came of the rollout; None while it is under way.
+        """Take the next step if it is due. Returns the result of the rollout; None until it has one.
 
         Raises:
             InputError: there is no such InferenceService, or the cluster refuses.
@@ -159,7 +157,9 @@ class Rollout:
                 return f"{state.uri} was served already"
             if TAG_ROUTING not in state.annotations:
                 raise InputError(f'InferenceService {name!r} lacks the annotation {TAG_ROUTING}: "true"; set it')
-            self._begin(state)
+            predictor = {"canaryTrafficPercent": self._target.canary_percent, "model": {"storageUri": self._copy.uri}}
+            annotations = {ROLLOUT: self._cause, PREVIOUS: state.served_before, REFUSED: None}
+            self._change(state, "canary", predictor, **annotations)
             return None
         if state.noted(REFUSED):
             return self._finish_back(state)
@@ -176,18 +176,10 @@ class Rollout:
             self._change(state, "promoted", {"canaryTrafficPercent": None})
         return None
 
-    def _begin(self, state: State) -> None:
-        self._change(
-            state,
-            "canary",
-            {"canaryTrafficPercent": self._target.canary_percent, "model": {"storageUri": self._copy.uri}},
-            **{ROLLOUT: self._cause, PREVIOUS: state.served_before, REFUSED: None},
-        )
-
     def _refusal(self, state: State) -> str | None:
-        """Why the canary is refused; empty where it is good, None where that is not known yet."""
+        """Why the canary is refused; empty if it is good, None until that is known."""
         if not self._is_current():
-            return "the alias points to another version now"
+            return MOVED_ON
         late = state.age_minutes > self._target.ready_minutes
         if not state.is_ready:
             return f"no canary is ready after {self._target.ready_minutes:g} minutes" if late else None
@@ -199,10 +191,10 @@ class Rollout:
             raise
 
     def _back(self, state: State, reason: str) -> None:
-        """Send all traffic to what was served before, and make its revision the newest."""
+        """Send all traffic to the previous model, and make its revision the newest."""
         previous = state.noted(PREVIOUS)
-        # While the restored revision starts, the refused one is the newest, and must get nothing. Where nothing was
-        # served before, there is nothing to wait for either.
+        # Until the restored revision starts, the refused one is the newest, and must get nothing. Without a previous
+        # model there is no revision to wait for.
         changes = {"canaryTrafficPercent": 0 if previous else None, "model": {"storageUri": previous or None}}
         self._change(state, ROLLED_BACK, changes, **{REFUSED: reason})
 
@@ -217,22 +209,18 @@ class Rollout:
         return None
 
     def _change(self, state: State, event: str, predictor: dict[str, Any], **notes: str | None) -> None:
-        """Patch the object, unless somebody changed it since it was read."""
+        """Patch the object, unless it changed since it was read."""
         metadata: dict[str, Any] = {"resourceVersion": state.stamp}
         if "model" in predictor:
             metadata["annotations"] = notes | {REVISION: state.created, SINCE: f"{time.time():.0f}"}
         changed = self._cluster.patch(self._target.service, {"metadata": metadata, "spec": {"predictor": predictor}})
         if changed is not None:
-            log(event, name=self._cause, service=self._target.service, uri=self._copy.uri, **_shown(notes))
-
-
-def _shown(notes: dict[str, str | None]) -> dict[str, str]:
-    """The reason of a refusal, for the log."""
-    return {"why": reason} if (reason := notes.get(REFUSED)) else {}
+            why = {"why": reason} if (reason := notes.get(REFUSED)) else {}
+            log(event, name=self._cause, service=self._target.service, uri=self._copy.uri, **why)
 
 
 class _Smoke:
-    """The smoke evaluation in a thread of its own: a large model's images take minutes."""
+    """The smoke evaluation, in a thread: a large model's images take minutes."""
 
     def __init__(self, name: str, sha256: str) -> None:
         self._name, self._sha256 = name, sha256
@@ -240,13 +228,13 @@ class _Smoke:
         self._thread: threading.Thread | None = None
 
     def result(self, url: str) -> str | None:
-        """Why the server at `url` is refused, empty where it is good; None until that is known.
+        """Why the server at `url` is refused, empty if it is good; None until that is known.
 
         Raises:
             StorageError: the server did not answer; the next call asks it again.
         """
         if self._thread is None:
-            # It must not keep the process from ending.
+            # A daemon does not keep the process from ending.
             self._thread = threading.Thread(target=self._evaluate, args=(url,), daemon=True)
             self._thread.start()
             return None
@@ -265,3 +253,65 @@ class _Smoke:
             self._outcome.append(error)
         except Exception as error:  # such as an image that cannot be read
             self._outcome.append(f"the smoke evaluation failed ({type(error).__name__}: {error})")
+
+
+class Rollouts:
+    """The rollouts that have no result yet, one for each cause."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._uri = tracking_uri
+        self._under_way: dict[str, Rollout] = {}
+
+    def step(self, cause: Cause) -> str | None:
+        """Copy the model the first time, then take the rollout's next step. Returns its result; None until it has one.
+
+        Raises:
+            SidlsgError: something failed that the next call tries again.
+        """
+        wanted = cause.action["serve"]
+        rollout = self._under_way.get(cause.name)
+        if rollout is None:
+            is_current = partial(_is_current, wanted["model"], wanted["version"], wanted["alias"], self._uri)
+            target = Target(**{field.name: wanted[field.name] for field in fields(Target)})
+            # A rollout that was begun is taken back by its own steps.
+            if not is_current() and not target.holds(cause.name):
+                return f"left alone: {MOVED_ON}"
+            copy = copy_model(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri)
+            rollout = self._under_way[cause.name] = Rollout(cause.name, target, copy, is_current)
+        result = rollout.step()
+        if result is not None:
+            del self._under_way[cause.name]
+        return result
+
+
+@explained
+def _is_current(model: str, version: str, alias: str, tracking_uri: str) -> bool:
+    """Whether an alias points to a version."""
+    return alias_version(connect(tracking_uri), model, alias) == int(version)
+
+
+def service_of(action: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Namespace and name of the InferenceService that an action changes, or None."""
+    wanted = action.get("serve")
+    return None if wanted is None else (wanted["namespace"], wanted["service"])
+
+
+def first_of_each_service(causes: Iterable[Cause]) -> list[Cause]:
+    """The causes that do not wait for an older rollout on the same InferenceService."""
+    chosen, busy = [], set()
+    for cause in causes:
+        service = service_of(cause.action)
+        if service is None or service not in busy:
+            chosen.append(cause)
+            busy.add(service)
+    return chosen
+
+
+def rolled_back(ledger: Ledger) -> dict[str, str]:
+    """Why the last rollout of an InferenceService was rolled back, by the cause's name."""
+    last = {
+        service: (cause.name, result)
+        for cause, state, result, _ in ledger.causes()
+        if state == DONE and (service := service_of(cause.action)) is not None
+    }
+    return {name: result for name, result in last.values() if result.startswith(ROLLED_BACK)}

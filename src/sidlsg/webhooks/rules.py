@@ -1,4 +1,4 @@
-"""The table that maps events to runs, copies and rollouts.
+"""The table that maps registry events to runs, copies and rollouts.
 
 ```toml
 [[on]]
@@ -23,33 +23,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.runtime.parsing import read_toml
+from sidlsg.kubeflow.forms import Form, read_form
 from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Cause, Event
 
 _WORD = re.compile(r"\{([^{}]*)\}")
 
 
-class RuleTable(BaseModel):
-    """A table of the file: no key beside those that are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RunRule(RuleTable):
-    """The run that a rule asks for."""
+class RunRule(Form):
+    """The run that a rule starts."""
 
     pipeline: str = Field(min_length=1)
     version: str = ""
     """Of the pipeline; empty for the newest."""
-    parameters: dict[str, str | bool | int | float] = {}
+    parameters: dict[str, str | bool | int | float] = Field(default={})
     """Texts may hold words in braces."""
 
     def filled(self, words: Mapping[str, str]) -> dict[str, Any]:
-        """The action, with the words in their places."""
-        # Once over each text: what a tag holds is never read as a template.
+        """The action, with the words replaced."""
+        # One pass over each text: the value of a tag is never read as a template.
         parameters = {
             name: _WORD.sub(lambda found: words[found[1]], value) if isinstance(value, str) else value
             for name, value in self.parameters.items()
@@ -57,11 +50,7 @@ class RunRule(RuleTable):
         return {"run": {"pipeline": self.pipeline, "version": self.version, "parameters": parameters}}
 
     def require_words(self, *known: str) -> None:
-        """Check the words.
-
-        Raises:
-            ValueError: one is not among those that there are.
-        """
+        """Raise a ValueError for a word that is not known."""
         for name, value in self.parameters.items():
             for word in _WORD.findall(value) if isinstance(value, str) else ():
                 if word not in known:
@@ -70,8 +59,8 @@ class RunRule(RuleTable):
                     raise ValueError(f"{{{word}}} in {name!r}; here are {here}{more}")
 
 
-class CopyRule(RuleTable):
-    """The copy of a model that a rule asks for."""
+class CopyRule(Form):
+    """The copy of a model that a rule makes."""
 
     to: str = Field(min_length=1)
     """A folder or an `s3://` prefix that serving reads."""
@@ -84,16 +73,15 @@ class CopyRule(RuleTable):
 
 
 class Serve(CopyRule):
-    """The copy of a model that a rule asks for, and its rollout on an InferenceService."""
+    """The copy of a model that a rule makes, and its rollout on an InferenceService."""
 
     service: str = Field(min_length=1)
-    """The InferenceService's name."""
     namespace: str = ""
     """Of the InferenceService; empty for the service's own."""
     canary_percent: int = Field(default=10, ge=1, le=99)
-    """Share of the traffic that a canary has until it is evaluated."""
+    """Traffic of a canary until it is evaluated."""
     ready_minutes: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    """Longest that a canary may take until it answers."""
+    """Longest time until a canary answers."""
 
     @model_validator(mode="after")
     def _check_s3(self) -> Serve:
@@ -102,18 +90,18 @@ class Serve(CopyRule):
         return self
 
 
-class Rule(RuleTable):
-    """Which events of versions ask for what."""
+class Rule(Form):
+    """Events of versions, and the action that they start."""
 
     name: str = Field(min_length=1)
     event: Literal["model_version.created", "model_version_alias.created", "model_version_tag.set"]
     model: str = "*"
-    """A pattern of names, as a shell has it."""
+    """A shell pattern of names."""
     alias: str = ""
     tag: str = ""
     """The key of the tag that was set."""
-    tags: dict[str, str] = {}
-    """Patterns of values; the version must have every one of the tags."""
+    tags: dict[str, str] = Field(default={})
+    """Patterns of values; the version must have all of the tags."""
     run: RunRule | None = None
     copy_: CopyRule | None = Field(default=None, alias="copy")
     serve: Serve | None = None
@@ -129,15 +117,16 @@ class Rule(RuleTable):
         if self.serve is not None and (self.event != ALIAS or set(self.model) & set("*?[")):
             raise ValueError(f"'serve' belongs to the event {ALIAS} of one model; give its name as 'model'")
         if self.run is not None:
-            # A version that the rule matches has these for certain.
-            alias = ["alias"] if self.alias else []
+            # A version that the rule matches certainly has these.
             tags = sorted({*self.tags, self.tag} - {""})
-            self.run.require_words("model", "version", *alias, *(f"tag.{key}" for key in tags))
+            self.run.require_words(
+                "model", "version", *(["alias"] if self.alias else []), *(f"tag.{key}" for key in tags)
+            )
         return self
 
     @property
     def action(self) -> str:
-        """What it does, in words."""
+        """The action, for people."""
         if self.run:
             return f"runs {self.run.pipeline}"
         if self.serve:
@@ -145,42 +134,37 @@ class Rule(RuleTable):
         return f"copies the model to {self.copy_.to if self.copy_ else ''}"
 
     def matches(self, event: Event, tags: Mapping[str, str]) -> bool:
-        """Whether an event of a version with these tags asks for this rule's action."""
+        """Whether an event of a version with these tags starts this rule's action."""
         return (
             (event.kind, event.alias) == (self.event, self.alias)
             and event.tag == self.tag
-            and (not self.tag or self.tag in tags)  # it may be gone since
+            and (not self.tag or self.tag in tags)  # it may be deleted since
             and fnmatch.fnmatchcase(event.model, self.model)
             and all(key in tags and fnmatch.fnmatchcase(tags[key], want) for key, want in self.tags.items())
         )
 
     def cause(self, event: Event, tags: Mapping[str, str], mark: str) -> Cause:
-        """What an event asks for, named by a digest of the rule's name and of what happened, never of the delivery.
+        """The cause of a matching event, named by a digest of the rule's name and the event, never of the delivery.
 
-        Args:
-            event: that this rule matches.
-            tags: of the version.
-            mark: tells this happening from others with the same names.
+        `mark` tells the event from others with the same names.
         """
-        words = {"model": event.model, "version": event.version, "alias": event.alias}
-        words |= {f"tag.{key}": text for key, text in tags.items()}
-        action: dict[str, Any] = self.run.filled(words) if self.run else {}
         named = {"model": event.model, "version": event.version, "alias": event.alias}
-        if self.copy_:
-            action = {"copy": {**named, "to": self.copy_.to}}
-        if self.serve:
-            action = {"serve": {**named, **self.serve.model_dump()}}
+        if self.run:
+            action = self.run.filled(named | {f"tag.{key}": text for key, text in tags.items()})
+        else:
+            kind, asked = ("serve", self.serve) if self.serve else ("copy", self.copy_)
+            action = {kind: named | (asked.model_dump() if asked else {})}
         value = f"{event.tag}={tags.get(event.tag, '')}" if event.tag else event.alias
-        told = [event.kind, event.model, event.version, value, mark]
-        return _cause(self.name, " ".join(word for word in told if word), action)
+        words = [event.kind, event.model, event.version, value, mark]
+        return _cause(self.name, " ".join(word for word in words if word), action)
 
 
-class WatchRule(RuleTable):
-    """A prompt set whose changes ask for a run."""
+class WatchRule(Form):
+    """A prompt set whose changes start a run."""
 
     name: str = Field(min_length=1)
     place: str = Field(min_length=1)
-    """A prompt set's folder, or its `s3://` prefix."""
+    """The prompt set's URI."""
     run: RunRule
 
     @model_validator(mode="after")
@@ -189,16 +173,15 @@ class WatchRule(RuleTable):
         return self
 
     def cause(self, digest: str) -> Cause:
-        """What a prompt set of that digest asks for."""
-        action = self.run.filled({"place": self.place, "digest": digest})
-        return _cause(self.name, f"prompt set {digest}", action)
+        """The cause of a prompt set with that digest."""
+        return _cause(self.name, f"prompt set {digest}", self.run.filled({"place": self.place, "digest": digest}))
 
 
-class Table(RuleTable):
+class Table(Form):
     """The rules of a file, in its order."""
 
-    on: list[Rule] = []
-    watch: list[WatchRule] = []
+    on: list[Rule] = Field(default=[])
+    watch: list[WatchRule] = Field(default=[])
 
     @model_validator(mode="after")
     def _check(self) -> Table:
@@ -211,67 +194,33 @@ class Table(RuleTable):
 
     @property
     def names(self) -> list[str]:
-        """Of all rules."""
+        """The names of all rules."""
         return [rule.name for rule in self.on] + [watch.name for watch in self.watch]
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of events that it needs."""
+        """The kinds of events that the rules name."""
         return sorted({rule.event for rule in self.on})
 
     def causes(self, event: Event, tags: Mapping[str, str], mark: str) -> list[Cause]:
-        """What an event asks for, of every rule that it matches."""
+        """The causes of an event, one for each rule that matches."""
         return [rule.cause(event, tags, mark) for rule in self.on if rule.matches(event, tags)]
 
     def possible(self, model: str, version: str, tags: Mapping[str, str], aliases: list[str]) -> list[Event]:
-        """The events that a version as it is now may have had, and that a rule names."""
+        """The events that a version may have had, by its present tags and aliases, and that a rule matches."""
         seen = [Event(kind=CREATED, model=model, version=version)]
         seen += [Event(kind=ALIAS, model=model, version=version, alias=alias) for alias in aliases]
         seen += [Event(kind=TAG, model=model, version=version, tag=key) for key in tags]
         return [event for event in seen if any(rule.matches(event, tags) for rule in self.on)]
 
 
-_KEYS = {
-    "": tuple(Table.model_fields),
-    "on": tuple(field.alias or name for name, field in Rule.model_fields.items()),
-    "watch": tuple(WatchRule.model_fields),
-    "run": tuple(RunRule.model_fields),
-    "copy": tuple(CopyRule.model_fields),
-    "serve": tuple(Serve.model_fields),
-}
-"""The keys that a table may have."""
-
-
 def read_table(path: Path) -> Table:
     """Read a file of rules.
 
     Raises:
-        InputError: it cannot be read, is not TOML, or has a key or value that is not allowed; all are named.
+        InputError: it cannot be read, or has a key or value that is not allowed; all of these are named.
     """
-    tables = read_toml(path, "give a file of rules")
-    try:
-        return Table.model_validate(tables)
-    except ValidationError as error:
-        told = "; ".join(_told(dict(one), tables) for one in error.errors())
-        raise InputError(f"{path} is not a table of triggers: {told}") from error
-
-
-def _told(mistake: dict[str, Any], tables: Mapping[str, Any]) -> str:
-    """A mistake with the name of its rule, or the rule's place in the file."""
-    where, words = "", list(mistake["loc"])
-    allowed = _KEYS[next((str(word) for word in reversed(words[:-1]) if word in _KEYS), "")]
-    if len(words) > 1 and isinstance(words[1], int):
-        kind, number, *words = words
-        rule = tables[kind][number]
-        name = rule.get("name") if isinstance(rule, dict) else None
-        where = f"rule {name!r}: " if name else f"[[{kind}]] number {number + 1}: "
-    place = ".".join(map(str, words))
-    if mistake["type"] == "extra_forbidden":
-        return f"{where}{place} is unknown{nearest(str(words[-1]), allowed)}; allowed: {', '.join(allowed)}"
-    if mistake["type"] == "missing":
-        return f"{where}{place} is missing; give it"
-    reason = str(mistake["msg"]).removeprefix("Value error, ")
-    return f"{where}{place}: {reason}" if place else f"{where}{reason}"
+    return read_form(Table, path, "give a file of rules")
 
 
 def _cause(rule: str, what: str, action: dict[str, Any]) -> Cause:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sidlsg.kubeflow.server.runs import PipelineRuns
+from sidlsg.kubeflow.server.runs import Kubeflow
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, SidlsgError
@@ -25,22 +25,20 @@ from sidlsg.webhooks.telemetry import WebhookMetrics, log, log_libraries
 from sidlsg.webhooks.worker import Worker
 
 TOTAL_S = 15.0
-"""Seconds after which an answer is given, with or without the servers'."""
+"""Longest time until an answer, in seconds."""
 CHECK_S = 5.0
-"""Seconds that one server has."""
+"""Longest time of one check, in seconds."""
 _FRESH_S = 5.0
-"""How long an answer is good for."""
+"""How long an answer is reused, in seconds."""
 _MOST = 32
-"""Most who may wait for an answer at once."""
+"""Maximum number of callers that wait for an answer."""
 
 
 class Readiness:
-    """Runs checks, one round at a time, in a thread that nothing else needs."""
+    """Runs checks, one round at a time, in a thread of its own."""
 
     def __init__(self, checks: Mapping[str, Callable[[], object]]) -> None:
-        """Args:
-        checks: by name; each raises an error where something is missing.
-        """
+        """`checks` by name; each raises an error where something is missing."""
         self._checks = checks
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ready")
         self._round: asyncio.Future[dict[str, str]] | None = None
@@ -48,7 +46,7 @@ class Readiness:
         self._waiting = 0
 
     async def missing(self) -> dict[str, str]:
-        """What is not ready, and why; empty where all is."""
+        """What is not ready, and why; empty if everything is."""
         if self._waiting >= _MOST:
             return {"checks": f"{self._waiting} others wait for their answer"}
         now = time.monotonic()
@@ -57,7 +55,7 @@ class Readiness:
             self._round = asyncio.get_running_loop().run_in_executor(self._thread, self._check)
         self._waiting += 1
         try:
-            # Shielded: it goes on for those who ask next.
+            # Shielded: the round continues for the next callers.
             return await asyncio.wait_for(asyncio.shield(self._round), self._began + TOTAL_S - now)
         except TimeoutError:
             return {"checks": f"no answer within {TOTAL_S:g} s"}
@@ -79,12 +77,12 @@ class Readiness:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What a service is started with."""
+    """A service and its options."""
 
     table: Table
     folder: Path
-    """Of its database; one service at a time."""
-    runs: PipelineRuns
+    """For its database; one service at a time."""
+    runs: Kubeflow
     tracking_uri: str
     secrets: Sequence[str]
     address: str = "127.0.0.1"
@@ -92,7 +90,7 @@ class Service:
     poll_s: float = 60.0
     limits: Limits = field(default_factory=Limits)
     dry_run: bool = False
-    """Say what would be done, and remember nothing."""
+    """Log what would be done, and store nothing."""
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C.
@@ -121,7 +119,7 @@ class Service:
             )
             app = application(receiver, metrics, readiness.missing, worker.failing)
             server = web_server(app, self.address, self.port)
-            # uvicorn ends in order, and then raises the signal again.
+            # uvicorn shuts down, and then raises the signal again.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             worker.begin()
             log("serving", address=self.address, port=self.port, dry_run=self.dry_run)
@@ -130,7 +128,7 @@ class Service:
             except SystemExit as error:
                 if not error.code:
                     return
-                # uvicorn's way to say that it cannot listen
+                # uvicorn exits so if it cannot listen.
                 raise InputError(f"port {self.port} of {self.address} cannot be listened on; give another") from error
             finally:
                 worker.end()

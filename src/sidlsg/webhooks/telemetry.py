@@ -1,4 +1,4 @@
-"""The service's log: one JSON object a line."""
+"""The service's log, one JSON object a line, and its metrics."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
-def log(event: str, **told: object) -> None:
-    """Write a line: when, what, and more by name. Never a secret."""
+def log(event: str, **values: object) -> None:
+    """Write a line: time, event and further values, never a secret."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = json.dumps({"time": now, "event": event, **told}, default=str)
-    # One write, so that lines of several threads stay whole.
+    line = json.dumps({"time": now, "event": event, **values}, default=str)
+    # One write, so that lines of several threads do not mix.
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def log_libraries() -> None:
-    """Write what libraries warn of in the same way: a traceback becomes a part of its line."""
+    """Log the warnings of libraries in the same form, a traceback within its line."""
     logging.getLogger().handlers = [_Lines(logging.WARNING)]
-    # It warns of each odd request, and anybody could fill the log with those.
+    # It warns of each malformed request, with which any sender could fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     # MLflow has a handler of its own.
     library = logging.getLogger("mlflow")
@@ -37,14 +37,14 @@ class _Lines(logging.Handler):
             # The query of an address may hold a signature.
             what = re.sub(r"\?\S+", "?...", record.getMessage())
             error = record.exc_info[1] if record.exc_info else None
-            told = {"traceback": "".join(traceback.format_exception(error))} if error else {}
-            log("library", name=record.name, level=record.levelname.lower(), what=what, **told)
+            values = {"traceback": "".join(traceback.format_exception(error))} if error else {}
+            log("library", name=record.name, level=record.levelname.lower(), what=what, **values)
         except Exception:  # such as arguments that do not fit the message
             self.handleError(record)
 
 
 class WebhookMetrics:
-    """The service's numbers, in a registry of their own."""
+    """The service's Prometheus metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

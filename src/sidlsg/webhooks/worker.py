@@ -1,39 +1,38 @@
-"""From events to causes, and from causes to runs, copies and rollouts: each once, whatever fails or is killed."""
+"""Turns events into causes, and causes into runs, copies and rollouts: each once, whatever fails or is killed."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from mlflow import MlflowClient
 
-from sidlsg.kubeflow.server.runs import PipelineRuns
+from sidlsg.kubeflow.server.runs import Kubeflow
 from sidlsg.registry.connection import connect, server_at
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.webhooks.copies import copy_model
 from sidlsg.webhooks.ledger import OLD, WANTED, Cause, Event, Ledger
 from sidlsg.webhooks.registry import all_causes, causes_of, prompt_set_at
-from sidlsg.webhooks.rollout import ROLLED_BACK
-from sidlsg.webhooks.rollouts import Rollouts, first_of_each_service, rolled_back
+from sidlsg.webhooks.rollout import ROLLED_BACK, Rollouts, first_of_each_service, rolled_back
 from sidlsg.webhooks.rules import Table, WatchRule
 from sidlsg.webhooks.telemetry import WebhookMetrics, log
 
-REGISTRY, KUBEFLOW, LOOK = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
-"""What may fail besides events and causes, as it is shown."""
-LOOKED = "looked for "
-"""Begins the facts that a rule was looked at once, and all that it asked for then was noted as old."""
+REGISTRY, KUBEFLOW, SCAN = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
+"""What may fail besides events and causes, for people."""
+SCANNED = "looked for "
+"""Begins the ledger's note that a rule's first scan was made, whose causes are old."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
 _LONGEST_WAIT_S = 15.0
-"""The longest pause before a server that is away is asked again: all that needs it waits until it answers."""
-_EVENT_S, _LOOK_S = 30.0, 600.0
-"""Seconds that MLflow has for the questions about one event, and for those of a look at the whole registry."""
+"""Longest pause before a server that is away is asked again: all that needs it waits for it."""
+_EVENT_S, _SCAN_S = 30.0, 600.0
+"""Seconds that MLflow has for the requests about one event, and for those of a scan of the whole registry."""
 _TICK_S = 1.0
 _KEPT_S = 7 * 86400.0
-"""How long a delivery's id is remembered at least; the window of time is much shorter."""
+"""How long a delivery's id is remembered; the window of its timestamp is much shorter."""
 
 
 @dataclass
@@ -44,58 +43,50 @@ class _Pause:
 
 
 class Worker:
-    """One thread that does what is to be done, in order, and tries again what failed."""
+    """A thread that acts on events and causes in order, and tries again what failed."""
 
     def __init__(
         self,
         table: Table,
         ledger: Ledger,
-        runs: PipelineRuns,
+        runs: Kubeflow,
         tracking_uri: str,
         metrics: WebhookMetrics,
         poll_s: float,
         dry_run: bool = False,
     ) -> None:
-        """Args:
-        table: the rules.
-        ledger: where events come from and causes go to.
-        runs: starts runs.
-        tracking_uri: where MLflow is.
-        metrics: count what is done.
-        poll_s: how often the registry is read for what no webhook told, in seconds.
-        dry_run: only say what would be done.
-        """
+        """`poll_s` is the time between two scans of the registry for what no webhook delivered; `dry_run` only logs."""
         self._table, self._ledger, self._runs = table, ledger, runs
         self._uri, self._metrics, self._poll_s, self._dry_run = tracking_uri, metrics, poll_s, dry_run
         self._rollouts = Rollouts(tracking_uri)
         self._pauses: dict[str, _Pause] = {}
-        self._next_look = 0.0
+        self._next_scan = 0.0
         self._awake, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work)
 
     def begin(self) -> None:
-        """Note what is there already, the first time, and begin to work.
+        """Record what a new rule finds as old, and start the thread.
 
         Raises:
             SidlsgError: the registry cannot be read.
         """
         self._ledger.forget_failures()
-        new = {name for name in self._table.names if not self._ledger.fact(f"{LOOKED}{name}")}
+        new = {name for name in self._table.names if not self._ledger.fact(f"{SCANNED}{name}")}
         if new:
             found = self._found(connect(self._uri)) + [self._watched(watch) for watch in self._table.watch]
             old = self._ledger.add([cause for cause in found if cause and cause.rule in new], time.time(), OLD)
             for name in new:
-                self._ledger.note(f"{LOOKED}{name}", str(time.time()))
+                self._ledger.note(f"{SCANNED}{name}", str(time.time()))
             log("first look", rules=sorted(new), left_alone=len(old))
-        self._next_look = time.monotonic() + self._poll_s
+        self._next_scan = time.monotonic() + self._poll_s
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Work now: there is a new event."""
         self._awake.set()
 
     def end(self) -> None:
-        """Finish what is being done, and no more."""
+        """Finish the present action, and stop."""
         self._over.set()
         self._awake.set()
         if self._thread.ident is not None:
@@ -105,17 +96,17 @@ class Worker:
         while not self._over.is_set():
             try:
                 self.step()
-            except Exception as error:  # one that nobody thought of must not end the service in silence
+            except Exception as error:  # an unforeseen error must not end the service silently
                 log("failed", why=f"{type(error).__name__}: {error}")
             self._awake.wait(_TICK_S)
             self._awake.clear()
 
     def step(self) -> None:
-        """Do what can be done now."""
+        """Do everything that is due."""
         self._read()
         wanted = self._ledger.wanted()
         self._metrics.wanted.set(len(wanted))
-        # What waits for a server that was away is done as soon as that one answers.
+        # What waits for a server that was away is due as soon as the server answers.
         if KUBEFLOW in self._pauses and any("run" in cause.action for cause in wanted):
             self._try(KUBEFLOW, self._runs.ready)
         if REGISTRY in self._pauses and any({"copy", "serve"} & set(cause.action) for cause in wanted):
@@ -131,16 +122,16 @@ class Worker:
                 if runs:
                     self._worked(KUBEFLOW)
             elif runs:
-                # It fails alone, unless the server is gone: then the others are spared the wait.
+                # It fails alone, unless the server is away: then the other runs do not wait for it too.
                 away = not self._try(KUBEFLOW, self._runs.ready)
         self._metrics.wanted.set(len(self._ledger.wanted()))
         self._metrics.failing.set(len(self.failing()))
 
     def _read(self) -> None:
-        """Ask MLflow what the events mean, and look at the registry where it is time; nothing while it is away."""
+        """Resolve the events, and scan the registry if it is time; nothing while MLflow is away."""
         events = {event: numbers for event, numbers in self._ledger.events().items() if self._is_due(str(event))}
-        looks = time.monotonic() >= self._next_look and self._is_due(LOOK)
-        if not (events or looks) or not self._try(REGISTRY, self._connect):
+        scans = time.monotonic() >= self._next_scan and self._is_due(SCAN)
+        if not (events or scans) or not self._try(REGISTRY, self._connect):
             return
         for event, numbers in events.items():
             if self._over.is_set():
@@ -148,21 +139,22 @@ class Worker:
             done = self._try(str(event), partial(self._resolve, event, numbers))
             if not done and not self._try(REGISTRY, self._connect):
                 return
-        if looks:
-            self._try(LOOK, self._look)
+        if scans:
+            self._try(SCAN, self._scan)
 
     def _is_due(self, what: str) -> bool:
         pause = self._pauses.get(what)
         return pause is None or time.monotonic() >= pause.until
 
     def _try(self, what: str, work: Callable[[], None]) -> bool:
-        """Do something, unless it failed a short while ago. Returns whether it was done."""
+        """Do something, unless it failed a short time ago. Returns whether it was done."""
         if not self._is_due(what):
             return False
         try:
             work()
-        except Exception as error:  # each fails alone, whatever it is: the others go on
-            self._failed(what, _reason(error))
+        except Exception as error:  # each fails alone, whatever the error
+            # An error of ours is written for users.
+            self._failed(what, str(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {error}")
             return False
         self._worked(what)
         return True
@@ -178,13 +170,13 @@ class Worker:
     def _worked(self, what: str) -> None:
         if what not in self._pauses:
             return
-        # What failed because a server was away waits no longer than the server.
+        # What failed because a server was away does not wait longer than for the server.
         for one in list(self._pauses) if what in (REGISTRY, KUBEFLOW) else [what]:
             del self._pauses[one]
             self._ledger.worked(one)
 
     def failing(self) -> dict[str, str]:
-        """What failed when it was last tried, or was rolled back, and why."""
+        """What failed last or was rolled back, and why."""
         return rolled_back(self._ledger) | {what: pause.why for what, pause in self._pauses.copy().items()}
 
     def _connect(self) -> None:
@@ -196,20 +188,19 @@ class Worker:
         self._new(self._ledger.add(causes, time.time(), WANTED, numbers))
 
     def _found(self, client: MlflowClient) -> list[Cause]:
-        with deadline(_LOOK_S, server_at(self._uri)):
+        with deadline(_SCAN_S, server_at(self._uri)):
             return all_causes(client, self._table, self._uri)
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         self._new(self._ledger.add(self._found(self._client), time.time(), WANTED))
         for watch in self._table.watch:
             try:
                 cause = self._watched(watch)
             except SidlsgError as error:
-                # The others are looked at all the same.
                 log("not looked at", rule=watch.name, why=str(error))
                 continue
             self._new(self._ledger.add([cause] if cause else [], time.time(), WANTED))
-        self._next_look = time.monotonic() + self._poll_s
+        self._next_scan = time.monotonic() + self._poll_s
         self._metrics.looked.set(time.time())
         self._ledger.prune(time.time() - _KEPT_S)
 
@@ -241,27 +232,11 @@ class Worker:
         log("done", name=cause.name, rule=cause.rule, what=cause.what, kind=kind, result=result)
 
     def _result(self, kind: str, cause: Cause) -> str | None:
-        """Do what a cause asks for; None for a rollout that is under way, whose next step comes with the next round."""
-        match kind:
-            case "run":
-                return self._run(cause)
-            case "copy":
-                return self._copy(cause.action["copy"])
-            case _:
-                return self._rollouts.step(cause)
-
-    def _run(self, cause: Cause) -> str:
-        wanted = cause.action["run"]
-        # Whoever died after the server made the run, and before the ledger knew of it, left a run of this name.
-        run = self._runs.find(cause.name) or self._runs.start(
-            cause.name, wanted["pipeline"], wanted["version"], wanted["parameters"]
-        )
-        return run.run_id
-
-    def _copy(self, wanted: Mapping[str, str]) -> str:
-        return copy_model(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri).uri
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, for a user where it was made for one."""
-    return str(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {error}"
+        """Take a cause's action; None for a rollout without a result yet, whose next step comes with the next round."""
+        if kind == "serve":
+            return self._rollouts.step(cause)
+        wanted = cause.action[kind]
+        if kind == "copy":
+            return copy_model(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri).uri
+        # A service that was killed after the server made the run, and before the ledger knew, left a run of this name.
+        return self._runs.start(cause.name, wanted["pipeline"], wanted["version"], wanted["parameters"]).run_id

@@ -14,8 +14,16 @@ from sidlsg.runtime.errors import InputError, StorageError
 from sidlsg.webhooks import rollout as module
 from sidlsg.webhooks.copies import FinishedCopy
 from sidlsg.webhooks.ledger import DONE, WANTED, Cause, Ledger
-from sidlsg.webhooks.rollout import PREVIOUS, REFUSED, ROLLOUT, SINCE, Rollout, Target
-from sidlsg.webhooks.rollouts import first_of_each_service, rolled_back
+from sidlsg.webhooks.rollout import (
+    PREVIOUS,
+    REFUSED,
+    ROLLOUT,
+    SINCE,
+    Rollout,
+    Target,
+    first_of_each_service,
+    rolled_back,
+)
 
 OLD, NEW = "s3://serving/students/m/1-a", "s3://serving/students/m/2-b"
 TARGET = Target(service=NAME, namespace="", canary_percent=10, ready_minutes=5.0)

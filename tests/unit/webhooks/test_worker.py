@@ -14,9 +14,8 @@ from sidlsg.kubeflow.server.runs import RunState
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import StorageError
 from sidlsg.webhooks import worker as module
-from sidlsg.webhooks.ledger import ALIAS, CREATED, Event, Ledger
+from sidlsg.webhooks.ledger import ALIAS, CREATED, Event, Ledger, lines
 from sidlsg.webhooks.rules import Table
-from sidlsg.webhooks.show import lines
 from sidlsg.webhooks.telemetry import WebhookMetrics
 from sidlsg.webhooks.worker import Worker
 
@@ -30,14 +29,12 @@ class Runs:
         self.made: list[tuple[str, dict[str, Any]]] = []
         self.refused: set[str] = set()
 
-    def find(self, name: str) -> RunState | None:
-        return next((RunState(run_id=f"r-{n}", name=n, state="RUNNING") for n, _ in self.made if n == name), None)
-
     def start(self, name: str, pipeline: str, version: str, parameters: dict[str, Any]) -> RunState:
         assert (pipeline, version) == ("p", "")
         if str(parameters.get("v")) in self.refused:
             raise StorageError("the server does not answer")
-        self.made.append((name, parameters))
+        if name not in dict(self.made):
+            self.made.append((name, parameters))
         return RunState(run_id=f"r-{name}", name=name, state="PENDING")
 
     def ready(self) -> None: ...
@@ -145,8 +142,8 @@ def test_what_is_refused_holds_nothing_up_and_is_tried_again_later(client, make,
     worker.step()
     assert runs.parameters == [{"v": second}]
     asked: list[str] = []
-    find = runs.find
-    monkeypatch.setattr(runs, "find", lambda name: asked.append(name) or find(name))
+    start = runs.start
+    monkeypatch.setattr(runs, "start", lambda name, *given: asked.append(name) or start(name, *given))
     tries = []
     # After one second, and then after two more.
     for clock[0] in (100.5, 101.1, 102.0, 103.2):
@@ -219,7 +216,7 @@ def test_a_server_that_is_away_is_asked_once_a_round_and_what_waited_for_it_is_d
     assert worker.failing() == {"reach MLflow": "it hangs"}
     assert list(lines(ledger))[-1].startswith("failing: reach MLflow: it hangs; next attempt at ")
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "find", lambda name: away(name))
+        patch.setattr(runs, "start", lambda name, *_: away(name))
         patch.setattr(runs, "ready", lambda: away("ready"), raising=False)
         clock[0] += 20
         asked.clear()
