@@ -13,7 +13,7 @@ import pytest
 from services.kfp_server import KfpServer
 from services.test_submit import FAULTS, YAML, draw, kubeflow
 from sidlsg.cli.catalog import get_compiled
-from sidlsg.kubeflow.server.client import Client
+from sidlsg.kubeflow.server.connection import Client
 from sidlsg.kubeflow.server.schedules import Schedules, difference, read_schedules, synchronise
 
 TABLE = """

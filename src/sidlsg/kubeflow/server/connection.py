@@ -1,4 +1,4 @@
-"""Where a Kubeflow Pipelines server is, and how to prove who calls."""
+"""A Kubeflow Pipelines server: its address, the caller's token, and calls that are repeated after a fault."""
 
 from __future__ import annotations
 
@@ -12,27 +12,74 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, SidlsgError, StorageError
 from sidlsg.runtime.parsing import parse_json
 
+try:
+    import kfp_server_api
+    import urllib3
+    from kfp.client import ServiceAccountTokenVolumeCredentials
+except ModuleNotFoundError as error:
+    if error.name not in ("kfp", "kfp_server_api"):
+        raise
+    raise InputError("kfp is not installed, which talks to Kubeflow Pipelines; pip install 'sidlsg[kfp]'") from error
+
+api = kfp_server_api
 TIMEOUTS = (10.0, 60.0)
 """Seconds to connect, and to wait for data."""
+PAGE = 100
+"""Entries of one page of a list."""
+TRY_AGAIN = (408, 425, 429)
+"""Codes below 500 after which the same request may succeed later."""
+CONFLICT, MISSING = 409, 404
+
+T = TypeVar("T")
+
+
+class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
+    """The generated client with time limits; it also refuses half an answer instead of reading it as an empty one."""
+
+    def __init__(self, configuration: Any, timeouts: tuple[float, float], what: str) -> None:
+        """`timeouts` are seconds to connect and to wait for data; `what` names the server in messages."""
+        super().__init__(configuration)
+        self._timeouts, self._what = timeouts, what
+
+    def call_api(self, *arguments: Any, **named: Any) -> Any:
+        """Call as the generated client does, with its two limits and one of the whole.
+
+        Raises:
+            StorageError: the whole took longer than both limits together.
+        """
+        named["_request_timeout"] = named.get("_request_timeout") or self._timeouts
+        with deadline(sum(self._timeouts), self._what):
+            return super().call_api(*arguments, **named)
+
+    def deserialize(self, response: Any, response_type: Any) -> Any:
+        """Read an answer.
+
+        Raises:
+            ValueError: it is not a JSON object.
+        """
+        if not isinstance(parse_json(response.data), dict):
+            raise ValueError("not a JSON object")
+        return super().deserialize(response, response_type)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A server and a way to be let in: at most one of the last three."""
+    """A server's address and at most one way to sign in."""
 
     host: str
     """Address of the server or of its web page, http(s)://…"""
     namespace: str = ""
-    """Of a server with several users; "" for a server without."""
+    """On a server with several users; empty for a server without."""
     token_env: str = ""
     """Environment variable that holds a token."""
     token_file: Path | None = None
-    """File that holds a token; read for every request, so that a token that changes is followed."""
+    """File that holds a token, read for every request."""
     service_account: bool = False
-    """Take the token that Kubernetes mounts for Kubeflow Pipelines."""
+    """Use the token that Kubernetes mounts for Kubeflow Pipelines."""
     timeouts: tuple[float, float] = TIMEOUTS
     """Seconds to connect, and to wait for data."""
 
@@ -42,10 +89,10 @@ class Connection:
             raise InputError(f"host {self.shown!r} is not an address; give one such as http://ml-pipeline:8888")
         if parts.username is not None or parts.password is not None:
             raise InputError("the host holds a user or a password; leave it out, and give a token by file or variable")
-        ways = [bool(self.token_env), self.token_file is not None, self.service_account]
-        if sum(ways) > 1:
-            raise InputError("several ways to sign in were given; give one of --token-env, --token-file, "
-                             "--service-account, or none")  # fmt: skip
+        if sum([bool(self.token_env), self.token_file is not None, self.service_account]) > 1:
+            raise InputError(
+                "several ways to sign in were given; give one of --token-env, --token-file, --service-account, or none"
+            )
         if self.token_env and not os.environ.get(self.token_env, "").strip():
             raise InputError(f"the environment variable {self.token_env} holds no token; set it, or give --token-file")
         if self.token_file is not None:
@@ -60,31 +107,26 @@ class Connection:
         """The page of a run."""
         return f"{self.host.rstrip('/')}/#/runs/details/{run_id}"
 
-    def client(self) -> Any:
-        """The generated client, signed in.
-
-        Raises:
-            InputError: kfp is not installed.
-        """
-        from sidlsg.kubeflow.server.client import Client, ServiceAccountTokenVolumeCredentials, api, once_only
-
+    def client(self) -> Client:
+        """The generated client, signed in."""
         configuration = api.Configuration()
         configuration.host = self.host.rstrip("/")
-        configuration.retries = once_only()
+        # The client cannot know which requests may be repeated; it only follows redirects.
+        configuration.retries = urllib3.Retry(total=3, connect=0, read=0, status=0, other=0, redirect=3)
         if self.token_env or self.token_file is not None or self.service_account:
             configuration.api_key_prefix["authorization"] = "Bearer"
             configuration.api_key["authorization"] = "none yet"
             configuration.refresh_api_key_hook = self._refresh
-            if self.service_account:
-                credentials = ServiceAccountTokenVolumeCredentials()
-                try:
-                    credentials.refresh_api_key_hook(configuration)
-                except OSError as error:
-                    raise InputError(
-                        f"no service account token at {error.filename}; mount it as docs/kubeflow.md says, or sign in "
-                        "in another way"
-                    ) from error
-                configuration.refresh_api_key_hook = credentials.refresh_api_key_hook
+        if self.service_account:
+            credentials = ServiceAccountTokenVolumeCredentials()
+            try:
+                credentials.refresh_api_key_hook(configuration)
+            except OSError as error:
+                raise InputError(
+                    f"no service account token at {error.filename}; mount it as docs/kubeflow.md says, or sign in "
+                    "in another way"
+                ) from error
+            configuration.refresh_api_key_hook = credentials.refresh_api_key_hook
         return Client(configuration, self.timeouts, f"Kubeflow Pipelines at {self.shown}")
 
     def _refresh(self, configuration: Any) -> None:
@@ -103,24 +145,15 @@ class Connection:
         return token
 
 
-T = TypeVar("T")
-
-PAGE = 100
-"""Entries of one page of a list."""
-TRY_AGAIN = (408, 425, 429)
-"""Codes below 500 that say that the same request may work later."""
-CONFLICT = 409
-MISSING = 404
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerTimeouts:
-    """How long faults are borne, in seconds."""
+    """How long a call is repeated, in seconds."""
 
     total: float = 120.0
     first: float = 0.5
-    """Before the second attempt; doubled for each further one."""
+    """Pause before the second attempt; doubled for each further one."""
     longest: float = 15.0
+    """Longest pause."""
 
 
 class PipelinesServer:
@@ -130,42 +163,40 @@ class PipelinesServer:
         """Nothing is sent yet.
 
         Raises:
-            InputError: kfp is not installed, or a token cannot be read.
+            InputError: a token cannot be read.
         """
-        from sidlsg.kubeflow.server.client import api
-
         client = connection.client()
         self.connection = connection
-        self.api = api
         self.runs = api.RunServiceApi(client)
         self.experiments = api.ExperimentServiceApi(client)
         self.pipelines = api.PipelineServiceApi(client)
         self.uploads = api.PipelineUploadServiceApi(client)
         self.recurring = api.RecurringRunServiceApi(client)
-        self.health = api.HealthzServiceApi(client)
+        self._health = api.HealthzServiceApi(client)
         self._patience = patience or ServerTimeouts()
+        self._name = f"Kubeflow Pipelines at {connection.shown}"
 
     def reach(self) -> None:
-        """Make sure that the server answers.
+        """Check that the server answers.
 
         Raises:
             StorageError: it does not.
         """
-        self.ask("answer", self.health.healthz_service_get_healthz)
+        self.ask("answer", self._health.healthz_service_get_healthz)
 
     def ask(self, what: str, attempt: Callable[[], T], *, conflicts: bool = False) -> T:
-        """Do something that may be repeated, until it works.
+        """Call until it works.
 
         Args:
             what: such as `list runs`, for messages.
-            attempt: everything that one attempt does.
-            conflicts: "exists already" is a reason to try again, as `attempt` looks before it makes.
+            attempt: may be repeated.
+            conflicts: also repeat after "exists already", since `attempt` looks before it makes.
 
         Raises:
             InputError: the server refused it.
-            StorageError: faults went on for longer than patience allows.
+            StorageError: faults lasted too long.
         """
-        deadline = time.monotonic() + self._patience.total
+        until = time.monotonic() + self._patience.total
         delay = self._patience.first
         while True:
             try:
@@ -175,10 +206,10 @@ class PipelinesServer:
             except Exception as error:  # the client has no common base for what can go wrong
                 reason = self._fault(error, what, conflicts)
                 wait = delay * random.uniform(0.5, 1.0)
-                if time.monotonic() + wait > deadline:
+                if time.monotonic() + wait > until:
                     raise StorageError(
-                        f"Kubeflow Pipelines at {self.connection.shown} did not {what} ({reason}); look whether it "
-                        "runs and is the right address, and give the same command again"
+                        f"{self._name} did not {what} ({reason}); check that it runs and is the right address, and "
+                        "give the same command again"
                     ) from error
             time.sleep(wait)
             delay = min(2 * delay, self._patience.longest)
@@ -192,45 +223,50 @@ class PipelinesServer:
 
         return self.ask(what, attempt, conflicts=True)
 
-    def gone(self, what: str, delete: Callable[[], Any]) -> None:
-        """Delete something; what is missing is deleted."""
+    def remove(self, what: str, delete: Callable[[], Any]) -> None:
+        """Delete something, which may be missing."""
 
         def attempt() -> None:
             try:
                 delete()
-            except self.api.ApiException as error:
+            except api.ApiException as error:
                 if error.status != MISSING:
                     raise
 
         self.ask(what, attempt)
 
-    def _fault(self, error: Exception, what: str, conflicts: bool) -> str:
-        """What a fault is called; everything else is raised."""
-        from sidlsg.kubeflow.server.client import urllib3
+    def find_id(self, listed: Callable[..., Any], entries: str, id_name: str, name: str) -> str | None:
+        """The id of the entry with a name in this namespace's list, without a retry; None if there is none."""
+        namespace = {"namespace": self.connection.namespace} if self.connection.namespace else {}
+        found = pages(listed, entries, filter=named(name), **namespace)
+        return next((str(getattr(each, id_name)) for each in found if each.display_name == name), None)
 
-        where = f"Kubeflow Pipelines at {self.connection.shown}"
-        if isinstance(error, self.api.ApiException) and error.status:
+    def _fault(self, error: Exception, what: str, conflicts: bool) -> str:
+        """The name of a fault after which a request is repeated; other errors are raised."""
+        if isinstance(error, api.ApiException) and error.status:
             if error.status >= 500 or error.status in TRY_AGAIN or (conflicts and error.status == CONFLICT):
                 return f"HTTP {error.status}"
-            said = _said(error)
+            refusal = f"{self._name} refused to {what} (HTTP {error.status}{_message(error)})"
             if error.status in (401, 403):
-                raise InputError(
-                    f"{where} refused to {what} (HTTP {error.status}{said}); give a token that may, by --token-env, "
-                    "--token-file or --service-account, and the right --namespace"
-                ) from error
-            raise InputError(f"{where} refused to {what} (HTTP {error.status}{said})") from error
-        if isinstance(error, self.api.ApiException):  # only TLS comes without a status
-            raise InputError(f"{where} has a certificate that is not trusted; name its CA in SSL_CERT_FILE") from error
+                refusal += (
+                    "; give a token that may, by --token-env, --token-file or --service-account, and the right "
+                    "--namespace"
+                )
+            raise InputError(refusal) from error
+        if isinstance(error, api.ApiException):  # only TLS errors have no status
+            raise InputError(
+                f"{self._name} has a certificate that is not trusted; name its CA in SSL_CERT_FILE"
+            ) from error
         if isinstance(error, urllib3.exceptions.HTTPError):
             cause = getattr(error, "reason", None) or error
             return type(cause).__name__
-        if isinstance(error, ValueError) and not isinstance(error, self.api.ApiValueError):
+        if isinstance(error, ValueError) and not isinstance(error, api.ApiValueError):
             return "an answer that is not JSON"
         raise error
 
 
 def pages(call: Callable[..., Any], entries: str, **arguments: Any) -> list[Any]:
-    """Everything that a list has, through all its pages."""
+    """The entries of all pages of a list."""
     found: list[Any] = []
     token = ""
     while True:
@@ -242,11 +278,11 @@ def pages(call: Callable[..., Any], entries: str, **arguments: Any) -> list[Any]
 
 
 def named(name: str) -> str:
-    """A list's filter: entries of one name."""
+    """A list's filter for entries with a name."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]})
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     try:
         answer = parse_json(error.body)
         message = answer.get("error_message") or answer.get("message") or answer.get("error")

@@ -1,4 +1,4 @@
-"""The runs of one experiment on a Kubeflow Pipelines server."""
+"""Experiments, pipeline versions and runs on a Kubeflow Pipelines server."""
 
 from __future__ import annotations
 
@@ -9,37 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.kubeflow.compile import CompiledPipeline
-from sidlsg.kubeflow.server.connection import PipelinesServer, named, pages
+from sidlsg.kubeflow.server.connection import PipelinesServer, api, named, pages
 from sidlsg.runtime.errors import InputError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionId:
-    """One version of a pipeline on a server, and the name that people see."""
+    """One version of a pipeline on a server, and its name."""
 
     pipeline_id: str
     version_id: str
     version: str
 
-    def reference(self, server: PipelinesServer) -> Any:
-        """As the server's API names it."""
-        return server.api.V2beta1PipelineVersionReference(
-            pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id
-        )
+    @property
+    def reference(self) -> Any:
+        """The version in the server's API."""
+        return api.V2beta1PipelineVersionReference(pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id)
 
 
 def find_experiment(server: PipelinesServer, name: str) -> str | None:
     """The id of an experiment, without a retry; None if there is none."""
-    arguments = {"namespace": server.connection.namespace} if server.connection.namespace else {}
-    found = pages(
-        server.experiments.experiment_service_list_experiments, "experiments", filter=named(name), **arguments
-    )
-    return next((str(each.experiment_id) for each in found if each.display_name == name), None)
+    listed = server.experiments.experiment_service_list_experiments
+    return server.find_id(listed, "experiments", "experiment_id", name)
 
 
 def ensure_experiment(server: PipelinesServer, name: str) -> str:
     """The id of an experiment, made if there is none."""
-    body = server.api.V2beta1Experiment(display_name=name, namespace=server.connection.namespace or None)
+    body = api.V2beta1Experiment(display_name=name, namespace=server.connection.namespace or None)
     return server.once(
         f"make the experiment {name!r}",
         lambda: find_experiment(server, name),
@@ -49,9 +45,7 @@ def ensure_experiment(server: PipelinesServer, name: str) -> str:
 
 def find_pipeline(server: PipelinesServer, name: str) -> str | None:
     """The id of a pipeline, without a retry; None if there is none."""
-    arguments = {"namespace": server.connection.namespace} if server.connection.namespace else {}
-    found = pages(server.pipelines.pipeline_service_list_pipelines, "pipelines", filter=named(name), **arguments)
-    return next((str(each.pipeline_id) for each in found if each.display_name == name), None)
+    return server.find_id(server.pipelines.pipeline_service_list_pipelines, "pipelines", "pipeline_id", name)
 
 
 def list_versions(server: PipelinesServer, pipeline_id: str) -> list[Any]:
@@ -75,7 +69,7 @@ def find_compiled(server: PipelinesServer, compiled: CompiledPipeline) -> Versio
 
 def ensure_version(server: PipelinesServer, compiled: CompiledPipeline) -> VersionId:
     """The version that has a compiled pipeline's content, uploaded if there is none."""
-    body = server.api.V2beta1Pipeline(
+    body = api.V2beta1Pipeline(
         name=compiled.name, display_name=compiled.name, namespace=server.connection.namespace or None
     )
     pipeline_id = server.once(
@@ -97,7 +91,7 @@ def ensure_version(server: PipelinesServer, compiled: CompiledPipeline) -> Versi
 
 
 def get_version(server: PipelinesServer, pipeline: str, version: str) -> VersionId:
-    """A version by name; "" for the newest.
+    """A version by name; empty for the newest.
 
     Raises:
         InputError: there is no such pipeline or version.
@@ -118,19 +112,24 @@ def get_version(server: PipelinesServer, pipeline: str, version: str) -> Version
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """One run as the server tells it."""
+    """One run on the server."""
 
     run_id: str
     name: str
     state: str
     """Kubeflow Pipelines' own word: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED, SKIPPED, ..."""
 
+    @classmethod
+    def of(cls, run: Any) -> RunState:
+        """From the server's answer; a new run has no state yet."""
+        return cls(run_id=str(run.run_id), name=str(run.display_name), state=str(run.state or "PENDING"))
+
 
 class Kubeflow:
-    """Runs by name: a name is looked for before a run is made, so that a repeated call starts no second one.
+    """The runs of one experiment, by name; a repeated call starts no second run.
 
     Kubeflow Pipelines has no compare-and-set: two processes that start the same name can both find no run, even if one
-    was suspended in between. So a name is looked for after a run is made, too: the oldest run of the name stays, and
+    was suspended in between. So a name is looked up after a run is made, too: the oldest run of the name stays, and
     whoever made another one ends it. Times are of whole seconds; two runs of one second can both stay.
     """
 
@@ -141,7 +140,7 @@ class Kubeflow:
         self._experiment_id: str | None = None
 
     def find(self, name: str) -> RunState | None:
-        """Find the oldest run of exactly this name in the experiment; None if there is none.
+        """The oldest run of exactly this name in the experiment; None if there is none.
 
         Raises:
             InputError: the server refused it.
@@ -150,13 +149,7 @@ class Kubeflow:
         return self.server.ask("list runs", lambda: self._find(name))
 
     def start(self, name: str, pipeline: str, version: str, parameters: Mapping[str, Any]) -> RunState:
-        """Start a run, or find the one that has this name already.
-
-        Args:
-            name: of the run; the same name again starts nothing.
-            pipeline: name of a pipeline on the server.
-            version: name of its version, or "" for the newest.
-            parameters: of the pipeline, by name.
+        """Start a run of a pipeline's version, empty for the newest, or find the run that has this name.
 
         Raises:
             InputError: there is no such pipeline or version, or the server refused the run.
@@ -166,19 +159,18 @@ class Kubeflow:
         return found or self.start_version(name, get_version(self.server, pipeline, version), parameters)
 
     def start_version(self, name: str, version: VersionId, parameters: Mapping[str, Any]) -> RunState:
-        """Start a run of a version that is known by its id, or find the one that has this name already."""
-        api = self.server.api
+        """As `start`, for a version that is known by its id."""
         self._experiment_id = ensure_experiment(self.server, self.experiment)
         body = api.V2beta1Run(
             display_name=name,
             experiment_id=self._experiment_id,
-            pipeline_version_reference=version.reference(self.server),
+            pipeline_version_reference=version.reference,
             runtime_config=api.V2beta1RuntimeConfig(parameters=dict(parameters)),
         )
         made: list[str] = []
 
         def create() -> RunState:
-            run = _state(self.server.runs.run_service_create_run(body))
+            run = RunState.of(self.server.runs.run_service_create_run(body))
             made.append(run.run_id)
             return run
 
@@ -187,21 +179,17 @@ class Kubeflow:
             return started
         first = self.find(name) or started
         if first.run_id not in made:
-            self._end(started.run_id)
+            self.server.remove("end the second run", lambda: self.server.runs.run_service_terminate_run(started.run_id))
         return first
-
-    def _end(self, run_id: str) -> None:
-        """End a run that another one of the same name came before."""
-        self.server.gone("end the second run", lambda: self.server.runs.run_service_terminate_run(run_id))
 
     def ready(self) -> None:
         """Raise a `SidlsgError` if the server does not answer, or does not let this caller list runs."""
-        self.server.ask("answer", self.server.health.healthz_service_get_healthz)
+        self.server.reach()
         self.server.ask("list experiments", lambda: find_experiment(self.server, self.experiment))
 
     def details(self, run_id: str) -> Any:
         """One run with its tasks, as the server's API has it."""
-        return self.server.ask("tell of the run", lambda: self.server.runs.run_service_get_run(run_id))
+        return self.server.ask("show the run", lambda: self.server.runs.run_service_get_run(run_id))
 
     def _find(self, name: str) -> RunState | None:
         self._experiment_id = self._experiment_id or find_experiment(self.server, self.experiment)
@@ -215,11 +203,6 @@ class Kubeflow:
             sort_by="created_at asc",
         )
         same = [run for run in found if run.display_name == name]
-        # Times are of whole seconds: of runs of the same one, everybody must take the same for the oldest.
+        # Times are of whole seconds: among runs of one second, every caller must agree on the oldest.
         same.sort(key=lambda run: (str(run.created_at), str(run.run_id)))
-        return _state(same[0]) if same else None
-
-
-def _state(run: Any) -> RunState:
-    # A run that was made just now has no state yet.
-    return RunState(run_id=str(run.run_id), name=str(run.display_name), state=str(run.state or "PENDING"))
+        return RunState.of(same[0]) if same else None

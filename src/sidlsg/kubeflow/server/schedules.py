@@ -1,4 +1,4 @@
-"""Makes a server's recurring runs what a file of schedules declares."""
+"""Recurring runs on a server, made to match a file of schedules."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
 
 from sidlsg.kubeflow.compile import CompiledPipeline
-from sidlsg.kubeflow.server.connection import PipelinesServer, pages
+from sidlsg.kubeflow.forms import Form, read_form
+from sidlsg.kubeflow.server.connection import PipelinesServer, api, pages
 from sidlsg.kubeflow.server.runs import ensure_experiment, ensure_version, find_experiment
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.runtime.parsing import read_toml
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-FIELDS = (
+FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("second", 0, 59, ()),
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),
@@ -27,99 +30,101 @@ FIELDS = (
     ("month", 1, 12, MONTHS),
     ("day of the week", 0, 6, DAYS),
 )
-"""Each field's name, least and greatest number, and the words that stand for numbers from the least on."""
-PART = re.compile(r"(?P<star>[*?])|(?P<low>\w+)(-(?P<high>\w+))?")
-EXAMPLE = "'0 3 * * mon', at three every Monday"
+"""Each field's name, least and greatest number, and the words for its numbers.
+
+Libraries read other dialects: what the server refuses, such as 7 for Sunday, and not `?`.
+"""
+PART = re.compile(r"([*?]|(?P<low>\w+)(-(?P<high>\w+))?)(/(?P<step>[0-9]+))?")
 
 
 def kubeflow_cron(cron: str) -> str:
-    """Write an expression with six fields, as Kubeflow Pipelines' own reader takes them.
-
-    Args:
-        cron: five fields as in crontab, or six with seconds in front. Kubeflow Pipelines would take five for the first
-            five of six.
+    """A cron expression of five fields, or six with seconds in front, as Kubeflow Pipelines reads it: with six.
 
     Raises:
-        InputError: a field cannot be used.
+        ValueError: a field cannot be used.
     """
     fields = cron.split()
     if len(fields) == len(FIELDS) - 1:
         fields = ["0", *fields]
     if len(fields) != len(FIELDS):
-        raise InputError(f"cron {cron!r} has {len(fields)} fields; give five or six, such as {EXAMPLE}")
+        raise ValueError(f"it has {len(fields)} fields; give five or six, such as '0 3 * * mon', at three every Monday")
     for field, (name, least, greatest, words) in zip(fields, FIELDS, strict=True):
         for part in field.split(","):
             if not _fits(part, least, greatest, words):
-                raise InputError(
-                    f"cron {cron!r} has {part!r} for the {name}; allowed: {least} to {greatest}"
+                raise ValueError(
+                    f"it has {part!r} for the {name}; allowed: {least} to {greatest}"
                     f"{f' or {words[0]} to {words[-1]}' if words else ''}, *, A-B and any of these with /STEP"
                 )
     return " ".join(fields)
 
 
-def check_time_zone(time_zone: str, server: str) -> None:
-    """Check that an expression in one time zone means the same to a server in another.
+def _fits(part: str, least: int, greatest: int, words: tuple[str, ...]) -> bool:
+    def number(text: str) -> int:
+        if text.casefold() in words:
+            return words.index(text.casefold()) + least
+        return int(text) if text.isascii() and text.isdecimal() else -1
 
-    Args:
-        time_zone: that the expression is written in; IANA's name, such as Europe/Berlin.
-        server: that the server reads every expression in.
+    match = PART.fullmatch(part)
+    if match is None or (match["step"] and not 0 < int(match["step"]) <= greatest):
+        return False
+    if not match["low"]:
+        return True
+    return least <= number(match["low"]) <= number(match["high"] or match["low"]) <= greatest
+
+
+def check_time_zone(time_zone: str, server: str) -> None:
+    """Check that an expression in one of IANA's time zones means the same to a server in another.
 
     Raises:
-        InputError: one is unknown, or they differ.
+        ValueError: one is unknown, or they differ.
     """
     known = zoneinfo.available_timezones()
     for zone in (time_zone, server):
         if zone not in known:
-            raise InputError(
+            raise ValueError(
                 f"time zone {zone!r} is unknown{nearest(zone, known)}; give one such as Europe/Berlin or UTC"
             )
     if time_zone != server:
-        raise InputError(
+        raise ValueError(
             f"time zone {time_zone} is not the server's, {server}: Kubeflow Pipelines reads all expressions in one; "
             f"write this one in {server}, or give the server's scheduled workflow controller "
             f'CRON_SCHEDULE_TIMEZONE={time_zone} and the file server_time_zone = "{time_zone}"'
         )
 
 
-def _fits(part: str, least: int, greatest: int, words: tuple[str, ...]) -> bool:
-    span, slash, step = part.partition("/")
-    if slash and not (step.isdecimal() and 0 < int(step) <= greatest):
-        return False
-    match = PART.fullmatch(span)
-    if match is None:
-        return False
-    if match["star"]:
-        return True
-    low = _number(match["low"], least, words)
-    high = low if match["high"] is None else _number(match["high"], least, words)
-    return least <= low <= high <= greatest
+class DeclaredSchedule(Form):
+    """One schedule in the file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    pipeline: str
+    cron: Annotated[str, AfterValidator(kubeflow_cron)]
+    time_zone: str
+    parameters: dict[str, Any] = Field(default={})
+    max_concurrency: int = Field(default=1, ge=1, le=10)
+    """Kubeflow Pipelines' own limit is 10."""
+    catchup: bool = False
+    enabled: bool = True
 
 
-def _number(text: str, least: int, words: tuple[str, ...]) -> int:
-    """The number that a text stands for; -1 for none."""
-    if text.casefold() in words:
-        return words.index(text.casefold()) + least
-    return int(text) if text.isascii() and text.isdecimal() else -1
+class ScheduleFile(Form):
+    """A file of schedules."""
 
+    experiment: str = Field(min_length=1)
+    """Of all its schedules."""
+    server_time_zone: str = "UTC"
+    schedule: list[DeclaredSchedule] = Field(default=[])
 
-TYPES: Mapping[str, type] = {
-    "name": str,
-    "pipeline": str,
-    "cron": str,
-    "time_zone": str,
-    "parameters": dict,
-    "max_concurrency": int,
-    "catchup": bool,
-    "enabled": bool,
-}
-"""What a schedule may have."""
-REQUIRED = ("name", "pipeline", "cron", "time_zone")
-WORDS = {str: "text", dict: "a table", int: "a whole number", bool: "true or false"}
-MOST_AT_ONCE = 10
-"""Kubeflow Pipelines' own limit of runs of one schedule at a time."""
-SERVER_TIME_ZONE = "UTC"
-"""Kubeflow Pipelines' own, where nobody gave it another."""
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+    @model_validator(mode="after")
+    def _check(self) -> ScheduleFile:
+        names = [schedule.name for schedule in self.schedule]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two schedules are named {twice[0]!r}; give each a name of its own")
+        for schedule in self.schedule:
+            try:
+                check_time_zone(schedule.time_zone, self.server_time_zone)
+            except ValueError as error:
+                raise ValueError(f"[[schedule]] {schedule.name!r}: {error}") from error
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +134,10 @@ class Schedule:
     name: str
     compiled: CompiledPipeline
     cron: str
-    """As Kubeflow Pipelines reads it, in the server's time zone."""
     parameters: Mapping[str, Any]
-    max_concurrency: int = 1
-    catchup: bool = False
-    enabled: bool = True
+    max_concurrency: int
+    catchup: bool
+    enabled: bool
 
     @property
     def digest(self) -> str:
@@ -159,71 +163,27 @@ def read_schedules(path: Path, get_compiled: Callable[[str, Path], CompiledPipel
         get_compiled: compiles a pipeline by name, or reads a compiled file relative to a folder.
 
     Raises:
-        InputError: it cannot be read, or something in it is unknown, missing or of another kind.
+        InputError: it cannot be read, or something in it is unknown, missing or of another type.
     """
-    tables = read_toml(path, "give a TOML file of schedules")
-    _known(f"{path}", tables, ("experiment", "server_time_zone", "schedule"))
-    experiment = tables.get("experiment")
-    if not isinstance(experiment, str) or not experiment:
-        raise InputError(f'{path} names no experiment, which its schedules are kept in; give experiment = "NAME"')
-    server = tables.get("server_time_zone", SERVER_TIME_ZONE)
-    if not isinstance(server, str):
-        raise InputError(f"{path}: server_time_zone is {server!r}; it must be text")
-    listed = tables.get("schedule", [])
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise InputError(f"{path}: schedule is not a list of tables; begin each schedule with [[schedule]]")
-    schedules = tuple(
-        _read(f"{path}, schedule {number}", table, lambda pipeline: get_compiled(pipeline, path.parent), server)
-        for number, table in enumerate(listed, 1)
-    )
-    names = [schedule.name for schedule in schedules]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"{path} has two schedules named {twice[0]!r}; give each a name of its own")
-    return Schedules(experiment=experiment, schedules=schedules)
-
-
-def _read(where: str, table: dict[str, Any], compile_: Callable[[str], CompiledPipeline], server: str) -> Schedule:
-    _known(where, table, TYPES)
-    for key in REQUIRED:
-        if key not in table:
-            raise InputError(f"{where} has no {key}; give it")
-    for key, value in table.items():
-        if type(value) is not TYPES[key]:
-            raise InputError(f"{where}: {key} is {value!r}; it must be {WORDS[TYPES[key]]}")
-    name, most = table["name"], table.get("max_concurrency", 1)
-    if not NAME.fullmatch(name):
-        raise InputError(f"{where}: name {name!r} is not allowed; give small letters, digits and hyphens, at most 63")
-    if not 1 <= most <= MOST_AT_ONCE:
-        raise InputError(f"{where}: max_concurrency is {most}; give 1 to {MOST_AT_ONCE}")
-    try:
-        check_time_zone(table["time_zone"], server)
-        compiled = compile_(table["pipeline"])
-        return Schedule(
-            name=name,
-            compiled=compiled,
-            cron=kubeflow_cron(table["cron"]),
-            parameters=compiled.checked(table.get("parameters", {})),
-            max_concurrency=most,
-            catchup=table.get("catchup", False),
-            enabled=table.get("enabled", True),
-        )
-    except InputError as error:
-        raise InputError(f"{where} ({name}): {error}") from error
-
-
-def _known(where: str, table: Mapping[str, Any], allowed: Any) -> None:
-    for key in table:
-        if key not in allowed:
-            raise InputError(f"{where} has {key!r}, which is unknown{nearest(key, allowed)}; allowed: "
-                             f"{', '.join(allowed)}")  # fmt: skip
+    declared = read_form(ScheduleFile, path, "give a TOML file of schedules")
+    schedules = []
+    for each in declared.schedule:
+        try:
+            compiled = get_compiled(each.pipeline, path.parent)
+            parameters = compiled.checked(each.parameters)
+        except InputError as error:
+            raise InputError(f"{path}: [[schedule]] {each.name!r}: {error}") from error
+        values = each.model_dump(exclude={"pipeline", "time_zone", "parameters"})
+        schedules.append(Schedule(**values, compiled=compiled, parameters=parameters))
+    return Schedules(experiment=declared.experiment, schedules=tuple(schedules))
 
 
 MARK = re.compile(r"made by sidlsg schedule: (\S+) ([0-9a-f]{24})")
-"""What the description of a recurring run is when this code made it: the schedule's name and digest."""
+"""The description of a recurring run that this code made: the schedule's name and digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class RecurringRun:
     """A recurring run on the server that this code made."""
 
     recurring_run_id: str
@@ -234,14 +194,14 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What one schedule needs: nothing, or some of the three."""
+    """The difference between a schedule and the server."""
 
     name: str
     schedule: Schedule | None
-    """None where the file has it no more."""
-    keep: Found | None
-    """The recurring run that is as declared, but for `enabled`."""
-    remove: tuple[Found, ...]
+    """None if the file has it no more."""
+    keep: RecurringRun | None
+    """The recurring run that is as declared, except for `enabled`."""
+    remove: tuple[RecurringRun, ...]
 
     @property
     def kind(self) -> str:
@@ -256,61 +216,59 @@ class Change:
 
 
 def difference(server: PipelinesServer, declared: Schedules) -> list[Change]:
-    """Compare the file with the recurring runs that this code made in its experiment; others are not looked at.
+    """Compare the file with the recurring runs that this code made in its experiment; others are ignored.
 
     Raises:
         InputError: the server refused something.
         StorageError: it does not answer.
     """
     found = server.ask("list recurring runs", lambda: _list(server, declared.experiment))
+    schedules = {schedule.name: schedule for schedule in declared.schedules}
     changes = []
-    for schedule in declared.schedules:
-        same = [each for each in found if each.name == schedule.name]
-        keep = next((each for each in same if each.digest == schedule.digest), None)
+    for name in [*schedules, *sorted({each.name for each in found} - schedules.keys())]:
+        schedule, same = schedules.get(name), [each for each in found if each.name == name]
+        keep = next((each for each in same if schedule and each.digest == schedule.digest), None)
         remove = tuple(each for each in same if each is not keep)
-        changes.append(Change(name=schedule.name, schedule=schedule, keep=keep, remove=remove))
-    names = {schedule.name for schedule in declared.schedules}
-    for name in sorted({each.name for each in found} - names):
-        old = tuple(each for each in found if each.name == name)
-        changes.append(Change(name=name, schedule=None, keep=None, remove=old))
+        changes.append(Change(name=name, schedule=schedule, keep=keep, remove=remove))
     return changes
 
 
 def synchronise(
     server: PipelinesServer, declared: Schedules, changes: list[Change], report: Callable[[str], None]
 ) -> None:
-    """Make the changes. After a stop in the middle, the difference tells what is left.
+    """Make the changes. After an interruption, the difference shows what is left.
 
-    A recurring run cannot be edited, so a new one takes the place of the old. It is made disabled, the old one is
-    deleted, and then it is enabled: two of one schedule are never active.
+    A recurring run cannot be edited, so a new one replaces the old. It is made disabled, the old one is deleted, and
+    then it is enabled: two of one schedule are never active.
 
     Raises:
         InputError: the server refused something.
-        StorageError: it does not answer; the same call goes on.
+        StorageError: it does not answer; the same call resumes.
     """
+    service = server.recurring
     for change in changes:
-        keep = change.keep
-        if change.schedule is not None and keep is None:
-            keep = _create(server, declared.experiment, change.schedule)
+        schedule, keep = change.schedule, change.keep
+        if schedule is not None and keep is None:
+            keep = _create(server, declared.experiment, schedule)
         for old in change.remove:
-            server.gone(
+            server.remove(
                 f"delete the recurring run {old.name!r}",
-                lambda old=old: server.recurring.recurring_run_service_delete_recurring_run(old.recurring_run_id),  # type: ignore[misc]
+                lambda old=old: service.recurring_run_service_delete_recurring_run(old.recurring_run_id),  # type: ignore[misc]
             )
-        if change.schedule is not None and keep is not None and keep.enabled != change.schedule.enabled:
-            _switch(server, keep, change.schedule.enabled)
+        if schedule is not None and keep is not None and keep.enabled != schedule.enabled:
+            word = "enable" if schedule.enabled else "disable"
+            switch = getattr(service, f"recurring_run_service_{word}_recurring_run")
+            server.ask(f"{word} the recurring run {keep.name!r}", partial(switch, keep.recurring_run_id))
         if change.kind != "unchanged":
             report(f"{change.kind}: {change.name}")
 
 
-def _create(server: PipelinesServer, experiment: str, schedule: Schedule) -> Found:
-    api = server.api
-    version = ensure_version(server, schedule.compiled)
+def _create(server: PipelinesServer, experiment: str, schedule: Schedule) -> RecurringRun:
     body = api.V2beta1RecurringRun(
         display_name=schedule.name,
         description=f"made by sidlsg schedule: {schedule.name} {schedule.digest}",
         experiment_id=ensure_experiment(server, experiment),
-        pipeline_version_reference=version.reference(server),
+        pipeline_version_reference=ensure_version(server, schedule.compiled).reference,
         runtime_config=api.V2beta1RuntimeConfig(parameters=dict(schedule.parameters)),
         trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=schedule.cron)),
         max_concurrency=str(schedule.max_concurrency),
@@ -318,45 +276,34 @@ def _create(server: PipelinesServer, experiment: str, schedule: Schedule) -> Fou
         mode=api.RecurringRunMode.DISABLE,
     )
 
-    def find() -> Found | None:
+    def find() -> RecurringRun | None:
         found = _list(server, experiment)
         return next((each for each in found if (each.name, each.digest) == (schedule.name, schedule.digest)), None)
 
-    def create() -> Found:
+    def create() -> RecurringRun:
         made = server.recurring.recurring_run_service_create_recurring_run(body)
-        return Found(
-            recurring_run_id=str(made.recurring_run_id), name=schedule.name, digest=schedule.digest, enabled=False
-        )
+        run_id = str(made.recurring_run_id)
+        return RecurringRun(recurring_run_id=run_id, name=schedule.name, digest=schedule.digest, enabled=False)
 
     return server.once(f"make the recurring run {schedule.name!r}", find, create)
 
 
-def _switch(server: PipelinesServer, found: Found, enabled: bool) -> None:
-    service = server.recurring
-    call = (
-        service.recurring_run_service_enable_recurring_run
-        if enabled
-        else service.recurring_run_service_disable_recurring_run
-    )
-    what = f"{'enable' if enabled else 'disable'} the recurring run {found.name!r}"
-    server.ask(what, lambda: call(found.recurring_run_id))
-
-
-def _list(server: PipelinesServer, experiment: str) -> list[Found]:
+def _list(server: PipelinesServer, experiment: str) -> list[RecurringRun]:
     """The recurring runs that this code made, the oldest first, without a retry."""
     experiment_id = find_experiment(server, experiment)
     if experiment_id is None:
         return []
-    listed: list[Any] = pages(
+    listed = pages(
         server.recurring.recurring_run_service_list_recurring_runs,
         "recurring_runs",
         experiment_id=experiment_id,
         sort_by="created_at asc",
     )
+    marked = ((each, MARK.fullmatch(each.description or "")) for each in listed)
     return [
-        Found(
+        RecurringRun(
             recurring_run_id=str(each.recurring_run_id), name=mark[1], digest=mark[2], enabled=each.status == "ENABLED"
         )
-        for each in listed
-        if (mark := MARK.fullmatch(each.description or ""))
+        for each, mark in marked
+        if mark
     ]
