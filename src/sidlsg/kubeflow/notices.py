@@ -9,7 +9,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.error import HTTPError
@@ -27,6 +27,25 @@ LONGEST = 1000
 """Characters of an error."""
 LONGEST_RULE = 300
 MOST_RULES = 20
+NOTIFY = "notify"
+"""The stage that sends the notice."""
+CONTAINER = "main"
+"""The container that runs a step."""
+LAST_LINES = 200
+TRY_S = 30.0
+"""Seconds of one try."""
+PAUSES = (2.0, 10.0, 60.0)
+"""Seconds before each further try."""
+AGAIN = (408, 425, 429)
+"""Codes below 500 after which the same request may succeed later."""
+SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
+"""Kubeflow Pipelines' words for a group of steps that all succeeded."""
+CANCELLED = ("CANCELLED", "CANCELED")
+SENT = "notices"
+"""Folder of the marks of sent notices, below the checkpoints."""
+_TIMEOUTS = ClusterTimeouts(total=60.0, reach=30.0)
+_ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)): (\S.*)")
+"""The last line of a Python traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +55,7 @@ class Rejected:
     name: str
     version: int
     rules: tuple[str, ...]
-    """The rules that were not met, each with what was found."""
+    """The failed rules, each with the value found."""
     awaits_approval: bool = False
     """Whether an approval is all that it lacks."""
 
@@ -49,9 +68,9 @@ class Notice:
     pipeline: str
     run: str
     run_url: str = ""
-    """Empty where the address of Kubeflow's pages is not known."""
+    """Empty if the address of Kubeflow's pages is unknown."""
     step: str = ""
-    """The step that failed; empty where it is not known."""
+    """The failed step; empty if it is unknown."""
     error: str = ""
     rejected: tuple[Rejected, ...] = ()
 
@@ -62,28 +81,26 @@ class Notice:
 
     def payload(self) -> dict[str, Any]:
         """The JSON object to send: every text is one plain line within its bound."""
-        cleaned = Notice(
-            kind=self.kind,
-            pipeline=plain_line(self.pipeline, LONGEST_RULE),
-            run=plain_line(self.run, LONGEST_RULE),
-            run_url=self.run_url,
-            step=plain_line(self.step, LONGEST_RULE),
+
+        def line(text: str) -> str:
+            return plain_line(text, LONGEST_RULE)
+
+        cleaned = replace(
+            self,
+            pipeline=line(self.pipeline),
+            run=line(self.run),
+            step=line(self.step),
             error=plain_line(self.error, LONGEST),
             rejected=tuple(
-                Rejected(
-                    name=plain_line(each.name, LONGEST_RULE),
-                    version=each.version,
-                    rules=tuple(plain_line(rule, LONGEST_RULE) for rule in each.rules[:MOST_RULES]),
-                    awaits_approval=each.awaits_approval,
-                )
+                replace(each, name=line(each.name), rules=tuple(map(line, each.rules[:MOST_RULES])))
                 for each in self.rejected
             ),
         )
-        # Slack reads &, < and > as the beginning of something; mrkdwn=false lets it leave the rest alone.
-        return {"id": cleaned.id, **asdict(cleaned), "text": html.escape(cleaned.words, quote=False), "mrkdwn": False}
+        # Slack's markup begins with &, < and >; mrkdwn=false turns the rest off.
+        return {"id": cleaned.id, **asdict(cleaned), "text": html.escape(cleaned.text, quote=False), "mrkdwn": False}
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The notice for people, in a few lines."""
         lines = []
         if self.kind == "failed":
@@ -91,59 +108,34 @@ class Notice:
             lines.append(f"{self.pipeline} failed{where}: {self.error}")
         for each in self.rejected:
             version = f"version {each.version} of {each.name}"
-            said = f"{version} awaits an approval" if each.awaits_approval else f"the gate rejected {version}"
-            lines.append(f"{self.pipeline}: {said}")
+            outcome = f"{version} awaits an approval" if each.awaits_approval else f"the gate rejected {version}"
+            lines.append(f"{self.pipeline}: {outcome}")
             lines += [f"- {rule}" for rule in each.rules]
         lines.append(f"Run {self.run}" + (f": {self.run_url}" if self.run_url else ""))
         return "\n".join(lines)
 
 
-NOTIFY = "notify"
-"""The stage that asks."""
-CONTAINER = "main"
-"""The container that runs a step."""
-LAST_LINES = 200
-_TIMEOUTS = ClusterTimeouts(total=60.0, reach=30.0)
-_ERROR = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt)): (\S.*)")
-"""The last line of a Python traceback."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedStep:
-    """A step with its error."""
-
-    step: str
-    """Empty where it is not known."""
-    error: str
-
-
-def failed_step(run: str) -> FailedStep:
-    """The step of a run that failed last.
-
-    Never raises: what cannot be found out is said in `error`.
-
-    Args:
-        run: the id of the run.
-    """
+def failed_step(run: str) -> tuple[str, str]:
+    """The step of a run that failed last, empty if it is unknown, and its error. Never raises."""
     try:
         cluster = Cluster(timeouts=_TIMEOUTS)
         pods = [pod for pod in cluster.pods(f"{RUN_LABEL}={run}") if _failed(pod)]
         if not pods:
-            return FailedStep(step="", error="no pod of the run says why: see the run's page")
+            return "", "no pod of the run says why: see the run's page"
         pod = max(pods, key=lambda pod: str(_ended(pod).get("finishedAt", "")))
         step, log = pod["metadata"]["labels"][STAGE_LABEL], ""
         try:
             log = cluster.log(pod["metadata"]["name"], CONTAINER, tail=LAST_LINES)
         except SidlsgError as error:
-            return FailedStep(step=step, error=f"{_exit(pod)} (its log: {first_line(error)})")
+            return step, f"{_exit(pod)} (its log: {first_line(error)})"
     except SidlsgError as error:
-        return FailedStep(step="", error=f"the step is not known: {first_line(error)}")
-    return FailedStep(step=step, error=_raised(log) or _exit(pod))
+        return "", f"the step is not known: {first_line(error)}"
+    return step, _raised(log) or _exit(pod)
 
 
 def _failed(pod: dict[str, Any]) -> bool:
     labels = pod.get("metadata", {}).get("labels", {})
-    # An earlier try of this step is not why the run failed.
+    # An earlier attempt of this step is not why the run failed.
     return bool(labels.get(STAGE_LABEL, NOTIFY) != NOTIFY and pod.get("status", {}).get("phase") == "Failed")
 
 
@@ -162,22 +154,14 @@ def _exit(pod: dict[str, Any]) -> str:
 
 
 def _raised(log: str) -> str:
-    """The last error in a log whose lines begin with their times; empty where there is none."""
+    """The last error in a log whose lines begin with their times; empty if there is none."""
     lines = (line.partition(" ")[2].strip() for line in reversed(log.splitlines()))
     found = next((match for line in lines if (match := _ERROR.fullmatch(line))), None)
     return f"{found[1]}: {found[2]}" if found else ""
 
 
-TRY_S = 30.0
-"""Seconds of one try."""
-PAUSES = (2.0, 10.0, 60.0)
-"""Seconds before each further try."""
-AGAIN = (408, 425, 429)
-"""Codes below 500 that say that the same request may work later."""
-
-
 def check_webhook(url: str) -> str:
-    """The scheme and the host of a webhook's URL, for messages: the rest of it may be a secret.
+    """The scheme and the host of a webhook's URL, for messages: its path may be secret.
 
     Raises:
         InputError: it is no http(s) URL, or holds a login.
@@ -197,18 +181,11 @@ def check_webhook(url: str) -> str:
 
 
 def send(url: str, payload: dict[str, Any], key: str) -> None:
-    """Send JSON to a webhook.
-
-    A try whose answer is lost may have arrived, so a later one can be a repetition: `key` lets the receiver see that.
-
-    Args:
-        url: of the webhook.
-        payload: the JSON object.
-        key: of the notice, as the header `Idempotency-Key`.
+    """Send JSON to a webhook, with `key` as the header `Idempotency-Key`: a lost answer makes a repetition possible.
 
     Raises:
-        InputError: the URL is none, or the webhook refuses the notice.
-        StorageError: it does not take the notice after all tries.
+        InputError: the URL is invalid, or the webhook refuses the notice.
+        StorageError: all tries failed.
     """
     where = f"the webhook at {check_webhook(url)}"
     body = json.dumps(payload).encode()
@@ -231,42 +208,35 @@ def send(url: str, payload: dict[str, Any], key: str) -> None:
             reason = first_line(error).replace(url, "the URL")
         if pause is None:
             raise StorageError(
-                f"{where} did not take the notice in {len(PAUSES) + 1} tries, the last one: {reason}; see that it can "
-                "be reached from the cluster; the run's own results are not changed"
+                f"{where} did not take the notice in {len(PAUSES) + 1} tries, the last one: {reason}; check that it "
+                "can be reached from the cluster; the run's own results are not changed"
             )
         time.sleep(pause)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Turns a redirect into a refusal: it would be followed by a request without the notice."""
+    """Turns a redirect into a refusal: it would be followed without the notice."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Follow none."""
+        """Do not follow."""
         return
 
 
-SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
-"""The words of Kubeflow Pipelines for a group of steps that all ended well."""
-CANCELLED = ("CANCELLED", "CANCELED")
-SENT = "notices"
-"""The folder of what was sent, in the place of checkpoints."""
-
-
 def notify(*, pipeline: str, run: str, state: str, tracking_uri: str, report: Callable[[str], None]) -> Notice | None:
-    """Send the notice of a run, if it needs one; where and by what, the environment says.
+    """Send the notice of a run if it failed or was rejected, to the webhook that the environment names.
 
     Args:
-        pipeline: the name of the pipeline.
-        run: the id of the run.
-        state: of all other steps of the run together, as Kubeflow Pipelines has it.
+        pipeline: name.
+        run: id.
+        state: Kubeflow Pipelines' state of all other steps together.
         tracking_uri: of the registry; empty for the one that the environment names.
         report: receives a line for the log.
 
     Returns:
-        The notice that was sent; None where there was none to send.
+        The notice that was sent, or None.
 
     Raises:
-        InputError: the webhook's URL is none, the webhook refuses the notice, or the registry cannot be asked.
+        InputError: the webhook's URL is invalid, the webhook refuses the notice, or the registry cannot be used.
         StorageError: a server does not answer.
     """
     url = os.environ.get(NOTICE_VARIABLE, "").strip()
@@ -294,9 +264,9 @@ def _notice(pipeline: str, run: str, state: str, tracking_uri: str) -> Notice | 
     address = _run_url(run)
     # A step whose pod was lost leaves its group unfinished for ever, so any other state counts as a failure.
     if state.upper() not in SUCCEEDED:
-        failed = failed_step(run)
-        return Notice(kind="failed", pipeline=pipeline, run=run, run_url=address, step=failed.step, error=failed.error)
-    # Imported here: MLflow takes seconds, and a failed run does without.
+        step, failure = failed_step(run)
+        return Notice(kind="failed", pipeline=pipeline, run=run, run_url=address, step=step, error=failure)
+    # Imported here: MLflow takes seconds, and a failed run does not need it.
     from sidlsg.registry.address import given_address
     from sidlsg.registry.gate import judged_by
 
@@ -323,7 +293,7 @@ def _was_sent(notice: Notice, report: Callable[[str], None]) -> bool:
     except MissingError:
         return False
     except SidlsgError as error:
-        report(f"whether the notice was sent before is not known: {first_line(error)}")
+        report(f"whether the notice was sent before is unknown: {first_line(error)}")
         return False
     return True
 

@@ -11,7 +11,7 @@ import pytest
 from services.kubernetes_api import NAMESPACE, PODS, Api, RunningApi
 from sidlsg.kubeflow import notices as module
 from sidlsg.kubeflow.nodes.cluster import ClusterTimeouts
-from sidlsg.kubeflow.notices import FailedStep, failed_step
+from sidlsg.kubeflow.notices import failed_step
 
 TRACEBACK = (
     "Traceback (most recent call last):",
@@ -47,7 +47,7 @@ def test_the_error_is_the_last_one_that_the_step_raised(running: RunningApi) -> 
         pod(api, "evaluate", "Failed", "ValueError: another run's", run="r2", second=9)
 
     running.do(put)
-    assert failed_step("r1") == FailedStep(step="encode", error="InputError: no such teacher; give one")
+    assert failed_step("r1") == ("encode", "InputError: no such teacher; give one")
 
 
 def test_of_several_failed_pods_the_last_one_counts_and_a_killed_one_says_how(running: RunningApi) -> None:
@@ -56,13 +56,13 @@ def test_of_several_failed_pods_the_last_one_counts_and_a_killed_one_says_how(ru
         pod(api, "distil", "Failed", "iteration 5", second=2, exitCode=137, reason="OOMKilled")
 
     running.do(put)
-    assert failed_step("r1") == FailedStep(step="distil", error="OOMKilled, exit code 137")
+    assert failed_step("r1") == ("distil", "OOMKilled, exit code 137")
 
 
 def test_where_nothing_can_be_found_out_it_says_so(running: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert failed_step("r1") == FailedStep(step="", error="no pod of the run says why: see the run's page")
+    assert failed_step("r1") == ("", "no pod of the run says why: see the run's page")
     running.api.faults = ["500"] * 99
-    found = failed_step("r1")
-    assert (found.step, found.error[:22]) == ("", "the step is not known:")
+    step, error = failed_step("r1")
+    assert (step, error[:22]) == ("", "the step is not known:")
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
-    assert "no cluster is known here" in failed_step("r1").error
+    assert "no cluster is known here" in failed_step("r1")[1]

@@ -10,7 +10,6 @@ from kfp.dsl import PipelineTaskFinalStatus
 
 from sidlsg.components.notify.component import notify
 from sidlsg.kubeflow import notices as stage
-from sidlsg.kubeflow.notices import FailedStep
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import InputError
 from unit.kubeflow.receiver import Receiver
@@ -33,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def webhook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     monkeypatch.setenv("SIDLSG_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    monkeypatch.setattr(stage, "failed_step", lambda _: FailedStep(step="distil", error="AlarmError: no"))
+    monkeypatch.setattr(stage, "failed_step", lambda _: ("distil", "AlarmError: no"))
     with Receiver() as receiver:
         monkeypatch.setenv("SIDLSG_NOTICE_URL", receiver.url)
         yield receiver

@@ -1,4 +1,4 @@
-"""Uploads a compiled pipeline, and starts a run of it."""
+"""Runs of compiled pipelines: started once, watched, and summarised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # MLflow takes seconds
 
 
 def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
-    """A name that the same pipeline with the same parameters always gets."""
+    """The default name, a digest of the pipeline and its parameters."""
     content = json.dumps([compiled.version, parameters], sort_keys=True).encode()
     return f"{compiled.name}-{hashlib.sha256(content).hexdigest()[:12]}"
 
@@ -30,18 +30,11 @@ def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
 def submit(
     runs: Kubeflow, compiled: CompiledPipeline, name: str, parameters: Mapping[str, Any], report: Callable[[str], None]
 ) -> RunState:
-    """Start a run of a compiled pipeline, or find the one of this name.
-
-    Args:
-        runs: the experiment.
-        compiled: uploaded, unless a version with its content is there.
-        name: of the run; where there is one of this name, nothing is uploaded or started.
-        parameters: checked already.
-        report: takes lines for a person.
+    """Upload a compiled pipeline unless its content is there, and start a run, or find the run of this name.
 
     Raises:
         InputError: the server refused something.
-        StorageError: it does not answer; the same call goes on.
+        StorageError: it does not answer; the same call resumes.
     """
     found = runs.find(name)
     if found is not None:
@@ -56,7 +49,7 @@ def submit(
 def preview(
     runs: Kubeflow, compiled: CompiledPipeline, name: str, parameters: Mapping[str, Any], report: Callable[[str], None]
 ) -> None:
-    """Tell what `submit` would do; nothing is changed."""
+    """Report what `submit` would do; nothing is changed."""
     found = runs.find(name)
     if found is not None:
         report(f"would start nothing: run {name} is there already, {found.state.lower()}")
@@ -66,6 +59,8 @@ def preview(
     report(f"would start run {name} in experiment {runs.experiment} with {json.dumps(parameters, sort_keys=True)}")
 
 
+ADDRESS = "%/:?#@!$&'()*+,;=-._~"
+"""Characters of a URL besides letters and digits."""
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 GOOD = ("SUCCEEDED", "SKIPPED")
 
@@ -73,22 +68,22 @@ GOOD = ("SUCCEEDED", "SKIPPED")
 def watch(
     runs: Kubeflow, run_id: str, report: Callable[[str], None], *, limit: float = 0.0, every: float = 5.0
 ) -> None:
-    """Wait until a run ends; a server that does not answer is waited for.
+    """Wait until a run ends, also for a server that does not answer, and report each change of a stage.
 
     Args:
         runs: the server.
         run_id: of the run.
-        report: takes a line for each stage that changes.
-        limit: seconds to wait at most; 0 for no limit.
-        every: seconds between two looks.
+        report: receives the lines.
+        limit: seconds to wait; 0 for no limit.
+        every: seconds between two requests.
 
     Raises:
         RunFailedError: it failed or was cancelled.
-        StoppedError: the limit or an interrupt came first; the run goes on.
+        StoppedError: the limit or an interrupt came first; the run continues.
     """
     link = runs.server.connection.run_link(run_id)
     began = time.monotonic()
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     try:
         while True:
             try:
@@ -96,7 +91,11 @@ def watch(
             except StorageError as error:
                 report(f"still waiting: {error}")
             else:
-                _tell(run, told, report)
+                states = {str(task.task_id): (task.display_name, task.state) for task in tasks_of(run)}
+                for key, (name, state) in (states | {"run": ("run", run.state)}).items():
+                    if state and reported.get(key) != state:
+                        reported[key] = state
+                        report(f"{name}: {state.lower()}")
                 if run.state in ENDED:
                     break
             left = began + limit - time.monotonic() if limit else every
@@ -113,24 +112,15 @@ def watch(
 
 
 def tasks_of(run: Any) -> list[Any]:
-    """The tasks of a run; none before it has begun."""
+    """The tasks of a run; empty before it has begun."""
     return (run.run_details.task_details if run.run_details else None) or []
-
-
-def _tell(run: Any, told: dict[str, str], report: Callable[[str], None]) -> None:
-    states = {str(task.task_id): (task.display_name, task.state) for task in tasks_of(run)}
-    states["run"] = ("run", run.state)
-    for key, (name, state) in states.items():
-        if state and told.get(key) != state:
-            told[key] = state
-            report(f"{name}: {state.lower()}")
 
 
 def _ending(run: Any) -> str:
     if run.state == "CANCELED":
         return "was cancelled"
     failed = [task for task in tasks_of(run) if task.state == "FAILED"]
-    # A group of tasks fails because one inside it did, which is the one that says why.
+    # A group of tasks fails because of a task inside it, which has the reason.
     parents = {task.parent_task_id for task in failed}
     leaves = [task for task in failed if task.task_id not in parents] or failed
     reasons = [f"{task.display_name}{_message(task)}" for task in leaves]
@@ -141,9 +131,6 @@ def _message(thing: Any) -> str:
     return f" ({thing.error.message})" if thing.error and thing.error.message else ""
 
 
-ADDRESS = "%/:?#@!$&'()*+,;=-._~"
-"""What an address may hold besides letters and digits."""
-
 OUTCOMES = {
     "passed": "passed the gate",
     "awaiting": "awaits an approval",
@@ -153,10 +140,10 @@ OUTCOMES = {
 
 
 def run_summary(run: Any, link: str, judged: Sequence[JudgedVersion]) -> str:
-    """The verdicts, the stages and the scores of a run.
+    """The verdicts, scores and stages of a run in Markdown.
 
     Args:
-        run: as the server's API has it, with its tasks.
+        run: from the server's API, with its tasks.
         link: of its page.
         judged: the versions that its gate judged.
     """
@@ -164,7 +151,8 @@ def run_summary(run: Any, link: str, judged: Sequence[JudgedVersion]) -> str:
     lines = [
         f"## {plain_markdown(run.display_name)}: {state}",
         "",
-        f"Run [{plain_markdown(run.run_id)}](<{_address(link)}>)",
+        # Between < and > an address may hold neither them nor spaces.
+        f"Run [{plain_markdown(run.run_id)}](<{quote(link, safe=ADDRESS)}>)",
         "",
     ]
     for each in judged:
@@ -179,17 +167,16 @@ def run_summary(run: Any, link: str, judged: Sequence[JudgedVersion]) -> str:
         if each.scores:
             rows = (f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in each.scores.items())
             lines += ["| score | value, protocol, of |", "|---|---|", *rows, ""]
-    tasks = [task for task in tasks_of(run) if not _of_the_server(task)]
+    # Kubeflow Pipelines adds steps of its own.
+    names = [(str(task.display_name or ""), task) for task in tasks_of(run)]
+    tasks = [task for name, task in names if name and name != "root" and not name.endswith("-driver")]
     if tasks:
         lines += ["| stage | state | time |", "|---|---|---:|", *map(_row, tasks), ""]
     return "\n".join(lines)
 
 
 def outputs(judged: Sequence[JudgedVersion]) -> str:
-    """The outcome of a run as lines of NAME=VALUE, as GitHub takes a step's outputs.
-
-    Of several versions, the first of the worst outcome is named.
-    """
+    """The worst outcome of a run and its first version as lines of NAME=VALUE, GitHub's form of a step's outputs."""
     if not judged:
         return ""
     worst = max(judged, key=lambda each: list(OUTCOMES).index(each.outcome))
@@ -198,16 +185,16 @@ def outputs(judged: Sequence[JudgedVersion]) -> str:
 
 
 def require_writable(file: Path) -> None:
-    """Say now, not when a run of hours has ended, that a file cannot be added to.
+    """Check before a run of hours that its summary can be written.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot.
     """
     add_summary(file, "")
 
 
 def add_summary(file: Path, text: str) -> None:
-    """Write at the end of a file, which other steps of a job may have begun.
+    """Append to a file, which other steps of a job may have begun.
 
     Raises:
         InputError: it cannot be written.
@@ -219,19 +206,8 @@ def add_summary(file: Path, text: str) -> None:
         raise InputError(f"{file} cannot be written: {error.strerror}; give a file in a folder of yours") from error
 
 
-def _of_the_server(task: Any) -> bool:
-    """Steps that Kubeflow Pipelines adds of itself."""
-    name = str(task.display_name or "")
-    return not name or name == "root" or name.endswith("-driver")
-
-
 def _row(task: Any) -> str:
     began, ended = task.start_time, task.end_time
     took = clock((ended - began).total_seconds()) if began and ended and ended >= began else ""
-    reason = f" ({plain_markdown(task.error.message)})" if task.error and task.error.message else ""
+    reason = f" {plain_markdown(_message(task))}" if _message(task) else ""
     return f"| {plain_markdown(task.display_name)} | {str(task.state or '').lower()}{reason} | {took} |"
-
-
-def _address(link: str) -> str:
-    """A link that does not end before its end: between < and >, where neither they nor spaces may be."""
-    return quote(link, safe=ADDRESS)
