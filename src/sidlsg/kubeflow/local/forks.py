@@ -15,7 +15,6 @@ import json
 import os
 import random
 import select
-import selectors
 import signal
 import socket
 import subprocess
@@ -67,7 +66,7 @@ class StageProcess:
         return self._code is not None or bool(select.select([self._answers], [], [], 0)[0])
 
     def wait(self) -> int:
-        """The exit code: negative for a signal, as in `subprocess`; 1 if the server was killed first."""
+        """The exit code: negative for a signal, as in `subprocess`; 1 if it is unknown."""
         if self._code is None:
             self._code = int(self._answers.readline() or 1)
             self._answers.close()
@@ -138,78 +137,46 @@ def main() -> None:
 
 
 def _serve(connection: socket.socket) -> Job | None:
-    """Fork for each job. Returns the job in a child, and None in the server at its end."""
-    wake, woken = os.pipe()
-    os.set_blocking(woken, False)
-    earlier: dict[int, Any] = {
-        signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda *_: None),
-        # Ctrl-C reaches the whole process group; the parent ends the server.
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    }
-    signal.set_wakeup_fd(woken)
-    running: dict[int, socket.socket] = {}
-    with selectors.DefaultSelector() as selector:
-        selector.register(connection, selectors.EVENT_READ)
-        selector.register(wake, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj == wake:
-                    os.read(wake, 4096)
-                    _reap(running)
-                    continue
-                head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH, 3)
-                if not head:
-                    return None
-                job = Job(**json.loads(_exactly(connection, int.from_bytes(head, "big"))))
-                for module in job.imports:
-                    # A failing import fails again in the child, whose output is read.
-                    with contextlib.suppress(BaseException):
-                        importlib.import_module(module)
-                answer = socket.socket(fileno=descriptors[2])
-                gc.freeze()  # otherwise a child's collector would copy every page
-                pid = os.fork()
-                if not pid:
-                    signal.set_wakeup_fd(-1)
-                    for number, handler in earlier.items():
-                        signal.signal(number, handler)
-                    for inherited in (connection, answer, *running.values()):
-                        inherited.close()
-                    for number, descriptor in enumerate(descriptors[:2], start=1):
-                        os.dup2(descriptor, number)
-                        os.close(descriptor)
-                    os.close(wake)
-                    os.close(woken)
-                    return job
-                for descriptor in descriptors[:2]:
-                    os.close(descriptor)
-                running[pid] = answer
-                _tell(answer, pid)
+    """Fork for each job. Returns the job in its process, and None in the server at its end."""
+    # Keepers need no wait; Ctrl-C reaches the whole process group, and the parent ends the server.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        head, descriptors, _, _ = socket.recv_fds(connection, _LENGTH, 3)
+        if not head:
+            return None
+        job = Job(**json.loads(connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)))
+        for module in job.imports:
+            # A failing import fails again in the job, whose output is read.
+            with contextlib.suppress(BaseException):
+                importlib.import_module(module)
+        gc.freeze()  # otherwise a job's collector would copy every page
+        if not os.fork():
+            connection.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if pid := os.fork():
+                _keep(pid, descriptors)
+            signal.signal(signal.SIGINT, interrupted)
+            for number, descriptor in enumerate(descriptors[:2], start=1):
+                os.dup2(descriptor, number)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return job
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
-def _reap(running: dict[int, socket.socket]) -> None:
-    while running:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        if pid in running:
-            answer = running.pop(pid)
-            _tell(answer, os.waitstatus_to_exitcode(status))
-            answer.close()
-
-
-def _tell(answer: socket.socket, number: int) -> None:
-    with contextlib.suppress(OSError):  # nobody waits for it
-        answer.sendall(f"{number}\n".encode())
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    received = bytearray()
-    while len(received) < size:
-        part = connection.recv(size - len(received))
-        if not part:
-            raise EOFError
-        received += part
-    return bytes(received)
+def _keep(pid: int, descriptors: Sequence[int]) -> NoReturn:
+    """Report a job's process id and exit code, in a fork of its own: the server itself waits for nothing but jobs."""
+    # It ends with the job.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for descriptor in descriptors[:2]:
+        os.close(descriptor)
+    with contextlib.suppress(OSError), socket.socket(fileno=descriptors[2]) as answer:  # perhaps nobody waits for it
+        answer.sendall(f"{pid}\n".encode())
+        _, status = os.waitpid(pid, 0)
+        answer.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
 
 
 def _run_and_exit(job: Job) -> NoReturn:
