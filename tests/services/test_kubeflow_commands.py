@@ -80,7 +80,7 @@ def test_waiting_has_a_limit(sidlsg: Run, kfp: KfpServer) -> None:
     code, out, err = sidlsg(*submit(kfp.host, "--wait", "--wait-seconds", "0.2"))
     assert code == 75
     assert "distil: running" in out
-    assert "the run has not ended within 0.2 seconds, and goes on" in err
+    assert "the run has not ended within 0.2 seconds, and continues" in err
     assert time.monotonic() - began < 4
     assert sidlsg(*submit(kfp.host, "--wait-seconds", "1"))[0] == 2
 
@@ -96,7 +96,7 @@ def test_an_interrupt_ends_the_waiting_and_not_the_run(kfp: KfpServer, tmp_path:
                 pass
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 75
-            assert "the run goes on" in process.stderr.read()
+            assert "the run continues" in process.stderr.read()
         finally:
             process.kill()
     assert [run["state"] for run in kfp.runs] == ["RUNNING"]

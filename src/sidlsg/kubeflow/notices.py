@@ -121,7 +121,7 @@ def failed_step(run: str) -> tuple[str, str]:
         cluster = Cluster(timeouts=_TIMEOUTS)
         pods = [pod for pod in cluster.pods(f"{RUN_LABEL}={run}") if _failed(pod)]
         if not pods:
-            return "", "no pod of the run says why: see the run's page"
+            return "", "no pod of the run has the reason: see the run's page"
         pod = max(pods, key=lambda pod: str(_ended(pod).get("finishedAt", "")))
         step, log = pod["metadata"]["labels"][STAGE_LABEL], ""
         try:

@@ -55,9 +55,9 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
         raise InputError(
             f"version {version} of {model!r} has no digest of its files ({MODEL_TAG}); register the student again"
         )
-    place = f"{to.rstrip('/')}/{model}"
+    uri = f"{to.rstrip('/')}/{model}"
     folder = f"{record.version}-{model_sha256[:16]}"
-    store = open_store(f"{place}/{folder}")
+    store = open_store(f"{uri}/{folder}")
     digests = _digests(store)
     if not digests:
         with tempfile.TemporaryDirectory() as scratch:
@@ -77,8 +77,8 @@ def copy_model(model: str, version: str, alias: str, to: str, tracking_uri: str)
             "student": f"{folder}/{PATH_IN_MODEL}",
             "alias": alias,
         }
-        open_store(place).write(CURRENT, (json.dumps(current, indent=2, sort_keys=True) + "\n").encode())
-    return FinishedCopy(uri=f"{place}/{folder}", sha256=sha256_bytes(digests))
+        open_store(uri).write(CURRENT, (json.dumps(current, indent=2, sort_keys=True) + "\n").encode())
+    return FinishedCopy(uri=f"{uri}/{folder}", sha256=sha256_bytes(digests))
 
 
 def _digests(store: Store) -> bytes:

@@ -144,9 +144,9 @@ class Receiver:
         return await run_in_threadpool(self._checked, request, bytes(body))
 
     def _checked(self, request: Request, body: bytes) -> int:
-        told, now = request.headers, time.time()
-        delivery = told.get("x-mlflow-delivery-id", "")
-        stamp, signature = told.get("x-mlflow-timestamp", ""), told.get("x-mlflow-signature", "")
+        headers, now = request.headers, time.time()
+        delivery = headers.get("x-mlflow-delivery-id", "")
+        stamp, signature = headers.get("x-mlflow-timestamp", ""), headers.get("x-mlflow-signature", "")
         try:
             check_signature(self._secrets, delivery, stamp, signature, body, now, self._limits.window_s)
             # Unsigned deliveries do not use up the senders' quota.

@@ -73,21 +73,21 @@ def all_causes(
     return found
 
 
-def prompt_set_at(place: str) -> str:
+def prompt_set_at(uri: str) -> str:
     """The present digest of the prompt set at a URI; empty if there is none.
 
     Raises:
         InputError: something else is there.
         StorageError: its server does not answer.
     """
-    if "://" not in place and not Path(place).is_dir():
+    if "://" not in uri and not Path(uri).is_dir():
         return ""
-    store = open_store(place, create=False, check=False)
+    store = open_store(uri, create=False, check=False)
     try:
         text = store.read(PromptSet.FILE).decode(errors="replace")
     except ContentError:
         return ""
-    return PromptSet.from_json(text, f"{place}/{PromptSet.FILE}").digest
+    return PromptSet.from_json(text, f"{uri}/{PromptSet.FILE}").digest
 
 
 def _mark(event: Event, version: Any) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -224,8 +225,7 @@ class _Smoke:
 
     def __init__(self, name: str, sha256: str) -> None:
         self._name, self._sha256 = name, sha256
-        self._outcome: list[str | StorageError] = []
-        self._thread: threading.Thread | None = None
+        self._outcome: Future[str] | None = None
 
     def result(self, url: str) -> str | None:
         """Why the server at `url` is refused, empty if it is good; None until that is known.
@@ -233,26 +233,23 @@ class _Smoke:
         Raises:
             StorageError: the server did not answer; the next call asks it again.
         """
-        if self._thread is None:
-            # A daemon does not keep the process from ending.
-            self._thread = threading.Thread(target=self._evaluate, args=(url,), daemon=True)
-            self._thread.start()
+        if self._outcome is None:
+            self._outcome = Future()
+            # A daemon does not keep the process from ending, as an executor's thread would.
+            threading.Thread(target=self._evaluate, args=(url, self._outcome), daemon=True).start()
             return None
-        if self._thread.is_alive():
+        if not self._outcome.done():
             return None
-        self._thread = None
-        outcome = self._outcome.pop()
-        if isinstance(outcome, StorageError):
-            raise outcome
-        return outcome
+        outcome, self._outcome = self._outcome, None
+        return outcome.result()
 
-    def _evaluate(self, url: str) -> None:
+    def _evaluate(self, url: str, outcome: Future[str]) -> None:
         try:
-            self._outcome.append(smoke(url, self._name, self._sha256))
+            outcome.set_result(smoke(url, self._name, self._sha256))
         except StorageError as error:
-            self._outcome.append(error)
+            outcome.set_exception(error)
         except Exception as error:  # such as an image that cannot be read
-            self._outcome.append(f"the smoke evaluation failed ({type(error).__name__}: {error})")
+            outcome.set_result(f"the smoke evaluation failed ({type(error).__name__}: {error})")
 
 
 class Rollouts:

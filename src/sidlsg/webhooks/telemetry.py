@@ -61,9 +61,9 @@ class WebhookMetrics:
         self.wanted = Gauge("sidlsg_triggers_wanted", "Causes that nothing came of yet", registry=self.registry)
         self.failing = Gauge(
             "sidlsg_triggers_failing",
-            "Events, causes, servers and looks at the registry that failed when last tried, and rollouts taken back",
+            "Events, causes, servers and scans of the registry that failed last, and rollouts taken back",
             registry=self.registry,
         )
-        self.looked = Gauge(
+        self.scanned = Gauge(
             "sidlsg_triggers_last_look_timestamp_seconds", "When the registry was last read", registry=self.registry
         )

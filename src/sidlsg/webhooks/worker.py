@@ -21,7 +21,7 @@ from sidlsg.webhooks.rollout import ROLLED_BACK, Rollouts, first_of_each_service
 from sidlsg.webhooks.rules import Table, WatchRule
 from sidlsg.webhooks.telemetry import WebhookMetrics, log
 
-REGISTRY, KUBEFLOW, SCAN = "reach MLflow", "reach Kubeflow Pipelines", "look at the registry"
+REGISTRY, KUBEFLOW, SCAN = "reach MLflow", "reach Kubeflow Pipelines", "scan the registry"
 """What may fail besides events and causes, for people."""
 SCANNED = "looked for "
 """Begins the ledger's note that a rule's first scan was made, whose causes are old."""
@@ -77,7 +77,7 @@ class Worker:
             old = self._ledger.add([cause for cause in found if cause and cause.rule in new], time.time(), OLD)
             for name in new:
                 self._ledger.note(f"{SCANNED}{name}", str(time.time()))
-            log("first look", rules=sorted(new), left_alone=len(old))
+            log("first scan", rules=sorted(new), left_alone=len(old))
         self._next_scan = time.monotonic() + self._poll_s
         self._thread.start()
 
@@ -197,11 +197,11 @@ class Worker:
             try:
                 cause = self._watched(watch)
             except SidlsgError as error:
-                log("not looked at", rule=watch.name, why=str(error))
+                log("not scanned", rule=watch.name, why=str(error))
                 continue
             self._new(self._ledger.add([cause] if cause else [], time.time(), WANTED))
         self._next_scan = time.monotonic() + self._poll_s
-        self._metrics.looked.set(time.time())
+        self._metrics.scanned.set(time.time())
         self._ledger.prune(time.time() - _KEPT_S)
 
     def _watched(self, watch: WatchRule) -> Cause | None:

@@ -60,7 +60,7 @@ def test_of_several_failed_pods_the_last_one_counts_and_a_killed_one_says_how(ru
 
 
 def test_where_nothing_can_be_found_out_it_says_so(running: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert failed_step("r1") == ("", "no pod of the run says why: see the run's page")
+    assert failed_step("r1") == ("", "no pod of the run has the reason: see the run's page")
     running.api.faults = ["500"] * 99
     step, error = failed_step("r1")
     assert (step, error[:22]) == ("", "the step is not known:")

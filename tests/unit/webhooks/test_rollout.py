@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,8 @@ def finished(make: Callable[[], Rollout]) -> str:
         rollout = make()
         result = rollout.step()
         # The evaluation is this process' own, and ends soon.
-        while result is None and rollout._smoke._thread is not None:
-            rollout._smoke._thread.join()
+        while result is None and rollout._smoke._outcome is not None:
+            wait([rollout._smoke._outcome])
             result = rollout.step()
         if result is not None:
             return result

@@ -100,11 +100,11 @@ def watch(
                     break
             left = began + limit - time.monotonic() if limit else every
             if left <= 0:
-                raise StoppedError(f"the run has not ended within {limit:g} seconds, and goes on: {link}")
+                raise StoppedError(f"the run has not ended within {limit:g} seconds, and continues: {link}")
             time.sleep(min(every, left))
     except KeyboardInterrupt as error:
         raise StoppedError(
-            f"waiting was interrupted, and the run goes on: {link} shows it, and Terminate there ends it; the same "
+            f"waiting was interrupted, and the run continues: {link} shows it, and Terminate there ends it; the same "
             "command waits again"
         ) from error
     if run.state not in GOOD:
