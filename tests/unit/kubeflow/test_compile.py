@@ -1,11 +1,16 @@
+"""Compiled pipelines: written, read, and their parameters checked."""
+
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from sidlsg.cli.catalog import get_compiled
+from sidlsg.cli.catalog import compile_pipeline, get_compiled
 from sidlsg.kubeflow.compile import CompiledPipeline, read_compiled
 from sidlsg.runtime.errors import InputError
 
@@ -125,3 +130,47 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes | None, said: st
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(InputError, match=r"'sweeep' is unknown \(did you mean 'sweep'\?\)"):
         get_compiled("sweeep")
+
+
+def test_a_pipeline_is_written_and_replaced(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "pipeline.yaml"
+    compile_pipeline(output)
+    output.write_text("old")
+    compile_pipeline(output)
+    assert next(yaml.safe_load_all(output.read_text()))["pipelineInfo"]["name"] == "distil-and-evaluate"
+    assert [p.name for p in output.parent.iterdir()] == ["pipeline.yaml"]
+
+
+@pytest.mark.parametrize(("name", "written"), [("sweep", "sweep"), ("evaluate_only", "evaluate-only")])
+def test_other_pipelines_are_written_by_name(tmp_path: Path, name: str, written: str) -> None:
+    compile_pipeline(tmp_path / "pipeline.yaml", name)
+    assert next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))["pipelineInfo"]["name"] == written
+
+
+def test_an_unknown_pipeline_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'sweeep' is unknown \(did you mean 'sweep'\?\); allowed: distil"):
+        compile_pipeline(tmp_path / "pipeline.yaml", "sweeep")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["pipeline", "pipeline.json"])
+def test_another_kind_of_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="not a YAML file"):
+        compile_pipeline(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        compile_pipeline(tmp_path / "pipeline.yaml")
+
+
+def test_a_missing_kfp_is_told_in_one_line() -> None:
+    code = "import sys; sys.modules['kfp'] = None; import sidlsg.kubeflow.local.runs"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == (
+        "sidlsg.runtime.errors.InputError: "
+        "kfp is not installed, which runs and compiles pipelines; pip install 'sidlsg[kfp]'"
+    )

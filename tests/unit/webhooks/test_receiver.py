@@ -1,13 +1,77 @@
+"""Deliveries: their signatures, and the answers."""
+
+from __future__ import annotations
+
 import json
 import time
 
 import pytest
 from fastapi.testclient import TestClient
+from mlflow.webhooks.delivery import _generate_hmac_signature
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.webhooks.ledger import Ledger
-from sidlsg.webhooks.receiver import PATH, Limits, Receiver, application, signature_of
+from sidlsg.webhooks.receiver import (
+    PATH,
+    ExpiredError,
+    ForgedError,
+    Limits,
+    Receiver,
+    application,
+    check_signature,
+    signature_of,
+)
 from sidlsg.webhooks.telemetry import WebhookMetrics
+
+SIGNED = '{"data": "é"}'.encode()
+NOW = 1_700_000_000
+
+
+def check(secrets=("secret",), delivery="id-1", timestamp=str(NOW), signature=None, body=SIGNED, now=NOW):
+    signed = signature_of("secret", "id-1", timestamp, SIGNED) if signature is None else signature
+    check_signature(secrets, delivery, timestamp, signed, body, now)
+
+
+def test_signs_as_mlflow_does():
+    assert signature_of("secret", "id-1", "17", SIGNED) == _generate_hmac_signature(
+        "secret", "id-1", "17", SIGNED.decode()
+    )
+
+
+def test_any_of_the_secrets_in_use_is_good():
+    check(secrets=("new", "secret"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"secrets": ("other",)},
+        {"secrets": ()},
+        {"delivery": "id-2"},
+        {"delivery": "id\n1"},
+        {"body": SIGNED + b" "},
+        {"signature": ""},
+        {"signature": "v1,é"},
+        {"timestamp": "-5"},
+        {"timestamp": "٣"},
+        {"timestamp": "9" * 400},
+    ],
+)
+def test_anything_changed_is_forged(change):
+    with pytest.raises(ForgedError):
+        check(**change)
+
+
+@pytest.mark.parametrize("now", [NOW - 301, NOW + 301])
+def test_outside_the_window_either_way_is_expired(now):
+    with pytest.raises(ExpiredError):
+        check(now=now)
+
+
+@pytest.mark.parametrize("now", [NOW - 300, NOW + 300])
+def test_the_edge_of_the_window_is_inside(now):
+    check(now=now)
+
 
 SECRET = "a secret of the tests"
 DATA = {"name": "m", "version": "1", "tags": {}}

@@ -1,6 +1,10 @@
 """Runs small pipelines with a loop in them, each task in a process of its own."""
 
+from __future__ import annotations
+
 import contextlib
+import errno
+import io
 import json
 import os
 import signal
@@ -12,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 
 from forked import Program
 from sidlsg.distil.recipes import get_recipe
-from sidlsg.kubeflow.local.execution import LOG, MARKER, execute, machine_line
+from sidlsg.kubeflow.local.execution import LOG, MARKER, execute, kfp_local, machine_line, prune, publish_folder
 from sidlsg.kubeflow.local.output import Rounds
 from sidlsg.kubeflow.local.results import StageRun
+from sidlsg.kubeflow.sdk import task_spec_utils
 from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.requests import RunRequest
 
@@ -157,3 +163,73 @@ def test_the_first_line_says_how_the_machine_is_used(
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     recipe = replace(get_recipe("tiny"), **changes)
     assert machine_line(recipe) == f"machine: {cpus} CPU{'s' * (cpus > 1)}, no GPU{said}"
+
+
+def test_a_loop_reads_outputs_of_earlier_steps_as_they_are(tmp_path: Path) -> None:
+    loop = PipelineTaskSpec()
+    loop.parameter_iterator.item_input = "item"
+    loop.parameter_iterator.items.input_parameter = "items"
+    for name in ("items", "seed"):
+        loop.inputs.parameters[name].task_output_parameter.producer_task = name
+    with kfp_local(tmp_path / "outputs", tmp_path / "cache", tmp_path, io.StringIO()):
+        made = task_spec_utils.create_parameter_loop_iteration_task_spec(loop, {"a": 1}, "for-loop-1")
+    assert made.inputs.parameters["item"].runtime_value.constant.struct_value["a"] == 1
+    assert made.inputs.parameters["seed"] == loop.inputs.parameters["seed"]
+
+
+def fill(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_folder_replaces_the_older_one_whole(tmp_path: Path) -> None:
+    old = fill(tmp_path / "old", {"student.json": "1", "old.txt": "x"})
+    new = fill(tmp_path / "new", {"student.json": "2", "unet/a.txt": "y"})
+    target = tmp_path / "run" / "student"
+    publish_folder(old, target, "student.json")
+    publish_folder(new, target, "student.json")
+    assert read(target) == {"student.json": "2", "unet/a.txt": "y"}
+    assert [p.name for p in target.parent.iterdir()] == ["student"]
+    assert read(new) == read(target)
+
+
+def test_files_take_no_space_twice(tmp_path: Path) -> None:
+    source = fill(tmp_path / "source", {"student.json": "1"})
+    publish_folder(source, tmp_path / "student", "student.json")
+    assert (tmp_path / "student/student.json").samefile(source / "student.json")
+
+
+def test_files_are_copied_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source = fill(tmp_path / "source", {"student.json": "1", "a/b.txt": "c"})
+    publish_folder(source, tmp_path / "student", "student.json")
+    assert read(tmp_path / "student") == read(source)
+
+
+def test_something_else_is_not_replaced(tmp_path: Path) -> None:
+    source = fill(tmp_path / "source", {"student.json": "1"})
+    foreign = fill(tmp_path / "student", {"thesis.txt": "mine"})
+    with pytest.raises(InputError, match="holds something else"):
+        publish_folder(source, foreign, "student.json")
+    assert read(foreign) == {"thesis.txt": "mine"}
+
+
+@pytest.mark.parametrize("name", ["root", "größe"])
+def test_pruning_keeps_what_the_cache_speaks_of(tmp_path: Path, name: str) -> None:
+    root, cache = tmp_path / name, tmp_path / "cache"
+    fill(root / "run1", {"curate/set/a": "1", "gate/b": "2"})
+    fill(root / "run2", {"curate/set/a": "3"})
+    entry = {"prompt_set": {"uri": str(root / "run1/curate/set")}, "seconds": 1.0}
+    fill(cache, {"k.json": json.dumps(entry)})
+    prune(root, cache)
+    assert read(root) == {"run1/curate/set/a": "1"}
+    assert not (root / "run2").exists()

@@ -1,6 +1,16 @@
-import io
+"""What a local run shows and logs, and the error of a failed stage."""
 
-from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, StageFailure, Watcher
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, StageFailure, Watcher, stage_error
+from sidlsg.runtime.errors import SidlsgError
 
 ERROR = {"kind": "error", "type": "InputError", "text": "boom", "exit_code": 2}
 
@@ -76,3 +86,100 @@ def test_a_sink_passes_on_whole_lines() -> None:
     for part in ("one", "\ntwo\nthr", "ee\n", "rest"):
         print(part, end="", file=sink)
     assert lines == ["one", "two", "three"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def test_without_a_terminal_every_line_is_plain() -> None:
+    file = io.StringIO()
+    screen = Screen(file)
+    screen.stage_started("distil")
+    screen.note("a [note] with brackets that is longer than eighty columns, which must not be wrapped at all, ever")
+    screen.progress("distil", 50, "4/8 images")
+    screen.stage_done("distil", "done in 3.1 s")
+    screen.stage_started("distil", "lsg kappa=2")
+    screen.stage_done("distil", "done in 3.2 s", "lsg kappa=2")
+    screen.close()
+    assert file.getvalue().splitlines() == [
+        "distil ...",
+        "  a [note] with brackets that is longer than eighty columns, which must not be wrapped at all, ever",
+        "  distil 50%: 4/8 images",
+        "distil ... done in 3.1 s",
+        "lsg kappa=2: distil ...",
+        "lsg kappa=2: distil ... done in 3.2 s",
+    ]
+
+
+def test_a_terminal_shows_one_bar_that_goes_away() -> None:
+    file = Terminal()
+    screen = Screen(file)
+    screen.stage_started("distil")
+    screen.progress("distil", 50, "4/8 images, ETA 0:01")
+    screen.note("noted")
+    screen.stage_done("distil", "done in 3.1 s")
+    before = file.tell()
+    screen.close()
+    assert file.tell() == before
+    shown = plain(file.getvalue())
+    assert "━" in shown
+    assert "4/8 images, ETA 0:01" in shown
+    assert "  noted\n" in shown
+    assert shown.rstrip().endswith("distil ... done in 3.1 s")
+    # The bar's line is erased before the last line is written.
+    assert "\x1b[2K" in file.getvalue()
+
+
+def test_a_terminal_s_bar_says_which_setting_runs() -> None:
+    file = Terminal()
+    screen = Screen(file)
+    screen.stage_started("distil", "lsg kappa=2")
+    screen.progress("distil", 50, "4/8 images")
+    screen.close()
+    shown = plain(file.getvalue())
+    assert shown.count("lsg kappa=2: distil") >= 2
+    assert "4/8 images" in shown
+
+
+LOG = Path("run.log")
+
+
+def failed(setting: str = "", **error: Any) -> StageFailure:
+    return StageFailure(stage="distil", setting=setting, error=error or None)
+
+
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_an_error_of_ours_keeps_message_and_exit_code(code: int) -> None:
+    error = stage_error(failed(type="InputError", text="no unet: give one", exit_code=code), LOG)
+    assert (str(error), error.stage, error.exit_code) == ("no unet: give one", "distil", code)
+    assert isinstance(error, SidlsgError)
+
+
+def test_an_error_of_a_sweep_names_the_setting() -> None:
+    error = stage_error(failed("lsg kappa=9", type="AlarmError", text="the loss is not finite", exit_code=4), LOG)
+    assert (str(error), error.exit_code) == ("setting 'lsg kappa=9': the loss is not finite", 4)
+
+
+def test_another_error_is_given_with_its_type_and_the_log() -> None:
+    error = stage_error(failed(type="ValueError", text="bad", exit_code=None), LOG)
+    assert str(error) == "stage distil failed: ValueError: bad; everything it printed is in run.log"
+    assert error.exit_code == 1
+
+
+def test_an_error_without_a_message() -> None:
+    assert "failed: KeyboardInterrupt;" in str(
+        stage_error(failed(type="KeyboardInterrupt", text="", exit_code=None), LOG)
+    )
+
+
+def test_a_killed_process_is_named_as_such() -> None:
+    error = stage_error(failed(), LOG)
+    assert "stage distil ended without an error message" in str(error)
+    assert "run.log" in str(error)
+    assert error.exit_code == 1

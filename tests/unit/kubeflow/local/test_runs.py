@@ -1,20 +1,35 @@
+"""The three kinds of local runs: what they check and pass on before the first stage."""
+
+from __future__ import annotations
+
 import fcntl
+import inspect
 import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.runs import pipeline_arguments, run_local
+from sidlsg.kubeflow.local.runs import (
+    evaluate_arguments,
+    pipeline_arguments,
+    run_evaluation,
+    run_local,
+    run_sweep,
+    sweep_arguments,
+)
 from sidlsg.kubeflow.sdk import LocalExecutionConfig
 from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
+from sidlsg.pipelines.evaluate_only import evaluate_only
+from sidlsg.pipelines.sweep import sweep
+from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.uri import uri_digest
@@ -172,3 +187,120 @@ def test_later_stages_inputs_are_checked_first(tmp_path: Path, changed: dict[str
     with pytest.raises(InputError, match=told):
         run_local(distil_and_evaluate, RunRequest(run_dir=tmp_path / "run", **given))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> RunRequest:
+    return RunRequest(
+        run_dir=tmp_path / "run", model_name="shapes", version="3", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"
+    )
+
+
+def test_the_version_is_asked_of_the_given_registry(evaluation: RunRequest, tmp_path: Path) -> None:
+    arguments = evaluate_arguments(evaluation, tmp_path / "run")
+    assert (arguments["model_name"], arguments["version"]) == ("shapes", "3")
+    assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/mlflow.db"
+    assert arguments["teacher"] == "bundled:tiny-sd"
+    assert "prompts" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"tracking_uri": ""}, "no MLflow is given"),
+        ({"tracking_uri": "nonsense"}, "is not an address"),
+        ({"recipe": "sd21"}, "has no gate"),
+        ({"held_out": "/"}, "/ is a folder; give the place of one file: a text file of evaluation prompts"),
+    ],
+)
+def test_an_evaluation_that_cannot_work_is_told_before_anything_is_written(
+    evaluation: RunRequest, changed: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        run_evaluation(evaluate_only, replace(evaluation, **changed))
+    assert not evaluation.run_dir.exists()
+
+
+def test_a_registry_that_is_not_there_is_told_before_anything_is_written(evaluation: RunRequest) -> None:
+    with pytest.raises(InputError, match="no MLflow store at"):
+        run_evaluation(evaluate_only, evaluation)
+    assert not evaluation.run_dir.exists()
+
+
+def test_a_mistyped_version_is_told_before_anything_is_written(evaluation: RunRequest) -> None:
+    client = connect(evaluation.tracking_uri, create=True)
+    client.create_registered_model("shapes")
+    client.create_model_version("shapes", source="file:///elsewhere")
+    client.set_registered_model_alias("shapes", "champion", "1")
+    for which, told in (("2", "has no version 2; it has: 1"), ("champoin", r"did you mean 'champion'\?")):
+        with pytest.raises(InputError, match=told):
+            run_evaluation(evaluate_only, replace(evaluation, version=which))
+    with pytest.raises(InputError, match=r"no model 'shape' .*did you mean 'shapes'\?"):
+        run_evaluation(evaluate_only, replace(evaluation, model_name="shape"))
+    assert not evaluation.run_dir.exists()
+
+
+def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:
+    request = RunRequest(run_dir=tmp_path / "run", settings=(" none", "lsg  kappa=2.0"), recipe="sd15")
+    arguments = sweep_arguments(request, tmp_path / "run")
+    assert arguments["settings"] == ["none", "lsg kappa=2"]
+    # No gate is asked, so a recipe without one can be swept.
+    assert (arguments["recipe"], arguments["embeddings_dtype"]) == ("sd15", "float16")
+
+
+def test_what_the_evaluation_is_asked_for_becomes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = RunRequest(
+        run_dir=tmp_path / "run", teacher_settings=("teacher 4 steps, CFG", "teacher 1 step"), keep_images="pictures"
+    )
+    arguments = sweep_arguments(request, tmp_path / "run")
+    assert (arguments["protocols"], arguments["weights"]) == ("", "")
+    assert arguments["teacher_settings"] == "teacher 4 steps, CFG;teacher 1 step"
+    assert arguments["keep_images"] == f"{tmp_path}/pictures"
+    elsewhere = sweep_arguments(replace(request, keep_images="s3://bucket/pictures"), tmp_path / "run")
+    assert elsewhere["keep_images"] == "s3://bucket/pictures"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"settings": ()}, "without settings"),
+        ({"settings": ("lsg",)}, "setting 'lsg': strategy 'lsg' needs kappa"),
+        ({"settings": ("none", "lsg kappa=1")}, "mean the same"),
+        ({"changes": json.dumps({"strategy": "none"})}, "which a sweep's settings do"),
+        ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
+        ({"model_name": "a/b"}, "model name 'a/b' is not allowed"),
+        ({"embeddings_gb": -1.0}, "not a size"),
+        ({"protocols": ("fid/coco",)}, "protocol 'fid/coco' is unknown"),
+        ({"protocols": ("fid/coco2014-30k-clean",)}, "weights.toml"),
+        ({"weights": Path("nowhere.toml")}, "nowhere.toml cannot be read"),
+        ({"teacher_settings": ("teacher 2 steps",)}, "the teacher has no setting 'teacher 2 steps'"),
+    ],
+)
+def test_a_sweep_that_cannot_work_is_told_before_anything_is_written(
+    changed: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=told):
+        run_sweep(sweep, replace(RunRequest(run_dir=tmp_path / "run"), **changed))
+    assert not (tmp_path / "run").exists()
+
+
+ONLY_LOCAL = {"tracking_uri", "embeddings_dtype"}
+AS_JSON = {"changes", "rules", "prices"}
+"""A pipeline's parameter is an object where a request has its JSON."""
+AS_TEXT = {"protocols", "weights", "teacher_settings", "gate_rules"}
+"""A pipeline's parameter is a text where a request has a path or several."""
+
+
+@pytest.mark.parametrize("pipeline", [distil_and_evaluate, sweep, evaluate_only])
+def test_the_defaults_are_the_pipeline_s(pipeline: Any) -> None:
+    request = asdict(RunRequest(run_dir=Path("run")))
+    for name, parameter in inspect.signature(pipeline.pipeline_func).parameters.items():
+        if name in ONLY_LOCAL:
+            continue
+        value = request[name]
+        if name in AS_TEXT:
+            assert (not value, parameter.default) == (True, "")
+        else:
+            given = list(value) if isinstance(value, tuple) else json.loads(value) if name in AS_JSON else value
+            assert (str(given) if name == "seed" else given) == parameter.default, name
