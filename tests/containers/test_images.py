@@ -34,7 +34,7 @@ STAGES = {
         "sidlsg.kubeflow.notices",
     ],
     "serve": ["sidlsg.serving.predictor", "sidlsg.distil.student.generation", "uvicorn"],
-    "trigger": ["sidlsg.webhooks.service", "sidlsg.kubeflow.server.submission", "sidlsg.kubeflow.compile"],
+    "trigger": ["sidlsg.webhooks.service", "sidlsg.kubeflow.server.submission", "sidlsg.cli.catalog"],
 }
 ABSENT = {
     "curate": ["torch", "mlflow", "diffusers", "kubernetes"],
