@@ -62,7 +62,7 @@ def submit(
     from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
-    from sidlsg.kubeflow.server.submission import add_summary, preview, require_writable, run_name, run_summary, watch
+    from sidlsg.kubeflow.server.submission import add_summary, preview, run_name, run_summary, watch
     from sidlsg.kubeflow.server.submission import outputs as output_lines
     from sidlsg.kubeflow.server.submission import submit as start
     from sidlsg.runtime.errors import InputError, StoppedError
@@ -78,7 +78,7 @@ def submit(
     parameters = compiled.parsed(set_)
     for file in (summary, outputs):
         if file is not None and not dry_run:
-            require_writable(file)
+            add_summary(file, "")  # a file that cannot be written fails now, not after a run of hours
     PipelinesServer(connection, ServerTimeouts(total=FIRST_S)).reach()
     runs = Kubeflow(PipelinesServer(connection), experiment)
     name = name or run_name(compiled, parameters)

@@ -184,15 +184,6 @@ def outputs(judged: Sequence[JudgedVersion]) -> str:
     return f"verdict={worst.outcome}\nmodel={worst.name}\nversion={worst.version}\n"
 
 
-def require_writable(file: Path) -> None:
-    """Check before a run of hours that its summary can be written.
-
-    Raises:
-        InputError: it cannot.
-    """
-    add_summary(file, "")
-
-
 def add_summary(file: Path, text: str) -> None:
     """Append to a file, which other steps of a job may have begun.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.server.submission import add_summary, outputs, require_writable, run_summary
+from sidlsg.kubeflow.server.submission import add_summary, outputs, run_summary
 from sidlsg.registry.gate import JudgedVersion
 from sidlsg.runtime.errors import InputError
 
@@ -94,10 +94,10 @@ def test_what_a_server_says_does_not_become_markdown() -> None:
 
 def test_a_file_that_cannot_be_written_is_told_before_and_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("# Job\n")
-    require_writable(tmp_path / "page.md")
+    add_summary(tmp_path / "page.md", "")
     assert (tmp_path / "page.md").read_text() == "# Job\n"
     with pytest.raises(InputError, match="Is a directory; give a file"):
-        require_writable(tmp_path)
+        add_summary(tmp_path, "")
 
 
 def test_it_goes_to_the_end_of_a_file(tmp_path: Path) -> None:
