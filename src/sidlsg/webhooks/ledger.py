@@ -31,11 +31,7 @@ class Event:
 
 
 def parse_event(body: bytes) -> Event | None:
-    """Read the body of a delivery. Returns None for an event of a kind that no rule can name.
-
-    Raises:
-        InputError: it is not what MLflow sends.
-    """
+    """Read the body of a delivery. Returns None for an event of a kind that no rule can name."""
     try:
         content = parse_json(body)
     except ValueError as error:

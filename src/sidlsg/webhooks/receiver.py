@@ -109,11 +109,7 @@ class Receiver:
     def __init__(
         self, ledger: Ledger, secrets: Sequence[str], metrics: WebhookMetrics, limits: Limits, taken: Callable[[], None]
     ) -> None:
-        """MLflow may sign with any of the secrets; `taken` is called after an event was stored.
-
-        Raises:
-            InputError: there is no secret, or an empty one.
-        """
+        """MLflow may sign with any of the secrets; `taken` is called after an event was stored."""
         if not secrets or not all(secrets):
             raise InputError("the webhooks' secret is empty; give the one that the webhook was made with")
         self._ledger, self._secrets, self._metrics, self._limits = ledger, secrets, metrics, limits

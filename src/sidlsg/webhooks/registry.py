@@ -1,4 +1,7 @@
-"""Reads the registry: the version of an event, and events that no webhook delivered; makes the webhook."""
+"""Reads the registry: the version of an event, and events that no webhook delivered; makes the webhook.
+
+Every call raises InputError if MLflow refuses it, and StorageError if it does not answer.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,7 @@ def causes_of(
     table: Table,
     tracking_uri: str,  # noqa: ARG001 - names the server in errors
 ) -> list[Cause]:
-    """The causes of an event, by its version's present state; none for a version that was deleted.
-
-    Raises:
-        InputError: MLflow refuses it.
-        StorageError: MLflow does not answer.
-    """
+    """The causes of an event, by its version's present state; none for a version that was deleted."""
     try:
         version = client.get_model_version(event.model, event.version)
     except MlflowException as error:
@@ -54,12 +52,7 @@ def all_causes(
     table: Table,
     tracking_uri: str,  # noqa: ARG001 - names the server in errors
 ) -> list[Cause]:
-    """The causes that follow from the present state of all versions in the registry.
-
-    Raises:
-        InputError: MLflow refuses it.
-        StorageError: MLflow does not answer.
-    """
+    """The causes that follow from the present state of all versions in the registry."""
     found: list[Cause] = []
     for model in pages(client.search_registered_models):
         aliases: dict[str, list[str]] = defaultdict(list)
@@ -74,12 +67,7 @@ def all_causes(
 
 
 def prompt_set_at(uri: str) -> str:
-    """The present digest of the prompt set at a URI; empty if there is none.
-
-    Raises:
-        InputError: something else is there.
-        StorageError: its server does not answer.
-    """
+    """The present digest of the prompt set at a URI; empty if there is none."""
     if "://" not in uri and not Path(uri).is_dir():
         return ""
     store = open_store(uri, create=False, check=False)

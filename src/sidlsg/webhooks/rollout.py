@@ -57,11 +57,7 @@ class Target:
     """Longest time until a canary answers."""
 
     def cluster(self) -> Cluster:
-        """A client for the InferenceService.
-
-        Raises:
-            InputError: no cluster is known here.
-        """
+        """A client for the InferenceService."""
         # A failing request is given up soon, so that other causes do not wait.
         return Cluster(self.namespace, ClusterTimeouts(total=10.0), INFERENCE_SERVICE)
 
@@ -129,11 +125,7 @@ class Rollout:
     """One rollout, taken a step at a time; nothing in it waits."""
 
     def __init__(self, cause: str, target: Target, copy: FinishedCopy, is_current: Callable[[], bool]) -> None:
-        """Nothing is sent yet; `cause` is the cause's name, `is_current` whether the alias still points to the version.
-
-        Raises:
-            InputError: no cluster is known here.
-        """
+        """Nothing is sent yet. `is_current` returns whether the alias still points to the version."""
         self._cause, self._target, self._copy, self._is_current = cause, target, copy, is_current
         self._cluster = target.cluster()
         self._smoke = _Smoke(target.service, copy.sha256)

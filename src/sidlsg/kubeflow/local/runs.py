@@ -88,11 +88,7 @@ def run_sweep(pipeline: Any, request: RunRequest) -> SweepResult:
 
 
 def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
-    """The whole pipeline's parameters.
-
-    Raises:
-        InputError: a value, or what lies at a URI, cannot be used.
-    """
+    """The whole pipeline's parameters."""
     parse_prices(request.prices, request.hourly_price)
     return {
         "gate_rules": _gate(request),
@@ -103,11 +99,7 @@ def pipeline_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 
 def evaluate_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
-    """The parameters of an evaluation.
-
-    Raises:
-        InputError: a value, or what lies at a URI, cannot be used.
-    """
+    """The parameters of an evaluation."""
     text = _gate(request)
     if not request.tracking_uri:
         raise InputError("no MLflow is given that has the version; give the registry's address")
@@ -115,11 +107,7 @@ def evaluate_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 
 def sweep_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
-    """The parameters of a sweep.
-
-    Raises:
-        InputError: a value, or what lies at a URI, cannot be used.
-    """
+    """The parameters of a sweep."""
     plan_changes(request.settings, request.recipe, request.changes)
     # As a record has them, however they were written: the page and the cache should not see spaces.
     return {**training_arguments(request, run_dir), "settings": list(_setting_texts(request))}

@@ -56,11 +56,7 @@ class Stages:
         self._ended = True
 
     def run(self, full_command: Sequence[str], env_vars: dict[str, str] | None = None) -> int:
-        """Run one stage to its end; kfp calls this with a step's command and variables. Returns the exit code.
-
-        Raises:
-            EndedError: the run is over.
-        """
+        """Run one stage to its end; kfp calls this with a step's command and variables. Returns the exit code."""
         if self._ended or self._server is None:
             raise EndedError
         stage, source, arguments = parse_command(full_command)

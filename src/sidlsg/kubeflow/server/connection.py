@@ -46,11 +46,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
         self._timeouts, self._what = timeouts, what
 
     def call_api(self, *arguments: Any, **named: Any) -> Any:
-        """Call as the generated client does, with its two limits and one of the whole.
-
-        Raises:
-            StorageError: the whole took longer than both limits together.
-        """
+        """Call as the generated client does, with its two limits and one of the whole."""
         named["_request_timeout"] = named.get("_request_timeout") or self._timeouts
         with deadline(sum(self._timeouts), self._what):
             return super().call_api(*arguments, **named)
@@ -160,11 +156,7 @@ class PipelinesServer:
     """The services of one server, each call of which is repeated after a fault."""
 
     def __init__(self, connection: Connection, patience: ServerTimeouts | None = None) -> None:
-        """Nothing is sent yet.
-
-        Raises:
-            InputError: a token cannot be read.
-        """
+        """Nothing is sent yet."""
         client = connection.client()
         self.connection = connection
         self.runs = api.RunServiceApi(client)
@@ -177,11 +169,7 @@ class PipelinesServer:
         self._name = f"Kubeflow Pipelines at {connection.shown}"
 
     def reach(self) -> None:
-        """Check that the server answers.
-
-        Raises:
-            StorageError: it does not.
-        """
+        """Check that the server answers."""
         self.ask("answer", self._health.healthz_service_get_healthz)
 
     def ask(self, what: str, attempt: Callable[[], T], *, conflicts: bool = False) -> T:

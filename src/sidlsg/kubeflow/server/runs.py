@@ -1,4 +1,7 @@
-"""Experiments, pipeline versions and runs on a Kubeflow Pipelines server."""
+"""Experiments, pipeline versions and runs on a Kubeflow Pipelines server.
+
+Every call raises InputError if the server refuses it, and StorageError if it does not answer.
+"""
 
 from __future__ import annotations
 
@@ -91,11 +94,7 @@ def ensure_version(server: PipelinesServer, compiled: CompiledPipeline) -> Versi
 
 
 def get_version(server: PipelinesServer, pipeline: str, version: str) -> VersionId:
-    """A version by name; empty for the newest.
-
-    Raises:
-        InputError: there is no such pipeline or version.
-    """
+    """A version by name; empty for the newest."""
     pipeline_id = server.ask("list pipelines", lambda: find_pipeline(server, pipeline))
     if pipeline_id is None:
         raise InputError(
@@ -140,12 +139,7 @@ class Kubeflow:
         self._experiment_id: str | None = None
 
     def find(self, name: str) -> RunState | None:
-        """The oldest run of exactly this name in the experiment; None if there is none.
-
-        Raises:
-            InputError: the server refused it.
-            StorageError: it does not answer.
-        """
+        """The oldest run of exactly this name in the experiment; None if there is none."""
         return self.server.ask("list runs", lambda: self._find(name))
 
     def start(self, name: str, pipeline: str, version: str, parameters: Mapping[str, Any]) -> RunState:

@@ -1,4 +1,7 @@
-"""Recurring runs on a server, made to match a file of schedules."""
+"""Recurring runs on a server, made to match a file of schedules.
+
+Every call raises InputError if the server refuses it, and StorageError if it does not answer.
+"""
 
 from __future__ import annotations
 
@@ -216,12 +219,7 @@ class Change:
 
 
 def difference(server: PipelinesServer, declared: Schedules) -> list[Change]:
-    """Compare the file with the recurring runs that this code made in its experiment; others are ignored.
-
-    Raises:
-        InputError: the server refused something.
-        StorageError: it does not answer.
-    """
+    """Compare the file with the recurring runs that this code made in its experiment; others are ignored."""
     found = server.ask("list recurring runs", lambda: _list(server, declared.experiment))
     schedules = {schedule.name: schedule for schedule in declared.schedules}
     changes = []
@@ -240,10 +238,6 @@ def synchronise(
 
     A recurring run cannot be edited, so a new one replaces the old. It is made disabled, the old one is deleted, and
     then it is enabled: two of one schedule are never active.
-
-    Raises:
-        InputError: the server refused something.
-        StorageError: it does not answer; the same call resumes.
     """
     service = server.recurring
     for change in changes:

@@ -1,4 +1,7 @@
-"""Runs of compiled pipelines: started once, watched, and summarised."""
+"""Runs of compiled pipelines: started once, watched, and summarised.
+
+Every call raises InputError if the server refuses it, and StorageError if it does not answer.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,7 @@ def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
 def submit(
     runs: Kubeflow, compiled: CompiledPipeline, name: str, parameters: Mapping[str, Any], report: Callable[[str], None]
 ) -> RunState:
-    """Upload a compiled pipeline unless its content is there, and start a run, or find the run of this name.
-
-    Raises:
-        InputError: the server refused something.
-        StorageError: it does not answer; the same call resumes.
-    """
+    """Upload a compiled pipeline unless its content is there, and start a run, or find the run of this name."""
     found = runs.find(name)
     if found is not None:
         report(f"run {name} is there already, {found.state.lower()}: no second one was started")
@@ -185,11 +183,7 @@ def outputs(judged: Sequence[JudgedVersion]) -> str:
 
 
 def add_summary(file: Path, text: str) -> None:
-    """Append to a file, which other steps of a job may have begun.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+    """Append to a file, which other steps of a job may have begun."""
     try:
         with file.open("a", encoding="utf-8") as out:
             out.write(text)
