@@ -99,7 +99,8 @@ def with_images(path: Path, images: Mapping[str, str]) -> str | None:
     Raises:
         InputError: the file cannot be read, or an image is not on a line of its own in that table.
     """
-    text = read_text(path, "give a profile, a TOML file")
+    advice = "give a profile, a TOML file"
+    text = read_text(path, advice)
     lines, inside = [], False
     for line in text.splitlines(keepends=True):
         if _TABLE.match(line):
@@ -107,10 +108,7 @@ def with_images(path: Path, images: Mapping[str, str]) -> str | None:
         found = _LINE.fullmatch(line) if inside else None
         lines.append(f"{found[1]}{images[found[2]]}{found[3]}" if found else line)
     changed = "".join(lines)
-    try:
-        before, after = parse_toml(text), parse_toml(changed)
-    except ValueError as error:
-        raise InputError(f"{path} is not TOML ({error}); give a profile") from error
+    before, after = parse_toml(text, str(path), advice), parse_toml(changed, str(path), advice)
     if after != {**before, "images": dict(images)}:
         raise InputError(
             f"{path}: the images cannot be replaced; give each of {', '.join(images)} a line of its own below "
