@@ -365,8 +365,8 @@ class _Loop:
 
 
 @contextlib.contextmanager
-def _quiet_unless(leads: bool, recipe: Recipe, state: TrainingState) -> Iterator[Meter | None]:
-    if not leads:
+def _quiet_unless(is_rank0: bool, recipe: Recipe, state: TrainingState) -> Iterator[Meter | None]:
+    if not is_rank0:
         yield None
         return
     with Meter("distil", recipe.iterations * recipe.batch, "images", done=state.images_seen) as meter:
