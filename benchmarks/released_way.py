@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
+from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 
 EncodeText = Callable[[Sequence[str]], Tensor]
 """Prompts to [B, L, D] text states."""

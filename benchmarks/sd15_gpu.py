@@ -33,13 +33,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sidlsg.distil.draws import DrawPlan
+from sidlsg.distil.guidance import lsg
+from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import COMPUTE, set_matmul_precision
 from sidlsg.distil.recipes import PRECISIONS, Settings
-from sidlsg.distil.sampler import generate_latents
+from sidlsg.distil.sampler import DrawPlan, generate_latents
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, train_step
-from sidlsg.distil.strategies import lsg
+from sidlsg.distil.step import train_step
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.hardware import best_device, device_name, set_threads
 from sidlsg.teacher.architectures import ARCHITECTURES, TEXT_LENGTH

@@ -29,11 +29,12 @@ from comparing import Way, alternate, ratio
 from released_way import ReleasedWay
 from torch import Tensor
 
-from sidlsg.distil.draws import DrawPlan
+from sidlsg.distil.guidance import lsg
+from sidlsg.distil.losses import Method
 from sidlsg.distil.recipes import Settings
+from sidlsg.distil.sampler import DrawPlan
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, train_step
-from sidlsg.distil.strategies import lsg
+from sidlsg.distil.step import train_step
 from sidlsg.runtime.hardware import set_threads
 from sidlsg.teacher.embeddings import OnlineEmbeddings
 from sidlsg.teacher.pipeline import Teacher, load_teacher

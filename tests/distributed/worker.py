@@ -21,13 +21,14 @@ from torch import Tensor
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.draws import UPDATES, DrawPlan
+from sidlsg.distil.guidance import lsg
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.parallel import whole
+from sidlsg.distil.losses import Method
+from sidlsg.distil.networks import whole
 from sidlsg.distil.recipes import RECIPES, Settings
+from sidlsg.distil.sampler import UPDATES, DrawPlan
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, accumulate, train_step
-from sidlsg.distil.strategies import lsg
+from sidlsg.distil.step import accumulate, train_step
 from sidlsg.runtime.distributed import World, joined
 from sidlsg.stages.distil import student_unet
 from sidlsg.stages.distil_scores import evaluation_during_training
@@ -135,7 +136,7 @@ def gradients(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
         bench.spoilt = {draw.prompts[0] for draw in draws}
         network = getattr(bench.state, update)
         pass_ = accumulate(bench.state, bench.method, bench.plan, bench.encode, bench.job.micro_batch, update)
-        left_out[update] = pass_.left_out
+        left_out[update] = pass_.non_finite
         for name, parameter in network.named_parameters():
             found[f"{update}.{name}"] = whole(parameter.grad).detach().clone()
         network.zero_grad(set_to_none=True)
@@ -172,7 +173,7 @@ def scores(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
             judge,
             World() if bench.state.settings.parallel == "fsdp" else bench.state.world,
         )
-        with bench.state.drawing() as unet:
+        with bench.state.ema_on_device() as unet:
             found[name] = evaluation(unet)
     return {"scores": found}, {}
 

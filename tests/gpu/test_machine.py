@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gpu.training import Bundled, Training, distance
-from sidlsg.distil.draws import UPDATES
+from sidlsg.distil.sampler import UPDATES
 
 pytestmark = pytest.mark.gpu
 ITERATIONS = 4

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gpu.training import CPU, Bundled, Training, distance
-from sidlsg.distil.draws import UPDATES
+from sidlsg.distil.sampler import UPDATES
 
 pytestmark = pytest.mark.gpu
 ITERATIONS = 60

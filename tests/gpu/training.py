@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sidlsg.distil.draws import DrawPlan, Update
+from sidlsg.distil.guidance import lsg
+from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.recipes import Settings
+from sidlsg.distil.sampler import DrawPlan, Update
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, StepResult, accumulate, train_step
-from sidlsg.distil.strategies import lsg
+from sidlsg.distil.step import StepResult, accumulate, train_step
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.runtime.distributed import World
 from sidlsg.teacher.pipeline import load_teacher

@@ -261,7 +261,7 @@ def test_a_server_that_goes_away_is_waited_for_while_training_goes_on(tmp_path: 
         began = time.monotonic()
         for step in range(2, 6):
             tracker.logged(row(step))
-        tracker.drawn(50, Image.new("RGB", (8, 8)))
+        tracker.sampled(50, Image.new("RGB", (8, 8)))
         tracker.evaluated({"iteration": 5, "images_seen": 50, "color distance@48": 2.5})
         assert time.monotonic() - began < 1.0
         waited_for(lambda: said)

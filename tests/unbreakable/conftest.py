@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import TrainingRun, train
 from sidlsg.distil.recipes import Recipe
@@ -54,7 +54,7 @@ class SmallRun:
         self.state = TrainingState.start(make_unet(0, torch.float32), RECIPE.lr, RECIPE.fake_score_lr)
         self.checkpoints = Checkpoints(place=place, run=RunIdentity({"lr": "1"}), report=self.lines.append)
         schedule = NoiseSchedule.from_scheduler(new_scheduler())
-        drawer = GridDrawer(
+        drawer = GridSampler(
             folder=None if self.checkpoints.folder is None else self.checkpoints.folder / "grids",
             vae=new_vae(),
             schedule=schedule,
@@ -140,7 +140,7 @@ class At:
                 self.checkpoints.wait()
             self.action()
 
-    def drawn(self, images_seen: int, grid: object) -> None:
+    def sampled(self, images_seen: int, grid: object) -> None:
         pass
 
     def evaluated(self, row: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.distil.checkpoint import MANIFEST
+from sidlsg.distil.identity import MANIFEST
 
 
 def shard(checkpoint: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Alarms: what a row of the training log says when a run goes wrong, the likely cause, and what to do."""
+"""Alarms: checks of the training log that name what is wrong with a run, the likely cause, and what to do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sidlsg.distil.observe import Row
+from sidlsg.distil.guidance import KAPPAS
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.state import Row
 
 WINDOW = 5
-"""Rows that a check looks at: one odd batch alone raises nothing."""
+"""Rows that a check takes together: one odd batch alone raises nothing."""
 NAN_SHARE = 0.01
-"""Samples left out because they were not finite. The method has none; one in a hundred biases the gradient."""
+"""Share of non-finite samples. The method has none; one in a hundred biases the gradient."""
 SAMPLES_LOST_AT_ONCE = 0.5
 """Of one row: no need to wait for more."""
 LARGEST_STEP = 0.1
@@ -42,13 +43,13 @@ STRONG_GUIDANCE = 10.0
 """Above, a scale is blamed first: published runs take 1.5 to 4.5, and ordinary sampling 7.5."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Alarm:
     """One thing that is wrong with a run."""
 
     name: str
     seen: str
-    """With the numbers and the limit."""
+    """What the check found, with the numbers and the limit."""
     cause: str
     """The likely one."""
     advice: str
@@ -58,67 +59,52 @@ class Alarm:
 
 
 class Alarms:
-    """Looks at each row of the log, warns or says why the run must end, and says each thing once.
+    """Checks each row of the log, and warns or ends the run as the recipe's `on_alarm` says; each alarm goes off once.
 
-    What it knows comes from rows alone: a run that goes on from a checkpoint gives it the earlier ones with
-    `remember`, and is then watched as if it had never stopped.
+    All that it knows comes from rows: a run that resumes gives it the earlier ones with `remember`, and is then
+    checked as if it had never stopped.
     """
 
     def __init__(
         self, recipe: Recipe, report: Callable[[str], None], count: Callable[[str], None] | None = None
     ) -> None:
-        """Args:
-        recipe: its `on_alarm` decides between warning, stopping and silence; its values are named as causes.
-        report: receives the warnings.
-        count: receives the name of each alarm that goes off.
-        """
+        """`report` receives the warnings, and `count` the name of each alarm that goes off."""
         self.recipe, self.report, self.count = recipe, report, count
         self.rows: list[Row] = []
-        self.said: set[str] = set()
+        self.raised: set[str] = set()
 
     def remember(self, rows: Iterable[Row]) -> None:
         """Take the rows that the run logged before this process began; nothing is raised for them."""
         self.rows = list(rows)
 
     def __call__(self, row: Row) -> str | None:
-        """Look at the newest row; returns what ends the run, if anything does."""
+        """Check the newest row; returns what ends the run, if anything does."""
         self.rows.append(row)
+        return self.raise_new(check_rows(self.rows, self.recipe), int(row["iteration"]))
+
+    def raise_new(self, alarms: Iterable[Alarm], iteration: int) -> str | None:
+        """Raise the alarms that did not go off before; returns what ends the run, if anything does."""
         if self.recipe.on_alarm == "off":
             return None
-        return self.heard(look(self.rows, self.recipe), int(row["iteration"]))
-
-    def heard(self, alarms: Sequence[Alarm], iteration: int) -> str | None:
-        """Pass on alarms that were not said before, such as those of the grid's pictures.
-
-        Returns:
-            What ends the run: None where there is nothing new, or where the recipe only warns.
-        """
-        if self.recipe.on_alarm == "off":
-            return None
-        new = [alarm for alarm in alarms if alarm.name not in self.said]
-        self.said |= {alarm.name for alarm in new}
-        if not new:
-            return None
+        new = [alarm for alarm in alarms if alarm.name not in self.raised]
+        self.raised |= {alarm.name for alarm in new}
         if self.count is not None:
             for alarm in new:
                 self.count(alarm.name)
         text = "\n".join(f"alarm at iteration {iteration}: {alarm}" for alarm in new)
         if self.recipe.on_alarm == "stop":
-            return text
-        self.report(text)
+            return text or None
+        if text:
+            self.report(text)
         return None
 
 
-def look(rows: Sequence[Row], recipe: Recipe) -> list[Alarm]:
-    """Everything that the newest rows give cause for.
-
-    Args:
-        rows: all rows of the log so far, oldest first; a number that a row lacks raises nothing.
-        recipe: of the run.
-    """
-    spoilt = [alarm for check in FIRST_CHECKS if (alarm := check(rows, recipe)) is not None]
-    # Nothing is trained any more where samples or weights are lost; what else there is to see would mislead.
-    return spoilt or [alarm for check in CHECKS if (alarm := check(rows, recipe)) is not None]
+def check_rows(rows: Sequence[Row], recipe: Recipe) -> list[Alarm]:
+    """The alarms of the newest rows of a log, given oldest first; a number that a row lacks raises nothing."""
+    for checks in (FIRST_CHECKS, CHECKS):
+        if found := [alarm for check in checks if (alarm := check(rows, recipe)) is not None]:
+            return found
+    return []
 
 
 def _nan_samples(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
@@ -126,15 +112,16 @@ def _nan_samples(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     mean, bad = statistics.fmean(shares), sum(share > 0 for share in shares)
     if shares[-1] < SAMPLES_LOST_AT_ONCE and (mean <= NAN_SHARE or bad < 2):
         return None
-    half = "fp16 overflows" if recipe.precision == "fp16" else ""
+    cause, advice = diagnosis(recipe)
+    if recipe.precision == "fp16":
+        cause = f"fp16 overflows or {cause}"
+        advice = f"set precision to bf16 or fp32, which do not overflow; where that does not help, {advice}"
     return Alarm(
-        name="samples-not-finite",
-        seen=f"{max(mean, shares[-1]):.1%} of the samples were NaN or infinite and left the loss "
+        "samples-not-finite",
+        f"{max(mean, shares[-1]):.1%} of the samples were NaN or infinite and left the loss "
         f"(limit {NAN_SHARE:.0%} over {WINDOW} rows, or {SAMPLES_LOST_AT_ONCE:.0%} in one)",
-        cause=" or ".join(filter(None, (half, blame(recipe)))),
-        advice="set precision to bf16 or fp32, which do not overflow; where that does not help, " + remedy(recipe)
-        if half
-        else remedy(recipe),
+        cause,
+        advice,
     )
 
 
@@ -143,11 +130,11 @@ def _large_steps(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
         size = _median(rows, f"{network}_step")
         if size is not None and size > LARGEST_STEP:
             return Alarm(
-                name="steps-too-large",
-                seen=f"one update changes the {_words(network)}'s weights by {size:.0%} of their own size "
+                "steps-too-large",
+                f"one update changes the {_words(network)}'s weights by {size:.0%} of their own size "
                 f"(limit {LARGEST_STEP:.0%})",
-                cause=f"the learning rate is too high ({rate} = {getattr(recipe, rate):g})",
-                advice=f"start again with {rate} 10 to 1000 times lower",
+                f"the learning rate is too high ({rate} = {getattr(recipe, rate):g})",
+                f"start again with {rate} 10 to 1000 times lower",
             )
     return None
 
@@ -171,11 +158,11 @@ def _fake_score_still(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     else:
         return None
     return Alarm(
-        name="fake-score-not-trained",
-        seen=seen,
-        cause=f"the fake score is not updated: fake_score_lr = {recipe.fake_score_lr:g} is too small beside "
-        f"lr = {recipe.lr:g}" + (", or fp16 overflows and every step is skipped" if recipe.precision == "fp16" else ""),
-        advice="set fake_score_lr to lr or higher",
+        "fake-score-not-trained",
+        seen,
+        f"the fake score is not updated: fake_score_lr = {recipe.fake_score_lr:g} is too small beside "
+        f"lr = {recipe.lr:g}{_or_skipped(recipe)}",
+        "set fake_score_lr to lr or higher",
     )
 
 
@@ -197,10 +184,10 @@ def _generator_still(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     else:
         return None
     return Alarm(
-        name="generator-not-trained",
-        seen=seen,
-        cause=cause + (", or fp16 overflows and every step is skipped" if recipe.precision == "fp16" else ""),
-        advice="look at lr and fake_score_lr; the published runs have both the same",
+        "generator-not-trained",
+        seen,
+        cause + _or_skipped(recipe),
+        "check lr and fake_score_lr; the published runs have both the same",
     )
 
 
@@ -209,30 +196,28 @@ def _fake_score_worse_than_nothing(rows: Sequence[Row], recipe: Recipe) -> Alarm
     if errors is None or statistics.fmean(errors) < FAKE_SCORE_ERROR:
         return None
     return Alarm(
-        name="fake-score-useless",
-        seen=f"the fake score's error is {statistics.fmean(errors):.3g} times that of predicting zero everywhere "
+        "fake-score-useless",
+        f"the fake score's error is {statistics.fmean(errors):.3g} times that of predicting zero everywhere "
         f"(limit {FAKE_SCORE_ERROR:g})",
-        cause=blame(recipe, "kappa1"),
-        advice=remedy(recipe, "kappa1"),
+        *diagnosis(recipe, "kappa1"),
     )
 
 
 def _fake_score_drift(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
-    errors = [row["fake_score_error"] for row in rows if math.isfinite(row.get("fake_score_error", math.nan))]
+    errors = _finite(rows, "fake_score_error")
     if len(errors) < 2 * DRIFT_ROWS:
         return None
     starts = range(0, len(errors) - DRIFT_ROWS, DRIFT_ROWS)
-    means = [statistics.fmean(errors[start : start + DRIFT_ROWS]) for start in starts]
-    lowest, now = min(means), statistics.fmean(errors[-DRIFT_ROWS:])
+    lowest = min(statistics.fmean(errors[start : start + DRIFT_ROWS]) for start in starts)
+    now = statistics.fmean(errors[-DRIFT_ROWS:])
     if now <= DRIFT * lowest:
         return None
     return Alarm(
-        name="fake-score-drifts",
-        seen=f"the fake score's error rose to {now:.3g} (mean of {DRIFT_ROWS} rows) from {lowest:.3g} "
+        "fake-score-drifts",
+        f"the fake score's error rose to {now:.3g} (mean of {DRIFT_ROWS} rows) from {lowest:.3g} "
         f"(limit {DRIFT:g} times)",
-        cause=f"the generator runs ahead of the fake score (lr = {recipe.lr:g}, "
-        f"fake_score_lr = {recipe.fake_score_lr:g})",
-        advice="lower lr, or raise fake_score_lr above it",
+        f"the generator runs ahead of the fake score (lr = {recipe.lr:g}, fake_score_lr = {recipe.fake_score_lr:g})",
+        "lower lr, or raise fake_score_lr above it",
     )
 
 
@@ -242,54 +227,48 @@ def _latent_size(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     if size is None or low <= size <= high:
         return None
     return Alarm(
-        name="latents-run-away" if size > high else "latents-collapse",
-        seen=f"the student's latents have a root mean square of {size:.3g} (limits {low:.2f} to {high:g}; a VAE's "
+        "latents-run-away" if size > high else "latents-collapse",
+        f"the student's latents have a root mean square of {size:.3g} (limits {low:.2f} to {high:g}; a VAE's "
         "are near 1)",
-        cause=blame(recipe),
-        advice=remedy(recipe),
+        *diagnosis(recipe),
     )
 
 
 def _teacher_distance(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     # The row has it as a share of the latents' size, which is small for a while under some strategies.
-    distance = _median(
-        [
-            row | {"distance": row.get("teacher_distance", math.nan) * row.get("latent_size", math.nan)}
-            for row in rows[-WINDOW:]
-        ],
-        "distance",
-    )
+    absolute = [
+        {"distance": row.get("teacher_distance", math.nan) * row.get("latent_size", math.nan)} for row in rows[-WINDOW:]
+    ]
+    distance = _median(absolute, "distance")
     if distance is None or distance <= TEACHER_DISTANCE:
         return None
     return Alarm(
-        name="teacher-far-away",
-        seen=f"the teacher's guided predictions lie {distance:.3g} from the student's latents (limit "
+        "teacher-far-away",
+        f"the teacher's guided predictions lie {distance:.3g} from the student's latents (limit "
         f"{TEACHER_DISTANCE:g}; latents of images are of size 1)",
-        cause=blame(recipe, "kappa4"),
-        advice=remedy(recipe, "kappa4"),
+        *diagnosis(recipe, "kappa4"),
     )
 
 
 def _gradients_explode(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     for network in ("generator", "fake_score"):
-        norms = [row.get(f"{network}_gradient_norm", math.nan) for row in rows[-WINDOW - GRADIENT_ROWS :]]
-        norms = [norm for norm in norms if math.isfinite(norm)]
+        norms = _finite(rows[-WINDOW - GRADIENT_ROWS :], f"{network}_gradient_norm")
         if len(norms) < 3 * WINDOW:
             continue
         before, now = statistics.median(norms[:-WINDOW]), statistics.median(norms[-WINDOW:])
         if now > GRADIENT_GROWTH * before > 0:
             return Alarm(
-                name="gradients-explode",
-                seen=f"the {_words(network)}'s gradient norm is {now:.3g}, {now / before:.0f} times its median before "
+                "gradients-explode",
+                f"the {_words(network)}'s gradient norm is {now:.3g}, {now / before:.0f} times its median before "
                 f"(limit {GRADIENT_GROWTH:g} times)",
-                cause=blame(recipe),
-                advice=remedy(recipe),
+                *diagnosis(recipe),
             )
     return None
 
 
 Check = Callable[[Sequence[Row], Recipe], Alarm | None]
 FIRST_CHECKS: tuple[Check, ...] = (_large_steps, _nan_samples)
+"""Where samples or weights are lost, nothing is trained any more, and what the other checks find would mislead."""
 CHECKS: tuple[Check, ...] = (
     _fake_score_still,
     _generator_still,
@@ -301,43 +280,43 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def blame(recipe: Recipe, first: str = "") -> str:
-    """The likely cause of outputs out of bounds: guidance where a scale is beyond use, else the learning rates.
+def diagnosis(recipe: Recipe, first: str = "") -> tuple[str, str]:
+    """The likely cause of outputs out of bounds, and what to do: strong guidance first, else the learning rates.
 
     Args:
         recipe: of the run.
         first: the scale that what was seen depends on most; it is named first.
     """
-    strong = _strong_scales(recipe, first)
-    if strong:
-        scales = ", ".join(f"{name} = {value:g}" for name, value in strong)
-        return f"guidance is too strong ({scales}; published runs take 1.5 to 4.5)"
-    return f"the learning rate is too high (lr = {recipe.lr:g}, fake_score_lr = {recipe.fake_score_lr:g})"
-
-
-def remedy(recipe: Recipe, first: str = "") -> str:
-    """What to do against `blame`."""
-    strong = _strong_scales(recipe, first)
-    if strong:
-        names = ", ".join(name for name, _ in strong)
-        return f"start again with {names} at {STRONG_GUIDANCE:g} or less"
-    return "start again with lr and fake_score_lr 10 to 1000 times lower (1e-6 is published for Stable Diffusion)"
-
-
-def _strong_scales(recipe: Recipe, first: str) -> list[tuple[str, float]]:
-    scales = zip(("kappa1", "kappa2", "kappa3", "kappa4"), recipe.guidance.scales, strict=True)
-    strong = [(name, value) for name, value in scales if abs(value) > STRONG_GUIDANCE]
-    return sorted(strong, key=lambda scale: scale[0] != first)
+    scales = zip(KAPPAS, recipe.guidance.scales, strict=True)
+    strong = {name: value for name, value in scales if abs(value) > STRONG_GUIDANCE}
+    if not strong:
+        return (
+            f"the learning rate is too high (lr = {recipe.lr:g}, fake_score_lr = {recipe.fake_score_lr:g})",
+            "start again with lr and fake_score_lr 10 to 1000 times lower (1e-6 is published for Stable Diffusion)",
+        )
+    names = sorted(strong, key=lambda name: name != first)
+    values = ", ".join(f"{name} = {strong[name]:g}" for name in names)
+    return (
+        f"guidance is too strong ({values}; published runs take 1.5 to 4.5)",
+        f"start again with {', '.join(names)} at {STRONG_GUIDANCE:g} or less",
+    )
 
 
 def _settling(rows: Sequence[Row], recipe: Recipe) -> bool:
     return recipe.precision == "fp16" and rows[-1]["iteration"] < FP16_SETTLES
 
 
+def _or_skipped(recipe: Recipe) -> str:
+    return ", or fp16 overflows and every step is skipped" if recipe.precision == "fp16" else ""
+
+
+def _finite(rows: Sequence[Row], name: str) -> list[float]:
+    return [row[name] for row in rows if math.isfinite(row.get(name, math.nan))]
+
+
 def _recent(rows: Sequence[Row], name: str) -> list[float] | None:
-    """The number in the last `WINDOW` rows where it is finite; None where that leaves fewer than half of them."""
-    values = [row.get(name, math.nan) for row in rows[-WINDOW:]]
-    values = [value for value in values if math.isfinite(value)]
+    """The finite numbers in the last `WINDOW` rows; None where fewer than half of them have one."""
+    values = _finite(rows[-WINDOW:], name)
     return values if len(rows) >= WINDOW and len(values) > WINDOW // 2 else None
 
 

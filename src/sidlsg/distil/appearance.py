@@ -1,4 +1,4 @@
-"""How pictures look in a few numbers, and whether a student's are still like its teacher's: noise, grey, one colour."""
+"""Checks whether a student's images are still like its teacher's, by a few statistics: noise, grey, one colour."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sidlsg.distil.alarms import Alarm, blame, remedy
-from sidlsg.distil.grids import Samples
+from sidlsg.distil.alarms import Alarm, diagnosis
+from sidlsg.distil.grids import FixedSamples
 from sidlsg.distil.guidance import guided_output
 from sidlsg.distil.recipes import Recipe
 from sidlsg.teacher.images import Images
 
-LOOK_AFTER = (10, 25, 50, 100)
-"""Iterations after which a look at the grid is worth its price, whether or not the grid is kept."""
+CHECK_AFTER = (10, 25, 50, 100)
+"""Iterations after which a check of the grid is worth its price, whether or not the grid is kept."""
 REFERENCE_STEPS = 8
 REFERENCE_GUIDANCE = (1.0, 4.5)
-"""What κ4 is cut to for the teacher's own pictures."""
+"""The range that κ4 is clipped to for the teacher's own images."""
 DISTANCE = 5.0
 """Fréchet distance of the statistics, in the reference's own spread, to the nearer of two references."""
 NOISE_CORRELATION = 0.25
 """Of neighbouring cells, as a share of the reference's. White noise has 0."""
 LEAST_CONTRAST = 0.15
-"""Within a picture, and between pictures, as a share of the reference's."""
+"""Within an image, and between images, as a share of the reference's."""
 MOST_CLIPPED = 0.3
 """Share of values at the ends of the range, beyond the reference's."""
 UNLIKE = "pictures-unlike-teacher"
@@ -37,21 +37,21 @@ LEAST_SPREAD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
-    """Statistics of a set of pictures, values from 0 to 1."""
+class ImageStatistics:
+    """Statistics of a set of images, values from 0 to 1."""
 
     colour: NDArray[np.float64]
-    """[N, 3]: each picture's mean."""
+    """[N, 3]: each image's mean."""
     contrast: NDArray[np.float64]
-    """[N, 3]: each picture's standard deviation."""
+    """[N, 3]: each image's standard deviation."""
     correlation: NDArray[np.float64]
     """[N, 2]: of neighbouring pixels, and of neighbouring cells of a latent's size."""
     clipped: float
     """Share of values within 1 % of black or white."""
 
     @classmethod
-    def of(cls, images: Images, cell: int) -> Looks:
-        """Look at [N, H, W, 3] uint8 pictures of which a latent covers `cell` × `cell` pixels."""
+    def of(cls, images: Images, cell: int) -> ImageStatistics:
+        """The statistics of [N, H, W, 3] uint8 images of which a latent covers `cell` × `cell` pixels."""
         pixels = images.astype(np.float64) / 255
         n, height, width, _ = pixels.shape
         cells = pixels.reshape(n, height // cell, cell, width // cell, cell, 3).mean((2, 4))
@@ -64,17 +64,30 @@ class Looks:
 
     @property
     def cells(self) -> float:
-        """The usual correlation of neighbouring cells."""
+        """The median correlation of neighbouring cells."""
         return float(np.median(self.correlation[:, 1]))
 
     @property
     def variety(self) -> float:
-        """How far the pictures' mean colours spread."""
+        """How far the images' mean colours spread."""
         return float(self.colour.std(0).mean())
+
+    def deviations(self, other: ImageStatistics) -> dict[str, float]:
+        """By kind of statistic, its part of the Fréchet distance to another set, in units of that set's spread.
+
+        Σ_i ((μ_i - μ'_i)² + (σ_i - σ'_i)²) / max(σ'_i, 0.05)²: each statistic by itself, since a grid has too few
+        images for a covariance.
+        """
+        parts = {}
+        for part in ("colour", "contrast", "correlation"):
+            x, y = getattr(self, part), getattr(other, part)
+            squares = np.square(x.mean(0) - y.mean(0)) + np.square(x.std(0) - y.std(0))
+            parts[part] = float((squares / np.square(np.maximum(y.std(0), LEAST_SPREAD))).sum())
+        return parts
 
 
 def _neighbours(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N] correlation of horizontal and vertical neighbours in each picture; 1 in one without contrast."""
+    """[N] correlation of horizontal and vertical neighbours in each image; 1 in one without contrast."""
     deviation = pixels - pixels.mean((1, 2), keepdims=True)
     power = np.square(deviation).mean((1, 2, 3))
     across = np.square(np.diff(deviation, axis=2)).mean((1, 2, 3))
@@ -83,123 +96,96 @@ def _neighbours(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(power < 1e-6, 1.0, 1 - (across + down) / 4 / np.maximum(power, 1e-6)))
 
 
-def deviations(a: Looks, b: Looks) -> dict[str, float]:
-    """By kind of statistic, its part of the Fréchet distance of two sets, in units of b's spread.
-
-    Σ_i ((μa_i - μb_i)² + (σa_i - σb_i)²) / max(σb_i, 0.05)²: each statistic by itself, since a grid has too few
-    pictures for a covariance.
-    """
-    parts = {}
-    for part in ("colour", "contrast", "correlation"):
-        x, y = getattr(a, part), getattr(b, part)
-        squares = np.square(x.mean(0) - y.mean(0)) + np.square(x.std(0) - y.std(0))
-        parts[part] = float((squares / np.square(np.maximum(y.std(0), LEAST_SPREAD))).sum())
-    return parts
-
-
-def looks_distance(a: Looks, b: Looks) -> float:
-    """The sum of all `deviations`."""
-    return sum(deviations(a, b).values())
-
-
 class Appearance:
-    """Compares the pictures of a grid with the teacher's own of the same prompts."""
+    """Compares the images of a grid with the teacher's own of the same prompts."""
 
     def __init__(self, recipe: Recipe, few_steps: Images, one_step: Images, cell: int) -> None:
         """Args:
         recipe: of the run; its values are named as causes.
         few_steps: [N, H, W, 3] what the student should come to look like; see `teacher_images`.
-        one_step: [N, H, W, 3] the teacher's pictures in one step, which are blurred: what a student starts from.
+        one_step: [N, H, W, 3] the teacher's images in one step, which are blurred: what a student starts from.
         cell: pixels that one latent covers on each side.
         """
         self.recipe, self.cell = recipe, cell
-        self.reference, self.start = Looks.of(few_steps, cell), Looks.of(one_step, cell)
+        self.reference, self.start = (ImageStatistics.of(each, cell) for each in (few_steps, one_step))
         self.unlike = False
 
-    def look(self, images: Images) -> list[Alarm]:
-        """What is wrong with [N, H, W, 3] pictures of the student; nothing, or the plainest thing alone.
+    def check(self, images: Images) -> list[Alarm]:
+        """What is wrong with [N, H, W, 3] images of the student: nothing, or the plainest thing alone.
 
-        Statistics that are unlike the teacher's count in the second look that finds them so: some strategies start
+        Statistics that are unlike the teacher's count in the second check that finds them so: some strategies start
         with a detour of a few iterations.
         """
-        found = self._plainest(Looks.of(images, self.cell))
+        found = self._plainest(ImageStatistics.of(images, self.cell))
         before, self.unlike = self.unlike, found is not None
         if found is None or (found[0] == UNLIKE and not before):
             return []
         name, seen, limit = found
+        cause, advice = diagnosis(self.recipe)
         return [
-            Alarm(
-                name=name,
-                seen=f"the student's grid has {seen} ({limit})",
-                cause=blame(self.recipe),
-                advice=f"look at the newest grid, and {remedy(self.recipe)}",
-            )
+            Alarm(name, f"the student's grid has {seen} ({limit})", cause, f"look at the newest grid, and {advice}")
         ]
 
-    def _plainest(self, now: Looks) -> tuple[str, str, str] | None:
+    def _plainest(self, now: ImageStatistics) -> tuple[str, str, str] | None:
         """(name, what was seen, its limit)."""
         usual = self.reference
         contrast, least = float(now.contrast.mean()), LEAST_CONTRAST * float(usual.contrast.mean())
         least_variety = LEAST_CONTRAST * usual.variety
-        cells, least_cells = now.cells, NOISE_CORRELATION * usual.cells
+        least_cells = NOISE_CORRELATION * usual.cells
         if contrast < least:
             one = now.variety < least_variety
             seen = f"a contrast of {contrast:.3f}" + (f" and a variety of colour of {now.variety:.3f}" if one else "")
             return "pictures-one-colour" if one else "pictures-flat", seen, f"limit {least:.3f}"
-        if cells < least_cells:
-            seen = f"neighbouring parts that correlate at {cells:.2f}"
+        if now.cells < least_cells:
+            seen = f"neighbouring parts that correlate at {now.cells:.2f}"
             return "pictures-noise", seen, f"limit {least_cells:.2f}; the teacher's do at {usual.cells:.2f}"
         if now.clipped > usual.clipped + MOST_CLIPPED:
             seen = f"{now.clipped:.0%} of its values at an end of their range"
             return "pictures-saturated", seen, f"limit {usual.clipped + MOST_CLIPPED:.0%}"
         if now.variety < least_variety:
-            seen = f"a variety of colour of {now.variety:.3f} between pictures"
+            seen = f"a variety of colour of {now.variety:.3f} between images"
             return "pictures-alike", seen, f"limit {least_variety:.3f}"
-        distances = {looks: looks_distance(now, looks) for looks in (usual, self.start)}
-        nearest = min(distances, key=lambda looks: distances[looks])
-        if distances[nearest] <= DISTANCE:
+        parts = min((now.deviations(each) for each in (usual, self.start)), key=lambda parts: sum(parts.values()))
+        distance, most = sum(parts.values()), max(parts, key=lambda part: parts[part])
+        if distance <= DISTANCE:
             return None
-        parts = deviations(now, nearest)
-        most = max(parts, key=lambda part: parts[part])
-        seen = f"statistics of colour that lie {distances[nearest]:.1f} from the teacher's, most of it in {most}"
+        seen = f"statistics of colour that lie {distance:.1f} from the teacher's, most of it in {most}"
         return UNLIKE, seen, f"limit {DISTANCE:g}"
 
 
 @torch.no_grad()
 def few_step_latents(
-    teacher: Callable[..., Any], drawer: Samples, uncond: Tensor, kappa4: float, steps: int = REFERENCE_STEPS
+    teacher: Callable[..., Any], samples: FixedSamples, uncond: Tensor, kappa4: float, steps: int = REFERENCE_STEPS
 ) -> Tensor:
-    """[N, C, h, w] the teacher's own latents for a grid's prompts and noises, by DDIM without noise (arXiv 2010.02502).
+    """[N, C, h, w] the teacher's own latents for fixed prompts and noises, by DDIM without noise (arXiv 2010.02502).
 
     Args:
         teacher: its UNet as a callable.
-        drawer: whose prompts and noises to take.
+        samples: whose prompts and noises to take.
         uncond: [1, L, D] the encoded empty prompt.
-        kappa4: the guidance scale, which is cut to a range that makes pictures.
+        kappa4: the guidance scale, which is clipped to a range that makes images.
         steps: evenly spaced from the noisiest timestep.
     """
-    schedule, kappa = drawer.schedule, float(np.clip(kappa4, *REFERENCE_GUIDANCE))
-    device = schedule.alphas_cumprod.device
-    places = np.linspace(len(schedule) - 1, 0, steps + 1).round().astype(int).tolist()
+    schedule, kappa = samples.schedule, float(np.clip(kappa4, *REFERENCE_GUIDANCE))
+    timesteps = np.linspace(len(schedule) - 1, 0, steps + 1).round().astype(int).tolist()
     parts = []
-    for z, cond in zip(torch.split(drawer.z, drawer.at_once), torch.split(drawer.cond, drawer.at_once), strict=True):
-        x, states = z.to(device), cond.to(device)
-        for place, following in itertools.pairwise(places):
-            t = torch.full((len(z),), place, device=device)
-            x_0 = schedule.x0(guided_output(teacher, x, t, states, uncond.to(device), kappa), x, t)
-            a_t, s_t = schedule.alphas_cumprod[place].sqrt(), (1 - schedule.alphas_cumprod[place]).sqrt()
+    for z, cond in samples.parts():
+        x = z
+        for timestep, following in itertools.pairwise(timesteps):
+            t = torch.full((len(z),), timestep, device=z.device)
+            x_0 = schedule.x0(guided_output(teacher, x, t, cond, uncond.to(z.device), kappa), x, t)
+            a_t, s_t = schedule.alphas_cumprod[timestep].sqrt(), (1 - schedule.alphas_cumprod[timestep]).sqrt()
             noise = ((x - a_t * x_0) / s_t).to(x_0.dtype)
             x = schedule.add_noise(x_0, noise, torch.full_like(t, following)) if following else x_0
         parts.append(x)
     return torch.cat(parts)
 
 
-def teacher_images(teacher: Callable[..., Any], drawer: Samples, uncond: Tensor, kappa4: float) -> Images:
-    """[N, H, W, 3] uint8: the teacher's own pictures for a grid's prompts and noises, in a few steps."""
-    latents = few_step_latents(teacher, drawer, uncond, kappa4)
-    return drawer.decoded(latents)
+def teacher_images(teacher: Callable[..., Any], samples: FixedSamples, uncond: Tensor, kappa4: float) -> Images:
+    """[N, H, W, 3] uint8: the teacher's own images for fixed prompts and noises, in a few steps."""
+    return samples.decoded(few_step_latents(teacher, samples, uncond, kappa4))
 
 
-def due(iteration: int, marks: Collection[int]) -> bool:
-    """Whether to look after an iteration: early at some, and later at every grid that is drawn anyway."""
-    return iteration in LOOK_AFTER or (iteration > LOOK_AFTER[0] and iteration in marks)
+def check_is_due(iteration: int, snapshot_steps: Collection[int]) -> bool:
+    """Whether to check after an iteration: early at some, and later with every grid that is kept anyway."""
+    return iteration in CHECK_AFTER or (iteration > CHECK_AFTER[0] and iteration in snapshot_steps)

@@ -1,8 +1,8 @@
-"""Sample grids along the way: the same prompts and noises each time, so that pictures differ by training alone."""
+"""Sample grids during training: the same prompts and noises each time, so that images differ by training alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,17 @@ PIXELS = 2**20
 """That the VAE decodes at once: beside networks in training there is little room for more."""
 
 
-class Samples:
-    """Fixed prompts and noises, from which a network draws the same pictures but for its weights."""
+class FixedSamples:
+    """Fixed prompts and noises, from which a network samples images that differ by its weights alone."""
 
     def __init__(
         self, *, vae: Any, schedule: NoiseSchedule, z: Tensor, cond: Tensor, t_init: int, at_once: int
     ) -> None:
         """Args:
-        vae: on any device; it is borrowed for the time of a picture.
+        vae: on any device; it moves to the latents' device while it decodes.
         schedule: on the networks' device.
         z: [N, C, h, w] noise.
-        cond: [N, L, D] text states.
+        cond: [N, L, D] text embeddings.
         t_init: the timestep of the one step.
         at_once: images in memory at once.
         """
@@ -39,18 +39,21 @@ class Samples:
         # On the host: they are needed seldom.
         self.z, self.cond = z.cpu(), cond.cpu()
 
+    def parts(self, chosen: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
+        """(z, cond) of all samples or some, in parts of `at_once`, on the networks' device."""
+        device = self.schedule.alphas_cumprod.device
+        split = (torch.split(each[chosen], self.at_once) for each in (self.z, self.cond))
+        for z, cond in zip(*split, strict=True):
+            yield z.to(device), cond.to(device)
+
     @torch.no_grad()
     def images(self, unet: Callable[..., Any], chosen: slice = slice(None)) -> Images:
         """[N, H, W, 3] uint8: one-step samples of a network, all of them or some."""
-        device = self.schedule.alphas_cumprod.device
-        parts = zip(
-            torch.split(self.z[chosen], self.at_once), torch.split(self.cond[chosen], self.at_once), strict=True
-        )
-        latents = [generate_latents(unet, self.schedule, z.to(device), c.to(device), self.t_init) for z, c in parts]
+        latents = [generate_latents(unet, self.schedule, z, cond, self.t_init) for z, cond in self.parts(chosen)]
         return self.decoded(torch.cat(latents))
 
     def decoded(self, latents: Tensor) -> Images:
-        """[N, H, W, 3] uint8 pictures of latents."""
+        """[N, H, W, 3] uint8 images of latents."""
         home = next(self.vae.parameters()).device
         self.vae.to(latents.device)
         try:
@@ -60,8 +63,8 @@ class Samples:
             self.vae.to(home)
 
 
-class GridDrawer(Samples):
-    """Draws and keeps `grids/<images seen>.png`."""
+class GridSampler(FixedSamples):
+    """Samples a run's grid, and keeps it as `<images seen>.png`."""
 
     def __init__(
         self,
@@ -74,26 +77,26 @@ class GridDrawer(Samples):
         **shared: Any,
     ) -> None:
         """Args:
-        folder: receives the pictures; None in a process that writes none.
-        encode: prompt indices to text states.
+        folder: receives the grids; None in a process that writes none.
+        encode: prompt indices to text embeddings.
         prompt_count: how many prompts there are.
         latent_shape: (C, H, W).
         seed: the run's.
-        shared: what `Samples` takes besides.
+        shared: the other arguments of `FixedSamples`.
         """
-        places = counted(seed, "distil/grid/prompts").choice(prompt_count, IMAGES, replace=prompt_count < IMAGES)
+        indices = counted(seed, "distil/grid/prompts").choice(prompt_count, IMAGES, replace=prompt_count < IMAGES)
         z = counted(seed, "distil/grid/z").standard_normal((IMAGES, *latent_shape), dtype="float32")
-        cond = encode([int(place) for place in places], [False] * IMAGES)[0]
+        cond = encode([int(index) for index in indices], [False] * IMAGES)[0]
         super().__init__(z=torch.from_numpy(z), cond=cond, **shared)
         self.folder = folder
 
     def keep(self, images: Images, images_seen: int) -> Image.Image:
-        """Lay pictures out as a grid, and keep it.
+        """Lay images out as a grid, and keep it.
 
         Raises:
             OSError: it cannot be written.
         """
-        picture = grid(images, COLUMNS)
+        laid_out = grid(images, COLUMNS)
         if self.folder is not None:
-            save_png(picture, self.folder / f"{images_seen:09d}.png")
-        return picture
+            save_png(laid_out, self.folder / f"{images_seen:09d}.png")
+        return laid_out

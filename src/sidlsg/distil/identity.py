@@ -1,15 +1,28 @@
-"""What makes a training run this one and no other: only an equal run continues its checkpoints unasked."""
+"""What makes a training run this one and no other, and the manifest of a checkpoint, which carries that."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from sidlsg.distil.state import Counters
+from sidlsg.runtime.parsing import parse_json
+from sidlsg.storage.files import sha256_bytes
+
+MANIFEST = "checkpoint.json"
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """By name: the recipe's values that decide the result, teacher, prompts, seed and, as `code`, NUMERICS."""
+    """By name: the recipe's values that decide the result, teacher, prompts, seed and, as `code`, NUMERICS.
+
+    Only an equal run continues its checkpoints unasked.
+    """
 
     parts: dict[str, str]
 
@@ -19,7 +32,7 @@ class RunIdentity:
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: RunIdentity) -> list[str]:
-        """In words, what another run has otherwise: `lr is 2e-06 here and 1e-06 there`."""
+        """How another run differs, in words such as `lr is 2e-06 here and 1e-06 there`."""
         names = sorted(self.parts.keys() | other.parts.keys())
         return [
             f"{name} is {_short(self.parts.get(name))} here and {_short(other.parts.get(name))} there"
@@ -32,3 +45,42 @@ def _short(value: str | None) -> str:
     if value is None:
         return "not known"
     return f"{value[:12]}…" if len(value) == 64 else value
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `checkpoint.json`."""
+
+    iteration: int
+    run: RunIdentity
+    counters: dict[str, Any]
+    files: dict[str, str]
+    """SHA-256 by name."""
+    score: float | None = None
+    """Of the EMA, where it was evaluated at this point; lower is better."""
+
+    def to_json(self) -> str:
+        """JSON text, with a digest of the rest in it."""
+        values = {**vars(self), "run": self.run.parts}
+        return json.dumps({**values, "sha256": _values_digest(values)}, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read it.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            values = parse_json(text)
+            if values.pop("sha256") != _values_digest(values):
+                raise ValueError("another digest")
+            Counters.from_json(json.dumps(values["counters"]))
+            values["run"] = {"parts": values["run"]}
+            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"its {MANIFEST} is damaged") from error
+
+
+def _values_digest(values: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(values, sort_keys=True).encode())

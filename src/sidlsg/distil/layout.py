@@ -21,8 +21,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
-from sidlsg.distil.observe import Row
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.state import Row
 from sidlsg.runtime.distributed import end_with, fork, started_as_many
 from sidlsg.runtime.hardware import cpu_quota, host_memory, set_threads
 from sidlsg.teacher.architectures import TEXT_LENGTH

@@ -1,9 +1,19 @@
-"""The two losses of SiD-LSG, as pure functions of tensors."""
+"""The method's two losses: the forward passes of each update, the formulas, and diagnostics of what they compare.
+
+Shapes, here as in the paper's symbols: x_g, y_real, y_fake, output, target: [B, C, H, W]; weight, mask: [B].
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
+from sidlsg.distil.sampler import Draws, Update, generate_latents
+from sidlsg.teacher.schedule import NoiseSchedule
 
 OMEGA_MINIMUM = 1e-5
 
@@ -11,17 +21,14 @@ OMEGA_MINIMUM = 1e-5
 def fake_score_loss(
     output: Tensor, target: Tensor, weight: Tensor, mask: Tensor | None = None, divisor: int | None = None
 ) -> Tensor:
-    """L_ψ = (1/B) Σ_b w_b Σ_i (f̂_ψ,κ1(x_t)_i - target_i)².
+    """L_ψ = (1/B) Σ_b w_t Σ_i (f̂_ψ,κ1(x_t)_i - target_i)², a scalar.
 
     Args:
-        output: [B, C, H, W] guided output of the fake score, on the raw output scale.
-        target: [B, C, H, W] what it should be.
-        weight: [B].
-        mask: [B] bool; samples with False leave the sum.
+        output: guided output of the fake score, on the raw output scale.
+        target: what it should be: ε, or v = a_t ε - s_t x_g.
+        weight: w_t: 1, or snr/(snr + 1).
+        mask: samples with False leave the sum.
         divisor: divides the sum; default B.
-
-    Returns:
-        A scalar.
     """
     each = weight * (output - target).square().flatten(1).sum(1)
     return _sum(each, mask) / (divisor or len(output))
@@ -36,22 +43,20 @@ def generator_loss(
     mask: Tensor | None = None,
     divisor: int | None = None,
 ) -> Tensor:
-    """L_θ = (1/B) Σ_b Σ_i (y_real - y_fake)(y_real - x_g - α (y_real - y_fake)) / ω_b.
+    """L_θ = (1/B) Σ_b Σ_i (y_real - y_fake)(y_real - x_g - α (y_real - y_fake)) / ω_b, a scalar.
 
     ω_b is the mean over C, H, W of |x_g - y_real|, without gradient and at least 1e-5. Where κ2 and κ3 differ, the
-    first difference takes `y_fake` (κ2) and the whole second factor `y_fake_kappa3`.
+    first factor takes `y_fake` (κ2) and the whole second factor `y_fake_kappa3`. Gradient flows through x_g, y_real
+    and both fake predictions.
 
     Args:
-        x_g: [B, C, H, W] the generator's sample.
-        y_real: [B, C, H, W] the teacher's x0-prediction.
-        y_fake: [B, C, H, W] the fake score's x0-prediction at κ2.
+        x_g: the generator's sample.
+        y_real: the teacher's x0-prediction.
+        y_fake: the fake score's x0-prediction at κ2.
         alpha: α.
         y_fake_kappa3: the fake score's x0-prediction at κ3; default `y_fake`.
-        mask: [B] bool; samples with False leave the sum.
+        mask: samples with False leave the sum.
         divisor: divides the sum; default B.
-
-    Returns:
-        A scalar; gradient flows through x_g, y_real and both fake predictions.
     """
     omega = (x_g - y_real).detach().abs().flatten(1).mean(1).clamp_min(OMEGA_MINIMUM)
     second = y_fake if y_fake_kappa3 is None else y_fake_kappa3
@@ -62,3 +67,102 @@ def generator_loss(
 def _sum(each: Tensor, mask: Tensor | None) -> Tensor:
     # `where`, not a product: 0 · NaN is NaN.
     return each.sum() if mask is None else torch.where(mask, each, torch.zeros_like(each)).sum()
+
+
+@dataclass
+class MicroBatchLoss:
+    """The loss of one micro-batch, and what came with it."""
+
+    loss: Tensor
+    """Scalar, at the global batch's divisor."""
+    finite: Tensor
+    """[B] bool: samples that are finite in every tensor of the loss."""
+    diagnostics: dict[str, Tensor]
+    """Scalars that alarms check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """The fixed parts of the method, and the loss of each update."""
+
+    teacher: Any
+    """The frozen `UNet2DConditionModel` f_φ, or a callable that runs it."""
+    schedule: NoiseSchedule
+    guidance: Guidance
+    alpha: float = 1.0
+    t_init: int = 625
+
+    def loss(
+        self,
+        update: Update,
+        generator: Any,
+        fake_score: Any,
+        draws: Draws,
+        cond: Tensor,
+        uncond: Tensor,
+        divisor: int,
+        mask: Tensor | None = None,
+    ) -> MicroBatchLoss:
+        """The loss of one micro-batch; without `mask`, its finite samples are what counts."""
+        if update == "fake_score":
+            output, target, weight = self.fake_score_forward(generator, fake_score, draws, cond, uncond)
+            finite = finite_samples(output, target)
+            loss = fake_score_loss(output, target, weight, finite if mask is None else mask, divisor)
+            return MicroBatchLoss(loss, finite, fake_score_diagnostics(output, target, weight))
+        forward = self.generator_forward(generator, fake_score, draws, cond, uncond)
+        x_g, y_real, y_fake, y_fake_kappa3 = forward
+        finite = finite_samples(*(y for y in forward if y is not None))
+        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, finite if mask is None else mask, divisor)
+        return MicroBatchLoss(loss, finite, generator_diagnostics(x_g, y_real, y_fake))
+
+    def fake_score_forward(
+        self, generator: Any, fake_score: Any, draws: Draws, cond: Tensor, uncond: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(output, target, weight) of L_ψ; x_g carries no gradient."""
+        with torch.no_grad():
+            x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
+        x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
+        output = guided_output(fake_score, x_t, draws.t, cond, uncond, self.guidance.kappa1)
+        return output, self.schedule.target(x_g, draws.noise, draws.t), self.schedule.weight(draws.t)
+
+    def generator_forward(
+        self, generator: Any, fake_score: Any, draws: Draws, cond: Tensor, uncond: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """(x_g, y_real, y_fake at κ2, y_fake at κ3 where it differs) of L_θ."""
+        _, kappa2, kappa3, kappa4 = self.guidance.scales
+        x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
+        x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
+
+        def x0(output: Tensor) -> Tensor:
+            return self.schedule.x0(output, x_t, draws.t)
+
+        y_real = x0(guided_output(self.teacher, x_t, draws.t, cond, uncond, kappa4))
+        if kappa2 == kappa3:
+            return x_g, y_real, x0(guided_output(fake_score, x_t, draws.t, cond, uncond, kappa2)), None
+        # One forward serves both scales.
+        pair = guidance_pair(fake_score, x_t, draws.t, cond, uncond)
+        return x_g, y_real, x0(combine(*pair, kappa2)), x0(combine(*pair, kappa3))
+
+
+@torch.no_grad()
+def finite_samples(*tensors: Tensor) -> Tensor:
+    """[B] bool: whether a sample is finite in every one of the [B, …] tensors."""
+    return torch.stack([torch.isfinite(x).flatten(1).all(1) for x in tensors]).all(0)
+
+
+@torch.no_grad()
+def fake_score_diagnostics(output: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """The fake score's loss, as a share of what predicting zero everywhere would lose."""
+    error = weight * (output - target).square().flatten(1).mean(1)
+    return {"fake_score_error": error.sum() / (weight * target.square().flatten(1).mean(1)).sum()}
+
+
+@torch.no_grad()
+def generator_diagnostics(x_g: Tensor, y_real: Tensor, y_fake: Tensor) -> dict[str, Tensor]:
+    """Root mean square of the student's latents; of both x0-predictions' distances, as shares of it."""
+    size = x_g.square().mean().sqrt()
+    return {
+        "latent_size": size,
+        "teacher_distance": (y_real - x_g).square().mean().sqrt() / size,
+        "score_difference": (y_real - y_fake).square().mean().sqrt() / size,
+    }

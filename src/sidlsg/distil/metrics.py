@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from sidlsg.distil.observe import Row
+from sidlsg.distil.state import Row
 from sidlsg.runtime.metrics import Destinations, Pusher, destinations, served
 from sidlsg.runtime.provenance import pipeline_run
 
@@ -88,7 +88,7 @@ class TrainingMetrics:
         self._speed.set(row["images_per_second"])
         self._nan_share.set(row["nan_share"])
 
-    def drawn(self, images_seen: int, grid: Image.Image) -> None:
+    def sampled(self, images_seen: int, grid: Image.Image) -> None:
         """Pictures are no metrics."""
 
     def evaluated(self, row: Row) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from sidlsg.distil.parallel import local, whole
+from sidlsg.distil.networks import local
 from sidlsg.distil.recipes import OPTIMIZERS
 from sidlsg.runtime.errors import InputError
 
@@ -29,12 +29,7 @@ class SecondMomentAdam(torch.optim.Optimizer):
     _step_supports_amp_scaling = True
 
     def __init__(self, parameters: Any, lr: float, eps: float = 1e-8, offload: bool = False) -> None:
-        """Args:
-        parameters: what to step; their state exists from the start.
-        lr: learning rate.
-        eps: of the denominator.
-        offload: keep the state in the host's memory, and bring it over in parts when it is needed.
-        """
+        """With `offload`, the state stays in the host's memory, and is brought over in parts when it is needed."""
         super().__init__(parameters, {"lr": lr, "eps": eps})
         self._offload = offload
         for group in self.param_groups:
@@ -169,59 +164,3 @@ def _sharded_like(parameter: Tensor, state: Tensor) -> Tensor:
         shape=parameter.shape,
         stride=parameter.stride(),
     )
-
-
-INFINITE_GRADIENT = 1e5
-
-
-@torch.no_grad()
-def clean_gradients(parameters: Iterable[nn.Parameter], clip: float = 0.0) -> None:
-    """In every gradient: NaN becomes 0, ±inf becomes ±1e5, and what is beyond ±clip becomes ±clip.
-
-    Args:
-        parameters: whose gradients.
-        clip: largest absolute value of an element; 0 for no limit.
-    """
-    for parameter in parameters:
-        if parameter.grad is not None:
-            gradient = local(parameter.grad)
-            gradient.nan_to_num_(nan=0.0, posinf=INFINITE_GRADIENT, neginf=-INFINITE_GRADIENT)
-            if clip:
-                gradient.clamp_(-clip, clip)
-
-
-@torch.no_grad()
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The L2 norm over all gradients, sharded or not: a scalar that stays on the device."""
-    return whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-
-
-@torch.no_grad()
-def finite_samples(*tensors: Tensor) -> Tensor:
-    """[B] bool: whether a sample is finite in every one of the [B, …] tensors."""
-    finite = torch.stack([torch.isfinite(x).flatten(1).all(1) for x in tensors])
-    return finite.all(0)
-
-
-RAMP_UP = 0.05
-"""The half-life is at most this share of the images seen so far, so that early averages forget the start."""
-
-
-def ema_decay(batch: int, images_before: int, half_life: float) -> float:
-    """β = 0.5^(B / max(min(half-life, 0.05 · images before this batch), 1e-8)); the first batch gives 0."""
-    exponent = batch / max(min(half_life, RAMP_UP * images_before), 1e-8)
-    return float(0.5**exponent) if exponent < 1000 else 0.0
-
-
-@torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """ema ← β ema + (1 - β) model, parameters only, in float32; the EMA may live in another memory."""
-    averages, parameters = ([local(p.detach()) for p in network.parameters()] for network in (ema, model))
-    if averages[0].device != parameters[0].device:
-        # One by one, so that the copy needs the memory of one parameter.
-        for average, parameter in zip(averages, parameters, strict=True):
-            average.lerp_(parameter.to(average.device), 1 - decay)
-    elif decay == 0:
-        torch._foreach_copy_(averages, parameters)
-    else:
-        torch._foreach_lerp_(averages, parameters, 1 - decay)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sidlsg.distil.strategies import Guidance, make_guidance
+from sidlsg.distil.guidance import Guidance, make_guidance
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.overrides import parse_changes, with_changes
 from sidlsg.storage.records import Published
@@ -86,7 +86,7 @@ class Recipe:
 
     name: str
     strategy: str = "lsg"
-    """A name in `sidlsg.distil.strategies.STRATEGIES`, or `custom` for four free scales."""
+    """A name in `sidlsg.distil.guidance.STRATEGIES`, or `custom` for four free scales."""
     scales: dict[str, float] = dataclasses.field(default_factory=dict)
     """The strategy's arguments, such as {"kappa": 1.5}."""
     alpha: float = 1.0

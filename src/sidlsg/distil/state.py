@@ -12,9 +12,8 @@ import torch
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 
-from sidlsg.distil.networks import COMPUTE, autocasting, compiles, new_loss_scaler, prepared
+from sidlsg.distil.networks import COMPUTE, Parallel, autocasting, compiles, new_loss_scaler, prepared
 from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learning_rate
-from sidlsg.distil.parallel import Parallel
 from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.distributed import World
 
@@ -147,8 +146,8 @@ class TrainingState(Progress):
         return autocasting(network, self.settings.precision, self.world.device)
 
     @contextlib.contextmanager
-    def drawing(self) -> Iterator[Callable[..., Any]]:
-        """The EMA as a callable, on the networks' device for as long as it draws."""
+    def ema_on_device(self) -> Iterator[Callable[..., Any]]:
+        """The EMA as a callable, on the networks' device while the block runs."""
         if self.settings.ema_offload:
             self.ema.to(self.device)
         try:

@@ -1,110 +1,53 @@
-"""One iteration of SiD-LSG: the fake score's update, then the generator's, then the EMA."""
+"""One iteration of SiD-LSG: the fake score's update, the generator's with the fake score just updated, then the EMA.
+
+The formulas are in `losses`, `guidance`, `sampler` and `teacher.schedule`; this file accumulates their gradients over
+micro-batches and processes, and applies them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
-from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
-from sidlsg.distil.losses import fake_score_loss, generator_loss
-from sidlsg.distil.optimizer import clean_gradients, ema_decay, finite_samples, gradient_norm, update_ema
-from sidlsg.distil.parallel import local
-from sidlsg.distil.sampler import generate_latents
+from sidlsg.distil.losses import Method
+from sidlsg.distil.networks import local, whole
+from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
-from sidlsg.teacher.schedule import NoiseSchedule
 
-
-class AsyncHostCopy:
-    """Numbers on their way from the device to the host, from the moment that this is made.
-
-    Reading waits until what the device had been given by then is done; what it was given since runs on meanwhile.
-    """
-
-    def __init__(self, numbers: Tensor) -> None:
-        """Args:
-        numbers: [N] whole numbers.
-        """
-        self._event: torch.cuda.Event | None = None
-        if numbers.device.type == "cuda":
-            self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            self._host.copy_(numbers, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-        else:
-            self._host = numbers
-
-    def read(self) -> list[int]:
-        """The numbers."""
-        if self._event is not None:
-            self._event.synchronize()
-        return [int(number) for number in self._host.tolist()]
-
+INFINITE_GRADIENT = 1e5
+RAMP_UP = 0.05
+"""The EMA's half-life is at most this share of the images seen so far, so that early averages forget the start."""
 
 Encode = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
 """Prompt indices and whether each is replaced, to (cond [B, L, D], uncond [1, L, D])."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """The fixed parts of the method: the frozen teacher, the four scales, α and t_init."""
-
-    teacher: Any
-    """The teacher's frozen `UNet2DConditionModel`, or a callable that runs it."""
-    schedule: NoiseSchedule
-    guidance: Guidance
-    alpha: float = 1.0
-    t_init: int = 625
-
-    def fake_score_forward(
-        self, generator: Any, fake_score: Any, draws: Draws, cond: Tensor, uncond: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(output, target, weight) of the fake score's loss; x_g carries no gradient."""
-        with torch.no_grad():
-            x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
-        x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
-        output = guided_output(fake_score, x_t, draws.t, cond, uncond, self.guidance.kappa1)
-        return output, self.schedule.target(x_g, draws.noise, draws.t), self.schedule.weight(draws.t)
-
-    def generator_forward(
-        self, generator: Any, fake_score: Any, draws: Draws, cond: Tensor, uncond: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """(x_g, y_real, y_fake at κ2, y_fake at κ3 where it differs) of the generator's loss."""
-        _, kappa2, kappa3, kappa4 = self.guidance.scales
-        x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
-        x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
-
-        def x0(output: Tensor) -> Tensor:
-            return self.schedule.x0(output, x_t, draws.t)
-
-        y_real = x0(guided_output(self.teacher, x_t, draws.t, cond, uncond, kappa4))
-        if kappa2 == kappa3:
-            return x_g, y_real, x0(guided_output(fake_score, x_t, draws.t, cond, uncond, kappa2)), None
-        # One forward serves both scales.
-        pair = guidance_pair(fake_score, x_t, draws.t, cond, uncond)
-        return x_g, y_real, x0(combine(*pair, kappa2)), x0(combine(*pair, kappa3))
+def never() -> bool:
+    """No process asks for anything."""
+    return False
 
 
 @dataclass
 class StepResult:
-    """What an iteration reports; the tensors are scalars that stay on the device until somebody reads them."""
+    """What an iteration reports; the tensors are scalars that stay on the device until they are read."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     """By update: the loss over the whole batch, of this process's samples alone."""
     gradient_norms: dict[str, Tensor] = field(default_factory=dict)
     """By update, where they were asked for."""
-    signs: dict[str, Tensor] = field(default_factory=dict)
-    """What alarms look at, where it was asked for; of this process's last micro-batch."""
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    """What alarms check, where it was asked for; of this process's last micro-batch."""
     nan_samples: int = 0
     stopped: bool = False
-    """Whether it ended early because one of the processes was asked to stop."""
+    """Whether the run is to stop because one of the processes was asked to; perhaps between the two updates."""
     save: bool = False
-    """Whether one of the processes finds a checkpoint due."""
+    """Whether a checkpoint is due in one of the processes."""
 
 
 def train_step(
@@ -115,8 +58,8 @@ def train_step(
     micro_batch: int,
     half_life: float,
     observe: bool = True,
-    stop: Callable[[], bool] = lambda: False,
-    save: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
+    save: Callable[[], bool] = never,
 ) -> StepResult:
     """Advance `state` by one iteration, or by the rest of one.
 
@@ -126,11 +69,11 @@ def train_step(
     Args:
         state: both networks, their optimizers, the EMA and the counters; changed in place.
         method: the maths.
-        plan: what is drawn.
-        encode: prompts to text states.
+        plan: what is sampled.
+        encode: prompts to text embeddings.
         micro_batch: samples in memory at once; the gradient is that of the whole batch.
         half_life: of the EMA, in images.
-        observe: whether norms and signs are wanted.
+        observe: whether norms and diagnostics are wanted.
         stop: asked once an update; True in any process ends the iteration before the next update.
         save: likewise, whether a checkpoint is due: clocks differ, and all processes must save the same state.
     """
@@ -138,38 +81,37 @@ def train_step(
     for update in UPDATES:
         if update == "fake_score" and state.fake_score_done:
             continue  # the run was stopped between the two
-        pass_ = accumulate(state, method, plan, encode, micro_batch, update, stop, save)
-        result.losses[update] = pass_.loss
-        result.nan_samples += pass_.left_out
-        state.nan_samples += pass_.left_out
+        found = accumulate(state, method, plan, encode, micro_batch, update, stop, save)
+        result.losses[update] = found.loss
+        result.nan_samples += found.non_finite
+        state.nan_samples += found.non_finite
+        norm, step_size = _apply_gradients(state, update, observe)
         if observe:
-            result.signs |= pass_.signs
-        seen = _apply_gradients(state, update, observe)
-        if seen is not None:
-            result.gradient_norms[update], result.signs[f"{update}_step"] = seen
+            result.gradient_norms[update] = norm
+            result.diagnostics |= found.diagnostics | {f"{update}_step": step_size}
         state.fake_score_done = update == "fake_score"
-        if update == "fake_score" and pass_.stop:
+        if update == "fake_score" and found.stop:
             result.stopped = True
             return result
 
     update_ema(state.ema, state.generator, ema_decay(plan.batch, state.images_seen, half_life))
     state.iteration += 1
     state.images_seen += plan.batch
-    result.stopped, result.save = pass_.stop, pass_.save
+    result.stopped, result.save = found.stop, found.save
     return result
 
 
 @dataclass
 class UpdateGradient:
-    """One update's gradient, and what came with it."""
+    """What came with one update's gradient."""
 
     loss: Tensor
     """Scalar: of this process's samples, at the global batch's divisor."""
-    left_out: int = 0
+    non_finite: int = 0
     """Samples of all processes that left the loss because they were not finite."""
     stop: bool = False
     save: bool = False
-    signs: dict[str, Tensor] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
 
 def accumulate(
@@ -179,8 +121,8 @@ def accumulate(
     encode: Encode,
     micro_batch: int,
     update: Update,
-    stop: Callable[[], bool] = lambda: False,
-    save: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
+    save: Callable[[], bool] = never,
 ) -> UpdateGradient:
     """Add the gradient of one update over the whole batch, micro-batch by micro-batch; of all processes, if many.
 
@@ -188,13 +130,13 @@ def accumulate(
     gradient; then all processes do the update again, with another sample's draws in its place and no loss for it.
     """
     network = getattr(state, update)
+    once = partial(_accumulate_once, state, method, plan, encode, micro_batch, update, stop, save)
     with _only_trainable(network, state.fake_score, state.generator):
-        found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, save, careful=False)
-        if found.left_out:
+        found = once(masked=False)
+        if found.non_finite:
             network.zero_grad(set_to_none=True)
-            stopping = found.stop
-            found = _accumulate_once(state, method, plan, encode, micro_batch, update, stop, save, careful=True)
-            found.stop |= stopping
+            again = once(masked=True)
+            found = replace(again, stop=found.stop or again.stop)
     return found
 
 
@@ -207,90 +149,46 @@ def _accumulate_once(
     update: Update,
     stop: Callable[[], bool],
     save: Callable[[], bool],
-    careful: bool,
+    masked: bool,
 ) -> UpdateGradient:
     network = getattr(state, update)
-    trainee = state.parallel.trainee(network)
-    networks = {"generator": state.generator, "fake_score": state.fake_score, update: trainee}
+    networks = {"generator": state.generator, "fake_score": state.fake_score}
+    networks[update] = state.parallel.trainee(network)
     calls = {name: state.call(each) for name, each in networks.items()}
     scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
     found = UpdateGradient(torch.zeros((), device=state.device))
-    notice: AsyncHostCopy | None = None
-    left_out: Tensor | None = None
+    non_finite: Tensor | int = 0
     parts = list(plan.parts(state.world.share(plan.batch), micro_batch))
     for part in parts:
         last = part is parts[-1]
         draws = _to_network(plan.draw(state.iteration, update, part.start, part.stop), state.generator)
         cond, uncond = encode(draws.prompts, draws.replaced)
         mask = None
-        if careful:
+        if masked:
             with torch.no_grad():
-                *_, mask = _loss(method, calls, update, draws, cond, uncond, plan.batch)
+                mask = method.loss(update, **calls, draws=draws, cond=cond, uncond=uncond, divisor=plan.batch).finite
             draws, cond = _without(draws, cond, uncond, mask)
         with state.parallel.accumulating(network, last):
-            loss, signs, finite = _loss(method, calls, update, draws, cond, uncond, plan.batch, mask)
-            bad = (~(finite if mask is None else mask)).sum()
-            left_out = bad if left_out is None else left_out + bad
+            each = method.loss(update, **calls, draws=draws, cond=cond, uncond=uncond, divisor=plan.batch, mask=mask)
+            non_finite = non_finite + (~(each.finite if mask is None else mask)).sum()
             if last:
                 # Filled on the device: a number that comes from the host would wait for it.
-                asked = [torch.full_like(left_out, int(each())) for each in (stop, save)]
-                notice = AsyncHostCopy(state.world.total(torch.stack([left_out, *asked])))
-            scaler.scale(loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
-        found.loss = found.loss + loss.detach()
-        found.signs = signs
-    if notice is not None:
-        found.left_out, stopping, saving = notice.read()
-        found.stop, found.save = stopping > 0, saving > 0
+                asked = [torch.full_like(non_finite, int(ask())) for ask in (stop, save)]
+                flags = AsyncHostCopy(state.world.total(torch.stack([non_finite, *asked])))
+            scaler.scale(each.loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
+        found.loss = found.loss + each.loss.detach()
+        found.diagnostics = each.diagnostics
+    found.non_finite, stopping, saving = flags.read()
+    found.stop, found.save = stopping > 0, saving > 0
     return found
 
 
-def _loss(
-    method: Method,
-    calls: dict[str, Any],
-    update: Update,
-    draws: Draws,
-    cond: Tensor,
-    uncond: Tensor,
-    batch: int,
-    mask: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The loss of one micro-batch at divisor `batch`, its signs, and which of its samples are finite."""
-    generator, fake_score = calls["generator"], calls["fake_score"]
-    if update == "fake_score":
-        output, target, weight = method.fake_score_forward(generator, fake_score, draws, cond, uncond)
-        finite = finite_samples(output, target)
-        loss = fake_score_loss(output, target, weight, finite if mask is None else mask, batch)
-        return loss, fake_score_signs(output, target, weight), finite
-    x_g, y_real, y_fake, y_fake_kappa3 = method.generator_forward(generator, fake_score, draws, cond, uncond)
-    finite = finite_samples(x_g, y_real, y_fake, *([] if y_fake_kappa3 is None else [y_fake_kappa3]))
-    loss = generator_loss(x_g, y_real, y_fake, method.alpha, y_fake_kappa3, finite if mask is None else mask, batch)
-    return loss, generator_signs(x_g, y_real, y_fake), finite
-
-
-@torch.no_grad()
-def fake_score_signs(output: Tensor, target: Tensor, weight: Tensor) -> dict[str, Tensor]:
-    """How good the fake score is: its loss as a share of what predicting zero everywhere would lose."""
-    error = weight * (output - target).square().flatten(1).mean(1)
-    return {"fake_score_error": error.sum() / (weight * target.square().flatten(1).mean(1)).sum()}
-
-
-@torch.no_grad()
-def generator_signs(x_g: Tensor, y_real: Tensor, y_fake: Tensor) -> dict[str, Tensor]:
-    """How large the student's latents are, and how far from them both x0-predictions lie, as shares of that."""
-    size = x_g.square().mean().sqrt()
-    return {
-        "latent_size": size,
-        "teacher_distance": (y_real - x_g).square().mean().sqrt() / size,
-        "score_difference": (y_real - y_fake).square().mean().sqrt() / size,
-    }
-
-
-def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tuple[Tensor, Tensor] | None:
-    """Unscale, look for overflow, clean, clip, step: in this order.
+def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tuple[Tensor, Tensor]:
+    """Unscale, check for overflow, clean, clip, step: in this order.
 
     Returns:
-        Where it is wanted: the norm of the gradients before clipping, and how far the last layer's weights moved, as a
-        share of their size.
+        Two scalars, zero unless `observe`: the norm of the gradients before clipping, and how far the last layer's
+        weights moved, as a share of their size.
     """
     network: Any = getattr(state, update)
     optimizer: torch.optim.Optimizer = getattr(state, f"{update}_optimizer")
@@ -298,17 +196,73 @@ def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tup
     parameters = list(network.parameters())
     scaler.unscale_(optimizer)
     clean_gradients(parameters)
-    norm = gradient_norm(parameters) if observe else None
+    norm = gradient_norm(parameters) if observe else torch.zeros(())
     if state.settings.gradient_clip:
         clean_gradients(parameters, state.settings.gradient_clip)
-    watched = local(network.conv_out.weight.detach())
-    before = watched.clone() if observe else watched
+    weights = local(network.conv_out.weight.detach())
+    before = weights.clone() if observe else weights
     scaler.step(optimizer)  # not where there was overflow
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    if norm is None:
-        return None
-    return norm, (watched - before).norm() / before.norm().clamp_min(1e-12)
+    return norm, (weights - before).norm() / before.norm().clamp_min(1e-12) if observe else norm
+
+
+@torch.no_grad()
+def clean_gradients(parameters: Iterable[nn.Parameter], clip: float = 0.0) -> None:
+    """In every gradient: NaN becomes 0, ±inf becomes ±1e5, and what is beyond ±clip becomes ±clip (0: no limit)."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            gradient = local(parameter.grad)
+            gradient.nan_to_num_(nan=0.0, posinf=INFINITE_GRADIENT, neginf=-INFINITE_GRADIENT)
+            if clip:
+                gradient.clamp_(-clip, clip)
+
+
+@torch.no_grad()
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The L2 norm over all gradients, sharded or not: a scalar that stays on the device."""
+    return whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+
+def ema_decay(batch: int, images_before: int, half_life: float) -> float:
+    """β = 0.5^(B / max(min(half-life, 0.05 · images before this batch), 1e-8)); the first batch gives 0."""
+    exponent = batch / max(min(half_life, RAMP_UP * images_before), 1e-8)
+    return float(0.5**exponent) if exponent < 1000 else 0.0
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """EMA ← β EMA + (1 - β) θ, parameters only, in float32; the EMA may be in another memory."""
+    averages, parameters = ([local(p.detach()) for p in network.parameters()] for network in (ema, model))
+    if averages[0].device != parameters[0].device:
+        # One by one, so that the copy needs the memory of one parameter.
+        for average, parameter in zip(averages, parameters, strict=True):
+            average.lerp_(parameter.to(average.device), 1 - decay)
+    elif decay == 0:
+        torch._foreach_copy_(averages, parameters)
+    else:
+        torch._foreach_lerp_(averages, parameters, 1 - decay)
+
+
+class AsyncHostCopy:
+    """A [N] tensor of whole numbers on its way to the host, from the moment that this is made.
+
+    Reading waits for what the device was given before that moment; what it was given since runs on meanwhile.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._host, self._event = numbers, None
+        if numbers.device.type == "cuda":
+            self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._host.copy_(numbers, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def read(self) -> list[int]:
+        """The numbers."""
+        if self._event is not None:
+            self._event.synchronize()
+        return [int(number) for number in self._host.tolist()]
 
 
 @contextmanager
@@ -332,7 +286,7 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
         # From pageable memory a copy would wait for all that the device was given before.
         return (x.pin_memory() if parameter.is_cuda else x).to(parameter.device, non_blocking=True)
 
-    return Draws(draws.prompts, draws.replaced, moved(draws.z).to(dtype), moved(draws.noise).to(dtype), moved(draws.t))
+    return replace(draws, z=moved(draws.z).to(dtype), noise=moved(draws.noise).to(dtype), t=moved(draws.t))
 
 
 def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tuple[Draws, Tensor]:
@@ -344,7 +298,7 @@ def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tupl
     good = finite.nonzero().flatten().tolist()
     if not good:
         nothing = torch.zeros_like(draws.z)
-        return Draws(draws.prompts, draws.replaced, nothing, nothing, draws.t), uncond.expand_as(cond)
+        return replace(draws, z=nothing, noise=nothing), uncond.expand_as(cond)
     rows = [i if ok else good[0] for i, ok in enumerate(finite.tolist())]
     return Draws(
         tuple(draws.prompts[i] for i in rows),

@@ -21,12 +21,11 @@ from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
-from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.layout import Layout, SlowdownDetector, candidates, choose_layout, fixed_layout
-from sidlsg.distil.loop import StopRequest, TrainingRun, train
+from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
 from sidlsg.distil.networks import set_matmul_precision
-from sidlsg.distil.observe import Observer
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.student.card import student_card
@@ -332,7 +331,7 @@ def _run(
         recipe.text_states,
         world.device,
     )
-    drawer = GridDrawer(
+    drawer = GridSampler(
         folder=grids if world.is_rank0 else None,
         vae=teacher.vae,
         schedule=schedule,

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sidlsg.distil.guidance import Guidance, make_guidance
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.distil.strategies import Guidance, make_guidance
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
 

@@ -19,9 +19,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sidlsg import distil
-from sidlsg.distil import loop, sampler, step
-from sidlsg.distil.draws import DrawPlan
+from sidlsg.distil import loop, losses, sampler, step
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.sampler import DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
 from unit.golden_numbers import Numbers, remake
@@ -103,7 +103,7 @@ def trained(recipe: Recipe, prediction_type: str) -> dict[str, Any]:
     state = TrainingState.start(
         teacher, recipe.lr, recipe.fake_score_lr, recipe.adam_eps, settings=recipe.settings, generator=start
     )
-    method = step.Method(
+    method = losses.Method(
         teacher=teacher, schedule=schedule, guidance=recipe.guidance, alpha=recipe.alpha, t_init=recipe.t_init
     )
     plan = DrawPlan(

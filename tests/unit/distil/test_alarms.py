@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.distil.alarms import WINDOW, Alarm, Alarms, look
+from sidlsg.distil.alarms import WINDOW, Alarm, Alarms, check_rows
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import TrainingRun, train
-from sidlsg.distil.observe import Row
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
-from sidlsg.distil.state import TrainingState
+from sidlsg.distil.state import Row, TrainingState
 from sidlsg.runtime.errors import AlarmError
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
@@ -50,7 +49,7 @@ def names(alarms: list[Alarm]) -> list[str]:
 
 def test_a_healthy_log_raises_nothing() -> None:
     rows = log(100)
-    assert not [alarm for end in range(1, 101) for alarm in look(rows[:end], recipe())]
+    assert not [alarm for end in range(1, 101) for alarm in check_rows(rows[:end], recipe())]
 
 
 STRONG = {"strategy": "custom", "scales": {"kappa1": 1.2, "kappa2": 1.2, "kappa3": 1.2, "kappa4": 50}}
@@ -80,58 +79,58 @@ SICK = {
 
 
 @pytest.mark.parametrize(("changes", "values", "name", "cause"), SICK.values(), ids=SICK.keys())
-def test_each_sign_raises_its_alarm_after_a_window_and_names_the_cause(
+def test_each_check_raises_its_alarm_after_a_window_and_names_the_cause(
     changes: Row, values: dict[str, Any], name: str, cause: str
 ) -> None:
     rows, run = log(WINDOW, **changes), recipe(**values)
     if run.precision == "fp16":
         rows = [row | {"iteration": row["iteration"] + 50} for row in rows]
-    (alarm,) = look(rows, run)
+    (alarm,) = check_rows(rows, run)
     assert alarm.name == name
     assert cause in alarm.cause
-    assert not look(rows[: WINDOW - 1], run) or name == "samples-not-finite"
+    assert not check_rows(rows[: WINDOW - 1], run) or name == "samples-not-finite"
 
 
 def test_one_odd_row_raises_nothing_but_half_the_samples_lost_does() -> None:
     odd = {name: value * 50 for name, value in HEALTHY.items() if name not in ("fake_score_error", "nan_share")}
-    assert not look([*log(20), *log(1, 20, **odd), *log(3, 21)], recipe())
-    assert not look([*log(20), *log(1, 20, nan_share=0.03)], recipe())
-    assert names(look(log(1, nan_share=0.5), recipe())) == ["samples-not-finite"]
+    assert not check_rows([*log(20), *log(1, 20, **odd), *log(3, 21)], recipe())
+    assert not check_rows([*log(20), *log(1, 20, nan_share=0.03)], recipe())
+    assert names(check_rows(log(1, nan_share=0.5), recipe())) == ["samples-not-finite"]
 
 
 def test_lost_samples_hide_what_follows_from_them() -> None:
     rows = log(WINDOW, nan_share=1.0, fake_score_step=0.0, generator_step=0.0, latent_size=46.0)
-    assert names(look(rows, recipe())) == ["samples-not-finite"]
+    assert names(check_rows(rows, recipe())) == ["samples-not-finite"]
 
 
 def test_rows_without_steps_are_judged_by_the_rest() -> None:
     rows = [{name: value for name, value in row.items() if not name.endswith("_step")} for row in log(WINDOW)]
-    assert not look(rows, recipe())
+    assert not check_rows(rows, recipe())
 
 
 def test_equal_scores_mean_nothing_where_the_scales_differ() -> None:
-    assert not look(log(WINDOW, score_difference=1e-5), recipe(strategy="long", scales={"kappa4": 2}))
+    assert not check_rows(log(WINDOW, score_difference=1e-5), recipe(strategy="long", scales={"kappa4": 2}))
 
 
 def test_a_loss_scale_that_settles_may_skip_updates() -> None:
     still = {"fake_score_step": 0.0, "generator_step": 0.0}
-    assert not look(log(WINDOW, **still), recipe(precision="fp16"))
-    assert names(look(log(WINDOW, 60, **still), recipe(precision="fp16"))) == ["fake-score-not-trained"]
+    assert not check_rows(log(WINDOW, **still), recipe(precision="fp16"))
+    assert names(check_rows(log(WINDOW, 60, **still), recipe(precision="fp16"))) == ["fake-score-not-trained"]
 
 
 def test_gradients_that_grow_a_hundredfold() -> None:
     grown = log(WINDOW, 20, fake_score_gradient_norm=301 * 100.0)
-    assert names(look([*log(20), *grown], recipe())) == ["gradients-explode"]
-    assert not look([*log(20), *log(WINDOW, 20, fake_score_gradient_norm=299 * 100.0)], recipe())
+    assert names(check_rows([*log(20), *grown], recipe())) == ["gradients-explode"]
+    assert not check_rows([*log(20), *log(WINDOW, 20, fake_score_gradient_norm=299 * 100.0)], recipe())
 
 
 def test_a_fake_score_that_loses_track_slowly() -> None:
     rows = [row for block in range(5) for row in log(20, 20 * block, fake_score_error=0.2 + 0.15 * block)]
-    assert not look(rows[:60], recipe())
-    assert names(look(rows, recipe())) == ["fake-score-drifts"]
+    assert not check_rows(rows[:60], recipe())
+    assert names(check_rows(rows, recipe())) == ["fake-score-drifts"]
 
 
-def test_warnings_are_said_once() -> None:
+def test_an_alarm_warns_once() -> None:
     lines: list[str] = []
     counted: list[str] = []
     alarms = Alarms(recipe(**STRONG), lines.append, counted.append)
@@ -144,7 +143,7 @@ def test_warnings_are_said_once() -> None:
     assert "start again with kappa4 at 10 or less" in lines[0]
 
 
-def test_stop_says_what_ends_the_run_and_off_says_nothing() -> None:
+def test_stop_ends_the_run_and_off_checks_nothing() -> None:
     lines: list[str] = []
     said = [Alarms(recipe(on_alarm="stop"), lines.append)(row) for row in log(1, nan_share=1.0)]
     assert "samples-not-finite" in str(said[0])
@@ -152,7 +151,7 @@ def test_stop_says_what_ends_the_run_and_off_says_nothing() -> None:
     assert not lines
 
 
-def test_a_run_that_goes_on_is_watched_as_if_it_had_never_stopped() -> None:
+def test_a_resumed_run_is_checked_as_if_it_had_never_stopped() -> None:
     rows = log(WINDOW, latent_size=9.0)
     for stopped_after in range(1, WINDOW):
         alarms = Alarms(recipe(on_alarm="stop"), print)
@@ -162,14 +161,14 @@ def test_a_run_that_goes_on_is_watched_as_if_it_had_never_stopped() -> None:
         assert "latents-run-away" in str(said[-1])
 
 
-def test_pictures_alarms_go_the_same_way() -> None:
-    found = [Alarm(name="pictures-noise", seen="a", cause="b", advice="c")]
+def test_alarms_of_images_are_raised_alike() -> None:
+    found = [Alarm("pictures-noise", "a", "b", "c")]
     lines: list[str] = []
     warning = Alarms(recipe(), lines.append)
-    assert warning.heard(found, 10) is None
-    assert warning.heard(found, 25) is None
+    assert warning.raise_new(found, 10) is None
+    assert warning.raise_new(found, 25) is None
     assert lines == ["alarm at iteration 10: pictures-noise: a; likely cause: b; c"]
-    assert Alarms(recipe(on_alarm="stop"), print).heard(found, 10) == lines[0]
+    assert Alarms(recipe(on_alarm="stop"), print).raise_new(found, 10) == lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What pictures look like in numbers, on the bundled teacher's own pictures and on ruined ones."""
+"""Statistics of images, on the bundled teacher's own images and on ruined ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from torch import Tensor
 
 from sidlsg.distil.appearance import (
     Appearance,
-    Looks,
-    deviations,
-    due,
+    ImageStatistics,
+    check_is_due,
     few_step_latents,
-    looks_distance,
     teacher_images,
 )
-from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.recipes import get_recipe, recipe_with_changes
 from sidlsg.teacher.images import Images, decode
 from sidlsg.teacher.pipeline import Teacher, load_teacher
@@ -47,13 +45,13 @@ def teacher(assets: Path) -> Teacher:
 
 
 @pytest.fixture(scope="module")
-def drawer(teacher: Teacher) -> GridDrawer:
+def grids(teacher: Teacher) -> GridSampler:
     states = teacher.encode(PROMPTS)
 
     def encode(places: Sequence[int], _: Sequence[bool]) -> tuple[Tensor, Tensor]:
         return states[list(places)], states[:1]
 
-    return GridDrawer(
+    return GridSampler(
         folder=None,
         vae=teacher.vae,
         schedule=teacher.schedule,
@@ -67,13 +65,13 @@ def drawer(teacher: Teacher) -> GridDrawer:
 
 
 @pytest.fixture(scope="module")
-def few_steps(teacher: Teacher, drawer: GridDrawer) -> Images:
-    return teacher_images(teacher.unet, drawer, teacher.encode([""]), 1.2)
+def few_steps(teacher: Teacher, grids: GridSampler) -> Images:
+    return teacher_images(teacher.unet, grids, teacher.encode([""]), 1.2)
 
 
 @pytest.fixture(scope="module")
-def one_step(teacher: Teacher, drawer: GridDrawer) -> Images:
-    return drawer.images(teacher.unet)
+def one_step(teacher: Teacher, grids: GridSampler) -> Images:
+    return grids.images(teacher.unet)
 
 
 @pytest.fixture
@@ -83,81 +81,82 @@ def appearance(few_steps: Images, one_step: Images) -> Appearance:
 
 def test_statistics_against_numpy() -> None:
     images = RNG.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    looks = Looks.of(images, 4)
+    statistics = ImageStatistics.of(images, 4)
     pixels = images / 255
-    np.testing.assert_allclose(looks.colour[1], pixels[1].mean((0, 1)))
-    np.testing.assert_allclose(looks.contrast[1], pixels[1].std((0, 1)))
-    assert looks.clipped == pytest.approx(((images <= 2) | (images >= 253)).mean())
+    np.testing.assert_allclose(statistics.colour[1], pixels[1].mean((0, 1)))
+    np.testing.assert_allclose(statistics.contrast[1], pixels[1].std((0, 1)))
+    assert statistics.clipped == pytest.approx(((images <= 2) | (images >= 253)).mean())
 
 
 def test_neighbours_of_noise_do_not_correlate_and_those_of_a_ramp_do() -> None:
     noise = RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    assert Looks.of(noise, 4).correlation == pytest.approx(np.zeros((4, 2)), abs=0.15)
+    assert ImageStatistics.of(noise, 4).correlation == pytest.approx(np.zeros((4, 2)), abs=0.15)
     ramp = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8)[None, None, :, None], (4, 64, 64, 3))
-    assert (Looks.of(ramp, 4).correlation > 0.98).all()
-    assert (Looks.of(np.full_like(noise, 128), 4).correlation == 1).all()
+    assert (ImageStatistics.of(ramp, 4).correlation > 0.98).all()
+    assert (ImageStatistics.of(np.full_like(noise, 128), 4).correlation == 1).all()
 
 
 def test_distance_counts_in_the_references_spread() -> None:
-    a = Looks(np.full((4, 3), 0.7), np.full((4, 3), 0.2), np.full((4, 2), 0.9), 0.0)
-    b = Looks(np.tile([[0.4], [0.6]], (2, 3)), np.full((4, 3), 0.2), np.full((4, 2), 0.8), 0.0)
+    a = ImageStatistics(np.full((4, 3), 0.7), np.full((4, 3), 0.2), np.full((4, 2), 0.9), 0.0)
+    b = ImageStatistics(np.tile([[0.4], [0.6]], (2, 3)), np.full((4, 3), 0.2), np.full((4, 2), 0.8), 0.0)
     # Means 0.2 apart at a spread of 0.1, which a lacks; then 0.1 apart at the least spread of 0.05.
-    assert deviations(a, b) == pytest.approx({"colour": 3 * (4 + 1), "contrast": 0, "correlation": 2 * 4})
-    assert looks_distance(a, b) == pytest.approx(23)
-    assert looks_distance(b, b) == 0
+    assert a.deviations(b) == pytest.approx({"colour": 3 * (4 + 1), "contrast": 0, "correlation": 2 * 4})
+    assert set(b.deviations(b).values()) == {0}
 
 
-def test_the_teachers_few_steps_follow_the_reference_scheduler(teacher: Teacher, drawer: GridDrawer) -> None:
+def test_the_teachers_few_steps_follow_the_reference_scheduler(teacher: Teacher, grids: GridSampler) -> None:
     """Against diffusers' DDIM, whose steps end at the same places where these are evenly spaced alike."""
     uncond = teacher.encode([""])
     scheduler = DDIMScheduler.from_config(
         teacher.scheduler.config, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
     )
     scheduler.set_timesteps(1)
-    z, cond = drawer.z, drawer.cond
+    z, cond = grids.z, grids.cond
     states = torch.cat([cond, uncond.expand_as(cond)])
     with torch.no_grad():
         t = scheduler.timesteps[0]
         a, b = teacher.unet(torch.cat([z, z]), t, states).sample.chunk(2)
         expected = scheduler.step(b + 2 * (a - b), t, z).prev_sample
-    torch.testing.assert_close(few_step_latents(teacher.unet, drawer, uncond, 2.0, 1), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(few_step_latents(teacher.unet, grids, uncond, 2.0, 1), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_guidance_of_the_reference_stays_in_a_range_that_makes_pictures(teacher: Teacher, drawer: GridDrawer) -> None:
+def test_guidance_of_the_reference_stays_in_a_range_that_makes_images(teacher: Teacher, grids: GridSampler) -> None:
     uncond = teacher.encode([""])
-    strong, cut, weak = (few_step_latents(teacher.unet, drawer, uncond, kappa, 2) for kappa in (50, 4.5, -1))
+    strong, cut, weak = (few_step_latents(teacher.unet, grids, uncond, kappa, 2) for kappa in (50, 4.5, -1))
     assert torch.equal(strong, cut)
-    assert torch.equal(weak, few_step_latents(teacher.unet, drawer, uncond, 1.0, 2))
+    assert torch.equal(weak, few_step_latents(teacher.unet, grids, uncond, 1.0, 2))
     assert not torch.equal(strong, weak)
 
 
-def test_few_steps_make_pictures_of_more_contrast_than_one(few_steps: Images, one_step: Images) -> None:
+def test_few_steps_make_images_of_more_contrast_than_one(few_steps: Images, one_step: Images) -> None:
     assert few_steps.shape == one_step.shape == (36, 32, 32, 3)
-    assert Looks.of(few_steps, CELL).contrast.mean() > 1.1 * Looks.of(one_step, CELL).contrast.mean()
+    assert (
+        ImageStatistics.of(few_steps, CELL).contrast.mean() > 1.1 * ImageStatistics.of(one_step, CELL).contrast.mean()
+    )
 
 
-def test_what_the_teacher_draws_is_no_alarm(appearance: Appearance, few_steps: Images, one_step: Images) -> None:
+def test_what_the_teacher_samples_is_no_alarm(appearance: Appearance, few_steps: Images, one_step: Images) -> None:
     half_way = ((few_steps.astype(int) + one_step) // 2).astype(np.uint8)
     for images in (few_steps, one_step, half_way, few_steps[:, :, ::-1], few_steps[:18]):
-        assert appearance.look(images) == []
-        assert appearance.look(images) == []
+        assert appearance.check(images) == []
+        assert appearance.check(images) == []
 
 
 @pytest.mark.parametrize("size", [0.3, 1.0, 3.0])
-def test_noise_for_latents_is_unlike_the_teachers_at_the_second_look(
+def test_noise_for_latents_is_unlike_the_teachers_at_the_second_check(
     teacher: Teacher, appearance: Appearance, size: float
 ) -> None:
     noise = torch.randn(36, *teacher.latent_shape, generator=torch.Generator().manual_seed(0)) * size
     images = decode(teacher.vae, noise)
-    first, second = appearance.look(images), appearance.look(images)
+    first, second = appearance.check(images), appearance.check(images)
     assert [alarm.name for alarm in second] == ["pictures-unlike-teacher"]
     assert first == []
     assert "limit 5" in second[0].seen
 
 
-def test_a_detour_of_one_look_is_no_alarm(teacher: Teacher, appearance: Appearance, few_steps: Images) -> None:
+def test_a_detour_of_one_check_is_no_alarm(teacher: Teacher, appearance: Appearance, few_steps: Images) -> None:
     noise = decode(teacher.vae, torch.randn(36, *teacher.latent_shape, generator=torch.Generator().manual_seed(0)))
-    assert [appearance.look(images) for images in (noise, few_steps, noise)] == [[], [], []]
+    assert [appearance.check(images) for images in (noise, few_steps, noise)] == [[], [], []]
 
 
 def ruined(few_steps: Images) -> dict[str, Images]:
@@ -173,8 +172,8 @@ def ruined(few_steps: Images) -> dict[str, Images]:
 
 
 @pytest.mark.parametrize("name", ruined(np.zeros((2, 4, 4, 3), np.uint8)))
-def test_ruined_pictures_are_named_at_the_first_look(appearance: Appearance, few_steps: Images, name: str) -> None:
-    (alarm,) = appearance.look(ruined(few_steps)[name])
+def test_ruined_images_are_named_at_the_first_check(appearance: Appearance, few_steps: Images, name: str) -> None:
+    (alarm,) = appearance.check(ruined(few_steps)[name])
     assert alarm.name == name
     assert "limit" in alarm.seen
     assert "learning rate is too high (lr = 0.0005" in alarm.cause
@@ -183,9 +182,9 @@ def test_ruined_pictures_are_named_at_the_first_look(appearance: Appearance, few
 
 def test_guidance_is_blamed_where_it_is_strong(few_steps: Images, one_step: Images) -> None:
     strong = recipe_with_changes("tiny", '{"strategy": "long", "scales": {"kappa4": 50}}')
-    (alarm,) = Appearance(strong, few_steps, one_step, CELL).look(np.full_like(few_steps, 128))
+    (alarm,) = Appearance(strong, few_steps, one_step, CELL).check(np.full_like(few_steps, 128))
     assert "kappa4 = 50" in alarm.cause
 
 
-def test_looks_are_due_early_and_at_later_grids() -> None:
-    assert [i for i in range(300) if due(i, {0, 4, 16, 260})] == [10, 16, 25, 50, 100, 260]
+def test_checks_are_due_early_and_at_later_grids() -> None:
+    assert [i for i in range(300) if check_is_due(i, {0, 4, 16, 260})] == [10, 16, 25, 50, 100, 260]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.distil.checkpoint import MANIFEST, Checkpoints, Manifest
-from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.identity import MANIFEST, Manifest, RunIdentity
 from sidlsg.distil.optimizer import SecondMomentAdam
 from sidlsg.distil.recipes import Settings
 from sidlsg.distil.state import TrainingState

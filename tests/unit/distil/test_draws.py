@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.distil.draws import T_MAX, T_MIN, DrawPlan
+from sidlsg.distil.sampler import T_MAX, T_MIN, DrawPlan
 
 PLAN = DrawPlan(seed=3, batch=32, prompt_count=50, latent_shape=(4, 8, 8), prompt_dropout=0.1)
 
@@ -51,7 +51,7 @@ def test_prompts_pass_in_shuffled_epochs_over_both_updates() -> None:
 
 def test_large_sets_pass_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the text states of one block are needed at a time; the last block may be shorter, and comes anywhere."""
-    monkeypatch.setattr("sidlsg.distil.draws.BLOCK", 16)
+    monkeypatch.setattr("sidlsg.distil.sampler.BLOCK", 16)
     shorts = set()
     for seed in range(8):
         plan = dataclasses.replace(PLAN, batch=5, seed=seed)

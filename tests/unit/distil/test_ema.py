@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sidlsg.distil.optimizer import ema_decay, update_ema
+from sidlsg.distil.step import ema_decay, update_ema
 
 
 def test_the_first_batch_copies() -> None:

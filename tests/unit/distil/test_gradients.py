@@ -5,7 +5,8 @@ import math
 import torch
 from torch import nn
 
-from sidlsg.distil.optimizer import clean_gradients, finite_samples, gradient_norm
+from sidlsg.distil.losses import finite_samples
+from sidlsg.distil.step import clean_gradients, gradient_norm
 
 
 def test_nan_becomes_zero_and_infinity_is_cut() -> None:

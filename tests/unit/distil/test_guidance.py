@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.distil.guidance import STRATEGIES, Guidance, combine, guidance_pair, guided_output
-from sidlsg.distil.strategies import make_guidance
+from sidlsg.distil.guidance import STRATEGIES, Guidance, combine, guidance_pair, guided_output, make_guidance
 from sidlsg.runtime.errors import InputError
 
 KAPPAS = [0, 1, 1.5, 4.5, -1]

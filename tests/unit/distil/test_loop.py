@@ -1,4 +1,4 @@
-"""The loop on a small teacher: stopping and going on, schedules and marks, evaluations, alarms, observers."""
+"""The loop on a small teacher: stopping and resuming, schedules and snapshot steps, evaluations, alarms, observers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
+from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.grids import GridDrawer
+from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.identity import RunIdentity
-from sidlsg.distil.loop import StopRequest, TrainingRun, grid_marks, learning_rate_factor, train
+from sidlsg.distil.loop import StopRequest, TrainingRun, learning_rate_factor, snapshot_steps, train
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import AlarmError, StoppedError
@@ -40,7 +41,7 @@ UNCOND = torch.zeros(1, 3, 8)
 
 
 def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """Text states by index, without a text encoder."""
+    """Text embeddings by index, without a text encoder."""
     rows = [
         UNCOND[0] if empty else torch.randn(3, 8, generator=torch.Generator().manual_seed(index))
         for index, empty in zip(indices, replaced, strict=True)
@@ -56,7 +57,7 @@ def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[
         torch.manual_seed(0)
         state = TrainingState.start(make_unet(0, torch.float32), RECIPE.lr, RECIPE.fake_score_lr)
         schedule = NoiseSchedule.from_scheduler(new_scheduler())
-        drawer = GridDrawer(
+        drawer = GridSampler(
             folder=tmp_path / name / "grids",
             vae=new_vae(),
             schedule=schedule,
@@ -192,15 +193,12 @@ def test_evaluations_make_a_curve_and_keep_the_best(start: Callable[..., tuple[T
     assert run.checkpoints.iterations() == [30, 39, 40]
 
 
-class Falls:
+class Falls(Alarms):
     """An alarm at one iteration."""
 
     def __init__(self, iteration: int) -> None:
+        super().__init__(RECIPE, print)
         self.iteration = iteration
-        self.known: list[dict[str, float]] = []
-
-    def remember(self, rows: Sequence[dict[str, float]]) -> None:
-        self.known = list(rows)
 
     def __call__(self, row: dict[str, float]) -> str | None:
         return "the sky falls" if row["iteration"] == self.iteration else None
@@ -214,30 +212,30 @@ def test_an_alarm_ends_the_run_and_leaves_the_earlier_checkpoints(
     with pytest.raises(AlarmError, match="the sky falls"):
         train(RECIPE, state, run)
     assert run.checkpoints.iterations() == [5, 10]
-    # Whoever goes on from there knows what was before.
-    assert falling.known == []
+    # A run that resumes from there knows what was before.
+    assert falling.rows == []
     state, run = start("a", alarms=(later := Falls(100)))
     train(RECIPE, state, run)
-    assert [row["iteration"] for row in later.known] == [5, 10]
+    assert [row["iteration"] for row in later.rows] == [5, 10]
 
 
-def test_the_fixed_samples_are_looked_at_early_and_at_every_grid(
+def test_the_fixed_samples_are_checked_early_and_at_every_grid(
     start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
-    looks: list[int] = []
+    checked: list[int] = []
 
-    def look(images: Any, iteration: int) -> str | None:
+    def check(images: Any, iteration: int) -> str | None:
         assert images.shape == (36, 16, 16, 3)
-        looks.append(iteration)
+        checked.append(iteration)
         return "nothing but noise" if iteration == 25 else None
 
-    state, run = start("a", look=look)
+    state, run = start("a", check_images=check)
     with pytest.raises(AlarmError, match="nothing but noise"):
         train(replace(RECIPE, grids=4), state, run)
-    assert looks == [10, 22, 25]
+    assert checked == [10, 22, 25]
 
 
-def test_pictures_that_are_not_finite_end_the_run_with_what_to_do(
+def test_images_that_are_not_finite_end_the_run_with_what_to_do(
     start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
     state, run = start("a")
@@ -250,7 +248,7 @@ def test_pictures_that_are_not_finite_end_the_run_with_what_to_do(
 class Diary:
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self.pictures: list[int] = []
+        self.grids: list[int] = []
         self.scores: list[dict[str, float]] = []
         self.iterations: list[int] = []
 
@@ -260,21 +258,21 @@ class Diary:
     def logged(self, row: dict[str, float]) -> None:
         self.rows.append(row)
 
-    def drawn(self, images_seen: int, grid: Image.Image) -> None:
+    def sampled(self, images_seen: int, grid: Image.Image) -> None:
         assert grid.size == (6 * 17 + 1, 6 * 17 + 1)
-        self.pictures.append(images_seen)
+        self.grids.append(images_seen)
 
     def evaluated(self, row: dict[str, float]) -> None:
         self.scores.append(row)
 
 
-def test_observers_are_told(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
+def test_observers_receive_all(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     diary = Diary()
     state, run = start("a", observers=[diary], evaluation=Falling())
     train(replace(RECIPE, evaluate_every=40), state, run)
     assert diary.iterations == list(range(2, 82, 2))
     assert diary.rows == state.log
-    assert diary.pictures == [0, 20, 80]
+    assert diary.grids == [0, 20, 80]
     assert diary.scores == state.evaluations
     assert all(row["images_per_second"] > 0 for row in diary.rows)
 
@@ -314,5 +312,5 @@ def test_learning_rates() -> None:
 
 
 def test_grids_are_closer_together_at_the_start() -> None:
-    assert grid_marks(RECIPE) == {0, 10, 40}
-    assert grid_marks(replace(RECIPE, grids=0)) == set()
+    assert snapshot_steps(RECIPE) == {0, 10, 40}
+    assert snapshot_steps(replace(RECIPE, grids=0)) == set()

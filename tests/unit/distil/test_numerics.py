@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from sidlsg import distil
-from sidlsg.distil import draws, guidance, loop, losses, optimizer, sampler, step
-from sidlsg.distil import optimizer as ema
+from sidlsg.distil import guidance, loop, losses, optimizer, sampler, step
 from sidlsg.teacher.schedule import NoiseSchedule
 from unit.distil.numerics import CASES, COMMAND, FILE, VERSION, numbers, trained
 from unit.golden_numbers import Numbers, differences, remake
@@ -41,16 +40,16 @@ def altered(function: Callable[..., Any], **changed: Callable[[Any], Any]) -> Ca
     [
         pytest.param(case, place, name, other, id=f"{place.__name__.split('.')[-1]}.{name}")
         for case, place, name, other in (
-            ("epsilon", step, "generator_loss", altered(losses.generator_loss, alpha=lambda alpha: 1.001 * alpha)),
-            ("v_prediction", step, "fake_score_loss", altered(losses.fake_score_loss, weight=lambda w: w.sqrt())),
+            ("epsilon", losses, "generator_loss", altered(losses.generator_loss, alpha=lambda alpha: 1.001 * alpha)),
+            ("v_prediction", losses, "fake_score_loss", altered(losses.fake_score_loss, weight=lambda w: w.sqrt())),
             ("v_prediction", losses, "OMEGA_MINIMUM", 1.0),
-            ("v_prediction", step, "combine", altered(guidance.combine, kappa=lambda kappa: 1.001 * kappa)),
-            ("epsilon", step, "generate_latents", altered(sampler.generate_latents, t_init=lambda t: t - 1)),
-            ("epsilon", ema, "RAMP_UP", 0.0501),
-            ("v_prediction", step, "ema_decay", altered(ema.ema_decay, half_life=lambda images: 1.001 * images)),
+            ("v_prediction", losses, "combine", altered(guidance.combine, kappa=lambda kappa: 1.001 * kappa)),
+            ("epsilon", losses, "generate_latents", altered(sampler.generate_latents, t_init=lambda t: t - 1)),
+            ("epsilon", step, "RAMP_UP", 0.0501),
+            ("v_prediction", step, "ema_decay", altered(step.ema_decay, half_life=lambda images: 1.001 * images)),
             ("v_prediction", optimizer, "BETA2", 0.9999),
             ("epsilon", step, "UPDATES", ("generator", "fake_score")),
-            ("epsilon", draws, "T_MIN", draws.T_MIN + 1),
+            ("epsilon", sampler, "T_MIN", sampler.T_MIN + 1),
             ("epsilon", loop, "learning_rate_factor", lambda *_: 1.0),
             ("v_prediction", NoiseSchedule, "weight", lambda self, t: self.alphas_cumprod[t].sqrt()),
         )

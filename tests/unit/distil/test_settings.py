@@ -129,7 +129,7 @@ def test_only_fp16_scales_its_loss() -> None:
 def test_the_ema_visits_the_device_to_draw(make_unet: Callable[..., Any]) -> None:
     state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3, settings=Settings(ema_offload=True))
     x = torch.randn(2, 4, 4, 4)
-    with state.drawing() as unet:
+    with state.ema_on_device() as unet:
         assert torch.equal(unet(x, T, TEXT).sample, state.ema(x, T, TEXT).sample)
 
 

@@ -13,11 +13,11 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from sidlsg.distil.draws import DrawPlan, Draws, Update
-from sidlsg.distil.guidance import Guidance
+from sidlsg.distil.guidance import Guidance, anti_cfg, lsg, none, short, zero_cfg
+from sidlsg.distil.losses import Method
+from sidlsg.distil.sampler import DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, accumulate, train_step
-from sidlsg.distil.strategies import anti_cfg, lsg, none, short, zero_cfg
+from sidlsg.distil.step import accumulate, train_step
 from sidlsg.teacher.schedule import NoiseSchedule
 
 PROMPTS = torch.randn(10, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_loss_and_gradient_are_the_formulas(
     expected_gradient = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
     found = accumulate(state, method, two, encode, 2, update)
 
-    assert found.left_out == 0
+    assert found.non_finite == 0
     assert float(found.loss) == pytest.approx(
         expected.item(), rel=1e-6
     )  # timesteps' coefficients come from float32 tables
@@ -218,7 +218,7 @@ def test_three_good_samples_and_a_nan_give_the_gradient_of_three_at_divisor_four
     expected = reference_loss(state, method, update, draws, [0, 1, 3], 4)
     wanted = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
     found = accumulate(state, method, plan(dropout=0), with_nan, micro_batch, update)
-    assert found.left_out == 1
+    assert found.non_finite == 1
     assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)
     flat = torch.cat([g.flatten() for g in wanted if g is not None])
     assert float((gradients(network) - flat).norm() / flat.norm()) < 1e-6
@@ -284,13 +284,13 @@ def test_between_the_two_updates_a_stop_is_heard_and_the_rest_is_done_later(
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
-def test_signs_say_how_the_networks_stand_to_each_other(
+def test_diagnostics_compare_the_networks(
     make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
 ) -> None:
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
     equal = TrainingState.start(make_unet(0), 1e-3, 1e-3)
-    same = accumulate(equal, method, plan(), encode, 4, "generator").signs
-    other = accumulate(make_state(), method, plan(), encode, 4, "generator").signs
+    same = accumulate(equal, method, plan(), encode, 4, "generator").diagnostics
+    other = accumulate(make_state(), method, plan(), encode, 4, "generator").diagnostics
     assert float(same["score_difference"]) < 1e-12
     assert float(other["score_difference"]) > 0
     assert float(other["latent_size"]) > 0
@@ -299,14 +299,14 @@ def test_signs_say_how_the_networks_stand_to_each_other(
     for parameter in silent.fake_score.conv_out.parameters():
         parameter.data.zero_()
     assert float(
-        accumulate(silent, method, plan(), encode, 4, "fake_score").signs["fake_score_error"]
+        accumulate(silent, method, plan(), encode, 4, "fake_score").diagnostics["fake_score_error"]
     ) == pytest.approx(1)
 
 
 def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_update(
     make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a GPU each such read makes the host wait; `Notice` alone is made so that it does not."""
+    """On a GPU each such read makes the host wait; `AsyncHostCopy` alone is made so that it does not."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     reads: list[str] = []

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sidlsg.distil.draws import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
+from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import COMPUTE, autocasting
 from sidlsg.distil.recipes import Recipe, Settings
+from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, accumulate
+from sidlsg.distil.step import accumulate
 from sidlsg.teacher.architectures import TEXT_LENGTH
 from sidlsg.teacher.schedule import NoiseSchedule
 

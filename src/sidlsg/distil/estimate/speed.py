@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sidlsg.distil.draws import UPDATES
+from sidlsg.distil.sampler import UPDATES
 from sidlsg.distil.estimate.devices import local_gpu
 from sidlsg.distil.estimate.iteration import FakeIteration
 from sidlsg.distil.estimate.memory import FLOAT32, Use

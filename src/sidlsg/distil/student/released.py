@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from sidlsg.distil.strategies import lsg
+from sidlsg.distil.guidance import lsg
 from sidlsg.distil.student.card import UNKNOWN, released_card
 from sidlsg.distil.student.folder import write_folder
 from sidlsg.runtime.errors import InputError

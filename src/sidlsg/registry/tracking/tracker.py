@@ -157,7 +157,7 @@ class MlflowTracker:
             values["mfu"] = self._mfu(values["images_per_second"])
         self._send_numbers(row, values)
 
-    def drawn(self, images_seen: int, grid: Image.Image) -> None:
+    def sampled(self, images_seen: int, grid: Image.Image) -> None:
         """Send a grid."""
         self._sender.put(LoggedGrid(images_seen, grid))
 

@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from sidlsg.distil import networks as precision
-from sidlsg.distil.draws import DrawPlan
 from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
 from sidlsg.distil.estimate.iteration import FakeIteration, measure
 from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.losses import Method
 from sidlsg.distil.recipes import Recipe, get_recipe
+from sidlsg.distil.sampler import DrawPlan
 from sidlsg.distil.state import TrainingState
-from sidlsg.distil.step import Method, train_step
+from sidlsg.distil.step import train_step
 from sidlsg.teacher.architectures import ARCHITECTURES
 from sidlsg.teacher.schedule import NoiseSchedule
 

@@ -67,7 +67,7 @@ def test_everything_goes_to_the_run_by_images_seen(client, opened, runs, said):
     tracker = opened(mfu=lambda images_per_second: images_per_second / 200)
     for iteration in (1, 2):
         tracker.logged(row(iteration))
-        tracker.drawn(16 * iteration, Image.new("RGB", (8, 8)))
+        tracker.sampled(16 * iteration, Image.new("RGB", (8, 8)))
     tracker.evaluated({"iteration": 2, "images_seen": 32, "fid@504": 3.5})
     (run,) = runs()
     assert run.info.status == "RUNNING"
@@ -103,7 +103,7 @@ def test_a_training_that_ended_early_goes_on_in_its_run(client, opened, runs, er
     tracker = opened(key=status + type(error).__name__)
     for iteration in (1, 2):
         tracker.logged(row(iteration))
-        tracker.drawn(16 * iteration, Image.new("RGB", (8, 8)))
+        tracker.sampled(16 * iteration, Image.new("RGB", (8, 8)))
     tracker.failed(error)
     assert runs()[0].info.status == status
 
@@ -111,7 +111,7 @@ def test_a_training_that_ended_early_goes_on_in_its_run(client, opened, runs, er
     assert runs()[0].info.status == "RUNNING"
     for iteration in (2, 3):
         tracker.logged(row(iteration) | {"generator_loss": 100.0 + iteration})
-        tracker.drawn(16 * iteration, Image.new("RGB", (8, 8)))
+        tracker.sampled(16 * iteration, Image.new("RGB", (8, 8)))
     tracker.finish(STUDENT)
     (run,) = runs()
     assert run.info.status == "FINISHED"
