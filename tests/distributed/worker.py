@@ -30,7 +30,6 @@ from sidlsg.distil.sampler import UPDATES, DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import accumulate, train_step
 from sidlsg.runtime.distributed import World, joined
-from sidlsg.stages.distil import student_unet
 from sidlsg.stages.distil_scores import evaluation_during_training
 from sidlsg.teacher.pipeline import load_teacher
 
@@ -122,7 +121,7 @@ def train(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
         losses[bench.state.iteration] = bench.step()
         if job.save and bench.state.iteration == job.iterations // 2:
             _checkpoints(job.save, bench.world).save(bench.state, wait=True)
-    student = student_unet(bench.state, bench.like).state_dict()
+    student = bench.state.student_unet(bench.like.config).state_dict()
     return {"losses": losses}, student
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from infra.cluster import Object, get, rendered
 from infra.page import yours
-from sidlsg.distil.process_notes import FINAL
+from sidlsg.distil.supervisor import FINAL
 from sidlsg.kubeflow.nodes.cluster import TRAIN_JOB
 from sidlsg.kubeflow.nodes.manifest import NODE, POD_STAGE, manifest
 from sidlsg.kubeflow.nodes.settings import RUNTIME, Nodes

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from sidlsg.distil import NUMERICS
+from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import Counters
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.files import sha256_bytes
@@ -45,6 +47,25 @@ def _short(value: str | None) -> str:
     if value is None:
         return "not known"
     return f"{value[:12]}…" if len(value) == 64 else value
+
+
+def run_identity(
+    recipe: Recipe, teacher_sha256: str, prompts_sha256: str, seed: int, generator_sha256: str = ""
+) -> RunIdentity:
+    """Everything that a checkpoint depends on."""
+    parts = {
+        **recipe.identity,
+        "teacher": teacher_sha256,
+        "prompts": prompts_sha256,
+        "seed": str(seed),
+        "code": NUMERICS,
+    }
+    return RunIdentity(parts | ({"generator_from": generator_sha256} if generator_sha256 else {}))
+
+
+def run_name(recipe: Recipe, identity: RunIdentity) -> str:
+    """A name for the run's checkpoints that no other run has, and that the same run finds again."""
+    return f"{recipe.name}-{identity.key[:16]}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What Prometheus learns of a training: how far it is, how fast, and what is wrong with it."""
+"""A training's metrics for Prometheus: how far it is, how fast, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from PIL import Image
 
+from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.sampler import UPDATES
 from sidlsg.distil.state import Row
 from sidlsg.runtime.metrics import Destinations, Pusher, destinations, served
 from sidlsg.runtime.provenance import pipeline_run
 
 LABELS = ("run", "recipe")
 """On every metric: the id of the pipeline run, empty where there is none, and the recipe's name."""
-NETWORKS = ("generator", "fake_score")
 
 
 class TrainingMetrics:
-    """An observer that keeps the newest numbers, in a registry of their own.
+    """An observer that keeps the newest numbers, in a registry of its own.
 
-    Counters count what this process did, as Prometheus expects: one that goes on from a checkpoint begins at 0.
+    Counters count what this process did, as Prometheus expects: they begin at 0 in one that resumes a checkpoint.
     """
 
-    def __init__(self, recipe: str, batch: int) -> None:
+    def __init__(
+        self, recipe: str, batch: int, gateway: str = "", report: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Args:
         recipe: its name.
         batch: images of one iteration.
+        gateway: address of a Pushgateway; empty for none.
+        report: receives lines for the user, from another thread too.
         """
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
         self.registry = CollectorRegistry()
         self.run = pipeline_run()
-        self._batch, self._own = batch, (self.run, recipe)
+        self._batch, self._own, self._gateway, self._report = batch, (self.run, recipe), gateway, report
+        self._pusher: Pusher | None = None
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"sidlsg_training_{name}", text, [*LABELS, *labels], registry=self.registry)
@@ -52,7 +57,7 @@ class TrainingMetrics:
         self._images_seen = gauge("images_seen", "Images of the whole training, restarts included").labels(*own)
         self._speed = gauge("images_per_second", "Of the newest row of the training log").labels(*own)
         self._nan_share = gauge(
-            "nan_share", "Samples that were not finite and left out, as a share, since the row before"
+            "nan_share", "Share of non-finite samples, which left the loss, since the row before"
         ).labels(*own)
         self._iterated = gauge(
             "last_iteration_timestamp_seconds", "When the last iteration ended; before the first, when this began"
@@ -66,13 +71,16 @@ class TrainingMetrics:
             gauge_.set(time.time())
 
     def named(self, training: str, mlflow_run: str) -> None:
-        """Say which training this is.
+        """Set which training this is, and begin to push: a group on a Pushgateway is one training of one run.
 
         Args:
             training: the name of its checkpoints and of its MLflow run.
-            mlflow_run: that run's id; empty where MLflow is not told.
+            mlflow_run: that run's id; empty without MLflow.
         """
         self._info.labels(*self._own, training, mlflow_run).set(1)
+        if self._gateway and self._pusher is None:
+            group = {"run": self.run, "training": training}
+            self._pusher = Pusher(self.registry, self._gateway, group, self._report)
 
     def iterated(self, images_seen: int) -> None:
         """Count an iteration."""
@@ -82,14 +90,14 @@ class TrainingMetrics:
         self._iterated.set(time.time())
 
     def logged(self, row: Row) -> None:
-        """Take what the row says; its numbers have been read from the device already."""
-        for network in NETWORKS:
+        """Take a row's numbers, which have been read from the device already."""
+        for network in UPDATES:
             self._loss.labels(*self._own, network).set(row.get(f"{network}_loss", math.nan))
         self._speed.set(row["images_per_second"])
         self._nan_share.set(row["nan_share"])
 
     def sampled(self, images_seen: int, grid: Image.Image) -> None:
-        """Pictures are no metrics."""
+        """Grids are no metrics."""
 
     def evaluated(self, row: Row) -> None:
         """Scores go to MLflow, with their protocols."""
@@ -104,34 +112,14 @@ class TrainingMetrics:
         self._saved.set(time.time())
 
     def ended(self) -> None:
-        """The stage is over, well or not."""
+        """The stage is over, well or not: push a last time."""
         self._active.set(0)
-
-
-class Exposed:
-    """A training's metrics, and the pushing of them once the training has a name."""
-
-    def __init__(self, metrics: TrainingMetrics, where: Destinations, report: Callable[[str], None]) -> None:
-        self.metrics = metrics
-        self._where, self._report = where, report
-        self._pusher: Pusher | None = None
-
-    def named(self, training: str, mlflow_run: str) -> None:
-        """Say which training this is, and begin to push: a group on a Pushgateway is one training of one run."""
-        self.metrics.named(training, mlflow_run)
-        if self._where.gateway and self._pusher is None:
-            group = {"run": self.metrics.run, "training": training}
-            self._pusher = Pusher(self.metrics.registry, self._where.gateway, group, self._report)
-
-    def close(self) -> None:
-        """Push a last time."""
-        self.metrics.ended()
         if self._pusher is not None:
             self._pusher.close()
 
 
 @contextlib.contextmanager
-def exposed(recipe: Any, report: Callable[[str], None]) -> Iterator[Exposed | None]:
+def exposed(recipe: Recipe, report: Callable[[str], None]) -> Iterator[TrainingMetrics | None]:
     """Serve and push a training's metrics while the block runs; None where the environment asks for neither.
 
     Args:
@@ -145,9 +133,9 @@ def exposed(recipe: Any, report: Callable[[str], None]) -> Iterator[Exposed | No
     if where == Destinations():
         yield None
         return
-    found = Exposed(TrainingMetrics(recipe.name, recipe.batch), where, report)
-    with served(found.metrics.registry, where.port):
+    metrics = TrainingMetrics(recipe.name, recipe.batch, where.gateway, report)
+    with served(metrics.registry, where.port):
         try:
-            yield found
+            yield metrics
         finally:
-            found.close()
+            metrics.ended()

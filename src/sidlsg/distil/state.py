@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from sidlsg.distil.networks import COMPUTE, Parallel, autocasting, compiles, new_loss_scaler, prepared
 from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learning_rate
@@ -155,6 +157,15 @@ class TrainingState(Progress):
         finally:
             if self.settings.ema_offload:
                 self.ema.to("cpu")
+
+    def student_unet(self, config: Any) -> UNet2DConditionModel:
+        """The EMA as a float32 network in the host's memory, put together where processes have parts of it."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.ema, options=options)
+        unet = UNet2DConditionModel.from_config(config)
+        if weights:  # only rank 0 has them all
+            unet.load_state_dict(weights)
+        return unet
 
     @property
     def device(self) -> torch.device:

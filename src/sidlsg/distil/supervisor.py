@@ -1,8 +1,9 @@
-"""Restarts a training that was lost from its newest checkpoint, within bounds, and ends with it otherwise."""
+"""Restarts a training that was lost from its newest checkpoint, within bounds; other ends it passes on."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sidlsg.distil.process_notes import FINAL, ProcessNotes
-from sidlsg.runtime.errors import InputError, SidlsgError, StoppedError
+from sidlsg.runtime import errors
+from sidlsg.runtime.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError, first_line
 from sidlsg.runtime.provenance import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
 from sidlsg.storage.uri import open_store
 
@@ -23,6 +25,62 @@ LONGEST_WAIT_S = 300.0
 """The pause before a restart grows up to this."""
 _COMPLETE = re.compile(r"(\d{9})/checkpoint\.json")
 _POLL_S = 0.1
+
+
+FINAL = frozenset(error.exit_code for error in (InputError, VerdictError, AlarmError, StoppedError))
+"""Exit codes after which the same training would end the same way, or that the user asked for."""
+LOST = "LostError"
+"""The type of a process's error where another process is gone, which has the reason."""
+
+
+@dataclass(frozen=True)
+class ProcessNotes:
+    """A folder where training processes leave their checkpoints' URI and errors for the step that started them."""
+
+    folder: Path
+
+    def set_checkpoints(self, uri: str) -> None:
+        """Leave the URI of the run's checkpoints."""
+        (self.folder / "checkpoints").write_text(uri)
+
+    @property
+    def checkpoints(self) -> str:
+        """URI of the run's checkpoints; empty where no process has left it."""
+        file = self.folder / "checkpoints"
+        return file.read_text() if file.exists() else ""
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Leave the error that ends the block, by the rank of this process, and raise it."""
+        try:
+            yield
+        except Exception as error:
+            text = str(error) if isinstance(error, SidlsgError) else f"{type(error).__name__}: {first_line(error)}"
+            values = {"type": type(error).__name__, "text": text, "exit_code": getattr(error, "exit_code", 1)}
+            rank = int(os.environ.get("RANK", "0"))
+            with contextlib.suppress(OSError):  # a full disk may be the error itself
+                (self.folder / f"error-{rank:05d}.json").write_text(json.dumps(values))
+            raise
+
+    def error(self) -> SidlsgError | None:
+        """The processes' error, of its own type: a final one first, then the lowest rank's, loss of a process last."""
+        found = []
+        for file in sorted(self.folder.glob("error-*.json")):
+            # A killed process may have written half of it.
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(file.read_text()))
+        if not found:
+            return None
+        values = min(found, key=lambda each: (each["exit_code"] not in FINAL, each["type"] == LOST))
+        kind = getattr(errors, values["type"], SidlsgError)
+        error: SidlsgError = (kind if issubclass(kind, SidlsgError) else SidlsgError)(values["text"])
+        error.exit_code = values["exit_code"]
+        return error
+
+    def clear_errors(self) -> None:
+        """Delete the errors of earlier processes."""
+        for file in self.folder.glob("error-*.json"):
+            file.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +98,7 @@ class RestartPolicy:
 
 
 def restart_policy() -> RestartPolicy | None:
-    """The policy that a compiled pipeline gives to its step; None where there is none.
+    """The policy that a compiled pipeline gives its step by environment variables; None without.
 
     Raises:
         InputError: a variable is not a whole number.
@@ -58,14 +116,14 @@ def _whole(name: str, text: str) -> int:
 
 
 class TrainingProcess:
-    """Runs one process after another, and passes SIGTERM on to the one that runs."""
+    """Runs one process after another, and passes SIGTERM on to the current one."""
 
     def __init__(self) -> None:
         self.asked_to_end = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, command: Sequence[str]) -> int:
-        """The exit code of a command that runs to its end, as `subprocess` has it: negative for a signal."""
+        """Run a command to its end; its exit code, negative for a signal."""
         try:
             self._process = subprocess.Popen(command)
             if self.asked_to_end:  # before there was a process to pass it on to
@@ -77,7 +135,7 @@ class TrainingProcess:
             self._process = None
 
     def sleep(self, seconds: float) -> None:
-        """Wait; a request to end ends it."""
+        """Wait, but no longer than until SIGTERM."""
         end = time.monotonic() + seconds
         while not self.asked_to_end and time.monotonic() < end:
             time.sleep(min(_POLL_S, seconds))
@@ -91,7 +149,7 @@ class TrainingProcess:
 
 @contextlib.contextmanager
 def one_child() -> Iterator[TrainingProcess]:
-    """A `TrainingProcess` that has this process's SIGTERM while the block runs; only a main thread gets signals."""
+    """A `TrainingProcess` that receives SIGTERM while the block runs; only a main thread gets signals."""
     child = TrainingProcess()
     if threading.current_thread() is not threading.main_thread():
         yield child
@@ -112,10 +170,10 @@ def supervise(
         command: trains, resumes from the newest checkpoint, and leaves `notes`.
         notes: of its processes.
         policy: for restarts.
-        report: receives a line for each restart: why, how many are left, and from which checkpoint.
+        report: receives a line for each restart: the reason, how many are left, and from which checkpoint.
 
     Raises:
-        InputError: the training's own error, as are `AlarmError` and every other of a final exit code.
+        InputError: the training's own, as is every other error with an exit code in `FINAL`.
         SidlsgError: it was lost more often than the policy allows; with the last reason.
         StoppedError: this process was asked to end, and the training with it.
     """
@@ -127,7 +185,7 @@ def supervise(
                 raise _stopped(error)
             if error is not None and error.exit_code in FINAL:
                 raise error
-            if code in FINAL:  # found before there was anything to note it in
+            if code in FINAL:  # it ended before it could leave an error
                 raise _with_code(SidlsgError(f"training ended with exit code {code}; its error is above"), code)
             reason = "training " + _reason(code, error)
             now = newest_checkpoint(notes.checkpoints)
@@ -145,7 +203,7 @@ def supervise(
 
 
 def newest_checkpoint(uri: str) -> int:
-    """The iteration of the newest complete checkpoint; -1 where there is none, or the storage does not say."""
+    """The iteration of the newest complete checkpoint; -1 where there is none, or the storage cannot be read."""
     if not uri:
         return -1
     try:
@@ -157,7 +215,7 @@ def newest_checkpoint(uri: str) -> int:
 
 def _stopped(error: SidlsgError | None) -> StoppedError:
     if isinstance(error, StoppedError):
-        return StoppedError("asked to end: the processes saved their state; the same step again goes on from there")
+        return StoppedError("asked to end: the processes saved their state; the same step again resumes from there")
     return StoppedError(
         "asked to end: training ended without saving its state; the same step again resumes from the newest checkpoint"
     )

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sidlsg.distil.process_notes import ProcessNotes
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.distil.supervisor import RestartPolicy, restart_policy, supervise
+from sidlsg.distil.supervisor import ProcessNotes, RestartPolicy, restart_policy, supervise
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.runtime.hardware import require_gpus
 from sidlsg.storage.records import PromptSet, Student
@@ -70,7 +69,8 @@ def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes
         notes: receives the checkpoints' URI, for a supervisor.
     """
     # Imported here: a step that only supervises must not hold torch and diffusers in the pod's memory.
-    from sidlsg.stages.distil import Extras, distil, run_identity, run_name
+    from sidlsg.distil.identity import run_identity, run_name
+    from sidlsg.stages.distil import Extras, distil
 
     folder, sha256 = checked_teacher(asked.teacher, layout=asked.teacher_layout)
     sha256 = sha256 or folder_digest(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg import distil
+from sidlsg.distil import identity
 from sidlsg.distil.loop import StopRequest
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.runtime.errors import StoppedError
@@ -55,9 +56,9 @@ def test_an_edited_comment_continues_a_run(
 
 def test_a_raised_version_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_with_changes("tiny", CHANGES)
-    before = stage.run_identity(recipe, "1" * 64, "2" * 64, 0)
+    before = identity.run_identity(recipe, "1" * 64, "2" * 64, 0)
     assert before.parts["code"] == distil.NUMERICS
-    monkeypatch.setattr(stage, "NUMERICS", "2")
-    raised = stage.run_identity(recipe, "1" * 64, "2" * 64, 0)
+    monkeypatch.setattr(identity, "NUMERICS", "2")
+    raised = identity.run_identity(recipe, "1" * 64, "2" * 64, 0)
     assert raised.differences(before) == [f"code is 2 here and {distil.NUMERICS[:12]}… there"]
-    assert stage.run_name(recipe, raised) != stage.run_name(recipe, before)
+    assert identity.run_name(recipe, raised) != identity.run_name(recipe, before)

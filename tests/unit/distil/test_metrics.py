@@ -1,4 +1,4 @@
-"""What the metrics say of a training, and that a page lists all of them."""
+"""Metrics of a training, and a page that lists all of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sidlsg.distil.metrics import LABELS, Exposed, TrainingMetrics, exposed
+from sidlsg.distil.metrics import LABELS, TrainingMetrics, exposed
 from sidlsg.distil.recipes import get_recipe
-from sidlsg.runtime.metrics import Destinations
 from sidlsg.webhooks.telemetry import WebhookMetrics
 from unit.registry.tracking.gateway import Gateway
 
@@ -44,7 +43,7 @@ def test_a_training_that_began_and_did_nothing_has_times(metrics: TrainingMetric
 
 
 def test_iterations_rows_alarms_and_checkpoints_are_counted(metrics: TrainingMetrics) -> None:
-    # It goes on at 32 images: counters are this process's, the gauge is the whole training's.
+    # It resumes at 32 images: counters are this process's, the gauge is the whole training's.
     metrics.iterated(40)
     metrics.iterated(48)
     metrics.logged(ROW)
@@ -63,11 +62,12 @@ def test_iterations_rows_alarms_and_checkpoints_are_counted(metrics: TrainingMet
     assert value(metrics, "active") == 0
 
 
-def test_a_group_is_one_training_of_one_run(metrics: TrainingMetrics) -> None:
+def test_a_group_is_one_training_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDLSG_PIPELINE_RUN", "run-7")
     with Gateway() as gateway:
-        exposed = Exposed(metrics, Destinations(gateway=gateway.address), print)
-        exposed.named("tiny-0123", "abc")
-        exposed.close()
+        metrics = TrainingMetrics("tiny", 8, gateway.address, print)
+        metrics.named("tiny-0123", "abc")
+        metrics.ended()
         (path,) = gateway.groups
         assert path == "/metrics/job/sidlsg-training/run/run-7/training/tiny-0123"
         assert 'mlflow_run="abc",recipe="tiny",run="run-7",training="tiny-0123"} 1.0' in gateway.groups[path]

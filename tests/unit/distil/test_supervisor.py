@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.distil.process_notes import ProcessNotes
-from sidlsg.distil.supervisor import LONGEST_WAIT_S, RestartPolicy, newest_checkpoint, restart_policy, supervise
+from sidlsg.distil.supervisor import (
+    LONGEST_WAIT_S,
+    ProcessNotes,
+    RestartPolicy,
+    newest_checkpoint,
+    restart_policy,
+    supervise,
+)
 from sidlsg.runtime.errors import AlarmError, InputError, SidlsgError, StoppedError, VerdictError
 from sidlsg.runtime.provenance import RESTART_WAIT_VARIABLE, RESTARTS_VARIABLE
 
@@ -158,7 +164,7 @@ def test_a_checkpoint_counts_when_it_is_complete(tmp_path: Path) -> None:
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from sidlsg.distil.process_notes import ProcessNotes
+from sidlsg.distil.supervisor import ProcessNotes
 from sidlsg.distil.supervisor import RestartPolicy, supervise
 from sidlsg.runtime.errors import StoppedError
 try:

@@ -41,7 +41,7 @@ OWN = {
     "parsing.py": "the bounds",
     "distributed.py": "what a fork of this process reports",
     "distil_processes.py": "what this process wrote for its own",
-    "process_notes.py": "what a process of this run wrote for it",
+    "supervisor.py": "what a process of this run wrote for it",
     "order.py": "a value by its JSON form",
     "released.py": "a value by its JSON form",
     "checkpoint.py": "a value by its JSON form",

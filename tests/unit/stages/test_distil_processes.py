@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
+from sidlsg.distil.identity import run_identity, run_name
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.distil.supervisor import RestartPolicy
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import require_gpus
 from sidlsg.runtime.provenance import GPUS_VARIABLE, RESTARTS_VARIABLE
-from sidlsg.stages.distil import run_identity, run_name
 from sidlsg.stages.distil_processes import PodTraining, read_training, train, train_in_pod, train_in_processes
 from sidlsg.stages.encode import encode
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, resolve

@@ -39,6 +39,7 @@ if __name__ == "__main__":
 
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.cli.app import app
+from sidlsg.distil.identity import run_identity, run_name
 from sidlsg.distil.recipes import RECIPES, recipe_with_changes
 from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.published import PROTOCOLS
@@ -55,7 +56,6 @@ from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.curate import curate
-from sidlsg.stages.distil import run_identity, run_name
 from sidlsg.stages.encode import encode
 from sidlsg.stages.resolve import results_version
 from sidlsg.storage.records import FileRef

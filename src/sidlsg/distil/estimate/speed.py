@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from sidlsg.distil.sampler import UPDATES
 from sidlsg.distil.estimate.devices import local_gpu
 from sidlsg.distil.estimate.iteration import FakeIteration
 from sidlsg.distil.estimate.memory import FLOAT32, Use
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.sampler import UPDATES
 from sidlsg.runtime.errors import InputError
 
 MFU = 0.2
