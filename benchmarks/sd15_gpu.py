@@ -36,7 +36,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from sidlsg.distil.guidance import lsg
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import COMPUTE, set_matmul_precision
-from sidlsg.distil.recipes import PRECISIONS, Settings
+from sidlsg.distil.recipes import CHOICES, Settings
 from sidlsg.distil.sampler import DrawPlan, generate_latents
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import train_step
@@ -399,7 +399,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a quarter of the width, 8×8 latents; for any machine")
     parser.add_argument("--batch", type=int, help="images an iteration; default 64, small 2")
-    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="default: all; small fp32, bf16")
+    parser.add_argument(
+        "--precision", action="append", choices=CHOICES["precision"], help="default: all; small fp32, bf16"
+    )
     parser.add_argument("--compile", choices=("off", "on", "both"), help="default both; small off")
     parser.add_argument("--checkpointing", choices=("off", "on", "both"), default="both")
     parser.add_argument("--micro-batch", type=int, action="append", help="default 1, 4, 16, 32; small 2; 0 for none")
@@ -420,7 +422,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if device.type != "cuda" and not small:
         parser.error("no GPU is here; --small runs a small model on any machine")
     options.batch = options.batch or (2 if small else 64)
-    options.precision = options.precision or (["fp32", "bf16"] if small else list(PRECISIONS))
+    options.precision = options.precision or (["fp32", "bf16"] if small else list(CHOICES["precision"]))
     options.compile = options.compile or ("off" if small else "both")
     options.micro_batch = [m for m in options.micro_batch or ([2] if small else [1, 4, 16, 32]) if m]
     options.standin_micro_batch = [m for m in options.standin_micro_batch or ([2] if small else [1, 4]) if m]

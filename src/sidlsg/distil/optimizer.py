@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from sidlsg.distil.networks import local
-from sidlsg.distil.recipes import OPTIMIZERS
 from sidlsg.runtime.errors import InputError
 
 BETA2 = 0.999
@@ -96,16 +95,14 @@ class SecondMomentAdam(torch.optim.Optimizer):
 def make_optimizer(
     kind: str, network: nn.Module, lr: float, eps: float, offload: bool = False
 ) -> torch.optim.Optimizer:
-    """An optimizer of `OPTIMIZERS` over a network's parameters, with all of its state in place.
+    """`adam` or `adam8bit` over a network's parameters, with all of its state in place.
 
     Raises:
-        InputError: the kind is unknown, or the library that it needs is not there.
+        InputError: the library that it needs is not installed.
     """
     parameters = list(network.parameters())
     if kind == "adam":
         return SecondMomentAdam(parameters, lr, eps, offload)
-    if kind != "adam8bit":
-        raise InputError(f"optimizer {kind!r} is unknown; allowed: {', '.join(OPTIMIZERS)}")
     try:
         from torchao.optim import Adam8bit
     except ImportError as error:

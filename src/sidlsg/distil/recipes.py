@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,22 @@ from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.overrides import parse_changes, with_changes
 from sidlsg.storage.records import Published
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-PARALLEL = ("ddp", "fsdp")
-OPTIMIZERS = ("adam", "adam8bit")
+CHOICES = {
+    "precision": ("fp32", "tf32", "bf16", "fp16"),
+    "optimizer": ("adam", "adam8bit"),
+    "parallel": ("ddp", "fsdp"),
+    "lr_schedule": ("constant", "cosine"),
+    "text_states": ("float16", "float32"),
+    "on_alarm": ("warn", "stop", "off"),
+    "memory_check": ("refuse", "warn"),
+    "export_dtype": ("float16", "float32"),
+}
+"""What the values that are names may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The engine's choices, out of a recipe's values of the same names."""
+    """The part of a recipe that says how the engine uses the machine."""
 
     precision: str = "fp32"
     """What the networks compute in: `fp32`, `tf32`, or under autocast `bf16` or `fp16`."""
@@ -34,18 +43,17 @@ class Settings:
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     compile: bool = False
-    """Compile the networks' blocks, where a compiler is there."""
+    """Compile the networks' blocks, where there is a compiler."""
     ema_offload: bool = False
     """Keep the EMA in the host's memory."""
     optimizer_offload: bool = False
     """Keep the optimizers' state in the host's memory while they do not step."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("parallel", PARALLEL)):
-            if getattr(self, name) not in allowed:
+        for name, allowed in CHOICES.items():
+            if vars(self).get(name, allowed[0]) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
-        if not 0 <= self.gradient_clip < float("inf"):
-            raise InputError(f"gradient_clip is {self.gradient_clip}; allowed: 0 (no limit) or a finite number above")
+        self._require("gradient_clip", lambda x: 0 <= x < math.inf, "allowed: 0 (no limit) or a finite number above")
         if self.optimizer == "adam8bit" and (self.optimizer_offload or self.parallel == "fsdp"):
             raise InputError(
                 "optimizer 'adam8bit' keeps its state whole and on the GPU; take 'adam' with offload or fsdp"
@@ -55,6 +63,11 @@ class Settings:
                 "ema_offload and optimizer_offload move what is whole, but with 'fsdp' each process has a part: "
                 "leave them off"
             )
+
+    def _require(self, names: str, fits: Callable[[float], bool], allowed: str) -> None:
+        for name in names.split():
+            if not fits(getattr(self, name)):
+                raise InputError(f"{name} is {getattr(self, name)}; {allowed}")
 
 
 MACHINE = {
@@ -77,11 +90,11 @@ MACHINE = {
     "ema_offload",
     "optimizer_offload",
 }
-"""Values that change how a run goes, not what it computes (but for rounding): a stopped run may go on with others."""
+"""Values that change how a run goes, not what it computes (but for rounding): a stopped run may resume with others."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """All values of one distillation; the digest of these decides whether a checkpoint may be continued."""
 
     name: str
@@ -109,14 +122,8 @@ class Recipe:
     """In images."""
     prompt_dropout: float = 0.1
     """For the fake score's update, where κ1, κ2 or κ3 differs from 1."""
-    precision: str = "fp32"
-    """`fp32`, `tf32`, or under autocast `bf16` or `fp16`; see `sidlsg.distil.recipes.Settings` for this and others."""
-    optimizer: str = "adam"
-    """`adam` without first moments, or `adam8bit`."""
-    gradient_clip: float = 0.0
-    """Largest absolute value of a gradient's element; 0 for no limit."""
     text_states: str = "float32"
-    """What prompts' states are rounded to: `float32`, or `float16` as files of them mostly are."""
+    """What text embeddings are rounded to: `float32`, or `float16` as stored ones mostly are."""
     log_every: int = 10
     """Iterations. Losses are read from the device as often."""
     checkpoint_every: int = 100
@@ -130,62 +137,32 @@ class Recipe:
     evaluate_images: int = 504
     """Images of one such evaluation."""
     on_alarm: str = "warn"
-    """`warn` goes on after an alarm, `stop` ends the run, `off` looks for none."""
+    """`warn` continues after an alarm, `stop` ends the run, `off` checks nothing."""
     memory_check: str = "refuse"
     """Of a run that does not fit by the estimate: `refuse`, or `warn` and try."""
-    parallel: str = "ddp"
-    """`ddp` or `fsdp`, for several processes."""
     processes: int = 0
     """Processes that share a machine's CPUs; 0 for what a short measurement finds best. GPUs have one each."""
     threads: int = 0
     """Threads of each process; 0 likewise."""
-    activation_checkpointing: bool = False
-    compile: bool = False
-    ema_offload: bool = False
-    optimizer_offload: bool = False
     grids: int = 8
-    """How many sample grids to keep along the way, besides the one before training."""
+    """How many sample grids to keep during training, besides the one before it."""
     export_dtype: str = "float16"
     """`float16` or `float32`: of the exported UNet."""
     published: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         make_guidance(self.strategy, self.scales)
-        for name in ("batch", "micro_batch", "iterations", "log_every", "checkpoint_every", "t_init"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("lr", "fake_score_lr", "ema_half_life", "adam_eps"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
-        if not math.isfinite(self.alpha):
-            raise InputError(f"alpha is {self.alpha}; it must be a finite number")
-        for name in ("warmup", "grids", "processes", "threads"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if not 0 <= self.checkpoint_minutes < math.inf:
-            raise InputError(f"checkpoint_minutes is {self.checkpoint_minutes}; it must be a finite number, 0 or more")
-        if not 0 <= self.lr_floor <= 1:
-            raise InputError(f"lr_floor is {self.lr_floor}; allowed: 0 to 1, a share of the peak")
-        if not 0 <= self.prompt_dropout < 1:
-            raise InputError(f"prompt_dropout is {self.prompt_dropout}; allowed: 0 up to, not including, 1")
-        if self.keep_checkpoints < 2:
-            raise InputError(f"keep_checkpoints is {self.keep_checkpoints}; it must be 2 or more")
-        if self.evaluate_every < 0 or self.evaluate_images < 1:
-            raise InputError(
-                f"evaluate_every is {self.evaluate_every} and evaluate_images {self.evaluate_images}; "
-                "allowed: 0 images or more, and 1 or more"
-            )
-        if self.on_alarm not in ("warn", "stop", "off"):
-            raise InputError(f"on_alarm is {self.on_alarm!r}; allowed: warn, stop, off")
-        if self.memory_check not in ("refuse", "warn"):
-            raise InputError(f"memory_check is {self.memory_check!r}; allowed: refuse, warn")
-        if self.text_states not in ("float16", "float32"):
-            raise InputError(f"text_states is {self.text_states!r}; allowed: float16, float32")
-        _ = self.settings  # which checks its own
-        if self.lr_schedule not in ("constant", "cosine"):
-            raise InputError(f"lr_schedule is {self.lr_schedule!r}; allowed: constant, cosine")
-        if self.export_dtype not in ("float16", "float32"):
-            raise InputError(f"export_dtype is {self.export_dtype!r}; allowed: float16, float32")
+        counts = "batch micro_batch iterations log_every checkpoint_every t_init evaluate_images"
+        self._require(counts, lambda x: x >= 1, "it must be 1 or more")
+        positive = "lr fake_score_lr ema_half_life adam_eps"
+        self._require(positive, lambda x: 0 < x < math.inf, "it must be a finite number above 0")
+        self._require("alpha", math.isfinite, "it must be a finite number")
+        self._require("warmup grids processes threads evaluate_every", lambda x: x >= 0, "it must be 0 or more")
+        self._require("checkpoint_minutes", lambda x: 0 <= x < math.inf, "it must be a finite number, 0 or more")
+        self._require("lr_floor", lambda x: 0 <= x <= 1, "allowed: 0 to 1, a share of the peak")
+        self._require("prompt_dropout", lambda x: 0 <= x < 1, "allowed: 0 up to, not including, 1")
+        self._require("keep_checkpoints", lambda x: x >= 2, "it must be 2 or more")
 
     @property
     def guidance(self) -> Guidance:
@@ -233,7 +210,6 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
-
     if name not in RECIPES:
         raise InputError(f"recipe {name!r} is unknown{nearest(name, RECIPES)}; allowed: {', '.join(sorted(RECIPES))}")
     return RECIPES[name]

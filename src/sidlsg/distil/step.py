@@ -154,7 +154,7 @@ def _accumulate_once(
     network = getattr(state, update)
     networks = {"generator": state.generator, "fake_score": state.fake_score}
     networks[update] = state.parallel.trainee(network)
-    calls = {name: state.call(each) for name, each in networks.items()}
+    loss = partial(method.loss, update, *(state.call(each) for each in networks.values()), divisor=plan.batch)
     scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
     found = UpdateGradient(torch.zeros((), device=state.device))
     non_finite: Tensor | int = 0
@@ -166,10 +166,10 @@ def _accumulate_once(
         mask = None
         if masked:
             with torch.no_grad():
-                mask = method.loss(update, **calls, draws=draws, cond=cond, uncond=uncond, divisor=plan.batch).finite
+                mask = loss(draws, cond, uncond).finite
             draws, cond = _without(draws, cond, uncond, mask)
         with state.parallel.accumulating(network, last):
-            each = method.loss(update, **calls, draws=draws, cond=cond, uncond=uncond, divisor=plan.batch, mask=mask)
+            each = loss(draws, cond, uncond, mask=mask)
             non_finite = non_finite + (~(each.finite if mask is None else mask)).sum()
             if last:
                 # Filled on the device: a number that comes from the host would wait for it.

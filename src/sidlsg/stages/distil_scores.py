@@ -15,7 +15,7 @@ from torch import Tensor
 from sidlsg.bundled.drawing import IMAGE_SIZE
 from sidlsg.bundled.protocols import ShapesProtocols, is_shape, load_shapes_protocols
 from sidlsg.distil.appearance import few_step_latents
-from sidlsg.distil.grids import Samples
+from sidlsg.distil.grids import FixedSamples
 from sidlsg.distil.recipes import Recipe
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.networks import PROJECTED_WIDTH, EfficientNetFeatures
@@ -36,7 +36,7 @@ class ShapesDuringTraining:
 
     best_by = "fid_judge"
 
-    def __init__(self, samples: Samples, protocols: ShapesProtocols, world: World) -> None:
+    def __init__(self, samples: FixedSamples, protocols: ShapesProtocols, world: World) -> None:
         self._samples, self._protocols, self._world = samples, protocols, world
 
     def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
@@ -55,7 +55,7 @@ class ShapesDuringTraining:
 
 
 def _shared(
-    samples: Samples,
+    samples: FixedSamples,
     unet: Callable[..., Any],
     read: Callable[[Images, slice], list[Tensor]],
     widths: Sequence[int],
@@ -102,7 +102,7 @@ class TeacherLikeness:
     best_by = "fid_teacher"
 
     def __init__(
-        self, samples: Samples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float, world: World
+        self, samples: FixedSamples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float, world: World
     ) -> None:
         """Args:
         samples: prompts and noises.
@@ -162,7 +162,7 @@ def evaluation_during_training(
     texts = [held_out[i % len(held_out)] for i in range(count)]
     unlike = list(dict.fromkeys(texts))
     states = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
-    samples = Samples(
+    samples = FixedSamples(
         vae=teacher.vae,
         schedule=schedule,
         z=seeded_noise(range(count), teacher.latent_shape)[0],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -314,3 +317,29 @@ def test_learning_rates() -> None:
 def test_grids_are_closer_together_at_the_start() -> None:
     assert snapshot_steps(RECIPE) == {0, 10, 40}
     assert snapshot_steps(replace(RECIPE, grids=0)) == set()
+
+
+def test_a_signal_is_a_request_while_listening() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stop = StopRequest()
+    with stop.listening():
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+    assert signal.getsignal(signal.SIGTERM) == before
+    stop.slowed = False  # nothing takes a signal back
+    assert stop()
+
+
+def test_another_thread_cannot_listen_and_does_not_try() -> None:
+    seen: list[bool] = []
+
+    def work() -> None:
+        stop = StopRequest()
+        with stop.listening():
+            seen.append(stop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.distil.losses import fake_score_loss, generator_loss
+from sidlsg.distil.losses import fake_score_loss, finite_samples, generator_loss
 
 SHAPE = (4, 2, 3, 3)
 
@@ -101,3 +101,10 @@ def test_masked_samples_leave_the_sum_and_the_divisor_stays() -> None:
     weight = torch.ones(4, dtype=torch.float64)
     masked = fake_score_loss(*tensors(y_fake, y_real), weight, mask, 4)
     assert masked.item() == pytest.approx(((y_fake[keep] - y_real[keep]) ** 2).sum() / 4, rel=1e-14)
+
+
+def test_a_sample_is_finite_where_all_tensors_are() -> None:
+    a, b = torch.zeros(3, 2, 2), torch.zeros(3, 2, 2)
+    a[0, 1, 1] = torch.nan
+    b[2, 0, 0] = torch.inf
+    assert finite_samples(a, b).tolist() == [False, True, False]

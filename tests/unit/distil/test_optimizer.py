@@ -109,12 +109,6 @@ def test_the_learning_rate_is_that_of_the_next_step() -> None:
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.5), rtol=1e-4, atol=0)
 
 
-def test_unknown_kinds_are_explained() -> None:
-    network, _ = two_networks(torch.float32)
-    with pytest.raises(InputError, match="'sgd' is unknown; allowed: adam, adam8bit"):
-        make_optimizer("sgd", network, 1e-2, 1e-8)
-
-
 def test_eight_bits_need_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -1,4 +1,4 @@
-"""A run that was stopped, continued by edited code: a comment does not orphan it, a raised version does."""
+"""The `distil` stage: what the generator starts from, and which edits of the code continue a stopped run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,40 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from sidlsg import distil
 from sidlsg.distil import identity
 from sidlsg.distil.loop import StopRequest
 from sidlsg.distil.recipes import recipe_with_changes
-from sidlsg.runtime.errors import StoppedError
+from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.provenance import code_digest
 from sidlsg.stages import distil as stage
+from sidlsg.stages.distil import _origin
+from sidlsg.storage.uri import PIN
+from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.source import unet_of
 from unit.edited import comment, edited
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_student_is_hashed_once(assets: Path, tiny_student: Path, hashed: list[str], pinned: bool) -> None:
+    teacher, sha256 = load_teacher(assets / "tiny-sd"), folder_digest(tiny_student)
+    hashed.clear()
+    unet, found = _origin(f"{tiny_student}{PIN}{sha256}" if pinned else str(tiny_student), teacher)
+    assert found == sha256
+    assert hashed.count(str(tiny_student / "unet" / "diffusion_pytorch_model.safetensors")) == 1
+    assert unet is not None
+    assert torch.equal(unet.conv_in.weight, unet_of(str(tiny_student)).conv_in.weight)
+
+
+def test_without_a_place_it_is_the_teacher(assets: Path, tiny_student: Path) -> None:
+    teacher = load_teacher(assets / "tiny-sd")
+    assert _origin("", teacher) == (None, "")
+    with pytest.raises(InputError, match="has SHA-256"):
+        _origin(f"{tiny_student}{PIN}{'0' * 64}", teacher)
+
 
 CHANGES = json.dumps(
     {"iterations": 2, "batch": 2, "micro_batch": 2, "grids": 0, "log_every": 1, "evaluate_every": 0, "on_alarm": "off"}
