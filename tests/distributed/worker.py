@@ -197,7 +197,7 @@ ACTIONS: dict[str, Callable[[Bench], tuple[dict[str, Any], dict[str, Tensor]]]] 
 
 
 def _checkpoints(place: str, world: World) -> Checkpoints:
-    return Checkpoints(place=place, run=RunIdentity({"of": "this test"}), report=_tell, world=world)
+    return Checkpoints(uri=place, run=RunIdentity({"of": "this test"}), report=_tell, world=world)
 
 
 def _tell(line: str) -> None:

@@ -52,7 +52,7 @@ class SmallRun:
     def __init__(self, make_unet: Callable[..., Any], place: str, observers: Sequence[Any] = ()) -> None:
         self.lines: list[str] = []
         self.state = TrainingState.start(make_unet(0, torch.float32), RECIPE.lr, RECIPE.fake_score_lr)
-        self.checkpoints = Checkpoints(place=place, run=RunIdentity({"lr": "1"}), report=self.lines.append)
+        self.checkpoints = Checkpoints(uri=place, run=RunIdentity({"lr": "1"}), report=self.lines.append)
         schedule = NoiseSchedule.from_scheduler(new_scheduler())
         drawer = GridSampler(
             folder=None if self.checkpoints.folder is None else self.checkpoints.folder / "grids",

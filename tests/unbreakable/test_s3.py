@@ -152,7 +152,7 @@ def test_a_server_that_dies_while_half_an_iteration_goes_up_leaves_the_whole_one
 ) -> None:
     """Both have the same number: the half one's files must not take the others' places before it is complete."""
     state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
-    saved = Checkpoints(place=s3_place, run=RunIdentity({"of": "this test"}), report=print)
+    saved = Checkpoints(uri=s3_place, run=RunIdentity({"of": "this test"}), report=print)
     state.iteration = 10
     saved.save(state, wait=True)
     state.iteration = 20
@@ -182,7 +182,7 @@ def test_a_server_that_dies_while_half_an_iteration_goes_up_leaves_the_whole_one
 def test_an_old_manifest_that_is_damaged_stops_no_later_checkpoint(make_unet: Any, s3_place: str) -> None:
     state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
     lines: list[str] = []
-    saved = Checkpoints(place=s3_place, run=RunIdentity({"of": "this test"}), report=lines.append, keep=3)
+    saved = Checkpoints(uri=s3_place, run=RunIdentity({"of": "this test"}), report=lines.append, keep=3)
     for iteration in (10, 20):
         state.iteration = iteration
         saved.save(state, wait=True)
@@ -191,7 +191,7 @@ def test_an_old_manifest_that_is_damaged_stops_no_later_checkpoint(make_unet: An
     key = "000000010/checkpoint.json"
     there = store._client.head_object(Bucket=store.bucket, Key=key)
     store._client.put_object(Bucket=store.bucket, Key=key, Body=b"{}", Metadata=there["Metadata"])
-    again = Checkpoints(place=s3_place, run=RunIdentity({"of": "this test"}), report=lines.append, keep=3)
+    again = Checkpoints(uri=s3_place, run=RunIdentity({"of": "this test"}), report=lines.append, keep=3)
     assert again.load_latest(state) == f"{s3_place}/000000020"
     state.iteration = 30
     again.save(state, wait=True)

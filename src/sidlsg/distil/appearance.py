@@ -159,12 +159,8 @@ def few_step_latents(
 ) -> Tensor:
     """[N, C, h, w] the teacher's own latents for fixed prompts and noises, by DDIM without noise (arXiv 2010.02502).
 
-    Args:
-        teacher: its UNet as a callable.
-        samples: whose prompts and noises to take.
-        uncond: [1, L, D] the encoded empty prompt.
-        kappa4: the guidance scale, which is clipped to a range that makes images.
-        steps: evenly spaced from the noisiest timestep.
+    κ4 is clipped to a range that makes images; the steps are evenly spaced from the noisiest timestep. uncond:
+    [1, L, D] the encoded empty prompt.
     """
     schedule, kappa = samples.schedule, float(np.clip(kappa4, *REFERENCE_GUIDANCE))
     timesteps = np.linspace(len(schedule) - 1, 0, steps + 1).round().astype(int).tolist()

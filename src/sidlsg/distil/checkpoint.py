@@ -38,7 +38,7 @@ _BEFORE = "-before"
 class Checkpoints:
     """The checkpoints of one run in one folder or S3 prefix."""
 
-    place: str
+    uri: str
     """A folder, or `s3://bucket/prefix`."""
     run: RunIdentity
     report: Callable[[str], None]
@@ -60,24 +60,21 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         # On disk; None on S3.
-        self.folder = None if "://" in self.place else Path(self.place).expanduser()
-        self._store: Store = open_store(self.place)
-        # Of this process and this place alone; another's may be in use.
-        self._temporary = f"sidlsg-{hashlib.sha256(self.place.encode()).hexdigest()[:16]}-{self.world.rank}-"
+        self.folder = None if "://" in self.uri else Path(self.uri).expanduser()
+        self._store: Store = open_store(self.uri)
+        # Of this process and this URI alone; those of others may be in use.
+        self._temporary = f"sidlsg-{hashlib.sha256(self.uri.encode()).hexdigest()[:16]}-{self.world.rank}-"
         self._clear_remains()
 
     def save(self, state: TrainingState, score: float | None = None, wait: bool = False) -> None:
         """Write the state as it is now; training may continue at once.
 
-        A checkpoint that cannot be written is reported, and the earlier ones stay.
+        Where it cannot be written, that is reported, or raised as `SidlsgError` with `wait`; the earlier ones stay.
 
         Args:
             state: what to save.
             score: of the EMA at this point, lower is better; None where it was not evaluated.
             wait: return only when it is written.
-
-        Raises:
-            SidlsgError: with `wait`, it could not be written.
         """
         self.wait()
         done = (state.iteration, state.fake_score_done)
@@ -92,14 +89,7 @@ class Checkpoints:
             self.wait(raising=True)
 
     def wait(self, raising: bool = False) -> None:
-        """Wait for the checkpoint that is being written, if one is.
-
-        Args:
-            raising: raise its error, which otherwise has been reported.
-
-        Raises:
-            SidlsgError: it could not be written.
-        """
+        """Wait for the checkpoint that is being written, if one is; with `raising`, raise its error."""
         if self._writing is None:
             return
         (executor, writing), self._writing = self._writing, None
@@ -111,10 +101,7 @@ class Checkpoints:
                 raise
 
     def load_latest(self, state: TrainingState) -> str | None:
-        """Restore the newest good checkpoint into `state`.
-
-        Returns:
-            Where it came from; None where there is none and the run starts anew.
+        """Restore the newest good checkpoint into `state`; returns its URI, or None where there is none.
 
         Raises:
             InputError: the checkpoints belong to another run, and changes are not accepted.
@@ -122,7 +109,7 @@ class Checkpoints:
         self._saved = None
         # Rank 0's list: others may see a shared folder a moment earlier or later.
         for iteration in reversed(self.world.gather(self.iterations() if self.world.is_rank0 else [])[0]):
-            name = f"{self.place.rstrip('/')}/{iteration:09d}"
+            name = f"{self.uri.rstrip('/')}/{iteration:09d}"
             problem = self._load(iteration, state)
             if problem is None:
                 return name
@@ -186,7 +173,7 @@ class Checkpoints:
         try:
             self._write(tensors, manifest)
         except (SidlsgError, OSError) as error:
-            complaint = f"checkpoint {manifest.iteration} could not be written to {self.place}: {_one_line(error)}"
+            complaint = f"checkpoint {manifest.iteration} could not be written to {self.uri}: {_one_line(error)}"
             if reporting and self.world.is_rank0:
                 self.report(f"{complaint}; training continues, and {self._fallback()}")
             raise SidlsgError(f"{complaint}; {self._fallback()}") from error
@@ -262,12 +249,7 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _delete_old(self, name: str, files: Mapping[str, str]) -> None:
-        """Delete all but the newest and the best, and what killed runs left half sent or half deleted.
-
-        Args:
-            name: of the checkpoint that was just written.
-            files: what belongs to it.
-        """
+        """Delete all but this one of `files`, the newest and the best, and what killed runs left incomplete."""
         stay = {*self._good()[-self.keep :], self.best(), *self._spared}
         ours = {MANIFEST, *files}
         go = [
@@ -290,7 +272,7 @@ class Checkpoints:
         changed = self.run.differences(manifest.run)
         if changed and not self.accept_changes:
             raise InputError(
-                f"{self.place} holds checkpoints of another run: {'; '.join(changed)}. Give another folder, or delete "
+                f"{self.uri} holds checkpoints of another run: {'; '.join(changed)}. Give another folder, or delete "
                 "it to start anew, or give --accept-changes to resume from it all the same"
             )
         with self._files(iteration, manifest) as (folder, problem):
@@ -300,7 +282,7 @@ class Checkpoints:
                     load_shards(state.tensors(), folder, self.world)
                 except ValueError as error:
                     raise InputError(
-                        f"{self.place} holds checkpoints of networks or optimizers of another kind ({error}); "
+                        f"{self.uri} holds checkpoints of networks or optimizers of another kind ({error}); "
                         "give another folder"
                     ) from error
                 state.set_counters(manifest.counters)
@@ -320,7 +302,7 @@ class Checkpoints:
             mine = ""
             if self.world.local_rank == 0:
                 mine = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{self._temporary}{os.getpid()}-"))
-            scratch = Path([place for place in self.world.gather(mine)[: self.world.rank + 1] if place][-1])
+            scratch = Path([name for name in self.world.gather(mine)[: self.world.rank + 1] if name][-1])
             problem = None
             if mine:
                 try:

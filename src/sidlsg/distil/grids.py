@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sidlsg.distil.sampler import generate_latents
+from sidlsg.distil.sampler import Encode, generate_latents
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.images import Images, decode, grid, save_png
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -18,7 +18,7 @@ from sidlsg.teacher.schedule import NoiseSchedule
 IMAGES = 36
 COLUMNS = 6
 PIXELS = 2**20
-"""That the VAE decodes at once: beside networks in training there is little room for more."""
+"""Pixels that the VAE decodes at once: networks in training leave little memory for more."""
 
 
 class FixedSamples:
@@ -70,20 +70,13 @@ class GridSampler(FixedSamples):
         self,
         *,
         folder: Path | None,
-        encode: Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]],
+        encode: Encode,
         prompt_count: int,
         latent_shape: tuple[int, int, int],
         seed: int,
         **shared: Any,
     ) -> None:
-        """Args:
-        folder: receives the grids; None in a process that writes none.
-        encode: prompt indices to text embeddings.
-        prompt_count: how many prompts there are.
-        latent_shape: (C, H, W).
-        seed: the run's.
-        shared: the other arguments of `FixedSamples`.
-        """
+        """`folder` receives the grids, None in a process that writes none; `shared` is for `FixedSamples`."""
         indices = counted(seed, "distil/grid/prompts").choice(prompt_count, IMAGES, replace=prompt_count < IMAGES)
         z = counted(seed, "distil/grid/z").standard_normal((IMAGES, *latent_shape), dtype="float32")
         cond = encode([int(index) for index in indices], [False] * IMAGES)[0]

@@ -1,4 +1,4 @@
-"""Guidance: f_κ(x_t, c) = f(x_t, ∅) + κ (f(x_t, c) - f(x_t, ∅)), the scales κ1..κ4, and the strategies that set them.
+"""Guidance: f_κ(x_t, c) = f(x_t, ∅) + κ (f(x_t, c) - f(x_t, ∅)), its scales κ1..κ4, and strategies that set them.
 
 Recipes read the strategies where no network runs, so torch is imported by the one function that needs it.
 """

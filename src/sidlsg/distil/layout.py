@@ -1,6 +1,6 @@
-"""How training shares the CPUs of this machine: processes of one thread each, unless a measurement says otherwise.
+"""How training shares the CPUs of this machine: processes of one thread each, unless a measurement shows otherwise.
 
-Threads that share one operation wait for each other at its end. Beside other work one of them is late, and all the
+Threads that share one operation wait for each other at its end. On a busy machine one of them is late, and all the
 others wait: two threads on two busy CPUs can be many times slower than one. Processes meet once an update.
 """
 
@@ -45,16 +45,14 @@ class Layout:
     threads: int = 1
 
     def __str__(self) -> str:
+        processes = "process" if self.processes == 1 else "processes"
+        threads = "thread" if self.threads == 1 else "threads"
         each = " each" if self.processes > 1 else ""
-        return f"{_counted(self.processes, 'process', 'es')} of {_counted(self.threads, 'thread', 's')}{each}"
-
-
-def _counted(number: int, noun: str, plural: str) -> str:
-    return f"{number} {noun}{plural if number != 1 else ''}"
+        return f"{self.processes} {processes} of {self.threads} {threads}{each}"
 
 
 def fixed_layout(recipe: Recipe) -> Layout | None:
-    """The layout that the recipe, the environment or the machine settles; None where the CPUs are free to be shared.
+    """The layout that the recipe, the environment or the machine settles; None where the CPUs may be shared freely.
 
     The recipe's `processes` and `threads` come first, then `OMP_NUM_THREADS`; GPUs and torchrun have processes of
     their own.
@@ -71,32 +69,25 @@ def fixed_layout(recipe: Recipe) -> Layout | None:
 def choose_layout(
     layouts: Sequence[Layout], config: Mapping[str, Any], recipe: Recipe, report: Callable[[str], None]
 ) -> Layout:
-    """Choose how training uses the machine, by a short measurement where there is a choice.
+    """Choose one of several layouts by a short measurement, and report the choice.
 
-    Args:
-        layouts: the candidates.
-        config: of the teacher's UNet.
-        recipe: what is to run.
-        report: receives one line with the choice.
+    `config` is the teacher's UNet's.
     """
-    if len(layouts) == 1:
-        report(f"training uses {layouts[0]}")
-        return layouts[0]
-    rounds = [measure(config, layouts, recipe.micro_batch, recipe.batch) for _ in range(ROUNDS)]
-    chosen = best(layouts, rounds)
-    means = {each: sum(rates[each] for rates in rounds) / ROUNDS for each in layouts if all(each in r for r in rounds)}
-    found = ", ".join(f"{rate:.0f} images/s as {each}" for each, rate in means.items())
-    report(f"training uses {chosen}" + (f"; forward and backward passes measured: {found}" if found else ""))
+    chosen, measured = layouts[0], ""
+    if len(layouts) > 1:
+        rounds = [measure(config, layouts, recipe.micro_batch, recipe.batch) for _ in range(ROUNDS)]
+        chosen = best(layouts, rounds)
+        complete = [each for each in layouts if all(each in rates for rates in rounds)]
+        means = {each: sum(rates[each] for rates in rounds) / ROUNDS for each in complete}
+        measured = ", ".join(f"{rate:.0f} images/s as {each}" for each, rate in means.items())
+    report(f"training uses {chosen}" + (f"; forward and backward passes measured: {measured}" if measured else ""))
     return chosen
 
 
 def candidates(config: Mapping[str, Any], recipe: Recipe, cpus: int) -> list[Layout]:
     """The layouts worth measuring, the preferred one first: as many processes as CPUs and memory allow, and one.
 
-    Args:
-        config: of the teacher's UNet.
-        recipe: what is to run; its batch must divide among the processes.
-        cpus: that may be used.
+    The recipe's batch must divide among the processes.
     """
     processes = next(n for n in range(cpus, 0, -1) if recipe.batch % n == 0 and _fits(config, recipe, n))
     return list(dict.fromkeys([Layout(processes=processes, threads=cpus // processes), Layout(threads=cpus)]))
@@ -115,14 +106,12 @@ def best(layouts: Sequence[Layout], rounds: Sequence[Mapping[Layout, float]]) ->
     first = layouts[0]
     if not all(first in rates for rates in rounds):
         return layouts[-1]
-    for other in layouts[1:]:
-        if all(rates.get(other, 0.0) > BETTER * rates[first] for rates in rounds):
-            return other
-    return first
+    faster = (other for other in layouts[1:] if all(rates.get(other, 0.0) > BETTER * rates[first] for rates in rounds))
+    return next(faster, first)
 
 
 def measure(config: Mapping[str, Any], layouts: Sequence[Layout], micro_batch: int, batch: int) -> dict[Layout, float]:
-    """Images/s of forward and backward passes of the UNet, by layout; a layout that takes too long is left out.
+    """Images/s of forward and backward passes of the UNet, by layout; one that takes too long has no rate.
 
     Each layout runs in forks that end with it, so that no pool of threads stays behind in this process.
     """
@@ -136,7 +125,7 @@ def measure(config: Mapping[str, Any], layouts: Sequence[Layout], micro_batch: i
 
 
 def _measured(work: Callable[[], float], processes: int) -> float | None:
-    """The sum of what `work` gives in so many processes at once."""
+    """The sum of the results of `work` in several processes at once."""
     children: dict[int, int] = {}
     gc.collect()
     for _ in range(processes):
@@ -186,13 +175,13 @@ def _passes(config: Mapping[str, Any], threads: int, size: int) -> float:
 
 
 class SlowdownDetector:
-    """Notices when training has become much slower than it was: then another layout may suit the machine better."""
+    """Detects when training has become much slower than it was: then another layout may suit the machine better."""
 
     def __init__(self, share: float = 0.4, patience_s: float = 30.0, pause_s: float = 300.0) -> None:
         """Args:
         share: of the best rate so far, below which training is slow.
         patience_s: for how long it must be slow.
-        pause_s: the least time between two such moments, which doubles each time.
+        pause_s: the least time between two detections, which doubles each time.
         """
         self.share, self.patience_s, self.pause_s = share, patience_s, pause_s
         self._quiet_until = 0.0
@@ -204,7 +193,7 @@ class SlowdownDetector:
         self._slow_since: float | None = None
 
     def __call__(self, row: Row) -> bool:
-        """Take a row of the log; whether the rate has fallen."""
+        """Take a row of the log; whether training has become slow."""
         self.now, at = row["images_per_second"], time.monotonic()
         self.best = max(self.best, self.now)
         if self.now >= self.share * self.best:

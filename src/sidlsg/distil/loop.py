@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -22,9 +20,10 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.losses import Method
 from sidlsg.distil.recipes import Recipe
-from sidlsg.distil.sampler import UPDATES, DrawPlan
+from sidlsg.distil.sampler import UPDATES, DrawPlan, Encode
 from sidlsg.distil.state import Row, TrainingState
-from sidlsg.distil.step import Encode, StepResult, train_step
+from sidlsg.distil.step import StepResult, train_step
+from sidlsg.distil.supervisor import on_sigterm
 from sidlsg.runtime.errors import AlarmError, NotFiniteError, StoppedError
 from sidlsg.runtime.progress import Meter
 from sidlsg.teacher.images import Images
@@ -36,7 +35,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signalled = False
-        """Whether SIGTERM came. It is never reset: a machine that is taken away says so once."""
+        """Whether SIGTERM came. It is never reset: a machine that is taken away sends it once."""
         self.slowed = False
         """Whether training has become so slow that the machine is to be measured again."""
 
@@ -44,21 +43,12 @@ class StopRequest:
         """Whether it is by now."""
         return self.signalled or self.slowed
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Take SIGTERM as the request while the block runs; only a main thread can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+        return on_sigterm(self._signal)
 
-        def terminated(_: int, __: FrameType | None) -> None:
-            self.signalled = True
-
-        earlier: Any = signal.signal(signal.SIGTERM, terminated)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, earlier)
+    def _signal(self) -> None:
+        self.signalled = True
 
 
 def learning_rate_factor(recipe: Recipe, iteration: int) -> float:
@@ -255,11 +245,11 @@ class _Loop:
         self.run.checkpoints.save(self.state, score, wait=True)
         raise StoppedError(
             f"asked to end at iteration {self.state.iteration} of {self.recipe.iterations}; "
-            f"the state is saved in {self.run.checkpoints.place}, and the same command resumes from there"
+            f"the state is saved in {self.run.checkpoints.uri}, and the same command resumes from there"
         )
 
     def _log(self, result: StepResult, rate: float) -> Row:
-        """Add a row to the log, and act on what it says."""
+        """Add a row to the log, and check it."""
         state, run = self.state, self.run
         numbers = self._numbers(result)  # reading waits for the device: the time below is that of finished work
         now = time.monotonic()
@@ -333,7 +323,7 @@ class _Loop:
 
     @contextlib.contextmanager
     def _ema(self) -> Iterator[Callable[..., Any]]:
-        """The EMA, to sample with; an image that is not finite ends the run, whatever the recipe says of alarms."""
+        """The EMA, to sample with; an image that is not finite ends the run, whatever `on_alarm` is."""
         try:
             with self.state.ema_on_device() as unet:
                 yield unet

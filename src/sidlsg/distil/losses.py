@@ -1,4 +1,4 @@
-"""The method's two losses: the forward passes of each update, the formulas, and diagnostics of what they compare.
+"""The two losses of SiD-LSG (arXiv 2406.01561): the formulas, the forward passes of each update, and diagnostics.
 
 Shapes, here as in the paper's symbols: x_g, y_real, y_fake, output, target: [B, C, H, W]; weight, mask: [B].
 """
@@ -21,7 +21,7 @@ OMEGA_MINIMUM = 1e-5
 def fake_score_loss(
     output: Tensor, target: Tensor, weight: Tensor, mask: Tensor | None = None, divisor: int | None = None
 ) -> Tensor:
-    """L_ψ = (1/B) Σ_b w_t Σ_i (f̂_ψ,κ1(x_t)_i - target_i)², a scalar.
+    """The fake score's loss: L_ψ = (1/B) Σ_b w_t Σ_i (f̂_ψ,κ1(x_t)_i - target_i)², a scalar.
 
     Args:
         output: guided output of the fake score, on the raw output scale.
@@ -43,11 +43,11 @@ def generator_loss(
     mask: Tensor | None = None,
     divisor: int | None = None,
 ) -> Tensor:
-    """L_θ = (1/B) Σ_b Σ_i (y_real - y_fake)(y_real - x_g - α (y_real - y_fake)) / ω_b, a scalar.
+    """The generator's loss: L_θ = (1/B) Σ_b Σ_i (y_real - y_fake)(y_real - x_g - α (y_real - y_fake)) / ω_b, a scalar.
 
-    ω_b is the mean over C, H, W of |x_g - y_real|, without gradient and at least 1e-5. Where κ2 and κ3 differ, the
-    first factor takes `y_fake` (κ2) and the whole second factor `y_fake_kappa3`. Gradient flows through x_g, y_real
-    and both fake predictions.
+    At α = 1, that is (y_real - y_fake)(y_fake - x_g) / ω_b. ω_b is the mean over C, H, W of |x_g - y_real|, without
+    gradient and at least 1e-5. Where κ2 and κ3 differ, the first factor takes `y_fake` (κ2), and the whole second
+    factor `y_fake_kappa3`. Gradient flows through x_g, y_real and both fake predictions.
 
     Args:
         x_g: the generator's sample.

@@ -17,6 +17,19 @@ from sidlsg.runtime.provenance import pipeline_run
 
 LABELS = ("run", "recipe")
 """On every metric: the id of the pipeline run, empty where there is none, and the recipe's name."""
+GAUGES = {
+    "active": "1 while the stage runs, 0 in the last push",
+    "images_seen": "Images of the whole training, restarts included",
+    "images_per_second": "Of the newest row of the training log",
+    "nan_share": "Share of non-finite samples, which left the loss, since the row before",
+    "last_iteration_timestamp_seconds": "When the last iteration ended; before the first, when this began",
+    "last_checkpoint_timestamp_seconds": "When the last one was written; before the first, when this began",
+}
+COUNTERS = {
+    "images": "Images that this process trained on",
+    "iterations": "Iterations that this process did",
+    "checkpoints": "Checkpoints that were written",
+}
 
 
 class TrainingMetrics:
@@ -50,25 +63,11 @@ class TrainingMetrics:
         self._info = gauge("info", "1, with the names that MLflow and the checkpoints have", "training", "mlflow_run")
         self._alarms = counter("alarms", "Alarms that went off, each kind once", "alarm")
         self._loss = gauge("loss", "Of the newest row of the training log", "network")
-        own = self._own
-        self._active = gauge("active", "1 while the stage runs, 0 in the last push").labels(*own)
-        self._images = counter("images", "Images that this process trained on").labels(*own)
-        self._iterations = counter("iterations", "Iterations that this process did").labels(*own)
-        self._images_seen = gauge("images_seen", "Images of the whole training, restarts included").labels(*own)
-        self._speed = gauge("images_per_second", "Of the newest row of the training log").labels(*own)
-        self._nan_share = gauge(
-            "nan_share", "Share of non-finite samples, which left the loss, since the row before"
-        ).labels(*own)
-        self._iterated = gauge(
-            "last_iteration_timestamp_seconds", "When the last iteration ended; before the first, when this began"
-        ).labels(*own)
-        self._checkpoints = counter("checkpoints", "Checkpoints that were written").labels(*own)
-        self._saved = gauge(
-            "last_checkpoint_timestamp_seconds", "When the last one was written; before the first, when this began"
-        ).labels(*own)
-        self._active.set(1)
-        for gauge_ in (self._iterated, self._saved):
-            gauge_.set(time.time())
+        self._values = {name: gauge(name, text).labels(*self._own) for name, text in GAUGES.items()}
+        self._counts = {name: counter(name, text).labels(*self._own) for name, text in COUNTERS.items()}
+        self._values["active"].set(1)
+        for name in ("last_iteration_timestamp_seconds", "last_checkpoint_timestamp_seconds"):
+            self._values[name].set(time.time())
 
     def named(self, training: str, mlflow_run: str) -> None:
         """Set which training this is, and begin to push: a group on a Pushgateway is one training of one run.
@@ -84,17 +83,17 @@ class TrainingMetrics:
 
     def iterated(self, images_seen: int) -> None:
         """Count an iteration."""
-        self._iterations.inc()
-        self._images.inc(self._batch)
-        self._images_seen.set(images_seen)
-        self._iterated.set(time.time())
+        self._counts["iterations"].inc()
+        self._counts["images"].inc(self._batch)
+        self._values["images_seen"].set(images_seen)
+        self._values["last_iteration_timestamp_seconds"].set(time.time())
 
     def logged(self, row: Row) -> None:
         """Take a row's numbers, which have been read from the device already."""
         for network in UPDATES:
             self._loss.labels(*self._own, network).set(row.get(f"{network}_loss", math.nan))
-        self._speed.set(row["images_per_second"])
-        self._nan_share.set(row["nan_share"])
+        for name in ("images_per_second", "nan_share"):
+            self._values[name].set(row[name])
 
     def sampled(self, images_seen: int, grid: Image.Image) -> None:
         """Grids are no metrics."""
@@ -108,12 +107,12 @@ class TrainingMetrics:
 
     def saved(self) -> None:
         """Count a checkpoint."""
-        self._checkpoints.inc()
-        self._saved.set(time.time())
+        self._counts["checkpoints"].inc()
+        self._values["last_checkpoint_timestamp_seconds"].set(time.time())
 
     def ended(self) -> None:
         """The stage is over, well or not: push a last time."""
-        self._active.set(0)
+        self._values["active"].set(0)
         if self._pusher is not None:
             self._pusher.close()
 

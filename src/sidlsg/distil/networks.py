@@ -23,7 +23,7 @@ from sidlsg.runtime.distributed import World
 BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
 """What is compiled: the repeated parts, each small enough for a short compilation that all its copies share."""
 FORMS = 128
-"""In how many forms a kind of block may be compiled; beyond, the compiler would quietly leave the rest uncompiled.
+"""The most forms in which a kind of block may be compiled; the compiler would silently leave more uncompiled.
 
 Stable Diffusion's residual blocks come in 14 shapes, each trained, without gradient, or with its inputs' gradient
 alone, on a micro-batch or on both guidance halves of it, and the teacher's in another precision besides.
@@ -31,15 +31,7 @@ alone, on a micro-batch or on both guidance halves of it, and the teacher's in a
 
 
 def prepared(network: Any, settings: Settings, device: torch.device, compiled: bool, trained: bool) -> Any:
-    """Put a network where and how it runs, in place: on its device, channels last, with the settings' blocks.
-
-    Args:
-        network: a `UNet2DConditionModel`.
-        settings: how the machine is used.
-        device: where it runs.
-        compiled: whether blocks are compiled; see `compiles`.
-        trained: whether its weights collect gradients.
-    """
+    """Prepare a `UNet2DConditionModel` to run, in place: on its device, channels last, with the settings' blocks."""
     network.to(device).requires_grad_(trained)
     network.to(memory_format=torch.channels_last)
     set_activation_checkpointing(network, settings.activation_checkpointing)
@@ -60,23 +52,21 @@ def set_activation_checkpointing(network: Any, on: bool) -> None:
 
 
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> int:
-    """Compile each repeated block in place; returns how many there are. Nothing is compiled before the first call.
+    """Compile each repeated block in place, at its first call; returns how many there are.
 
-    Args:
-        network: whose blocks.
-        backend: what compiles what was traced; `eager` runs it as it is.
+    The backend compiles what was traced; `eager` runs it as it is.
     """
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, FORMS)
     blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
     for block in blocks:
-        # Else the compiler takes the second shape that it meets for one of many, and makes slower code for all.
+        # Otherwise the compiler takes the second shape that it meets for one of many, and makes slower code for all.
         block.compile(backend=backend, dynamic=False)
     return len(blocks)
 
 
 def compiles(network: Any, device: torch.device, report: Callable[[str], None]) -> bool:
-    """Whether this machine can compile one of the network's blocks, forward and backward; says why where it cannot."""
+    """Whether this machine can compile one of the network's blocks, forward and backward; reports why not."""
     first = next((module for module in network.modules() if isinstance(module, ResnetBlock2D)), None)
     if first is None:
         return False
@@ -91,7 +81,7 @@ def compiles(network: Any, device: torch.device, report: Callable[[str], None]) 
     except Exception as error:  # compilers fail in every way there is
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
-        report(f"blocks are not compiled, and training goes on without: {type(error).__name__}: {reason[:200]}")
+        report(f"blocks are not compiled, and training continues without: {type(error).__name__}: {reason[:200]}")
         return False
     finally:
         torch.compiler.reset()
@@ -110,15 +100,9 @@ def set_matmul_precision(precision: str) -> None:
 
 
 def autocasting(network: nn.Module, precision: str, device: torch.device, *, gpu: bool = False) -> Callable[..., Any]:
-    """The network as a callable whose products run in the precision; its weights stay as they are.
+    """The network as a callable whose products run in a precision of `COMPUTE`; its weights stay as they are.
 
-    Only the call is covered: what is done with its output is float32 again.
-
-    Args:
-        network: to call.
-        precision: one of `COMPUTE`.
-        device: the network's.
-        gpu: do as a GPU does, where the device only stands for one.
+    Only the call is covered: what is done with its output is float32 again. With `gpu`, a CPU stands for a GPU.
     """
     dtype = COMPUTE[precision]
     if dtype is None:
@@ -182,7 +166,7 @@ class Parallel:
             network.to(memory_format=torch.contiguous_format)  # it shards no other layout
             for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
                 fully_shard(block, mesh=self._mesh, mp_policy=self._policy)
-            # Else what is left in the root would stay whole after a pass without gradients, as the EMA's are.
+            # Otherwise the root's own weights would stay whole after a pass without gradients, as the EMA's are.
             fully_shard(network, mesh=self._mesh, mp_policy=self._policy, reshard_after_forward=True)
             # The library settles at the first pass in what type gradients travel, and takes none for weights that are
             # frozen then, as the generator's are in the first fake score's update. So it is settled now.
@@ -198,7 +182,7 @@ class Parallel:
             self._wrapped[network] = DistributedDataParallel(
                 network,
                 device_ids=[self.world.device] if on_gpu else None,
-                gradient_as_bucket_view=True,  # else gradients would be there twice
+                gradient_as_bucket_view=True,  # one copy of the gradients, not two
             )
         return self._wrapped[network]
 

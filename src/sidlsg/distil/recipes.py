@@ -1,4 +1,4 @@
-"""What a recipe says, how one is found by name, and how its guidance becomes four κ."""
+"""Recipes: all values of a distillation, and a table of them by name with their published results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The part of a recipe that says how the engine uses the machine."""
+    """The values of a recipe that configure the engine."""
 
     precision: str = "fp32"
     """What the networks compute in: `fp32`, `tf32`, or under autocast `bf16` or `fp16`."""
@@ -71,25 +71,10 @@ class Settings:
 
 
 MACHINE = {
-    "micro_batch",
-    "log_every",
-    "checkpoint_every",
-    "checkpoint_minutes",
-    "keep_checkpoints",
-    "evaluate_every",
-    "evaluate_images",
-    "on_alarm",
-    "memory_check",
-    "grids",
-    "export_dtype",
-    "parallel",
-    "processes",
-    "threads",
-    "activation_checkpointing",
-    "compile",
-    "ema_offload",
-    "optimizer_offload",
-}
+    "micro_batch", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "evaluate_every",
+    "evaluate_images", "on_alarm", "memory_check", "grids", "export_dtype", "parallel", "processes", "threads",
+    "activation_checkpointing", "compile", "ema_offload", "optimizer_offload",
+}  # fmt: skip
 """Values that change how a run goes, not what it computes (but for rounding): a stopped run may resume with others."""
 
 
@@ -177,17 +162,14 @@ class Recipe(Settings):
     @property
     def identity(self) -> dict[str, str]:
         """By name, the values that decide the result; how the machine is used and what is logged do not."""
-        values = self.values() | {"scales": {name: float(value) for name, value in self.scales.items()}}
-        floats = {field.name for field in dataclasses.fields(self) if field.type == "float"}
         # 1 and 1.0 are one value.
-        values |= {name: float(values[name]) for name in floats}
+        values = self.values() | {"scales": {name: float(value) for name, value in self.scales.items()}}
+        values |= {field.name: float(values[field.name]) for field in dataclasses.fields(self) if field.type == "float"}
         return {name: json.dumps(value) for name, value in values.items() if name not in MACHINE}
 
     def values(self) -> dict[str, Any]:
         """Every value that decides what is computed, fit for JSON: all but the published results."""
-        plain = dataclasses.asdict(self)
-        del plain["published"]
-        return plain
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "published"}
 
     @property
     def digest(self) -> str:
@@ -218,12 +200,11 @@ def get_recipe(name: str) -> Recipe:
 _PAPER = "arXiv 2406.01561, zero-shot COCO-2014"
 
 
-def _published(*rows: tuple[float, float, float]) -> tuple[Published, ...]:
-    return tuple(Published(source=_PAPER, images_seen=seen * 1e6, fid=fid, clip=clip) for seen, fid, clip in rows)
-
-
 def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, float], micro_batch: int = 8) -> Recipe:
-    """The paper's settings: batch 512, lr 1e-6, α = 1, EMA half-life 50,000 images; for a GPU of 80 GB."""
+    """The paper's settings: batch 512, lr 1e-6, α = 1, EMA half-life 50,000 images; for a GPU of 80 GB.
+
+    Rows: (million images seen, FID, CLIP), as published.
+    """
     return Recipe(
         name=name,
         scales={"kappa": kappa},
@@ -235,7 +216,9 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
         checkpoint_every=100,
         grids=16,
         on_alarm="stop",
-        published=_published(*rows),
+        published=tuple(
+            Published(source=_PAPER, images_seen=seen * 1e6, fid=fid, clip=clip) for seen, fid, clip in rows
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.embeddings import BLOCK
 from sidlsg.teacher.schedule import NoiseSchedule
 
+Encode = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
+"""Prompt indices and whether each is replaced, to (cond [B, L, D], uncond [1, L, D])."""
 Update = Literal["fake_score", "generator"]
 UPDATES: tuple[Update, ...] = ("fake_score", "generator")
 T_MIN, T_MAX = 20, 979
@@ -82,9 +84,6 @@ class Draws:
     t: Tensor
     """[B] long."""
 
-    def __len__(self) -> int:
-        return len(self.prompts)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DrawPlan:
@@ -111,24 +110,19 @@ class DrawPlan:
         prompts = tuple(self._prompt_at(iteration, update, index) for index in range(start, stop))
         return Draws(prompts, replaced, torch.from_numpy(z), torch.from_numpy(noise), torch.from_numpy(t))
 
-    def parts(self, share: range, size: int) -> Iterator[range]:
-        """A share of the batch in parts of at most `size` samples."""
-        for start in range(share.start, share.stop, size):
-            yield range(start, min(start + size, share.stop))
-
     def _prompt_at(self, iteration: int, update: Update, index: int) -> int:
         """Prompts pass in shuffled epochs; both updates take from the same pass, so none sees a prompt twice."""
         position = (iteration * len(UPDATES) + UPDATES.index(update)) * self.batch + index
-        epoch, place = divmod(position, self.prompt_count)
+        epoch, offset = divmod(position, self.prompt_count)
         # Blocks in shuffled order, and shuffled within: only one block's prompts are needed at a time.
         order, turn_of_last = _block_order(self.seed, epoch, -(-self.prompt_count // BLOCK))
         size_of_last = self.prompt_count - (len(order) - 1) * BLOCK
-        if place >= turn_of_last * BLOCK + size_of_last:
-            place += BLOCK - size_of_last  # as if the last block were whole
-        turn, place = divmod(place, BLOCK)
+        if offset >= turn_of_last * BLOCK + size_of_last:
+            offset += BLOCK - size_of_last  # as if the last block were whole
+        turn, offset = divmod(offset, BLOCK)
         block = int(order[turn])
         size = size_of_last if turn == turn_of_last else BLOCK
-        return block * BLOCK + int(_order_in_block(self.seed, epoch, block, size)[place])
+        return block * BLOCK + int(_order_in_block(self.seed, epoch, block, size)[offset])
 
 
 @lru_cache(maxsize=4)

@@ -46,7 +46,7 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Counters(Progress):
-    """What a checkpoint keeps beside the tensors; earlier versions kept less of the progress."""
+    """The values of a checkpoint that are no tensors; earlier versions kept fewer."""
 
     generator_scaler: Row
     """Empty where the precision needs no loss scale, as is the next."""
@@ -136,7 +136,7 @@ class TrainingState(Progress):
         )
 
     def frozen(self, teacher: Any) -> Any:
-        """The teacher's UNet as it runs beside these networks, changed in place; under autocast in that precision."""
+        """The teacher's UNet, prepared in place to run with these networks; under autocast in that precision."""
         dtype = COMPUTE[self.settings.precision]
         if dtype is not None:
             nn.Module.to(teacher, dtype)  # the library's own `to` warns, of nothing

@@ -6,7 +6,7 @@ micro-batches and processes, and applies them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,15 +17,12 @@ from torch import Tensor, nn
 
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import local, whole
-from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
+from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Encode, Update
 from sidlsg.distil.state import TrainingState
 
 INFINITE_GRADIENT = 1e5
 RAMP_UP = 0.05
 """The EMA's half-life is at most this share of the images seen so far, so that early averages forget the start."""
-
-Encode = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
-"""Prompt indices and whether each is replaced, to (cond [B, L, D], uncond [1, L, D])."""
 
 
 def never() -> bool:
@@ -154,11 +151,12 @@ def _accumulate_once(
     network = getattr(state, update)
     networks = {"generator": state.generator, "fake_score": state.fake_score}
     networks[update] = state.parallel.trainee(network)
-    loss = partial(method.loss, update, *(state.call(each) for each in networks.values()), divisor=plan.batch)
+    generator, fake_score = (state.call(each) for each in networks.values())
     scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
     found = UpdateGradient(torch.zeros((), device=state.device))
     non_finite: Tensor | int = 0
-    parts = list(plan.parts(state.world.share(plan.batch), micro_batch))
+    share = state.world.share(plan.batch)
+    parts = [share[start : start + micro_batch] for start in range(0, len(share), micro_batch)]
     for part in parts:
         last = part is parts[-1]
         draws = _to_network(plan.draw(state.iteration, update, part.start, part.stop), state.generator)
@@ -166,10 +164,10 @@ def _accumulate_once(
         mask = None
         if masked:
             with torch.no_grad():
-                mask = loss(draws, cond, uncond).finite
+                mask = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch).finite
             draws, cond = _without(draws, cond, uncond, mask)
         with state.parallel.accumulating(network, last):
-            each = loss(draws, cond, uncond, mask=mask)
+            each = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch, mask)
             non_finite = non_finite + (~(each.finite if mask is None else mask)).sum()
             if last:
                 # Filled on the device: a number that comes from the host would wait for it.
@@ -209,7 +207,7 @@ def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tup
 
 @torch.no_grad()
 def clean_gradients(parameters: Iterable[nn.Parameter], clip: float = 0.0) -> None:
-    """In every gradient: NaN becomes 0, ±inf becomes ±1e5, and what is beyond ±clip becomes ±clip (0: no limit)."""
+    """In every gradient: NaN → 0, ±inf → ±1e5, and what is beyond ±clip → ±clip (0: no limit)."""
     for parameter in parameters:
         if parameter.grad is not None:
             gradient = local(parameter.grad)
@@ -225,7 +223,10 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 
 def ema_decay(batch: int, images_before: int, half_life: float) -> float:
-    """β = 0.5^(B / max(min(half-life, 0.05 · images before this batch), 1e-8)); the first batch gives 0."""
+    """EMA by half-life in images: β = 0.5^(B / max(min(half-life, 0.05 · images before this batch), 1e-8)).
+
+    The first batch gives 0: a copy.
+    """
     exponent = batch / max(min(half_life, RAMP_UP * images_before), 1e-8)
     return float(0.5**exponent) if exponent < 1000 else 0.0
 
@@ -300,10 +301,5 @@ def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tupl
         nothing = torch.zeros_like(draws.z)
         return replace(draws, z=nothing, noise=nothing), uncond.expand_as(cond)
     rows = [i if ok else good[0] for i, ok in enumerate(finite.tolist())]
-    return Draws(
-        tuple(draws.prompts[i] for i in rows),
-        tuple(draws.replaced[i] for i in rows),
-        draws.z[rows],
-        draws.noise[rows],
-        draws.t[rows],
-    ), cond[rows]
+    # Their prompts are encoded already.
+    return replace(draws, z=draws.z[rows], noise=draws.noise[rows], t=draws.t[rows]), cond[rows]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sidlsg.runtime import errors
@@ -115,7 +114,20 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-class TrainingProcess:
+@contextlib.contextmanager
+def on_sigterm(handler: Callable[[], None]) -> Iterator[None]:
+    """Handle SIGTERM while the block runs; only a main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier: Any = signal.signal(signal.SIGTERM, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+class _Child:
     """Runs one process after another, and passes SIGTERM on to the current one."""
 
     def __init__(self) -> None:
@@ -134,31 +146,17 @@ class TrainingProcess:
                 self._process.kill()
             self._process = None
 
+    def end(self) -> None:
+        """Pass SIGTERM on."""
+        self.asked_to_end = True
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until SIGTERM."""
         end = time.monotonic() + seconds
         while not self.asked_to_end and time.monotonic() < end:
             time.sleep(min(_POLL_S, seconds))
-
-    def terminated(self, _: int, __: FrameType | None) -> None:
-        """The handler of SIGTERM."""
-        self.asked_to_end = True
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def one_child() -> Iterator[TrainingProcess]:
-    """A `TrainingProcess` that receives SIGTERM while the block runs; only a main thread gets signals."""
-    child = TrainingProcess()
-    if threading.current_thread() is not threading.main_thread():
-        yield child
-        return
-    earlier: Any = signal.signal(signal.SIGTERM, child.terminated)
-    try:
-        yield child
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
 
 
 def supervise(
@@ -177,8 +175,8 @@ def supervise(
         SidlsgError: it was lost more often than the policy allows; with the last reason.
         StoppedError: this process was asked to end, and the training with it.
     """
-    newest, failures = -1, 0
-    with one_child() as child:
+    newest, failures, child = -1, 0, _Child()
+    with on_sigterm(child.end):
         while code := child.run(command):
             error = notes.error()
             if child.asked_to_end:

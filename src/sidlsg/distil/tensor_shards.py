@@ -85,13 +85,7 @@ def load_shards(tensors: dict[str, Tensor], folder: Path, world: World) -> None:
 
 
 def damage(folder: Path, digests: Mapping[str, str], checked: Collection[str]) -> str | None:
-    """What is wrong with a folder of shards, if anything is.
-
-    Args:
-        folder: to check.
-        digests: SHA-256 of all of its files, by name.
-        checked: the names whose content this process checks.
-    """
+    """What is wrong with a folder of shards, given the SHA-256 of all of its files and the names to check here."""
     # The library reads all tensors of a folder.
     if extra := sorted({path.name for path in folder.glob("*.safetensors")} - digests.keys()):
         return f"{extra[0]} is there, though its manifest does not name it"

@@ -91,7 +91,7 @@ def distil(
     report: Callable[[str], None],
     extras: Extras | None = None,
 ) -> Student:
-    """Distil a teacher into a one-step student and export it; alone, or in each process that torchrun started.
+    """Distil a teacher into a one-step student, and export it with its record; alone, or in each process of torchrun.
 
     Args:
         prompts: folder of a PromptSet.
@@ -103,9 +103,6 @@ def distil(
         report: receives lines for the user.
         extras: optional inputs.
 
-    Returns:
-        The record that was saved in `output`.
-
     Raises:
         InputError: an input, the output folder or the checkpoints cannot be used.
         StoppedError: the process was asked to end; the same call resumes.
@@ -113,15 +110,15 @@ def distil(
     """
     extras = extras or Extras()
     on_disk = "://" not in str(checkpoints)
-    place = str(Path(checkpoints).expanduser()) if on_disk else str(checkpoints)
+    uri = str(Path(checkpoints).expanduser()) if on_disk else str(checkpoints)
     refuse_foreign(output, Student.FILE)
-    refuse_inside(output, prompts=prompts, teacher=teacher, **({"checkpoints": Path(place)} if on_disk else {}))
+    refuse_inside(output, prompts=prompts, teacher=teacher, **({"checkpoints": Path(uri)} if on_disk else {}))
     if recipe.evaluate_every and extras.judge is None:
         raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
-    open_store(place)  # raises where it cannot be used
+    open_store(uri)  # raises where it cannot be used
     config = unet_config(teacher)
     with as_input_error(teacher / UNET):
         meta_unet(config)
@@ -131,7 +128,7 @@ def distil(
     layout = settled or choose_layout(layouts, config, recipe, report_once)
     slowdown = SlowdownDetector() if len(layouts) > 1 and layouts[0].threads == 1 else None
     stop = StopRequest()
-    job = _Job(prompts, prompt_set, teacher, output, recipe, seed, place, report, extras, stop, slowdown)
+    job = _Job(prompts, prompt_set, teacher, output, recipe, seed, uri, report, extras, stop, slowdown)
     # From the start: loading takes minutes, and an export that is asked to end is soon done.
     with stop.listening():
         while True:
@@ -179,7 +176,10 @@ class _Job:
             world = stack.enter_context(joined(layout.processes))
             metrics = None
             if world.is_rank0:
-                self._lock_checkpoints(stack)
+                if "://" not in self.checkpoints:
+                    # Against a second run, or processes that outlived what started them. S3 has no such lock.
+                    Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(alone_in(Path(self.checkpoints)))
                 # Imported here: runs without Prometheus need no client of it.
                 from sidlsg.distil.metrics import exposed
 
@@ -214,7 +214,7 @@ class _Job:
             if world.device.type == "cpu" and not started_as_many():
                 state.layout = str(layout)
             checkpoints = Checkpoints(
-                place=self.checkpoints,
+                uri=self.checkpoints,
                 run=identity,
                 report=self.report,
                 world=world,
@@ -242,15 +242,6 @@ class _Job:
             if tracker is not None:
                 tracker.finish(student)
             return student
-
-    def _lock_checkpoints(self, stack: contextlib.ExitStack) -> None:
-        """Keep a second run out of a checkpoint folder, such as one whose processes outlived what started them.
-
-        Not on S3, which has no lock that ends with its process.
-        """
-        if "://" not in self.checkpoints:
-            Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone_in(Path(self.checkpoints)))
 
     def _training_run(
         self,
@@ -342,22 +333,18 @@ class _Job:
         return tracker
 
 
-def _origin(place: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:
+def _origin(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:
     """What the generator starts from and its digest, where that is not the teacher."""
-    if not place:
+    if not uri:
         return None, ""
-    folder, sha256 = resolve_with_digest(place, folder=DIFFUSERS)
+    folder, sha256 = resolve_checked(uri, folder=DIFFUSERS)
     unet, shapes = unet_of(str(folder)), {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
-        raise InputError(f"{place} has a UNet of another architecture than the teacher's; give one that came from it")
-    ours, its = (_prediction_type(each) for each in (teacher.folder, folder))
+        raise InputError(f"{uri} has a UNet of another architecture than the teacher's; give one that came from it")
+    ours, its = (read_config(each, SCHEDULER).get("prediction_type", "epsilon") for each in (teacher.folder, folder))
     if ours != its:
-        raise InputError(f"{place} predicts {its}, but the teacher {ours}; give a student that came from this teacher")
+        raise InputError(f"{uri} predicts {its}, but the teacher {ours}; give a student that came from this teacher")
     return unet, sha256 or folder_digest(folder)
-
-
-def _prediction_type(folder: Path) -> str:
-    return str(read_config(folder, SCHEDULER).get("prediction_type", "epsilon"))
 
 
 def training_params(recipe: Recipe, seed: int) -> dict[str, str]:

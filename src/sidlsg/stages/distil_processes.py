@@ -19,12 +19,12 @@ from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.source import checked_teacher
 
 GRACE_S = 600
-"""How long processes that are asked to end may take to save their state."""
+"""Seconds that processes may take to save their state and end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodTraining:
-    """What the component `distil` was given; texts are as its description says, and some may be empty."""
+    """The inputs of the component `distil`, as its description has them."""
 
     prompts: str
     embeddings: str = ""
@@ -36,7 +36,7 @@ class PodTraining:
     seed: int
     checkpoints: str
     held_out: str = ""
-    """Needed, as the judge is, where the recipe takes scores along the way."""
+    """Needed, as the judge is, where the recipe evaluates during training."""
     judge: str = ""
     tracking_uri: str = ""
     experiment: str = ""
@@ -46,11 +46,11 @@ class PodTraining:
 def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
     """Train with the GPUs that the step asked for.
 
-    Where a compiled pipeline gives a policy for restarts, and with several GPUs, training runs in children, and this
-    process supervises them. Without either, as in a local run, it trains by itself.
+    With several GPUs, or a policy for restarts from a compiled pipeline, training runs in children, which this process
+    supervises. Without, as in a local run, it trains by itself.
 
     Raises:
-        InputError: they are not there, or an input cannot be used.
+        InputError: GPUs are missing, or an input cannot be used.
         SidlsgError: training was lost, and restarts did not help.
         StoppedError: this process was asked to end, and training with it.
     """
@@ -119,5 +119,5 @@ def train_in_processes(
 
 
 def read_training(file: Path) -> PodTraining:
-    """What `train_in_processes` wrote for its processes."""
+    """Read the inputs that `train_in_processes` wrote for its processes."""
     return PodTraining(**json.loads(file.read_text()))

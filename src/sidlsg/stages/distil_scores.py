@@ -1,6 +1,6 @@
-"""Scores of the EMA while it is trained: cheap ones, from fewer images, for a curve and for the best checkpoint.
+"""Scores of the EMA during training: cheap ones, from fewer images, for a curve and for the best checkpoint.
 
-They are no `Score`s of the record: a student is judged by what the `evaluate` stage finds under its protocols.
+They are no `Score`s of the record: a student is judged by the scores of the `evaluate` stage, under its protocols.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sidlsg.teacher.sampling import seeded_noise
 from sidlsg.teacher.schedule import NoiseSchedule
 
 REFERENCE_STEPS = 20
-"""Of the teacher's own pictures, where there is no other reference."""
+"""Of the teacher's own images, where there is no other reference."""
 
 
 class ShapesDuringTraining:
@@ -41,62 +41,23 @@ class ShapesDuringTraining:
 
     def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
         """Scores by name."""
-        (drawn,) = self._protocols.sets
-
-        measures: Sequence[Measure] = self._protocols.measures(drawn)
+        (prompts,) = self._protocols.sets
+        measures: Sequence[Measure] = self._protocols.measures(prompts)
 
         def read(images: Images, chosen: slice) -> list[Tensor]:
-            return [measure(images, drawn.prompts[chosen]) for measure in measures]
+            return [measure(images, prompts.prompts[chosen]) for measure in measures]
 
         found = _shared(self._samples, unet, read, [measure.width for measure in measures], self._world)
-        values = {drawn.name: {measure.name: each for measure, each in zip(measures, found, strict=True)}}
+        values = {prompts.name: {measure.name: each for measure, each in zip(measures, found, strict=True)}}
         scores = self._protocols.scores(values, intervals=False)
         return {score.name: score.value for score in scores} | {"images": float(len(self._samples.z))}
 
 
-def _shared(
-    samples: FixedSamples,
-    unet: Callable[..., Any],
-    read: Callable[[Images, slice], list[Tensor]],
-    widths: Sequence[int],
-    world: World,
-) -> list[Tensor]:
-    """What is read off all samples, at every process: each process samples and reads its part of them.
-
-    A part is a whole number of the blocks that are sampled at once, so that no image depends on the processes.
-
-    Args:
-        samples: N of them.
-        unet: the network.
-        read: images and which samples they are to one [n, width] a measure.
-        widths: of the measures.
-        world: the processes.
-
-    Returns:
-        [N, width] a measure.
-    """
-    count = len(samples.z)
-    size = -(-count // (samples.at_once * world.size)) * samples.at_once
-    chosen = slice(world.rank * size, min((world.rank + 1) * size, count))
-    values = [torch.zeros(count, width) for width in widths]
-    failed: NotFiniteError | None = None
-    if chosen.start < count:
-        try:
-            for each, own in zip(values, read(samples.images(unet, chosen), chosen), strict=True):
-                each[chosen] = own
-        except NotFiniteError as error:
-            failed = error
-    # All end together: the others would wait for this one's share.
-    if int(world.total(torch.tensor(int(failed is not None)))):
-        raise failed or NotFiniteError(NOT_FINITE)
-    return [world.total(each) for each in values]
-
-
 class TeacherLikeness:
-    """Fréchet distance to the teacher's own pictures of the same prompts, in many steps: for any teacher.
+    """Fréchet distance to the teacher's own images of the same prompts, in many steps: for any teacher.
 
-    The features are EfficientNet-Lite0's. It says how near the student is to what it learns from, and nothing of how
-    well the pictures fit their prompts.
+    The features are EfficientNet-Lite0's. It shows how near the student is to its teacher, and not how well the images
+    fit their prompts.
     """
 
     best_by = "fid_teacher"
@@ -104,13 +65,7 @@ class TeacherLikeness:
     def __init__(
         self, samples: FixedSamples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float, world: World
     ) -> None:
-        """Args:
-        samples: prompts and noises.
-        teacher: its UNet as a callable; its pictures are drawn here, once.
-        uncond: [1, L, D] the encoded empty prompt.
-        kappa4: the teacher's guidance.
-        world: the processes that share the work.
-        """
+        """The teacher's images are sampled here, once. uncond: [1, L, D] the encoded empty prompt."""
         self._samples, self._features, self._world = samples, EfficientNetFeatures(), world
         latents = few_step_latents(teacher, samples, uncond, kappa4, REFERENCE_STEPS)
         self._reference = self._statistics(self._read(samples.decoded(latents)))
@@ -133,6 +88,35 @@ class TeacherLikeness:
         return statistics
 
 
+def _shared(
+    samples: FixedSamples,
+    unet: Callable[..., Any],
+    read: Callable[[Images, slice], list[Tensor]],
+    widths: Sequence[int],
+    world: World,
+) -> list[Tensor]:
+    """Features of all N samples at every process, one [N, width] a measure: each process samples and reads its part.
+
+    A part is a whole number of the blocks that are sampled at once, so that no image depends on the processes. `read`
+    takes images and which samples they are.
+    """
+    count = len(samples.z)
+    size = -(-count // (samples.at_once * world.size)) * samples.at_once
+    chosen = slice(world.rank * size, min((world.rank + 1) * size, count))
+    values = [torch.zeros(count, width) for width in widths]
+    failed: NotFiniteError | None = None
+    if chosen.start < count:
+        try:
+            for each, own in zip(values, read(samples.images(unet, chosen), chosen), strict=True):
+                each[chosen] = own
+        except NotFiniteError as error:
+            failed = error
+    # All end together: the others would wait for this one's share.
+    if int(world.total(torch.tensor(int(failed is not None)))):
+        raise failed or NotFiniteError(NOT_FINITE)
+    return [world.total(each) for each in values]
+
+
 def evaluation_during_training(
     recipe: Recipe,
     teacher: Teacher,
@@ -142,12 +126,12 @@ def evaluation_during_training(
     judge: Path,
     world: World,
 ) -> ShapesDuringTraining | TeacherLikeness:
-    """What scores the EMA: the shapes domain's judge for its captions, else likeness to the teacher.
+    """The evaluation of the EMA: by the shapes domain's judge for its captions, else by likeness to the teacher.
 
     Args:
-        recipe: its `evaluate_images` and `t_init`.
+        recipe: its `evaluate_images`, `t_init` and `micro_batch`.
         teacher: whose text encoder and VAE are used.
-        frozen: the teacher's UNet as it runs beside the student.
+        frozen: the teacher's UNet as it runs during training.
         schedule: on the networks' device.
         held_out: prompts that training does not see; they repeat until there are enough.
         judge: the shapes judge's file.
@@ -161,12 +145,12 @@ def evaluation_during_training(
     count = recipe.evaluate_images
     texts = [held_out[i % len(held_out)] for i in range(count)]
     unlike = list(dict.fromkeys(texts))
-    states = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
+    embeddings = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
     samples = FixedSamples(
         vae=teacher.vae,
         schedule=schedule,
         z=seeded_noise(range(count), teacher.latent_shape)[0],
-        cond=torch.stack([states[text] for text in texts]),
+        cond=torch.stack([embeddings[text] for text in texts]),
         t_init=recipe.t_init,
         at_once=recipe.micro_batch,
     )

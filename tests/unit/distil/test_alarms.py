@@ -212,7 +212,7 @@ def test_a_real_run_is_stopped_where_it_is_sick(
         prompt_count=2,
         encode=encode,
         seed=0,
-        checkpoints=Checkpoints(place=str(tmp_path), run=RunIdentity({"a": "b"}), report=print),
+        checkpoints=Checkpoints(uri=str(tmp_path), run=RunIdentity({"a": "b"}), report=print),
         report=print,
         alarms=Alarms(values, print),
     )

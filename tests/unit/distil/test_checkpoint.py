@@ -25,8 +25,10 @@ def state(make_unet: Callable[..., Any]) -> TrainingState:
     return TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3)
 
 
-def checkpoints(place: Path, report: Callable[[str], None] = print, run: RunIdentity = RUN, **more: Any) -> Checkpoints:
-    return Checkpoints(place=str(place), run=run, report=report, **more)
+def checkpoints(
+    folder: Path, report: Callable[[str], None] = print, run: RunIdentity = RUN, **more: Any
+) -> Checkpoints:
+    return Checkpoints(uri=str(folder), run=run, report=report, **more)
 
 
 def take_a_step(state: TrainingState, seed: int) -> None:
@@ -57,8 +59,8 @@ def test_a_state_that_is_not_finite_does_not_take_a_good_ones_place(state: Train
     assert checkpoints(tmp_path).iterations() == [1]
 
 
-def saved_in(place: Path) -> list[str]:
-    return sorted(path.name for path in place.iterdir())
+def saved_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(precision="fp16", ema_offload=True)])
@@ -132,7 +134,7 @@ def test_what_a_kill_left_half_deleted_goes_with_the_next_one(state: TrainingSta
     saved.save(state, wait=True)
     (tmp_path / "000000001" / MANIFEST).unlink()  # the first to go
     (tmp_path / "grids").mkdir()
-    (tmp_path / "grids" / "000000001.png").write_bytes(b"a picture")
+    (tmp_path / "grids" / "000000001.png").write_bytes(b"a grid")
     take_a_step(state, 1)
     saved.save(state, wait=True)
     assert saved_in(tmp_path) == ["000000002", "grids"]
@@ -269,7 +271,7 @@ def test_a_manifest_that_is_still_json_is_checked_as_well(state: TrainingState, 
     assert "000000002 is damaged" in lines[0]
 
 
-def test_where_all_are_damaged_they_stay_for_somebody_to_mend(state: TrainingState, tmp_path: Path) -> None:
+def test_where_all_are_damaged_they_stay_to_be_repaired(state: TrainingState, tmp_path: Path) -> None:
     saved = checkpoints(tmp_path, keep=1)
     take_a_step(state, 0)
     state.iteration = 50
@@ -303,7 +305,7 @@ def test_what_cannot_be_deleted_is_reported_and_the_checkpoint_is_there(
 def test_a_home_folder_is_found(state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    saved = Checkpoints(place="~/states", run=RUN, report=print)
+    saved = Checkpoints(uri="~/states", run=RUN, report=print)
     take_a_step(state, 0)
     saved.save(state, wait=True)
     assert saved_in(tmp_path) == ["states"]

@@ -26,7 +26,7 @@ SHORT = {"iterations": 4, "batch": 4, "micro_batch": 4, "grids": 0, "log_every":
 
 @pytest.fixture(autouse=True)
 def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of four CPUs that nobody has settled the use of."""
+    """A machine of four CPUs whose use is not settled."""
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(layout, "cpu_quota", lambda: 4)
     monkeypatch.setattr(layout, "set_threads", lambda: 4)
@@ -123,11 +123,11 @@ def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.
 def test_a_rate_must_stay_low_to_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(layout.time, "monotonic", lambda: now[0])
-    pace = SlowdownDetector(share=0.4, patience_s=30, pause_s=300)
+    detector = SlowdownDetector(share=0.4, patience_s=30, pause_s=300)
 
     def at(seconds: float, rate: float) -> bool:
         now[0] = 1000 + seconds
-        return pace({"images_per_second": rate})
+        return detector({"images_per_second": rate})
 
     assert not at(0, 50)
     assert not at(5, 10)  # an evaluation
@@ -135,8 +135,8 @@ def test_a_rate_must_stay_low_to_be_measured_again(monkeypatch: pytest.MonkeyPat
     assert not at(40, 12)
     assert not at(60, 15)
     assert at(70, 15)
-    assert (pace.best, pace.now) == (50, 15)
-    pace.begin()
+    assert (detector.best, detector.now) == (50, 15)
+    detector.begin()
     assert not at(80, 15)  # the rate of a busier machine is no fall
     assert not at(200, 14)
     assert not at(210, 4)
@@ -165,7 +165,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
-def test_forks_make_the_student_of_one_process_and_another_layout_goes_on_with_a_word(
+def test_forks_make_the_student_of_one_process_and_another_layout_continues_and_is_reported(
     train: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     train("one", processes=1)

@@ -78,7 +78,7 @@ def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[
             prompt_count=2,
             encode=encode,
             seed=0,
-            checkpoints=Checkpoints(place=str(tmp_path / name), run=RunIdentity({"lr": "1"}), report=report),
+            checkpoints=Checkpoints(uri=str(tmp_path / name), run=RunIdentity({"lr": "1"}), report=report),
             report=report,
             grids=drawer,
         )

@@ -67,13 +67,13 @@ def test_generator_loss_gradient_by_finite_differences_with_omega_held(alpha: fl
     for which, tensor in enumerate(inputs):
         assert tensor.grad is not None
         for _ in range(10):
-            place = tuple(rng.integers(n) for n in SHAPE)
+            index = tuple(rng.integers(n) for n in SHAPE)
             step = 1e-6
             up, down = [v.copy() for v in values], [v.copy() for v in values]
-            up[which][place] += step
-            down[which][place] -= step
+            up[which][index] += step
+            down[which][index] -= step
             slope = (by_hand(*up) - by_hand(*down)) / (2 * step)
-            assert tensor.grad[place].item() == pytest.approx(slope, rel=1e-6, abs=1e-9)
+            assert tensor.grad[index].item() == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
 def test_omega_is_bounded_below_and_carries_no_gradient() -> None:

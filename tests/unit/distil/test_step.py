@@ -269,7 +269,7 @@ def test_adam_without_momentum_steps_by_the_gradients_own_scale(make_state: Call
     torch.testing.assert_close(parameter.detach() - before, -1e-3 * parameter.grad.sign(), rtol=1e-5, atol=1e-10)
 
 
-def test_between_the_two_updates_a_stop_is_heard_and_the_rest_is_done_later(
+def test_between_the_two_updates_a_stop_is_obeyed_and_the_rest_is_done_later(
     make_state: Callable[..., TrainingState], make_unet: Callable[..., Any]
 ) -> None:
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
@@ -303,7 +303,7 @@ def test_diagnostics_compare_the_networks(
     ) == pytest.approx(1)
 
 
-def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_update(
+def test_no_number_leaves_the_device_within_an_iteration_but_one_copy_an_update(
     make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU each such read makes the host wait; `AsyncHostCopy` alone is made so that it does not."""
@@ -317,14 +317,14 @@ def test_no_number_leaves_the_device_within_an_iteration_but_one_notice_an_updat
                 reads.append(str(func))
             return func(*args, **(kwargs or {}))
 
-    notices: list[int] = []
-    monkeypatch.setattr("sidlsg.distil.step.AsyncHostCopy.read", lambda _: notices.append(1) or [0, 0, 0])
+    copies: list[int] = []
+    monkeypatch.setattr("sidlsg.distil.step.AsyncHostCopy.read", lambda _: copies.append(1) or [0, 0, 0])
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
     state = make_state()
     with Reads():
         train_step(state, method, plan(), encode, 2, 1000)
     assert reads == []
-    assert len(notices) == 2
+    assert len(copies) == 2
     assert state.iteration == 1
 
 

@@ -139,7 +139,7 @@ def test_pauses_grow_up_to_a_limit() -> None:
     assert [policy.pause(number) for number in (1, 2, 3, 7, 90)] == [5, 10, 20, LONGEST_WAIT_S, LONGEST_WAIT_S]
 
 
-def test_the_policy_is_what_the_pipeline_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_policy_is_that_of_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RESTARTS_VARIABLE, raising=False)
     monkeypatch.delenv(RESTART_WAIT_VARIABLE, raising=False)
     assert restart_policy() is None

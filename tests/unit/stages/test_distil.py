@@ -34,7 +34,7 @@ def test_a_student_is_hashed_once(assets: Path, tiny_student: Path, hashed: list
     assert torch.equal(unet.conv_in.weight, unet_of(str(tiny_student)).conv_in.weight)
 
 
-def test_without_a_place_it_is_the_teacher(assets: Path, tiny_student: Path) -> None:
+def test_without_a_uri_it_is_the_teacher(assets: Path, tiny_student: Path) -> None:
     teacher = load_teacher(assets / "tiny-sd")
     assert _origin("", teacher) == (None, "")
     with pytest.raises(InputError, match="has SHA-256"):

@@ -31,7 +31,7 @@ def test_a_step_that_asked_for_no_gpu_is_not_checked(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("asked", "seen"), [("1", 0), ("4", 3)])
-def test_fewer_gpus_than_asked_for_are_told(monkeypatch: pytest.MonkeyPatch, asked: str, seen: int) -> None:
+def test_fewer_gpus_than_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch, asked: str, seen: int) -> None:
     monkeypatch.setenv(GPUS_VARIABLE, asked)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
@@ -166,7 +166,7 @@ except StoppedError as error:
         assert step.wait(180) == StoppedError.exit_code, "".join(said)
     finally:
         step.kill()
-    assert "the same step again goes on from there" in "".join(said)
+    assert "the same step again resumes from there" in "".join(said)
     assert list((tmp_path / "checkpoints").rglob("*.safetensors"))
     assert not Path(long.output).exists()
 
