@@ -60,7 +60,7 @@ class Training:
         self.state = TrainingState.start(
             bundled.teacher.unet, RATE, RATE, eps, settings=chosen, world=World(device=device)
         )
-        for scaler in (self.state.generator_scaler, self.state.fake_score_scaler):
+        for scaler in self.state.scalers.values():
             if scaler.is_enabled():
                 scaler.load_state_dict({**scaler.state_dict(), "scale": LOSS_SCALE})
         frozen = self.state.frozen(load_teacher(bundled.folder).unet)

@@ -185,23 +185,23 @@ def test_the_published_numbers_are_those_of_the_recipes() -> None:
 
 def test_the_strategies_page_shows_the_table_as_it_is_with_one_row_more(monkeypatch: pytest.MonkeyPatch) -> None:
     function, table = blocks(ROOT / "docs" / "add-a-guidance-strategy.md", "python")[:2]
-    space = dict(vars(strategies))
+    space = dict(vars(guidance))
     exec(function + table, space)
-    assert set(space["STRATEGIES"]) - set(strategies.STRATEGIES) == {"split"}
-    assert set(strategies.STRATEGIES) < set(space["STRATEGIES"])
-    monkeypatch.setattr(strategies, "STRATEGIES", space["STRATEGIES"])
+    assert set(space["STRATEGIES"]) - set(guidance.STRATEGIES) == {"split"}
+    assert set(guidance.STRATEGIES) < set(space["STRATEGIES"])
+    monkeypatch.setattr(guidance, "STRATEGIES", space["STRATEGIES"])
     scales = {"kappa_fake": 1.5, "kappa_real": 3}
-    assert strategies.make_guidance("split", scales).scales == (1.5, 1.5, 1.5, 3)
+    assert guidance.make_guidance("split", scales).scales == (1.5, 1.5, 1.5, 3)
 
 
 def test_the_methods_page_lists_every_strategy_with_its_scales() -> None:
     text = (ROOT / "docs" / "method.md").read_text().partition("\n## Guidance\n")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \|([^|]*)\|(?:[^|]*\|){4}$", text, re.MULTILINE))
-    for name, maker in strategies.STRATEGIES.items():
+    for name, maker in guidance.STRATEGIES.items():
         told = re.findall(r"`(\w+)`(?: \((-?\d+)\))?", rows[name])
         parameters = inspect.signature(maker).parameters.values()
         assert [(p.name, "" if p.default is p.empty else f"{p.default:g}") for p in parameters] == told
-    assert set(rows) == {*strategies.STRATEGIES, "custom"}
+    assert set(rows) == {*guidance.STRATEGIES, "custom"}
 
 
 def test_the_metrics_page_shows_a_metric_that_works() -> None:

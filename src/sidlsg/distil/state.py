@@ -19,7 +19,6 @@ from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learn
 from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.distributed import World
 
-NETWORKS = ("generator", "fake_score", "ema")
 Row = dict[str, float]
 
 
@@ -76,10 +75,9 @@ class TrainingState(Progress):
     generator: nn.Module
     fake_score: nn.Module
     ema: nn.Module
-    generator_optimizer: torch.optim.Optimizer
-    fake_score_optimizer: torch.optim.Optimizer
-    generator_scaler: torch.amp.GradScaler
-    fake_score_scaler: torch.amp.GradScaler
+    optimizers: dict[str, torch.optim.Optimizer]
+    """Of `generator` and `fake_score`, as are the loss scales."""
+    scalers: dict[str, torch.amp.GradScaler]
     parallel: Parallel
     settings: Settings
     compiled: bool = False
@@ -120,16 +118,14 @@ class TrainingState(Progress):
         first, ema = network(generator or teacher, True), network(generator or teacher, False)
         if settings.ema_offload:
             ema.to("cpu")
-        fake_score = network(teacher, True)
-        offload = settings.optimizer_offload
+        trained = {"generator": (first, lr), "fake_score": (network(teacher, True), fake_score_lr)}
+        kind, offload = settings.optimizer, settings.optimizer_offload
         return cls(
             generator=first,
-            fake_score=fake_score,
+            fake_score=trained["fake_score"][0],
             ema=ema,
-            generator_optimizer=make_optimizer(settings.optimizer, first, lr, eps, offload),
-            fake_score_optimizer=make_optimizer(settings.optimizer, fake_score, fake_score_lr, eps, offload),
-            generator_scaler=new_loss_scaler(settings.precision, world.device),
-            fake_score_scaler=new_loss_scaler(settings.precision, world.device),
+            optimizers={name: make_optimizer(kind, each, rate, eps, offload) for name, (each, rate) in trained.items()},
+            scalers={name: new_loss_scaler(settings.precision, world.device) for name in trained},
             parallel=parallel,
             settings=settings,
             compiled=compiled,
@@ -179,17 +175,15 @@ class TrainingState(Progress):
 
     def set_learning_rates(self, lr: float, fake_score_lr: float) -> None:
         """Set both optimizers' learning rates for the next step."""
-        set_learning_rate(self.generator_optimizer, lr)
-        set_learning_rate(self.fake_score_optimizer, fake_score_lr)
+        set_learning_rate(self.optimizers["generator"], lr)
+        set_learning_rate(self.optimizers["fake_score"], fake_score_lr)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state by name, live: what is copied into them is restored."""
         result: dict[str, Tensor] = {}
-        for name in NETWORKS:
-            network = getattr(self, name)
-            result |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
-        for name in ("generator", "fake_score"):
-            optimizer = getattr(self, f"{name}_optimizer")
+        for name in ("generator", "fake_score", "ema"):
+            result |= {f"{name}.{key}": value for key, value in getattr(self, name).state_dict().items()}
+        for name, optimizer in self.optimizers.items():
             tensors = optimizer_tensors(optimizer, getattr(self, name))
             result |= {f"{name}_optimizer.{key}": value for key, value in tensors.items()}
         return result
@@ -197,15 +191,12 @@ class TrainingState(Progress):
     def counters(self) -> dict[str, Any]:
         """The values of `Counters`, fit for JSON."""
         progress = {each.name: getattr(self, each.name) for each in fields(Progress)}
-        scalers = {
-            f"{name}_scaler": getattr(self, f"{name}_scaler").state_dict() for name in ("generator", "fake_score")
-        }
-        return progress | scalers
+        return progress | {f"{name}_scaler": scaler.state_dict() for name, scaler in self.scalers.items()}
 
     def set_counters(self, counters: dict[str, Any]) -> None:
-        """Put back what `counters` gave."""
+        """Put back what `counters` gave; earlier versions gave fewer."""
         for each in fields(Progress):
-            setattr(self, each.name, counters.get(each.name, getattr(self, each.name)))  # earlier versions had fewer
-        for name in ("generator", "fake_score"):
+            setattr(self, each.name, counters.get(each.name, getattr(self, each.name)))
+        for name, scaler in self.scalers.items():
             if counters[f"{name}_scaler"]:
-                getattr(self, f"{name}_scaler").load_state_dict(counters[f"{name}_scaler"])
+                scaler.load_state_dict(counters[f"{name}_scaler"])

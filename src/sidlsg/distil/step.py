@@ -152,7 +152,6 @@ def _accumulate_once(
     networks = {"generator": state.generator, "fake_score": state.fake_score}
     networks[update] = state.parallel.trainee(network)
     generator, fake_score = (state.call(each) for each in networks.values())
-    scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
     found = UpdateGradient(torch.zeros((), device=state.device))
     non_finite: Tensor | int = 0
     share = state.world.share(plan.batch)
@@ -173,7 +172,7 @@ def _accumulate_once(
                 # Filled on the device: a number that comes from the host would wait for it.
                 asked = [torch.full_like(non_finite, int(ask())) for ask in (stop, save)]
                 flags = AsyncHostCopy(state.world.total(torch.stack([non_finite, *asked])))
-            scaler.scale(each.loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
+            state.scalers[update].scale(each.loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
         found.loss = found.loss + each.loss.detach()
         found.diagnostics = each.diagnostics
     found.non_finite, stopping, saving = flags.read()
@@ -189,8 +188,7 @@ def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tup
         weights moved, as a share of their size.
     """
     network: Any = getattr(state, update)
-    optimizer: torch.optim.Optimizer = getattr(state, f"{update}_optimizer")
-    scaler: torch.amp.GradScaler = getattr(state, f"{update}_scaler")
+    optimizer, scaler = state.optimizers[update], state.scalers[update]
     parameters = list(network.parameters())
     scaler.unscale_(optimizer)
     clean_gradients(parameters)

@@ -174,8 +174,12 @@ class _Job:
         recipe, extras = self.recipe, self.extras
         with contextlib.ExitStack() as stack:
             world = stack.enter_context(joined(layout.processes))
+            world.share(recipe.batch)  # raises where the batch does not divide
             metrics = None
             if world.is_rank0:
+                # Not after days of training.
+                require_writable(self.output.parent)
+                check_optional(self.teacher)
                 if "://" not in self.checkpoints:
                     # Against a second run, or processes that outlived what started them. S3 has no such lock.
                     Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
@@ -184,11 +188,6 @@ class _Job:
                 from sidlsg.distil.metrics import exposed
 
                 metrics = stack.enter_context(exposed(recipe, self.report))
-            world.share(recipe.batch)
-            if world.is_rank0:
-                # Not after days of training.
-                require_writable(self.output.parent)
-                check_optional(self.teacher)
             teacher = load_teacher(self.teacher, text_device=world.device, sha256=extras.teacher_sha256)
             # Stored embeddings may make the text encoder needless; it is small beside what must fit.
             check_fits(

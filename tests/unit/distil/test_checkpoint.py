@@ -34,8 +34,8 @@ def checkpoints(
 def take_a_step(state: TrainingState, seed: int) -> None:
     torch.manual_seed(seed)
     for optimizer, network in (
-        (state.generator_optimizer, state.generator),
-        (state.fake_score_optimizer, state.fake_score),
+        (state.optimizers["generator"], state.generator),
+        (state.optimizers["fake_score"], state.fake_score),
     ):
         for parameter in network.parameters():
             parameter.grad = torch.randn_like(parameter)
@@ -68,13 +68,13 @@ def test_everything_comes_back(make_unet: Callable[..., Any], tmp_path: Path, se
     state, other = (TrainingState.start(make_unet(n, torch.float32), 1e-3, 1e-3, settings=settings) for n in (0, 9))
     take_a_step(state, 1)
     state.carried = {"fake_score_loss": 0.5}
-    if state.generator_scaler.is_enabled():
-        state.generator_scaler.scale(torch.zeros(()))
-        state.generator_scaler.update(1024.0)
+    if state.scalers["generator"].is_enabled():
+        state.scalers["generator"].scale(torch.zeros(()))
+        state.scalers["generator"].update(1024.0)
     checkpoints(tmp_path).save(state, wait=True)
     assert checkpoints(tmp_path).load_latest(other) == f"{tmp_path}/000000001"
     assert other.carried == {"fake_score_loss": 0.5}
-    assert other.generator_scaler.get_scale() == (1024.0 if settings.precision == "fp16" else 1.0)
+    assert other.scalers["generator"].get_scale() == (1024.0 if settings.precision == "fp16" else 1.0)
     # Not only the same tensors: the same next step, which the optimizers' states decide too.
     for each in (state, other):
         take_a_step(each, 2)
@@ -82,8 +82,8 @@ def test_everything_comes_back(make_unet: Callable[..., Any], tmp_path: Path, se
     tensors, others = state.tensors(), other.tensors()
     assert tensors.keys() == others.keys()
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
-    assert isinstance(other.generator_optimizer, SecondMomentAdam)
-    assert float(other.generator_optimizer.param_groups[0]["step"]) == 2
+    assert isinstance(other.optimizers["generator"], SecondMomentAdam)
+    assert float(other.optimizers["generator"].param_groups[0]["step"]) == 2
 
 
 def test_what_is_saved_is_the_state_at_that_moment(state: TrainingState, tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_the_fake_score_moves_first_and_the_ema_last(
     # By hand: the fake score's step, then the generator's loss with the fake score that has moved.
     state = make_state()
     accumulate(state, method, plan(), encode, 4, "fake_score")
-    state.fake_score_optimizer.step()
+    state.optimizers["fake_score"].step()
     after = reference_loss(state, method, "generator", plan().draw(0, "generator", 0, 4), range(4), 4)
     assert float(result.losses["generator"]) == pytest.approx(after.item(), rel=1e-6)
     # The first EMA update copies the generator that has moved.
@@ -265,7 +265,7 @@ def test_adam_without_momentum_steps_by_the_gradients_own_scale(make_state: Call
     parameter = next(state.generator.parameters())
     before = parameter.detach().clone()
     parameter.grad = torch.linspace(-2, 3, parameter.numel(), dtype=torch.float64).view_as(parameter)
-    state.generator_optimizer.step()
+    state.optimizers["generator"].step()
     torch.testing.assert_close(parameter.detach() - before, -1e-3 * parameter.grad.sign(), rtol=1e-5, atol=1e-10)
 
 
