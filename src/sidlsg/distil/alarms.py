@@ -281,11 +281,9 @@ CHECKS: tuple[Check, ...] = (
 
 
 def diagnosis(recipe: Recipe, first: str = "") -> tuple[str, str]:
-    """The likely cause of outputs out of bounds, and what to do: strong guidance first, else the learning rates.
+    """The likely cause of outputs out of bounds, and what to do: strong guidance, or else the learning rates.
 
-    Args:
-        recipe: of the run.
-        first: the scale that what was seen depends on most; it is named first.
+    `first` is the scale that what was seen depends on most.
     """
     scales = zip(KAPPAS, recipe.guidance.scales, strict=True)
     strong = {name: value for name, value in scales if abs(value) > STRONG_GUIDANCE}

@@ -101,7 +101,7 @@ class Appearance:
 
     def __init__(self, recipe: Recipe, few_steps: Images, one_step: Images, cell: int) -> None:
         """Args:
-        recipe: of the run; its values are named as causes.
+        recipe: its values are named as causes.
         few_steps: [N, H, W, 3] what the student should come to look like; see `teacher_images`.
         one_step: [N, H, W, 3] the teacher's images in one step, which are blurred: what a student starts from.
         cell: pixels that one latent covers on each side.

@@ -119,12 +119,7 @@ class TrainingRun:
 
 
 def train(recipe: Recipe, state: TrainingState, run: TrainingRun) -> TrainingState:
-    """Distil, from the newest checkpoint where there is one.
-
-    Args:
-        recipe: all values.
-        state: where to start; changed in place. Its EMA becomes the student.
-        run: what to work with.
+    """Distil, from the newest checkpoint where there is one; changes `state`, whose EMA becomes the student.
 
     Raises:
         InputError: the checkpoints are another run's.

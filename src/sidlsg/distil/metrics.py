@@ -41,12 +41,7 @@ class TrainingMetrics:
     def __init__(
         self, recipe: str, batch: int, gateway: str = "", report: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Args:
-        recipe: its name.
-        batch: images of one iteration.
-        gateway: address of a Pushgateway; empty for none.
-        report: receives lines for the user, from another thread too.
-        """
+        """Of a recipe by name, whose iteration has `batch` images; `gateway` is a Pushgateway's address, if any."""
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
         self.registry = CollectorRegistry()
@@ -70,11 +65,9 @@ class TrainingMetrics:
             self._values[name].set(time.time())
 
     def named(self, training: str, mlflow_run: str) -> None:
-        """Set which training this is, and begin to push: a group on a Pushgateway is one training of one run.
+        """Set the name of the checkpoints, and the MLflow run's id if any, and begin to push.
 
-        Args:
-            training: the name of its checkpoints and of its MLflow run.
-            mlflow_run: that run's id; empty without MLflow.
+        A group on a Pushgateway is one training of one run.
         """
         self._info.labels(*self._own, training, mlflow_run).set(1)
         if self._gateway and self._pusher is None:
@@ -121,9 +114,7 @@ class TrainingMetrics:
 def exposed(recipe: Recipe, report: Callable[[str], None]) -> Iterator[TrainingMetrics | None]:
     """Serve and push a training's metrics while the block runs; None where the environment asks for neither.
 
-    Args:
-        recipe: of the training.
-        report: receives lines for the user, from another thread too.
+    `report` receives lines from another thread too.
 
     Raises:
         InputError: a value of the environment cannot be used.

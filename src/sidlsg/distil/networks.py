@@ -147,11 +147,7 @@ class Parallel:
     """Spreads networks over a world, and holds gradients back until the last micro-batch of an update."""
 
     def __init__(self, world: World, mode: str, reduced: torch.dtype | None = None) -> None:
-        """Args:
-        world: the processes.
-        mode: `ddp` or `fsdp`; one process alone needs neither.
-        reduced: the precision in which FSDP gathers weights; None for their own.
-        """
+        """`mode` is `ddp` or `fsdp`; FSDP gathers weights in the `reduced` precision, or in their own."""
         self.world = world
         self.mode = mode if world.size > 1 else "alone"
         self._policy = MixedPrecisionPolicy(

@@ -98,15 +98,8 @@ class TrainingState(Progress):
     ) -> TrainingState:
         """Generator, fake score and EMA as copies of the teacher; Adam with β = (0, 0.999), no weight decay.
 
-        Args:
-            teacher: a float32 `UNet2DConditionModel`; it stays as it is.
-            lr: the generator's learning rate.
-            fake_score_lr: the fake score's.
-            eps: Adam's.
-            settings: how the machine is used.
-            world: the processes that train together.
-            generator: what the generator starts from, where not from the teacher.
-            report: receives a line where a setting cannot be had.
+        The teacher is a float32 `UNet2DConditionModel`, which is not changed; so is `generator`, which the generator
+        and the EMA start from instead. `report` receives a line where a setting is not possible here.
         """
         settings, world = settings or Settings(), world or World()
         parallel = Parallel(world, settings.parallel, COMPUTE[settings.precision])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -104,11 +103,11 @@ class UpdateGradient:
 
     loss: Tensor
     """Scalar: of this process's samples, at the global batch's divisor."""
-    non_finite: int = 0
+    diagnostics: dict[str, Tensor]
+    non_finite: int
     """Samples of all processes that left the loss because they were not finite."""
-    stop: bool = False
-    save: bool = False
-    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    stop: bool
+    save: bool
 
 
 def accumulate(
@@ -127,56 +126,42 @@ def accumulate(
     gradient; then all processes do the update again, with another sample's draws in its place and no loss for it.
     """
     network = getattr(state, update)
-    once = partial(_accumulate_once, state, method, plan, encode, micro_batch, update, stop, save)
+    networks = {"generator": state.generator, "fake_score": state.fake_score}
+    networks[update] = state.parallel.trainee(network)
+    generator, fake_score = (state.call(each) for each in networks.values())
+    share = state.world.share(plan.batch)
+    parts = [share[start : start + micro_batch] for start in range(0, len(share), micro_batch)]
+
+    def once(masked: bool) -> UpdateGradient:
+        loss, non_finite = torch.zeros((), device=state.device), torch.zeros((), dtype=torch.long, device=state.device)
+        for part in parts:
+            last = part is parts[-1]
+            draws = _to_network(plan.draw(state.iteration, update, part.start, part.stop), state.generator)
+            cond, uncond = encode(draws.prompts, draws.replaced)
+            mask = None
+            if masked:
+                with torch.no_grad():
+                    mask = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch).finite
+                draws, cond = _without(draws, cond, uncond, mask)
+            with state.parallel.accumulating(network, last):
+                found = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch, mask)
+                non_finite = non_finite + (~(found.finite if mask is None else mask)).sum()
+                if last:
+                    # Filled on the device: a number that comes from the host would wait for it.
+                    asked = [torch.full_like(non_finite, int(ask())) for ask in (stop, save)]
+                    flags = AsyncHostCopy(state.world.total(torch.stack([non_finite, *asked])))
+                scaled = state.scalers[update].scale(found.loss * state.parallel.loss_factor)
+                scaled.backward()  # type: ignore[no-untyped-call]
+            loss = loss + found.loss.detach()
+        count, stopping, saving = flags.read()
+        return UpdateGradient(loss, found.diagnostics, count, stopping > 0, saving > 0)
+
     with _only_trainable(network, state.fake_score, state.generator):
         found = once(masked=False)
         if found.non_finite:
             network.zero_grad(set_to_none=True)
             again = once(masked=True)
             found = replace(again, stop=found.stop or again.stop)
-    return found
-
-
-def _accumulate_once(
-    state: TrainingState,
-    method: Method,
-    plan: DrawPlan,
-    encode: Encode,
-    micro_batch: int,
-    update: Update,
-    stop: Callable[[], bool],
-    save: Callable[[], bool],
-    masked: bool,
-) -> UpdateGradient:
-    network = getattr(state, update)
-    networks = {"generator": state.generator, "fake_score": state.fake_score}
-    networks[update] = state.parallel.trainee(network)
-    generator, fake_score = (state.call(each) for each in networks.values())
-    found = UpdateGradient(torch.zeros((), device=state.device))
-    non_finite: Tensor | int = 0
-    share = state.world.share(plan.batch)
-    parts = [share[start : start + micro_batch] for start in range(0, len(share), micro_batch)]
-    for part in parts:
-        last = part is parts[-1]
-        draws = _to_network(plan.draw(state.iteration, update, part.start, part.stop), state.generator)
-        cond, uncond = encode(draws.prompts, draws.replaced)
-        mask = None
-        if masked:
-            with torch.no_grad():
-                mask = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch).finite
-            draws, cond = _without(draws, cond, uncond, mask)
-        with state.parallel.accumulating(network, last):
-            each = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch, mask)
-            non_finite = non_finite + (~(each.finite if mask is None else mask)).sum()
-            if last:
-                # Filled on the device: a number that comes from the host would wait for it.
-                asked = [torch.full_like(non_finite, int(ask())) for ask in (stop, save)]
-                flags = AsyncHostCopy(state.world.total(torch.stack([non_finite, *asked])))
-            state.scalers[update].scale(each.loss * state.parallel.loss_factor).backward()  # type: ignore[no-untyped-call]
-        found.loss = found.loss + each.loss.detach()
-        found.diagnostics = each.diagnostics
-    found.non_finite, stopping, saving = flags.read()
-    found.stop, found.save = stopping > 0, saving > 0
     return found
 
 

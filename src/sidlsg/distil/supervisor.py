@@ -164,11 +164,8 @@ def supervise(
 ) -> None:
     """Run a training's command until it succeeds.
 
-    Args:
-        command: trains, resumes from the newest checkpoint, and leaves `notes`.
-        notes: of its processes.
-        policy: for restarts.
-        report: receives a line for each restart: the reason, how many are left, and from which checkpoint.
+    The command trains, resumes from the newest checkpoint, and leaves `notes`. `report` receives a line for each
+    restart: the reason, how many are left, and from which checkpoint.
 
     Raises:
         InputError: the training's own, as is every other error with an exit code in `FINAL`.

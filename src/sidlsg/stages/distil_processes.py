@@ -61,13 +61,7 @@ def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
 
 
 def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes | None = None) -> Student:
-    """Train as one process, or as one of those that torchrun started.
-
-    Args:
-        asked: what to train.
-        report: receives lines for the user.
-        notes: receives the checkpoints' URI, for a supervisor.
-    """
+    """Train as one process, or as one of those that torchrun started; leaves the checkpoints' URI in `notes`."""
     # Imported here: a step that only supervises must not hold torch and diffusers in the pod's memory.
     from sidlsg.distil.identity import run_identity, run_name
     from sidlsg.stages.distil import Extras, distil

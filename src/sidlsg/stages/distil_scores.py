@@ -128,14 +128,8 @@ def evaluation_during_training(
 ) -> ShapesDuringTraining | TeacherLikeness:
     """The evaluation of the EMA: by the shapes domain's judge for its captions, else by likeness to the teacher.
 
-    Args:
-        recipe: its `evaluate_images`, `t_init` and `micro_batch`.
-        teacher: whose text encoder and VAE are used.
-        frozen: the teacher's UNet as it runs during training.
-        schedule: on the networks' device.
-        held_out: prompts that training does not see; they repeat until there are enough.
-        judge: the shapes judge's file.
-        world: the processes that share the work.
+    The held-out prompts repeat until there are enough. `frozen` is the teacher's UNet as it runs during training,
+    `judge` the shapes judge's file, and `world` has the processes that share the work.
 
     Raises:
         InputError: there is no prompt.
