@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from sidlsg.distil.supervisor import ProcessNotes
-from sidlsg.distil.supervisor import RestartPolicy, supervise
+from sidlsg.distil.supervisor import ProcessNotes, RestartPolicy, supervise
 from sidlsg.kubeflow.nodes.job_spec import EMBEDDINGS, PROMPTS, STAGED
 from sidlsg.kubeflow.nodes.staging import HEARTBEAT_S, SILENCE_S, Staging, heartbeat_watched
 from sidlsg.runtime.errors import SidlsgError

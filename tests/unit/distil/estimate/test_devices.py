@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from sidlsg.distil.estimate.devices import DEFAULT, GPUS, chosen_gpu, get_gpu, local_gpu
-from sidlsg.distil.recipes import PRECISIONS
+from sidlsg.distil.recipes import CHOICES
 from sidlsg.runtime.errors import InputError
 
 
 def test_every_gpu_knows_a_peak_for_every_precision() -> None:
     for name, gpu in GPUS.items():
         assert gpu.name == name
-        assert set(gpu.peaks) == set(PRECISIONS)
+        assert set(gpu.peaks) == set(CHOICES["precision"])
         assert gpu.peaks["bf16"] >= gpu.peaks["tf32"] >= gpu.peaks["fp32"] > 1e12
         assert 20e9 < gpu.memory < 200e9
 
