@@ -20,7 +20,7 @@ from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.cli.app import app
 from sidlsg.cli.options import set_values
-from sidlsg.distil import strategies
+from sidlsg.distil import guidance
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.evaluate.suite import Measure
 from sidlsg.prompts.rule_files import rules_toml, rules_with

@@ -190,7 +190,7 @@ def distil_node_process(
     notes: Annotated[Path, typer.Option(help="Folder in which the process leaves its error for the node's command.")],
 ) -> None:
     """Train as one process of a node, for the node's command, under torchrun."""
-    from sidlsg.distil.process_notes import ProcessNotes
+    from sidlsg.distil.supervisor import ProcessNotes
     from sidlsg.kubeflow.nodes.node import train_on_node
     from sidlsg.runtime.distributed import end_with
     from sidlsg.runtime.progress import note as say

@@ -29,7 +29,7 @@ def distil_process(
     training: Annotated[Path, typer.Argument(help="The step's file of what to train.")],
 ) -> None:
     """Train as the distil component's child, or as one of several under torchrun."""
-    from sidlsg.distil.process_notes import ProcessNotes
+    from sidlsg.distil.supervisor import ProcessNotes
     from sidlsg.runtime.distributed import end_with
     from sidlsg.runtime.progress import note as say
     from sidlsg.stages.distil_processes import read_training, train

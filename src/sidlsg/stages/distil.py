@@ -42,7 +42,7 @@ from sidlsg.storage.files import (
     require_writable,
 )
 from sidlsg.storage.records import PromptSet, Student, file_ref
-from sidlsg.storage.uri import open_store, resolve_with_digest
+from sidlsg.storage.uri import open_store
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
@@ -183,7 +183,7 @@ class _Job:
                 if "://" not in self.checkpoints:
                     # Against a second run, or processes that outlived what started them. S3 has no such lock.
                     Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(alone_in(Path(self.checkpoints)))
+                    stack.enter_context(folder_lock(Path(self.checkpoints)))
                 # Imported here: runs without Prometheus need no client of it.
                 from sidlsg.distil.metrics import exposed
 
@@ -253,7 +253,7 @@ class _Job:
         """What the training loop works with."""
         recipe, extras, world = self.recipe, self.extras, state.world
         schedule = teacher.schedule.to(world.device)
-        encode = choose_source(
+        encode = open_embeddings(
             extras.embeddings,
             self.prompt_set,
             lambda: read_prompts(self.prompts),
@@ -336,7 +336,7 @@ def _origin(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, st
     """What the generator starts from and its digest, where that is not the teacher."""
     if not uri:
         return None, ""
-    folder, sha256 = resolve_checked(uri, folder=DIFFUSERS)
+    folder, sha256 = resolve_with_digest(uri, folder=DIFFUSERS)
     unet, shapes = unet_of(str(folder)), {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
         raise InputError(f"{uri} has a UNet of another architecture than the teacher's; give one that came from it")
