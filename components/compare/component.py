@@ -40,7 +40,7 @@ def compare(
 
     from sidlsg.distil.recipes import published_results
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
+    from sidlsg.registry.run_log import HELD_OUT, JUDGE
     from sidlsg.report.scoreboard import write_scoreboard
     from sidlsg.stages.compare import by_setting, main_scores
     from sidlsg.stages.gate import record_scores

@@ -41,7 +41,7 @@ def gate(
     from pathlib import Path
 
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
+    from sidlsg.registry.run_log import HELD_OUT, JUDGE
     from sidlsg.report.markdown import verdict_markdown
     from sidlsg.stages.gate import gate as run_stage
     from sidlsg.stages.inputs import gate_rules as parsed

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.cluster import Object, get, words
-from sidlsg.registry.server.process import HOST, LocalServer, free_port
+from sidlsg.registry.server.process import HOST, LocalServer
 
 
 def environment(container: Object, objects: list[Object], secrets: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -59,6 +59,7 @@ class Contained(LocalServer):
     """A container's server, until the test ends."""
 
     NAME = "the container"
+    SECOND_PORT = 10_000
     PATIENCE_S = 240.0
 
     def __init__(
@@ -73,10 +74,6 @@ class Contained(LocalServer):
         super().__init__(folder)
         self._container, self._variables, self._changes, self._more = container, dict(variables), changes, more
         self._probe = container[probe]["httpGet"]["path"]
-
-    def choose_ports(self) -> dict[str, int]:
-        """See `LocalServer`."""
-        return {"port": free_port(above=10_000)}
 
     def command(self) -> list[str]:
         """See `LocalServer`."""

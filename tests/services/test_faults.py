@@ -15,7 +15,7 @@ import pytest
 
 from services.faulty import FaultyProxy
 from services.verdicts import leave, verdict
-from sidlsg.registry import locks as claims
+from sidlsg.registry import locks
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
 from sidlsg.registry.files import fetch_student
@@ -70,8 +70,8 @@ def test_nothing_half_done_is_seen(
     for name, value in {"TIMEOUT": "2", "MAX_RETRIES": "2", "BACKOFF_FACTOR": "1", "BACKOFF_JITTER": "0"}.items():
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
     # A death is noticed sooner, so that the test is shorter.
-    monkeypatch.setattr(claims, "BEAT_S", 0.5)
-    monkeypatch.setattr(claims, "PATIENCE_S", 10.0)
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(locks, "PATIENCE_S", 10.0)
     name, direct = f"{NAME}-{faults}", servers.mlflow.address
     (second, to_s3), told = server, Counter[str]()
     client = connect(direct)

@@ -9,9 +9,8 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from forked import run
-from sidlsg.registry.files import fetch_student
+from sidlsg.registry.files import COMPLETE_TAG, fetch_student
 from sidlsg.registry.locks import FOLDER
-from sidlsg.registry.registration import COMPLETE_TAG
 from sidlsg.registry.server.stack import Stack
 from sidlsg.registry.versions import STUDENT_TAG, find_version, versions_of
 from sidlsg.storage.records import Student

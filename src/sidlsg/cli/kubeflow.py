@@ -97,7 +97,7 @@ def submit(
     judged: tuple[JudgedVersion, ...] = ()
     if tracking_uri and not isinstance(ended, StoppedError):
         # Imported here: MLflow takes seconds.
-        from sidlsg.registry.gate import judged_by
+        from sidlsg.registry.verdicts import judged_by
 
         judged = judged_by(run.run_id, tracking_uri)
     if summary is not None:

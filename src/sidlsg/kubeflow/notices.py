@@ -268,7 +268,7 @@ def _notice(pipeline: str, run: str, state: str, tracking_uri: str) -> Notice | 
         return Notice(kind="failed", pipeline=pipeline, run=run, run_url=address, step=step, error=failure)
     # Imported here: MLflow takes seconds, and a failed run does not need it.
     from sidlsg.registry.address import given_address
-    from sidlsg.registry.gate import judged_by
+    from sidlsg.registry.verdicts import judged_by
 
     rejected = tuple(
         Rejected(name=each.name, version=each.version, rules=each.failed_rules, awaits_approval=each.awaits_approval)

@@ -1,4 +1,4 @@
-"""Addresses of MLflow: which kinds are allowed, and how they are shown, without MLflow itself."""
+"""Tracking URIs and model names: which are allowed, checked without importing MLflow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from sidlsg.runtime.errors import InputError
 
 ALLOWED = "give sqlite:///<file> or the http(s):// address of an MLflow server"
 SERVERS = ("http://", "https://")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def check_model_name(name: str) -> None:
+    """Raise InputError unless the name can be part of URIs and aliases."""
+    if not _MODEL_NAME.fullmatch(name):
+        raise InputError(f"model name {name!r} is not allowed; use letters, digits, '.', '_' and '-'")
 
 
 def check_address(tracking_uri: str) -> None:
-    """Check what can be said of an address without opening it.
-
-    Raises:
-        InputError: it is of another kind than `sidlsg.registry.connection.connect` takes, or holds a login.
-    """
+    """Raise InputError if `connection.connect` does not take such a URI, or it holds a login."""
     if not tracking_uri.startswith(SERVERS):
         sqlite_file(tracking_uri)
     elif shown(tracking_uri) != tracking_uri:
@@ -29,11 +32,7 @@ def check_address(tracking_uri: str) -> None:
 
 
 def given_address(tracking_uri: str) -> str:
-    """The address that a step was given, else the one that its environment names.
-
-    Raises:
-        InputError: there is neither.
-    """
+    """The tracking URI that a step was given, or else the environment's."""
     found = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not found:
         raise InputError(
@@ -44,12 +43,8 @@ def given_address(tracking_uri: str) -> str:
 
 
 def sqlite_file(tracking_uri: str) -> Path:
-    """The database file of a `sqlite:///` address.
-
-    Raises:
-        InputError: the address is of another kind.
-    """
-    # Imported here: SQLAlchemy takes a third of a second, and a server's address does without.
+    """The database file of a `sqlite:///` URI."""
+    # Imported here: SQLAlchemy takes a third of a second to import.
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,5 +61,5 @@ def sqlite_file(tracking_uri: str) -> Path:
 
 
 def shown(address: str) -> str:
-    """An address without what may be a password, for messages."""
+    """A URI without its login, for messages."""
     return re.sub(r"//[^/]*@", "//…@", address)

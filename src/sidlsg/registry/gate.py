@@ -1,48 +1,42 @@
-"""The gate stage: a scorecard against the rules and the champion, with the verdict on the version."""
+"""The gate stage: judges a scorecard by the rules and the champion, and records the verdict on the version."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect, explained
+from sidlsg.registry.files import artifacts
 from sidlsg.registry.rule_file import gate_rules_text
 from sidlsg.registry.rules import Champion, Facts, GateRules
-from sidlsg.registry.run_inputs import evaluation_inputs
 from sidlsg.registry.run_log import SECONDS_TAG
 from sidlsg.registry.score_log import (
     AWAITS_TAG,
     FOLDER,
     RULE,
-    SCORE,
-    SCORECARD_TAG,
     PageWriter,
     log_scorecard,
     own_scorecard,
     score_tags,
     set_tags,
 )
+from sidlsg.registry.verdicts import FAILED, JUDGED_BY, PASSED, RULES_TAG
 from sidlsg.registry.versions import (
     CHAMPION,
-    COST_TAG,
     STUDENT_TAG,
+    VERDICT_TAG,
     alias_version,
-    pages,
     require_run,
     require_same_student,
     require_version,
 )
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import pipeline_run
-from sidlsg.storage.records import ModelVersion, RuleResult, Scorecard, Verdict
-
-JUDGED_BY = "verdict_pipeline_run"
-"""The tag with the pipeline run whose gate judged the version last."""
+from sidlsg.storage.records import ModelVersion, Scorecard, Verdict
 
 
 @explained
@@ -55,15 +49,13 @@ def gate(
     run: str = "",
     page: PageWriter | None = None,
 ) -> Verdict:
-    """Judge a version by its scorecard, and record scorecard and verdict on it.
-
-    A rejection is a verdict that did not pass, not an error.
+    """Judge a version by its scorecard, and record scorecard and verdict on it; a rejection is no error.
 
     Args:
         version: the version.
         scorecard_folder: its scorecard.
-        tracking_uri: where MLflow is, see `connect`.
-        rules: what it must meet.
+        tracking_uri: see `connect`.
+        rules: all of them must pass.
         inputs: of the evaluation, see `evaluation_inputs`.
         run: id of the pipeline run that the verdict belongs to; by default the one that this process is a step of.
         page: writes the page of scores that is logged with the verdict; None for no page.
@@ -74,23 +66,25 @@ def gate(
     """
     card = own_scorecard(version, scorecard_folder)
     client = connect(tracking_uri)
-    registered = require_same_student(client, version.name, version.version, version.student_sha256)
-    verdict = _judge(client, version, registered, card, rules)
+    registered = require_same_student(client, version)
+    verdict = _judge(client, registered, card, rules)
     run = run or pipeline_run()
-    log_scorecard(client, registered.run_id, card, scorecard_folder, f"{version.name} {version.version}", page)
-    client.log_inputs(registered.run_id, evaluation_inputs(inputs or {}))
-    client.log_text(registered.run_id, rules.to_json(), f"{FOLDER}/{GateRules.FILE}")
-    client.log_text(registered.run_id, gate_rules_text(rules), f"{FOLDER}/gate_rules.toml")
-    client.log_text(registered.run_id, verdict.to_json(), f"{FOLDER}/{Verdict.FILE}")
+    log_scorecard(client, registered, card, scorecard_folder, inputs, page)
+    for name, text in (
+        (GateRules.FILE, rules.to_json()),
+        ("gate_rules.toml", gate_rules_text(rules)),
+        (Verdict.FILE, verdict.to_json()),
+    ):
+        client.log_text(registered.run_id, text, f"{FOLDER}/{name}")
+    results = (f"{PASSED if each.passed else FAILED}{each.rule}: {each.found}" for each in verdict.rules)
     tags = {
-        SCORECARD_TAG: card.digest,
-        "verdict_rules_sha256": rules.digest,
-        "verdict_sha256": verdict.digest,
+        **score_tags(card),
+        RULES_TAG: rules.digest,
+        VERDICT_TAG: verdict.digest,
         "verdict": "passed" if verdict.passed else "rejected",
         **({JUDGED_BY: run} if run else {}),
         **({AWAITS_TAG: "yes"} if rules.awaits_approval(verdict.rules) else {}),
-        **{f"{RULE}{number:02}": _told(result) for number, result in enumerate(verdict.rules, start=1)},
-        **score_tags(card),
+        **{f"{RULE}{number:02}": result for number, result in enumerate(results, start=1)},
     }
     set_tags(client, registered, tags, (RULE, JUDGED_BY, AWAITS_TAG))
     return verdict
@@ -98,23 +92,26 @@ def gate(
 
 @explained
 def assess(version: ModelVersion, scorecard_folder: Path, tracking_uri: str, rules: GateRules) -> Verdict:
-    """Judge a version as `gate` does, and record nothing.
-
-    Raises:
-        InputError: as for `gate`.
-    """
+    """Judge a version as `gate` does, without recording anything; raises as `gate`."""
     card = own_scorecard(version, scorecard_folder)
     client = connect(tracking_uri)
-    registered = require_same_student(client, version.name, version.version, version.student_sha256)
-    return _judge(client, version, registered, card, rules)
+    return _judge(client, require_same_student(client, version), card, rules)
 
 
-def _judge(client: MlflowClient, version: ModelVersion, registered: Any, card: Scorecard, rules: GateRules) -> Verdict:
-    champion = _champion(client, version)
-    results = rules.apply(card, champion, _facts(registered))
+def _judge(client: MlflowClient, registered: Any, card: Scorecard, rules: GateRules) -> Verdict:
+    name, number = registered.name, int(registered.version)
+    champion = _champion(client, name, number)
+    facts = Facts(
+        name=name,
+        version=number,
+        # A converted student's record has 0.
+        training_seconds=float(registered.tags.get(SECONDS_TAG, 0)) or None,
+        tags=registered.tags,
+    )
+    results = rules.apply(card, champion, facts)
     return Verdict(
-        name=version.name,
-        version=version.version,
+        name=name,
+        version=number,
         champion_version=None if champion is None or champion.is_challenger else champion.version,
         scorecard_sha256=card.digest,
         rules_sha256=rules.digest,
@@ -123,40 +120,24 @@ def _judge(client: MlflowClient, version: ModelVersion, registered: Any, card: S
     )
 
 
-def _facts(registered: Any) -> Facts:
-    seconds = float(registered.tags.get(SECONDS_TAG, 0))
-    return Facts(
-        name=registered.name,
-        version=int(registered.version),
-        # A converted student's record has 0.
-        training_seconds=seconds or None,
-        tags=registered.tags,
-    )
-
-
-def _told(result: RuleResult) -> str:
-    return f"{'passed' if result.passed else 'FAILED'}: {result.rule}: {result.found}"
-
-
-def _champion(client: MlflowClient, version: ModelVersion) -> Champion | None:
-    number = alias_version(client, version.name, CHAMPION)
+def _champion(client: MlflowClient, name: str, challenger: int) -> Champion | None:
+    number = alias_version(client, name, CHAMPION)
     if number is None:
         return None
-    if number == version.version:
+    if number == challenger:
         return Champion(version=number, scorecard=None, is_challenger=True)
-    registered = require_version(client, version.name, number)
+    registered = require_version(client, name, number)
     require_run(client, registered)
     try:
-        card = _logged_scorecard(client, registered)
+        return Champion(version=number, scorecard=_logged_scorecard(client, registered))
     except InputError as error:
         return Champion(version=number, scorecard=None, note=f"{error}; evaluate and gate version {number} first")
-    return Champion(version=number, scorecard=card)
 
 
 def _logged_scorecard(client: MlflowClient, registered: Any) -> Scorecard:
     """The scorecard that the gate logged for a version earlier."""
     path = f"{FOLDER}/{Scorecard.FILE}"
-    if not registered.run_id or path not in [file.path for file in client.list_artifacts(registered.run_id, FOLDER)]:
+    if not registered.run_id or path not in artifacts(client, registered.run_id, FOLDER):
         raise InputError("has no scorecard")
     with tempfile.TemporaryDirectory() as scratch:
         text = Path(client.download_artifacts(registered.run_id, path, scratch)).read_text()
@@ -164,70 +145,3 @@ def _logged_scorecard(client: MlflowClient, registered: Any) -> Scorecard:
     if card.student_sha256 != registered.tags.get(STUDENT_TAG):
         raise InputError("has the scorecard of another student")
     return card
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedVersion:
-    """A version with its verdict."""
-
-    name: str
-    version: int
-    passed: bool
-    awaits_approval: bool
-    """Whether an approval is all that it lacks."""
-    champion: bool
-    """Whether it is the champion now."""
-    rules: tuple[str, ...]
-    """Each with what was found."""
-    scores: Mapping[str, str]
-    """By name, each with its protocol."""
-    cost: str
-    """Of its run; empty where no price was given."""
-
-    @property
-    def failed_rules(self) -> tuple[str, ...]:
-        """The rules that were not met, each with what was found."""
-        return tuple(rule.partition(": ")[2] for rule in self.rules if rule.startswith("FAILED"))
-
-    @property
-    def failed(self) -> str:
-        """These rules on one line."""
-        return "; ".join(self.failed_rules)
-
-    @property
-    def outcome(self) -> str:
-        """`passed`, `awaiting` an approval, or `rejected`."""
-        return "passed" if self.passed else "awaiting" if self.awaits_approval else "rejected"
-
-
-@explained
-def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[JudgedVersion, ...]:
-    """The versions that a pipeline run's gate judged last, by name and number.
-
-    Args:
-        pipeline_run: its id.
-        tracking_uri: of the registry.
-
-    Raises:
-        InputError: MLflow cannot be reached, or what is given is no id.
-    """
-    if not pipeline_run or not pipeline_run.replace("-", "").isalnum():
-        raise InputError(f"{pipeline_run!r} is not the id of a pipeline run; give letters, digits and '-'")
-    client = connect(tracking_uri)
-    found = pages(client.search_model_versions, filter_string=f"tags.{JUDGED_BY} = '{pipeline_run}'")
-    judged = [
-        JudgedVersion(
-            name=each.name,
-            version=int(each.version),
-            passed=each.tags.get("verdict") == "passed",
-            awaits_approval=AWAITS_TAG in each.tags,
-            champion=alias_version(client, each.name, CHAMPION) == int(each.version),
-            rules=tuple(value for key, value in sorted(each.tags.items()) if key.startswith(RULE)),
-            scores={
-                key.removeprefix(SCORE): value for key, value in sorted(each.tags.items()) if key.startswith(SCORE)
-            },
-            cost=each.tags.get(COST_TAG, ""),
-        )
-        for each in found
-    ]
-    return tuple(sorted(judged, key=lambda each: (each.name, each.version)))

@@ -1,4 +1,4 @@
-"""Packs a student as an MLflow model folder: its files, the code that draws with them, and the signature."""
+"""Packs a student as an MLflow model folder: its files, the code that generates with them, and the signature."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sidlsg.storage.files import sha256_files
 from sidlsg.storage.records import Student, file_refs
 
 CARD = "README.md"
-"""The model card's file in a student's folder."""
-ARTIFACT = "student"
+"""The model card in a student's folder."""
 MODEL_PATH = "model"
-"""Where the MLflow model folder is among the run's artifacts."""
+"""The MLflow model folder among the run's artifacts."""
 MODEL_TAG = "model_sha256"
-"""The tag with the digest of all files of the MLflow model folder, the code that serves it included."""
-PATH_IN_MODEL = f"artifacts/{ARTIFACT}"
-"""Where the student's folder is inside the MLflow model folder."""
+"""On a run: the digest of all files of the MLflow model folder, the code that serves it included."""
+_ARTIFACT = "student"
+PATH_IN_MODEL = f"artifacts/{_ARTIFACT}"
+"""The student's folder inside the MLflow model folder."""
 SAFETY_TAG = "safety_checker"
-"""Names what serving does by default, in the model's metadata and on the version."""
+"""In the model's metadata and on the version: what serving does by default."""
 SERVING = {"batch": 1, "max_images": 64, "max_steps": 4, "max_prompt_characters": 4096}
-"""The rest of a model's serving configuration; `pyfunc_model` says what each is."""
+"""The rest of a model's serving configuration, described in `pyfunc_model`."""
 _REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
-_ADVICE_NOT_TAKEN = ("type hints", "input example")
-"""Type hints would drop the params; an input example would load the model. The signature is given instead."""
+_IGNORED_ADVICE = ("type hints", "input example")
+"""Type hints would drop the params; an input example would load the model. The signature replaces both."""
 
 
 def model_digest(folder: Path) -> str:
@@ -43,7 +43,7 @@ def model_digest(folder: Path) -> str:
 
 
 def student_files(student: Student, folder: Path) -> list[str]:
-    """The relative paths of all files that belong to a student; anything else in its folder stays behind.
+    """The relative paths of all files of a student; anything else in its folder is not registered.
 
     Raises:
         InputError: the model card is missing, or the record names a file elsewhere.
@@ -61,32 +61,32 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
     """Write the MLflow model folder of a student to `target`, which must not exist yet."""
     with tempfile.TemporaryDirectory() as scratch:
         # A fixed folder name, and only the student's files; MLflow does not follow symbolic links.
-        staged = Path(scratch) / ARTIFACT
+        staged = Path(scratch) / _ARTIFACT
         for path in student_files(student, folder):
             _link_or_copy(folder / path, staged / path)
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             mlflow.pyfunc.save_model(
                 path=target,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={ARTIFACT: str(staged)},
+                artifacts={_ARTIFACT: str(staged)},
                 signature=signature(),
                 model_config={"safety_checker": safety_checker_of(student), **SERVING},
                 metadata={SAFETY_TAG: safety_checker_of(student)},
                 pip_requirements=requirements(),  # given, so that MLflow does not load the model to infer them
             )
-    for warning in said:
-        # MLflow sets a filter of its own around its advice, so it is sorted out afterwards.
-        if not any(words in str(warning.message) for words in _ADVICE_NOT_TAKEN):
+    for warning in caught:
+        # MLflow sets a filter of its own around its advice, so it is filtered afterwards.
+        if not any(words in str(warning.message) for words in _IGNORED_ADVICE):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def safety_checker_of(student: Student) -> str:
-    """What a server of this student does unless it is configured otherwise: `required`, or `none`."""
+    """The default of serving: `required` where the student has a safety checker, else `none`."""
     return "required" if any(ref.path.startswith("safety_checker/") for ref in student.model) else "none"
 
 
 def signature() -> ModelSignature:
-    """One unnamed column of prompts in, a list of base64 strings of picture files for each out."""
+    """One unnamed column of prompts in; for each prompt a list of base64 strings of image files out."""
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string)]),
         outputs=Schema([ColSpec(Array(DataType.string))]),
@@ -103,13 +103,13 @@ def signature() -> ModelSignature:
 
 def requirements() -> list[str]:
     """The installed versions of what the model's code imports, without local build labels such as `+cpu`."""
-    # An image may have MLflow in its smaller form, whose package has another name; who serves the model needs it whole.
+    # A container image may have `mlflow-skinny`; serving the model needs all of MLflow.
     return [f"mlflow=={mlflow.__version__}", *(f"{name}=={version(name).partition('+')[0]}" for name in _REQUIRED)]
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source.resolve(), target)  # spares one copy of a large model
+        os.link(source.resolve(), target)  # saves a copy of a large model
     except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)

@@ -1,14 +1,14 @@
-"""The registered model's code: prompts in, pictures out, as `sidlsg generate` draws them.
+"""The registered model's code: prompts in, images out, as `sidlsg generate` generates them.
 
 MLflow stores this file beside the student's diffusers folder and runs it when the model is loaded, so it imports
 nothing of this package. MLflow also runs it when the model is saved, so torch and diffusers, which take seconds, are
-imported where they are used. What a server may decide is its configuration, MLflow's `model_config`:
+imported where they are used. A server's configuration is MLflow's `model_config`:
 
-safety_checker: `required` looks at each picture with the model's safety checker, and loads no model without one;
-    `none` looks at none. The model's own is `required` where its teacher had a checker, else `none`.
-batch: pictures that the networks see at once. At 1 a picture is exact; at more, faster, and a value of it may differ
-    by one from the picture drawn alone, for libraries choose their kernels by shape.
-max_images, max_steps, max_prompt_characters: what one request may ask for.
+safety_checker: `required` checks each image with the model's safety checker, and loads no model without one; `none`
+    checks no image. The default is `required` where the model's teacher had a checker, else `none`.
+batch: images per forward pass. At 1 an image is exact; more is faster, and a value may differ by one from the image
+    generated alone, because libraries choose their kernels by shape.
+max_images, max_steps, max_prompt_characters: limits of one request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Read when torch is loaded: threads that wait for each other must not keep their CPUs from other work for long.
+# Read when torch is loaded: waiting threads must not keep their CPUs from other work for long.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "1000"
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 FORMATS: dict[str, dict[str, Any]] = {"png": {"optimize": True}, "jpeg": {"quality": 95}, "webp": {"quality": 95}}
 CHECKERS = ("required", "none")
 SMALL = 100_000_000  # bytes of weights, below which several threads do not pay
-TEXT_ROWS = 16  # prompts that the text encoder always sees at once: a prompt's state depends on no other prompt
+TEXT_ROWS = 16  # prompts that the text encoder always sees at once, so that no prompt's embedding depends on others
 
 
 class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types here
-    """Draws pictures in float32, by default with one network evaluation each."""
+    """Generates images in float32, by default with one network evaluation each."""
 
     def load_context(self, context):  # type: ignore[no-untyped-def]
-        """Read the diffusers folder, from disk alone; a GPU is used where there is one.
+        """Load the diffusers folder, from disk alone, to the GPU if there is one.
 
         Raises:
             MlflowException: the configuration is not allowed, or requires a safety checker that the model lacks, or a
@@ -57,14 +57,14 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         checker = context.model_config["safety_checker"]
         if checker not in CHECKERS:
             raise _refusal(f"safety_checker {checker!r} configured; allowed: {' or '.join(CHECKERS)}")
-        left_out = {"safety_checker": None, "requires_safety_checker": False} if checker == "none" else {}
+        skipped = {"safety_checker": None, "requires_safety_checker": False} if checker == "none" else {}
         folder = Path(context.artifacts["student"])
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_threads(folder))
         try:
             self.t_init = json.loads((folder / "student.json").read_text())["t_init"]
             pipeline = StableDiffusionPipeline.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, **left_out
+                folder, use_safetensors=True, local_files_only=True, **skipped
             )
         except OSError as error:
             reason = str(error).partition("\n")[0]
@@ -75,7 +75,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         if checker == "required" and (pipeline.safety_checker is None or pipeline.feature_extractor is None):
             raise _refusal(
                 "safety_checker 'required' configured, and this model has none; "
-                "configure 'none' and check its pictures elsewhere, or serve another model"
+                "configure 'none' and check its images elsewhere, or serve another model"
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pipeline = pipeline.to(self.device)
@@ -84,10 +84,10 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
 
     # No type hints: MLflow would take them for the signature and drop the params.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-        """Draw `count` pictures for each prompt.
+        """Generate `count` images for each prompt.
 
-        Picture i of any prompt has the noise of seed + i: it depends on the prompt, the seed, i and the steps, never
-        on the other prompts of the request or on their order (but for the rounding of a configured `batch`).
+        Image i of any prompt has the noise of seed + i: it depends on the prompt, the seed, i and the steps, never
+        on the other prompts of the request or their order (except for the rounding of a configured `batch`).
 
         Args:
             context: unused; the pipeline was loaded with the model.
@@ -95,10 +95,10 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             params: `seed` (default 0), `count` (1), `steps` (1), `format` (`png`; or `jpeg`, `webp`).
 
         Returns:
-            One list a prompt, of `count` base64 strings of files; None for a picture that the safety checker flagged.
+            For each prompt, `count` base64 strings of files; None for an image that the safety checker flagged.
 
         Raises:
-            MlflowException: what was asked for is not allowed; a scoring server answers 400.
+            MlflowException: the request is not allowed; a scoring server answers 400.
         """
         import torch
 
@@ -117,15 +117,15 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             )
         if params["format"] not in FORMATS:
             raise _refusal(f"format {params['format']!r} given; allowed: {', '.join(FORMATS)}")
-        asked = [(row, seed + i) for row in range(len(prompts)) for i in range(count)]
+        wanted = [(row, seed + i) for row in range(len(prompts)) for i in range(count)]
         answer: list[list[str | None]] = [[] for _ in prompts]
         with torch.no_grad():
-            states = self._states(prompts)
-            for start in range(0, len(asked), self.batch):
-                part = asked[start : start + self.batch]
-                pictures = self._draw(states[[row for row, _ in part]], [seed for _, seed in part], steps)
-                for (row, _), picture in zip(part, pictures, strict=True):
-                    answer[row].append(None if picture is None else _encoded(picture, params["format"]))
+            embeddings = self._embeddings(prompts)
+            for start in range(0, len(wanted), self.batch):
+                part = wanted[start : start + self.batch]
+                images = self._generate(embeddings[[row for row, _ in part]], [seed for _, seed in part], steps)
+                for (row, _), image in zip(part, images, strict=True):
+                    answer[row].append(None if image is None else _encoded(image, params["format"]))
         return answer
 
     def _prompts(self, model_input: Any) -> list[str]:
@@ -139,8 +139,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             raise _refusal(f"a prompt of {longest:,} characters given; allowed: {self.longest:,} at most")
         return [str(value) for value in values.flat]
 
-    def _states(self, prompts: list[str]) -> Tensor:
-        """[N, L, D]: the text states."""
+    def _embeddings(self, prompts: list[str]) -> Tensor:
+        """The text embeddings, [N, L, D]."""
         import torch
 
         tokenizer, encoder = self.pipeline.tokenizer, self.pipeline.text_encoder
@@ -158,8 +158,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         ]
         return torch.cat(parts)[: len(prompts)]
 
-    def _draw(self, states: Tensor, seeds: list[int], steps: int) -> list[Any]:
-        """A picture a seed, [H, W, 3] uint8; None where the safety checker flagged it."""
+    def _generate(self, embeddings: Tensor, seeds: list[int], steps: int) -> list[Any]:
+        """An image for each seed, [H, W, 3] uint8; None where the safety checker flagged it."""
         import torch
 
         unet, vae = self.pipeline.unet, self.pipeline.vae
@@ -173,32 +173,32 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             a_t = self.alphas_cumprod[t].sqrt().float().to(self.device)
             s_t = (1 - self.alphas_cumprod[t]).sqrt().float().to(self.device)
             x = a_t * x_g + s_t * z
-            output = unet(x, torch.full((len(seeds),), t, device=self.device), states).sample
+            output = unet(x, torch.full((len(seeds),), t, device=self.device), embeddings).sample
             v = self.pipeline.scheduler.config.prediction_type == "v_prediction"
             x_g = a_t * x - s_t * output if v else (x - s_t * output) / a_t
         pixels = vae.decode(x_g / vae.config.scaling_factor).sample
         if not torch.isfinite(pixels).all():
-            raise MlflowException("the model draws pictures that are not finite; serve another version")
+            raise MlflowException("the model generates non-finite images; serve another version")
         pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
-        pictures = list((pixels * 255).round().to(torch.uint8).cpu().numpy())
+        images = list((pixels * 255).round().to(torch.uint8).cpu().numpy())
         if self.pipeline.safety_checker is None:
-            return pictures
-        seen = self.pipeline.feature_extractor([Image.fromarray(each) for each in pictures], return_tensors="pt")
-        # The checker blackens what it is given; a black picture could be an answer, so the answer is none instead.
+            return images
+        features = self.pipeline.feature_extractor([Image.fromarray(each) for each in images], return_tensors="pt")
+        # The checker returns black images, which could also be answers; None is unambiguous.
         _, flagged = self.pipeline.safety_checker(
-            images=np.stack(pictures), clip_input=seen.pixel_values.to(self.device)
+            images=np.stack(images), clip_input=features.pixel_values.to(self.device)
         )
-        return [None if bad else picture for picture, bad in zip(pictures, flagged, strict=True)]
+        return [None if bad else image for image, bad in zip(images, flagged, strict=True)]
 
 
-def _encoded(picture: Any, kind: str) -> str:
+def _encoded(image: Any, kind: str) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format=kind, **FORMATS[kind])
+    Image.fromarray(image).save(buffer, format=kind, **FORMATS[kind])
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _threads(folder: Path) -> int:
-    """How many threads draw a picture: those of the CPUs that the container may use, or one for a small network."""
+    """Threads for an image: as many as the container may use CPUs, or one for a small network."""
     if sum(file.stat().st_size for file in (folder / "unet").glob("*.safetensors")) < SMALL:
         return 1
     cpus = len(os.sched_getaffinity(0))
@@ -217,7 +217,7 @@ def _whole(config: dict[str, Any], name: str) -> int:
 
 
 def _refusal(message: str) -> MlflowException:
-    # A scoring server answers this with 400, "bad request", and not with 500.
+    # A scoring server answers this with status 400 rather than 500.
     refusal: MlflowException = MlflowException.invalid_parameter_value(message)
     return refusal
 

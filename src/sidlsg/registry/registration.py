@@ -1,4 +1,4 @@
-"""The register stage: a student becomes one run and one model version in MLflow, however often it is asked."""
+"""The register stage: a student becomes one run and one model version in MLflow, however often it is called."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from sidlsg.registry.address import check_model_name
 from sidlsg.registry.connection import connect, experiment_id, explained
-from sidlsg.registry.files import upload
+from sidlsg.registry.files import COMPLETE_TAG, check_complete, upload
 from sidlsg.registry.locks import locked
-from sidlsg.registry.names import check_name
 from sidlsg.registry.package import (
     MODEL_PATH,
     MODEL_TAG,
@@ -31,8 +31,7 @@ from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, lo
 from sidlsg.registry.score_log import description
 from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_VERSION_TAG, register_teacher_of, teacher_name
 from sidlsg.registry.tracking.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
-from sidlsg.registry.versions import STUDENT_TAG, create_version, look_with_doctor, versions_of
-from sidlsg.registry.whole import COMPLETE_TAG, check_whole
+from sidlsg.registry.versions import STUDENT_TAG, create_version, label, look_with_doctor, model_version, versions_of
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import RUN_TAG
 from sidlsg.storage.records import ModelVersion, Student
@@ -40,21 +39,21 @@ from sidlsg.storage.records import ModelVersion, Student
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """What a student's record does not say of how it came about."""
+    """Facts about a student that its record does not have."""
 
     pipeline_run: str = ""
-    """Id of the pipeline run that registers it; empty where none does."""
+    """Id of the pipeline run that registers it; empty for none."""
     hourly_price: float = 0.0
     """Price of the training's machine an hour, in any currency; 0 where it is not known."""
     teacher: str = ""
-    """Place of the teacher with its digest; empty where it is not known."""
+    """URI of the teacher with its digest; empty where it is not known."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.hourly_price) and self.hourly_price >= 0):
             raise InputError(f"hourly price {self.hourly_price} given; give a finite number of 0 or more")
 
     def tags(self, student: Student) -> dict[str, str]:
-        """What a new version is told besides; a version that is there keeps what it was told."""
+        """Further tags of a new version; an existing version keeps its own."""
         tags = {RUN_TAG: self.pipeline_run} if self.pipeline_run else {}
         if self.hourly_price:
             tags["training_cost"] = f"{student.seconds / 3600 * self.hourly_price:.4f}"
@@ -68,21 +67,21 @@ def register(
 ) -> ModelVersion:
     """Register a student as a version of model `name`, in the experiment of that name.
 
-    The Student record's digest is the key: registering the same student again gives the version that is there, and
-    a call that died half-way is continued by the next. Of several callers at once one works, and the others wait for
-    it. A student whose training was tracked gets no second run: what the training's run lacks is added.
+    The Student record's digest is the key: registering the same student again returns its version, and the next call
+    resumes one that was killed. Of several simultaneous callers one works, and the others wait for it. A student whose
+    training was tracked gets no second run: the training's run is completed.
 
     Args:
         student_folder: what the distil stage wrote: a diffusers folder with record, log, grids and model card.
-        tracking_uri: where MLflow is, see `connect`.
-        name: the registered model's name, made if there is none. The teacher becomes a version of `NAME-teacher`.
-        circumstances: what the version is told besides.
+        tracking_uri: see `connect`.
+        name: the registered model's name, created if there is none. The teacher becomes a version of `NAME-teacher`.
+        circumstances: of a new version.
 
     Raises:
         InputError: the student is incomplete or damaged, the name is not allowed, MLflow cannot be reached, or the
-            version that is there has lost its run or its files.
+            student's version has lost its run or its files.
     """
-    check_name(name)
+    check_model_name(name)
     student = Student.load(student_folder)
     # Everything is checked before anything is written.
     student.verify(student_folder)
@@ -92,67 +91,70 @@ def register(
     grid_steps(student, student_folder)
 
     client = connect(tracking_uri, create=True)
-    with locked(client, partial(_unregistered, client, name, student.digest), "registration") as claim:
-        if claim is not None:
-            told = circumstances or Circumstances()
-            run = _logged_run(client, experiment_id(client, tracking_uri, name), student, student_folder, told)
+    circumstances = circumstances or Circumstances()
+    with locked(client, partial(_to_register, client, name, student.digest), "registration") as lock:
+        if lock is not None:
+            experiment = experiment_id(client, tracking_uri, name)
+            run = _logged_run(client, experiment, student, student_folder, circumstances)
             teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
-            tags = {TEACHER_MODEL_TAG: teacher.name, TEACHER_VERSION_TAG: str(teacher.version)}
-            tags[SAFETY_TAG] = safety_checker_of(student)
-            claim.check()
-            _create_version(client, name, run, student, tags | told.tags(student))
+            tags = {
+                **run_tags(student),
+                TEACHER_MODEL_TAG: teacher.name,
+                TEACHER_VERSION_TAG: str(teacher.version),
+                SAFETY_TAG: safety_checker_of(student),
+                **circumstances.tags(student),
+            }
+            lock.check()
+            kept, is_new = create_version(client, name, STUDENT_TAG, run, MODEL_PATH, tags, description(tags))
+            if not is_new and kept.run_id != run.info.run_id and TRAINING_TAG not in run.data.tags:
+                client.delete_run(run.info.run_id)
     version = versions_of(client, name, student.digest)[0]
-    if claim is None:
-        _require_whole(client, version)
-    return ModelVersion(name=name, version=int(version.version), run_id=version.run_id, student_sha256=student.digest)
+    if lock is None:
+        try:
+            check_complete(client, version)
+        except InputError as error:
+            raise InputError(
+                f"{label(version)} is of this student and not whole: {error}; {look_with_doctor(name)}, then register "
+                "the student again"
+            ) from error
+    return model_version(version)
 
 
-def _unregistered(client: MlflowClient, name: str, digest: str) -> str | None:
-    """A student that has no version yet, as a thing to claim."""
+def _to_register(client: MlflowClient, name: str, digest: str) -> str | None:
+    """A student without a version, as a thing to lock."""
     return None if versions_of(client, name, digest) else f"{name}/student {digest[:16]}"
 
 
-def _require_whole(client: MlflowClient, version: Any) -> None:
-    """Check a version that was there before: its run or its files may have been deleted since."""
-    try:
-        check_whole(client, version)
-    except InputError as error:
-        raise InputError(
-            f"version {version.version} of {version.name!r} is of this student and not whole: {error}; "
-            f"{look_with_doctor(version.name)}, then register the student again"
-        ) from error
-
-
-def _logged_run(client: MlflowClient, experiment: str, student: Student, folder: Path, told: Circumstances) -> Any:
-    """The student's run, complete: a finished one, an unfinished one or its training's continued, or a new one."""
-    run = _oldest_run(client, experiment, student)
+def _logged_run(
+    client: MlflowClient, experiment: str, student: Student, folder: Path, circumstances: Circumstances
+) -> Any:
+    """The student's run, complete: its own finished or unfinished one, its training's, or a new one."""
+    run = _oldest_run(client, experiment, student) or _training_run(client, student, folder)
     if run is None:
-        run = _training_run(client, student, folder)
-    if run is None:
-        tags = run_tags(student) | ({RUN_TAG: told.pipeline_run} if told.pipeline_run else {})
+        tags = run_tags(student) | ({RUN_TAG: circumstances.pipeline_run} if circumstances.pipeline_run else {})
         new = client.create_run(experiment, tags=tags, run_name=f"{student.recipe}-{student.digest[:8]}")
         run = _oldest_run(client, experiment, student) or new
         if run.info.run_id != new.info.run_id:
             client.delete_run(new.info.run_id)
     run_id = run.info.run_id
-    with _status_kept(client, run):
+    with _status_of_work(client, run):
         if run.data.tags.get(COMPLETE_TAG) == student.digest:
             return run
         log_entries(client, run_id, tags=run_tags(student))
-        log_student(client, run, student, folder, told.teacher)
+        log_student(client, run, student, folder, circumstances.teacher)
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / MODEL_PATH
             save_model(student, folder, packed)
             upload(client, run_id, packed, MODEL_PATH)
             client.set_tag(run_id, MODEL_TAG, model_digest(packed))
-        # The next call that finds this run only makes the version.
+        # The next call that finds this run only creates the version.
         client.set_tag(run_id, COMPLETE_TAG, student.digest)
     return run
 
 
 @contextlib.contextmanager
-def _status_kept(client: MlflowClient, run: Any) -> Iterator[None]:
-    """Say by the run's status how the work on it goes, but for a run that another program opened and will end."""
+def _status_of_work(client: MlflowClient, run: Any) -> Iterator[None]:
+    """Show the state of the work as the run's status, unless another program opened the run and will end it."""
     run_id = run.info.run_id
     if GIVEN_TAG in run.data.tags:
         yield
@@ -164,7 +166,7 @@ def _status_kept(client: MlflowClient, run: Any) -> Iterator[None]:
         with contextlib.suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
         raise
-    # How long a training took stays to be seen.
+    # A training's run keeps its end, and with it its duration.
     client.set_terminated(run_id, "FINISHED", run.info.end_time if TRAINING_TAG in run.data.tags else None)
 
 
@@ -175,13 +177,5 @@ def _oldest_run(client: MlflowClient, experiment: str, student: Student) -> Any:
 
 def _training_run(client: MlflowClient, student: Student, folder: Path) -> Any:
     run = run_of_student(client, student, training_rows(student, folder))
-    # A model that is registered with the run stays: another student of a run that was opened elsewhere gets its own.
+    # A run keeps its registered model: another student of a run that was opened elsewhere gets its own run.
     return None if run is None or run.data.tags.get(COMPLETE_TAG, student.digest) != student.digest else run
-
-
-def _create_version(client: MlflowClient, name: str, run: Any, student: Student, tags: dict[str, str]) -> None:
-    """Make the version, and drop a run that another one's version made needless."""
-    told = {**run_tags(student), **tags}
-    kept, is_new = create_version(client, name, STUDENT_TAG, run, MODEL_PATH, tags=told, description=description(told))
-    if not is_new and kept.run_id != run.info.run_id and TRAINING_TAG not in run.data.tags:
-        client.delete_run(run.info.run_id)

@@ -1,4 +1,4 @@
-"""The gate's rules as a TOML file: read strictly, and printed to begin with.
+"""The gate's rules as a TOML file.
 
 ```toml
 [[floor]]
@@ -35,7 +35,7 @@ from sidlsg.runtime.parsing import parse_toml, read_text
 
 _ADVICE = "`sidlsg gate-rules` prints rules to begin with"
 SUBJECT = "student 1 step"
-"""Whose scores a rule is about where it does not say."""
+"""A rule's subject where none is given."""
 TABLES: dict[str, tuple[str, type[Any]]] = {
     "floor": ("floors", Floor),
     "ratio": ("ratios", Ratio),
@@ -46,7 +46,7 @@ TABLES: dict[str, tuple[str, type[Any]]] = {
     "cost": ("costs", MaximumCost),
     "approval": ("approvals", Approval),
 }
-"""The name of each table, the field of `GateRules` that it fills, and what a row becomes."""
+"""By table: the field of `GateRules`, and the class of a row."""
 
 
 def read_gate_rules(path: Path) -> GateRules:
@@ -59,12 +59,12 @@ def read_gate_rules(path: Path) -> GateRules:
 
 
 def parse_gate_rules(text: str, source: str = "the gate rules given") -> GateRules:
-    """Read the text of a file of rules, as a pipeline's parameter has it.
+    """Parse the text of a file of rules, as a pipeline's parameter has it.
 
     Raises:
-        InputError: it is not TOML, or a name or a value is none of a rule's.
+        InputError: it is not TOML, or has a name or value that no rule has.
     """
-    values: dict[str, list[Any]] = {}
+    values: dict[str, tuple[Any, ...]] = {}
     for name, rows in parse_toml(text, source, _ADVICE).items():
         if name not in TABLES:
             raise InputError(f"{source}: no rule is called {name!r}{nearest(name, TABLES)}; rules: {', '.join(TABLES)}")
@@ -72,41 +72,40 @@ def parse_gate_rules(text: str, source: str = "the gate rules given") -> GateRul
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise InputError(f"{source}: {name} must be a table, [{name}], or tables, [[{name}]]")
         field, kind = TABLES[name]
-        values[field] = [_rule(kind, row, f"{source}: [{name}]") for row in rows]
+        values[field] = tuple(_rule(kind, row, f"{source}: [{name}]") for row in rows)
     try:
-        return GateRules(**{field: tuple(rows) for field, rows in values.items()})
+        return GateRules(**values)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
 
 
 def gate_rules_text(rules: GateRules) -> str:
-    """The rules as a file that `read_gate_rules` reads to the same rules."""
+    """The rules as a file that `read_gate_rules` reads back."""
     tables = []
     for name, (field, _) in TABLES.items():
         for rule in getattr(rules, field):
-            values = {value.name: getattr(rule, value.name) for value in fields(rule)}
-            # A text or a list of JSON is one of TOML.
-            lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()]
+            # Strings, numbers and lists of JSON are TOML's too.
+            lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in vars(rule).items()]
             tables.append(f"[[{name}]]\n{''.join(lines)}")
     return "\n".join(tables)
 
 
 def _rule(kind: type[Any], row: dict[str, Any], where: str) -> Any:
     names = [field.name for field in fields(kind)]
-    needed = [field.name for field in fields(kind) if field.default is MISSING and field.name != "subject"]
     for name in row:
         if name not in names:
             raise InputError(f"{where} has no value {name!r}{nearest(name, names)}; it has: {', '.join(names)}")
-    missing = [name for name in needed if name not in row]
+    given = {"subject": SUBJECT, **row} if "subject" in names else row
+    missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in given]
     if missing:
         raise InputError(f"{where} lacks {', '.join(missing)}")
-    given = {"subject": SUBJECT, **row} if "subject" in names else row
     try:
-        # Through JSON: there a list may become a tuple, and a text no number.
+        # In JSON's strict mode a list may become a tuple, but a string no number.
         return TypeAdapter(kind).validate_json(json.dumps(given), strict=True)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    except (ValidationError, TypeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        place = ".".join(map(str, first["loc"])) or "the table"
-        raise InputError(f"{where}: {place}: {first['msg']}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{where}: {'.'.join(map(str, first['loc'])) or 'the table'}: {first['msg']}") from error
+    except TypeError as error:  # a date
+        raise InputError(f"{where}: the table: {error}") from error

@@ -1,4 +1,4 @@
-"""The gate's rules: limits, ratios between generators of one scorecard, and no step back from the champion."""
+"""The gate's rules: limits, ratios between generators of one scorecard, and comparisons with the champion."""
 
 from __future__ import annotations
 
@@ -15,36 +15,194 @@ APPROVAL_TAG = "approved_by"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the registry knows of a challenger besides its scores."""
+    """The registry's knowledge of a challenger besides its scores."""
 
     name: str = ""
     version: int = 0
     training_seconds: float | None = None
-    """None where it is not known, as of a converted student."""
+    """None where it is not known, such as for a converted student."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """The version's."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The version that the challenger is compared with."""
+
+    version: int
+    scorecard: Scorecard | None
+    """None where there is nothing to compare with."""
+    note: str = ""
+    """Why there is no scorecard, and what to do."""
+    is_challenger: bool = False
+    """Whether the challenger is the champion already."""
+
+
+# Every rule's `apply` raises InputError where the scorecard lacks a subject or a score that the rule names.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """A score must reach a limit: at least it where higher is better, at most it where lower is."""
+
+    subject: str
+    score: str
+    limit: float
+
+    def __post_init__(self) -> None:
+        _require_finite("limit", self.limit)
+
+    def apply(self, card: Scorecard) -> RuleResult:
+        """Judge the subject's score."""
+        score = card.subject(self.subject).score(self.score)
+        return RuleResult(
+            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.limit:g}",
+            found=_score_text(score),
+            passed=_reaches(score, self.limit),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A score must reach `factor` times the same score of another subject on the same scorecard."""
+
+    subject: str
+    score: str
+    against_subject: str
+    factor: float
+
+    def __post_init__(self) -> None:
+        _require_finite("factor", self.factor)
+        if self.factor <= 0:
+            raise InputError(f"factor {self.factor} given for a ratio of {self.score}; it must be above 0")
+
+    def apply(self, card: Scorecard) -> RuleResult:
+        """Judge the subject's score; InputError where the two scores do not compare."""
+        score = card.subject(self.subject).score(self.score)
+        other = card.subject(self.against_subject).score(self.score)
+        score.require_comparable(other)
+        if other.value < 0:
+            raise InputError(
+                f"{self.score} of {self.against_subject} is {other.value:.6g}, and a multiple of a number below 0 says "
+                "nothing; take a rule with a limit or a tolerance"
+            )
+        limit = self.factor * other.value
+        return RuleResult(
+            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.factor:g} × that of {self.against_subject}",
+            found=f"{_score_text(score)}; {self.factor:g} × {other.value:.6g} is {limit:.6g}",
+            passed=_reaches(score, limit),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRegression:
+    """A score may be worse than the champion's by at most `tolerance`, in the score's own units."""
+
+    subject: str
+    score: str
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        _require_finite("tolerance", self.tolerance)
+        if self.tolerance < 0:
+            raise InputError(f"tolerance {self.tolerance} given for {self.score}; it must be 0 or more")
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
+        """Judge the subject's score against the champion's."""
+        words = f"worse than the champion's by at most {self.tolerance:g}"
+        return _compare(self, words, card, champion, lambda gain, _: gain >= -self.tolerance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotWorse:
+    """A score may be worse than the champion's by noise alone; without intervals the rule fails."""
+
+    subject: str
+    score: str
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
+        """Judge the subject's score against the champion's."""
+        words = "not worse than the champion's by more than noise"
+        return _compare(self, words, card, champion, lambda gain, noise: gain >= -noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Better:
+    """A score must be better than the champion's by more than noise; without intervals the rule fails."""
+
+    subject: str
+    score: str
+
+    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
+        """Judge the subject's score against the champion's."""
+        words = "better than the champion's by more than noise"
+        return _compare(self, words, card, champion, lambda gain, noise: gain > noise)
+
+
+def noise_between(one: Score, other: Score) -> float:
+    """The difference of two scores that their images alone explain in 95 of 100 cases; NaN without both intervals.
+
+    It is the root of the sum of the squared half intervals. As the images share prompts and seeds, their errors are
+    partly correlated, and this is an overestimate.
+    """
+    if one.interval is None or other.interval is None:
+        return math.nan
+    return math.hypot(*((high - low) / 2 for low, high in (one.interval, other.interval)))
+
+
+def _compare(
+    rule: NoRegression | NotWorse | Better,
+    words: str,
+    card: Scorecard,
+    champion: Champion | None,
+    passes: Callable[[float, float], bool],
+) -> RuleResult:
+    """Compare with the champion's score; `passes` takes the gain over it, negative for a loss, and the noise."""
+
+    def result(found: str, passed: bool) -> RuleResult:
+        return RuleResult(rule=f"{rule.score} of {rule.subject} is {words}", found=found, passed=passed)
+
+    score = card.subject(rule.subject).score(rule.score)
+    if champion is None:
+        return result("no champion yet: nothing to compare with", True)
+    who = f"champion version {champion.version}"
+    if champion.is_challenger:
+        return result(f"{who} is this version: nothing to compare with", True)
+    if champion.scorecard is None:
+        return result(f"{who} {champion.note}", False)
+    try:
+        other = champion.scorecard.subject(rule.subject).score(rule.score)
+        gain = score.better_by(other)
+    except InputError as error:
+        return result(f"{who} does not compare: {error}; evaluate and gate {who} again under this protocol", False)
+    noise = noise_between(score, other)
+    change = f"better by {gain:.6g}" if gain >= 0 else f"worse by {-gain:.6g}"
+    noise_text = "noise not known" if math.isnan(noise) else f"noise {noise:.3g}"
+    # A comparison with an unknown noise, a NaN, is never true.
+    return result(f"{_score_text(score)}; {who} has {other.value:.6g}: {change} ({noise_text})", passes(gain, noise))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Required:
-    """A generator must be scored under a protocol, so that a verdict without that score is none."""
+    """A generator must be scored under a protocol."""
 
     subject: str
     protocol: str
 
     def apply(self, card: Scorecard) -> RuleResult:
-        """Look on the scorecard."""
+        """Look the protocol up on the scorecard."""
         protocols = [score.protocol for score in card.subject(self.subject).scores]
+        passed = self.protocol in protocols
         return RuleResult(
             rule=f"{self.subject} is scored under {self.protocol}",
-            found="it is" if self.protocol in protocols else f"it is scored under: {', '.join(protocols)}",
-            passed=self.protocol in protocols,
+            found="it is" if passed else f"it is scored under: {', '.join(protocols)}",
+            passed=passed,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaximumCost:
-    """The training may have cost so much at most, in the currency of the price."""
+    """The training may have cost at most `maximum`, in the currency of the price."""
 
     maximum: float
     hourly_price: float
@@ -67,7 +225,7 @@ class MaximumCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """Somebody must have agreed, by a tag on the version; a version's content never changes."""
+    """A person must have approved, by a tag on the version; a version's content never changes."""
 
     tag: str = APPROVAL_TAG
     people: tuple[str, ...] = ()
@@ -84,7 +242,7 @@ class Approval:
 
     @property
     def rule(self) -> str:
-        """The rule in words, as a verdict lists it."""
+        """The rule as a verdict lists it."""
         return f"approved by {' or '.join(self.people) or 'somebody'}"
 
     def takes(self, who: str) -> bool:
@@ -92,175 +250,17 @@ class Approval:
         return who in self.people if self.people else bool(who)
 
     def apply(self, facts: Facts) -> RuleResult:
-        """Look at the version's tags."""
+        """Judge by the version's tags."""
         given = facts.tags.get(self.tag, "").strip()
-        passed = self.takes(given)
-        if passed:
+        who = self.people[0] if self.people else "NAME"
+        if passed := self.takes(given):
             found = f"by {given}"
         else:
-            who = self.people[0] if self.people else "NAME"
             found = (
                 f"{self.tag} is {given or 'not set'}; to approve, run `sidlsg approve {facts.name} {facts.version} "
                 f"--by {who}`, or set the version's tag {self.tag} to {who} in MLflow and run the gate again"
             )
         return RuleResult(rule=self.rule, found=found, passed=passed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Champion:
-    """The version that the challenger is compared with."""
-
-    version: int
-    scorecard: Scorecard | None
-    """None where there is nothing to compare with."""
-    note: str = ""
-    """Why there is no scorecard, and what to do."""
-    is_challenger: bool = False
-    """The challenger is the champion already."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Floor:
-    """A score must reach a limit: at least it where higher is better, at most it where lower is."""
-
-    subject: str
-    score: str
-    limit: float
-
-    def __post_init__(self) -> None:
-        _require_finite("limit", self.limit)
-
-    def apply(self, card: Scorecard) -> RuleResult:
-        """Judge the scorecard's subject."""
-        score = card.subject(self.subject).score(self.score)
-        return RuleResult(
-            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.limit:g}",
-            found=_told(score),
-            passed=_reaches(score, self.limit),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """A score must reach `factor` times the same score of another subject on the same scorecard."""
-
-    subject: str
-    score: str
-    against_subject: str
-    factor: float
-
-    def __post_init__(self) -> None:
-        _require_finite("factor", self.factor)
-        if self.factor <= 0:
-            raise InputError(f"factor {self.factor} given for a ratio of {self.score}; it must be above 0")
-
-    def apply(self, card: Scorecard) -> RuleResult:
-        """Judge the scorecard's subject against the other.
-
-        Raises:
-            InputError: the two scores do not compare.
-        """
-        score = card.subject(self.subject).score(self.score)
-        other = card.subject(self.against_subject).score(self.score)
-        score.require_comparable(other)
-        if other.value < 0:
-            raise InputError(
-                f"{self.score} of {self.against_subject} is {other.value:.6g}, and a multiple of a number below 0 says "
-                "nothing; take a rule with a limit or a tolerance"
-            )
-        limit = self.factor * other.value
-        return RuleResult(
-            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.factor:g} × that of {self.against_subject}",
-            found=f"{_told(score)}; {self.factor:g} × {other.value:.6g} is {limit:.6g}",
-            passed=_reaches(score, limit),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoRegression:
-    """A score may be worse than the champion's by at most `tolerance`, in the score's own units."""
-
-    subject: str
-    score: str
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        _require_finite("tolerance", self.tolerance)
-        if self.tolerance < 0:
-            raise InputError(f"tolerance {self.tolerance} given for {self.score}; it must be 0 or more")
-
-    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
-        """Judge the scorecard's subject against the champion's; a champion that cannot be compared fails the rule."""
-        rule = f"{self.score} of {self.subject} is worse than the champion's by at most {self.tolerance:g}"
-        return _against(rule, self.subject, self.score, card, champion, lambda better, _: better >= -self.tolerance)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NotWorse:
-    """A score may be worse than the champion's by noise alone: by less than other images would make of it."""
-
-    subject: str
-    score: str
-
-    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
-        """Judge the scorecard's subject against the champion's; without intervals the rule fails."""
-        rule = f"{self.score} of {self.subject} is not worse than the champion's by more than noise"
-        return _against(rule, self.subject, self.score, card, champion, lambda better, noise: better >= -noise)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Better:
-    """A score must be better than the champion's by more than noise."""
-
-    subject: str
-    score: str
-
-    def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
-        """Judge the scorecard's subject against the champion's; without intervals the rule fails."""
-        rule = f"{self.score} of {self.subject} is better than the champion's by more than noise"
-        return _against(rule, self.subject, self.score, card, champion, lambda better, noise: better > noise)
-
-
-def noise_between(one: Score, other: Score) -> float:
-    """How far two scores may lie apart by their images alone, in 95 of 100 cases: the root of the squares' sum of half
-    their intervals. NaN where one of them has no interval.
-
-    The images share prompts and seeds, so their errors partly go together, and this is rather too much.
-    """
-    if one.interval is None or other.interval is None:
-        return math.nan
-    return math.hypot(*((high - low) / 2 for low, high in (one.interval, other.interval)))
-
-
-def _against(
-    rule: str,
-    subject: str,
-    name: str,
-    card: Scorecard,
-    champion: Champion | None,
-    passes: Callable[[float, float], bool],
-) -> RuleResult:
-    """Compare with the champion's score: `passes` takes by how much it is better, and the noise."""
-    score = card.subject(subject).score(name)
-    if champion is None:
-        return RuleResult(rule=rule, found="no champion yet: nothing to compare with", passed=True)
-    who = f"champion version {champion.version}"
-    if champion.is_challenger:
-        return RuleResult(rule=rule, found=f"{who} is this version: nothing to compare with", passed=True)
-    if champion.scorecard is None:
-        return RuleResult(rule=rule, found=f"{who} {champion.note}", passed=False)
-    try:
-        other = champion.scorecard.subject(subject).score(name)
-        better = score.better_by(other)
-    except InputError as error:
-        found = f"{who} does not compare: {error}; evaluate and gate {who} again under this protocol"
-        return RuleResult(rule=rule, found=found, passed=False)
-    noise = noise_between(score, other)
-    change = f"better by {better:.6g}" if better >= 0 else f"worse by {-better:.6g}"
-    beside = "noise not known" if math.isnan(noise) else f"noise {noise:.3g}"
-    found = f"{_told(score)}; {who} has {other.value:.6g}: {change} ({beside})"
-    # A comparison with a noise that is not known is never true.
-    return RuleResult(rule=rule, found=found, passed=passes(better, noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,23 +280,18 @@ class GateRules(Record):
     def __post_init__(self) -> None:
         if not (self.floors or self.ratios or self.no_regression or self.not_worse or self.better or self.required):
             if self.costs or self.approvals:
-                raise InputError("no rule asks for a score, so any picture would pass; give one that does")
+                raise InputError("no rule asks for a score, so any image would pass; give one that does")
             raise InputError("a gate without rules would let everything through; give at least one rule")
 
     def apply(self, card: Scorecard, champion: Champion | None, facts: Facts | None = None) -> tuple[RuleResult, ...]:
-        """Apply every rule, in order.
-
-        Args:
-            card: the challenger's scores.
-            champion: None where there is none yet.
-            facts: what else is known of the challenger.
+        """Apply every rule, in order, to the challenger's scores and facts; the champion is None where there is none.
 
         Raises:
             InputError: a rule names a subject or score that the scorecard lacks.
         """
         return (
-            *(floor.apply(card) for floor in self.floors),
-            *(ratio.apply(card) for ratio in self.ratios),
+            *(rule.apply(card) for rule in self.floors),
+            *(rule.apply(card) for rule in self.ratios),
             *(rule.apply(card, champion) for rule in self.no_regression),
             *(rule.apply(card, champion) for rule in self.not_worse),
             *(rule.apply(card, champion) for rule in self.better),
@@ -306,7 +301,7 @@ class GateRules(Record):
         )
 
     def awaits_approval(self, results: Sequence[RuleResult]) -> bool:
-        """Whether approvals are all that these results of `apply` lack."""
+        """Whether these results of `apply` lack approvals alone."""
         approvals = {rule.rule for rule in self.approvals}
         unmet = [result.rule for result in results if not result.passed]
         return bool(unmet) and approvals.issuperset(unmet)
@@ -317,11 +312,11 @@ def _bound(score: Score) -> str:
 
 
 def _reaches(score: Score, limit: float) -> bool:
-    # A NaN reaches nothing, whichever way the score runs.
+    # A NaN reaches nothing, whether higher or lower is better.
     return score.value >= limit if score.higher_is_better else score.value <= limit
 
 
-def _told(score: Score) -> str:
+def _score_text(score: Score) -> str:
     return f"{score.value:.6g} ({score.protocol}, {score.n} images)"
 
 

@@ -1,7 +1,7 @@
-"""What a student's MLflow run holds: parameters, tags, the training log, scores, sample grids and the model card.
+"""The content of a student's MLflow run: parameters, tags, dataset inputs, training log, scores and sample grids.
 
-Everything here can be written twice with the effect of once, so that an interrupted run is simply continued, and so
-that what was logged while the student was trained stays.
+Everything here can be written twice with the effect of once, so that an interrupted run is resumed, and what was
+logged during the training stays.
 """
 
 from __future__ import annotations
@@ -14,45 +14,54 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from PIL import Image
 
+from sidlsg.registry.files import artifacts
 from sidlsg.registry.package import CARD
-from sidlsg.registry.run_inputs import training_inputs
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.storage.records import FileRef, Licence, Student
+from sidlsg.storage.records import FileRef, Licence, PromptSet, Student
+from sidlsg.storage.uri import split_pin
 
-_METRICS_A_BATCH = 1000
-"""MLflow's limit for one request."""
+GRID_KEY = "samples"
+SECONDS_TAG = "training_seconds"
+"""Duration of the training, restarts added up."""
+TEACHER, HELD_OUT, JUDGE = "teacher", "held-out captions", "judge"
+"""Names of dataset inputs."""
+_STEP_FIELDS = ("iteration", "images_seen")
+_METRICS_PER_REQUEST, _ENTRIES_PER_REQUEST, _DIGEST_LENGTH = 1000, 100, 36
+"""MLflow's limits: metrics, parameters and tags of one request, and characters of a dataset's digest."""
+
+Row = tuple[int, dict[str, float]]
+"""Images seen, and the numbers logged there."""
 
 
-class Points:
-    """Writes the metrics of one run.
+class MetricWriter:
+    """Writes the metrics of one run, one point a step.
 
-    MLflow keeps two points of one step side by side, and none can be deleted. A training run that was killed logs
-    again what came after its last checkpoint, with other times and, on a GPU, other last digits; so the step is what
-    counts, and the first point of a step stays.
+    MLflow keeps two points of one step side by side, and none can be deleted. A training that was killed logs again
+    what came after its last checkpoint, with other times and, on a GPU, other last digits; so the first point of a step
+    stays.
     """
 
     def __init__(self, client: MlflowClient, run: Any) -> None:
-        """Write to `run` as MLflow gives it now: a metric that it does not have yet is not asked for."""
+        """Take the run as MLflow returns it now: only the metrics that it has are read."""
         self._client = client
         self._run_id: str = run.info.run_id
         self._unread = set(run.data.metrics)
         self._steps: dict[str, set[int]] = defaultdict(set)
 
     def write(self, metrics: Sequence[Metric]) -> None:
-        """Log those points whose step the metric does not have.
+        """Log the points whose step the metric does not have.
 
-        Trying again after an error adds nothing twice: a request that was carried out though its answer got lost is
-        the same point to MLflow, if it has the same timestamp and value.
+        A retry adds nothing twice: to MLflow, a point of the same step, timestamp and value is the same point.
         """
         new = {(metric.key, metric.step): metric for metric in reversed(metrics) if not self._has(metric)}
-        left = list(reversed(new.values()))
-        for start in range(0, len(left), _METRICS_A_BATCH):
-            part = left[start : start + _METRICS_A_BATCH]
+        points = list(reversed(new.values()))
+        for start in range(0, len(points), _METRICS_PER_REQUEST):
+            part = points[start : start + _METRICS_PER_REQUEST]
             self._client.log_batch(self._run_id, metrics=part)
             for metric in part:
                 self._steps[metric.key].add(metric.step)
@@ -65,19 +74,8 @@ class Points:
         return metric.step in self._steps[metric.key]
 
 
-GRID_KEY = "samples"
-SECONDS_TAG = "training_seconds"
-"""The tag that says how long the training took, restarts added up."""
-_STEP_FIELDS = ("iteration", "images_seen")
-_ENTRIES_A_BATCH = 100
-"""MLflow's limit of parameters and tags for one request."""
-
-Row = tuple[int, dict[str, float]]
-"""Images seen, and the numbers logged there."""
-
-
 def run_tags(student: Student) -> dict[str, str]:
-    """The tags that a run and a version share: whose they are, and what went into it."""
+    """The tags that a student's run and version share."""
     return {
         STUDENT_TAG: student.digest,
         "teacher_sha256": student.teacher_sha256,
@@ -101,7 +99,7 @@ def licence_tags(licence: Licence) -> dict[str, str]:
 
 
 def run_params(student: Student) -> dict[str, str]:
-    """The recipe's values, nested names joined by dots, and the record's own where both name a thing."""
+    """The parameters of a student's run."""
     return recipe_params(
         student.recipe_values,
         recipe=student.recipe,
@@ -112,30 +110,30 @@ def run_params(student: Student) -> dict[str, str]:
     )
 
 
-def recipe_params(
-    values: Mapping[str, Any],
-    *,
-    recipe: str,
-    strategy: str,
-    kappas: tuple[float, float, float, float],
-    seed: int,
-    t_init: int,
-) -> dict[str, str]:
-    """The parameters of a run that has, or will have, a student of such a recipe."""
+def recipe_params(values: Mapping[str, Any], *, kappas: Sequence[float], **own: str | int) -> dict[str, str]:
+    """The parameters of a run: the recipe's values, nested names joined by dots, overridden by the student's own."""
     scales = {f"kappa{i}": kappa for i, kappa in enumerate(kappas, start=1)}
-    own = {"recipe": recipe, "strategy": strategy, "seed": seed, "t_init": t_init}
     merged = {**_flat(values), **own, **scales}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in merged.items()}
 
 
 def row_values(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row of the training log that become metrics, by metric."""
-    return {name: float(value) for name, value in row.items() if name not in _STEP_FIELDS and _is_number(value)}
+    """The metrics of a row of the training log."""
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if name not in _STEP_FIELDS and isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def score_values(row: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of an evaluation during training that become metrics, by metric: `eval/` and the score's name."""
-    return {"eval/" + re.sub(r"[^\w\-. :/]", "_", name): value for name, value in row_values(row).items()}
+    """The metrics of an evaluation during training: `eval/` and the score's name."""
+    return {"eval/" + metric_name(name): value for name, value in row_values(row).items()}
+
+
+def metric_name(text: str) -> str:
+    """A name of a metric or tag as MLflow allows it."""
+    return re.sub(r"[^\w\-. :/]", "_", text)
 
 
 def training_rows(student: Student, folder: Path) -> list[Row]:
@@ -148,11 +146,7 @@ def training_rows(student: Student, folder: Path) -> list[Row]:
 
 
 def evaluation_rows(student: Student, folder: Path) -> list[Row]:
-    """Read the scores that were computed during training; none where the student has none.
-
-    Raises:
-        InputError: a line is not a JSON object with a whole number `images_seen`.
-    """
+    """Read the scores computed during training, if any; raises as `training_rows`."""
     if student.evaluations is None:
         return []
     return [(step, score_values(row)) for step, row in _read_rows(student.evaluations, folder)]
@@ -174,7 +168,7 @@ def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
 
 
 def log_student(client: MlflowClient, run: Any, student: Student, folder: Path, teacher: str = "") -> None:
-    """Write everything but the model to the student's run, as far as it is not there.
+    """Log everything but the model to the student's run, as far as the run lacks it.
 
     Args:
         client: of the registry.
@@ -188,7 +182,7 @@ def log_student(client: MlflowClient, run: Any, student: Student, folder: Path, 
     log_missing_params(client, now, run_params(student))
     # One timestamp for the whole run: when two callers race, a row that both log is one row to MLflow.
     rows = training_rows(student, folder) + evaluation_rows(student, folder)
-    Points(client, now).write(
+    MetricWriter(client, now).write(
         [Metric(name, value, run.info.start_time, step) for step, values in rows for name, value in values.items()]
     )
     logged = logged_grids(client, run_id)
@@ -201,11 +195,9 @@ def log_student(client: MlflowClient, run: Any, student: Student, folder: Path, 
 
 
 def logged_grids(client: MlflowClient, run_id: str) -> set[int]:
-    """The steps of which the run has a grid."""
+    """The steps whose grids the run has."""
     # MLflow gives each image a random name with its key and step inside.
-    found = (
-        re.search(rf"{GRID_KEY}\+step\+(\d+)\+.*\.png$", file.path) for file in client.list_artifacts(run_id, "images")
-    )
+    found = (re.search(rf"{GRID_KEY}\+step\+(\d+)\+.*\.png$", path) for path in artifacts(client, run_id, "images"))
     return {int(match[1]) for match in found if match}
 
 
@@ -219,13 +211,55 @@ def log_entries(
 ) -> None:
     """Log any number of parameters and tags, in requests of the allowed size."""
     entries = [Param(k, v) for k, v in (params or {}).items()] + [RunTag(k, v) for k, v in (tags or {}).items()]
-    for start in range(0, len(entries), _ENTRIES_A_BATCH):
-        part = entries[start : start + _ENTRIES_A_BATCH]
+    for start in range(0, len(entries), _ENTRIES_PER_REQUEST):
+        part = entries[start : start + _ENTRIES_PER_REQUEST]
         client.log_batch(
             run_id,
             params=[entry for entry in part if isinstance(entry, Param)],
             tags=[entry for entry in part if isinstance(entry, RunTag)],
         )
+
+
+def training_inputs(student: Student, prompts: PromptSet | None, teacher: str = "") -> list[DatasetInput]:
+    """The teacher and the prompts as dataset inputs, by which MLflow lists runs.
+
+    Args:
+        student: names the teacher by digest.
+        prompts: the prompt set, where the student's records have it.
+        teacher: URI of the teacher with its digest; empty where it is not known.
+    """
+    uri, sha256 = split_pin(teacher)
+    source = {"place": uri} if sha256 == student.teacher_sha256 else {}
+    source["sha256"] = student.teacher_sha256
+    inputs = [_dataset_input(TEACHER, student.teacher_sha256, source, "distillation")]
+    if prompts is not None:
+        profile = {"prompts": prompts.count, **{f"left_by_{step.name}": step.rows_out for step in prompts.funnel}}
+        source = {"prompt_set_sha256": prompts.digest, "source_sha256": prompts.source_sha256}
+        name = f"prompt set {prompts.digest[:8]}"
+        inputs.append(_dataset_input(name, prompts.digest, source, "distillation", profile))
+    return inputs
+
+
+def evaluation_inputs(uris: Mapping[str, str]) -> list[DatasetInput]:
+    """The data of an evaluation as dataset inputs: by name, URIs with digests (see `sidlsg.storage.uri.pinned`)."""
+    found = {name: split_pin(pinned) for name, pinned in uris.items()}
+    return [
+        _dataset_input(name, sha256, {"place": uri, "sha256": sha256}, "evaluation")
+        for name, (uri, sha256) in found.items()
+    ]
+
+
+def _dataset_input(
+    name: str, digest: str, source: Mapping[str, str], context: str, profile: Mapping[str, Any] | None = None
+) -> DatasetInput:
+    dataset = Dataset(
+        name=name,
+        digest=digest[:_DIGEST_LENGTH],  # the source has it in full
+        source_type="sidlsg",
+        source=json.dumps(source),
+        profile=json.dumps(profile) if profile else None,
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
 def _read_rows(file: FileRef, folder: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -248,12 +282,5 @@ def _read_rows(file: FileRef, folder: Path) -> list[tuple[int, dict[str, Any]]]:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

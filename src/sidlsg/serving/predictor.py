@@ -1,4 +1,4 @@
-"""The predictor of an InferenceService: the registered model's own code behind KServe's v1 and v2 protocols."""
+"""The predictor of an InferenceService: a registered model's own code behind KServe's v1 and v2 protocols."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -19,35 +19,74 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sidlsg import __version__
+from sidlsg.registry.package import PATH_IN_MODEL
 from sidlsg.runtime.errors import InputError, SidlsgError, first_line
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.serving.folder import STUDENT, verify_copy
-from sidlsg.serving.metrics import ServingMetrics
-from sidlsg.serving.protocol import (
-    INPUTS,
-    OUTPUTS,
-    Predictions,
-    V1Request,
-    V2Request,
-    parse,
-    v1_answer,
-    v2_answer,
-)
-from sidlsg.serving.reference import reference
+from sidlsg.serving.protocol import INPUTS, OUTPUTS, Predictions, V1Request, V2Request, parse, v1_answer, v2_answer
+from sidlsg.serving.smoke import reference
+from sidlsg.storage.files import SHA256SUMS, parse_sha256sums, sha256_file
 
 BODY_BYTES = 4 << 20
-"""The longest request."""
+"""Size of the largest request."""
+_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def verify_copy(folder: Path) -> str:
+    """Check every file of a copied MLflow model before any of its code runs.
+
+    Returns:
+        Hex SHA-256 of `SHA256SUMS`, which identifies the copy.
+
+    Raises:
+        InputError: the folder is no complete copy, or a file is missing, differs, or is not listed.
+    """
+    sums = folder / SHA256SUMS
+    if not sums.is_file():
+        raise InputError(f"{folder} has no {SHA256SUMS}; give a folder that the triggers service copied a model to")
+    listed = parse_sha256sums(sums.read_text(encoding="utf-8", errors="replace"), str(sums))
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SHA256SUMS}
+    if unlike := sorted(present ^ set(listed)):
+        state = "is not listed" if unlike[0] in present else "is missing"
+        raise InputError(f"{folder / unlike[0]} {state} in {SHA256SUMS}; copy the model again")
+    for name, digest in listed.items():
+        if sha256_file(folder / name) != digest:
+            raise InputError(f"{folder / name} differs from its digest in {SHA256SUMS}; copy the model again")
+    return sha256_file(sums)
+
+
+class ServingMetrics:
+    """The predictor's metrics for Prometheus, in their own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "sidlsg_serving_request_seconds",
+            "Time from a prediction request to its answer, waiting included",
+            ["protocol"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "sidlsg_serving_requests", "Prediction requests, by status", ["protocol", "status"], registry=self.registry
+        )
+        self.images = Counter(
+            "sidlsg_serving_images", "Generated images, by the safety checker", ["flagged"], registry=self.registry
+        )
+        for flagged in ("false", "true"):
+            self.images.labels(flagged=flagged)
 
 
 class Predictor:
     """A loaded model, which generates for one request at a time."""
 
     def __init__(self, folder: Path, name: str, config: dict[str, Any]) -> None:
-        """Check the folder, then load the model.
+        """Check the folder of a copied MLflow model, then load the model.
 
         Args:
-            folder: of the copied MLflow model.
-            name: under which it is served.
+            folder: the copy.
+            name: the served model's name.
             config: changes to the model's configuration, see docs/serve.md.
 
         Raises:
@@ -55,39 +94,38 @@ class Predictor:
         """
         self.name = name
         self.version = verify_copy(folder)
-        """Digest that names the copy."""
+        """Digest of the copy."""
         self.metrics = ServingMetrics()
-        self._student = folder / STUDENT
+        self._student = folder / PATH_IN_MODEL
         try:
             self._model = mlflow.pyfunc.load_model(str(folder), model_config=config)
         except MlflowException as error:
             raise InputError(f"the model in {folder} cannot be served: {error.message}") from error
-        self._one = threading.Lock()
+        self._predicting, self._referring = threading.Lock(), threading.Lock()
         self._reference: Predictions = []
-        self._referring = threading.Lock()
 
     def predict(self, request: V1Request | V2Request) -> Predictions:
         """Generate images.
 
         Raises:
-            InputError: the request asks for what is not allowed.
+            InputError: the request is not allowed.
             MlflowException: the model failed.
         """
         given = request.parameters.model_dump(exclude_none=True)
         try:
-            with self._one:
-                images: Predictions = self._model.predict(request.prompts, params=given or None)
+            with self._predicting:
+                predictions: Predictions = self._model.predict(request.prompts, params=given or None)
         except MlflowException as error:
             if error.get_http_status_code() < 500:
                 raise InputError(error.message) from error
             raise
-        for made in images:
-            for image in made:
+        for images in predictions:
+            for image in images:
                 self.metrics.images.labels(flagged=str(image is None).lower()).inc()
-        return images
+        return predictions
 
     def reference(self) -> Predictions:
-        """The smoke evaluation's images by `sidlsg generate`, made when they are first asked for.
+        """The smoke evaluation's images by `sidlsg generate`, cached after the first call.
 
         Raises:
             SidlsgError: `sidlsg generate` failed.
@@ -99,15 +137,8 @@ class Predictor:
 
 
 def application(predictor: Predictor) -> Starlette:
-    """The web application; it serves one model, which is loaded already."""
+    """The web application of one loaded model."""
     name = predictor.name
-    metadata = {
-        "name": name,
-        "versions": [predictor.version],
-        "platform": "mlflow_pyfunc",
-        "inputs": INPUTS,
-        "outputs": OUTPUTS,
-    }
 
     async def v1(request: Request) -> Response:
         body = parse(V1Request, await _body(request))
@@ -127,22 +158,23 @@ def application(predictor: Predictor) -> Starlette:
         except SidlsgError as error:
             return JSONResponse({"error": str(error)}, status_code=500)
 
-    def told(content: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(_: Request) -> Response:
-            return JSONResponse(content)
-
-        return answer
-
+    metadata = {
+        "name": name,
+        "versions": [predictor.version],
+        "platform": "mlflow_pyfunc",
+        "inputs": INPUTS,
+        "outputs": OUTPUTS,
+    }
     return Starlette(
         routes=[
-            Route("/v1/models", told({"models": [name]})),
-            Route(f"/v1/models/{name}", told({"name": name, "ready": True})),
+            Route("/v1/models", _constant({"models": [name]})),
+            Route(f"/v1/models/{name}", _constant({"name": name, "ready": True})),
             Route(f"/v1/models/{name}:predict", partial(_measured, predictor.metrics, "v1", v1), methods=["POST"]),
-            Route("/v2", told({"name": "sidlsg", "version": __version__, "extensions": []})),
-            Route("/v2/health/live", told({"live": True})),
-            Route("/v2/health/ready", told({"ready": True})),
-            Route(f"/v2/models/{name}", told(metadata)),
-            Route(f"/v2/models/{name}/ready", told({"name": name, "ready": True})),
+            Route("/v2", _constant({"name": "sidlsg", "version": __version__, "extensions": []})),
+            Route("/v2/health/live", _constant({"live": True})),
+            Route("/v2/health/ready", _constant({"ready": True})),
+            Route(f"/v2/models/{name}", _constant(metadata)),
+            Route(f"/v2/models/{name}/ready", _constant({"name": name, "ready": True})),
             Route(f"/v2/models/{name}/infer", partial(_measured, predictor.metrics, "v2", v2), methods=["POST"]),
             Route(f"/smoke/{name}", smoke_reference),
             Route("/metrics", metrics),
@@ -150,9 +182,14 @@ def application(predictor: Predictor) -> Starlette:
     )
 
 
-async def _measured(
-    metrics: ServingMetrics, protocol: str, answer: Callable[[Request], Awaitable[Response]], request: Request
-) -> Response:
+def _constant(content: dict[str, Any]) -> Answer:
+    async def answer(_: Request) -> Response:
+        return JSONResponse(content)
+
+    return answer
+
+
+async def _measured(metrics: ServingMetrics, protocol: str, answer: Answer, request: Request) -> Response:
     """Answer, and count the answer with its time."""
     began = time.perf_counter()
     try:
@@ -167,11 +204,7 @@ async def _measured(
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body.
-
-    Raises:
-        InputError: it is longer than `BODY_BYTES`.
-    """
+    """The request's body; InputError if it is longer than `BODY_BYTES`."""
     body = b""
     async for part in request.stream():
         body += part
@@ -181,7 +214,7 @@ async def _body(request: Request) -> bytes:
 
 
 def configuration(text: str) -> dict[str, Any]:
-    """Read `SERVING_MODEL_CONFIG`, as MLflow's own server does.
+    """Parse `SERVING_MODEL_CONFIG`, as MLflow's own server does.
 
     Raises:
         InputError: it is not a JSON object.

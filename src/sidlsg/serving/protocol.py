@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 
 
 class Parameters(_Strict):
-    """What may be given besides prompts; the model has the defaults."""
+    """A request's optional parameters; the model has the defaults."""
 
     seed: int | None = None
     count: int | None = None
@@ -63,11 +63,11 @@ class Tensor(_Strict):
     datatype: Literal["BYTES"]
     data: list[str]
     parameters: dict[str, Any] = {}
-    """The protocol has them; none changes what text is."""
+    """Allowed by the protocol; none applies to text."""
 
 
 class Output(BaseModel):
-    """A v2 output that the client names."""
+    """A v2 output that the client requests."""
 
     name: Literal["image", "flagged"]
 
@@ -86,7 +86,7 @@ class V2Request(_Strict):
         """N prompts.
 
         Raises:
-            InputError: there is more or less than one tensor, or its shape is not that of its data.
+            InputError: there is not exactly one tensor, or its shape is not its data's.
         """
         if len(self.inputs) != 1:
             raise InputError(f"{len(self.inputs)} inputs given; give one, named 'prompt'")
@@ -97,11 +97,7 @@ class V2Request(_Strict):
 
 
 def parse(kind: type[Body], body: bytes) -> Body:
-    """Read a request.
-
-    Raises:
-        InputError: it is not JSON of this kind.
-    """
+    """Parse a request's body; InputError if it is not JSON of this kind."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

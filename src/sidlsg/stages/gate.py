@@ -91,8 +91,8 @@ def gate(
 
 
 def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
-    """Approve a version and judge it again; see `sidlsg.registry.approve.approve`."""
-    from sidlsg.registry import approve as approval
+    """Approve a version and judge it again; see `sidlsg.registry.approval.approve`."""
+    from sidlsg.registry import approval
 
     return approval.approve(tracking_uri, name, which, who, score_page)
 

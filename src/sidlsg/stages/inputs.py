@@ -131,7 +131,7 @@ def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     Raises:
         InputError: a value, or what lies at a place, cannot be used.
     """
-    check_name(request.model_name)
+    check_model_name(request.model_name)
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
     if request.tracking_uri:

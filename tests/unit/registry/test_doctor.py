@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sidlsg.cli.app import main
-from sidlsg.registry import locks as claims
+from sidlsg.registry import locks
 from sidlsg.registry import registration as stage
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
@@ -84,8 +84,8 @@ def test_a_registration_that_goes_on_is_left_alone(
 ) -> None:
     register(make_student(), tracking_uri, "busy")
     # Only the doctor waits for so short a time: a busy machine may keep a registration from its beats for longer.
-    monkeypatch.setattr(claims, "BEAT_S", 0.05)
-    monkeypatch.setattr(claims, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.5)
     folder, seen = make_student(8), []
 
     def looked(*_: Any) -> None:
@@ -101,20 +101,20 @@ def test_a_registration_that_goes_on_is_left_alone(
     assert [finding.what.split()[0] for finding in examine(tracking_uri, "busy")] == ["run"]
 
 
-def test_a_dead_holders_claim_is_removed(
+def test_a_dead_holders_lock_is_removed(
     client: MlflowClient, tracking_uri: str, make_student: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register(make_student(), tracking_uri, "claimed")
-    monkeypatch.setattr(claims, "PATIENCE_S", 0.5)
+    register(make_student(), tracking_uri, "locked")
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(claims.Lock, "end", lambda self: self._over.set())
-        with locked(client, lambda: "claimed/1", "a change") as claim:
-            assert claim is not None
-    (finding,) = examine(tracking_uri, "claimed")
-    assert finding.what == "a claim whose holder is dead: sidlsg-claims/claimed/1.0"
+        patch.setattr(locks.Lock, "release", lambda self: self._released.set())
+        with locked(client, lambda: "locked/1", "a change") as lock:
+            assert lock is not None
+    (finding,) = examine(tracking_uri, "locked")
+    assert finding.what == "a lock whose holder is dead: sidlsg-claims/locked/1.0"
     assert finding.mend is not None
     finding.mend()
-    assert examine(tracking_uri, "claimed") == []
+    assert examine(tracking_uri, "locked") == []
 
 
 @pytest.mark.parametrize("files", [False, True])

@@ -7,7 +7,7 @@ from threading import Timer
 
 import pytest
 
-from sidlsg.registry import locks as claims
+from sidlsg.registry import locks
 from sidlsg.registry.connection import connect
 from sidlsg.registry.locks import FOLDER, locked
 from sidlsg.runtime.errors import InputError
@@ -15,9 +15,9 @@ from sidlsg.runtime.errors import InputError
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(claims, "BEAT_S", 0.1)
-    monkeypatch.setattr(claims, "PATIENCE_S", 1.5)
-    monkeypatch.setattr(claims, "_POLL_S", 0.05)
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(locks, "_POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_another_cause_is_told_who_is_there(client, thing):
         with pytest.raises(InputError, match=told), locked(client, lambda: thing, "another"):
             pass
         assert time.monotonic() - began < 1.5
-    with locked(client, lambda: thing, "another") as claim:
-        assert claim.attempt == 1
+    with locked(client, lambda: thing, "another") as lock:
+        assert lock.attempt == 1
 
 
 def test_the_same_cause_waits_for_the_end_of_the_other(client, thing):
@@ -70,8 +70,8 @@ def test_what_the_other_did_need_not_be_done_again(client, thing):
 
     timer = Timer(0.3, end)
     timer.start()
-    with locked(client, lambda: None if done else thing, "cause") as claim:
-        assert claim is None
+    with locked(client, lambda: None if done else thing, "cause") as lock:
+        assert lock is None
     timer.join()
 
 
@@ -80,30 +80,30 @@ def test_a_dead_one_is_not_in_the_way(client, thing, cause):
     # As a killed process leaves it: no beat follows.
     client.create_experiment(f"{FOLDER}/{thing}.0", tags={"cause": "cause", "holder": "ann@there", "beat": "7"})
     began = time.monotonic()
-    with locked(client, lambda: thing, cause) as claim:
-        assert claim.attempt == 1
+    with locked(client, lambda: thing, cause) as lock:
+        assert lock.attempt == 1
         assert time.monotonic() - began >= 1.5
-        claim.check()
+        lock.check()
 
 
 def test_one_that_was_ended_by_others_goes_no_further(client, thing):
-    with locked(client, lambda: thing, "cause") as claim:
+    with locked(client, lambda: thing, "cause") as lock:
         client.delete_experiment(client.get_experiment_by_name(f"{FOLDER}/{thing}.0").experiment_id)
         with pytest.raises(InputError, match="did not hear from this process for too long; run it again"):
-            claim.check()
+            lock.check()
 
 
 def test_one_that_was_not_heard_goes_no_further(client, thing, monkeypatch):
-    with locked(client, lambda: thing, "cause") as claim:
+    with locked(client, lambda: thing, "cause") as lock:
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now + 60)
         with pytest.raises(InputError, match="did not hear"):
-            claim.check()
+            lock.check()
 
 
 def test_things_are_apart(client, thing):
-    with locked(client, lambda: thing, "one"), locked(client, lambda: f"{thing} too", "another") as claim:
-        assert claim.attempt == 0
+    with locked(client, lambda: thing, "one"), locked(client, lambda: f"{thing} too", "another") as lock:
+        assert lock.attempt == 0
 
 
 def test_a_claim_whose_second_look_fails_is_given_back(client, thing):
@@ -118,8 +118,8 @@ def test_a_claim_whose_second_look_fails_is_given_back(client, thing):
     with pytest.raises(OSError, match="the network"), locked(client, look, "cause"):
         pass
     began = time.monotonic()
-    with locked(client, lambda: thing, "another") as claim:
-        assert claim.attempt == 1
+    with locked(client, lambda: thing, "another") as lock:
+        assert lock.attempt == 1
     # Nobody's beat goes on.
     assert time.monotonic() - began < 1.0
 
@@ -132,5 +132,5 @@ def test_a_repeated_request_finds_its_own_claim(client, thing, monkeypatch):
         return original(title, tags=tags)
 
     monkeypatch.setattr(client, "create_experiment", twice)
-    with locked(client, lambda: thing, "cause") as claim:
-        assert claim.attempt == 0
+    with locked(client, lambda: thing, "cause") as lock:
+        assert lock.attempt == 0

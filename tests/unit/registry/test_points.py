@@ -8,7 +8,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.connection import connect, experiment_id
-from sidlsg.registry.run_log import Points
+from sidlsg.registry.run_log import MetricWriter
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def points(client, run, name):
 
 
 def test_the_first_point_of_a_step_stays(client, run):
-    Points(client, run).write([Metric("a", 1.0, 10, 1), Metric("a", 7.0, 12, 1), Metric("b", 2.0, 10, 1)])
-    later = Points(client, client.get_run(run.info.run_id))
+    MetricWriter(client, run).write([Metric("a", 1.0, 10, 1), Metric("a", 7.0, 12, 1), Metric("b", 2.0, 10, 1)])
+    later = MetricWriter(client, client.get_run(run.info.run_id))
     later.write([Metric("a", 9.0, 20, 1), Metric("a", 3.0, 20, 2)])
     later.write([Metric("a", 8.0, 30, 2), Metric("c", 4.0, 30, 1), Metric("b", 5.0, 30, 2)])
     assert points(client, run, "a") == [(1, 1.0), (2, 3.0)]
@@ -36,7 +36,7 @@ def test_the_first_point_of_a_step_stays(client, run):
 
 
 def test_more_points_than_a_request_holds(client, run):
-    Points(client, run).write([Metric("many", float(step), 10, step) for step in range(2500)])
+    MetricWriter(client, run).write([Metric("many", float(step), 10, step) for step in range(2500)])
     assert points(client, run, "many") == [(step, float(step)) for step in range(2500)]
 
 
@@ -53,7 +53,7 @@ def test_trying_again_adds_nothing_twice(client, run, monkeypatch, arrived):
             raise MlflowException("connection reset")
 
     monkeypatch.setattr(MlflowClient, "log_batch", unreliable)
-    written, metrics = Points(client, run), [Metric("a", float("nan"), 10, step) for step in range(1500)]
+    written, metrics = MetricWriter(client, run), [Metric("a", float("nan"), 10, step) for step in range(1500)]
     with pytest.raises(MlflowException):
         written.write(metrics)
     written.write(metrics)

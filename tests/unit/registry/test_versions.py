@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.versions import alias_version, require_same_student, require_version, versions_of
 from sidlsg.runtime.errors import InputError
+from sidlsg.storage.records import ModelVersion
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +29,12 @@ def test_versions_come_lowest_first_by_number(client):
 
 
 def test_a_version_must_exist_and_be_of_the_student(client):
-    assert require_same_student(client, "listed", 2, "bb").version
+    record = ModelVersion(name="listed", version=2, run_id="", student_sha256="bb")
+    assert require_same_student(client, record).version
     with pytest.raises(InputError, match="no version 99 of model 'listed'"):
         require_version(client, "listed", 99)
     with pytest.raises(InputError, match="was made of student bb, not of aa"):
-        require_same_student(client, "listed", 2, "aa")
+        require_same_student(client, replace(record, student_sha256="aa"))
 
 
 def test_an_alias_gives_a_number_or_nothing(client):

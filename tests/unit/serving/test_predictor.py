@@ -22,7 +22,7 @@ from sidlsg.cli.app import app
 from sidlsg.registry.server.process import free_port
 from sidlsg.runtime.errors import InputError
 from sidlsg.serving.predictor import Predictor, application
-from sidlsg.serving.reference import COUNT, PROMPTS, SEED
+from sidlsg.serving.smoke import COUNT, PROMPTS, SEED
 
 RED, BLUE = "a small red circle on a blue background", "a large blue ring on a red background"
 Ask = Callable[..., tuple[int, Any]]

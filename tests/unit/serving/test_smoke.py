@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from sidlsg.runtime.errors import StorageError
-from sidlsg.serving.reference import COUNT, PROMPTS
-from sidlsg.serving.smoke import smoke
+from sidlsg.serving.smoke import COUNT, PROMPTS, smoke
 
 Answers = dict[str, tuple[int, Any]]
 

@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 from sidlsg.kubeflow.compile import CompiledPipeline
 from sidlsg.kubeflow.server.runs import Kubeflow, RunState, ensure_version, find_compiled
-from sidlsg.registry.names import check_name
+from sidlsg.registry.address import check_model_name
 from sidlsg.runtime.errors import InputError, RunFailedError, StoppedError, StorageError
 from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.runtime.progress import clock
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from sidlsg.registry.gate import JudgedVersion
+    from sidlsg.registry.verdicts import JudgedVersion
 
 
 def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
@@ -178,7 +178,7 @@ def outputs(judged: Sequence[JudgedVersion]) -> str:
     if not judged:
         return ""
     worst = max(judged, key=lambda each: list(OUTCOMES).index(each.outcome))
-    check_name(worst.name)  # it becomes a line
+    check_model_name(worst.name)  # it becomes a line
     return f"verdict={worst.outcome}\nmodel={worst.name}\nversion={worst.version}\n"
 
 

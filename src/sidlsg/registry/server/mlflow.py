@@ -1,4 +1,4 @@
-"""The MLflow server: tracking and the model registry, on a database and a place for artifacts."""
+"""The MLflow server: tracking and the model registry, on a database and an artifact store."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidlsg.registry.server.process import HOST, LocalServer, free_port
+from sidlsg.registry.server.process import HOST, LocalServer
 from sidlsg.runtime.errors import InputError
 
 
 class MlflowServer(LocalServer):
-    """One server of one worker. Clients send artifacts through it, so they need no access to their place."""
+    """One server of one worker, which also passes artifacts on: clients need no access to the artifact store."""
 
     NAME = "MLflow"
-    # It imports much, and may share two processors with others.
+    # It imports much, and may share two CPUs with others.
     PATIENCE_S = 240.0
 
     def __init__(
         self, folder: Path, store: str = "", artifacts: str = "", access: Mapping[str, str] | None = None, port: int = 0
     ) -> None:
-        """Args:
-        folder: of the server.
-        store: address of the database, as SQLAlchemy takes it; by default a SQLite file in the folder.
-        artifacts: a folder or `s3://` place; by default a folder in the folder.
-        access: environment that the place of artifacts needs.
-        port: to listen on; by default a free one, chosen at the first start.
+        """Take the server's folder and settings.
+
+        Args:
+            folder: of the server.
+            store: SQLAlchemy URL of the database; by default a SQLite file in the folder.
+            artifacts: a folder or `s3://` URI; by default a folder in the folder.
+            access: environment variables for the artifact store.
+            port: to listen on; by default a free one, chosen at the first start.
 
         Raises:
-            InputError: it runs on another port.
+            InputError: the server runs on another port.
         """
         super().__init__(folder)
         # The scheme as SQLAlchemy has it: three slashes and an absolute path.
@@ -42,18 +44,15 @@ class MlflowServer(LocalServer):
             raise InputError(f"MLflow runs on port {self.port}, and not on {port}; stop it first")
         if port:
             self.state["ports"] = {"port": port}
-        if "webhook_key" not in self.state:
-            self.state["webhook_key"] = _fernet_key()
-            self.save()
 
     @property
     def address(self) -> str:
-        """What clients take for a tracking URI."""
+        """The tracking URI."""
         return f"http://{HOST}:{self.port}"
 
-    def choose_ports(self) -> dict[str, int]:
+    def new_keys(self) -> dict[str, str]:
         """See `LocalServer`."""
-        return {"port": free_port()}
+        return {"webhook_key": _fernet_key()}
 
     def command(self) -> list[str]:
         """See `LocalServer`."""
@@ -72,14 +71,14 @@ class MlflowServer(LocalServer):
             # Not among the arguments, which every user of the machine can read.
             "MLFLOW_BACKEND_STORE_URI": self._store,
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            # Else there are seven more processes.
+            # Saves seven processes.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            # Without a key that stays, webhooks are delivered no more after the server was started again.
+            # A new key would end the delivery of webhooks after a restart.
             "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": self.state["webhook_key"],
-            # Their receiver is on this machine, too.
+            # Their receiver is on this machine.
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-            # By default a new webhook is told nothing for a minute.
+            # By default a new webhook gets no events for a minute.
             "MLFLOW_WEBHOOK_CACHE_TTL": "1",
             "OMP_NUM_THREADS": "1",
         }

@@ -13,37 +13,35 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from sidlsg.registry.server.process import HOST, LocalServer, free_port
+from sidlsg.registry.server.process import HOST, LocalServer
 from sidlsg.runtime.errors import InputError, SidlsgError
 
 USER = "mlflow"
 _SYSTEM_USER = "postgres"
-"""The server refuses to run as root; Debian's package makes this user for it."""
+"""The server refuses to run as root; Debian's package creates this user for it."""
 _DEBIAN = Path("/usr/lib/postgresql")
 INSTALL = "apt-get install --no-install-recommends postgresql"
 
 
 class Postgres(LocalServer):
-    """A database server with one user of its own, who needs a password."""
+    """A database server with one user, who needs a password."""
 
     NAME = "PostgreSQL"
-    # By SIGTERM it would wait for its clients to go.
+    # On SIGTERM it would wait until its clients disconnect.
     END = signal.SIGINT
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        if "password" not in self.state:
-            self.state["password"] = secrets.token_hex(16)
-            self.save()
+    def new_keys(self) -> dict[str, str]:
+        """See `LocalServer`."""
+        return {"password": secrets.token_hex(16)}
 
     def url(self, database: str) -> str:
-        """The address of a database as SQLAlchemy takes it, with the password."""
+        """The SQLAlchemy URL of a database, with the password."""
         return URL.create(
             "postgresql+psycopg2", USER, self.state["password"], HOST, self.port, database
         ).render_as_string(hide_password=False)
 
     def require_database(self, name: str) -> None:
-        """Make a database, unless it is there."""
+        """Create a database, unless it exists."""
         engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             found = connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
@@ -55,20 +53,16 @@ class Postgres(LocalServer):
         """See `LocalServer`."""
         return _SYSTEM_USER if os.geteuid() == 0 else None
 
-    def choose_ports(self) -> dict[str, int]:
-        """See `LocalServer`."""
-        return {"port": free_port()}
-
     def prepare(self) -> None:
-        """Make the cluster of databases before the first start.
+        """Create the database cluster before the first start.
 
         Raises:
             InputError: PostgreSQL is not installed, or its user cannot enter the folder.
-            SidlsgError: it could not be made.
+            SidlsgError: it could not be created.
         """
-        data = self.folder / "data"
-        # Written last, so that a cluster without it is unfinished.
-        if (self.folder / "made").exists():
+        data, made = self.folder / "data", self.folder / "made"
+        # Written last: a cluster without it is unfinished.
+        if made.exists():
             return
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
@@ -86,14 +80,14 @@ class Postgres(LocalServer):
                     f"PostgreSQL does not run as root, and its user {user} cannot enter {data}; give a folder that "
                     "others may pass through, such as one below /srv or /var/tmp, or run as another user"
                 )
-        options = {"pgdata": data, "auth": "scram-sha-256", "username": USER, "encoding": "UTF8", "locale": "C"}
         password = self.folder / "password"
+        options = {"pgdata": data, "auth": "scram-sha-256", "username": USER, "encoding": "UTF8", "locale": "C"}
         options["pwfile"] = password
         password.touch(mode=0o600)
         if user is not None:
             shutil.chown(password, user, user)
         password.write_text(f"{self.state['password']}\n")
-        made = subprocess.run(
+        done = subprocess.run(
             [_program("initdb"), *(f"--{name}={value}" for name, value in options.items())],
             capture_output=True,
             text=True,
@@ -103,14 +97,14 @@ class Postgres(LocalServer):
             cwd="/",
         )
         password.unlink()
-        if made.returncode:
-            raise SidlsgError(f"PostgreSQL could not make its files in {data}: {made.stderr.strip()[-500:]}")
-        (self.folder / "made").touch()
+        if done.returncode:
+            raise SidlsgError(f"PostgreSQL could not make its files in {data}: {done.stderr.strip()[-500:]}")
+        made.touch()
 
     def command(self) -> list[str]:
         """See `LocalServer`."""
         settings = {"listen_addresses": HOST, "unix_socket_directories": "", "port": self.port}
-        # Where it is stopped without notice, it comes back as it was: fsync stays on.
+        # fsync stays on: a power cut loses nothing.
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [_program("postgres"), "-D", str(self.folder / "data"), *options]
 
@@ -131,7 +125,7 @@ class Postgres(LocalServer):
 
 
 def _program(name: str) -> str:
-    """A program of PostgreSQL: of the PATH, else of Debian's newest."""
+    """The path of a PostgreSQL program: on the PATH, or else Debian's newest."""
     found = shutil.which(name)
     if found:
         return found

@@ -1,4 +1,4 @@
-"""A server of this machine: started in the background, known by its process ever after, and ended by that."""
+"""A server of this machine: started in the background, found again by its process, and ended."""
 
 from __future__ import annotations
 
@@ -22,17 +22,23 @@ from sidlsg.runtime.parsing import read_object
 
 HOST = "127.0.0.1"
 """The loopback address: nothing outside this machine reaches the servers."""
-# Below the range from which the system takes ports for outgoing connections.
-_RANGE = range(10_000, 22_000)
+STATE = "state.json"
+"""Ports, keys and process of a server, in its folder; only its owner may read it."""
+STARTS = 5
+"""Attempts to start: another process may take a port that was free a moment before."""
+_PORTS = range(10_000, 22_000)  # below the range from which the system takes ports for outgoing connections
+_POLL_S = 0.05
+_PRIVATE_FOLDER = 0o700
+_PASSABLE = 0o711  # other users may pass through, but list nothing
 
 
 def free_port(*, above: int = 0) -> int:
     """A port that is free now, and so is the one `above` higher where that is given.
 
-    Another process may take it before a server does; the server then ends at once, and another one is tried.
+    Another process may take it before a server does; the server then ends at once, and another port is tried.
     """
     while True:
-        port = secrets.choice(_RANGE)
+        port = secrets.choice(_PORTS)
         if is_free(port) and (not above or is_free(port + above)):
             return port
 
@@ -40,7 +46,7 @@ def free_port(*, above: int = 0) -> int:
 def is_free(port: int) -> bool:
     """Whether a server can listen there now."""
     with socket.socket() as probe:
-        # As servers do: connections of an earlier one that linger are not in the way.
+        # As servers do: lingering connections of an earlier server do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -49,40 +55,43 @@ def is_free(port: int) -> bool:
     return True
 
 
-STATE = "state.json"
-"""Ports, keys and the process of a server, in its folder; only its owner may read it."""
-STARTS = 5
-"""How often a start is tried: another process may take a port that was free a moment before."""
-_POLL_S = 0.05
-_PRIVATE = 0o600
-_PRIVATE_FOLDER = 0o700
-_PASSABLE = 0o711  # another user may go through, and see nothing
+def write_private(file: Path, data: bytes) -> None:
+    """Write a file atomically that only its owner can read at any moment."""
+    fresh = file.with_name(f".{file.name}")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(data)
+    fresh.replace(file)
 
 
 class LocalServer(ABC):
-    """One server with ports, keys and data of its own, in a folder that belongs to it.
+    """One server with its own ports, keys and data, in a folder that belongs to it.
 
-    What was started is found again by another process that names the same folder. Started again, it has the same ports,
-    keys and data.
+    Another process finds a started server again by the folder. Started again, it has the same ports, keys and data.
     """
 
     NAME = ""
-    """What it is called in messages."""
+    """In messages."""
+    PORTS: tuple[str, ...] = ("port",)
+    """What its ports are for, that of the clients first."""
+    SECOND_PORT = 0
+    """Distance of another port that it uses above each of these; 0 for none."""
     END = signal.SIGTERM
-    """What asks it to end."""
+    """Asks it to end."""
     PATIENCE_S = 60.0
-    """How long a start or an end may take: the machine may be busy."""
+    """Seconds for a start or an end: the machine may be busy."""
 
     def __init__(self, folder: Path) -> None:
-        """Args:
-        folder: of the server; made where there is none.
-        """
+        """Take the server's folder, created if there is none."""
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(_PRIVATE_FOLDER if self.runs_as() is None else _PASSABLE)
         self.state: dict[str, Any] = {}
         if (self.folder / STATE).is_file():
             self.state = read_object(self.folder / STATE, "end the server by its process, and delete the file")
+        if missing := {name: key for name, key in self.new_keys().items() if name not in self.state}:
+            self.state |= missing
+            self.save()
         self._child: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -90,18 +99,21 @@ class LocalServer(ABC):
         """The program and its arguments."""
 
     @abstractmethod
-    def choose_ports(self) -> dict[str, int]:
-        """Free ports by what they are for."""
-
-    @abstractmethod
     def is_ready(self) -> bool:
         """Whether it serves."""
 
+    def new_keys(self) -> dict[str, str]:
+        """New keys and passwords, by their names in the state; by default none."""
+        return {}
+
     def prepare(self) -> None:  # noqa: B027 - most servers need nothing
-        """Make what must be there before the first start; by default nothing."""
+        """Create what must exist before a start; by default nothing."""
+
+    def clean_up(self) -> None:  # noqa: B027 - most servers leave nothing
+        """Delete what an ended server leaves behind; by default nothing."""
 
     def environment(self) -> dict[str, str]:
-        """The whole environment of the server: nothing of the user's own settings or credentials is read."""
+        """The whole environment of the server, without the user's own settings or credentials."""
         return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder)}
 
     def runs_as(self) -> str | None:
@@ -110,8 +122,8 @@ class LocalServer(ABC):
 
     @property
     def port(self) -> int:
-        """The port that clients take."""
-        return int(next(iter(self.state["ports"].values())))
+        """The clients' port."""
+        return int(self.state["ports"][self.PORTS[0]])
 
     @property
     def pid(self) -> int:
@@ -127,16 +139,16 @@ class LocalServer(ABC):
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process exists."""
         return self._process() is not None
 
     def start(self) -> None:
         """Start the server, unless it runs, and wait until it serves.
 
         Raises:
-            SidlsgError: it does not come up; its last lines are told. Or another process has its port.
+            SidlsgError: it does not start, with its last lines; or another process has its port.
         """
-        if self._process() is not None:
+        if self.is_running:
             self._wait()
             return
         chosen = bool(self.state.get("ports"))
@@ -145,17 +157,17 @@ class LocalServer(ABC):
             raise SidlsgError(f"{self.NAME} cannot listen on port {taken[0]}: another process does; end that one")
         for _ in range(STARTS):
             if not chosen:
-                self.state["ports"] = self.choose_ports()
+                self.state["ports"] = self._choose_ports()
             self.prepare()
             self._launch()
             if self._wait():
                 return
             self.kill()
-        said = "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-12:])
-        raise SidlsgError(f"{self.NAME} did not start; the end of {self.folder / 'log'}:\n{said}")
+        lines = "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-12:])
+        raise SidlsgError(f"{self.NAME} did not start; the end of {self.folder / 'log'}:\n{lines}")
 
     def stop(self) -> None:
-        """Ask the server to end and wait until it has; one that does not is killed."""
+        """Ask the server to end, wait until it has, and kill it if it does not."""
         found = self._process()
         if found is not None:
             found.send_signal(self.END)
@@ -164,15 +176,13 @@ class LocalServer(ABC):
         self.kill()
 
     def kill(self) -> None:
-        """End the server and all that it started, as a power cut would."""
+        """Kill the server and all its child processes, as a power cut would."""
         found = self._process()
         if found is not None:
             family = [found, *found.children(recursive=True)]
             for process in family:
-                try:
+                with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                except psutil.NoSuchProcess:
-                    continue
             psutil.wait_procs(family, timeout=self.PATIENCE_S)
         if self._child is not None:
             self._child.wait(self.PATIENCE_S)
@@ -181,15 +191,9 @@ class LocalServer(ABC):
         self.state.pop("process", None)
         self.save()
 
-    def clean_up(self) -> None:  # noqa: B027 - most servers leave nothing
-        """Delete what an ended server leaves behind; by default nothing."""
-
     def save(self) -> None:
-        """Keep the state."""
-        fresh = self.folder / f".{STATE}"
-        fresh.touch(mode=_PRIVATE)
-        fresh.write_text(json.dumps(self.state, indent=2) + "\n")
-        fresh.replace(self.folder / STATE)
+        """Save the state."""
+        write_private(self.folder / STATE, (json.dumps(self.state, indent=2) + "\n").encode())
 
     def __enter__(self) -> Self:
         self.start()
@@ -198,9 +202,17 @@ class LocalServer(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.kill()
 
+    def _choose_ports(self) -> dict[str, int]:
+        ports: dict[str, int] = {}
+        for name in self.PORTS:
+            while (port := free_port(above=self.SECOND_PORT)) in ports.values():
+                pass
+            ports[name] = port
+        return ports
+
     def _launch(self) -> None:
+        user = self.runs_as()
         with (self.folder / "log").open("ab") as log:
-            user = self.runs_as()
             self._child = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
@@ -208,7 +220,7 @@ class LocalServer(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment(),
-                # Ctrl-C in the terminal that started it is not for it.
+                # Ctrl-C in the terminal that started it must not reach it.
                 start_new_session=True,
                 user=user,
                 group=user,
@@ -220,7 +232,7 @@ class LocalServer(ABC):
 
     def _wait(self) -> bool:
         until = time.monotonic() + self.PATIENCE_S
-        while time.monotonic() < until and self._process() is not None:
+        while time.monotonic() < until and self.is_running:
             if self.is_ready():
                 return True
             time.sleep(_POLL_S)

@@ -8,45 +8,53 @@ import secrets
 import shutil
 import socket
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sidlsg.registry.server.certificate import write_certificate, write_private
-from sidlsg.registry.server.process import HOST, LocalServer, free_port
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from sidlsg.registry.server.process import HOST, LocalServer, write_private
 from sidlsg.runtime.errors import InputError
 
-_PARTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
+REGION = "us-east-1"
 _GRPC = 10_000
-"""Each part listens there above its own port, too."""
+"""Distance of each part's gRPC port above its own."""
 _VOLUME_MB = 128
-"""Each bucket takes a volume at least, and the server allows free disk space / this many of them."""
+"""Each bucket takes at least a volume, and the server allows free disk space / this many of them."""
 _SOCKETS = Path("/tmp")  # fixed in the program
 _PROBE = "probe"
-"""A bucket and an object in it, there since the first start."""
-REGION = "us-east-1"
+"""A bucket and an object in it, created at the first start."""
 _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _TOKEN_SECONDS = 60  # a busy machine may take longer than the program's 10
 _CALLS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "client")
+_VALID, _CLOCK_SKEW = timedelta(days=3650), timedelta(days=1)
 
 
 class SeaweedFS(LocalServer):
     """An S3 server with two users: one that may do everything, and one that may read.
 
-    It is the only way to the objects: the parts behind it listen on ports of this machine too, and take nothing from
-    whoever has neither their certificate nor their keys, which are new at each start.
+    S3 is the only way to the objects: the parts behind it also listen on ports of this machine, but refuse everybody
+    without their certificate and keys, which are new at each start.
     """
 
     NAME = "SeaweedFS"
+    PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
+    SECOND_PORT = _GRPC
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._client: Any = None
         self._was_ready = False
-        if "access_key" not in self.state:
-            for user in ("", "reader_"):
-                self.state[f"{user}access_key"] = secrets.token_hex(8)
-                self.state[f"{user}secret_key"] = secrets.token_hex(16)
-            self.save()
+
+    def new_keys(self) -> dict[str, str]:
+        """See `LocalServer`."""
+        kinds = (("access_key", 8), ("secret_key", 16))
+        return {f"{user}{kind}": secrets.token_hex(size) for user in ("", "reader_") for kind, size in kinds}
 
     @property
     def endpoint(self) -> str:
@@ -54,13 +62,13 @@ class SeaweedFS(LocalServer):
         return f"http://{HOST}:{self.port}"
 
     def client_environment(self) -> dict[str, str]:
-        """What a process needs to use this server, and no other."""
+        """Environment variables of a process that uses this server, and no other."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.state["access_key"],
             "AWS_SECRET_ACCESS_KEY": self.state["secret_key"],
             "AWS_DEFAULT_REGION": REGION,
-            # Nothing outside this machine is to be asked for credentials, and no proxy for a server of this one.
+            # No credentials from outside this machine, and no proxy for a server of it.
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -85,30 +93,21 @@ class SeaweedFS(LocalServer):
         return self._client
 
     def require_bucket(self, name: str) -> None:
-        """Make a bucket, unless it is there."""
+        """Create a bucket, unless it exists."""
         client = self.client()
         if name not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket=name)
 
-    def choose_ports(self) -> dict[str, int]:
-        """See `LocalServer`."""
-        self._client = None
-        ports: dict[str, int] = {}
-        for part in _PARTS:
-            while (port := free_port(above=_GRPC)) in ports.values():
-                pass
-            ports[part] = port
-        return ports
-
     def prepare(self) -> None:
         """See `LocalServer`."""
+        self._client = None  # its port may have changed
         (self.folder / "data").mkdir(exist_ok=True)
         identities = [
             self._identity("owner", "", ["Admin", "Read", "Write", "List", "Tagging"]),
             self._identity("reader", "reader_", ["Read", "List"]),
         ]
         write_private(self.folder / "s3.json", json.dumps({"identities": identities}).encode())
-        self._close_parts()
+        self._secure_parts()
 
     def command(self) -> list[str]:
         """See `LocalServer`."""
@@ -120,15 +119,22 @@ class SeaweedFS(LocalServer):
         return [_weed(), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
 
     def is_ready(self) -> bool:
-        """Whether it answers, and holds data: a moment lies between the two."""
+        """Whether it answers, and stores data, which starts a moment later."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
             with socket.create_connection((HOST, self.port), timeout=5) as connection:
                 connection.sendall(f"GET /healthz HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
                 if b" 200 " not in connection.recv(64):
                     return False
-        except OSError:
+            client = self.client()
+            if not self._was_ready:
+                self.require_bucket(_PROBE)
+                client.put_object(Bucket=_PROBE, Key=_PROBE, Body=_PROBE.encode())
+            self._was_ready = client.get_object(Bucket=_PROBE, Key=_PROBE)["Body"].read() == _PROBE.encode()
+        except (OSError, BotoCoreError, ClientError):
             return False
-        return self._holds_data()
+        return self._was_ready
 
     def clean_up(self) -> None:
         """See `LocalServer`."""
@@ -137,29 +143,15 @@ class SeaweedFS(LocalServer):
                 for left in _SOCKETS.glob(f"seaweedfs-*-{number}.sock"):
                     left.unlink(missing_ok=True)
 
-    def _holds_data(self) -> bool:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        client = self.client()
-        try:
-            if not self._was_ready:
-                self.require_bucket(_PROBE)
-                client.put_object(Bucket=_PROBE, Key=_PROBE, Body=_PROBE.encode())
-            self._was_ready = client.get_object(Bucket=_PROBE, Key=_PROBE)["Body"].read() == _PROBE.encode()
-        except (BotoCoreError, ClientError):
-            return False
-        return self._was_ready
-
-    def _close_parts(self) -> None:
-        """Let the parts trust each other alone: calls by certificate, objects' bytes by signed tokens."""
+    def _secure_parts(self) -> None:
+        """Let the parts trust only each other: calls by certificate, objects' bytes by signed tokens."""
         certificate, key = self.folder / "parts.crt", self.folder / "parts.key"
-        write_certificate(certificate, key, "seaweedfs")
-        calls = {"cert": str(certificate), "key": str(key)}
+        _write_certificate(certificate, key)
         sections: dict[str, dict[str, str | int]] = {"grpc": {"ca": str(certificate)}}
-        sections |= {f"grpc.{part}": {**calls} for part in _CALLS}
+        sections |= {f"grpc.{part}": {"cert": str(certificate), "key": str(key)} for part in _CALLS}
         for token in _TOKENS:
             sections[token] = {"key": secrets.token_hex(32), "expires_after_seconds": _TOKEN_SECONDS}
-        # JSON's strings and numbers are TOML's, too.
+        # Strings and numbers of JSON are TOML's too.
         lines = [
             line
             for section, values in sections.items()
@@ -173,8 +165,25 @@ class SeaweedFS(LocalServer):
         return {"name": name, "credentials": [keys], "actions": actions}
 
 
+def _write_certificate(certificate: Path, key: Path) -> None:
+    """Write a new self-signed certificate, by which the parts recognise each other, and its private key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "seaweedfs")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + _VALID)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    write_private(key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
 def _weed() -> str:
-    """The program: of this environment, else of the PATH."""
+    """The program's path: in this environment, or else on the PATH."""
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if not found:

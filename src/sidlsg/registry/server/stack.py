@@ -13,17 +13,15 @@ from sidlsg.runtime.errors import SidlsgError
 from sidlsg.storage.files import folder_lock, refuse_foreign
 
 ARTIFACTS, DATA = "mlflow", "data"
-"""Buckets: MLflow's own, and one for whatever else users keep."""
+"""Buckets: MLflow's own, and one for users' other data."""
 _DATABASE, _POSTGRES = "mlflow", "postgres"
 
 
 class Stack:
-    """All servers of a folder."""
+    """The servers of one folder."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        """Args:
-        folder: of the servers; each has one of its own in it.
-        port: of MLflow; by default the one that it had, else a free one.
+        """Take the folder of the servers, and MLflow's port; by default its earlier one, or else a free one.
 
         Raises:
             InputError: the folder holds something else.
@@ -38,7 +36,7 @@ class Stack:
 
     @property
     def mlflow(self) -> MlflowServer:
-        """The MLflow server, which needs to know where the other two are.
+        """The MLflow server, once the other two have ports.
 
         Raises:
             SidlsgError: they were never started.
@@ -52,11 +50,11 @@ class Stack:
         return self._mlflow
 
     def start(self) -> None:
-        """Start what does not run, and wait until all of it serves.
+        """Start the servers that do not run, and wait until all serve.
 
         Raises:
             InputError: a program is not installed.
-            SidlsgError: a server does not come up.
+            SidlsgError: a server does not start.
         """
         with folder_lock(self.folder, f"another process starts or stops the servers of {self.folder}"):
             self.postgres.start()
@@ -67,18 +65,18 @@ class Stack:
             self.mlflow.start()
 
     def stop(self) -> None:
-        """End the servers, those that need others first; their data stays."""
+        """Stop the servers, dependent ones first; their data stays."""
         with folder_lock(self.folder, f"another process starts or stops the servers of {self.folder}"):
             for server in self.servers():
                 server.stop()
 
     def servers(self) -> list[LocalServer]:
-        """Those that were ever started, in the order in which they end."""
+        """The servers that were ever started, in the order in which they stop."""
         first: list[LocalServer] = [self.mlflow] if (self.folder / "mlflow").is_dir() else []
         return [*first, self.s3, self.postgres]
 
     def client_environment(self) -> dict[str, str]:
-        """What a process needs to use the servers."""
+        """Environment variables of a process that uses the servers."""
         return {"MLFLOW_TRACKING_URI": self.mlflow.address, **self.s3.client_environment()}
 
     def exports(self) -> str:

@@ -1,4 +1,4 @@
-"""The MLflow run of a training: given by a pipeline server, found again after a restart, or made."""
+"""The MLflow run of a training: opened by a pipeline server, found again after a restart, or created."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
-from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.run_log import Row, log_entries, log_missing_params, run_params
-from sidlsg.registry.versions import STUDENT_TAG
+from sidlsg.registry.versions import STUDENT_TAG, found_or_none, pages
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import run_tag
 from sidlsg.storage.records import Student
 
 TRAINING_TAG = "training_sha256"
-"""The tag by which a training that was stopped finds its run again: the key of its identity."""
+"""The key of a training's identity, by which a resumed training finds its run."""
 GIVEN_TAG = "opened_elsewhere"
-"""Marks a run that this package neither opened nor may end or rename."""
-GIVEN_RUN = "MLFLOW_RUN_ID"
-GIVEN_ADDRESS = "MLFLOW_TRACKING_URI"
-"""What a pipeline server sets for a process that is to use its run."""
+"""Marks a run that another program opened, and that this package may not end or rename."""
+GIVEN_RUN, GIVEN_ADDRESS = "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"
+"""Variables that a pipeline server sets for a process that is to use its run."""
 _WALL_CLOCK = "seconds"
-"""The metric of which no two trainings have a point in common."""
+"""A metric of which no two trainings have a point in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is known of a training before it has made a student."""
+    """A training that has no student yet."""
 
     key: str
-    """Of the run's identity; a training that goes on after a stop has the same."""
+    """Of the run's identity; a resumed training has the same."""
     name: str
     """For people."""
     teacher_sha256: str
@@ -42,7 +40,7 @@ class Training:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its run is found by."""
+        """The tags by which its run is found."""
         return {
             TRAINING_TAG: self.key,
             "teacher_sha256": self.teacher_sha256,
@@ -54,10 +52,10 @@ class Training:
 
 
 def tracking_address(tracking_uri: str) -> str:
-    """Where to track: as given, else where a pipeline server opened a run for this process; empty for nowhere.
+    """The given URI, or else that of the run that a pipeline server opened for this process; empty for no tracking.
 
     Raises:
-        InputError: the environment names a run and not where it is.
+        InputError: the environment names a run without its server.
     """
     if tracking_uri or not given_run():
         return tracking_uri
@@ -71,25 +69,22 @@ def tracking_address(tracking_uri: str) -> str:
 
 
 def given_run() -> str:
-    """The id of the run that a pipeline server opened for this process; empty where there is none."""
+    """The id of the run that a pipeline server opened for this process; empty for none."""
     return os.environ.get(GIVEN_RUN, "")
 
 
 def take_given_run(client: MlflowClient, run_id: str, training: Training) -> Any:
-    """Make a run that another program opened this training's, without renaming it.
+    """Use a run that another program opened for this training, without renaming it.
 
     Raises:
         InputError: there is no such run, or it is another training's.
     """
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    run = found_or_none(client.get_run, run_id)
+    if run is None:
         raise InputError(
             f"{GIVEN_RUN} is {run_id}, and there is no such run on that MLflow server; give the address of the server "
             f"that opened it, or unset {GIVEN_RUN}"
-        ) from error
+        )
     if run.info.lifecycle_stage == "deleted":
         raise InputError(f"{GIVEN_RUN} is {run_id}, and that run was deleted; restore it, or unset {GIVEN_RUN}")
     key = run.data.tags.get(TRAINING_TAG, training.key)
@@ -104,16 +99,15 @@ def take_given_run(client: MlflowClient, run_id: str, training: Training) -> Any
 
 
 def find_or_make_run(client: MlflowClient, experiment: str, training: Training) -> Any:
-    """The run of a training that was stopped, or a new one; of several that are made at once the oldest stays.
+    """The run of a stopped training, or a new one; of several that are made at once the oldest stays.
 
-    A training that has a student already has its run back too: if nothing is left to train, none is made in vain.
+    A training that has its student gets its run back too, so that no new run is made if nothing is left to train.
     """
-    run = _found_run(client, experiment, training)
-    return make_run(client, experiment, training) if run is None else run
+    return _found_run(client, experiment, training) or make_run(client, experiment, training)
 
 
 def make_run(client: MlflowClient, experiment: str, training: Training) -> Any:
-    """A new run for a training none of whose runs is without a student."""
+    """A new run for a training whose other runs have their students."""
     new = client.create_run(experiment, tags=training.tags, run_name=training.name)
     run = _found_run(client, experiment, training) or new
     if run.info.run_id != new.info.run_id:
@@ -123,29 +117,24 @@ def make_run(client: MlflowClient, experiment: str, training: Training) -> Any:
 
 
 def run_of_student(client: MlflowClient, student: Student, rows: Sequence[Row]) -> Any:
-    """The run that followed a student's training, in whatever experiment; None where there is none.
+    """The run that tracked a student's training, in any experiment; None where there is none.
 
-    Usually it has the student's digest. Where the training ended before that could be written, its points tell: the
-    seconds at each step are those of one training only.
-
-    Args:
-        client: of the server.
-        student: the record.
-        rows: of its training log.
+    Usually it has the student's digest. A training that ended before that could be logged is recognised by the rows of
+    its log: their seconds are those of one training only.
     """
     own = [
         f"tags.{TRAINING_TAG} IS NOT NULL",
         f"tags.teacher_sha256 = '{student.teacher_sha256}'",
         f"tags.prompts_sha256 = '{student.prompts_sha256}'",
     ]
-    experiments = _all_experiments(client)
-    runs = _oldest_first(client, experiments, " and ".join(own))
+    experiments = pages(client.search_experiments, view_type=ViewType.ACTIVE_ONLY)
+    runs = _oldest_first(client, [experiment.experiment_id for experiment in experiments], " and ".join(own))
     tagged = [run for run in runs if run.data.tags.get(STUDENT_TAG) == student.digest]
-    open_ones = [run for run in runs if STUDENT_TAG not in run.data.tags]
-    return next(iter(tagged or [run for run in open_ones if _made(client, run, student, rows)]), None)
+    untagged = [run for run in runs if STUDENT_TAG not in run.data.tags]
+    return next(iter(tagged or [run for run in untagged if _tracked(client, run, student, rows)]), None)
 
 
-def _made(client: MlflowClient, run: Any, student: Student, rows: Sequence[Row]) -> bool:
+def _tracked(client: MlflowClient, run: Any, student: Student, rows: Sequence[Row]) -> bool:
     if _WALL_CLOCK not in run.data.metrics:  # the server went away before the first row
         return all(run.data.params.get(name) == value for name, value in run_params(student).items())
     seconds = {(step, values.get(_WALL_CLOCK)) for step, values in rows}
@@ -154,23 +143,11 @@ def _made(client: MlflowClient, run: Any, student: Student, rows: Sequence[Row])
 
 
 def _found_run(client: MlflowClient, experiment: str, training: Training) -> Any:
-    """The oldest one without a student, else the newest of those with one."""
+    """The oldest one without a student, or else the newest one with a student."""
     runs = _oldest_first(client, [experiment], f"tags.{TRAINING_TAG} = '{training.key}' and tags.{GIVEN_TAG} IS NULL")
     without = [run for run in runs if STUDENT_TAG not in run.data.tags]
     return next(iter(without or reversed(runs)), None)
 
 
 def _oldest_first(client: MlflowClient, experiments: list[str], condition: str) -> list[Any]:
-    runs = list(client.search_runs(experiments, condition))
-    return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
-
-
-def _all_experiments(client: MlflowClient) -> list[str]:
-    found: list[str] = []
-    token = None
-    while True:
-        page = client.search_experiments(view_type=ViewType.ACTIVE_ONLY, page_token=token)
-        found += [experiment.experiment_id for experiment in page]
-        token = page.token
-        if not token:
-            return found
+    return sorted(client.search_runs(experiments, condition), key=lambda run: (run.info.start_time, run.info.run_id))

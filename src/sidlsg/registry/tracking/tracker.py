@@ -1,4 +1,4 @@
-"""Tells MLflow of a training run while it goes on, without ever making it wait or fail."""
+"""Logs a training to MLflow while it runs, without ever making it wait or fail."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mlflow import MlflowClient
@@ -16,7 +17,7 @@ from PIL import Image
 from sidlsg.registry.connection import connect, experiment_id
 from sidlsg.registry.run_log import (
     GRID_KEY,
-    Points,
+    MetricWriter,
     log_entries,
     logged_grids,
     row_values,
@@ -31,16 +32,20 @@ from sidlsg.runtime.provenance import run_tag
 from sidlsg.storage.records import Student
 
 FINISHED = "FINISHED"
+PATIENCE = 60.0
+"""Seconds that a finished training waits for a server that does not answer."""
+PATIENCE_STOPPED = 10.0
+"""The same for a stopped training, which may soon be killed."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Values of metrics at one step, and when they were taken."""
+    """Values of metrics at one step."""
 
     step: int
     values: Mapping[str, float]
     timestamp: int
-    """Milliseconds since 1970; the same at each try, by which MLflow knows a point again."""
+    """Milliseconds since 1970; the same at each retry, so that MLflow recognises the point."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class LoggedGrid:
 
 @dataclass(frozen=True)
 class Ending:
-    """How the training ended."""
+    """The end of the training."""
 
     status: str
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -62,73 +67,50 @@ class Ending:
 Entry = Numbers | LoggedGrid | Ending
 
 
-class Writer:
-    """Writes to one run; each thing can be written twice with the effect of once."""
+class RunWriter:
+    """Writes to one run; everything can be written twice with the effect of once."""
 
     def __init__(self, client: MlflowClient, run: Any, make_another: Callable[[], Any]) -> None:
-        """Args:
-        client: of the server.
-        run: as MLflow gives it now.
-        make_another: makes a run to go on with where `run` has a student already, and another one is to come.
-        """
+        """Take the run as MLflow returns it now; where it has a student, another student's training gets another."""
         self._client, self._make_another = client, make_another
         self._take(run)
 
     def write(self, entries: Sequence[Entry]) -> None:
-        """Write them, numbers first and endings last.
-
-        Raises:
-            Exception: whatever MLflow raises; try again later.
-        """
-        numbers = [entry for entry in entries if isinstance(entry, Numbers)]
-        pictures = [entry for entry in entries if isinstance(entry, LoggedGrid)]
+        """Write numbers first and endings last; whatever MLflow raises, a retry is safe."""
+        metrics = [
+            Metric(name, value, entry.timestamp, entry.step)
+            for entry in entries
+            if isinstance(entry, Numbers)
+            for name, value in entry.values.items()
+        ]
+        grids = [entry for entry in entries if isinstance(entry, LoggedGrid)]
         endings = [entry for entry in entries if isinstance(entry, Ending)]
-        others = [ending for ending in endings if ending.tags.get(STUDENT_TAG, self._student) != self._student]
-        if self._student and not self._is_given and (numbers or pictures or others):
+        is_others = any(ending.tags.get(STUDENT_TAG, self._student) != self._student for ending in endings)
+        if self._student and not self._is_given and (metrics or grids or is_others):
             self._take(self._make_another())
-        self._points.write(
-            [
-                Metric(name, value, entry.timestamp, entry.step)
-                for entry in numbers
-                for name, value in entry.values.items()
-            ]
-        )
-        self._draw(pictures)
+        self._metrics.write(metrics)
+        logged = logged_grids(self._client, self._run_id) if grids else set()
+        for grid in grids:
+            if grid.step not in logged:
+                self._client.log_image(self._run_id, grid.image, key=GRID_KEY, step=grid.step)
+                logged.add(grid.step)
         for ending in endings:
-            self._end(ending)
+            log_entries(self._client, self._run_id, tags=ending.tags)
+            # A run that has its student is finished already, and keeps its end time.
+            if not self._is_given and not (self._student and ending.status != FINISHED):
+                self._client.set_terminated(self._run_id, ending.status, self._end_time if self._student else None)
 
     def _take(self, run: Any) -> None:
-        self._run = run
+        self._run_id, self._end_time = run.info.run_id, run.info.end_time
         self._is_given = GIVEN_TAG in run.data.tags
         self._student = run.data.tags.get(STUDENT_TAG, "")
-        self._points = Points(self._client, run)
-
-    def _end(self, ending: Ending) -> None:
-        run_id = self._run.info.run_id
-        log_entries(self._client, run_id, tags=ending.tags)
-        # A run that has its student came to a good end already, at a time that stays.
-        if not self._is_given and not (self._student and ending.status != FINISHED):
-            self._client.set_terminated(run_id, ending.status, self._run.info.end_time if self._student else None)
-
-    def _draw(self, pictures: Sequence[LoggedGrid]) -> None:
-        run_id = self._run.info.run_id
-        there = logged_grids(self._client, run_id) if pictures else set()
-        for picture in pictures:
-            if picture.step not in there:
-                self._client.log_image(run_id, picture.image, key=GRID_KEY, step=picture.step)
-                there.add(picture.step)
-
-
-PATIENCE = 60.0
-"""Seconds that a finished training waits for a server that does not answer."""
-HASTE = 10.0
-"""Seconds for one that was stopped: who asked it to end may soon do so by force."""
+        self._metrics = MetricWriter(self._client, run)
 
 
 class MlflowTracker:
-    """An observer that writes rows, scores and grids to one MLflow run, by images seen.
+    """An observer that logs rows, scores and grids to one MLflow run, by images seen.
 
-    What could not be sent when the training ends is not lost: `register` takes it from the student's log.
+    Entries that could not be sent when the training ends are not lost: `register` takes them from the student's log.
     """
 
     def __init__(
@@ -138,17 +120,12 @@ class MlflowTracker:
         mfu: Callable[[float], float] | None = None,
         run_id: str = "",
     ) -> None:
-        """Args:
-        sender: takes what is to be written.
-        report: receives lines for the user.
-        mfu: the model FLOPs utilisation at a speed in images/s; None where the device's peak is not known.
-        run_id: of the MLflow run, as it was opened.
-        """
+        """See `open_tracker`; `run_id` is that of the run as it was opened."""
         self._sender, self._report, self._mfu = sender, report, mfu
         self.run_id = run_id
 
     def iterated(self, images_seen: int) -> None:
-        """MLflow has the rows of the log."""
+        """Do nothing: MLflow gets the rows of the log."""
 
     def logged(self, row: Mapping[str, float]) -> None:
         """Send a row of the training log, and `mfu` where the device's peak is known."""
@@ -166,13 +143,13 @@ class MlflowTracker:
         self._send_numbers(row, score_values(row))
 
     def finish(self, student: Student) -> None:
-        """Send what is left and write down which student came of it, so that `register` goes on with this run."""
+        """Send the rest and the student's tags, so that `register` continues with this run."""
         self._close(Ending(FINISHED, run_tags(student)), PATIENCE)
 
     def failed(self, error: BaseException) -> None:
-        """Send what is left and write down that the training ended early; the same training takes the run up again."""
+        """Send the rest and an early end; the same training resumes the run."""
         stopped = isinstance(error, StoppedError | KeyboardInterrupt)
-        self._close(Ending("KILLED" if stopped else "FAILED"), HASTE)
+        self._close(Ending("KILLED" if stopped else "FAILED"), PATIENCE_STOPPED)
 
     def _send_numbers(self, row: Mapping[str, float], values: Mapping[str, float]) -> None:
         self._sender.put(Numbers(int(row["images_seen"]), values, int(time.time() * 1000)))
@@ -196,16 +173,16 @@ def open_tracker(
     """Open the MLflow run of a training: the given one, the one that it had before it was stopped, or a new one.
 
     Args:
-        tracking_uri: where MLflow is, see `tracking_address` and `connect`.
-        experiment: the experiment of a new run, made if there is none. A given run stays in its own.
+        tracking_uri: see `tracking_address` and `connect`.
+        experiment: the experiment of a new run, created if there is none. A given run stays in its own.
         training: its key, name, digests and parameters.
-        report: receives lines for the user, from another thread too.
-        mfu: the model FLOPs utilisation at a speed in images/s; None where the device's peak is not known.
+        report: receives lines for the user, also from another thread.
+        mfu: the model FLOPs utilisation at a throughput in images/s; None where the device's peak is not known.
 
     Raises:
         InputError: MLflow cannot be reached, or the given run cannot be used.
     """
-    # Whoever sends tries again by itself; MLflow's own tries would take minutes before a word is said of it.
+    # The sender retries by itself; MLflow's own retries would take minutes before the first report.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     given = given_run()
@@ -213,23 +190,16 @@ def open_tracker(
     try:
         if given:
             run = take_given_run(client, given, training)
-            where = run.info.experiment_id
         else:
-            where = experiment_id(client, tracking_uri, experiment)
-            run = find_or_make_run(client, where, training)
+            run = find_or_make_run(client, experiment_id(client, tracking_uri, experiment), training)
             if STUDENT_TAG not in run.data.tags:
                 client.update_run(run.info.run_id, status="RUNNING")
-                # Another pipeline run may go on with what one before has left.
+                # Another pipeline run may resume the training of an earlier one.
                 log_entries(client, run.info.run_id, tags=run_tag())
     except (MlflowException, OSError) as error:
-        reason = first_line(error)
         raise InputError(
-            f"MLflow does not open a run for this training ({reason}); "
+            f"MLflow does not open a run for this training ({first_line(error)}); "
             "see to the server or give another tracking URI, or train without tracking"
         ) from error
-
-    def another() -> Any:
-        return make_run(client, where, training)
-
-    writer = Writer(client, run, another)
+    writer = RunWriter(client, run, partial(make_run, client, run.info.experiment_id, training))
     return MlflowTracker(Sender(writer.write, report), report, mfu, run.info.run_id)

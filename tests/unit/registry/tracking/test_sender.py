@@ -64,7 +64,7 @@ def test_what_failed_is_sent_again_and_said_once(server: Server, said: list[str]
     waited_for(lambda: server.got == [1, 2])
     assert sender.close([], 30) == 0
     assert said == [
-        "MLflow takes nothing now (no route); this goes on, and what it misses is sent later",
+        "MLflow takes nothing now (no route); the training continues, and what MLflow misses is sent later",
         "MLflow answers again",
     ]
 

@@ -1,4 +1,4 @@
-"""Records a person's approval of a version that lacks nothing else, and judges the version again."""
+"""A person's approval of a version that lacks nothing else; the version is then judged again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidlsg.registry.connection import connect, explained
-from sidlsg.registry.gate import JUDGED_BY, assess, gate
+from sidlsg.registry.gate import assess, gate
 from sidlsg.registry.rules import Facts, GateRules
 from sidlsg.registry.score_log import PageWriter
-from sidlsg.registry.transfer import fetch_judged
-from sidlsg.registry.versions import CHAMPION, alias_version, find_version, require_version
+from sidlsg.registry.verdicts import JUDGED_BY, fetch_judged
+from sidlsg.registry.versions import CHAMPION, alias_version, find_version, label, require_version
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.storage.records import ModelVersion, Verdict
 
@@ -20,8 +20,8 @@ from sidlsg.storage.records import ModelVersion, Verdict
 def approve(tracking_uri: str, name: str, which: str, who: str, page: PageWriter | None = None) -> Verdict:
     """Approve a version in a person's name, and judge it again by its recorded scorecard and rules.
 
-    One person gives one approval, however often this is called. A call that was stopped is continued by the same one
-    again. Nothing changes where the version is the champion already.
+    One person gives one approval, however often this is called, and the same call resumes a stopped one. Nothing
+    changes where the version is the champion already.
 
     Args:
         tracking_uri: of the registry.
@@ -65,13 +65,10 @@ def _record(version: ModelVersion, rules: GateRules, tags: Mapping[str, str], wh
     if any(tags.get(rule.tag, "").strip() == who and rule.takes(who) for rule in rules.approvals):
         return
     unmet = [rule for rule in rules.approvals if not rule.apply(Facts(tags=tags)).passed]
-    # A rule that few can meet comes first: others may meet the rest.
+    # The rule that the fewest people can meet first: others may meet the rest.
     for rule in sorted(unmet, key=lambda rule: len(rule.people) or sys.maxsize):
         if rule.takes(who):
             connect(tracking_uri).set_model_version_tag(version.name, str(version.version), rule.tag, who)
             return
     people = sorted({name for rule in unmet for name in rule.people})
-    raise InputError(
-        f"{who} cannot approve version {version.version} of {version.name!r}; the gate's rules take: "
-        f"{', '.join(people)}"
-    )
+    raise InputError(f"{who} cannot approve {label(version)}; the gate's rules take: {', '.join(people)}")

@@ -9,10 +9,10 @@ import pytest
 
 from sidlsg.cli import app as cli
 from sidlsg.registry.connection import connect
-from sidlsg.registry.gate import judged_by
 from sidlsg.registry.promotion import promote
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Approval, Floor, GateRules
+from sidlsg.registry.verdicts import judged_by
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.stages.gate import approve, gate
 from sidlsg.storage.records import ModelVersion
@@ -81,7 +81,7 @@ def test_a_call_that_was_killed_while_it_recorded_the_verdict_is_continued(judge
 def test_one_person_gives_one_approval(judged, tracking_uri, name, monkeypatch):
     judged(ANN_OR_BEN, LEGAL)
     with monkeypatch.context() as patch:
-        patch.setattr("sidlsg.registry.approve.gate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("sidlsg.registry.approval.gate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             approve(tracking_uri, name, "1", "ann")
     # Ann's one approval is not taken for the other one too.

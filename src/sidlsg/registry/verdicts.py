@@ -1,0 +1,170 @@
+"""Recorded verdicts: what the gate left on a version and its run, read back and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidlsg.registry.connection import connect, explained
+from sidlsg.registry.files import artifacts
+from sidlsg.registry.rules import GateRules
+from sidlsg.registry.score_log import AWAITS_TAG, FOLDER, RULE, SCORE, SCORECARD_TAG, prefixed
+from sidlsg.registry.versions import (
+    CHAMPION,
+    COST_TAG,
+    VERDICT_TAG,
+    alias_version,
+    label,
+    pages,
+    require_same_student,
+)
+from sidlsg.runtime.errors import ContentError, InputError, VerdictError
+from sidlsg.storage.files import require_digest, sha256_file
+from sidlsg.storage.records import ModelVersion, Scorecard, Verdict
+
+JUDGED_BY = "verdict_pipeline_run"
+"""On a version: the pipeline run whose gate judged it last."""
+RULES_TAG = "verdict_rules_sha256"
+_DIGEST_TAGS = {Scorecard.FILE: SCORECARD_TAG, Verdict.FILE: VERDICT_TAG, GateRules.FILE: RULES_TAG}
+"""By file, the tag with its digest: tags are in the database, and files in the artifact store."""
+PASSED, FAILED = "passed: ", "FAILED: "
+"""Prefixes of the gate's result of a rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedVersion:
+    """A version with its verdict."""
+
+    name: str
+    version: int
+    passed: bool
+    awaits_approval: bool
+    """Whether it only lacks an approval."""
+    champion: bool
+    """Whether it is the champion now."""
+    rules: tuple[str, ...]
+    """Each with its result."""
+    scores: Mapping[str, str]
+    """By name, each with its protocol."""
+    cost: str
+    """Of its run; empty where no price was given."""
+
+    @property
+    def failed_rules(self) -> tuple[str, ...]:
+        """The rules that were not met, each with its result."""
+        return _failed_rules(self.rules)
+
+    @property
+    def failed(self) -> str:
+        """These rules on one line."""
+        return "; ".join(self.failed_rules)
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `awaiting` an approval, or `rejected`."""
+        return "passed" if self.passed else "awaiting" if self.awaits_approval else "rejected"
+
+
+@explained
+def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[JudgedVersion, ...]:
+    """The versions that the gate of the pipeline run with this id judged last, by name and number.
+
+    Raises:
+        InputError: MLflow cannot be reached, or the id is not one.
+    """
+    if not pipeline_run or not pipeline_run.replace("-", "").isalnum():
+        raise InputError(f"{pipeline_run!r} is not the id of a pipeline run; give letters, digits and '-'")
+    client = connect(tracking_uri)
+    judged = [
+        JudgedVersion(
+            name=each.name,
+            version=int(each.version),
+            passed=each.tags.get("verdict") == "passed",
+            awaits_approval=AWAITS_TAG in each.tags,
+            champion=alias_version(client, each.name, CHAMPION) == int(each.version),
+            rules=tuple(prefixed(each.tags, RULE).values()),
+            scores=prefixed(each.tags, SCORE),
+            cost=each.tags.get(COST_TAG, ""),
+        )
+        for each in pages(client.search_model_versions, filter_string=f"tags.{JUDGED_BY} = '{pipeline_run}'")
+    ]
+    return tuple(sorted(judged, key=lambda each: (each.name, each.version)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The record of why a version passed."""
+
+    folder: Path
+    """The scorecard with its images, the verdict and the rules."""
+    verdict: Verdict
+    rules: GateRules
+    tags: Mapping[str, str]
+    """The version's."""
+
+
+@explained
+def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path) -> Evidence:
+    """Download to an empty folder what the gate recorded of a version that passed, and check it.
+
+    Raises:
+        ContentError: a file is missing, or its digest is not the version's tag.
+        InputError: there is no such version, or the gate never judged it.
+        VerdictError: it was rejected.
+    """
+    tags = _judged_tags(version, tracking_uri)
+    if tags["verdict"] != "passed":
+        failed = "; ".join(_failed_rules(prefixed(tags, RULE).values())) or "it does not say why"
+        raise VerdictError(f"{label(version)} did not pass the gate there ({failed}), so it goes nowhere else")
+    downloaded = _download(version, tracking_uri, folder, tags, tuple(_DIGEST_TAGS))
+    verdict = Verdict.load(downloaded)
+    recorded = (verdict.name, verdict.version, verdict.scorecard_sha256, verdict.rules_sha256, verdict.passed)
+    if recorded != (version.name, version.version, tags[SCORECARD_TAG], tags[RULES_TAG], True):
+        # A gate that was stopped between two tags leaves such.
+        raise ContentError(f"the tags of {label(version)} are not those of its verdict; run the gate there again")
+    return Evidence(folder=downloaded, verdict=verdict, rules=GateRules.load(downloaded), tags=tags)
+
+
+@explained
+def fetch_judged(version: ModelVersion, tracking_uri: str, folder: Path) -> tuple[Path, GateRules]:
+    """Download to an empty folder a version's scorecard and rules, whatever the verdict, and check them.
+
+    Returns:
+        The scorecard's folder, and the rules.
+
+    Raises:
+        ContentError: a file is missing, or its digest is not the version's tag.
+        InputError: there is no such version, or the gate never judged it.
+    """
+    tags = _judged_tags(version, tracking_uri)
+    downloaded = _download(version, tracking_uri, folder, tags, (Scorecard.FILE, GateRules.FILE))
+    return downloaded, GateRules.load(downloaded)
+
+
+def _judged_tags(version: ModelVersion, tracking_uri: str) -> Mapping[str, str]:
+    tags: Mapping[str, str] = require_same_student(connect(tracking_uri), version).tags
+    if any(tag not in tags for tag in ("verdict", *_DIGEST_TAGS.values())):
+        raise InputError(f"{label(version)} has no verdict; run `sidlsg gate` there first")
+    return tags
+
+
+def _download(
+    version: ModelVersion, tracking_uri: str, folder: Path, tags: Mapping[str, str], names: Sequence[str]
+) -> Path:
+    """Download the gate's files, and check these and the scorecard's by their digests."""
+    client = connect(tracking_uri)
+    present = artifacts(client, version.run_id, FOLDER)
+    for name in names:
+        if f"{FOLDER}/{name}" not in present:
+            raise ContentError(f"{FOLDER}/{name} of {label(version)} is missing; run the gate there again")
+    downloaded = Path(client.download_artifacts(version.run_id, FOLDER, str(folder)))
+    for name in names:
+        digest = sha256_file(downloaded / name)
+        require_digest(f"{FOLDER}/{name} of {label(version)}", digest, tags[_DIGEST_TAGS[name]])
+    Scorecard.load(downloaded).verify(downloaded)
+    return downloaded
+
+
+def _failed_rules(results: Iterable[str]) -> tuple[str, ...]:
+    return tuple(result.removeprefix(FAILED) for result in results if result.startswith(FAILED))
