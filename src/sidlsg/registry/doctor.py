@@ -48,14 +48,9 @@ class Finding:
 
 @explained
 def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
-    """The faults of a model, its versions, runs and locks.
+    """The faults of a model, its versions, runs and locks; with `files`, also of every file's digest.
 
-    Where a lock is held, this takes as long as it takes to know whether its holder lives.
-
-    Args:
-        tracking_uri: see `connect`.
-        name: the registered model's.
-        files: also download every version and check its digests.
+    Where a lock is held, this waits until it is known whether the holder lives.
 
     Raises:
         InputError: there is no such model.
@@ -63,7 +58,10 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
     client = connect(tracking_uri)
     registered_model(client, name)
     # Runs, then locks, then versions: whoever works on a run still has the lock, or has made the version already.
-    runs = _runs(client, name)
+    experiment = client.get_experiment_by_name(name)
+    runs = []
+    if experiment is not None and experiment.lifecycle_stage != "deleted":
+        runs = pages(client.search_runs, experiment_ids=[experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)
     dead = dead_locks(client, name)
     dead_ids = {lock.experiment_id for lock in dead}
     held = [lock.name for lock in locks_on(client, name) if lock.experiment_id not in dead_ids]
@@ -77,7 +75,14 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
         )
         for lock in dead
     ]
-    found += _deleted_experiment(client, name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        found.append(
+            Finding(
+                what=f"the experiment {name!r} was deleted, and its runs with it",
+                advice="restore it: `mlflow gc` would delete the versions' files with it",
+                mend=partial(client.restore_experiment, experiment.experiment_id),
+            )
+        )
     found += _dangling_aliases(client, name, versions, aliases)
     complete = []
     for version in versions:
@@ -146,16 +151,6 @@ def _drop_incomplete(client: MlflowClient, version: Any) -> None:
     with contextlib.suppress(MlflowException):  # the run may be gone, or have no such tag
         client.delete_tag(version.run_id, COMPLETE_TAG)
     client.delete_model_version(version.name, version.version)
-
-
-def _deleted_experiment(client: MlflowClient, name: str) -> Iterator[Finding]:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None and experiment.lifecycle_stage == "deleted":
-        yield Finding(
-            what=f"the experiment {name!r} was deleted, and its runs with it",
-            advice="restore it: `mlflow gc` would delete the versions' files with it",
-            mend=partial(client.restore_experiment, experiment.experiment_id),
-        )
 
 
 def _dangling_aliases(
@@ -286,10 +281,3 @@ def _unfinished(client: MlflowClient, name: str, versions: list[Any], aliases: M
             advice="the model's count needs its number",
             mend=finish,
         )
-
-
-def _runs(client: MlflowClient, name: str) -> list[Any]:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage == "deleted":
-        return []
-    return pages(client.search_runs, experiment_ids=[experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY)

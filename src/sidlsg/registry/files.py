@@ -146,12 +146,7 @@ def _require_student(version: ModelVersion, downloaded: Path) -> None:
 
 
 def check_complete(client: MlflowClient, version: Any, files: bool = False) -> None:
-    """Check that a student's version has its run, and the run the files that were registered.
-
-    Args:
-        client: of the registry.
-        version: as MLflow returns it.
-        files: also download the files and check their digests.
+    """Check that a student's version has its run, and the run its files; with `files`, also their digests.
 
     Raises:
         InputError: what the version lacks; the message continues its name.

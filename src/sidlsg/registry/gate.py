@@ -55,7 +55,7 @@ def gate(
         version: the version.
         scorecard_folder: its scorecard.
         tracking_uri: see `connect`.
-        rules: all of them must pass.
+        rules: all must pass.
         inputs: of the evaluation, see `evaluation_inputs`.
         run: id of the pipeline run that the verdict belongs to; by default the one that this process is a step of.
         page: writes the page of scores that is logged with the verdict; None for no page.

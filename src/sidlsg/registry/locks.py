@@ -78,13 +78,9 @@ class Lock:
 
 @contextmanager
 def locked(client: MlflowClient, thing: Callable[[], str | None], cause: str) -> Iterator[Lock | None]:
-    """Lock a thing while the block runs; the lock is None where there is nothing left to do.
+    """Lock a thing while the block runs, after waiting for a holder with the same cause.
 
-    Args:
-        client: of the registry.
-        thing: the thing's name now, or None where there is nothing left to do; asked again whenever another process
-            went ahead.
-        cause: what for. A holder with the same cause is waited for.
+    `thing` returns the thing's name now, or None where there is nothing left to do; then the lock is None.
 
     Raises:
         InputError: another process holds the lock for another cause.

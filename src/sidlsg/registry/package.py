@@ -43,11 +43,7 @@ def model_digest(folder: Path) -> str:
 
 
 def student_files(student: Student, folder: Path) -> list[str]:
-    """The relative paths of all files of a student; anything else in its folder is not registered.
-
-    Raises:
-        InputError: the model card is missing, or the record names a file elsewhere.
-    """
+    """The relative paths of a student's files; InputError if the model card is missing, or a file is elsewhere."""
     if not (folder / CARD).is_file():
         raise InputError(f"{folder / CARD} is missing; a student is registered with its model card: export it again")
     paths = [ref.path for ref in file_refs(student)]

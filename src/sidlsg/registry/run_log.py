@@ -137,11 +137,7 @@ def metric_name(text: str) -> str:
 
 
 def training_rows(student: Student, folder: Path) -> list[Row]:
-    """Read the training log.
-
-    Raises:
-        InputError: a line is not a JSON object with a whole number `images_seen`.
-    """
+    """Read the training log; InputError if a line is not a JSON object with a whole number `images_seen`."""
     return [(step, row_values(row)) for step, row in _read_rows(student.training_log, folder)]
 
 
@@ -153,11 +149,7 @@ def evaluation_rows(student: Student, folder: Path) -> list[Row]:
 
 
 def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
-    """Images seen and file of each sample grid.
-
-    Raises:
-        InputError: a grid's file is not named by images seen.
-    """
+    """Images seen and file of each sample grid; InputError if a file is not named by images seen."""
     paths = [folder / ref.path for ref in student.grids]
     for path in paths:
         if not path.stem.isdecimal():
@@ -168,15 +160,7 @@ def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
 
 
 def log_student(client: MlflowClient, run: Any, student: Student, folder: Path, teacher: str = "") -> None:
-    """Log everything but the model to the student's run, as far as the run lacks it.
-
-    Args:
-        client: of the registry.
-        run: the student's.
-        student: its record.
-        folder: its files.
-        teacher: see `training_inputs`.
-    """
+    """Log everything but the model to the student's run, as far as the run lacks it."""
     run_id = run.info.run_id
     now = client.get_run(run_id)
     log_missing_params(client, now, run_params(student))
@@ -221,12 +205,9 @@ def log_entries(
 
 
 def training_inputs(student: Student, prompts: PromptSet | None, teacher: str = "") -> list[DatasetInput]:
-    """The teacher and the prompts as dataset inputs, by which MLflow lists runs.
+    """The teacher and the prompts, if known, as dataset inputs, by which MLflow lists runs.
 
-    Args:
-        student: names the teacher by digest.
-        prompts: the prompt set, where the student's records have it.
-        teacher: URI of the teacher with its digest; empty where it is not known.
+    `teacher` is the teacher's URI with its digest, or empty where it is not known.
     """
     uri, sha256 = split_pin(teacher)
     source = {"place": uri} if sha256 == student.teacher_sha256 else {}

@@ -70,13 +70,7 @@ def description(tags: Mapping[str, str]) -> str:
 
 
 def update_description(client: MlflowClient, before: Any, tags: Mapping[str, str]) -> None:
-    """Derive a version's description from its tags, unless a person has written another.
-
-    Args:
-        client: of the registry.
-        before: the version with its earlier tags, as MLflow returns it.
-        tags: its tags now.
-    """
+    """Derive a version's description from its tags now, unless a person has changed the one from those before."""
     if (before.description or "").strip() in ("", description(before.tags).strip()):
         client.update_model_version(before.name, str(before.version), description(tags))
 
@@ -89,17 +83,9 @@ def log_scorecard(
     inputs: Mapping[str, str] | None,
     page: PageWriter | None,
 ) -> None:
-    """Log a scorecard and the evaluation's inputs to the run of its student's version, once.
+    """Log a scorecard, whose files were checked, and the evaluation's inputs to the run of its version, once.
 
     Scores become metrics whose names contain their protocol, with all that makes them comparable as tags.
-
-    Args:
-        client: of the registry.
-        registered: the version, as MLflow returns it.
-        card: the scorecard.
-        folder: its folder, with files that were checked.
-        inputs: of the evaluation, see `evaluation_inputs`.
-        page: writes the page of scores; None for no page.
     """
     run_id = registered.run_id
     known = client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest
@@ -172,14 +158,7 @@ def _score_text(score: Score) -> str:
 
 
 def set_tags(client: MlflowClient, registered: Any, tags: Mapping[str, str], stale: Sequence[str] = ()) -> None:
-    """Replace a version's tags of an earlier scorecard, and update its description.
-
-    Args:
-        client: of the registry.
-        registered: the version, as MLflow returns it.
-        tags: the new ones, scores among them.
-        stale: prefixes of further tags to remove where `tags` has no new value.
-    """
+    """Replace a version's score tags, and those with the prefixes `stale`, by `tags`, and update its description."""
     name, number = registered.name, str(registered.version)
     kept = dict(registered.tags)
     for key in registered.tags:
@@ -201,13 +180,6 @@ def record_scores(
 ) -> None:
     """Log a scorecard to the run of its version, and the scores to the version; once, however often it is called.
 
-    Args:
-        version: the version.
-        scorecard_folder: its scorecard.
-        tracking_uri: see `connect`.
-        inputs: of the evaluation, see `evaluation_inputs`.
-        page: writes the page of scores that is logged with them; None for no page.
-
     Raises:
         InputError: the scorecard is damaged or another student's, or there is no such version.
     """
@@ -221,11 +193,7 @@ def record_scores(
 
 
 def own_scorecard(version: ModelVersion, folder: Path) -> Scorecard:
-    """Load the scorecard of a version's student and check its files.
-
-    Raises:
-        InputError: it is damaged or another student's.
-    """
+    """Load the scorecard of a version's student; InputError if it is damaged or another student's."""
     card = Scorecard.load(folder)
     card.verify(folder)
     if card.student_sha256 != version.student_sha256:

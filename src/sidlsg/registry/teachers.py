@@ -57,8 +57,8 @@ def register_teacher(folder: Path, uri: str, tracking_uri: str, name: str, sha25
         folder: a `StableDiffusionPipeline`.
         uri: see `sidlsg.storage.uri`.
         tracking_uri: see `connect`.
-        name: the registered model's name, created if there is none.
-        sha256: digest of the model files, if the caller knows it; empty to compute it.
+        name: the registered model's, created if there is none.
+        sha256: digest of the model files, if known.
 
     Raises:
         InputError: the folder is no teacher, the name is not allowed, MLflow cannot be reached, or the teacher's

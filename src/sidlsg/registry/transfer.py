@@ -23,9 +23,7 @@ from sidlsg.registry.rules import GateRules
 from sidlsg.registry.score_log import PageWriter
 from sidlsg.registry.verdicts import Evidence, fetch_evidence
 from sidlsg.registry.versions import (
-    CHAMPION,
     VERDICT_TAG,
-    alias_version,
     find_version,
     found_or_none,
     label,
@@ -75,7 +73,7 @@ def transfer(
         tracking_uri: the target registry.
         target_name: the model's name in the target; by default the same.
         rules: of the target's gate; by default those that the version passed before.
-        page: writes the page of scores that is logged in the target; None for no page.
+        page: see `gate`.
 
     Raises:
         InputError: the two registries are one, there is no such version, it was never judged, or a file is missing or
@@ -90,17 +88,17 @@ def transfer(
     _require_another_registry(source, tracking_uri)
     with tempfile.TemporaryDirectory(prefix="sidlsg-transfer-") as temporary:
         scratch = Path(temporary)
-        evidence = fetch_evidence(source, source_uri, scratch)
+        evidence = fetch_evidence(source, source_uri, scratch, passed=True)
         student = fetch_student(source, source_uri, scratch / "student")
         _check_card(source, source_uri, student)
         version = register(student, tracking_uri, target_name, _circumstances(evidence.tags))
-        _copy_inputs(source, source_uri, version, tracking_uri)
         # A version that the target had before may have been damaged since.
         fetch_student(version, tracking_uri, scratch / "registered")
         _record_source(version, tracking_uri, source, source_uri, evidence)
-        already = _if_champion(version, tracking_uri)
-        if already is not None:
-            return Transfer(version=version, verdict=None, promotion=already)
+        # The verdict that made it the champion stays on it.
+        now = _standing(tracking_uri, target_name)
+        if now.champion_version == version.version:
+            return Transfer(version=version, verdict=None, promotion=now)
         verdict = gate(version, evidence.folder, tracking_uri, rules or evidence.rules, page=page)
         return Transfer(version=version, verdict=verdict, promotion=promote(verdict, tracking_uri))
 
@@ -134,18 +132,13 @@ def _circumstances(tags: Mapping[str, str]) -> Circumstances:
 
 
 @explained
-def _copy_inputs(source: ModelVersion, source_uri: str, version: ModelVersion, tracking_uri: str) -> None:
-    """Copy the run's dataset inputs; MLflow keeps one of what is logged twice."""
-    inputs = connect(source_uri).get_run(source.run_id).inputs.dataset_inputs
-    connect(tracking_uri).log_inputs(version.run_id, inputs)
-
-
-@explained
 def _record_source(
     version: ModelVersion, tracking_uri: str, source: ModelVersion, source_uri: str, evidence: Evidence
 ) -> None:
     """Record on the version where it came from, and the evidence with its run; once for each verdict."""
     client = connect(tracking_uri)
+    # MLflow keeps one of inputs that are logged twice.
+    client.log_inputs(version.run_id, connect(source_uri).get_run(source.run_id).inputs.dataset_inputs)
     registered = require_same_student(client, version)
     digest = evidence.tags[VERDICT_TAG]
     tag = f"{TRANSFER_TAG}{digest[:_ID]}"
@@ -164,8 +157,5 @@ def _record_source(
 
 
 @explained
-def _if_champion(version: ModelVersion, tracking_uri: str) -> Promotion | None:
-    """The aliases, where the version is the champion: the verdict that made it so stays on it."""
-    client = connect(tracking_uri)
-    is_champion = alias_version(client, version.name, CHAMPION) == version.version
-    return standing(client, version.name) if is_champion else None
+def _standing(tracking_uri: str, name: str) -> Promotion:
+    return standing(connect(tracking_uri), name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,76 +94,53 @@ def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[JudgedVersion, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """The record of why a version passed."""
+    """The gate's record of a version, whatever the verdict."""
 
     folder: Path
-    """The scorecard with its images, the verdict and the rules."""
-    verdict: Verdict
+    """The scorecard with its images, the rules and the verdict."""
     rules: GateRules
     tags: Mapping[str, str]
     """The version's."""
 
 
 @explained
-def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path) -> Evidence:
-    """Download to an empty folder what the gate recorded of a version that passed, and check it.
+def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path, passed: bool = False) -> Evidence:
+    """Download to an empty folder what the gate recorded of a version, and check it.
+
+    Args:
+        version: the version.
+        tracking_uri: see `connect`.
+        folder: for the files.
+        passed: require a verdict that passed, and check it too.
 
     Raises:
         ContentError: a file is missing, or its digest is not the version's tag.
         InputError: there is no such version, or the gate never judged it.
         VerdictError: it was rejected.
     """
-    tags = _judged_tags(version, tracking_uri)
-    if tags["verdict"] != "passed":
-        failed = "; ".join(_failed_rules(prefixed(tags, RULE).values())) or "it does not say why"
-        raise VerdictError(f"{label(version)} did not pass the gate there ({failed}), so it goes nowhere else")
-    downloaded = _download(version, tracking_uri, folder, tags, tuple(_DIGEST_TAGS))
-    verdict = Verdict.load(downloaded)
-    recorded = (verdict.name, verdict.version, verdict.scorecard_sha256, verdict.rules_sha256, verdict.passed)
-    if recorded != (version.name, version.version, tags[SCORECARD_TAG], tags[RULES_TAG], True):
-        # A gate that was stopped between two tags leaves such.
-        raise ContentError(f"the tags of {label(version)} are not those of its verdict; run the gate there again")
-    return Evidence(folder=downloaded, verdict=verdict, rules=GateRules.load(downloaded), tags=tags)
-
-
-@explained
-def fetch_judged(version: ModelVersion, tracking_uri: str, folder: Path) -> tuple[Path, GateRules]:
-    """Download to an empty folder a version's scorecard and rules, whatever the verdict, and check them.
-
-    Returns:
-        The scorecard's folder, and the rules.
-
-    Raises:
-        ContentError: a file is missing, or its digest is not the version's tag.
-        InputError: there is no such version, or the gate never judged it.
-    """
-    tags = _judged_tags(version, tracking_uri)
-    downloaded = _download(version, tracking_uri, folder, tags, (Scorecard.FILE, GateRules.FILE))
-    return downloaded, GateRules.load(downloaded)
-
-
-def _judged_tags(version: ModelVersion, tracking_uri: str) -> Mapping[str, str]:
-    tags: Mapping[str, str] = require_same_student(connect(tracking_uri), version).tags
+    client, which = connect(tracking_uri), label(version)
+    tags: Mapping[str, str] = require_same_student(client, version).tags
     if any(tag not in tags for tag in ("verdict", *_DIGEST_TAGS.values())):
-        raise InputError(f"{label(version)} has no verdict; run `sidlsg gate` there first")
-    return tags
-
-
-def _download(
-    version: ModelVersion, tracking_uri: str, folder: Path, tags: Mapping[str, str], names: Sequence[str]
-) -> Path:
-    """Download the gate's files, and check these and the scorecard's by their digests."""
-    client = connect(tracking_uri)
+        raise InputError(f"{which} has no verdict; run `sidlsg gate` there first")
+    if passed and tags["verdict"] != "passed":
+        failed = "; ".join(_failed_rules(prefixed(tags, RULE).values())) or "it does not say why"
+        raise VerdictError(f"{which} did not pass the gate there ({failed}), so it goes nowhere else")
+    files = {name: tag for name, tag in _DIGEST_TAGS.items() if passed or name != Verdict.FILE}
     present = artifacts(client, version.run_id, FOLDER)
-    for name in names:
+    for name in files:
         if f"{FOLDER}/{name}" not in present:
-            raise ContentError(f"{FOLDER}/{name} of {label(version)} is missing; run the gate there again")
+            raise ContentError(f"{FOLDER}/{name} of {which} is missing; run the gate there again")
     downloaded = Path(client.download_artifacts(version.run_id, FOLDER, str(folder)))
-    for name in names:
-        digest = sha256_file(downloaded / name)
-        require_digest(f"{FOLDER}/{name} of {label(version)}", digest, tags[_DIGEST_TAGS[name]])
+    for name, tag in files.items():
+        require_digest(f"{FOLDER}/{name} of {which}", sha256_file(downloaded / name), tags[tag])
     Scorecard.load(downloaded).verify(downloaded)
-    return downloaded
+    if passed:
+        verdict = Verdict.load(downloaded)
+        recorded = (verdict.name, verdict.version, verdict.scorecard_sha256, verdict.rules_sha256, verdict.passed)
+        if recorded != (version.name, version.version, tags[SCORECARD_TAG], tags[RULES_TAG], True):
+            # A gate that was stopped between two tags leaves such.
+            raise ContentError(f"the tags of {which} are not those of its verdict; run the gate there again")
+    return Evidence(folder=downloaded, rules=GateRules.load(downloaded), tags=tags)
 
 
 def _failed_rules(results: Iterable[str]) -> tuple[str, ...]:

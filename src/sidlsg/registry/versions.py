@@ -121,8 +121,9 @@ def require_version(client: MlflowClient, name: str, version: int) -> Any:
             f"the alias {' and '.join(aliases)} of model {name!r} names version {version}, which was deleted; "
             f"{look_with_doctor(name)}"
         )
+    numbers = _listed([each.version for each in all_versions(client, name)]) or "none"
     raise InputError(
-        f"no version {version} of model {name!r} in this registry; register the student, or if it was there, "
+        f"model {name!r} has no version {version}; it has: {numbers}; register the student, or if it was there, "
         f"{look_with_doctor(name)}"
     )
 
@@ -183,7 +184,7 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
 
     Args:
         tracking_uri: see `connect`.
-        name: the registered model's name.
+        name: the registered model's.
         which: a number such as `3`, or an alias such as `champion`.
 
     Raises:
@@ -201,47 +202,29 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
 
 
 def _by_number_or_alias(client: MlflowClient, model: Any, which: str) -> Any:
-    name = model.name
-    if not which.isdecimal():
-        aliases = {alias: str(number) for alias, number in model.aliases.items()}
-        if which not in aliases:
-            known = _listed([f"{alias} (version {number})" for alias, number in sorted(aliases.items())]) or "none"
-            raise InputError(
-                f"model {name!r} has no alias {which!r}{nearest(which, aliases)}; give a version's number or an "
-                f"alias; aliases: {known}"
-            )
-        return require_version(client, name, int(aliases[which]))
-    found = found_or_none(client.get_model_version, name, str(int(which)))
-    if found is not None:
-        return found
-    raise InputError(
-        f"model {name!r} has no version {which}; it has: "
-        f"{_listed([str(version.version) for version in all_versions(client, name)]) or 'none'}; "
-        f"if it was there, {look_with_doctor(name)}"
-    )
+    if which.isdecimal():
+        return require_version(client, model.name, int(which))
+    aliases = {alias: str(number) for alias, number in model.aliases.items()}
+    if which not in aliases:
+        known = _listed([f"{alias} (version {number})" for alias, number in sorted(aliases.items())]) or "none"
+        raise InputError(
+            f"model {model.name!r} has no alias {which!r}{nearest(which, aliases)}; give a version's number or an "
+            f"alias; aliases: {known}"
+        )
+    return require_version(client, model.name, int(aliases[which]))
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[Any]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return ", ".join(map(str, names[:LISTED])) + more
 
 
 def create_version(
     client: MlflowClient, name: str, key: str, run: Any, path: str, tags: Mapping[str, str], description: str
 ) -> tuple[Any, bool]:
-    """Create a version, and its model if need be; of several equal versions the lowest stays.
+    """Create a version, and its model if need be; of several with the same tag `key` the lowest stays.
 
-    Args:
-        client: of the registry.
-        name: the model's.
-        key: the tag that equal versions have in common.
-        run: the version's, as MLflow returns it.
-        path: of the version's files among the run's artifacts.
-        tags: of the version, `key` among them.
-        description: for people.
-
-    Returns:
-        The version that stays, and whether it is the new one.
+    Its files are at `path` among the run's artifacts. Returns the version that stays, and whether it is the new one.
     """
     try:
         client.create_registered_model(name)

@@ -31,7 +31,7 @@ def test_versions_come_lowest_first_by_number(client):
 def test_a_version_must_exist_and_be_of_the_student(client):
     record = ModelVersion(name="listed", version=2, run_id="", student_sha256="bb")
     assert require_same_student(client, record).version
-    with pytest.raises(InputError, match="no version 99 of model 'listed'"):
+    with pytest.raises(InputError, match="model 'listed' has no version 99; it has: 1, 2, "):
         require_version(client, "listed", 99)
     with pytest.raises(InputError, match="was made of student bb, not of aa"):
         require_same_student(client, replace(record, student_sha256="aa"))

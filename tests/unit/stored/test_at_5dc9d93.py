@@ -205,7 +205,7 @@ def test_a_version_without_a_digest_of_its_code_is_not_fetched_to_be_served(sidl
     words = ["registry", "fetch", NAME, "champion", "--tracking-uri", registry, "--output", "model"]
     code, _, errors = sidlsg(*words)
     assert code == 2
-    assert f"the run of '{NAME}' version 1 has no digest of the files that serve it (model_sha256)" in errors
+    assert f"the run of version 1 of '{NAME}' has no digest of the files that serve it (model_sha256)" in errors
     assert "register the student again" in errors
 
 

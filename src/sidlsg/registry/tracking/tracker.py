@@ -39,16 +39,6 @@ PATIENCE_STOPPED = 10.0
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """Values of metrics at one step."""
-
-    step: int
-    values: Mapping[str, float]
-    timestamp: int
-    """Milliseconds since 1970; the same at each retry, so that MLflow recognises the point."""
-
-
-@dataclass(frozen=True)
 class LoggedGrid:
     """A sample grid at one step."""
 
@@ -64,7 +54,8 @@ class Ending:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-Entry = Numbers | LoggedGrid | Ending
+Entry = list[Metric] | LoggedGrid | Ending
+"""A row of metrics, whose timestamp is the same at each retry, so that MLflow recognises the points; or another."""
 
 
 class RunWriter:
@@ -77,12 +68,7 @@ class RunWriter:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Write numbers first and endings last; whatever MLflow raises, a retry is safe."""
-        metrics = [
-            Metric(name, value, entry.timestamp, entry.step)
-            for entry in entries
-            if isinstance(entry, Numbers)
-            for name, value in entry.values.items()
-        ]
+        metrics = [metric for entry in entries if isinstance(entry, list) for metric in entry]
         grids = [entry for entry in entries if isinstance(entry, LoggedGrid)]
         endings = [entry for entry in entries if isinstance(entry, Ending)]
         is_others = any(ending.tags.get(STUDENT_TAG, self._student) != self._student for ending in endings)
@@ -132,7 +118,7 @@ class MlflowTracker:
         values = row_values(row)
         if self._mfu is not None:
             values["mfu"] = self._mfu(values["images_per_second"])
-        self._send_numbers(row, values)
+        self._send(row, values)
 
     def sampled(self, images_seen: int, grid: Image.Image) -> None:
         """Send a grid."""
@@ -140,7 +126,7 @@ class MlflowTracker:
 
     def evaluated(self, row: Mapping[str, float]) -> None:
         """Send scores, as `eval/` and their names."""
-        self._send_numbers(row, score_values(row))
+        self._send(row, score_values(row))
 
     def finish(self, student: Student) -> None:
         """Send the rest and the student's tags, so that `register` continues with this run."""
@@ -151,8 +137,9 @@ class MlflowTracker:
         stopped = isinstance(error, StoppedError | KeyboardInterrupt)
         self._close(Ending("KILLED" if stopped else "FAILED"), PATIENCE_STOPPED)
 
-    def _send_numbers(self, row: Mapping[str, float], values: Mapping[str, float]) -> None:
-        self._sender.put(Numbers(int(row["images_seen"]), values, int(time.time() * 1000)))
+    def _send(self, row: Mapping[str, float], values: Mapping[str, float]) -> None:
+        now, step = int(time.time() * 1000), int(row["images_seen"])
+        self._sender.put([Metric(name, value, now, step) for name, value in values.items()])
 
     def _close(self, ending: Ending, patience: float) -> None:
         left = self._sender.close([ending], patience)
