@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 
+from sidlsg.registry.connection import connect
 from sidlsg.storage.records import FileRef, Score, Scorecard, Student, SubjectScores, file_ref
 
 MakeStudent = Callable[..., Path]
@@ -21,6 +23,11 @@ MakeScorecard = Callable[..., Path]
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store shared by all tests; each test uses a model name of its own."""
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture
+def client(tracking_uri: str) -> MlflowClient:
+    return connect(tracking_uri, create=True)
 
 
 @pytest.fixture(autouse=True)

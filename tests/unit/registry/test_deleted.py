@@ -12,7 +12,6 @@ import pytest
 from mlflow import MlflowClient
 
 from services.verdicts import leave, verdict
-from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import Finding, examine
 from sidlsg.registry.files import fetch_student
 from sidlsg.registry.promotion import promote, rollback
@@ -24,11 +23,6 @@ from sidlsg.stages.gate import gate, record_scores, transfer
 from sidlsg.storage.records import ModelVersion, Student
 
 RULES = GateRules(floors=(Floor(subject="student 1 step", score="accuracy", limit=0.5),), ratios=(), no_regression=())
-
-
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return connect(tracking_uri, create=True)
 
 
 @pytest.fixture

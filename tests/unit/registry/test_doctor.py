@@ -13,18 +13,12 @@ from mlflow import MlflowClient
 from sidlsg.cli.app import main
 from sidlsg.registry import locks
 from sidlsg.registry import registration as stage
-from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
 from sidlsg.registry.locks import locked
 from sidlsg.registry.registration import register
 from sidlsg.registry.run_log import run_tags
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Student
-
-
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return connect(tracking_uri, create=True)
 
 
 @pytest.fixture

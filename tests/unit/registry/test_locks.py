@@ -8,7 +8,6 @@ from threading import Timer
 import pytest
 
 from sidlsg.registry import locks
-from sidlsg.registry.connection import connect
 from sidlsg.registry.locks import FOLDER, locked
 from sidlsg.runtime.errors import InputError
 
@@ -18,11 +17,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(locks, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(locks, "PATIENCE_S", 1.5)
     monkeypatch.setattr(locks, "_POLL_S", 0.05)
-
-
-@pytest.fixture
-def client(tracking_uri):
-    return connect(tracking_uri, create=True)
 
 
 @pytest.fixture

@@ -11,16 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from sidlsg.registry import registration as stage
-from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import Circumstances, register
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Student
 from sidlsg.storage.uri import PIN
-
-
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return connect(tracking_uri, create=True)
 
 
 def runs_and_versions(client: MlflowClient, name: str) -> tuple[int, int]:

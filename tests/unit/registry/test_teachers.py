@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
 from sidlsg.registry.teachers import register_teacher
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Student
-
-
-@pytest.fixture
-def client(tracking_uri: str) -> MlflowClient:
-    return connect(tracking_uri, create=True)
 
 
 def test_a_teacher_is_announced_once(client: MlflowClient, tracking_uri: str, assets: Path) -> None:

@@ -1,14 +1,17 @@
-"""Scores on a version without a verdict."""
+"""Scores on a version without a verdict, and the version's description."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
 from sidlsg.registry.rules import Floor, GateRules
+from sidlsg.registry.score_log import description
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.gate import gate, record_scores
 from sidlsg.storage.uri import PIN
@@ -64,3 +67,33 @@ def test_another_student_s_scores_are_refused(tracking_uri, make_student, make_s
     with pytest.raises(InputError, match="but version 1 of 'recorded-not' is"):
         record_scores(version, make_scorecard("0" * 64), tracking_uri)
     assert "scorecard_sha256" not in connect(tracking_uri).get_model_version("recorded-not", "1").tags
+
+
+RULES = GateRules(floors=(Floor(subject="student 1 step", score="accuracy", limit=0.95),))
+
+
+def test_the_page_follows_scores_and_verdict(
+    client: MlflowClient, tracking_uri: str, make_student: Any, make_scorecard: Any
+) -> None:
+    version = register(make_student(61), tracking_uri, "described")
+
+    def told() -> str:
+        return str(client.get_model_version("described", "1").description)
+
+    assert "recipe tiny, strategy lsg (κ1 to κ4: 2, 2, 2, 1.5), 64 images seen" in told()
+    assert "Licence: the card of its teacher names none." in told()
+    assert "| score |" not in told()
+    record_scores(version, make_scorecard(version.student_sha256), tracking_uri)
+    row = "| accuracy | 0.9 (0.89 to 0.91) | judge/attributes | 2000 images, reference r2 |"
+    assert row in told()
+    assert "The gate" not in told()
+    gate(version, make_scorecard(version.student_sha256), tracking_uri, RULES)
+    assert "The gate: **rejected**.\n\n- FAILED: accuracy of student 1 step is at least 0.95: 0.9" in told()
+    assert told() == description(client.get_model_version("described", "1").tags)
+
+
+def test_a_persons_words_stay(client: MlflowClient, tracking_uri: str, make_student: Any, make_scorecard: Any) -> None:
+    version = register(make_student(62), tracking_uri, "described-by-ann")
+    client.update_model_version("described-by-ann", "1", "For the spring campaign.")
+    gate(version, make_scorecard(version.student_sha256), tracking_uri, RULES)
+    assert client.get_model_version("described-by-ann", "1").description == "For the spring campaign."
