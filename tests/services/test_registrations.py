@@ -12,7 +12,7 @@ from forked import run
 from sidlsg.registry.files import COMPLETE_TAG, fetch_student
 from sidlsg.registry.locks import FOLDER
 from sidlsg.registry.server.stack import Stack
-from sidlsg.registry.versions import STUDENT_TAG, find_version, versions_of
+from sidlsg.registry.versions import STUDENT_TAG, find_version, tagged_versions
 from sidlsg.storage.records import Student
 
 RACING = Path(__file__).with_name("racing.py")
@@ -34,7 +34,9 @@ def test_of_many_registrations_at_once_one_version_comes(
         assert done.returncode == 0, done.stderr[-3000:]
         # The one that was killed may have been the last to work; the same call again goes on.
         (version,) = client.search_model_versions(f"name = '{name}'")
-        assert [found.version for found in versions_of(client, name, student.digest)] == [version.version]
+        assert [found.version for found in tagged_versions(client, name, STUDENT_TAG, student.digest)] == [
+            version.version
+        ]
         experiment = client.get_experiment_by_name(name).experiment_id
         (tracked,) = client.search_runs([experiment], run_view_type=ViewType.ALL)
         assert tracked.info.run_id == version.run_id

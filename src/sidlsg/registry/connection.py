@@ -92,7 +92,7 @@ def _timed(client: MlflowClient, name: str, call: Callable[..., Any], *given: An
         return call(*given, **named)
 
 
-def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
     """The id of the experiment of that name, created if there is none.
 
     A SQLite store keeps its artifacts in `artifacts/` beside the database file; a server has its own location.
@@ -102,8 +102,8 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
     """
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = tracking_uri.startswith("sqlite:")
-        location = (sqlite_file(tracking_uri).parent / "artifacts").as_uri() if local else None
+        is_server = client.tracking_uri.startswith(SERVERS)
+        location = None if is_server else (sqlite_file(client.tracking_uri).parent / "artifacts").as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException as error:

@@ -100,12 +100,7 @@ def examine(tracking_uri: str, name: str, files: bool = False) -> list[Finding]:
 
 @explained
 def mend(tracking_uri: str, finding: Finding) -> None:  # noqa: ARG001 - the decorator names it in messages
-    """Follow a finding's advice, where the program can.
-
-    Raises:
-        InputError: another process has begun to use it meanwhile.
-        StorageError: MLflow did not do it.
-    """
+    """Follow the advice, where the program can; InputError if another process has begun to use it meanwhile."""
     if finding.mend is not None:
         finding.mend()
 

@@ -46,11 +46,7 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Check that the lock still holds, before a step that cannot be undone.
-
-        Raises:
-            InputError: others may take this process for dead, and have gone ahead.
-        """
+        """Raise InputError if others may take this process for dead; call it before a step that cannot be undone."""
         gone = self._client.get_experiment(self._experiment_id).lifecycle_stage == "deleted"
         if gone or time.monotonic() - self._last_beat > PATIENCE_S / 2:
             raise InputError(f"{self.thing}: the registry did not hear from this process for too long; run it again")

@@ -31,7 +31,14 @@ from sidlsg.registry.run_log import evaluation_rows, grid_steps, log_entries, lo
 from sidlsg.registry.score_log import description
 from sidlsg.registry.teachers import TEACHER_MODEL_TAG, TEACHER_VERSION_TAG, register_teacher_of, teacher_name
 from sidlsg.registry.tracking.runs import GIVEN_TAG, TRAINING_TAG, run_of_student
-from sidlsg.registry.versions import STUDENT_TAG, create_version, label, look_with_doctor, model_version, versions_of
+from sidlsg.registry.versions import (
+    STUDENT_TAG,
+    create_version,
+    label,
+    look_with_doctor,
+    model_version,
+    tagged_versions,
+)
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import RUN_TAG
 from sidlsg.storage.records import ModelVersion, Student
@@ -94,9 +101,8 @@ def register(
     circumstances = circumstances or Circumstances()
     with locked(client, partial(_to_register, client, name, student.digest), "registration") as lock:
         if lock is not None:
-            experiment = experiment_id(client, tracking_uri, name)
-            run = _logged_run(client, experiment, student, student_folder, circumstances)
-            teacher = register_teacher_of(client, tracking_uri, student, student_folder, teacher_name(name))
+            run = _logged_run(client, experiment_id(client, name), student, student_folder, circumstances)
+            teacher = register_teacher_of(client, student, student_folder, teacher_name(name))
             tags = {
                 **run_tags(student),
                 TEACHER_MODEL_TAG: teacher.name,
@@ -108,7 +114,7 @@ def register(
             kept, is_new = create_version(client, name, STUDENT_TAG, run, MODEL_PATH, tags, description(tags))
             if not is_new and kept.run_id != run.info.run_id and TRAINING_TAG not in run.data.tags:
                 client.delete_run(run.info.run_id)
-    version = versions_of(client, name, student.digest)[0]
+    version = tagged_versions(client, name, STUDENT_TAG, student.digest)[0]
     if lock is None:
         try:
             check_complete(client, version)
@@ -122,7 +128,7 @@ def register(
 
 def _to_register(client: MlflowClient, name: str, digest: str) -> str | None:
     """A student without a version, as a thing to lock."""
-    return None if versions_of(client, name, digest) else f"{name}/student {digest[:16]}"
+    return None if tagged_versions(client, name, STUDENT_TAG, digest) else f"{name}/student {digest[:16]}"
 
 
 def _logged_run(

@@ -50,11 +50,7 @@ TABLES: dict[str, tuple[str, type[Any]]] = {
 
 
 def read_gate_rules(path: Path) -> GateRules:
-    """Read a file of rules.
-
-    Raises:
-        InputError: there is no such file, or it holds something else.
-    """
+    """Read a file of rules; InputError if there is none, or it holds something else."""
     return parse_gate_rules(read_text(path, _ADVICE), f"gate rules {path}")
 
 

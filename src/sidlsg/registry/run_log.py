@@ -54,10 +54,7 @@ class MetricWriter:
         self._steps: dict[str, set[int]] = defaultdict(set)
 
     def write(self, metrics: Sequence[Metric]) -> None:
-        """Log the points whose step the metric does not have.
-
-        A retry adds nothing twice: to MLflow, a point of the same step, timestamp and value is the same point.
-        """
+        """Log the points whose step the metric does not have; a retry adds nothing twice."""
         new = {(metric.key, metric.step): metric for metric in reversed(metrics) if not self._has(metric)}
         points = list(reversed(new.values()))
         for start in range(0, len(points), _METRICS_PER_REQUEST):

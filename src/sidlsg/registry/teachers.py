@@ -71,7 +71,7 @@ def register_teacher(folder: Path, uri: str, tracking_uri: str, name: str, sha25
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch)
         licence = copy_licence(folder, files)
-        version = _registered(client, tracking_uri, name, digest, licence, files, uri)
+        version = _registered(client, name, digest, licence, files, uri)
     require_run(client, version)
     if version.tags.get(URI_TAG) != uri:
         # A student's registration made the version before.
@@ -79,9 +79,7 @@ def register_teacher(folder: Path, uri: str, tracking_uri: str, name: str, sha25
     return TeacherVersion(name=name, version=int(version.version), sha256=digest)
 
 
-def register_teacher_of(
-    client: MlflowClient, tracking_uri: str, student: Student, folder: Path, name: str
-) -> TeacherVersion:
+def register_teacher_of(client: MlflowClient, student: Student, folder: Path, name: str) -> TeacherVersion:
     """Register the teacher of a student from the licence files in the student's folder."""
     digest = student.teacher_sha256
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,29 +87,23 @@ def register_teacher_of(
         for ref in student.licence.files:
             (files / ref.path).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / ref.path, files / ref.path)
-        version = _registered(client, tracking_uri, name, digest, student.licence, files, "")
+        version = _registered(client, name, digest, student.licence, files, "")
     return TeacherVersion(name=name, version=int(version.version), sha256=digest)
 
 
 def check_teacher(client: MlflowClient, version: Any) -> None:
-    """Check that a teacher's version has its run and its files.
-
-    Raises:
-        InputError: what the version lacks; the message continues its name.
-    """
+    """Raise InputError with what a teacher's version lacks; the message continues its name."""
     if run_of(client, version) is None:
         raise InputError("its run is gone")
     if f"{PATH}/{FILE}" not in artifacts(client, version.run_id, PATH):
         raise InputError(f"{FILE} is not among its files")
 
 
-def _registered(
-    client: MlflowClient, tracking_uri: str, name: str, digest: str, licence: Licence, files: Path, uri: str
-) -> Any:
+def _registered(client: MlflowClient, name: str, digest: str, licence: Licence, files: Path, uri: str) -> Any:
     with locked(client, partial(_to_register, client, name, digest), "registration of a teacher") as lock:
         if lock is not None:
             tags = {TEACHER_TAG: digest, **licence_tags(licence), **({URI_TAG: uri} if uri else {})}
-            run = _run(client, experiment_id(client, tracking_uri, name), digest)
+            run = _run(client, experiment_id(client, name), digest)
             upload(client, run.info.run_id, files / FOLDER, PATH)
             client.log_dict(run.info.run_id, {"sha256": digest, **licence_tags(licence)}, f"{PATH}/{FILE}")
             client.set_terminated(run.info.run_id, "FINISHED")

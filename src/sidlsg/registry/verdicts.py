@@ -68,11 +68,7 @@ class JudgedVersion:
 
 @explained
 def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[JudgedVersion, ...]:
-    """The versions that the gate of the pipeline run with this id judged last, by name and number.
-
-    Raises:
-        InputError: MLflow cannot be reached, or the id is not one.
-    """
+    """The versions that the gate of the pipeline run with this id judged last, by name and number."""
     if not pipeline_run or not pipeline_run.replace("-", "").isalnum():
         raise InputError(f"{pipeline_run!r} is not the id of a pipeline run; give letters, digits and '-'")
     client = connect(tracking_uri)

@@ -73,11 +73,6 @@ def tagged_versions(client: MlflowClient, name: str, tag: str, value: str) -> li
     return sorted(found, key=lambda version: int(version.version))
 
 
-def versions_of(client: MlflowClient, name: str, student_sha256: str) -> list[Any]:
-    """The versions of a model that are of that student, the lowest first."""
-    return tagged_versions(client, name, STUDENT_TAG, student_sha256)
-
-
 def found_or_none(ask: Callable[..., Any], *given: Any, codes: Sequence[str] = (MISSING,)) -> Any:
     """What MLflow returns, or None where its error code is that it has no such thing."""
     try:
@@ -89,11 +84,7 @@ def found_or_none(ask: Callable[..., Any], *given: Any, codes: Sequence[str] = (
 
 
 def registered_model(client: MlflowClient, name: str) -> Any:
-    """The registered model of that name.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The registered model of that name; InputError if there is none."""
     # To MLflow an empty name is another error than an unknown one.
     model = found_or_none(client.get_registered_model, name) if name else None
     if model is not None:
@@ -105,11 +96,7 @@ def registered_model(client: MlflowClient, name: str) -> Any:
 
 
 def require_version(client: MlflowClient, name: str, version: int) -> Any:
-    """The MLflow version of that number.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The MLflow version of that number; InputError if there is none."""
     found = found_or_none(client.get_model_version, name, str(version))
     if found is not None:
         return found
@@ -134,11 +121,7 @@ def run_of(client: MlflowClient, version: Any) -> Any | None:
 
 
 def require_run(client: MlflowClient, version: Any) -> None:
-    """Check that a version's run, which has its files, is there; a version may be made without one.
-
-    Raises:
-        InputError: the run was deleted.
-    """
+    """Raise InputError if a version's run, which has its files, was deleted; a version may be made without one."""
     if not version.run_id:
         return
     run = run_of(client, version)
@@ -148,11 +131,7 @@ def require_run(client: MlflowClient, version: Any) -> None:
 
 
 def require_same_student(client: MlflowClient, version: ModelVersion) -> Any:
-    """The MLflow version of a record, with its run.
-
-    Raises:
-        InputError: there is none, it is of another student, or its run was deleted.
-    """
+    """The MLflow version of a record; InputError if it is not there, of another student, or its run was deleted."""
     found = require_version(client, version.name, version.version)
     registered = found.tags.get(STUDENT_TAG, "nothing known")
     if registered != version.student_sha256:

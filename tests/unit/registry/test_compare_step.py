@@ -63,7 +63,7 @@ def test_seven_settings_are_compared_and_the_eighth_fails_the_run(
         conclude.python_func(failures=failures)
 
 
-def test_where_all_failed_the_reasons_are_told(tmp_path: Path) -> None:
+def test_where_all_failed_the_error_has_the_reasons(tmp_path: Path) -> None:
     FAILED.save(tmp_path / "card")
     with pytest.raises(StageError, match="the loss"):
         compare.python_func(

@@ -31,17 +31,17 @@ def test_a_store_is_only_made_on_demand(tmp_path: Path):
 
 def test_the_experiment_is_made_once_beside_the_database(tracking_uri: str):
     client = connect(tracking_uri, create=True)
-    first = experiment_id(client, tracking_uri, "an-experiment")
-    assert experiment_id(client, tracking_uri, "an-experiment") == first
+    first = experiment_id(client, "an-experiment")
+    assert experiment_id(client, "an-experiment") == first
     folder = Path(tracking_uri.removeprefix("sqlite:///")).parent
     assert client.get_experiment(first).artifact_location == (folder / "artifacts").as_uri()
 
 
 def test_a_deleted_experiment_is_not_used(tracking_uri: str):
     client = connect(tracking_uri, create=True)
-    client.delete_experiment(experiment_id(client, tracking_uri, "deleted"))
+    client.delete_experiment(experiment_id(client, "deleted"))
     with pytest.raises(InputError, match="was deleted; restore it"):
-        experiment_id(client, tracking_uri, "deleted")
+        experiment_id(client, "deleted")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path):
+def test_a_file_instead_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(InputError, match="is not a folder"):
         connect(f"sqlite:///{tmp_path}/runs/mlflow.db", create=True)

@@ -73,7 +73,7 @@ def test_a_run_without_a_version_is_removed_but_not_a_trainings(
     assert examine(tracking_uri, "orphaned") == []
 
 
-def test_a_registration_that_goes_on_is_left_alone(
+def test_a_registration_in_progress_is_left_alone(
     tracking_uri: str, make_student: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(make_student(), tracking_uri, "busy")

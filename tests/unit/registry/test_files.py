@@ -96,7 +96,7 @@ def test_a_model_whose_code_was_changed_is_not_fetched(make_student, tracking_ur
 @pytest.fixture
 def run(tracking_uri: str) -> tuple[MlflowClient, str]:
     client = connect(tracking_uri, create=True)
-    return client, client.create_run(experiment_id(client, tracking_uri, "uploads")).info.run_id
+    return client, client.create_run(experiment_id(client, "uploads")).info.run_id
 
 
 @pytest.fixture

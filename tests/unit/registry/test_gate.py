@@ -193,7 +193,7 @@ def test_a_version_waits_for_approval_and_its_cost_counts(client, versions, make
     assert parse_gate_rules(text) == rules
 
 
-def test_the_pipeline_run_that_judged_last_is_told(
+def test_versions_are_found_by_the_pipeline_run_that_judged_last(
     versions, make_scorecard, tracking_uri, monkeypatch: pytest.MonkeyPatch
 ):
     folder = make_scorecard(versions[1].student_sha256, fid=2.0, accuracy=0.9)

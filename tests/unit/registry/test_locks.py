@@ -1,4 +1,4 @@
-"""Claims: one process at a time, others wait or are told, and a dead one is not in the way."""
+"""Locks: one process at a time; others wait or get an error, and a dead holder does not block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def thing(request) -> str:
     return f"thing {request.node.name}"
 
 
-def test_another_cause_is_told_who_is_there(client, thing):
+def test_the_error_for_another_cause_names_the_holder(client, thing):
     told = r"@.* is at work on thing .* \(one cause\); run this again when that has ended"
     with locked(client, lambda: thing, "one cause"):
         began = time.monotonic()
@@ -100,7 +100,7 @@ def test_things_are_apart(client, thing):
         assert lock.attempt == 0
 
 
-def test_a_claim_whose_second_look_fails_is_given_back(client, thing):
+def test_a_lock_whose_second_check_fails_is_released(client, thing):
     answers = iter([thing, OSError("the network")])
 
     def look() -> str:
@@ -118,7 +118,7 @@ def test_a_claim_whose_second_look_fails_is_given_back(client, thing):
     assert time.monotonic() - began < 1.0
 
 
-def test_a_repeated_request_finds_its_own_claim(client, thing, monkeypatch):
+def test_a_repeated_request_finds_its_own_lock(client, thing, monkeypatch):
     original = client.create_experiment
 
     def twice(title: str, tags: dict[str, str]) -> str:

@@ -185,7 +185,7 @@ def test_a_rollback_killed_half_way_is_repeated(tracking_uri, name, alias, monke
     assert aliases(tracking_uri, name) == {"champion": 1, "previous": 2}
 
 
-def test_what_cannot_be_rolled_back_says_why(tracking_uri, name):
+def test_the_error_says_why_a_rollback_is_impossible(tracking_uri, name):
     with pytest.raises(InputError, match="no champion before"):
         rollback(tracking_uri, name, "a reason")
     promote(verdict(name, 1, None), tracking_uri)

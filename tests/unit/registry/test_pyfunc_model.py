@@ -1,4 +1,4 @@
-"""The registered model as a user loads it: prompts and parameters in, pictures out."""
+"""The registered model as a user loads it: prompts and parameters in, images out."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def checked_model(checked, tmp_path):
     return tmp_path / "model"
 
 
-def test_pictures_are_those_of_sidlsg_generate_byte_for_byte(model, student, tmp_path):
+def test_images_are_those_of_sidlsg_generate_byte_for_byte(model, student, tmp_path):
     assert model.predict([RED]) == [generated(student, tmp_path / "one")]
     several = generated(student, tmp_path / "several", "--seed", "7", "--count", "3", "--steps", "2")
     assert model.predict([BLUE, RED], params={"seed": 7, "count": 3, "steps": 2})[1] == several
@@ -118,7 +118,7 @@ def test_a_batch_differs_by_rounding_alone(model, source):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_other_formats_hold_the_same_picture(model, kind):
+def test_other_formats_have_the_same_image(model, kind):
     def near(seed: int) -> float:
         exact = pixels(model.predict([RED], params={"seed": seed})[0][0])
         return float(np.abs(lossy.astype(int) - exact).mean())
@@ -152,7 +152,7 @@ def test_prompts_come_in_several_forms(model, form):
         (pd.DataFrame({"prompt": []}, dtype=str), {}, "one column of text"),
     ],
 )
-def test_what_cannot_be_drawn_is_a_bad_request(model, prompts, params, said):
+def test_what_cannot_be_generated_is_a_bad_request(model, prompts, params, said):
     with pytest.raises(MlflowException, match=said) as caught:
         model.predict(prompts, params=params)
     assert caught.value.get_http_status_code() == 400
@@ -164,7 +164,7 @@ def test_prompts_that_are_no_column_of_text_are_refused(model, prompts):
         model.unwrap_python_model().predict(None, prompts)
 
 
-def test_loading_and_drawing_need_no_network(student, tmp_path, monkeypatch):
+def test_loading_and_generating_need_no_network(student, tmp_path, monkeypatch):
     save_model(Student.load(student), student, tmp_path / "model")
 
     def refuse(*_):
@@ -189,11 +189,11 @@ def test_a_configuration_that_cannot_hold_is_refused(source, config, said):
         mlflow.pyfunc.load_model(source, model_config=config)
 
 
-def test_a_safety_checker_looks_unless_it_is_turned_off_by_name(checked, checked_model, tmp_path):
+def test_a_safety_checker_is_used_unless_it_is_turned_off_by_name(checked, checked_model, tmp_path):
     assert mlflow.models.get_model_info(str(checked_model)).metadata["safety_checker"] == "required"
     unlooked = mlflow.pyfunc.load_model(str(checked_model), model_config={"safety_checker": "none"})
     drawn = unlooked.predict([RED], params={"count": 4})[0]
-    assert drawn == generated(checked, tmp_path / "pictures", "--count", "4")
+    assert drawn == generated(checked, tmp_path / "images", "--count", "4")
 
     model = mlflow.pyfunc.load_model(str(checked_model), model_config={"batch": 4})
     pipeline = model.unwrap_python_model().pipeline
@@ -202,7 +202,7 @@ def test_a_safety_checker_looks_unless_it_is_turned_off_by_name(checked, checked
         pipeline.safety_checker.concept_embeds_weights.data.fill_(limit)
         answer = model.predict([RED], params={"count": 4})[0]
         assert [text is None for text in answer] == [score > limit for score in like]
-        # A flagged picture comes as nothing, the others as they are.
+        # A flagged image comes as None, the others as they are.
         for text, same in zip(answer, drawn, strict=True):
             # In a batch but for rounding.
             assert text is None or np.abs(pixels(text).astype(int) - pixels(same)).max() <= 1

@@ -142,13 +142,13 @@ def test_a_version_made_by_a_racing_caller_wins(client, tracking_uri, make_stude
     """Both callers found no version; the other one was quicker to create it."""
     folder = make_student()
     first = register(folder, tracking_uri, "raced")
-    original, calls = stage.versions_of, []
+    original, calls = stage.tagged_versions, []
 
     def blind_once(*args):
         calls.append(args)
         return [] if len(calls) == 1 else original(*args)
 
-    monkeypatch.setattr(stage, "versions_of", blind_once)
+    monkeypatch.setattr(stage, "tagged_versions", blind_once)
     assert register(folder, tracking_uri, "raced") == first
     assert runs_and_versions(client, "raced") == (1, 1)
 
@@ -181,7 +181,7 @@ def test_a_name_that_mlflow_cannot_hold_is_refused(tracking_uri, make_student, n
         register(make_student(), tracking_uri, name)
 
 
-def test_a_version_says_what_it_was_made_of(client, tracking_uri, tiny_student):
+def test_a_version_has_tags_of_its_origin(client, tracking_uri, tiny_student):
     circumstances = Circumstances(pipeline_run="run-7", hourly_price=2.5)
     student = Student.load(tiny_student)
     version = register(tiny_student, tracking_uri, "lineage", circumstances)
@@ -207,7 +207,7 @@ def test_a_version_says_what_it_was_made_of(client, tracking_uri, tiny_student):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_run_says_where_its_teacher_was(client, tracking_uri, tiny_student, known):
+def test_a_run_has_its_teachers_uri(client, tracking_uri, tiny_student, known):
     sha256 = Student.load(tiny_student).teacher_sha256 if known else "0" * 64
     told = Circumstances(teacher=f"s3://models/teacher{PIN}{sha256}")
     version = register(tiny_student, tracking_uri, f"placed-{known}", told)
@@ -218,6 +218,6 @@ def test_a_run_says_where_its_teacher_was(client, tracking_uri, tiny_student, kn
 
 
 @pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
-def test_a_price_that_is_none_is_refused(price):
+def test_an_invalid_price_is_refused(price):
     with pytest.raises(InputError, match="hourly price"):
         Circumstances(hourly_price=price)

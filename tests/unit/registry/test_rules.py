@@ -66,7 +66,7 @@ def test_a_floor_follows_the_scores_direction(score, value, limit, passed):
     assert result.passed is passed
 
 
-def test_a_result_says_the_numbers():
+def test_a_result_has_the_numbers():
     result = Floor(subject=STUDENT, score="fid", limit=3).apply(card(fid=2.5))
     assert result.rule == "fid of student 1 step is at most 3"
     assert result.found == "2.5 (fid/p, 2000 images)"
@@ -235,7 +235,7 @@ def test_training_may_cost_so_much(seconds: float | None, passed: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
-def test_a_price_that_is_none_is_refused(value: float) -> None:
+def test_an_invalid_price_is_refused(value: float) -> None:
     with pytest.raises(InputError, match="hourly_price"):
         MaximumCost(maximum=1.0, hourly_price=value)
 

@@ -70,7 +70,7 @@ def test_the_records_own_values_win_over_the_recipes(make_student):
 def test_more_entries_than_one_request_holds(tracking_uri, make_student):
     """MLflow takes 1000 metrics and 100 parameters a request; logging everything twice adds nothing."""
     client = connect(tracking_uri, create=True)
-    run = client.create_run(experiment_id(client, tracking_uri, "long-log"))
+    run = client.create_run(experiment_id(client, "long-log"))
     folder = make_student()
     rows = "".join(f'{{"images_seen": {i}, "loss": {i}.5, "speed": 2}}\n' for i in range(700))
     (folder / "training_log.jsonl").write_text(rows)
@@ -92,7 +92,7 @@ def test_more_entries_than_one_request_holds(tracking_uri, make_student):
 def test_only_what_the_run_lacks_is_added(tracking_uri, make_student):
     """The run was followed live, by its own clock, and a pipeline server had set a parameter."""
     client = connect(tracking_uri, create=True)
-    run_id = client.create_run(experiment_id(client, tracking_uri, "followed-live")).info.run_id
+    run_id = client.create_run(experiment_id(client, "followed-live")).info.run_id
     folder = make_student(seed=8)
     student = with_evaluations(folder, '{"images_seen": 32, "fid": 9}\n{"images_seen": 64, "fid": 4}\n')
     client.log_metric(run_id, "fake_score_loss", 3.25, timestamp=123, step=32)
@@ -116,8 +116,8 @@ def test_only_what_the_run_lacks_is_added(tracking_uri, make_student):
 
 
 @pytest.fixture
-def run(client, tracking_uri):
-    return client.create_run(experiment_id(client, tracking_uri, "points"))
+def run(client):
+    return client.create_run(experiment_id(client, "points"))
 
 
 def points(client, run, name):

@@ -45,7 +45,7 @@ def test_scores_are_on_the_version_and_its_run_once(tracking_uri, make_student, 
     }
 
 
-def test_a_version_speaks_of_one_scorecard(tracking_uri, make_student, make_scorecard):
+def test_a_version_has_the_tags_of_one_scorecard(tracking_uri, make_student, make_scorecard):
     version = register(make_student(seed=33), tracking_uri, "recorded-again")
     rules = GateRules(floors=(Floor(subject="student 1 step", score="fid", limit=100.0),))
     folder = make_scorecard(version.student_sha256)
@@ -92,7 +92,9 @@ def test_the_page_follows_scores_and_verdict(
     assert told() == description(client.get_model_version("described", "1").tags)
 
 
-def test_a_persons_words_stay(client: MlflowClient, tracking_uri: str, make_student: Any, make_scorecard: Any) -> None:
+def test_a_persons_description_stays(
+    client: MlflowClient, tracking_uri: str, make_student: Any, make_scorecard: Any
+) -> None:
     version = register(make_student(62), tracking_uri, "described-by-ann")
     client.update_model_version("described-by-ann", "1", "For the spring campaign.")
     gate(version, make_scorecard(version.student_sha256), tracking_uri, RULES)

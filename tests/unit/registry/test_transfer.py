@@ -117,7 +117,7 @@ def test_the_same_again_changes_nothing(passed, tracking_uri, target, name):
 @pytest.mark.parametrize(
     "step", [pytest.param(step, marks=[] if step == "register" else pytest.mark.long) for step in STEPS]
 )
-def test_a_transfer_killed_after_a_step_goes_on(passed, tracking_uri, target, name, monkeypatch, step):
+def test_a_transfer_killed_after_a_step_is_resumed(passed, tracking_uri, target, name, monkeypatch, step):
     passed()
     original = getattr(module, step)
 
@@ -194,7 +194,7 @@ def test_a_version_that_did_not_pass_stays_where_it_is(passed, tracking_uri, tar
     assert name not in models(target)
 
 
-def test_a_verdict_beside_the_tags_of_another_is_refused(passed, tracking_uri, target, name):
+def test_a_verdict_with_tags_of_another_is_refused(passed, tracking_uri, target, name):
     """A gate that was killed between its tags: the verdict is new, and says no, and the tag is of the one before."""
     version = passed()
     client = connect(tracking_uri)
@@ -250,7 +250,7 @@ def test_tags_that_people_changed_do_no_harm(passed, tracking_uri, target, name)
     assert "hourly_price" not in connect(target).get_model_version(name, "1").tags
 
 
-def test_the_command_says_what_it_did(passed, tracking_uri, target, name, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_what_it_did(passed, tracking_uri, target, name, tmp_path, monkeypatch, capsys):
     passed()
     strict = tmp_path / "rules.toml"
     strict.write_text(gate_rules_text(GateRules(floors=(Floor(subject=STUDENT, score="accuracy", limit=0.95),))))

@@ -8,7 +8,7 @@ import pytest
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
-from sidlsg.registry.versions import alias_version, find_version, require_same_student, require_version, versions_of
+from sidlsg.registry.versions import alias_version, find_version, require_same_student, require_version, tagged_versions
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import ModelVersion
 
@@ -23,10 +23,10 @@ def listed(tracking_uri):
 
 
 def test_versions_come_lowest_first_by_number(listed):
-    found = [int(version.version) for version in versions_of(listed, "listed", "aa")]
+    found = [int(version.version) for version in tagged_versions(listed, "listed", "student_sha256", "aa")]
     assert found == [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]  # by text, 10 would come before 3
-    assert versions_of(listed, "listed", "cc") == []
-    assert versions_of(listed, "no-such-model", "aa") == []
+    assert tagged_versions(listed, "listed", "student_sha256", "cc") == []
+    assert tagged_versions(listed, "no-such-model", "student_sha256", "aa") == []
 
 
 def test_a_version_must_exist_and_be_of_the_student(listed):
@@ -92,12 +92,12 @@ def test_a_version_is_found_by_number_and_by_alias(registry, registered, which, 
         ("found", "3", "version 3 of 'found' has no tag student_sha256"),
     ],
 )
-def test_what_cannot_be_found_is_told_with_what_there_is(registry, name, which, told):
+def test_the_error_lists_what_there_is(registry, name, which, told):
     with pytest.raises(InputError, match=told):
         find_version(registry, name, which)
 
 
-def test_a_registry_without_models_is_told(tmp_path):
+def test_the_error_of_a_registry_without_models(tmp_path):
     address = f"sqlite:///{tmp_path}/mlflow.db"
     with pytest.raises(InputError, match="no MLflow store at"):
         find_version(address, "found", "1")

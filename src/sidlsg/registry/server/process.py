@@ -127,11 +127,7 @@ class LocalServer(ABC):
 
     @property
     def pid(self) -> int:
-        """Of the running server.
-
-        Raises:
-            SidlsgError: it does not run.
-        """
+        """Of the running server; SidlsgError if it does not run."""
         found = self._process()
         if found is None:
             raise SidlsgError(f"{self.NAME} does not run; start it")

@@ -21,11 +21,7 @@ class Stack:
     """The servers of one folder."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        """Take the folder of the servers, and MLflow's port; by default its earlier one, or else a free one.
-
-        Raises:
-            InputError: the folder holds something else.
-        """
+        """Take the folder of the servers, and MLflow's port: by default its earlier one, or else a free one."""
         self.folder = folder.absolute()
         self._port = port
         refuse_foreign(self.folder, f"{_POSTGRES}/{STATE}")
@@ -36,11 +32,7 @@ class Stack:
 
     @property
     def mlflow(self) -> MlflowServer:
-        """The MLflow server, once the other two have ports.
-
-        Raises:
-            SidlsgError: they were never started.
-        """
+        """The MLflow server; SidlsgError before the other two have ports."""
         if self._mlflow is None:
             if not (self.postgres.state.get("ports") and self.s3.state.get("ports")):
                 raise SidlsgError(f"no servers were started in {self.folder}; `sidlsg services start` starts them")

@@ -52,11 +52,7 @@ class Training:
 
 
 def tracking_address(tracking_uri: str) -> str:
-    """The given URI, or else that of the run that a pipeline server opened for this process; empty for no tracking.
-
-    Raises:
-        InputError: the environment names a run without its server.
-    """
+    """The given URI, or else that of the run that a pipeline server opened for this process; empty for no tracking."""
     if tracking_uri or not given_run():
         return tracking_uri
     address = os.environ.get(GIVEN_ADDRESS, "")

@@ -178,7 +178,7 @@ def open_tracker(
         if given:
             run = take_given_run(client, given, training)
         else:
-            run = find_or_make_run(client, experiment_id(client, tracking_uri, experiment), training)
+            run = find_or_make_run(client, experiment_id(client, experiment), training)
             if STUDENT_TAG not in run.data.tags:
                 client.update_run(run.info.run_id, status="RUNNING")
                 # Another pipeline run may resume the training of an earlier one.

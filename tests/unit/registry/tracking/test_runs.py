@@ -39,8 +39,8 @@ def training(key: str, **changes: Any) -> Training:
 
 
 @pytest.fixture
-def experiment(client: MlflowClient, tracking_uri: str, request: pytest.FixtureRequest) -> str:
-    return experiment_id(client, tracking_uri, request.node.name)
+def experiment(client: MlflowClient, request: pytest.FixtureRequest) -> str:
+    return experiment_id(client, request.node.name)
 
 
 def test_where_to_track(monkeypatch):

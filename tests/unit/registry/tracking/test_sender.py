@@ -33,7 +33,7 @@ def server() -> Server:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def reports() -> list[str]:
     return []
 
 
@@ -44,18 +44,18 @@ def waited_for(what: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def test_entries_arrive_in_order(server: Server, said: list[str]):
-    sender = Sender(server, said.append)
+def test_entries_arrive_in_order(server: Server, reports: list[str]):
+    sender = Sender(server, reports.append)
     for number in range(1000):
         sender.put(number)
     assert sender.close([1000], 30) == 0
     assert server.got == list(range(1001))
-    assert said == []
+    assert reports == []
 
 
-def test_what_failed_is_sent_again_and_said_once(server: Server, said: list[str]):
+def test_a_failure_is_retried_and_reported_once(server: Server, reports: list[str]):
     server.up = False
-    sender = Sender(server, said.append, first_pause=0.01)
+    sender = Sender(server, reports.append, first_pause=0.01)
     sender.put(1)
     waited_for(lambda: server.tries >= 3)
     sender.put(2)
@@ -63,15 +63,15 @@ def test_what_failed_is_sent_again_and_said_once(server: Server, said: list[str]
     server.up = True
     waited_for(lambda: server.got == [1, 2])
     assert sender.close([], 30) == 0
-    assert said == [
+    assert reports == [
         "MLflow takes nothing now (no route); the training continues, and what MLflow misses is sent later",
         "MLflow answers again",
     ]
 
 
-def test_pauses_grow(server: Server, said: list[str]):
+def test_pauses_grow(server: Server, reports: list[str]):
     server.up = False
-    sender = Sender(server, said.append, first_pause=0.1)
+    sender = Sender(server, reports.append, first_pause=0.1)
     sender.put(1)
     time.sleep(1.2)
     # At 0, 0.1, 0.3 and 0.7 s; without growth there would be a dozen.
@@ -79,9 +79,9 @@ def test_pauses_grow(server: Server, said: list[str]):
     sender.close([], 0)
 
 
-def test_a_full_queue_leaves_out_what_comes(server: Server, said: list[str]):
+def test_a_full_queue_leaves_out_what_comes(server: Server, reports: list[str]):
     server.up = False
-    sender = Sender(server, said.append, limit=3, first_pause=0.01)
+    sender = Sender(server, reports.append, limit=3, first_pause=0.01)
     for number in range(5):
         sender.put(number)
     server.up = True
@@ -90,9 +90,9 @@ def test_a_full_queue_leaves_out_what_comes(server: Server, said: list[str]):
     assert server.got == [0, 1, 2, 9]
 
 
-def test_a_server_that_hangs_holds_nobody(server: Server, said: list[str]):
+def test_a_server_that_hangs_holds_nobody(server: Server, reports: list[str]):
     server.answers.clear()
-    sender = Sender(server, said.append)
+    sender = Sender(server, reports.append)
     began = time.monotonic()
     for number in range(3):
         sender.put(number)
@@ -101,23 +101,23 @@ def test_a_server_that_hangs_holds_nobody(server: Server, said: list[str]):
     server.answers.set()
 
 
-def test_a_server_that_stays_away_is_given_up(server: Server, said: list[str]):
+def test_a_server_that_stays_away_is_given_up(server: Server, reports: list[str]):
     server.up = False
-    sender = Sender(server, said.append, first_pause=0.01)
+    sender = Sender(server, reports.append, first_pause=0.01)
     sender.put(1)
     assert sender.close([2], 0.3) == 2
     tries = server.tries
     time.sleep(0.1)
     assert server.tries <= tries + 1
-    assert len(said) == 1
+    assert len(reports) == 1
 
 
-def test_a_server_that_comes_back_before_the_end_gets_all(server: Server, said: list[str]):
+def test_a_server_that_comes_back_before_the_end_gets_all(server: Server, reports: list[str]):
     server.up = False
     # A pause that would outlast the test, were it not cut short at the end.
-    sender = Sender(server, said.append, first_pause=0.3)
+    sender = Sender(server, reports.append, first_pause=0.3)
     sender.put(1)
-    waited_for(lambda: said)
+    waited_for(lambda: reports)
     threading.Timer(0.5, lambda: setattr(server, "up", True)).start()
     assert sender.close([2], 30) == 0
     assert server.got == [1, 2]

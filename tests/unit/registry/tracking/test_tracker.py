@@ -21,12 +21,12 @@ from unit.registry.tracking.student import STUDENT
 
 
 @pytest.fixture
-def said() -> list[str]:
+def reports() -> list[str]:
     return []
 
 
 @pytest.fixture
-def opened(tracking_uri: str, said: list[str], request: pytest.FixtureRequest):
+def opened(tracking_uri: str, reports: list[str], request: pytest.FixtureRequest):
     def opened(key: str = "k" * 64, mfu: Callable[[float], float] | None = None) -> MlflowTracker:
         training = Training(
             key=key,
@@ -35,7 +35,7 @@ def opened(tracking_uri: str, said: list[str], request: pytest.FixtureRequest):
             prompts_sha256="b" * 64,
             params=training_params(get_recipe("tiny"), 3),
         )
-        return open_tracker(tracking_uri, request.node.name, training, said.append, mfu)
+        return open_tracker(tracking_uri, request.node.name, training, reports.append, mfu)
 
     return opened
 
@@ -63,7 +63,7 @@ def points(client: MlflowClient, run: Any, metric: str) -> list[tuple[int, float
     return sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric))
 
 
-def test_everything_goes_to_the_run_by_images_seen(client, opened, runs, said):
+def test_everything_goes_to_the_run_by_images_seen(client, opened, runs, reports):
     tracker = opened(mfu=lambda images_per_second: images_per_second / 200)
     for iteration in (1, 2):
         tracker.logged(row(iteration))
@@ -85,7 +85,7 @@ def test_everything_goes_to_the_run_by_images_seen(client, opened, runs, said):
     assert points(client, run, "eval/fid_504") == [(32, 3.5)]
     images = [file.path for file in client.list_artifacts(run.info.run_id, "images") if file.path.endswith(".png")]
     assert sorted(path.split("+")[2] for path in images) == ["16", "32"]
-    assert said == []
+    assert reports == []
 
 
 def test_without_a_peak_there_is_no_mfu(opened, runs):
@@ -99,7 +99,7 @@ def test_without_a_peak_there_is_no_mfu(opened, runs):
     ("error", "status"),
     [(StoppedError("asked to end"), "KILLED"), (KeyboardInterrupt(), "KILLED"), (InputError("no disk"), "FAILED")],
 )
-def test_a_training_that_ended_early_goes_on_in_its_run(client, opened, runs, error, status):
+def test_a_training_that_ended_early_resumes_its_run(client, opened, runs, error, status):
     tracker = opened(key=status + type(error).__name__)
     for iteration in (1, 2):
         tracker.logged(row(iteration))
@@ -162,13 +162,13 @@ def test_a_killed_end_is_made_good(client, opened, runs):
     assert run.info.status == "FINISHED"
 
 
-def test_a_run_that_vanishes_stops_nothing(client, opened, runs, said, monkeypatch):
+def test_a_run_that_vanishes_stops_nothing(client, opened, runs, reports, monkeypatch):
     monkeypatch.setattr("sidlsg.registry.tracking.tracker.PATIENCE", 0.5)
     tracker = opened()
     client.delete_run(runs()[0].info.run_id)
     tracker.logged(row(1))
     tracker.finish(STUDENT)
-    assert said[0].startswith("MLflow takes nothing now (")
-    assert said[1:] == [
+    assert reports[0].startswith("MLflow takes nothing now (")
+    assert reports[1:] == [
         "MLflow did not take the last 2 entries of this training; registering the student adds what the run lacks"
     ]
