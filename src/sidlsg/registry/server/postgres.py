@@ -74,8 +74,7 @@ class Postgres(LocalServer):
                 raise InputError(
                     f"PostgreSQL does not run as root, and there is no user {user}; run as another user, or {INSTALL}"
                 ) from error
-            reached = subprocess.run(["test", "-x", str(data)], user=user, group=user, extra_groups=[], cwd="/")
-            if reached.returncode:
+            if subprocess.run(["test", "-x", str(data)], cwd="/", **self.as_user()).returncode:
                 raise InputError(
                     f"PostgreSQL does not run as root, and its user {user} cannot enter {data}; give a folder that "
                     "others may pass through, such as one below /srv or /var/tmp, or run as another user"
@@ -91,10 +90,8 @@ class Postgres(LocalServer):
             [_program("initdb"), *(f"--{name}={value}" for name, value in options.items())],
             capture_output=True,
             text=True,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
             cwd="/",
+            **self.as_user(),
         )
         password.unlink()
         if done.returncode:

@@ -120,6 +120,11 @@ class LocalServer(ABC):
         """The user that the server runs as; None for this process's own."""
         return None
 
+    def as_user(self) -> dict[str, Any]:
+        """Arguments of `subprocess` for that user."""
+        user = self.runs_as()
+        return {"user": user, "group": user, "extra_groups": None if user is None else []}
+
     @property
     def port(self) -> int:
         """The clients' port."""
@@ -207,7 +212,6 @@ class LocalServer(ABC):
         return ports
 
     def _launch(self) -> None:
-        user = self.runs_as()
         with (self.folder / "log").open("ab") as log:
             self._child = subprocess.Popen(
                 self.command(),
@@ -218,9 +222,7 @@ class LocalServer(ABC):
                 env=self.environment(),
                 # Ctrl-C in the terminal that started it must not reach it.
                 start_new_session=True,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
+                **self.as_user(),
             )
         created = psutil.Process(self._child.pid).create_time()
         self.state["process"] = {"pid": self._child.pid, "created": created}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cached_property
 from pathlib import Path
 
 from sidlsg.registry.server.mlflow import MlflowServer
@@ -28,18 +29,15 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.postgres = Postgres(self.folder / _POSTGRES)
         self.s3 = SeaweedFS(self.folder / "s3")
-        self._mlflow: MlflowServer | None = None
 
-    @property
+    @cached_property
     def mlflow(self) -> MlflowServer:
         """The MLflow server; SidlsgError before the other two have ports."""
-        if self._mlflow is None:
-            if not (self.postgres.state.get("ports") and self.s3.state.get("ports")):
-                raise SidlsgError(f"no servers were started in {self.folder}; `sidlsg services start` starts them")
-            access = {**self.s3.client_environment(), "MLFLOW_S3_ENDPOINT_URL": self.s3.endpoint}
-            store = self.postgres.url(_DATABASE)
-            self._mlflow = MlflowServer(self.folder / "mlflow", store, f"s3://{ARTIFACTS}", access, self._port)
-        return self._mlflow
+        if not (self.postgres.state.get("ports") and self.s3.state.get("ports")):
+            raise SidlsgError(f"no servers were started in {self.folder}; `sidlsg services start` starts them")
+        access = {**self.s3.client_environment(), "MLFLOW_S3_ENDPOINT_URL": self.s3.endpoint}
+        store = self.postgres.url(_DATABASE)
+        return MlflowServer(self.folder / "mlflow", store, f"s3://{ARTIFACTS}", access, self._port)
 
     def start(self) -> None:
         """Start the servers that do not run, and wait until all serve.
