@@ -13,7 +13,7 @@ from sidlsg.runtime.errors import RunFailedError, VerdictError
 from sidlsg.runtime.provenance import say
 
 if TYPE_CHECKING:  # MLflow takes seconds
-    from sidlsg.registry.gate import JudgedVersion
+    from sidlsg.registry.verdicts import JudgedVersion
 
 FIRST_S = 10.0
 """Seconds to wait for a server at first, so that a wrong address fails fast."""

@@ -219,7 +219,7 @@ def training_inputs(student: Student, prompts: PromptSet | None, teacher: str = 
 
 
 def evaluation_inputs(uris: Mapping[str, str]) -> list[DatasetInput]:
-    """The data of an evaluation as dataset inputs: by name, URIs with digests (see `sidlsg.storage.uri.pinned`)."""
+    """The data of an evaluation as dataset inputs: by name, URIs with digests (see `sidlsg.storage.uri.pinned_uri`)."""
     found = {name: split_pin(pinned) for name, pinned in uris.items()}
     return [
         _dataset_input(name, sha256, {"place": uri, "sha256": sha256}, "evaluation")

@@ -42,7 +42,7 @@ from sidlsg.storage.files import (
     require_writable,
 )
 from sidlsg.storage.records import PromptSet, Student, file_ref
-from sidlsg.storage.uri import open_store
+from sidlsg.storage.uri import open_store, resolve_with_digest
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest

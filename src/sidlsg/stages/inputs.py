@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.registry.address import check_model_name
 from sidlsg.registry.rule_file import parse_gate_rules
 from sidlsg.registry.rules import GateRules
 from sidlsg.runtime.errors import InputError
@@ -31,7 +32,6 @@ from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
 from sidlsg.evaluate.weights import check_judge, read_weights, weight_path
 from sidlsg.registry.address import check_address
-from sidlsg.registry.names import check_name
 from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.uri import absolute_uri, refuse_folder, split_list

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sidlsg.kubeflow.server.submission import add_summary, outputs, run_summary
-from sidlsg.registry.gate import JudgedVersion
+from sidlsg.registry.verdicts import JudgedVersion
 from sidlsg.runtime.errors import InputError
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
