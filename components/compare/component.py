@@ -35,32 +35,20 @@ def compare(
     Returns:
         Output: The settings that failed, as JSON; the page names each with its reason.
     """
-    import json
     from pathlib import Path
 
-    from sidlsg.distil.recipes import published_results
-    from sidlsg.registry.address import given_address
-    from sidlsg.registry.run_log import HELD_OUT, JUDGE
-    from sidlsg.report.scoreboard import write_scoreboard
-    from sidlsg.stages.compare import by_setting, main_scores
-    from sidlsg.stages.gate import record_scores
-    from sidlsg.stages.handed_on import failures_json, require_none, take_note
-    from sidlsg.stages.sweep import parse_setting
+    from sidlsg.stages.compare import compare_step
 
-    swept, failed = by_setting(settings, [Path(scorecard.path) for scorecard in scorecards], versions)
-    for each in failed:
-        take_note(each)
-    if not swept:
-        require_none(failed)
-    entries = [(each.setting, each.folder) for each in swept]
-    title, lacking = f"Settings of recipe {recipe}", [each.text for each in failed]
-    write_scoreboard(entries, Path(html.path), title, published_results(), lacking)
-    address = given_address(tracking_uri)
-    inputs = {HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()}
-    for each in swept:
-        record_scores(each.version, each.folder, address, inputs)
-        for score in main_scores(each.card):
-            metrics.log_metric(f"{parse_setting(each.setting).folder} {score.metric}", score.value)
-    # The metrics are the artifact's metadata; an artifact without a file looks lost to whoever copies it.
-    Path(metrics.path).write_text(json.dumps(metrics.metadata))
-    return failures_json(failed)
+    failures, scores = compare_step(
+        scorecards=[Path(scorecard.path) for scorecard in scorecards],
+        versions=versions,
+        held_out_captions=Path(held_out_captions.path),
+        judge_model=Path(judge_model.path),
+        settings=settings,
+        recipe=recipe,
+        tracking_uri=tracking_uri,
+        html=Path(html.path),
+        metrics=Path(metrics.path),
+    )
+    metrics.metadata.update(scores)
+    return failures

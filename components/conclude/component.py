@@ -12,7 +12,6 @@ def conclude(failures: str):
     Args:
         failures: The settings that failed, as JSON.
     """
-    from sidlsg.stages.handed_on import failures_of
-    from sidlsg.stages.handed_on import require_none as run_stage
+    from sidlsg.stages.failures import conclude_step
 
-    run_stage(failures_of(failures))
+    conclude_step(failures)

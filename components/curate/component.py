@@ -30,29 +30,10 @@ def curate(
     Returns:
         seconds: How long it took.
     """
-    import time
     from pathlib import Path
 
-    from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.prompts.source.files import require_state
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.stages.curate import curate as run_stage
-    from sidlsg.stages.inputs import curation_rules, execution_of_step
-    from sidlsg.storage.uri import resolve, split_list
+    from sidlsg.stages.curate import curate_step
 
-    began = time.monotonic()
-    sources = split_list(source, ";")
-    if source_state:
-        require_state(sources, source_state)
-    record = run_stage(
-        sources=sources,
-        output=Path(prompt_set.path),
-        rules=curation_rules(changes_text(rules)),
-        held_out=read_held_out(resolve(held_out)),
-        execution=execution_of_step(),
-        report=print,
-    )
-    if source_state:
-        require_state(sources, source_state)
+    record, seconds = curate_step(source, source_state, held_out, rules, Path(prompt_set.path))
     prompt_set.metadata.update(sha256=record.digest, count=record.count, results_version=results_version)
-    return (round(time.monotonic() - began, 1),)
+    return (seconds,)

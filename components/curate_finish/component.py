@@ -27,10 +27,7 @@ def curate_finish(
     """
     from pathlib import Path
 
-    from sidlsg.stages.curate import finish_parts
+    from sidlsg.stages.curate import curate_finish_step
 
-    if parts:
-        raise ValueError(f"parts {parts} of the last phase are left")
-    record = finish_parts(place, prompt_set.path, source_sha256, output)
+    record = curate_finish_step(place, parts, source_sha256, output, Path(prompt_set.path), Path(html.path))
     prompt_set.metadata.update(sha256=record.digest, count=record.count)
-    Path(html.path).write_bytes((Path(prompt_set.path) / "summary.html").read_bytes())

@@ -23,8 +23,8 @@ def curate_join(
     Returns:
         Output: The next phase's parts, each as JSON.
     """
-    from sidlsg.prompts.pods import join_parts
+    from sidlsg.stages.curate import curate_join_step
 
     # Taking what the parts gave is what makes this step wait for them; the work place says what they did.
     del done
-    return join_parts(place, phase, pods)
+    return curate_join_step(place, phase, pods)

@@ -15,6 +15,6 @@ def curate_part(part: str) -> str:
     Returns:
         Output: The same.
     """
-    from sidlsg.prompts.pods import run_part
+    from sidlsg.stages.curate import curate_part_step
 
-    return run_part(part)
+    return curate_part_step(part)

@@ -27,13 +27,6 @@ def curate_plan(
     Returns:
         Output: Where this curation works.
     """
-    from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.prompts.pods import begin_parts
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.stages.inputs import curation_rules
-    from sidlsg.storage.uri import resolve, split_list
+    from sidlsg.stages.curate import curate_plan_step
 
-    captions = read_held_out(resolve(held_out))
-    return begin_parts(
-        split_list(source, ";"), curation_rules(changes_text(rules)), captions, work, memory_gb, skip_bad_files
-    )
+    return curate_plan_step(source, held_out, rules, work, memory_gb, skip_bad_files)

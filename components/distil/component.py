@@ -42,34 +42,21 @@ def distil(
     Returns:
         seconds: How long it took, from the start or the last checkpoint.
     """
-    import os
-    import time
-    from pathlib import Path
+    from sidlsg.stages.training import distil_step
 
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.runtime.progress import note as say
-    from sidlsg.runtime.provenance import checkpoints_place
-    from sidlsg.stages.distil_processes import PodTraining
-    from sidlsg.stages.distil_processes import train_in_pod as run_stage
-    from sidlsg.stages.handed_on import handing_on, without_attempt
-
-    began = time.monotonic()
-    asked = PodTraining(
+    record, seconds = distil_step(
         prompts=prompt_set.path,
         embeddings=embeddings.path,
         teacher=teacher,
         teacher_layout=teacher_layout,
         recipe=recipe,
-        changes=changes_text(without_attempt(changes)),
+        changes=changes,
         seed=seed,
-        checkpoints=checkpoints_place(),
         held_out=held_out,
         judge=judge,
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""),
-        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),
         output=student.path,
+        setting=setting,
     )
-    with handing_on("distil", setting, Path(student.path), say):
-        record = run_stage(asked, say)
+    if record is not None:
         student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
-    return (round(time.monotonic() - began, 1),)
+    return (seconds,)

@@ -58,44 +58,31 @@ def distil_nodes(
     Returns:
         seconds: How long it took, waiting in a queue included.
     """
-    import os
-    import time
-    from pathlib import Path
+    from sidlsg.kubeflow.nodes.step import distil_nodes_step
 
-    from sidlsg.kubeflow.nodes.job_spec import pack
-    from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
-    from sidlsg.kubeflow.nodes.settings import Nodes, read_settings
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.runtime.progress import note as say
-    from sidlsg.runtime.provenance import checkpoints_place, running_image
-    from sidlsg.stages.handed_on import handing_on, without_attempt
-
-    began = time.monotonic()
-    with handing_on("distil", setting, Path(student.path), say):
-        parcel = pack(
-            prompts=Path(prompt_set.path),
-            embeddings=Path(embeddings.path),
-            recipe=recipe,
-            changes=changes_text(without_attempt(changes)),
-            seed=seed,
-            checkpoints=checkpoints_place(),
-            teacher=teacher,
-            teacher_layout=teacher_layout,
-            held_out=held_out,
-            judge=judge,
-            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""),
-            experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),
-        )
-        where = Nodes(
-            nodes=nodes,
-            gpus_per_node=gpus_per_node,
-            image=image or running_image(),
-            handover=handover,
-            timeout_minutes=timeout_minutes,
-            queue=queue,
-            namespace=namespace,
-            settings=read_settings(node_settings),
-        )
-        record = distil_on_nodes(parcel, Path(student.path), where, say)
+    record, seconds = distil_nodes_step(
+        training={
+            "prompts": prompt_set.path,
+            "embeddings": embeddings.path,
+            "teacher": teacher,
+            "teacher_layout": teacher_layout,
+            "recipe": recipe,
+            "changes": changes,
+            "seed": seed,
+            "held_out": held_out,
+            "judge": judge,
+            "output": student.path,
+        },
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        image=image,
+        handover=handover,
+        timeout_minutes=timeout_minutes,
+        queue=queue,
+        namespace=namespace,
+        node_settings=node_settings,
+        setting=setting,
+    )
+    if record is not None:
         student.metadata.update(sha256=record.digest, images_seen=record.images_seen, results_version=results_version)
-    return (round(time.monotonic() - began, 1),)
+    return (seconds,)

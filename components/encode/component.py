@@ -32,23 +32,12 @@ def encode(
     Returns:
         seconds: How long it took.
     """
-    import time
     from pathlib import Path
 
-    from sidlsg.runtime.hardware import require_gpus
-    from sidlsg.runtime.progress import note as say
-    from sidlsg.stages.encode import encode as run_stage
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.stages.encode import encode_step
 
-    began = time.monotonic()
-    require_gpus()
-    record = run_stage(
-        prompts=Path(prompt_set.path),
-        teacher=teacher_folder(teacher, layout=teacher_layout),
-        output=Path(embeddings.path),
-        dtype=dtype,
-        disk_budget_gb=budget_gb,
-        report=say,
+    record, seconds = encode_step(
+        Path(prompt_set.path), teacher, teacher_layout, dtype, budget_gb, Path(embeddings.path)
     )
     embeddings.metadata.update(sha256=record.digest, shards=len(record.shards), results_version=results_version)
-    return (round(time.monotonic() - began, 1),)
+    return (seconds,)

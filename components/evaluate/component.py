@@ -51,61 +51,28 @@ def evaluate(
     Returns:
         seconds: How long it took.
     """
-    import json
-    import tempfile
-    import time
-    from html import escape
     from pathlib import Path
 
-    from sidlsg.distil.recipes import published_results
-    from sidlsg.evaluate.published_suite import load_published
-    from sidlsg.evaluate.weights import parse_weights
-    from sidlsg.prompts.held_out import read_held_out
-    from sidlsg.registry.address import given_address
-    from sidlsg.registry.files import fetch_student
-    from sidlsg.report.scoreboard import write_scoreboard
-    from sidlsg.runtime.hardware import require_gpus
-    from sidlsg.runtime.progress import note as say
-    from sidlsg.runtime.provenance import checkpoints_place
-    from sidlsg.stages.evaluate import STUDENT
-    from sidlsg.stages.evaluate import evaluate as run_stage
-    from sidlsg.stages.handed_on import handing_on, results_in
-    from sidlsg.stages.inputs import text_of
-    from sidlsg.storage.records import ModelVersion, Student
-    from sidlsg.storage.uri import resolve, split_list
-    from sidlsg.teacher.source import checked_teacher
+    from sidlsg.stages.evaluate import evaluate_step
 
-    began = time.monotonic()
-    with handing_on("evaluate", setting, Path(scorecard.path), say) as handed:
-        require_gpus()
-        folder, found_sha256 = checked_teacher(teacher, layout=teacher_layout)
-        with tempfile.TemporaryDirectory() as scratch:
-            if student is None:
-                registered = ModelVersion.from_json(version)
-                scored = fetch_student(registered, given_address(tracking_uri), Path(scratch) / "student")
-            else:
-                scored = results_in(Path(student.path))
-            name = f"evaluate-{Student.load(scored).digest[:16]}"
-            record = run_stage(
-                student=scored,
-                teacher=folder,
-                teacher_sha256=found_sha256,
-                output=Path(scorecard.path),
-                held_out=read_held_out(resolve(held_out)),
-                judge=resolve(judge),
-                report=say,
-                published=load_published(split_list(protocols, ","), parse_weights(text_of(weights))),
-                settings=split_list(teacher_settings, ";") or None,
-                keep_images=f"{keep_images}/{name}" if keep_images else "",
-                parts=f"{checkpoints_place()}/{name}",
-            )
-        for score in record.subject(STUDENT).scores:
-            metrics.log_metric(score.metric, score.value)
-        label = f"student {record.student_sha256[:8]}"
-        write_scoreboard([(label, Path(scorecard.path))], Path(html.path), f"Scores of {label}", published_results())
-        scorecard.metadata.update(sha256=record.digest, results_version=results_version)
-    if handed.failed:
-        Path(html.path).write_text(f"<!doctype html><title>Failed</title><p>{escape(handed.failed.text)}</p>")
-    # The metrics are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
-    Path(metrics.path).write_text(json.dumps(metrics.metadata))
-    return (round(time.monotonic() - began, 1),)
+    (sha256, scores), seconds = evaluate_step(
+        student=None if student is None else Path(student.path),
+        version=version,
+        tracking_uri=tracking_uri,
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        held_out=held_out,
+        judge=judge,
+        protocols=protocols,
+        weights=weights,
+        teacher_settings=teacher_settings,
+        keep_images=keep_images,
+        scorecard=Path(scorecard.path),
+        metrics=Path(metrics.path),
+        html=Path(html.path),
+        setting=setting,
+    )
+    metrics.metadata.update(scores)
+    if sha256:
+        scorecard.metadata.update(sha256=sha256, results_version=results_version)
+    return (seconds,)

@@ -25,13 +25,7 @@ def find(
         version: The ModelVersion record, as JSON.
         seconds: How long it took.
     """
-    import time
+    from sidlsg.stages.register import find_step
 
-    from sidlsg.registry.address import given_address
-    from sidlsg.registry.versions import find_version
-    from sidlsg.runtime.progress import note as say
-
-    began = time.monotonic()
-    record = find_version(given_address(tracking_uri), name, which)
-    say(f"version {record.version} of {record.name}")
-    return record.to_json(), round(time.monotonic() - began, 1)
+    record, seconds = find_step(tracking_uri, name, which)
+    return record.to_json(), seconds

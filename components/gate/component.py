@@ -37,25 +37,18 @@ def gate(
         passed: Whether the version may become the champion.
         seconds: How long it took.
     """
-    import time
     from pathlib import Path
 
-    from sidlsg.registry.address import given_address
-    from sidlsg.registry.run_log import HELD_OUT, JUDGE
-    from sidlsg.report.markdown import verdict_markdown
-    from sidlsg.stages.gate import gate as run_stage
-    from sidlsg.stages.inputs import gate_rules as parsed
-    from sidlsg.stages.inputs import text_of
-    from sidlsg.storage.records import ModelVersion
+    from sidlsg.stages.gate import gate_step
 
-    began = time.monotonic()
-    rules = parsed(recipe, text_of(gate_rules))
-    record = run_stage(
-        version=ModelVersion.from_json(version),
-        scorecard_folder=Path(scorecard.path),
-        tracking_uri=given_address(tracking_uri),
-        rules=rules,
-        inputs={HELD_OUT: Path(held_out_captions.path).read_text(), JUDGE: Path(judge_model.path).read_text()},
+    verdict, seconds = gate_step(
+        version=version,
+        scorecard=Path(scorecard.path),
+        held_out_captions=Path(held_out_captions.path),
+        judge_model=Path(judge_model.path),
+        tracking_uri=tracking_uri,
+        recipe=recipe,
+        gate_rules=gate_rules,
+        summary=Path(summary.path),
     )
-    Path(summary.path).write_text(verdict_markdown(record, rules.awaits_approval(record.rules)))
-    return record.to_json(), record.passed, round(time.monotonic() - began, 1)
+    return verdict.to_json(), verdict.passed, seconds

@@ -16,7 +16,6 @@ def notify(pipeline: str, pipeline_run: str, tracking_uri: str, status: Pipeline
         tracking_uri: MLflow, which knows the verdict. Empty for the one that the step's environment names.
         status: How the steps before ended, which Kubeflow Pipelines fills in.
     """
-    from sidlsg.kubeflow.notices import notify as run_stage
-    from sidlsg.runtime.progress import note as say
+    from sidlsg.kubeflow.notices import notify as notify_step
 
-    run_stage(pipeline=pipeline, run=pipeline_run, state=status.state or "", tracking_uri=tracking_uri, report=say)
+    notify_step(pipeline=pipeline, run=pipeline_run, state=status.state or "", tracking_uri=tracking_uri)

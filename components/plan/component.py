@@ -21,10 +21,6 @@ def plan(
     Returns:
         Output: For each setting the values of the recipe to replace, and a number where it failed before.
     """
-    import json
+    from sidlsg.stages.failures import plan_step
 
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.stages.handed_on import with_attempts
-    from sidlsg.stages.sweep import plan_changes
-
-    return with_attempts([json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))])
+    return plan_step(settings, recipe, changes)

@@ -26,16 +26,9 @@ def promote(
         promotion: The Promotion record, as JSON.
         seconds: How long it took.
     """
-    import time
     from pathlib import Path
 
-    from sidlsg.registry.address import given_address
-    from sidlsg.registry.promotion import promote as run_stage
-    from sidlsg.report.markdown import promotion_markdown
-    from sidlsg.storage.records import Verdict
+    from sidlsg.stages.promote import promote_step
 
-    began = time.monotonic()
-    judged = Verdict.from_json(verdict)
-    record = run_stage(verdict=judged, tracking_uri=given_address(tracking_uri))
-    Path(summary.path).write_text(promotion_markdown(record, judged))
-    return record.to_json(), round(time.monotonic() - began, 1)
+    promotion, seconds = promote_step(verdict, tracking_uri, Path(summary.path))
+    return promotion.to_json(), seconds

@@ -38,29 +38,19 @@ def register(
         version: The ModelVersion record, as JSON; a failure where one is handed on.
         seconds: How long it took.
     """
-    import time
     from pathlib import Path
 
-    from sidlsg.registry.address import given_address
-    from sidlsg.registry.registration import Circumstances
-    from sidlsg.registry.registration import register as run_stage
-    from sidlsg.runtime.costs import parse_prices
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.runtime.progress import note as say
-    from sidlsg.stages.handed_on import handing_on, results_in
-    from sidlsg.storage.records import Student
+    from sidlsg.stages.register import register_step
 
-    began = time.monotonic()
-    price = parse_prices(changes_text(prices), hourly_price).of("distil")
-    with handing_on("register", setting, Path(account.path), say) as handed:
-        folder = results_in(Path(student.path))
-        record = run_stage(
-            student_folder=folder,
-            tracking_uri=given_address(tracking_uri),
-            name=name,
-            circumstances=Circumstances(
-                pipeline_run=pipeline_run, hourly_price=price, teacher=Path(teacher_model.path).read_text()
-            ),
-        )
-        Student.load(folder).copy_account(folder, Path(account.path))
-    return (handed.failed or record).to_json(), round(time.monotonic() - began, 1)
+    record, seconds = register_step(
+        student=Path(student.path),
+        teacher_model=Path(teacher_model.path),
+        tracking_uri=tracking_uri,
+        name=name,
+        pipeline_run=pipeline_run,
+        hourly_price=hourly_price,
+        prices=prices,
+        account=Path(account.path),
+        setting=setting,
+    )
+    return record.to_json(), seconds

@@ -52,38 +52,26 @@ def report(
     """
     from pathlib import Path
 
-    from sidlsg.distil.recipes import published_results
-    from sidlsg.registry.address import given_address
-    from sidlsg.report.run_page import write_report
-    from sidlsg.runtime.costs import cost, costs_json, parse_prices
-    from sidlsg.runtime.overrides import changes_text
-    from sidlsg.storage.records import ModelVersion, Promotion, Verdict
+    from sidlsg.stages.report import report_step
 
-    registered, priced = ModelVersion.from_json(version), parse_prices(changes_text(prices), hourly_price)
-    seconds = {
-        "curate": curate_seconds,
-        "encode": encode_seconds,
-        "distil": distil_seconds,
-        "register": register_seconds,
-        "evaluate": evaluate_seconds,
-        "gate": gate_seconds,
-        "promote": promote_seconds,
-    }
-    write_report(
-        prompts=Path(account.path),
-        student=Path(account.path),
+    costs = report_step(
+        account=Path(account.path),
         scorecard=Path(scorecard.path),
-        version=registered,
-        verdict=Verdict.from_json(verdict),
-        promotion=Promotion.from_json(promotion),
-        seconds=seconds,
-        prices=priced,
-        output=Path(html.path),
-        published=published_results(),
+        version=version,
+        verdict=verdict,
+        promotion=promotion,
+        seconds={
+            "curate": curate_seconds,
+            "encode": encode_seconds,
+            "distil": distil_seconds,
+            "register": register_seconds,
+            "evaluate": evaluate_seconds,
+            "gate": gate_seconds,
+            "promote": promote_seconds,
+        },
+        hourly_price=hourly_price,
+        prices=prices,
+        tracking_uri=tracking_uri,
+        html=Path(html.path),
     )
-    found = cost(seconds, priced)
-    if found.priced:
-        from sidlsg.registry.versions import record_cost
-
-        record_cost(registered, given_address(tracking_uri), found.amount)
-    return (costs_json(seconds, priced),)
+    return (costs,)

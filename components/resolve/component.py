@@ -65,12 +65,10 @@ def resolve(
     """
     from pathlib import Path
 
-    from sidlsg.runtime.progress import note as say
-    from sidlsg.stages.resolve import resolve_inputs as run_stage
-    from sidlsg.storage.uri import split_list, split_pin
+    from sidlsg.stages.resolve import resolve_step
 
-    found = run_stage(
-        prompts=split_list(prompts, ";"),
+    found, metadata = resolve_step(
+        prompts=prompts,
         held_out=held_out,
         teacher=teacher,
         teacher_layout=teacher_layout,
@@ -79,22 +77,11 @@ def resolve(
         gate_rules=gate_rules,
         seed=seed,
         pipeline_run=pipeline_run,
+        teacher_model=Path(teacher_model.path),
+        held_out_captions=Path(held_out_captions.path),
+        judge_model=Path(judge_model.path),
     )
-    # Places, and not the content: Kubeflow would download that into each step that reads the artifact.
-    read = ((teacher_model, found.teacher), (held_out_captions, found.held_out), (judge_model, found.judge))
-    for artifact, pinned in read:
-        place, sha256 = split_pin(pinned)
-        artifact.metadata.update(place=place, sha256=sha256)
-        Path(artifact.path).write_text(pinned)
-    say(f"inputs {found.digest[:16]}, seed {found.seed}")
-    return (
-        found.prompts_state,
-        found.held_out,
-        found.teacher,
-        found.judge,
-        found.weights,
-        found.gate_rules,
-        found.results_version,
-        found.seed,
-        found.digest,
-    )
+    teacher_model.metadata.update(metadata["teacher"])
+    held_out_captions.metadata.update(metadata["held_out"])
+    judge_model.metadata.update(metadata["judge"])
+    return found

@@ -12,7 +12,7 @@ import pytest
 from infra.cluster import INFRA, get, pods, rendered
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.weights import parse_weights
-from sidlsg.stages.gate import recipe_gate
+from sidlsg.stages.gate_rules import recipe_gate
 from sidlsg.webhooks.rules import Table, read_table
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from kfp_cache import Server, fingerprint
 from sidlsg.cli.catalog import compile_pipeline
 from sidlsg.kubeflow.profile_file import read_profile
 from sidlsg.stages.resolve import resolve_inputs
+from sidlsg.storage.uri import split_list
 
 STEPS = {"curate", "encode", "distil", "evaluate"}
 """The steps whose results are used again."""
@@ -80,7 +80,7 @@ def stand(component: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     if component != "comp-resolve":
         return {"version": "the same student has the same version"}
     given = {name: value for name, value in parameters.items() if name != "prompts"}
-    return asdict(resolve_inputs(prompts=[each for each in parameters["prompts"].split(";") if each], **given))
+    return resolve_inputs(prompts=split_list(parameters["prompts"], ";"), **given)._asdict()
 
 
 @pytest.fixture

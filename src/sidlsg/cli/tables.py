@@ -10,7 +10,7 @@ from rich.table import Table
 from sidlsg.kubeflow.local.results import EvaluateResult, RunResult, SweepResult
 from sidlsg.runtime.costs import Cost
 from sidlsg.runtime.progress import PlainConsole
-from sidlsg.stages.compare import main_scores
+from sidlsg.stages.sweep_results import main_scores
 from sidlsg.storage.records import Promotion, Score, Scorecard, Verdict
 
 

@@ -20,6 +20,7 @@ from sidlsg.kubeflow.profile import RUN_LABEL, STAGE_LABEL
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, StorageError, first_line
 from sidlsg.runtime.formatting import plain_line
+from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import NOTICE_VARIABLE, PAGES_VARIABLE, checkpoints_place
 from sidlsg.storage.uri import open_store
 

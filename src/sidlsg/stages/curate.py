@@ -1,15 +1,32 @@
-"""The `curate` stage: tables of captions and the held-out captions in, a prompt set with its summary out."""
+"""The `curate` stage: tables of captions and the held-out captions in, a prompt set with its summary out.
+
+One process does it with its workers, or many pods share each phase: plan, the parts of each phase, a join, the finish.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sidlsg.prompts import curation, pods
-from sidlsg.prompts.plan import IN_PROCESS, Execution
+from sidlsg.prompts.curation import IN_PROCESS, Execution
+from sidlsg.prompts.held_out import read_held_out
+from sidlsg.prompts.pods import join_parts as curate_join_step
+from sidlsg.prompts.pods import run_part as curate_part_step
 from sidlsg.prompts.rules import CurationRules
+from sidlsg.prompts.source.files import require_state
 from sidlsg.report.curation import write_summary
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.overrides import changes_text
+from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, CURATE_VARIABLES
+from sidlsg.stages import timed
+from sidlsg.stages.inputs import curation_rules
 from sidlsg.storage.records import PromptSet
+from sidlsg.storage.uri import resolve, split_list
+
+__all__ = ["curate", "curate_finish_step", "curate_join_step", "curate_part_step", "curate_plan_step", "curate_step"]
 
 
 def curate(
@@ -24,6 +41,62 @@ def curate(
     return curation.curate(sources, output, rules, held_out, execution, report, write_summary)
 
 
-def finish_parts(place: str, output: str, source_sha256: str = "", copy: str = "") -> PromptSet:
-    """Write the prompt set that pods have curated; see `sidlsg.prompts.pods.finish_parts`."""
-    return pods.finish_parts(place, output, source_sha256, copy, write_summary)
+@timed
+def curate_step(source: str, source_state: str, held_out: str, rules: Mapping[str, Any], prompt_set: Path) -> PromptSet:
+    """Curate as the environment says.
+
+    Raises:
+        InputError: an input cannot be used, or the sources are not in the state that is given.
+    """
+    sources = split_list(source, ";")
+    if source_state:
+        require_state(sources, source_state)
+    captions = read_held_out(resolve(held_out))
+    record = curate(sources, prompt_set, curation_rules(changes_text(rules)), captions, _execution(), print)
+    if source_state:
+        require_state(sources, source_state)
+    return record
+
+
+def curate_plan_step(
+    source: str, held_out: str, rules: Mapping[str, Any], work: str, memory_gb: float, skip_bad_files: bool
+) -> str:
+    """Cut the work into tasks for pods; gives the work folder of this curation."""
+    captions = read_held_out(resolve(held_out))
+    sources = split_list(source, ";")
+    return pods.begin_parts(sources, curation_rules(changes_text(rules)), captions, work, memory_gb, skip_bad_files)
+
+
+def curate_finish_step(
+    place: str, parts: Sequence[str], source_sha256: str, output: str, prompt_set: Path, html: Path
+) -> PromptSet:
+    """Write the prompt set of a curation whose phases are done, and its summary.
+
+    Raises:
+        ValueError: parts are left.
+    """
+    if parts:
+        raise ValueError(f"parts {parts} of the last phase are left")
+    record = pods.finish_parts(place, str(prompt_set), source_sha256, output, write_summary)
+    html.write_bytes((prompt_set / "summary.html").read_bytes())
+    return record
+
+
+def _execution() -> Execution:
+    """How a step curates, as its environment says: by default in its own process, in 2 GB.
+
+    Raises:
+        InputError: a variable holds no number.
+    """
+    engine, workers, memory = (os.environ.get(name, "") for name in CURATE_VARIABLES)
+    place = os.environ.get(CHECKPOINTS_VARIABLE, "")
+    try:
+        return Execution(
+            engine=engine or "native",
+            workers=int(workers or 1),
+            memory_gb=float(memory or 2),
+            work=f"{place}/curate" if place else "",
+        )
+    except ValueError as error:
+        names = " and ".join(CURATE_VARIABLES[1:])
+        raise InputError(f"{names} are {workers!r} and {memory!r}; give numbers") from error

@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
+from sidlsg.runtime.hardware import require_gpus
+from sidlsg.runtime.progress import note
+from sidlsg.stages import timed
+from sidlsg.storage.files import WORK_MARK, alone_in, atomic_folder, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
-from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_digest
+from sidlsg.teacher.folder import check_folder, state_shape, text_model_digest
+from sidlsg.teacher.source import teacher_folder
 
 _DIGITS = 16
 
@@ -120,6 +124,15 @@ def encode(
         record = write_shards(record, iter_prompts(prompts), teacher, folder, report)
         record.save(folder)
     return record
+
+
+@timed
+def encode_step(
+    prompt_set: Path, teacher: str, teacher_layout: str, dtype: str, budget_gb: float, embeddings: Path
+) -> EmbeddingSet:
+    """Encode with the GPU that the step asked for."""
+    require_gpus()
+    return encode(prompt_set, teacher_folder(teacher, layout=teacher_layout), embeddings, dtype, budget_gb, note)
 
 
 def _key(record: EmbeddingSet) -> str:

@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from sidlsg.bundled.drawing import IMAGE_SIZE
-from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.distil.recipes import published_results
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
-from sidlsg.evaluate.published_suite import PublishedSuite
+from sidlsg.evaluate.published_suite import PublishedSuite, load_published
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
 from sidlsg.evaluate.suite import ImageSet, Suite, TextFit
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
+from sidlsg.evaluate.weights import parse_weights
+from sidlsg.prompts.held_out import read_held_out
+from sidlsg.registry.address import given_address
+from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.distributed import joined, own_processes
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.hardware import set_threads
-from sidlsg.runtime.provenance import code_digest
-from sidlsg.stages.inputs import require_keepable
-from sidlsg.storage.files import atomic_folder, folder_lock, refuse_foreign, refuse_inside
-from sidlsg.storage.records import Scorecard, Student, SubjectScores
-from sidlsg.storage.store import FolderStore, clear
-from sidlsg.storage.uri import open_store
+from sidlsg.runtime.hardware import require_gpus, set_threads
+from sidlsg.runtime.progress import note
+from sidlsg.runtime.provenance import checkpoints_place, code_digest
+from sidlsg.stages import STUDENT, timed
+from sidlsg.stages.failures import recording_failure, results_in
+from sidlsg.stages.inputs import text_of
+from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside, require_writable
+from sidlsg.storage.records import ModelVersion, Scorecard, Student, SubjectScores
+from sidlsg.storage.store import S3, FolderStore, clear
+from sidlsg.storage.uri import open_store, resolve, split_list
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.sampling import StockSampler
 from sidlsg.teacher.setting import Setting
+from sidlsg.teacher.source import checked_teacher
 
-STUDENT = "student 1 step"
 STUDENT_SETTING = Setting(steps=1, guidance_scale=0.0)
 COMPARED = ("teacher 20 steps", "teacher 1 step")
 """The teacher's settings that a student is shown beside where nothing else is asked for."""
@@ -91,8 +103,12 @@ def evaluate(
             f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
             f"{teacher_sha256[:16]}…; give the teacher that the student came from"
         )
-    if keep_images:
-        require_keepable(keep_images, output)
+    if keep_images.startswith(S3):
+        open_store(keep_images)
+    elif keep_images:
+        folder = Path(keep_images).expanduser()
+        refuse_inside(output, keep_images=folder)
+        require_writable(folder)
     wanted = COMPARED if settings is None else require_settings(settings)
     with joined(processes) as world, contextlib.ExitStack() as alone:
         half = published is not None and world.device.type == "cuda"
@@ -147,6 +163,66 @@ def evaluate(
         if world.is_rank0:
             clear(store)
     return scorecard
+
+
+@timed
+def evaluate_step(
+    *,
+    student: Path | None,
+    version: str,
+    tracking_uri: str,
+    teacher: str,
+    teacher_layout: str,
+    held_out: str,
+    judge: str,
+    protocols: str,
+    weights: str,
+    teacher_settings: str,
+    keep_images: str,
+    scorecard: Path,
+    metrics: Path,
+    html: Path,
+    setting: Mapping[str, Any],
+) -> tuple[str, dict[str, float]]:
+    """Score a student's folder, or without one the registered version; see the component for the texts.
+
+    Returns:
+        The scorecard's digest and the student's scores by name; empty where a failure is recorded instead.
+    """
+    sha256, scores = "", {}
+    with recording_failure("evaluate", setting, scorecard) as recorded, tempfile.TemporaryDirectory() as scratch:
+        require_gpus()
+        folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
+        scored = _fetched(version, tracking_uri, Path(scratch) / "student") if student is None else results_in(student)
+        name = f"evaluate-{Student.load(scored).digest[:16]}"
+        card = evaluate(
+            student=scored,
+            teacher=folder,
+            teacher_sha256=teacher_sha256,
+            output=scorecard,
+            held_out=read_held_out(resolve(held_out)),
+            judge=resolve(judge),
+            report=note,
+            published=load_published(split_list(protocols, ","), parse_weights(text_of(weights))),
+            settings=split_list(teacher_settings, ";") or None,
+            keep_images=f"{keep_images}/{name}" if keep_images else "",
+            parts=f"{checkpoints_place()}/{name}",
+        )
+        label = f"student {card.student_sha256[:8]}"
+        write_scoreboard([(label, scorecard)], html, f"Scores of {label}", published_results())
+        sha256, scores = card.digest, {score.metric: score.value for score in card.subject(STUDENT).scores}
+    if recorded.failure:
+        html.write_text(f"<!doctype html><title>Failed</title><p>{escape(recorded.failure.text)}</p>")
+    # The scores are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
+    metrics.write_text(json.dumps(scores))
+    return sha256, scores
+
+
+def _fetched(version: str, tracking_uri: str, folder: Path) -> Path:
+    # Imported here: MLflow takes seconds, and most evaluations are of a folder.
+    from sidlsg.registry.files import fetch_student
+
+    return fetch_student(ModelVersion.from_json(version), given_address(tracking_uri), folder)
 
 
 def _shapes_protocols(

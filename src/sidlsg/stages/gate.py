@@ -1,115 +1,62 @@
-"""The `gate` stage: a version and its scorecard in, a verdict out; and the rules of each recipe."""
+"""The `gate` stage: a version and its scorecard in, a verdict out, which MLflow records with the scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sidlsg.distil.recipes import RECIPES, get_recipe, published_results
-from sidlsg.registry.rules import Floor, GateRules, NoRegression, NotWorse, Ratio
-from sidlsg.runtime.errors import InputError
-from sidlsg.storage.records import ModelVersion, Published, Verdict
-
-if TYPE_CHECKING:  # MLflow takes seconds, and the rules are read before anything runs
-    from sidlsg.registry.transfer import Transfer
-
-_STUDENT = "student 1 step"
-
-
-def _paper_gate(published: tuple[Published, ...]) -> GateRules | None:
-    """Within a quarter of the best published FID and 0.01 of its CLIP, and no worse than the champion but by noise.
-
-    The scores are those of the papers' own protocols, fid/coco2014-30k-clean and clip/vit-g-14-photo-depicts.
-    """
-    if not published:
-        return None
-    best = min(published, key=lambda row: row.fid)
-    return GateRules(
-        floors=(
-            Floor(subject=_STUDENT, score="fid", limit=round(1.25 * best.fid, 2)),
-            Floor(subject=_STUDENT, score="clip", limit=round(best.clip - 0.01, 3)),
-        ),
-        not_worse=(NotWorse(subject=_STUDENT, score="fid"), NotWorse(subject=_STUDENT, score="clip")),
-    )
+from sidlsg.distil.recipes import published_results
+from sidlsg.registry.address import given_address
+from sidlsg.registry.approve import approve as approve_version
+from sidlsg.registry.gate import gate as judge_version
+from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
+from sidlsg.registry.score_log import record_scores as record_version_scores
+from sidlsg.registry.transfer import transfer as transfer_version
+from sidlsg.report.markdown import verdict_markdown
+from sidlsg.report.scoreboard import write_scoreboard
+from sidlsg.stages import timed
+from sidlsg.stages.gate_rules import gate_rules as rules_of
+from sidlsg.stages.inputs import text_of
+from sidlsg.storage.records import ModelVersion, Verdict
 
 
-# Room for what seeds and rounding change: README.md has three seeds' scores, and how far rounding alone moved one.
-_TINY_GATE = GateRules(
-    floors=(Floor(subject=_STUDENT, score="attributes", limit=0.95),),
-    ratios=(
-        Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 1 step", factor=0.25),
-        Ratio(subject=_STUDENT, score="fid_judge", against_subject="teacher 20 steps", factor=3.0),
-        Ratio(subject=_STUDENT, score="attributes", against_subject="teacher 20 steps", factor=0.99),
-    ),
-    no_regression=(
-        NoRegression(subject=_STUDENT, score="fid_judge", tolerance=1.5),
-        NoRegression(subject=_STUDENT, score="attributes", tolerance=0.005),
-    ),
-)
-
-GATES = {name: rules for name, recipe in RECIPES.items() if (rules := _paper_gate(recipe.published))} | {
-    "tiny": _TINY_GATE
-}
-"""What a student of a recipe must reach to become the champion; a recipe without rules has no protocol here yet."""
+def score_page(title: str, scorecard: Path, output: Path) -> None:
+    """Write the HTML page of a version's scores, which the registry keeps beside them."""
+    write_scoreboard([(title, scorecard)], output, f"Scores of {title}", published_results())
 
 
-def recipe_gate(recipe: str) -> GateRules:
-    """The gate's rules for students of a recipe.
-
-    Raises:
-        InputError: there is no such recipe, or it has none.
-    """
-    get_recipe(recipe)
-    if recipe not in GATES:
-        raise InputError(
-            f"recipe {recipe!r} has no gate: its domain has no protocol that runs here yet; with one: "
-            f"{', '.join(sorted(GATES))}"
-        )
-    return GATES[recipe]
+# What the registry records scores with gets its page here: the registry does not know the room of reports.
+gate = partial(judge_version, page=score_page)
+approve = partial(approve_version, page=score_page)
+transfer = partial(transfer_version, page=score_page)
+record_scores = partial(record_version_scores, page=score_page)
 
 
-def score_page(title: str, scorecard_folder: Path, file: Path) -> None:
-    """Write the page of a version's scores, which the registry keeps beside them."""
-    from sidlsg.report.scoreboard import write_scoreboard
-
-    write_scoreboard([(title, scorecard_folder)], file, f"Scores of {title}", published_results())
-
-
-def gate(
-    version: ModelVersion,
-    scorecard_folder: Path,
+@timed
+def gate_step(
+    *,
+    version: str,
+    scorecard: Path,
+    held_out_captions: Path,
+    judge_model: Path,
     tracking_uri: str,
-    rules: GateRules,
-    inputs: Mapping[str, str] | None = None,
-    run: str = "",
+    recipe: str,
+    gate_rules: str,
+    summary: Path,
 ) -> Verdict:
-    """Judge a version; see `sidlsg.registry.gate.gate`."""
-    from sidlsg.registry import gate as judge
-
-    return judge.gate(version, scorecard_folder, tracking_uri, rules, inputs, run, score_page)
-
-
-def approve(tracking_uri: str, name: str, which: str, who: str) -> Verdict:
-    """Approve a version and judge it again; see `sidlsg.registry.approval.approve`."""
-    from sidlsg.registry import approval
-
-    return approval.approve(tracking_uri, name, which, who, score_page)
-
-
-def transfer(
-    source_uri: str, name: str, which: str, tracking_uri: str, target_name: str = "", rules: GateRules | None = None
-) -> Transfer:
-    """Take a version into another registry and judge it there; see `sidlsg.registry.transfer.transfer`."""
-    from sidlsg.registry import transfer as transfers
-
-    return transfers.transfer(source_uri, name, which, tracking_uri, target_name, rules, score_page)
+    """Judge a version against the champion; `summary` receives Markdown. See the component for the texts."""
+    rules = rules_of(recipe, text_of(gate_rules))
+    verdict = gate(
+        ModelVersion.from_json(version),
+        scorecard,
+        given_address(tracking_uri),
+        rules,
+        evaluation_inputs(held_out_captions, judge_model),
+    )
+    summary.write_text(verdict_markdown(verdict, rules.awaits_approval(verdict.rules)))
+    return verdict
 
 
-def record_scores(
-    version: ModelVersion, scorecard_folder: Path, tracking_uri: str, inputs: Mapping[str, str] | None = None
-) -> None:
-    """Log a scorecard that is not judged; see `sidlsg.registry.score_log.record_scores`."""
-    from sidlsg.registry import score_log
-
-    score_log.record_scores(version, scorecard_folder, tracking_uri, inputs, score_page)
+def evaluation_inputs(held_out_captions: Path, judge_model: Path) -> dict[str, str]:
+    """What an evaluation read, for its run in MLflow: files with URIs become URIs by name."""
+    return {HELD_OUT: held_out_captions.read_text(), JUDGE: judge_model.read_text()}

@@ -5,36 +5,57 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from sidlsg import __version__, distil, evaluate, prompts, teacher
 from sidlsg.distil.recipes import RECIPES
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.files import sources_state
+from sidlsg.runtime.progress import note
 from sidlsg.stages.inputs import parse_seed, settled_text
 from sidlsg.storage.files import sha256_bytes, sha256_files
-from sidlsg.storage.uri import pinned_uri, resolve
+from sidlsg.storage.uri import pinned, resolve, split_list, split_pin
 from sidlsg.teacher.folder import DIFFUSERS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """What the cached steps get instead of places whose content may change."""
+class Resolved(NamedTuple):
+    """What the cached steps get instead of URIs whose content may change, in the order of the component's outputs."""
 
     prompts_state: str
-    """Digest of what lies at the prompts' places; empty where there are none."""
+    """Digest of the prompts' tables; empty where there are none."""
     held_out: str
-    """Places with the digest of their content; empty where none was given."""
+    """URIs with the digest of their content; empty where none was given."""
     teacher: str
     judge: str
     weights: str
-    """As given, a place with the digest of its content; see `sidlsg.stages.inputs.settled_text`."""
+    """As given, a URI with the digest of its content; see `sidlsg.stages.inputs.settled_text`."""
     gate_rules: str
     results_version: str
     """Digest of what else decides results: this package's versions, and the small files of a teacher in one file."""
     seed: int
     digest: str
     """Of all of it: the same for two runs that differ in no input."""
+
+
+def resolve_step(
+    *, prompts: str, teacher_model: Path, held_out_captions: Path, judge_model: Path, **inputs: str
+) -> tuple[Resolved, dict[str, dict[str, str]]]:
+    """Resolve a run's inputs, and write the URIs of three to files that later steps read.
+
+    URIs, and not the content: Kubeflow would download that into each step that reads the artifact.
+
+    Returns:
+        What was found, and by input of such a file what its artifact's metadata say.
+    """
+    found = resolve_inputs(prompts=split_list(prompts, ";"), **inputs)
+    metadata = {}
+    for name, file in (("teacher", teacher_model), ("held_out", held_out_captions), ("judge", judge_model)):
+        uri = getattr(found, name)
+        file.write_text(uri)
+        metadata[name] = dict(zip(("place", "sha256"), split_pin(uri), strict=True))
+    note(f"inputs {found.digest[:16]}, seed {found.seed}")
+    return found, metadata
 
 
 def resolve_inputs(
@@ -49,24 +70,13 @@ def resolve_inputs(
     seed: str,
     pipeline_run: str,
 ) -> Resolved:
-    """Look at every input of a run whose content may change under the same name.
+    """Look at every input of a run whose content may change under the same name; empty ones were not given.
 
-    Files on this machine are read; of tables on S3, size and ETag are asked for; other places on S3 come with their
+    Files on this machine are read; of tables on S3, size and ETag are asked for; other URIs on S3 come with their
     digest.
 
-    Args:
-        prompts: places of tables, as `find_inputs` takes them; none for a run that curates nothing.
-        held_out: place of the evaluation captions; empty for none, as are the next ones.
-        teacher: its place.
-        teacher_layout: place of the small files of a teacher in one file.
-        judge: its place.
-        weights: text of the weights.toml, or its place.
-        gate_rules: text of the gate's rules, or its place.
-        seed: a whole number, or `fresh` for one that follows from the run.
-        pipeline_run: the run's id.
-
     Raises:
-        InputError: an input is missing or cannot be used, or the seed is none.
+        InputError: an input is missing or cannot be used, or the seed is invalid.
         StorageError: the S3 server did not answer.
     """
     versions = results_version()
@@ -74,10 +84,10 @@ def resolve_inputs(
         folder = resolve(teacher_layout, folder=DIFFUSERS)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         versions = sha256_bytes(f"{versions}\n{sha256_files(folder, files)}".encode())
-    places = {"held_out": held_out, "teacher": teacher, "judge": judge}
+    uris = {"held_out": held_out, "teacher": teacher, "judge": judge}
     found = {
         "prompts_state": sources_state(prompts) if prompts else "",
-        **{name: pinned_uri(place, folder=DIFFUSERS) if place else "" for name, place in places.items()},
+        **{name: pinned(uri, folder=DIFFUSERS) if uri else "" for name, uri in uris.items()},
         "weights": settled_text(weights, "weights"),
         "gate_rules": settled_text(gate_rules, "gate_rules"),
         "results_version": versions,

@@ -13,12 +13,12 @@ from sidlsg.components.conclude.component import conclude
 from sidlsg.registry.connection import connect
 from sidlsg.registry.registration import register
 from sidlsg.runtime.errors import StageError
-from sidlsg.stages.handed_on import Failed
+from sidlsg.stages.failures import SettingFailure
 from sidlsg.stages.sweep import SETTINGS, parse_setting
 from sidlsg.storage.records import Scorecard
 from sidlsg.storage.uri import PIN
 
-FAILED = Failed(setting="lsg kappa=4.5", step="distil", error="<the loss> is too large", exit_code=4)
+FAILED = SettingFailure(setting="lsg kappa=4.5", step="distil", error="<the loss> is too large", exit_code=4)
 
 
 def test_seven_settings_are_compared_and_the_eighth_fails_the_run(
@@ -69,8 +69,8 @@ def test_where_all_failed_the_error_has_the_reasons(tmp_path: Path) -> None:
         compare.python_func(
             scorecards=[Artifact(name="scorecard", uri=str(tmp_path / "card"), metadata={})],
             versions=[FAILED.to_json()],
-            held_out_captions=None,
-            judge_model=None,
+            held_out_captions=Dataset(name="captions", uri="captions", metadata={}),
+            judge_model=Model(name="judge", uri="judge", metadata={}),
             settings=["lsg kappa=4.5"],
             recipe="tiny",
             tracking_uri="",

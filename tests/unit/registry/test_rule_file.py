@@ -21,7 +21,7 @@ from sidlsg.registry.rules import (
     Required,
 )
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.gate import GATES
+from sidlsg.stages.gate_rules import GATES
 
 EVERY_KIND = """
 [[floor]]

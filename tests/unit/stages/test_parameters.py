@@ -4,7 +4,8 @@ import pytest
 
 from sidlsg.prompts.rules import Columns, CurationRules, ScoreRule
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.inputs import LONGEST_TEXT, curation_rules, gate_rules, settled_text, text_of
+from sidlsg.stages.gate_rules import gate_rules
+from sidlsg.stages.inputs import LONGEST_TEXT, curation_rules, settled_text, text_of
 
 
 def test_no_changes_are_the_defaults() -> None:

@@ -64,7 +64,7 @@ def test_a_changed_input_changes_what_is_found_of_it_and_the_whole(given: dict[s
     file.write_bytes(file.read_bytes() + b"\n")
     after = resolve_inputs(**given)
     kept = "prompts_state" if name == "prompts" else name
-    changed = {each for each in Resolved.__dataclass_fields__ if getattr(before, each) != getattr(after, each)}
+    changed = {each for each in Resolved._fields if getattr(before, each) != getattr(after, each)}
     assert changed == {kept, "digest"}
 
 

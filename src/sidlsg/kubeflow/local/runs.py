@@ -170,7 +170,7 @@ def _publish_sweep(texts: Sequence[str], outputs: dict[str, Any], run_dir: Path)
     publish_folder(Path(outputs["prompt_set"].path), run_dir / "prompts", PromptSet.FILE)
     settings = parse_settings(texts)
     for artifact in outputs["students"]:
-        if Failed.load(Path(artifact.path)) is not None:
+        if failure_in(Path(artifact.path)) is not None:
             continue
         setting = setting_of(Student.load(Path(artifact.path)).kappas, settings)
         publish_folder(Path(artifact.path), run_dir / STUDENTS / setting.folder, Student.FILE)

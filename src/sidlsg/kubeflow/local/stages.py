@@ -175,4 +175,4 @@ def imported_modules(source: str) -> list[str]:
     found = (node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
     names = sorted({name for name in found if name and name.startswith("sidlsg.")})
     late = [module for name in names for module in LATE.get(name, ())]
-    return [*names, *late, *(STORES if any(name.startswith("sidlsg.registry.") for name in names) else ())]
+    return [*names, *late]

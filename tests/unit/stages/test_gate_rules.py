@@ -6,7 +6,7 @@ import pytest
 
 from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.gate import GATES, recipe_gate
+from sidlsg.stages.gate_rules import GATES, recipe_gate
 
 
 def test_a_recipe_without_a_gate_is_refused() -> None:

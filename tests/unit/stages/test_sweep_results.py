@@ -8,9 +8,9 @@ from mlflow.utils.validation import _validate_metric_name
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.teacher_scores import TeacherScores
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.compare import by_setting, main_scores
-from sidlsg.stages.handed_on import Failed
+from sidlsg.stages.failures import SettingFailure
 from sidlsg.stages.sweep import SETTINGS, parse_setting
+from sidlsg.stages.sweep_results import by_setting, main_scores
 from sidlsg.storage.records import ModelVersion, Score, Scorecard, SubjectScores
 
 TEACHER = Path(str(files("sidlsg.assets"))) / "tiny-sd"
@@ -74,11 +74,11 @@ def test_results_come_in_the_settings_order_whatever_order_they_were_collected_i
         by_setting(["none", "lsg kappa=2"], folders[:1], versions)
     # Its text is not the user's.
     custom = "custom kappa1=1 kappa2=0.5 kappa3=1 kappa4=2"
-    failure = Failed(setting=custom, step="distil", error="e", exit_code=2)
+    failure = SettingFailure(setting=custom, step="distil", error="e", exit_code=2)
     failure.save(tmp_path / "third")
     given = ["none", "custom kappa4=2 kappa3=1 kappa2=0.5 kappa1=1"]
     assert by_setting(given, [folders[1], tmp_path / "third"], [*versions, failure.to_json()])[1] == [failure]
     with pytest.raises(InputError, match="belongs to no setting"):
         by_setting(["none"], folders, versions)
-    with pytest.raises(InputError, match="of setting 'lsg kappa=2', is of no version that is given"):
+    with pytest.raises(InputError, match="of setting 'lsg kappa=2', is of none of the versions given"):
         by_setting(["none", "lsg kappa=2"], folders, versions[:1])

@@ -1,0 +1,194 @@
+"""Failures that a sweep's steps record instead of raising: Kubeflow Pipelines ends a run at its first failed step.
+
+A recorded failure looks like a success to Kubeflow, which keeps it in its cache. So each one is noted beside the
+checkpoints, too, and the next run of the sweep numbers the setting's attempt, which no cache knows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
+
+from sidlsg.runtime.errors import InputError, SidlsgError, StageError, StoppedError, first_line
+from sidlsg.runtime.overrides import changes_text, parse_changes
+from sidlsg.runtime.progress import note
+from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, checkpoints_place
+from sidlsg.stages.sweep import GuidanceSetting, plan_changes
+from sidlsg.storage.files import sha256_bytes
+from sidlsg.storage.records import Record
+from sidlsg.storage.store import Store
+from sidlsg.storage.uri import open_store
+
+ATTEMPT = "attempt"
+"""Among a setting's changes where it failed before."""
+_FOLDER = "sweep-failures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingFailure(Record):
+    """A setting whose student could not be made, registered or scored; stands in place of results or a version."""
+
+    FILE: ClassVar[str] = "failure.json"
+    setting: str
+    step: str
+    error: str
+    exit_code: int
+    note: str = ""
+    """Name of its note beside the checkpoints."""
+
+    @property
+    def text(self) -> str:
+        """On one line."""
+        return f"setting {self.setting!r}: {self.step} failed: {self.error}"
+
+
+def parse_failure(text: str) -> SettingFailure | None:
+    """Read a failure from JSON; None where the text is something else."""
+    try:
+        return SettingFailure.from_json(text)
+    except InputError:
+        return None
+
+
+def failure_in(folder: Path) -> SettingFailure | None:
+    """The failure that a folder holds in place of results."""
+    return SettingFailure.load(folder) if (folder / SettingFailure.FILE).is_file() else None
+
+
+class EarlierFailureError(SidlsgError):
+    """An earlier step of the setting failed."""
+
+    def __init__(self, failure: SettingFailure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+@dataclass
+class Recorded:
+    """How a step ended."""
+
+    failure: SettingFailure | None = None
+
+
+@contextmanager
+def recording_failure(step: str, setting: Mapping[str, Any], results: Path) -> Iterator[Recorded]:
+    """Record a failure of the block in place of its results, where the step works for a sweep's setting.
+
+    It is raised all the same where no place of checkpoints is named: what Kubeflow's cache keeps could not be undone.
+
+    Args:
+        step: its name.
+        setting: the changes of the recipe that the setting means; empty outside of a sweep.
+        results: the folder of the step's results.
+    """
+    recorded = Recorded()
+    try:
+        yield recorded
+    except EarlierFailureError as error:
+        recorded.failure = error.failure
+    except StoppedError:
+        raise
+    except Exception as error:
+        if not setting or not os.environ.get(CHECKPOINTS_VARIABLE):
+            raise
+        known = isinstance(error, SidlsgError)
+        failure = SettingFailure(
+            setting=GuidanceSetting(setting["strategy"], setting["scales"]).text,
+            step=step,
+            error=first_line(error) if known else f"{type(error).__name__}: {first_line(error)}",
+            exit_code=getattr(error, "exit_code", 1),
+            note=f"{_key(setting)}/{setting.get(ATTEMPT, 0):g}-{step}.json",
+        )
+        try:
+            write_note(failure)
+        except SidlsgError as refused:
+            note(f"the failure cannot be recorded: {first_line(refused)}")
+            raise error from None
+        note(f"{failure.text}; the sweep continues with its other settings")
+        recorded.failure = failure
+    if recorded.failure is not None:
+        shutil.rmtree(results, ignore_errors=True)
+        recorded.failure.save(results)
+
+
+def write_note(failure: SettingFailure) -> None:
+    """Note a failure beside the checkpoints; again, if it came from the cache and may have lost its note.
+
+    Raises:
+        InputError: the place of checkpoints refuses it.
+        StorageError: it does not answer.
+    """
+    if failure.note and os.environ.get(CHECKPOINTS_VARIABLE):
+        _notes().write(failure.note, failure.to_json().encode())
+
+
+def results_in(folder: Path) -> Path:
+    """The folder, if an earlier step left its results there.
+
+    Raises:
+        EarlierFailureError: it left a failure.
+    """
+    if (failure := failure_in(folder)) is not None:
+        raise EarlierFailureError(failure)
+    return folder
+
+
+def plan_step(settings: Sequence[str], recipe: str, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A sweep's settings as changes of its recipe, all checked, each with the number of its attempt.
+
+    Raises:
+        InputError: a setting, the recipe or a change cannot be used, or two settings mean the same.
+        StorageError: the place of checkpoints does not answer.
+    """
+    return number_attempts([json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))])
+
+
+def number_attempts(planned: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the number of the attempt to the changes of each setting that failed before."""
+    if not os.environ.get(CHECKPOINTS_VARIABLE):
+        return planned
+    failures = Counter(name.partition("/")[0] for name in _notes().names())
+    return [each | ({ATTEMPT: count} if (count := failures[_key(each)]) else {}) for each in planned]
+
+
+def without_attempt(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting's changes as the recipe takes them."""
+    return {name: value for name, value in changes.items() if name != ATTEMPT}
+
+
+def raise_failures(failures: Sequence[SettingFailure], page: str = "") -> None:
+    """End a sweep in which settings failed; `page` says where the others are.
+
+    Raises:
+        StageError: some did; the message names them, and the exit code is that of the first.
+    """
+    if failures:
+        reasons = "; ".join(failure.text for failure in failures)
+        others = f"the other settings are on {page}; " if page else ""
+        raise StageError(
+            f"{reasons}; {others}the same sweep again retries these", failures[0].step, failures[0].exit_code
+        )
+
+
+def conclude_step(failures: str, page: str = "the sweep's page") -> None:
+    """Raise the failures in a JSON list."""
+    raise_failures(TypeAdapter(list[SettingFailure]).validate_json(failures), page)
+
+
+def _key(setting: Mapping[str, Any]) -> str:
+    """The same for whole numbers and the doubles that a pipeline's parameters make of them."""
+    plain = parse_changes(changes_text(without_attempt(setting)))
+    return sha256_bytes(json.dumps(plain, sort_keys=True).encode())[:16]
+
+
+def _notes() -> Store:
+    return open_store(f"{checkpoints_place().rstrip('/')}/{_FOLDER}")

@@ -1,0 +1,48 @@
+"""The `register` stage: a student's folder in, a version in MLflow's registry out; and how a version is found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sidlsg.registry.address import given_address
+from sidlsg.registry.registration import Circumstances, register
+from sidlsg.registry.versions import find_version
+from sidlsg.runtime.costs import parse_prices
+from sidlsg.runtime.overrides import changes_text
+from sidlsg.runtime.progress import note
+from sidlsg.stages import timed
+from sidlsg.stages.failures import SettingFailure, recording_failure, results_in
+from sidlsg.storage.records import ModelVersion, Student
+
+
+@timed
+def register_step(
+    *,
+    student: Path,
+    teacher_model: Path,
+    tracking_uri: str,
+    name: str,
+    pipeline_run: str,
+    hourly_price: float,
+    prices: Mapping[str, Any],
+    account: Path,
+    setting: Mapping[str, Any],
+) -> ModelVersion | SettingFailure:
+    """Register a student, and copy its records, log and grids to the folder `account`."""
+    price = parse_prices(changes_text(prices), hourly_price).of("distil")
+    with recording_failure("register", setting, account) as recorded:
+        folder = results_in(student)
+        circumstances = Circumstances(pipeline_run=pipeline_run, hourly_price=price, teacher=teacher_model.read_text())
+        version = register(folder, given_address(tracking_uri), name, circumstances)
+        Student.load(folder).copy_account(folder, account)
+    return recorded.failure or version
+
+
+@timed
+def find_step(tracking_uri: str, name: str, which: str) -> ModelVersion:
+    """The version of a number or an alias."""
+    version = find_version(given_address(tracking_uri), name, which)
+    note(f"version {version.version} of {version.name}")
+    return version

@@ -1,0 +1,82 @@
+"""A sweep's results by setting: which record is of which setting, and the few scores that tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages import STUDENT
+from sidlsg.stages.failures import SettingFailure, failure_in, parse_failure
+from sidlsg.stages.sweep import Kappas, parse_setting, parse_settings, setting_of
+from sidlsg.storage.records import ModelVersion, Score, Scorecard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What a sweep found for one setting."""
+
+    setting: str
+    folder: Path
+    """Of the scorecard."""
+    card: Scorecard
+    version: ModelVersion
+
+
+def by_setting(
+    settings: Sequence[str], folders: Sequence[Path], versions: Sequence[str]
+) -> tuple[list[Swept], list[SettingFailure]]:
+    """The results and the failures of a sweep, in the order of its settings.
+
+    Parallel work is collected in any order, so each record says itself which setting it is of.
+
+    Args:
+        settings: the sweep's.
+        folders: of the scorecards, or of the failures recorded instead.
+        versions: the ModelVersion records, or the failures, as JSON.
+
+    Raises:
+        InputError: a setting cannot be used, a scorecard is of no setting, or no version is of its student.
+    """
+    known = parse_settings(settings)
+    failed: dict[Kappas, SettingFailure] = {}
+    registered, found = {}, {}
+    for text in versions:
+        if (failure := parse_failure(text)) is not None:
+            failed[_kappas(failure)] = failure
+        else:
+            version = ModelVersion.from_json(text)
+            registered[version.student_sha256] = version
+    for folder in folders:
+        if (failure := failure_in(folder)) is not None:
+            failed.setdefault(_kappas(failure), failure)
+            continue
+        card = Scorecard.load(folder)
+        setting = setting_of(card.kappas, known)
+        if card.kappas in failed:
+            continue
+        if card.student_sha256 not in registered:
+            raise InputError(
+                f"the scorecard at {folder}, of setting {setting.text!r}, is of none of the versions given; "
+                "give the versions of the same sweep"
+            )
+        found[card.kappas] = Swept(
+            setting=setting.text, folder=folder, card=card, version=registered[card.student_sha256]
+        )
+    if missing := [setting.text for kappas, setting in known.items() if kappas not in found.keys() | failed.keys()]:
+        raise InputError(f"there is neither a scorecard nor a failure of {', '.join(map(repr, missing))}; sweep again")
+    return [found[each] for each in known if each in found], [failed[each] for each in known if each in failed]
+
+
+def _kappas(failure: SettingFailure) -> Kappas:
+    """A setting can be written in many ways, and has these once."""
+    return parse_setting(failure.setting).guidance.scales
+
+
+def main_scores(card: Scorecard) -> tuple[Score, ...]:
+    """The student's scores that a table has room for: of each kind (`fid`, `kid`, ...) the first."""
+    kinds: dict[str, Score] = {}
+    for score in card.subject(STUDENT).scores:
+        kinds.setdefault(score.name.partition("_")[0], score)
+    return tuple(kinds.values())
