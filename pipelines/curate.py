@@ -79,6 +79,6 @@ def curate(
         False
     )
     # A step of its own, so that the one before can be retried.
-    told = curate_join(place=place, phase="finish", pods=pods, done=[]).after(finished).set_caching_options(False)
-    on_cluster(finished, told)
+    cleared = curate_join(place=place, phase="finish", pods=pods, done=[]).after(finished).set_caching_options(False)
+    on_cluster(finished, cleared)
     return Outputs(prompt_set=finished.outputs["prompt_set"], html=finished.outputs["html"])

@@ -6,15 +6,10 @@ from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Model
 
 from sidlsg.components.cluster import on_cluster
-from sidlsg.components.curate.component import curate
-from sidlsg.components.encode.component import encode
-from sidlsg.components.evaluate.component import evaluate
-from sidlsg.components.gate.component import gate
 from sidlsg.components.promote.component import promote
-from sidlsg.components.register.component import register
 from sidlsg.components.report.component import report
-from sidlsg.components.resolve.component import resolve
-from sidlsg.components.training import train
+from sidlsg.pipelines import steps
+from sidlsg.runtime.costs import STAGES
 from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 
@@ -93,99 +88,26 @@ def distil_and_evaluate(
         promotion: The Promotion record, as JSON.
         costs: Seconds and price of each stage, as JSON.
     """
-    # Never from a cache: what lies at a place may be another thing than at the last run.
-    resolved = resolve(
-        prompts=prompts,
-        held_out=held_out,
-        teacher=teacher,
-        teacher_layout=teacher_layout,
-        judge=judge,
-        weights=weights,
-        gate_rules=gate_rules,
-        seed=seed,
-        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    ).set_caching_options(False)
-    inputs = {name: resolved.outputs[name] for name in ("teacher", "held_out", "judge")}
-    version = resolved.outputs["results_version"]
-    # A cached step gets nothing that does not decide its result: where MLflow is and where checkpoints are kept, its
-    # environment says.
-    curated = curate(
-        source=prompts,
-        source_state=resolved.outputs["prompts_state"],
-        held_out=inputs["held_out"],
-        rules=rules,
-        results_version=version,
-    ).set_caching_options(True)
-    encoded = encode(
-        prompt_set=curated.outputs["prompt_set"],
-        teacher=inputs["teacher"],
-        teacher_layout=teacher_layout,
-        dtype=embeddings_dtype,
-        budget_gb=embeddings_gb,
-        results_version=version,
-    ).set_caching_options(True)
-    distilled = train(
-        prompt_set=curated.outputs["prompt_set"],
-        embeddings=encoded.outputs["embeddings"],
-        **inputs,
-        teacher_layout=teacher_layout,
-        recipe=recipe,
-        changes=changes,
-        seed=resolved.outputs["seed"],
-        results_version=version,
-    ).set_caching_options(True)
-    # What reads or changes the registry, or speaks of what it holds now, is never from a cache.
-    registered = register(
-        student=distilled.outputs["student"],
-        teacher_model=resolved.outputs["teacher_model"],
-        tracking_uri=tracking_uri,
-        name=model_name,
-        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        hourly_price=hourly_price,
-        prices=prices,
-    ).set_caching_options(False)
-    evaluated = (
-        evaluate(
-            student=distilled.outputs["student"],
-            **inputs,
-            teacher_layout=teacher_layout,
-            protocols=protocols,
-            weights=resolved.outputs["weights"],
-            teacher_settings=teacher_settings,
-            keep_images=keep_images,
-            results_version=version,
-        )
-        .after(registered)  # a student is registered even where its evaluation fails
-        .set_caching_options(True)
-    )
-    judged = gate(
-        version=registered.outputs["version"],
-        scorecard=evaluated.outputs["scorecard"],
-        held_out_captions=resolved.outputs["held_out_captions"],
-        judge_model=resolved.outputs["judge_model"],
-        tracking_uri=tracking_uri,
-        recipe=recipe,
-        gate_rules=resolved.outputs["gate_rules"],
-    ).set_caching_options(False)
+    given = dict(locals())
+    resolved = steps.resolve_inputs(given)
+    curated, encoded = steps.make_prompts(given, resolved)
+    distilled, registered, evaluated = steps.make_student(given, resolved, curated, encoded)
+    judged = steps.judge(given, resolved, registered.outputs["version"], evaluated.outputs["scorecard"])
+    # What reads or changes the registry is never from a cache.
     promoted = promote(verdict=judged.outputs["verdict"], tracking_uri=tracking_uri).set_caching_options(False)
+    timed = dict(zip(STAGES, (curated, encoded, distilled, registered, evaluated, judged, promoted), strict=True))
     written = report(
         account=registered.outputs["account"],
         scorecard=evaluated.outputs["scorecard"],
         version=registered.outputs["version"],
         verdict=judged.outputs["verdict"],
         promotion=promoted.outputs["promotion"],
-        curate_seconds=curated.outputs["seconds"],
-        encode_seconds=encoded.outputs["seconds"],
-        distil_seconds=distilled.outputs["seconds"],
-        register_seconds=registered.outputs["seconds"],
-        evaluate_seconds=evaluated.outputs["seconds"],
-        gate_seconds=judged.outputs["seconds"],
-        promote_seconds=promoted.outputs["seconds"],
+        **{f"{name}_seconds": step.outputs["seconds"] for name, step in timed.items()},
         hourly_price=hourly_price,
         prices=prices,
         tracking_uri=tracking_uri,
     ).set_caching_options(False)
-    on_cluster(resolved, curated, encoded, distilled, registered, evaluated, judged, promoted, written)
+    on_cluster(resolved, *timed.values(), written)
     return Outputs(
         prompt_set=curated.outputs["prompt_set"],
         student=distilled.outputs["student"],

@@ -6,10 +6,8 @@ from kfp import dsl
 from kfp.dsl import HTML, Artifact
 
 from sidlsg.components.cluster import on_cluster
-from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.find.component import find
-from sidlsg.components.gate.component import gate
-from sidlsg.components.resolve.component import resolve
+from sidlsg.pipelines import steps
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 
@@ -67,47 +65,18 @@ def evaluate_only(
         verdict: The Verdict record, as JSON.
         passed: Whether the version may be the champion.
     """
-    # An alias may have moved, what lies at a place may be another thing, and the gate speaks of the champion of now:
-    # none of them from a cache.
-    resolved = resolve(
-        prompts="",
-        held_out=held_out,
-        teacher=teacher,
-        teacher_layout=teacher_layout,
-        judge=judge,
-        weights=weights,
-        gate_rules=gate_rules,
-        seed="0",
-        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    ).set_caching_options(False)
+    given = {"prompts": "", "seed": "0", **locals()}
+    resolved = steps.resolve_inputs(given)
+    # An alias may have moved: never from a cache.
     found = find(tracking_uri=tracking_uri, name=model_name, which=version).set_caching_options(False)
-    evaluated = evaluate(
-        version=found.outputs["version"],
-        tracking_uri=tracking_uri,
-        teacher=resolved.outputs["teacher"],
-        teacher_layout=teacher_layout,
-        held_out=resolved.outputs["held_out"],
-        judge=resolved.outputs["judge"],
-        protocols=protocols,
-        weights=resolved.outputs["weights"],
-        teacher_settings=teacher_settings,
-        keep_images=keep_images,
-        results_version=resolved.outputs["results_version"],
-    ).set_caching_options(True)
-    judged = gate(
-        version=found.outputs["version"],
-        scorecard=evaluated.outputs["scorecard"],
-        held_out_captions=resolved.outputs["held_out_captions"],
-        judge_model=resolved.outputs["judge_model"],
-        tracking_uri=tracking_uri,
-        recipe=recipe,
-        gate_rules=resolved.outputs["gate_rules"],
-    ).set_caching_options(False)
+    registered = found.outputs["version"]
+    evaluated = steps.score(given, resolved, version=registered, tracking_uri=tracking_uri)
+    judged = steps.judge(given, resolved, registered, evaluated.outputs["scorecard"])
     on_cluster(resolved, found, evaluated, judged)
     return Outputs(
         scorecard=evaluated.outputs["scorecard"],
         html=evaluated.outputs["html"],
-        version=found.outputs["version"],
+        version=registered,
         verdict=judged.outputs["verdict"],
         passed=judged.outputs["passed"],
     )

@@ -25,7 +25,7 @@ def noticed(steps: Any, config: dsl.PipelineConfig) -> Any:
     def whole(*values: Any) -> Any:
         given = dict(zip(signature.parameters, values, strict=True))
         group = steps(**given)
-        told = (
+        sent = (
             notify(
                 pipeline=steps.name,
                 pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -35,7 +35,7 @@ def noticed(steps: Any, config: dsl.PipelineConfig) -> Any:
             .ignore_upstream_failure()
             .set_caching_options(False)
         )
-        on_cluster(told)
+        on_cluster(sent)
         outputs = signature.return_annotation
         return outputs(**{name: group.outputs[name] for name in outputs._fields})
 

@@ -8,13 +8,8 @@ from kfp.dsl import HTML, Artifact, Dataset, Metrics, Model
 from sidlsg.components.cluster import on_cluster
 from sidlsg.components.compare.component import compare
 from sidlsg.components.conclude.component import conclude
-from sidlsg.components.curate.component import curate
-from sidlsg.components.encode.component import encode
-from sidlsg.components.evaluate.component import evaluate
 from sidlsg.components.plan.component import plan
-from sidlsg.components.register.component import register
-from sidlsg.components.resolve.component import resolve
-from sidlsg.components.training import train
+from sidlsg.pipelines import steps
 from sidlsg.stages.sweep import SETTINGS
 from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
@@ -103,77 +98,14 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
             metrics: The main scores of each setting.
             failures: The settings that failed, as JSON.
         """
+        given = {"gate_rules": "", "hourly_price": 0.0, "prices": {}, **locals()}
         # A setting or an input that cannot be used ends the run here, before anything that takes long.
         planned = plan(settings=settings, recipe=recipe, changes=changes).set_caching_options(False)
-        resolved = (
-            resolve(
-                prompts=prompts,
-                held_out=held_out,
-                teacher=teacher,
-                teacher_layout=teacher_layout,
-                judge=judge,
-                weights=weights,
-                gate_rules="",
-                seed=seed,
-                pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            )
-            .after(planned)
-            .set_caching_options(False)
-        )
-        inputs = {name: resolved.outputs[name] for name in ("teacher", "held_out", "judge")}
-        version = resolved.outputs["results_version"]
-        curated = curate(
-            source=prompts,
-            source_state=resolved.outputs["prompts_state"],
-            held_out=inputs["held_out"],
-            rules=rules,
-            results_version=version,
-        ).set_caching_options(True)
-        encoded = encode(
-            prompt_set=curated.outputs["prompt_set"],
-            teacher=inputs["teacher"],
-            teacher_layout=teacher_layout,
-            dtype=embeddings_dtype,
-            budget_gb=embeddings_gb,
-            results_version=version,
-        ).set_caching_options(True)
-        with dsl.ParallelFor(items=planned.output, parallelism=at_once) as setting_changes:
-            distilled = train(
-                prompt_set=curated.outputs["prompt_set"],
-                embeddings=encoded.outputs["embeddings"],
-                **inputs,
-                teacher_layout=teacher_layout,
-                recipe=recipe,
-                changes=setting_changes,
-                setting=setting_changes,
-                seed=resolved.outputs["seed"],
-                results_version=version,
-            ).set_caching_options(True)
-            # It changes the registry: never from a cache.
-            registered = register(
-                student=distilled.outputs["student"],
-                teacher_model=resolved.outputs["teacher_model"],
-                tracking_uri=tracking_uri,
-                name=model_name,
-                pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-                hourly_price=0.0,
-                prices={},
-                setting=setting_changes,
-            ).set_caching_options(False)
-            evaluated = (
-                evaluate(
-                    student=distilled.outputs["student"],
-                    **inputs,
-                    teacher_layout=teacher_layout,
-                    protocols=protocols,
-                    weights=resolved.outputs["weights"],
-                    teacher_settings=teacher_settings,
-                    keep_images=keep_images,
-                    results_version=version,
-                    setting=setting_changes,
-                )
-                .after(registered)  # a student is registered even where its evaluation fails
-                .set_caching_options(True)
+        resolved = steps.resolve_inputs(given).after(planned)
+        curated, encoded = steps.make_prompts(given, resolved)
+        with dsl.ParallelFor(items=planned.output, parallelism=at_once) as changed:
+            distilled, registered, evaluated = steps.make_student(
+                {**given, "changes": changed}, resolved, curated, encoded, setting=changed
             )
         # kfp changes a Collected that it has compiled, so each use is one of its own.
         compared = compare(
@@ -185,10 +117,10 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
             recipe=recipe,
             tracking_uri=tracking_uri,
         ).set_caching_options(False)
-        steps = [planned, resolved, curated, encoded, distilled, registered, evaluated, compared]
+        done = [planned, resolved, curated, encoded, distilled, registered, evaluated, compared]
         if concludes:
-            steps.append(conclude(failures=compared.outputs["Output"]).set_caching_options(False))
-        on_cluster(*steps)
+            done.append(conclude(failures=compared.outputs["Output"]).set_caching_options(False))
+        on_cluster(*done)
         return Outputs(
             prompt_set=curated.outputs["prompt_set"],
             students=dsl.Collected(distilled.outputs["student"]),

@@ -1,0 +1,91 @@
+"""Steps that pipelines share, each with whether its result may come from a cache.
+
+`given` are a pipeline's parameters by name. A cached step gets nothing that does not decide its result: where MLflow is
+and where checkpoints are kept, its environment says.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kfp import dsl
+
+from sidlsg.components.curate.component import curate
+from sidlsg.components.encode.component import encode
+from sidlsg.components.evaluate.component import evaluate
+from sidlsg.components.gate.component import gate
+from sidlsg.components.register.component import register
+from sidlsg.components.resolve.component import resolve
+from sidlsg.components.training import train
+
+Given = Mapping[str, Any]
+RESOLVED = ("teacher", "held_out", "judge", "results_version")
+"""Outputs of `resolve` that the steps with a teacher take."""
+
+
+def resolve_inputs(given: Given) -> Any:
+    """What a run's inputs hold now. Never from a cache: their content may have changed since the last run."""
+    names = ("prompts", "held_out", "teacher", "teacher_layout", "judge", "weights", "gate_rules", "seed")
+    inputs = {name: given[name] for name in names}
+    return resolve(**inputs, pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
+
+
+def make_prompts(given: Given, resolved: Any) -> tuple[Any, Any]:
+    """Curate prompts and encode them."""
+    curated = curate(
+        source=given["prompts"],
+        source_state=resolved.outputs["prompts_state"],
+        held_out=resolved.outputs["held_out"],
+        rules=given["rules"],
+        results_version=resolved.outputs["results_version"],
+    ).set_caching_options(True)
+    encoded = encode(
+        prompt_set=curated.outputs["prompt_set"],
+        teacher=resolved.outputs["teacher"],
+        teacher_layout=given["teacher_layout"],
+        dtype=given["embeddings_dtype"],
+        budget_gb=given["embeddings_gb"],
+        results_version=resolved.outputs["results_version"],
+    ).set_caching_options(True)
+    return curated, encoded
+
+
+def make_student(given: Given, resolved: Any, curated: Any, encoded: Any, **setting: Any) -> tuple[Any, Any, Any]:
+    """Distil a student, register it and score it; in a sweep for one setting."""
+    distilled = train(
+        prompt_set=curated.outputs["prompt_set"],
+        embeddings=encoded.outputs["embeddings"],
+        **{name: resolved.outputs[name] for name in (*RESOLVED, "seed")},
+        **{name: given[name] for name in ("teacher_layout", "recipe", "changes")},
+        **setting,
+    ).set_caching_options(True)
+    student = distilled.outputs["student"]
+    # It changes the registry: never from a cache.
+    registered = register(
+        student=student,
+        teacher_model=resolved.outputs["teacher_model"],
+        name=given["model_name"],
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        **{name: given[name] for name in ("tracking_uri", "hourly_price", "prices")},
+        **setting,
+    ).set_caching_options(False)
+    # A student is registered even where its evaluation fails.
+    return distilled, registered, score(given, resolved, student=student, **setting).after(registered)
+
+
+def score(given: Given, resolved: Any, **student: Any) -> Any:
+    """Score a student, or a registered version."""
+    return evaluate(
+        **{name: resolved.outputs[name] for name in (*RESOLVED, "weights")},
+        **{name: given[name] for name in ("teacher_layout", "protocols", "teacher_settings", "keep_images")},
+        **student,
+    ).set_caching_options(True)
+
+
+def judge(given: Given, resolved: Any, version: Any, scorecard: Any) -> Any:
+    """Judge a version against the champion of now: never from a cache."""
+    return gate(
+        version=version,
+        scorecard=scorecard,
+        **{name: resolved.outputs[name] for name in ("held_out_captions", "judge_model", "gate_rules")},
+        **{name: given[name] for name in ("tracking_uri", "recipe")},
+    ).set_caching_options(False)
