@@ -89,7 +89,7 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
     )
     assert embeddings.metadata == {"sha256": record.digest, "shards": shards, "results_version": "code"}
     assert isinstance(seconds, float)
-    assert "note: 2 states of 16 × 96 in float32 take " in capsys.readouterr().out
+    assert "note: 2 text embeddings of 16 × 96 in float32 take " in capsys.readouterr().out
 
 
 def test_distil_trains_on_the_text_states_that_it_is_given(

@@ -1,9 +1,8 @@
-"""The `encode` stage: the text states of a prompt set, written once where the disk budget allows."""
+"""The `encode` stage: the text embeddings of a prompt set, written once where the disk budget allows."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import math
 import re
@@ -21,57 +20,25 @@ from sidlsg.teacher import NUMERICS
 from sidlsg.teacher.folder import check_folder, state_shape, text_model_digest
 from sidlsg.teacher.source import teacher_folder
 
+BYTES = {"float16": 2, "float32": 4}
+"""Of one number, by dtype."""
+GB = 1e9
 _DIGITS = 16
 
 
-@contextlib.contextmanager
-def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
-    """Give the folder beside `output` where work of this key was left, or a new one; a block that ends well moves it.
-
-    Work of other keys for the same output, and files that were not finished, are deleted first.
-
-    Args:
-        output: where the folder goes in the end; an earlier output there is replaced.
-        key: hex digest of all that the content depends on.
-        marker: a file name that an earlier output holds; anything else is not replaced.
-
-    Raises:
-        InputError: another process works on the same output, or the output holds something else.
-    """
-    refuse_foreign(output, marker)
-    output = output.resolve()  # of a link, what it leads to is replaced
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
-    for other in _left(output):
-        if other != work:
-            with folder_lock(other, f"another process is writing {output}"):
-                shutil.rmtree(other)
-    work.mkdir(exist_ok=True)
-    with folder_lock(work, f"another process is writing {output}"):
-        # Finished files were renamed into place; what still has its temporary name was not.
-        for path in sorted(work.rglob(".*"), reverse=True):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (work / WORK_MARK).touch()
-        yield work
-        put_in_place(work, output)
-        (output / WORK_MARK).unlink()
-
-
-def _left(output: Path) -> list[Path]:
-    name = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
-    there = (path for path in sorted(output.parent.iterdir()) if name.fullmatch(path.name))
-    return [path for path in there if (path / WORK_MARK).is_file()]
-
-
-BYTES = {"float16": 2, "float32": 4}
-"""Of one number, by the name of its type."""
-GB = 1e9
+@timed
+def encode_step(
+    prompt_set: Path, teacher: str, teacher_layout: str, dtype: str, budget_gb: float, embeddings: Path
+) -> EmbeddingSet:
+    """Encode with the GPU that the step asked for."""
+    require_gpus()
+    return encode(prompt_set, teacher_folder(teacher, layout=teacher_layout), embeddings, dtype, budget_gb, note)
 
 
 def encode(
     prompts: Path, teacher: Path, output: Path, dtype: str, disk_budget_gb: float, report: Callable[[str], None]
 ) -> EmbeddingSet:
-    """Write the text states of all prompts, or say that they are made during training.
+    """Write the text embeddings of all prompts, or a record that leaves them to training.
 
     A killed call is continued by the same one, at the first missing shard; the result does not depend on it.
 
@@ -79,12 +46,9 @@ def encode(
         prompts: folder of a PromptSet.
         teacher: folder of a `StableDiffusionPipeline` with safetensors weights.
         output: becomes the folder of the EmbeddingSet.
-        dtype: `float16` or `float32`, of the states.
+        dtype: `float16` or `float32`, of the embeddings.
         disk_budget_gb: in 10⁹ bytes; a set that would take more is not written, and its record names no shards.
         report: receives lines for the user.
-
-    Returns:
-        The record that was saved in `output`.
 
     Raises:
         InputError: an input or the output folder cannot be used, or the disk has too little room.
@@ -107,48 +71,64 @@ def encode(
         uncond=None,
     )
     size = record.count * math.prod(record.shape) * BYTES[dtype]
-    states = f"{record.count:,} states of {record.shape[0]} × {record.shape[1]} in {dtype} take {_gb(size)}"
+    needs = f"{record.count:,} text embeddings of {record.shape[0]} × {record.shape[1]} in {dtype} take {_gb(size)}"
     if size > disk_budget_gb * GB:
-        report(f"{states}, the budget is {disk_budget_gb:g} GB: prompts are encoded during training")
+        report(f"{needs}, the budget is {disk_budget_gb:g} GB: prompts are encoded during training")
         with atomic_folder(output, EmbeddingSet.FILE) as folder:
             record.save(folder)
         return record
 
-    report(states)
+    report(needs)
     # Imported here: torch takes seconds, and most runs encode during training.
     from sidlsg.prompts.shards import iter_prompts
     from sidlsg.teacher.embeddings import write_shards
 
-    with work_folder(output, _key(record), EmbeddingSet.FILE) as folder:
-        _require_space(folder, size, output)
+    # Only an equal call continues an earlier one.
+    key = hashlib.sha256(f"{record.digest}\n{NUMERICS}".encode()).hexdigest()
+    with work_folder(output, key, EmbeddingSet.FILE) as folder:
+        missing = size - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if missing > (free := shutil.disk_usage(folder).free):
+            raise InputError(
+                f"{output} needs {_gb(missing)} more, but its disk has {_gb(free)} free; free some, give another "
+                "folder, or a smaller budget to encode during training"
+            )
         record = write_shards(record, iter_prompts(prompts), teacher, folder, report)
         record.save(folder)
     return record
 
 
-@timed
-def encode_step(
-    prompt_set: Path, teacher: str, teacher_layout: str, dtype: str, budget_gb: float, embeddings: Path
-) -> EmbeddingSet:
-    """Encode with the GPU that the step asked for."""
-    require_gpus()
-    return encode(prompt_set, teacher_folder(teacher, layout=teacher_layout), embeddings, dtype, budget_gb, note)
+@contextlib.contextmanager
+def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
+    """Give the folder beside `output` with unfinished work of this key, or a new one; it is moved when the block ends.
 
+    Work of other keys for the same output, and files that were not finished, are deleted first.
 
-def _key(record: EmbeddingSet) -> str:
-    """Digest of everything that the states depend on: only an equal call continues an earlier one."""
-    plain = dataclasses.replace(record, shards=(), uncond=None)
-    return hashlib.sha256(f"{plain.digest}\n{NUMERICS}".encode()).hexdigest()
+    Args:
+        output: where the folder goes in the end; an earlier output there is replaced.
+        key: hex digest of all that the content depends on.
+        marker: a file name that an earlier output holds; anything else is not replaced.
 
-
-def _require_space(folder: Path, size: int, output: Path) -> None:
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    needed, free = size - there, shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{output} needs {_gb(needed)} more, but its disk has {_gb(free)} free; free some, give another folder, "
-            "or a smaller budget to encode during training"
-        )
+    Raises:
+        InputError: another process works on the same output, or the output holds something else.
+    """
+    refuse_foreign(output, marker)
+    output = output.resolve()  # of a link, its target is replaced
+    output.parent.mkdir(parents=True, exist_ok=True)
+    work = output.parent / f".{output.name}.{key[:_DIGITS]}.work"
+    pattern = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
+    for other in sorted(output.parent.iterdir()):
+        if pattern.fullmatch(other.name) and (other / WORK_MARK).is_file() and other != work:
+            with alone_in(other, f"another process is writing {output}"):
+                shutil.rmtree(other)
+    work.mkdir(exist_ok=True)
+    with alone_in(work, f"another process is writing {output}"):
+        # Finished files were renamed; unfinished ones still have a temporary name.
+        for path in sorted(work.rglob(".*"), reverse=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (work / WORK_MARK).touch()
+        yield work
+        put_in_place(work, output)
+        (output / WORK_MARK).unlink()
 
 
 def _gb(size: float) -> str:

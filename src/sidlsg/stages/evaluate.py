@@ -43,126 +43,7 @@ from sidlsg.teacher.source import checked_teacher
 
 STUDENT_SETTING = Setting(steps=1, guidance_scale=0.0)
 COMPARED = ("teacher 20 steps", "teacher 1 step")
-"""The teacher's settings that a student is shown beside where nothing else is asked for."""
-
-
-def evaluate(
-    student: Path,
-    teacher: Path,
-    output: Path,
-    held_out: Sequence[str],
-    judge: Path,
-    report: Callable[[str], None],
-    published: PublishedSuite | None = None,
-    settings: Sequence[str] | None = None,
-    keep_images: str = "",
-    parts: str = "",
-    teacher_sha256: str = "",
-) -> Scorecard:
-    """Score a student and its teacher under the same protocols: the shapes domain's where they draw shapes, and
-    published ones where they are asked for.
-
-    Under torchrun, each process draws its share of the pictures; the leading one writes. What blocks of pictures gave
-    is kept until the end, so that the same call goes on where a killed one was.
-
-    The teacher's scores under the shapes domain's protocols are taken from `teacher_scores.json` in its folder where
-    they were made for these very files under these very protocols, and are computed where not.
-
-    Args:
-        student: a student's diffusers folder.
-        teacher: the folder of the teacher that it came from.
-        output: receives scorecard.json, grids/ and extremes/.
-        held_out: the evaluation prompts of the shapes domain; others are for published protocols to bring.
-        judge: the shapes judge's safetensors file.
-        report: receives lines for the user.
-        published: published protocols, loaded.
-        settings: which of the teacher's settings are drawn, by their names in `TEACHER_SETTINGS`. By default those of
-            `COMPARED` under the shapes domain's protocols, and none under published ones, which take hours.
-        keep_images: folder or `s3://` prefix that receives the pictures; empty to keep none.
-        parts: folder or `s3://` prefix for what blocks gave, for this evaluation alone; by default one beside the
-            output.
-        teacher_sha256: digest of the teacher's model files where the caller has found it; empty to compute it.
-
-    Returns:
-        The scorecard; in a process that does not lead, one without scores.
-
-    Raises:
-        InputError: an input or the output folder cannot be used.
-    """
-    began = time.monotonic()
-    refuse_foreign(output, Scorecard.FILE)
-    refuse_inside(output, student=student, teacher=teacher, judge=judge)
-    record = Student.load(student)
-    record.verify(student)
-    check_folder(teacher)
-    processes = own_processes(student, teacher)
-    set_threads(1 if processes > 1 else 0)
-    teacher_sha256 = teacher_sha256 or folder_digest(teacher)
-    if record.teacher_sha256 != teacher_sha256:
-        raise InputError(
-            f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
-            f"{teacher_sha256[:16]}…; give the teacher that the student came from"
-        )
-    if keep_images.startswith(S3):
-        open_store(keep_images)
-    elif keep_images:
-        folder = Path(keep_images).expanduser()
-        refuse_inside(output, keep_images=folder)
-        require_writable(folder)
-    wanted = COMPARED if settings is None else require_settings(settings)
-    with joined(processes) as world, contextlib.ExitStack() as alone:
-        half = published is not None and world.device.type == "cuda"
-        drawer = StockSampler(teacher, world.device, half, teacher_sha256)
-        # The record names the student's files by digest, and they were verified.
-        sampler = StockSampler(student, world.device, half, record.digest)
-        shapes = _shapes_protocols(drawer.image_size, held_out, judge, teacher, published is not None)
-        store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
-        if world.is_rank0 and isinstance(store, FolderStore):
-            busy = f"another evaluation goes on that ends in {output}"
-            alone.enter_context(folder_lock(store.folder, busy))
-        work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
-        # A teacher's published scores take hours: they are for those who ask for them.
-        of_teacher = None if settings is None else published
-        if shapes is None and of_teacher is None:
-            wanted = ()
-        stored = read_teacher_scores(teacher, teacher_sha256, shapes) if shapes else {}
-        subjects = []
-        for name in [name for name in TEACHER_SETTINGS if name in wanted or name in stored]:
-            suites: list[Suite] = [suite for suite in (None if name in stored else shapes, of_teacher) if suite]
-            subject, _ = score_subject(name, drawer, setting_of(name), suites if name in wanted else [], work)
-            if name in stored:
-                subject = replace(subject, scores=stored[name].scores + subject.scores)
-            subjects.append(subject)
-        both: list[Suite] = [suite for suite in (shapes, published) if suite]
-        subject, fit = score_subject(STUDENT, sampler, STUDENT_SETTING, both, work)
-        subjects.append(subject)
-        scorecard = Scorecard(
-            student_sha256=record.digest,
-            teacher_sha256=teacher_sha256,
-            package_sha256=code_digest(),
-            recipe=record.recipe,
-            strategy=record.strategy,
-            kappas=record.kappas,
-            images_seen=record.images_seen,
-            subjects=tuple(subjects),
-            grids=(),
-            grid_prompts=(),
-            reused=tuple(stored),
-            seconds=0.0,
-        )
-        if world.is_rank0:
-            if stored:
-                report(f"scores taken from the teacher's own scorecard, same files and protocols: {', '.join(stored)}")
-            shown = {name: (drawer, setting_of(name)) for name in wanted} | {STUDENT: (sampler, STUDENT_SETTING)}
-            with atomic_folder(output, Scorecard.FILE) as folder:
-                scorecard = _with_pictures(scorecard, both[0].sets[0], shown, shapes, fit, folder)
-                scorecard = replace(scorecard, seconds=round(time.monotonic() - began, 1))
-                scorecard.save(folder)
-        # Nobody may still be reading the parts when they go.
-        world.barrier()
-        if world.is_rank0:
-            clear(store)
-    return scorecard
+"""The teacher's settings that are scored by default."""
 
 
 @timed
@@ -184,7 +65,7 @@ def evaluate_step(
     html: Path,
     setting: Mapping[str, Any],
 ) -> tuple[str, dict[str, float]]:
-    """Score a student's folder, or without one the registered version; see the component for the texts.
+    """Score a student's folder, or without one a registered version.
 
     Returns:
         The scorecard's digest and the student's scores by name; empty where a failure is recorded instead.
@@ -225,41 +106,155 @@ def _fetched(version: str, tracking_uri: str, folder: Path) -> Path:
     return fetch_student(ModelVersion.from_json(version), given_address(tracking_uri), folder)
 
 
+def evaluate(
+    student: Path,
+    teacher: Path,
+    output: Path,
+    held_out: Sequence[str],
+    judge: Path,
+    report: Callable[[str], None],
+    published: PublishedSuite | None = None,
+    settings: Sequence[str] | None = None,
+    keep_images: str = "",
+    parts: str = "",
+    teacher_sha256: str = "",
+) -> Scorecard:
+    """Score a student and its teacher under the same protocols: the shapes domain's if the teacher is of it, and
+    published ones.
+
+    Under torchrun each process samples its share of the images, and rank 0 writes. Values of blocks of images are kept
+    until the end, so that the same call continues a killed one. The teacher's scores under the shapes protocols are
+    taken from `teacher_scores.json` in its folder where they are of the same files and protocols.
+
+    Args:
+        student: a student's diffusers folder.
+        teacher: the folder of the teacher that it was distilled from.
+        output: receives scorecard.json, grids/ and extremes/.
+        held_out: the prompts of the shapes protocols; published ones bring their own.
+        judge: the shapes judge's safetensors file.
+        report: receives lines for the user.
+        published: published protocols, loaded.
+        settings: of the teacher, by their names in `TEACHER_SETTINGS`. By default `COMPARED` under the shapes
+            protocols, and none under published ones, which take hours.
+        keep_images: folder or `s3://` prefix that receives the images; empty to keep none.
+        parts: folder or `s3://` prefix for the blocks of this evaluation alone; by default one beside the output.
+        teacher_sha256: digest of the teacher's model files where it is known; empty to compute it.
+
+    Returns:
+        The scorecard; in a process other than rank 0 without scores.
+
+    Raises:
+        InputError: an input or the output folder cannot be used.
+    """
+    began = time.monotonic()
+    refuse_foreign(output, Scorecard.FILE)
+    refuse_inside(output, student=student, teacher=teacher, judge=judge)
+    record = Student.load(student)
+    record.verify(student)
+    check_folder(teacher)
+    processes = own_processes(student, teacher)
+    set_threads(1 if processes > 1 else 0)
+    teacher_sha256 = teacher_sha256 or folder_digest(teacher)
+    if record.teacher_sha256 != teacher_sha256:
+        raise InputError(
+            f"{student} was distilled from the teacher {record.teacher_sha256[:16]}…, but {teacher} is "
+            f"{teacher_sha256[:16]}…; give the teacher that the student came from"
+        )
+    if keep_images.startswith(S3):
+        open_store(keep_images)
+    elif keep_images:
+        folder = Path(keep_images).expanduser()
+        refuse_inside(output, keep_images=folder)
+        require_writable(folder)
+    wanted = COMPARED if settings is None else require_settings(settings)
+    with joined(processes) as world, contextlib.ExitStack() as stack:
+        half = published is not None and world.device.type == "cuda"
+        teacher_sampler = StockSampler(teacher, world.device, half, teacher_sha256)
+        # The record names the student's files by digest, and they were verified.
+        student_sampler = StockSampler(student, world.device, half, record.digest)
+        shapes = _shapes_protocols(teacher_sampler.image_size, held_out, judge, teacher, published is not None)
+        store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
+        if world.leads and isinstance(store, FolderStore):
+            stack.enter_context(alone_in(store.folder, f"another evaluation is writing {output}"))
+        work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
+        of_teacher = None if settings is None else published
+        if shapes is None and of_teacher is None:
+            wanted = ()
+        stored = read_teacher_scores(teacher, teacher_sha256, shapes) if shapes else {}
+        subjects = []
+        for name in [name for name in TEACHER_SETTINGS if name in wanted or name in stored]:
+            suites: list[Suite] = [suite for suite in (None if name in stored else shapes, of_teacher) if suite]
+            subject, _ = score_subject(name, teacher_sampler, setting_of(name), suites if name in wanted else [], work)
+            if name in stored:
+                subject = replace(subject, scores=stored[name].scores + subject.scores)
+            subjects.append(subject)
+        both: list[Suite] = [suite for suite in (shapes, published) if suite]
+        subject, fit = score_subject(STUDENT, student_sampler, STUDENT_SETTING, both, work)
+        scorecard = Scorecard(
+            student_sha256=record.digest,
+            teacher_sha256=teacher_sha256,
+            package_sha256=code_digest(),
+            recipe=record.recipe,
+            strategy=record.strategy,
+            kappas=record.kappas,
+            images_seen=record.images_seen,
+            subjects=(*subjects, subject),
+            grids=(),
+            grid_prompts=(),
+            reused=tuple(stored),
+            seconds=0.0,
+        )
+        if world.leads:
+            if stored:
+                report(f"scores taken from the teacher's own scorecard, same files and protocols: {', '.join(stored)}")
+            samplers = {name: (teacher_sampler, setting_of(name)) for name in wanted}
+            samplers[STUDENT] = (student_sampler, STUDENT_SETTING)
+            with atomic_folder(output, Scorecard.FILE) as folder:
+                scorecard = _with_images(scorecard, both[0].sets[0], samplers, shapes, fit, folder)
+                scorecard = replace(scorecard, seconds=round(time.monotonic() - began, 1))
+                scorecard.save(folder)
+        # No other process may still be reading the parts when they are deleted.
+        world.barrier()
+        if world.leads:
+            clear(store)
+    return scorecard
+
+
 def _shapes_protocols(
     image_size: int, held_out: Sequence[str], judge: Path, teacher: Path, has_others: bool
 ) -> ShapesProtocols | None:
     """None for a teacher of another domain, where there are other protocols to score by."""
-    if image_size == IMAGE_SIZE and not (has_others and not all(is_shape(text) for text in held_out)):
+    if image_size == IMAGE_SIZE and (not has_others or all(map(is_shape, held_out))):
         return load_shapes_protocols(held_out, judge)
     if has_others:
         return None
     raise InputError(
-        f"{teacher} draws {image_size} pixels a side, and the shapes protocols read {IMAGE_SIZE}; give published "
-        "protocols: `sidlsg protocols` lists them, and what files they need"
+        f"{teacher} makes images of {image_size} pixels a side, and the shapes protocols read {IMAGE_SIZE}; give "
+        "published protocols: `sidlsg protocols` lists them, and what files they need"
     )
 
 
-def _with_pictures(
+def _with_images(
     scorecard: Scorecard,
-    drawn: ImageSet,
-    shown: Mapping[str, tuple[StockSampler, Setting]],
+    sampled: DrawnSet,
+    samplers: Mapping[str, tuple[StockSampler, Setting]],
     shapes: ShapesProtocols | None,
     fit: TextFit | None,
     folder: Path,
 ) -> Scorecard:
-    """The scorecard with what people look at, and with the floor, which takes no drawing."""
-    places = grid_places(len(drawn.prompts))
-    prompts = [drawn.prompts[place] for place in places]
-    pictures = {name: sampler(prompts, places, setting) for name, (sampler, setting) in shown.items()}
+    """The scorecard with image grids and extremes, and with the real-image baseline."""
+    indices = grid_places(len(sampled.prompts))
+    prompts = [sampled.prompts[index] for index in indices]
+    images = {name: sampler(prompts, indices, setting) for name, (sampler, setting) in samplers.items()}
     subjects = scorecard.subjects
     if shapes is not None:
-        real = real_images(shapes.captions, BASELINE_SEED)
-        pictures[REAL] = real[places]
+        real = real_images(shapes.captions, FLOOR_SEED)
+        images[REAL] = real[indices]
         subjects += (SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=shapes.score(real)),)
     return replace(
         scorecard,
         subjects=subjects,
-        grids=save_grids(pictures, folder),
+        grids=save_grids(images, folder),
         grid_prompts=tuple(prompts),
-        extremes=save_extremes(fit, *shown[STUDENT], folder) if fit is not None else (),
+        extremes=save_extremes(fit, *samplers[STUDENT], folder) if fit is not None else (),
     )

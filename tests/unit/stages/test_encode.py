@@ -106,7 +106,7 @@ def test_a_set_above_the_budget_is_not_written(
     assert (record.shards, record.uncond) == ((), None)
     # 4,136 × 16 × 96 × 2 bytes.
     assert said == [
-        "4,136 states of 16 × 96 in float16 take 0.0127 GB, "
+        "4,136 text embeddings of 16 × 96 in float16 take 0.0127 GB, "
         f"the budget is {budget:g} GB: prompts are encoded during training"
     ]
     assert list(tree(tmp_path / "out")) == ["embedding_set.json"]

@@ -153,6 +153,6 @@ def test_a_teacher_of_another_size_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stage.StockSampler, "image_size", 512)
-    with pytest.raises(InputError, match="draws 512 pixels a side, and the shapes protocols read 32"):
+    with pytest.raises(InputError, match="images of 512 pixels a side, and the shapes protocols read 32"):
         evaluate(tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print)
     assert not (tmp_path / "card").exists()
