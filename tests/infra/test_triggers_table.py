@@ -12,7 +12,7 @@ import pytest
 from infra.cluster import INFRA, get, pods, rendered
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.weights import parse_weights
-from sidlsg.stages.gate_rules import recipe_gate
+from sidlsg.stages.gate_rules import gate_rules
 from sidlsg.webhooks.rules import Table, read_table
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -49,7 +49,7 @@ def test_the_rule_that_waits_names_what_its_recipe_s_gate_needs(whole: Table) ->
     assert {"prompts", "held_out"} <= set(given)
     protocols = [PROTOCOLS[name] for name in str(given["protocols"]).split(",")]
     assert {name for protocol in protocols for name in protocol.files} == set(parse_weights(str(given["weights"])))
-    gate = recipe_gate(str(given["recipe"]))
+    gate = gate_rules(str(given["recipe"]))
     judged = {rule.score for rule in (*gate.floors, *gate.not_worse)}
     assert judged <= {score for protocol in protocols for score in protocol.scores}
 

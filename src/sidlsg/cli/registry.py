@@ -110,7 +110,7 @@ def gate(
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
     from sidlsg.registry.rule_file import read_gate_rules
     from sidlsg.stages.gate import gate as stage
-    from sidlsg.stages.gate_rules import recipe_gate
+    from sidlsg.stages.gate_rules import gate_rules as recipe_rules
     from sidlsg.storage.records import ModelVersion
 
     demanded = recipe_gate(recipe) if rules is None else read_gate_rules(rules)
@@ -120,9 +120,9 @@ def gate(
 def gate_rules(recipe: Recipe = "tiny") -> None:
     """Print a recipe's gate rules as a TOML file."""
     from sidlsg.registry.rule_file import gate_rules_text
-    from sidlsg.stages.gate_rules import recipe_gate
+    from sidlsg.stages.gate_rules import gate_rules as recipe_rules
 
-    print(gate_rules_text(recipe_gate(recipe)), end="")
+    print(gate_rules_text(recipe_rules(recipe)), end="")
 
 
 def approve(

@@ -6,16 +6,16 @@ One process does it with its workers, or many pods share each phase: plan, the p
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sidlsg.prompts import curation, pods
-from sidlsg.prompts.curation import IN_PROCESS, Execution
+from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.pods import join_parts as curate_join_step
 from sidlsg.prompts.pods import run_part as curate_part_step
-from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.files import require_state
 from sidlsg.report.curation import write_summary
 from sidlsg.runtime.errors import InputError
@@ -29,25 +29,13 @@ from sidlsg.storage.uri import resolve, split_list
 __all__ = ["curate", "curate_finish_step", "curate_join_step", "curate_part_step", "curate_plan_step", "curate_step"]
 
 
-def curate(
-    sources: Sequence[str] | Path,
-    output: Path | str,
-    rules: CurationRules,
-    held_out: Sequence[str],
-    execution: Execution = IN_PROCESS,
-    report: Callable[[str], None] = lambda _: None,
-) -> PromptSet:
-    """Curate in this process and its workers; see `sidlsg.prompts.curation.curate`."""
-    return curation.curate(sources, output, rules, held_out, execution, report, write_summary)
+curate = partial(curation.curate, summary=write_summary)
+"""Curate in this process and its workers, with pages of summary; see `sidlsg.prompts.curation.curate`."""
 
 
 @timed
 def curate_step(source: str, source_state: str, held_out: str, rules: Mapping[str, Any], prompt_set: Path) -> PromptSet:
-    """Curate as the environment says.
-
-    Raises:
-        InputError: an input cannot be used, or the sources are not in the state that is given.
-    """
+    """Curate as the environment says, from sources that are in the given state before and after."""
     sources = split_list(source, ";")
     if source_state:
         require_state(sources, source_state)
@@ -70,11 +58,7 @@ def curate_plan_step(
 def curate_finish_step(
     place: str, parts: Sequence[str], source_sha256: str, output: str, prompt_set: Path, html: Path
 ) -> PromptSet:
-    """Write the prompt set of a curation whose phases are done, and its summary.
-
-    Raises:
-        ValueError: parts are left.
-    """
+    """Write the prompt set of a curation whose phases are done, and its summary."""
     if parts:
         raise ValueError(f"parts {parts} of the last phase are left")
     record = pods.finish_parts(place, str(prompt_set), source_sha256, output, write_summary)
@@ -83,11 +67,7 @@ def curate_finish_step(
 
 
 def _execution() -> Execution:
-    """How a step curates, as its environment says: by default in its own process, in 2 GB.
-
-    Raises:
-        InputError: a variable holds no number.
-    """
+    """How a step curates, as its environment says: by default in its own process, in 2 GB."""
     engine, workers, memory = (os.environ.get(name, "") for name in CURATE_VARIABLES)
     place = os.environ.get(CHECKPOINTS_VARIABLE, "")
     try:

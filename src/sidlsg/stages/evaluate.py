@@ -30,7 +30,7 @@ from sidlsg.runtime.hardware import require_gpus, set_threads
 from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import checkpoints_place, code_digest
 from sidlsg.stages import STUDENT, timed
-from sidlsg.stages.failures import recording_failure, results_in
+from sidlsg.stages.failures import failure_in, recording_failure, results_in
 from sidlsg.stages.inputs import text_of
 from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside, require_writable
 from sidlsg.storage.records import ModelVersion, Scorecard, Student, SubjectScores
@@ -71,7 +71,7 @@ def evaluate_step(
         The scorecard's digest and the student's scores by name; empty where a failure is recorded instead.
     """
     sha256, scores = "", {}
-    with recording_failure("evaluate", setting, scorecard) as recorded, tempfile.TemporaryDirectory() as scratch:
+    with recording_failure("evaluate", setting, scorecard), tempfile.TemporaryDirectory() as scratch:
         require_gpus()
         folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
         scored = _fetched(version, tracking_uri, Path(scratch) / "student") if student is None else results_in(student)
@@ -92,8 +92,8 @@ def evaluate_step(
         label = f"student {card.student_sha256[:8]}"
         write_scoreboard([(label, scorecard)], html, f"Scores of {label}", published_results())
         sha256, scores = card.digest, {score.metric: score.value for score in card.subject(STUDENT).scores}
-    if recorded.failure:
-        html.write_text(f"<!doctype html><title>Failed</title><p>{escape(recorded.failure.text)}</p>")
+    if failure := failure_in(scorecard):
+        html.write_text(f"<!doctype html><title>Failed</title><p>{escape(failure.text)}</p>")
     # The scores are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
     metrics.write_text(json.dumps(scores))
     return sha256, scores
@@ -119,8 +119,7 @@ def evaluate(
     parts: str = "",
     teacher_sha256: str = "",
 ) -> Scorecard:
-    """Score a student and its teacher under the same protocols: the shapes domain's if the teacher is of it, and
-    published ones.
+    """Score a student and its teacher under the same protocols: published ones, and those of the shapes domain.
 
     Under torchrun each process samples its share of the images, and rank 0 writes. Values of blocks of images are kept
     until the end, so that the same call continues a killed one. The teacher's scores under the shapes protocols are

@@ -35,7 +35,7 @@ _FOLDER = "sweep-failures"
 
 @dataclass(frozen=True, kw_only=True)
 class SettingFailure(Record):
-    """A setting whose student could not be made, registered or scored; stands in place of results or a version."""
+    """A setting whose student could not be made, registered or scored; stands in place of results and version."""
 
     FILE: ClassVar[str] = "failure.json"
     setting: str
@@ -72,29 +72,21 @@ class EarlierFailureError(SidlsgError):
         self.failure = failure
 
 
-@dataclass
-class Recorded:
-    """How a step ended."""
-
-    failure: SettingFailure | None = None
-
-
 @contextmanager
-def recording_failure(step: str, setting: Mapping[str, Any], results: Path) -> Iterator[Recorded]:
-    """Record a failure of the block in place of its results, where the step works for a sweep's setting.
+def recording_failure(step: str, setting: Mapping[str, Any], results: Path) -> Iterator[None]:
+    """Record a failure of the block in the folder of its results, where the step works for a sweep's setting.
 
     It is raised all the same where no place of checkpoints is named: what Kubeflow's cache keeps could not be undone.
 
     Args:
         step: its name.
         setting: the changes of the recipe that the setting means; empty outside of a sweep.
-        results: the folder of the step's results.
+        results: the folder; `failure_in` reads what was recorded.
     """
-    recorded = Recorded()
     try:
-        yield recorded
+        yield
     except EarlierFailureError as error:
-        recorded.failure = error.failure
+        _replace(results, error.failure)
     except StoppedError:
         raise
     except Exception as error:
@@ -114,42 +106,30 @@ def recording_failure(step: str, setting: Mapping[str, Any], results: Path) -> I
             note(f"the failure cannot be recorded: {first_line(refused)}")
             raise error from None
         note(f"{failure.text}; the sweep continues with its other settings")
-        recorded.failure = failure
-    if recorded.failure is not None:
-        shutil.rmtree(results, ignore_errors=True)
-        recorded.failure.save(results)
+        _replace(results, failure)
+
+
+def _replace(results: Path, failure: SettingFailure) -> None:
+    shutil.rmtree(results, ignore_errors=True)
+    failure.save(results)
 
 
 def write_note(failure: SettingFailure) -> None:
-    """Note a failure beside the checkpoints; again, if it came from the cache and may have lost its note.
-
-    Raises:
-        InputError: the place of checkpoints refuses it.
-        StorageError: it does not answer.
-    """
+    """Note a failure beside the checkpoints; again, if it came from the cache and may have lost its note."""
     if failure.note and os.environ.get(CHECKPOINTS_VARIABLE):
         _notes().write(failure.note, failure.to_json().encode())
 
 
 def results_in(folder: Path) -> Path:
-    """The folder, if an earlier step left its results there.
-
-    Raises:
-        EarlierFailureError: it left a failure.
-    """
+    """The folder of an earlier step's results; an EarlierFailureError where it holds a failure."""
     if (failure := failure_in(folder)) is not None:
         raise EarlierFailureError(failure)
     return folder
 
 
 def plan_step(settings: Sequence[str], recipe: str, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A sweep's settings as changes of its recipe, all checked, each with the number of its attempt.
-
-    Raises:
-        InputError: a setting, the recipe or a change cannot be used, or two settings mean the same.
-        StorageError: the place of checkpoints does not answer.
-    """
-    return number_attempts([json.loads(each) for each in plan_changes(settings, recipe, changes_text(changes))])
+    """A sweep's settings as changes of its recipe, see `plan_changes`, each with the number of its attempt."""
+    return number_attempts(plan_changes(settings, recipe, changes_text(changes)))
 
 
 def number_attempts(planned: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -166,11 +146,7 @@ def without_attempt(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def raise_failures(failures: Sequence[SettingFailure], page: str = "") -> None:
-    """End a sweep in which settings failed; `page` says where the others are.
-
-    Raises:
-        StageError: some did; the message names them, and the exit code is that of the first.
-    """
+    """Raise a StageError that names the settings that failed, with the first one's exit code; `page` has the others."""
     if failures:
         reasons = "; ".join(failure.text for failure in failures)
         others = f"the other settings are on {page}; " if page else ""
@@ -180,7 +156,7 @@ def raise_failures(failures: Sequence[SettingFailure], page: str = "") -> None:
 
 
 def conclude_step(failures: str, page: str = "the sweep's page") -> None:
-    """Raise the failures in a JSON list."""
+    """Raise the failures of a JSON list, if it has some."""
     raise_failures(TypeAdapter(list[SettingFailure]).validate_json(failures), page)
 
 

@@ -53,15 +53,8 @@ def gate_rules(recipe: str, text: str = "") -> GateRules:
     Raises:
         InputError: the text holds no rules, or there is no such recipe, or it has no gate.
     """
-    return parse_gate_rules(text) if text else recipe_gate(recipe)
-
-
-def recipe_gate(recipe: str) -> GateRules:
-    """The gate's rules for students of a recipe.
-
-    Raises:
-        InputError: there is no such recipe, or it has none.
-    """
+    if text:
+        return parse_gate_rules(text)
     get_recipe(recipe)
     if recipe not in GATES:
         raise InputError(

@@ -34,23 +34,15 @@ LARGEST_SEED = 2**53 - 1
 
 
 def curation_rules(text: str) -> CurationRules:
-    """The default rules of curation, some replaced by a JSON object such as `{"score.minimum": 5.5}`.
-
-    Raises:
-        InputError: the JSON or a value in it cannot be used.
-    """
+    """The default rules of curation, some replaced by a JSON object such as `{"score.minimum": 5.5}`."""
     return rules_with(parse_changes(text))
 
 
 def settled_text(given: str, name: str) -> str:
-    """The text of a TOML file as it is given, or the file's URI with the digest of its content.
-
-    Args:
-        given: a text, or a URI that ends in .toml, with or without a digest behind it.
-        name: of the parameter, for messages.
+    """The text of a TOML file as it is given, or the file's URI (which ends in .toml) with its content's digest.
 
     Raises:
-        InputError: the text is too long, or there is nothing at the URI.
+        InputError: the text is too long, or there is nothing at the URI; `name` is the parameter's.
     """
     if _is_uri(given):
         return pinned(given)
@@ -63,11 +55,7 @@ def settled_text(given: str, name: str) -> str:
 
 
 def text_of(given: str) -> str:
-    """The text that `settled_text` returned, or that lies at its URI.
-
-    Raises:
-        InputError: there is nothing at the URI, or no text.
-    """
+    """The text that `settled_text` returned, or that lies at its URI."""
     return read_user_text(resolve(given)) if _is_uri(given) else given
 
 
@@ -76,12 +64,8 @@ def _is_uri(given: str) -> bool:
 
 
 def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
-    """The parameters that every pipeline has.
-
-    Raises:
-        InputError: a value, or what lies at a URI, cannot be used.
-    """
-    check_model_name(request.model_name)
+    """The parameters that every pipeline has; an InputError where a value or a file cannot be used."""
+    check_name(request.model_name)
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
     if request.tracking_uri:
@@ -96,11 +80,7 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
 
 
 def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any]:
-    """The parameters of every pipeline that trains.
-
-    Raises:
-        InputError: a value, or what lies at a URI, cannot be used.
-    """
+    """The parameters of every pipeline that trains; an InputError where a value or a file cannot be used."""
     recipe = recipe_with_changes(request.recipe, request.changes)
     parse_seed(str(request.seed), "")
     rules = curation_rules(request.rules)
@@ -118,11 +98,7 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
 
 
 def gate_text(request: RunRequest | EvaluateRequest) -> str:
-    """The text of the request's file of gate rules, or its path; empty for the recipe's.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """The text of the request's file of gate rules, or its path; empty for the recipe's."""
     if request.gate_rules is None:
         return ""
     read_gate_rules(request.gate_rules)  # an error names the file

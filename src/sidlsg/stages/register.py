@@ -13,7 +13,7 @@ from sidlsg.runtime.costs import parse_prices
 from sidlsg.runtime.overrides import changes_text
 from sidlsg.runtime.progress import note
 from sidlsg.stages import timed
-from sidlsg.stages.failures import SettingFailure, recording_failure, results_in
+from sidlsg.stages.failures import SettingFailure, failure_in, recording_failure, results_in
 from sidlsg.storage.records import ModelVersion, Student
 
 
@@ -32,12 +32,12 @@ def register_step(
 ) -> ModelVersion | SettingFailure:
     """Register a student, and copy its records, log and grids to the folder `account`."""
     price = parse_prices(changes_text(prices), hourly_price).of("distil")
-    with recording_failure("register", setting, account) as recorded:
+    with recording_failure("register", setting, account):
         folder = results_in(student)
         circumstances = Circumstances(pipeline_run=pipeline_run, hourly_price=price, teacher=teacher_model.read_text())
         version = register(folder, given_address(tracking_uri), name, circumstances)
         Student.load(folder).copy_account(folder, account)
-    return recorded.failure or version
+    return failure_in(account) or version
 
 
 @timed

@@ -41,12 +41,9 @@ class Resolved(NamedTuple):
 def resolve_step(
     *, prompts: str, teacher_model: Path, held_out_captions: Path, judge_model: Path, **inputs: str
 ) -> tuple[Resolved, dict[str, dict[str, str]]]:
-    """Resolve a run's inputs, and write the URIs of three to files that later steps read.
+    """Resolve a run's inputs, and write the URIs of three to files; also gives these artifacts' metadata, by input.
 
     URIs, and not the content: Kubeflow would download that into each step that reads the artifact.
-
-    Returns:
-        What was found, and by input of such a file what its artifact's metadata say.
     """
     found = resolve_inputs(prompts=split_list(prompts, ";"), **inputs)
     metadata = {}

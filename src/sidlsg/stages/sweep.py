@@ -1,10 +1,11 @@
-"""A sweep's settings: how one is written, which changes of a recipe it means, and which student came from which."""
+"""A sweep's settings: how one is written, the changes of a recipe that it means, and which student is of which."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sidlsg.distil.guidance import Guidance, make_guidance
 from sidlsg.distil.recipes import recipe_with_changes
@@ -85,66 +86,60 @@ def parse_settings(texts: Sequence[str]) -> dict[Kappas, GuidanceSetting]:
     """Read a sweep's settings, by their four κ and in order.
 
     Raises:
-        InputError: there is none, one cannot be used, or two mean the same.
+        InputError: the sweep has none, one cannot be used, or two mean the same.
     """
     if not texts:
         raise InputError(f"a sweep without settings would compare nothing; give some, such as {EXAMPLE}")
     settings: dict[Kappas, GuidanceSetting] = {}
-    for text in texts:
-        setting = parse_setting(text)
+    for setting in map(parse_setting, texts):
         kappas = setting.guidance.scales
         if kappas in settings:
-            told = ", ".join(_number(kappa) for kappa in kappas)
             raise InputError(
-                f"settings {settings[kappas].text!r} and {setting.text!r} mean the same, κ1..κ4 = {told}; give one"
+                f"settings {settings[kappas].text!r} and {setting.text!r} mean the same, {_equation(kappas)}; give one"
             )
         settings[kappas] = setting
     return settings
 
 
-def setting_changes(setting: str, changes: str) -> str:
-    """The changes of a recipe that a setting means, as a JSON object.
+def plan_changes(settings: Sequence[str], recipe: str, changes: str) -> list[dict[str, Any]]:
+    """The changes of a recipe that each of a sweep's settings means; all are checked.
 
     Args:
-        setting: such as `lsg kappa=1.5`.
+        settings: such as `lsg kappa=1.5`.
+        recipe: the recipe's name.
         changes: JSON object of other values of the recipe to replace.
-
-    Raises:
-        InputError: the setting cannot be used, or the changes say what the setting says.
-    """
-    values = parse_changes(changes)
-    if given := [name for name in SWEPT if name in values]:
-        raise InputError(
-            f"changes {changes} replace {' and '.join(given)}, which a sweep's settings do; leave them out"
-        )
-    parsed = parse_setting(setting)
-    return json.dumps(values | {"strategy": parsed.strategy, "scales": dict(parsed.scales)}, sort_keys=True)
-
-
-def plan_changes(settings: Sequence[str], recipe: str, changes: str) -> list[str]:
-    """The changes of a recipe for each of a sweep's settings; all are checked.
 
     Raises:
         InputError: a setting, the recipe or a change cannot be used, or two settings mean the same.
     """
-    parse_settings(settings)
-    planned = [setting_changes(setting, changes) for setting in settings]
-    for each in planned:
-        recipe_with_changes(recipe, each)
-    return planned
+    parsed, values = parse_settings(settings).values(), parse_changes(changes)
+    if given := [name for name in SWEPT if name in values]:
+        raise InputError(
+            f"changes {changes} replace {' and '.join(given)}, which a sweep's settings do; leave them out"
+        )
+    planned = [values | {"strategy": each.strategy, "scales": dict(each.scales)} for each in parsed]
+    # Equal settings give equal text, however they were written: a cache compares the text.
+    texts = [json.dumps(each, sort_keys=True) for each in planned]
+    for text in texts:
+        recipe_with_changes(recipe, text)
+    return [json.loads(text) for text in texts]
 
 
 def setting_of(kappas: Kappas | None, settings: Mapping[Kappas, GuidanceSetting]) -> GuidanceSetting:
     """The setting that a student or a scorecard is of.
 
     Raises:
-        InputError: it is of none.
+        InputError: it is of no setting.
     """
     if kappas is None or kappas not in settings:
-        told = "unknown κ" if kappas is None else f"κ1..κ4 = {', '.join(_number(kappa) for kappa in kappas)}"
+        found = "unknown κ" if kappas is None else _equation(kappas)
         allowed = ", ".join(repr(setting.text) for setting in settings.values())
-        raise InputError(f"a student of {told} belongs to no setting of this sweep; its settings are: {allowed}")
+        raise InputError(f"a student of {found} belongs to no setting of this sweep; its settings are: {allowed}")
     return settings[kappas]
+
+
+def _equation(kappas: Kappas) -> str:
+    return f"κ1..κ4 = {', '.join(map(_number, kappas))}"
 
 
 def _number(value: float) -> str:

@@ -27,9 +27,7 @@ class Swept:
 def by_setting(
     settings: Sequence[str], folders: Sequence[Path], versions: Sequence[str]
 ) -> tuple[list[Swept], list[SettingFailure]]:
-    """The results and the failures of a sweep, in the order of its settings.
-
-    Parallel work is collected in any order, so each record says itself which setting it is of.
+    """The results and the failures of a sweep, in the order of its settings; they are collected in any order.
 
     Args:
         settings: the sweep's.

@@ -6,20 +6,20 @@ import pytest
 
 from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.gate_rules import GATES, recipe_gate
+from sidlsg.stages.gate_rules import GATES, gate_rules
 
 
 def test_a_recipe_without_a_gate_is_refused() -> None:
-    assert recipe_gate("tiny") is GATES["tiny"]
+    assert gate_rules("tiny") is GATES["tiny"]
     with pytest.raises(InputError, match="recipe 'sd21' has no gate"):
-        recipe_gate("sd21")
+        gate_rules("sd21")
     with pytest.raises(InputError, match="recipe 'sd16' is unknown"):
-        recipe_gate("sd16")
+        gate_rules("sd16")
 
 
 def test_a_recipe_with_published_results_asks_for_scores_near_them() -> None:
     assert RECIPES.keys() - GATES.keys() == {"sd21"}
     assert (RECIPES["tiny"].published, RECIPES["sd21"].published) == ((), ())
-    gate = recipe_gate("sd15")
+    gate = gate_rules("sd15")
     assert [(floor.score, floor.limit) for floor in gate.floors] == [("fid", 10.19), ("clip", 0.294)]  # of 8.15, 0.304
     assert [rule.score for rule in gate.not_worse] == ["fid", "clip"]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.sweep import SETTINGS, parse_setting, parse_settings, plan_changes, setting_changes, setting_of
+from sidlsg.stages.sweep import SETTINGS, parse_setting, parse_settings, plan_changes, setting_of
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,11 @@ def test_each_mistake_in_a_setting_is_told(text: str, told: str) -> None:
 
 
 def test_a_setting_becomes_changes_beside_the_others() -> None:
-    made = setting_changes("long kappa4=2", '{"iterations": 400}')
-    assert json.loads(made) == {"iterations": 400, "strategy": "long", "scales": {"kappa4": 2.0}}
-    # However it is written, the same setting gives the same text: a cache sees the text alone.
-    assert setting_changes("long  kappa4=2.0", '{ "iterations":400 }') == made
+    made = plan_changes(["long kappa4=2"], "tiny", '{"iterations": 400}')
+    assert made == [{"iterations": 400, "strategy": "long", "scales": {"kappa4": 2.0}}]
+    # A cache compares the text.
+    same = plan_changes(["long  kappa4=2.0"], "tiny", '{ "iterations":400 }')
+    assert json.dumps(same) == json.dumps(made) == json.dumps(made, sort_keys=True)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +61,11 @@ def test_a_setting_becomes_changes_beside_the_others() -> None:
 )
 def test_changes_that_say_what_settings_say_are_refused(changes: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        setting_changes("none", changes)
+        plan_changes(["none"], "tiny", changes)
 
 
 def test_the_default_settings_can_be_planned() -> None:
-    assert [json.loads(each)["strategy"] for each in plan_changes(SETTINGS, "tiny", "{}")] == [
+    assert [each["strategy"] for each in plan_changes(SETTINGS, "tiny", "{}")] == [
         *("none", "long", "short"),
         *["lsg"] * 5,
     ]
