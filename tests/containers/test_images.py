@@ -23,8 +23,13 @@ ROOT = Path(__file__).parents[2]
 MEGABYTES = {"trigger": 600, "curate": 900, "train": 2300, "evaluate": 2300, "serve": 2300}
 """Their goals on the stand-in base, with a build of torch for CPUs."""
 STAGES = {
-    "curate": ["sidlsg.prompts.curation", "sidlsg.prompts.phases.scan", "sidlsg.prompts.duplicates.candidates"],
-    "train": ["sidlsg.stages.encode", "sidlsg.stages.distil"],
+    "curate": [
+        "sidlsg.stages.resolve",
+        "sidlsg.stages.curate",
+        "sidlsg.prompts.phases.scan",
+        "sidlsg.prompts.duplicates.candidates",
+    ],
+    "train": ["sidlsg.stages.encode", "sidlsg.stages.training", "sidlsg.stages.distil", "sidlsg.kubeflow.nodes.step"],
     "evaluate": [
         "sidlsg.stages.evaluate",
         "sidlsg.registry.registration",
