@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sidlsg.kubeflow.compile import compile_pipeline
+from sidlsg.cli.catalog import compile_pipeline
 from sidlsg.kubeflow.profile_file import read_profile
 
 DIGEST = "0123456789abcdef" * 4

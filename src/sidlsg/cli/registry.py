@@ -113,7 +113,7 @@ def gate(
     from sidlsg.stages.gate_rules import gate_rules as recipe_rules
     from sidlsg.storage.records import ModelVersion
 
-    demanded = recipe_gate(recipe) if rules is None else read_gate_rules(rules)
+    demanded = recipe_rules(recipe) if rules is None else read_gate_rules(rules)
     _conclude(stage(ModelVersion.load(version), scorecard, tracking_uri, demanded), output)
 
 

@@ -223,7 +223,9 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return
 
 
-def notify(*, pipeline: str, run: str, state: str, tracking_uri: str, report: Callable[[str], None]) -> Notice | None:
+def notify(
+    *, pipeline: str, run: str, state: str, tracking_uri: str, report: Callable[[str], None] = note
+) -> Notice | None:
     """Send the notice of a run if it failed or was rejected, to the webhook that the environment names.
 
     Args:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.prompts import curation, pods
-from sidlsg.prompts.curation import Execution
 from sidlsg.prompts.held_out import read_held_out
+from sidlsg.prompts.plan import Execution
 from sidlsg.prompts.pods import join_parts as curate_join_step
 from sidlsg.prompts.pods import run_part as curate_part_step
 from sidlsg.prompts.source.files import require_state

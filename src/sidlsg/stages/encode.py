@@ -14,10 +14,10 @@ from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.hardware import require_gpus
 from sidlsg.runtime.progress import note
 from sidlsg.stages import timed
-from sidlsg.storage.files import WORK_MARK, alone_in, atomic_folder, put_in_place, refuse_foreign, refuse_inside
+from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
-from sidlsg.teacher.folder import check_folder, state_shape, text_model_digest
+from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_digest
 from sidlsg.teacher.source import teacher_folder
 
 BYTES = {"float16": 2, "float32": 4}
@@ -118,10 +118,10 @@ def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
     pattern = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{{_DIGITS}}}\.work")
     for other in sorted(output.parent.iterdir()):
         if pattern.fullmatch(other.name) and (other / WORK_MARK).is_file() and other != work:
-            with alone_in(other, f"another process is writing {output}"):
+            with folder_lock(other, f"another process is writing {output}"):
                 shutil.rmtree(other)
     work.mkdir(exist_ok=True)
-    with alone_in(work, f"another process is writing {output}"):
+    with folder_lock(work, f"another process is writing {output}"):
         # Finished files were renamed; unfinished ones still have a temporary name.
         for path in sorted(work.rglob(".*"), reverse=True):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

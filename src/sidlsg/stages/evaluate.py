@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.bundled.drawing import IMAGE_SIZE
-from sidlsg.bundled.protocols import FLOOR_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
 from sidlsg.distil.recipes import published_results
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite, load_published
@@ -32,7 +32,7 @@ from sidlsg.runtime.provenance import checkpoints_place, code_digest
 from sidlsg.stages import STUDENT, timed
 from sidlsg.stages.failures import failure_in, recording_failure, results_in
 from sidlsg.stages.inputs import text_of
-from sidlsg.storage.files import alone_in, atomic_folder, refuse_foreign, refuse_inside, require_writable
+from sidlsg.storage.files import atomic_folder, folder_lock, refuse_foreign, refuse_inside, require_writable
 from sidlsg.storage.records import ModelVersion, Scorecard, Student, SubjectScores
 from sidlsg.storage.store import S3, FolderStore, clear
 from sidlsg.storage.uri import open_store, resolve, split_list
@@ -173,8 +173,8 @@ def evaluate(
         student_sampler = StockSampler(student, world.device, half, record.digest)
         shapes = _shapes_protocols(teacher_sampler.image_size, held_out, judge, teacher, published is not None)
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
-        if world.leads and isinstance(store, FolderStore):
-            stack.enter_context(alone_in(store.folder, f"another evaluation is writing {output}"))
+        if world.is_rank0 and isinstance(store, FolderStore):
+            stack.enter_context(folder_lock(store.folder, f"another evaluation is writing {output}"))
         work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
         of_teacher = None if settings is None else published
         if shapes is None and of_teacher is None:
@@ -203,7 +203,7 @@ def evaluate(
             reused=tuple(stored),
             seconds=0.0,
         )
-        if world.leads:
+        if world.is_rank0:
             if stored:
                 report(f"scores taken from the teacher's own scorecard, same files and protocols: {', '.join(stored)}")
             samplers = {name: (teacher_sampler, setting_of(name)) for name in wanted}
@@ -214,7 +214,7 @@ def evaluate(
                 scorecard.save(folder)
         # No other process may still be reading the parts when they are deleted.
         world.barrier()
-        if world.leads:
+        if world.is_rank0:
             clear(store)
     return scorecard
 
@@ -235,7 +235,7 @@ def _shapes_protocols(
 
 def _with_images(
     scorecard: Scorecard,
-    sampled: DrawnSet,
+    sampled: ImageSet,
     samplers: Mapping[str, tuple[StockSampler, Setting]],
     shapes: ShapesProtocols | None,
     fit: TextFit | None,
@@ -247,7 +247,7 @@ def _with_images(
     images = {name: sampler(prompts, indices, setting) for name, (sampler, setting) in samplers.items()}
     subjects = scorecard.subjects
     if shapes is not None:
-        real = real_images(shapes.captions, FLOOR_SEED)
+        real = real_images(shapes.captions, BASELINE_SEED)
         images[REAL] = real[indices]
         subjects += (SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=shapes.score(real)),)
     return replace(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sidlsg.distil.recipes import published_results
 from sidlsg.registry.address import given_address
-from sidlsg.registry.approve import approve as approve_version
+from sidlsg.registry.approval import approve as approve_version
 from sidlsg.registry.gate import gate as judge_version
-from sidlsg.registry.run_inputs import HELD_OUT, JUDGE
+from sidlsg.registry.run_log import HELD_OUT, JUDGE
 from sidlsg.registry.score_log import record_scores as record_version_scores
 from sidlsg.registry.transfer import transfer as transfer_version
 from sidlsg.report.markdown import verdict_markdown

@@ -10,17 +10,17 @@ from typing import Any
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.evaluate.published import get_protocol
 from sidlsg.evaluate.teacher_scores import require_settings
-from sidlsg.evaluate.weights import read_weights, weight_path
+from sidlsg.evaluate.weights import check_judge, read_weights, weight_path
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
-from sidlsg.registry.address import check_address
+from sidlsg.registry.address import check_address, check_model_name
 from sidlsg.registry.rule_file import read_gate_rules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
-from sidlsg.runtime.text_files import read_user_text
-from sidlsg.stages.requests import EvaluateRequest, Request, RunRequest, TrainingRequest
+from sidlsg.runtime.parsing import read_user_text
+from sidlsg.stages.requests import RunRequest
 from sidlsg.storage.files import require_writable, sha256_bytes
-from sidlsg.storage.uri import PIN, located, pinned, refuse_folder, resolve, split_list, split_pin
+from sidlsg.storage.uri import PIN, absolute_uri, pinned_uri, refuse_folder, resolve, split_list, split_pin
 from sidlsg.teacher.folder import DIFFUSERS, check_folder
 
 LONGEST_TEXT = 6000
@@ -45,7 +45,7 @@ def settled_text(given: str, name: str) -> str:
         InputError: the text is too long, or there is nothing at the URI; `name` is the parameter's.
     """
     if _is_uri(given):
-        return pinned(given)
+        return pinned_uri(given)
     if len(given) > LONGEST_TEXT:
         raise InputError(
             f"{name} is a text of {len(given):,} characters, and {LONGEST_TEXT:,} are allowed; "
@@ -63,9 +63,9 @@ def _is_uri(given: str) -> bool:
     return "\n" not in given and split_pin(given)[0].endswith(".toml") if given else False
 
 
-def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
+def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """The parameters that every pipeline has; an InputError where a value or a file cannot be used."""
-    check_name(request.model_name)
+    check_model_name(request.model_name)
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
     if request.tracking_uri:
@@ -79,7 +79,7 @@ def common_arguments(request: Request, run_dir: Path) -> dict[str, Any]:
     }
 
 
-def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any]:
+def training_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """The parameters of every pipeline that trains; an InputError where a value or a file cannot be used."""
     recipe = recipe_with_changes(request.recipe, request.changes)
     parse_seed(str(request.seed), "")
@@ -97,7 +97,7 @@ def training_arguments(request: TrainingRequest, run_dir: Path) -> dict[str, Any
     }
 
 
-def gate_text(request: RunRequest | EvaluateRequest) -> str:
+def gate_text(request: RunRequest) -> str:
     """The text of the request's file of gate rules, or its path; empty for the recipe's."""
     if request.gate_rules is None:
         return ""
@@ -123,12 +123,12 @@ def _prompts(given: str, rules: CurationRules) -> str:
     return ";".join(absolute(uri) for uri in uris)
 
 
-def _located(request: Request) -> dict[str, str]:
+def _located(request: RunRequest) -> dict[str, str]:
     """The URIs of what every run reads, absolute and checked."""
     uris = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
     for name, what in FILES.items():
         refuse_folder(uris[name], what)
-    found = {name: located(uri, folder=DIFFUSERS) for name, uri in uris.items() if uri or name != "teacher_layout"}
+    found = {name: absolute_uri(uri, folder=DIFFUSERS) for name, uri in uris.items() if uri or name != "teacher_layout"}
     check_judge(found["judge"][1])
     teacher = found["teacher"][1]
     if teacher.is_dir():

@@ -15,7 +15,7 @@ from sidlsg.prompts.source.files import sources_state
 from sidlsg.runtime.progress import note
 from sidlsg.stages.inputs import parse_seed, settled_text
 from sidlsg.storage.files import sha256_bytes, sha256_files
-from sidlsg.storage.uri import pinned, resolve, split_list, split_pin
+from sidlsg.storage.uri import pinned_uri, resolve, split_list, split_pin
 from sidlsg.teacher.folder import DIFFUSERS
 
 
@@ -84,7 +84,7 @@ def resolve_inputs(
     uris = {"held_out": held_out, "teacher": teacher, "judge": judge}
     found = {
         "prompts_state": sources_state(prompts) if prompts else "",
-        **{name: pinned(uri, folder=DIFFUSERS) if uri else "" for name, uri in uris.items()},
+        **{name: pinned_uri(uri, folder=DIFFUSERS) if uri else "" for name, uri in uris.items()},
         "weights": settled_text(weights, "weights"),
         "gate_rules": settled_text(gate_rules, "gate_rules"),
         "results_version": versions,

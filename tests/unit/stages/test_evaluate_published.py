@@ -115,7 +115,7 @@ def test_two_evaluations_into_one_folder_are_one_too_many(
 ) -> None:
     (tmp_path / ".card.parts").mkdir()
     with (
-        alone_in(tmp_path / ".card.parts"),
+        folder_lock(tmp_path / ".card.parts"),
         pytest.raises(InputError, match="another evaluation is writing"),
     ):
         evaluate(tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print)

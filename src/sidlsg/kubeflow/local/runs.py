@@ -15,11 +15,12 @@ from sidlsg.kubeflow.local.results import EvaluateResult, RunResult, SettingResu
 from sidlsg.runtime.costs import cost_of_json, parse_prices
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
-from sidlsg.stages.compare import by_setting
-from sidlsg.stages.handed_on import Failed, failures_of, require_none
-from sidlsg.stages.inputs import common_arguments, gate_rules, gate_text, training_arguments
+from sidlsg.stages.failures import conclude_step, failure_in
+from sidlsg.stages.gate_rules import gate_rules
+from sidlsg.stages.inputs import common_arguments, gate_text, training_arguments
 from sidlsg.stages.requests import RunRequest
 from sidlsg.stages.sweep import parse_setting, parse_settings, plan_changes, setting_of
+from sidlsg.stages.sweep_results import by_setting
 from sidlsg.storage.files import atomic_write
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Record, Scorecard, Student, Verdict
 
@@ -194,5 +195,5 @@ def _publish_sweep(texts: Sequence[str], outputs: dict[str, Any], run_dir: Path)
         for folder in (run_dir / parent).iterdir():
             if folder.name not in known and (folder / marker).is_file():
                 shutil.rmtree(folder)
-    require_none(failures_of(outputs["failures"]), str(run_dir / "scoreboard.html"))
+    conclude_step(outputs["failures"], str(run_dir / "scoreboard.html"))
     return tuple(results)

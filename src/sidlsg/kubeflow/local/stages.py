@@ -20,8 +20,11 @@ from sidlsg.runtime.progress import EVENTS_VARIABLE
 
 STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 """What MLflow imports when it opens a store."""
-LATE = {"sidlsg.stages.distil_processes": ("sidlsg.stages.distil",)}
-"""By module: what it imports later, in a local run."""
+LATE = {
+    "sidlsg.stages.training": ("sidlsg.stages.distil",),
+    **{f"sidlsg.stages.{stage}": STORES for stage in ("register", "gate", "promote", "compare")},
+}
+"""By module: what it imports when it works; training by itself, as in a local run, or opening a store."""
 
 
 class EndedError(BaseException):
