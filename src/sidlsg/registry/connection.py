@@ -86,7 +86,7 @@ class _TimedClient(MlflowClient):  # type: ignore[misc]  # MLflow has no types h
         return found if name.startswith("_") or not callable(found) else partial(_timed, self, name, found)
 
 
-def _timed(client: MlflowClient, name: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def _timed(client: MlflowClient, name: str, call: Callable[..., Any], /, *given: Any, **named: Any) -> Any:
     moves_files = name in _TRANSFERS
     with deadline(_TRANSFER_S if moves_files else CALL_S, server_at(client.tracking_uri), all_threads=moves_files):
         return call(*given, **named)
