@@ -133,7 +133,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     with RunningApi(tmp_path) as running:
         monkeypatch.setenv("KUBECONFIG", str(running.kubeconfig))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.setattr(module, "_PATIENCE", ClusterTimeouts(total=0.2, reach=0.2, first=0.01))
+        monkeypatch.setattr(module, "_TIMEOUTS", ClusterTimeouts(total=0.2, reach=0.2, first=0.01))
         yield running
 
 

@@ -210,7 +210,7 @@ def test_the_version_is_asked_of_the_given_registry(evaluation: RunRequest, tmp_
         ({"tracking_uri": ""}, "no MLflow is given"),
         ({"tracking_uri": "nonsense"}, "is not an address"),
         ({"recipe": "sd21"}, "has no gate"),
-        ({"held_out": "/"}, "/ is a folder; give the place of one file: a text file of evaluation prompts"),
+        ({"held_out": "/"}, "/ is a folder; give the URI of one file: a text file of evaluation prompts"),
     ],
 )
 def test_an_evaluation_that_cannot_work_is_told_before_anything_is_written(
