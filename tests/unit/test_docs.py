@@ -222,6 +222,6 @@ def test_the_metrics_page_shows_a_metric_that_works() -> None:
 
 
 def test_the_rules_in_the_text_are_all_rules_with_their_defaults() -> None:
-    page = (ROOT / "docs/curate.md").read_text()
+    page = (ROOT / "docs/curate-rules.md").read_text()
     listing, *_ = re.findall(r"```toml\n(\[columns\].*?)```", page, re.DOTALL)
     assert listing.strip() == rules_toml(CurationRules()).strip()
