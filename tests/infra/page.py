@@ -1,4 +1,4 @@
-"""What `docs/cluster.md` tells in tables and marks, for tests to read."""
+"""The tables and commands of `docs/cluster.md` and `docs/cluster-operations.md`, for tests to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cache
 
 from infra.cluster import ROOT
 
-PAGE = ROOT / "docs" / "cluster.md"
+TEXT = "\n".join((ROOT / "docs" / name).read_text() for name in ("cluster.md", "cluster-operations.md"))
+"""Both pages, in the order in which their commands run."""
 NOT_RUN = "*Not run by our tests:"
 """Begins the line before a block of commands that needs a cluster, and says why."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -25,7 +26,7 @@ class Yours:
 
 @dataclass(frozen=True)
 class Block:
-    """Commands of the page, and why they are not run; empty where they are."""
+    """Commands of a page, and why they are not run; empty where they are."""
 
     text: str
     why_not: str
@@ -36,7 +37,7 @@ def yours() -> dict[tuple[str, str], Yours]:
     """Kind and name → row."""
     rows = [
         Yours(kind, name, frozenset(re.findall(r"`([A-Z0-9_]+)`", keys)))
-        for kind, name, keys in _rows("What is yours")
+        for kind, name, keys in _rows("What you provide")
         if kind not in ("Pod", "Namespace")
     ]
     return {(row.kind, row.name): row for row in rows}
@@ -46,11 +47,11 @@ def yours() -> dict[tuple[str, str], Yours]:
 def labels_of_others() -> dict[str, list[dict[str, str]]]:
     """The labels of pods and of namespaces that are not ours, and of pipeline steps."""
     found: dict[str, list[dict[str, str]]] = {"pod": [], "namespace": []}
-    for kind, label, _ in _rows("What is yours"):
+    for kind, label, _ in _rows("What you provide"):
         if kind in ("Pod", "Namespace"):
             key, _, value = label.partition(": ")
             found[kind.lower()].append({key: value})
-    stages = re.search(r"^Steps have the label `sidlsg.dev/stage`.*?\n\n", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    stages = re.search(r"^Steps have the label `sidlsg.dev/stage`.*?\n\n", TEXT, re.MULTILINE | re.DOTALL)
     assert stages is not None
     names = re.findall(r"`([a-z-]+)`", stages[0])
     found["pod"] += [{"sidlsg.dev/stage": name, "app.kubernetes.io/part-of": "sidlsg"} for name in names]
@@ -59,19 +60,18 @@ def labels_of_others() -> dict[str, list[dict[str, str]]]:
 
 @cache
 def blocks() -> list[Block]:
-    """All blocks of commands, in the page's order."""
-    text = PAGE.read_text()
+    """All blocks of commands, in the pages' order."""
     found = []
-    for match in _BLOCK.finditer(text):
+    for match in _BLOCK.finditer(TEXT):
         if match[1] != "bash":
             continue
-        before = text[: match.start()].rstrip().rpartition("\n\n")[2]
+        before = TEXT[: match.start()].rstrip().rpartition("\n\n")[2]
         found.append(Block(match[2], before.replace("\n", " ").strip("*") if before.startswith(NOT_RUN) else ""))
     return found
 
 
 def _rows(heading: str) -> list[tuple[str, str, str]]:
-    part = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    part = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (\w+) \| `([^`]+)` \| (.*) \|$", part, re.MULTILINE)
-    assert rows, f"docs/cluster.md has no table under {heading!r}"
+    assert rows, f"the pages on clusters have no table under {heading!r}"
     return rows

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from infra.cluster import COMPONENTS, INFRA, OVERLAYS, ROOT, pods, quantity, rendered
-from infra.page import PAGE, Block, blocks, yours
+from infra.page import TEXT, Block, blocks, yours
 from sidlsg.kubeflow.profile import IMAGES
 
 NEEDS_A_CLUSTER = re.compile(
@@ -95,18 +95,15 @@ def test_what_the_page_says_of_images_not_set(told: tuple[subprocess.CompletedPr
 
 
 def test_paths_and_names_of_manifests_exist() -> None:
-    text = PAGE.read_text()
-    for path in set(re.findall(r"\b((?:infra|images)/[\w./-]+\w)", text)) - {"infra/profiles/local.toml"}:
+    for path in set(re.findall(r"\b((?:infra|images)/[\w./-]+\w)", TEXT)) - {"infra/profiles/local.toml"}:
         assert (ROOT / path).exists(), path
-    rows = dict.fromkeys(re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE))
+    rows = dict.fromkeys(re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| [^|]+ \|$", TEXT, re.MULTILINE))
     assert set(COMPONENTS) <= set(rows)
-    assert {f"infra/overlays/{name}" for name in OVERLAYS} <= set(re.findall(r"`(infra/overlays/\w+)`", text))
+    assert {f"infra/overlays/{name}" for name in OVERLAYS} <= set(re.findall(r"`(infra/overlays/\w+)`", TEXT))
 
 
 def test_the_table_of_overlays_says_what_they_ask_for() -> None:
-    rows = re.findall(
-        r"^\| `infra/overlays/(\w+)` \| [^|]+ \| (\d+) CPUs?, (\d+) GB, ([\d,]+) GB", PAGE.read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `infra/overlays/(\w+)` \| [^|]+ \| (\d+) CPUs?, (\d+) GB, ([\d,]+) GB", TEXT, re.MULTILINE)
     assert [name for name, *_ in rows] == list(OVERLAYS)
     for name, *told in rows:
         objects = rendered(name)
@@ -126,4 +123,4 @@ def test_the_table_of_overlays_says_what_they_ask_for() -> None:
 def test_the_versions_that_the_page_names_are_those_that_are_tested() -> None:
     from infra.test_schemas import VERSIONS
 
-    assert f"Kubernetes {VERSIONS[0]}, {VERSIONS[1]} and {VERSIONS[2]}" in " ".join(PAGE.read_text().split())
+    assert f"Kubernetes {VERSIONS[0]}, {VERSIONS[1]} and {VERSIONS[2]}" in " ".join(TEXT.split())
