@@ -10,7 +10,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Event
 from sidlsg.webhooks.rules import read_table
 
-DOC = Path(__file__).parents[3] / "docs/triggers.md"
+DOCS = Path(__file__).parents[3] / "docs"
 RULE = '[[on]]\nname = "n"\nevent = "model_version.created"\n'
 RUN = '[on.run]\npipeline = "p"\n'
 TEACHER = Event(kind=CREATED, model="sd15-teacher", version="3")
@@ -29,7 +29,7 @@ def read(tmp_path):
 
 @pytest.fixture
 def table(read):
-    return read(re.search(r"```toml\n(.*?)```", DOC.read_text(), re.DOTALL)[1])
+    return read(re.search(r"```toml\n(.*?)```", (DOCS / "triggers.md").read_text(), re.DOTALL)[1])
 
 
 def test_a_new_teacher_is_distilled_and_its_tags_are_no_templates(table):
@@ -48,7 +48,7 @@ def test_a_new_teacher_is_judged_by_what_its_files_can_score(table):
 
 
 def test_a_champion_is_rolled_out(read):
-    table = read(re.findall(r"```toml\n(.*?)```", DOC.read_text(), re.DOTALL)[1])
+    table = read(re.search(r"```toml\n(.*?)```", (DOCS / "rollouts.md").read_text(), re.DOTALL)[1])
     champion = Event(kind=ALIAS, model="sd15", version="2", alias="champion")
     (cause,) = table.causes(champion, {}, "run 1 change 4")
     wanted = {"model": "sd15", "version": "2", "alias": "champion", "to": "s3://serving/students"}
