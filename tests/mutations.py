@@ -28,7 +28,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.stages.curate import curate
 
 CODES = {0, 1, 2, 3, 4, 5, 75}
-"""What docs/architecture.md documents."""
+"""What docs/processes.md lists."""
 REMOVED = object()
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 3, 257, 1 << 20, 10**30, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf, -math.inf,

@@ -27,7 +27,7 @@ def _paper_gate(published: tuple[Published, ...]) -> GateRules | None:
     )
 
 
-# Room for what seeds and rounding change: README.md has three seeds' scores, and how far rounding alone moved one.
+# Room for what seeds and rounding change: README.md has five seeds' scores, and how far rounding alone moved one.
 _TINY_GATE = GateRules(
     floors=(Floor(subject=STUDENT, score="attributes", limit=0.95),),
     ratios=(
