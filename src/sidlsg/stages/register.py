@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def register_step(
         folder = results_in(student)
         circumstances = Circumstances(pipeline_run=pipeline_run, hourly_price=price, teacher=teacher_model.read_text())
         version = register(folder, given_address(tracking_uri), name, circumstances)
-        Student.load(folder).copy_account(folder, account)
+        copy_account(folder, account)
     return failure_in(account) or version
 
 
@@ -46,3 +47,18 @@ def find_step(tracking_uri: str, name: str, which: str) -> ModelVersion:
     version = find_version(given_address(tracking_uri), name, which)
     note(f"version {version.version} of {version.name}")
     return version
+
+
+def copy_account(student: Path, target: Path) -> None:
+    """Copy a student's records, training log, interim scores and sample grids, without its networks."""
+    record = Student.load(student)
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(student / Student.FILE, target / Student.FILE)
+    prompts = record.prompt_set(student)
+    if prompts is not None:
+        prompts.save(target)
+    for ref in record.account:
+        if "://" in ref.path:
+            continue
+        (target / ref.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(student / ref.path, target / ref.path)

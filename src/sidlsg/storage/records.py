@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -224,19 +223,6 @@ class Student(Record):
                     f"{path} is not part of this student ({self.FILE} does not name it), and would be loaded with it; "
                     "move it elsewhere"
                 )
-
-    def copy_account(self, folder: Path, target: Path) -> None:
-        """Copy a student's records, training log, interim scores and sample grids, without its networks."""
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / self.FILE, target / self.FILE)
-        prompts = self.prompt_set(folder)
-        if prompts is not None:
-            prompts.save(target)
-        for ref in self.account:
-            if "://" in ref.path:
-                continue
-            (target / ref.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / ref.path, target / ref.path)
 
     def prompt_set(self, folder: Path) -> PromptSet | None:
         """The record of its prompt set; a converted student has None. Raises InputError for another set's record."""

@@ -14,11 +14,12 @@ from sidlsg.components.report.component import report
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.costs import STAGES
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.records import PromptSet, Student
+from sidlsg.stages.register import copy_account
+from sidlsg.storage.records import PromptSet
 
 
 def written(run: Any, folder: Path, prices: dict[str, float], tracking_uri: str) -> list[dict[str, Any]]:
-    Student.load(run.student).copy_account(run.student, folder / "account")
+    copy_account(run.student, folder / "account")
     shutil.copy(run.prompts / PromptSet.FILE, folder / "account")
     account = Artifact(name="account", uri=str(folder / "account"), metadata={})
     (costs,) = report.python_func(
