@@ -1,1 +1,1 @@
-"""Thin Kubeflow components, one folder a stage."""
+"""Thin Kubeflow components, one folder per stage."""

@@ -1,4 +1,4 @@
-"""What the steps of a pipeline ask of a cluster: labels always, and what the active profile says."""
+"""Cluster settings of pipeline steps: labels always, and resources from the active profile."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,14 +35,14 @@ _ACTIVE: ContextVar[Profile | None] = ContextVar("profile", default=None)
 SHARED_MEMORY = "/dev/shm"
 TRAINING, LAUNCHER, CURATE = "distil", "distil-nodes", "curate"
 CURATE_MEMORY = 0.75
-"""Of a pod's memory, what curation's workers may take."""
+"""Share of a pod's memory for curation's workers."""
 USER = 10001
-"""Whom the images run as, in numbers, for a namespace that refuses root."""
+"""User id that the container images run as; numeric, for namespaces that refuse root."""
 
 
 @contextmanager
 def using(profile: Profile | None) -> Iterator[None]:
-    """Pipelines that are traced in this context get their steps' share of the cluster from a profile."""
+    """Give the steps of pipelines that are traced in this context their resources from a profile."""
     token = _ACTIVE.set(profile)
     try:
         yield
@@ -51,18 +51,18 @@ def using(profile: Profile | None) -> Iterator[None]:
 
 
 def active_profile() -> Profile | None:
-    """The profile of the pipeline that is being traced, if it has one."""
+    """The profile of the pipeline being traced, or None."""
     return _ACTIVE.get()
 
 
 def pipeline_config() -> PipelineConfig:
-    """What the active profile says of a run as a whole."""
+    """The active profile's settings for a whole run."""
     profile = _ACTIVE.get()
     if profile is None:
         return PipelineConfig()
     ttl = seconds(profile.run.ttl)
     return PipelineConfig(
-        # The two for one outcome alone come before the other, and the server has defaults of an hour for them.
+        # The settings for success and failure override the first, and the server's defaults for them are an hour.
         ttl_seconds_after_finished=ttl,
         ttl_seconds_after_success=ttl,
         ttl_seconds_after_failure=ttl,
@@ -71,10 +71,10 @@ def pipeline_config() -> PipelineConfig:
 
 
 def on_cluster(*tasks: Any) -> None:
-    """Label steps, tell them their run's id, and give them their share by the active profile.
+    """Label steps, pass them their run's id, and give them their resources from the active profile.
 
     Args:
-        tasks: of a pipeline that is being traced.
+        tasks: steps of a pipeline that is being traced.
     """
     profile = _ACTIVE.get()
     for task in tasks:
@@ -95,7 +95,7 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
     own = {IMAGE_VARIABLE: image, CHECKPOINTS_VARIABLE: run.checkpoints}
     if task.component_spec.name == CURATE:
         _, workers, memory_gb = CURATE_VARIABLES
-        # The rest of the memory is for the process that leads the workers.
+        # The rest of the memory is for the parent process of the workers.
         own[workers] = str(max(1, int(quantity(share.cpu))))
         own[memory_gb] = f"{quantity(share.memory) * CURATE_MEMORY / 1e9:.1f}"
     for name, value in {**{name: value for name, value in own.items() if value}, **share.environment}.items():
@@ -107,8 +107,8 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
         task.set_env_variable(GPUS_VARIABLE, str(share.gpus))
     _restart(task, share)
     if share.retries:
-        # Argo gives these to pods that were deleted. The last value is no longest pause: after that long, there is no
-        # further try.
+        # Argo retries pods that were deleted. The last value is not the longest pause between retries, but the time
+        # after which there are no more.
         task.set_retry(share.retries, f"{seconds(share.retry_wait)}s", 1.0, f"{seconds(run.deadline)}s")
     kubernetes.set_timeout(task, seconds(share.timeout))
     if share.scratch_class:
@@ -125,7 +125,7 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
         kubernetes.add_toleration(
             task, key=taint.key or None, operator=taint.operator, value=taint.value or None, effect=taint.effect or None
         )
-    # Kueue admits the nodes of a TrainJob, and not the step that starts them.
+    # Kueue admits the nodes of a TrainJob, not the step that starts them.
     queue = {} if task.component_spec.name == LAUNCHER else _queue_labels(share)
     for key, value in {**share.labels, **queue}.items():
         kubernetes.add_pod_label(task, key, value)
@@ -133,7 +133,7 @@ def _share(task: Any, share: Stage, image: str, run: Whole) -> None:
         kubernetes.add_pod_annotation(task, key, value)
     for secret, keys in share.secrets.items():
         for variable, key in keys.items():
-            # A pod that lacks a Secret never starts; a cluster without a webhook runs the step all the same.
+            # A pod whose Secret is missing never starts; the notice URL is optional, so that the step runs without it.
             kubernetes.use_secret_as_env(task, secret, {key: variable}, optional=variable == NOTICE_VARIABLE)
     if share.endpoints:
         kubernetes.use_config_map_as_env(task, share.endpoints, {key: key for key in share.endpoint_keys})

@@ -1,4 +1,4 @@
-"""The container image that components run in: one environment variable, read when a pipeline is compiled."""
+"""The components' container image, from an environment variable that is read when a pipeline is compiled."""
 
 import os
 import re
@@ -8,13 +8,13 @@ from sidlsg.runtime.errors import InputError
 
 VARIABLE = "SIDLSG_IMAGE"
 LOCAL_IMAGE = f"sidlsg-python:{__version__}"
-"""The name without the variable: enough for a run on this machine, which starts no container."""
+"""Used without the variable; sufficient for local runs, which start no containers."""
 
 
 def image() -> str:
     """The image to compile into a pipeline.
 
-    A cached result is keyed by the image's name, so the name must say which content it means: a tag can move.
+    The cache key of a result includes the image's name, so the name must identify its content; a tag can move.
 
     Raises:
         InputError: the variable holds a tag instead of a digest.

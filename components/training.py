@@ -1,4 +1,4 @@
-"""The training step of a pipeline: one pod, or the step that starts several nodes, as the active profile says."""
+"""The training step of a pipeline: one pod, or a step that starts several nodes, depending on the active profile."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from sidlsg.kubeflow.nodes.settings import node_inputs
 
 
 def train(**inputs: Any) -> Any:
-    """The step, which trains a student.
+    """Create the step that trains a student.
 
     Args:
-        inputs: of the component `distil`.
+        inputs: inputs of the component `distil`.
     """
     profile = active_profile()
     if profile is None or profile.stages["distil"].nodes == 1:

@@ -1,1 +1,1 @@
-"""Kubeflow pipelines made of the components."""
+"""Kubeflow pipelines built from the components."""

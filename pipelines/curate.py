@@ -1,4 +1,4 @@
-"""A prompt set out of tables that are too large for one machine: each phase of curation is shared by many pods."""
+"""Curate tables that are too large for one machine: several pods share each phase."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ from sidlsg.components.curate_plan.component import curate_plan
 from sidlsg.storage.uri import HELD_OUT, PROMPTS
 
 PHASES = ("scan", "unique", "pairs", "left", "verify", "groups", "settle", "trim", "write")
-"""In the order of `sidlsg.prompts.phases.phases`, which is not imported here: it takes half a second."""
+"""The names in `sidlsg.prompts.phases.phases`, in its order; not imported here, because that takes half a second."""
 
 
 class Outputs(NamedTuple):
-    """What a run of the pipeline leaves."""
+    """Outputs of a run."""
 
     prompt_set: Dataset
     html: HTML
@@ -37,19 +37,19 @@ def curate(
 ) -> Outputs:
     """Select, clean, deduplicate and order prompts, each phase spread over pods.
 
-    The result is the same to the byte as that of one machine. A retried step goes on with what its pod had not
-    finished. Nothing is cached: what a phase did is in the work place.
+    The result is byte-identical to that of a single machine. A retried step continues with the tasks that its pod had
+    not finished. No step is cached: the results of each phase are in the work folder.
 
     Args:
-        prompts: Tables of captions, with semicolons between. Paths that the pods can read, s3:// or bundled:NAME.
-        prompts_sha256: SHA-256 that they must have. Empty for no check.
-        rules: Curation rules to replace, such as {"score.minimum": 5.5}.
-        held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A path, or bundled:NAME.
-        pods: How many pods share a phase.
-        memory_gb: Most gigabytes that one of them may take.
-        work: Folder on a volume that all pods mount, or s3:// prefix, for what they hand to each other.
-        output: Folder or s3:// prefix that receives the set as well. Empty for none.
-        skip_bad_files: Leave out files that cannot be read, and list them in the manifest.
+        prompts: Tables of captions, separated by semicolons. Paths that the pods can read, s3:// URIs or bundled:NAME.
+        prompts_sha256: Expected SHA-256 of those tables. Empty for no check.
+        rules: Curation rules to override, such as {"score.minimum": 5.5}.
+        held_out: Text file of evaluation captions, one per line, which no prompt may repeat. A path or bundled:NAME.
+        pods: Number of pods that share a phase.
+        memory_gb: Maximum memory of one pod in gigabytes.
+        work: Folder on a volume that all pods mount, or s3:// prefix, for the pods' intermediate files.
+        output: Folder or s3:// prefix that also receives the prompt set. Empty for none.
+        skip_bad_files: Skip files that cannot be read, and list them in the manifest.
 
     Returns:
         prompt_set: The curated prompts.
@@ -78,7 +78,7 @@ def curate(
     finished = curate_finish(place=place, parts=parts, source_sha256=prompts_sha256, output=output).set_caching_options(
         False
     )
-    # A step of its own, so that the one before can be retried.
+    # A separate step, so that curate_finish can be retried.
     cleared = curate_join(place=place, phase="finish", pods=pods, done=[]).after(finished).set_caching_options(False)
     on_cluster(finished, cleared)
     return Outputs(prompt_set=finished.outputs["prompt_set"], html=finished.outputs["html"])

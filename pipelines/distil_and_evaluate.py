@@ -1,4 +1,4 @@
-"""The whole way: prompts, a student, a registered version, its scores, a verdict and perhaps a new champion."""
+"""The full pipeline: curate, encode, distil, register, evaluate, gate, promote and report."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 
 class Outputs(NamedTuple):
-    """What a run of the pipeline leaves: artifacts, and records as JSON."""
+    """Outputs of a run: artifacts, and records as JSON."""
 
     prompt_set: Dataset
     student: Model
@@ -50,50 +50,53 @@ def distil_and_evaluate(
     hourly_price: float = 0.0,
     prices: dict = {},  # noqa: B006
 ) -> Outputs:
-    """Distil a Stable Diffusion into a one-step generator, evaluate it, and promote it if it is good enough.
+    """Distil a Stable Diffusion model into a one-step generator, evaluate it, and promote it if it passes the gate.
 
-    What curate, encode, distil and evaluate found is used again while nothing that they depend on changes: the first
-    step looks at what every input holds now. Any place may end in @sha256:DIGEST, which its content must then have.
+    Results of curate, encode, distil and evaluate are cached until one of their inputs changes; the first step computes
+    the digests of all inputs. Any URI may end in @sha256:DIGEST; the content must then have that digest.
 
     Args:
         recipe: Name of the recipe, which also holds the gate's rules.
-        changes: Values of the recipe to replace, such as {"iterations": 400}.
-        seed: Seed of every random draw in training, or fresh for another student of the same data.
-        prompts: Tables of captions, with semicolons between. Paths that the steps can read, s3:// or bundled:NAME.
-        rules: Curation rules to replace, such as {"score.minimum": 5.5}.
-        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A place as the teacher's.
-        judge: Safetensors file of the network that reads generated images. A place as the teacher's.
-        protocols: Published protocols to score by as well, with commas between. Empty for none.
-        weights: Text of the weights.toml that names their files, or its place, which ends in .toml. Empty for none.
-        teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
-        keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
+        changes: Values of the recipe to override, such as {"iterations": 400}.
+        seed: Seed of all random numbers in training, or fresh for another student from the same data.
+        prompts: Tables of captions, separated by semicolons. Paths that the steps can read, s3:// URIs or bundled:NAME.
+        rules: Curation rules to override, such as {"score.minimum": 5.5}.
+        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+            s3://BUCKET/KEY.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
+        held_out: Text file of evaluation captions, one per line, which no prompt may repeat. A path, bundled:NAME or
+            s3://BUCKET/KEY.
+        judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
+        protocols: Published protocols to score under as well, separated by commas. Empty for none.
+        weights: weights.toml with their files: its text, or a URI that ends in .toml. Empty for none.
+        teacher_settings: Teacher settings to score as well, separated by semicolons. Empty for the default.
+        keep_images: Folder or s3:// prefix that receives the generated images. Empty to keep none.
         model_name: Name of the registered model.
-        gate_rules: Text of a TOML file of the gate's rules, or its place, which ends in .toml. Empty for the recipe's.
-        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE that every step can open. Empty for the cluster's.
-        embeddings_gb: Most gigabytes that prompts' text states may take. 0 to encode prompts during training.
-        embeddings_dtype: Type of those states. float16 serves recipes whose text_states is float16.
-        hourly_price: Price an hour of a stage that prices does not name, for the costs in the report. 0 for none.
-        prices: Prices an hour by stage, such as {"distil": 12.5}, each of all that the stage takes together.
+        gate_rules: TOML file of gate rules: its text, or a URI that ends in .toml. Empty for the recipe's rules.
+        tracking_uri: MLflow address: http(s), or sqlite:///FILE that every step can open. Empty for the cluster's.
+        embeddings_gb: Disk budget of the text embeddings in gigabytes. 0 to encode prompts during training.
+        embeddings_dtype: Data type of those embeddings. float16 is for recipes whose text_states is float16.
+        hourly_price: Hourly price of stages that prices does not name, for the report's costs. 0 for none.
+        prices: Hourly prices by stage, such as {"distil": 12.5}; each covers all resources of the stage.
 
     Returns:
         prompt_set: The curated prompts.
         student: The student, a diffusers folder.
-        scorecard: All scores and the image grids.
+        scorecard: All scores and image grids.
         html: The report.
         version: The ModelVersion record, as JSON.
         verdict: The Verdict record, as JSON.
-        passed: Whether the version may be the champion.
+        passed: Whether the version may become the champion.
         promotion: The Promotion record, as JSON.
-        costs: Seconds and price of each stage, as JSON.
+        costs: Duration and price of each stage, as JSON.
     """
     given = dict(locals())
     resolved = steps.resolve_inputs(given)
     curated, encoded = steps.make_prompts(given, resolved)
     distilled, registered, evaluated = steps.make_student(given, resolved, curated, encoded)
     judged = steps.judge(given, resolved, registered.outputs["version"], evaluated.outputs["scorecard"])
-    # What reads or changes the registry is never from a cache.
+    # Steps that read or change the registry are never cached.
     promoted = promote(verdict=judged.outputs["verdict"], tracking_uri=tracking_uri).set_caching_options(False)
     timed = dict(zip(STAGES, (curated, encoded, distilled, registered, evaluated, judged, promoted), strict=True))
     written = report(

@@ -1,4 +1,4 @@
-"""A registered version scored again, and judged by its new scores; nothing is trained, and no alias moves."""
+"""Score a registered version again and judge it by the new scores; nothing is trained, and no alias moves."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 
 class Outputs(NamedTuple):
-    """What a run of the pipeline leaves: artifacts, and records as JSON."""
+    """Outputs of a run: artifacts, and records as JSON."""
 
     scorecard: Artifact
     html: HTML
@@ -37,37 +37,38 @@ def evaluate_only(
     keep_images: str = "",
     gate_rules: str = "",
 ) -> Outputs:
-    """Score a registered student beside its teacher, and judge it by a recipe's rules against the champion.
+    """Score a registered student and its teacher, and judge it by a recipe's rules and against the champion.
 
-    What evaluate found is used again while nothing that it depends on changes. Scorecard and verdict are recorded on
-    the version; who is champion stays as it is. Any place may end in @sha256:DIGEST, which its content must then have.
+    The result of evaluate is cached until one of its inputs changes. Scorecard and verdict are recorded on the version;
+    the champion does not change. Any URI may end in @sha256:DIGEST; the content must then have that digest.
 
     Args:
         model_name: Name of the registered model.
-        version: Which of its versions: a number, or an alias such as champion.
-        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE that every step can open. Empty for the cluster's.
-        recipe: Name of the recipe that holds the gate's rules.
-        teacher: The teacher that the student came from: a folder, or one safetensors file. A path, bundled:NAME or
+        version: Version to score: a number, or an alias such as champion.
+        tracking_uri: MLflow address: http(s), or sqlite:///FILE that every step can open. Empty for the cluster's.
+        recipe: Name of the recipe whose gate rules apply.
+        teacher: The student's teacher: a folder or a single safetensors file. A path, bundled:NAME or
             s3://BUCKET/KEY.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        held_out: Text file of evaluation captions, one a line. A place as the teacher's.
-        judge: Safetensors file of the network that reads generated images. A place as the teacher's.
-        protocols: Published protocols to score by as well, with commas between. Empty for none.
-        weights: Text of the weights.toml that names their files, or its place, which ends in .toml. Empty for none.
-        teacher_settings: How the teacher is sampled beside the student, with semicolons between. Empty for the default.
-        keep_images: Folder or s3:// prefix that receives the evaluation's pictures. Empty to keep none.
-        gate_rules: Text of a TOML file of the gate's rules, or its place, which ends in .toml. Empty for the recipe's.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
+        held_out: Text file of evaluation captions, one per line. A path, bundled:NAME or s3://BUCKET/KEY.
+        judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
+        protocols: Published protocols to score under as well, separated by commas. Empty for none.
+        weights: weights.toml with their files: its text, or a URI that ends in .toml. Empty for none.
+        teacher_settings: Teacher settings to score as well, separated by semicolons. Empty for the default.
+        keep_images: Folder or s3:// prefix that receives the generated images. Empty to keep none.
+        gate_rules: TOML file of gate rules: its text, or a URI that ends in .toml. Empty for the recipe's rules.
 
     Returns:
-        scorecard: All scores and the image grids.
+        scorecard: All scores and image grids.
         html: The scores on one page.
         version: The ModelVersion record, as JSON.
         verdict: The Verdict record, as JSON.
-        passed: Whether the version may be the champion.
+        passed: Whether the version may become the champion.
     """
     given = {"prompts": "", "seed": "0", **locals()}
     resolved = steps.resolve_inputs(given)
-    # An alias may have moved: never from a cache.
+    # Never cached: an alias may have moved.
     found = find(tracking_uri=tracking_uri, name=model_name, which=version).set_caching_options(False)
     registered = found.outputs["version"]
     evaluated = steps.score(given, resolved, version=registered, tracking_uri=tracking_uri)

@@ -1,7 +1,7 @@
-"""A pipeline as a cluster runs it: its steps as one group, and after the group, however it ended, the step notify.
+"""A pipeline as a cluster runs it: its steps as one group, followed by the step notify even if the group failed.
 
-The group is a pipeline inside the pipeline. `dsl.ExitHandler` compiles to the same on the server, but kfp returns no
-outputs of a pipeline from inside it.
+The group is a pipeline inside the pipeline. `dsl.ExitHandler` compiles to the same for the server, but kfp cannot
+return a pipeline's outputs from inside it.
 """
 
 import inspect
@@ -14,11 +14,11 @@ from sidlsg.components.notify.component import notify
 
 
 def noticed(steps: Any, config: dsl.PipelineConfig) -> Any:
-    """The pipeline with the same name, parameters and outputs, which sends a notice where it failed or was rejected.
+    """The same pipeline, which also sends a notice if the run failed or its version was rejected.
 
     Args:
         steps: a pipeline with the parameter `tracking_uri` that returns a NamedTuple.
-        config: of the run as a whole.
+        config: settings of the whole run.
     """
     signature = inspect.signature(steps.pipeline_func)
 

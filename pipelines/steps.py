@@ -1,7 +1,7 @@
-"""Steps that pipelines share, each with whether its result may come from a cache.
+"""Steps that pipelines share, each with its caching option.
 
-`given` are a pipeline's parameters by name. A cached step gets nothing that does not decide its result: where MLflow is
-and where checkpoints are kept, its environment says.
+`given` holds a pipeline's parameters by name. A cached step gets only inputs that affect its result: the addresses of
+MLflow and the checkpoints come from its environment.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ RESOLVED = ("teacher", "held_out", "judge", "results_version")
 
 
 def resolve_inputs(given: Given) -> Any:
-    """What a run's inputs hold now. Never from a cache: their content may have changed since the last run."""
+    """Compute the digests of a run's inputs. Never cached: their content may have changed since the last run."""
     names = ("prompts", "held_out", "teacher", "teacher_layout", "judge", "weights", "gate_rules", "seed")
     inputs = {name: given[name] for name in names}
     return resolve(**inputs, pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
@@ -50,7 +50,7 @@ def make_prompts(given: Given, resolved: Any) -> tuple[Any, Any]:
 
 
 def make_student(given: Given, resolved: Any, curated: Any, encoded: Any, **setting: Any) -> tuple[Any, Any, Any]:
-    """Distil a student, register it and score it; in a sweep for one setting."""
+    """Distil, register and score a student; in a sweep, for one setting."""
     distilled = train(
         prompt_set=curated.outputs["prompt_set"],
         embeddings=encoded.outputs["embeddings"],
@@ -59,7 +59,7 @@ def make_student(given: Given, resolved: Any, curated: Any, encoded: Any, **sett
         **setting,
     ).set_caching_options(True)
     student = distilled.outputs["student"]
-    # It changes the registry: never from a cache.
+    # Never cached: it changes the registry.
     registered = register(
         student=student,
         teacher_model=resolved.outputs["teacher_model"],
@@ -68,7 +68,7 @@ def make_student(given: Given, resolved: Any, curated: Any, encoded: Any, **sett
         **{name: given[name] for name in ("tracking_uri", "hourly_price", "prices")},
         **setting,
     ).set_caching_options(False)
-    # A student is registered even where its evaluation fails.
+    # Evaluation runs after registration, so that a student is registered even if its evaluation fails.
     return distilled, registered, score(given, resolved, student=student, **setting).after(registered)
 
 
@@ -82,7 +82,7 @@ def score(given: Given, resolved: Any, **student: Any) -> Any:
 
 
 def judge(given: Given, resolved: Any, version: Any, scorecard: Any) -> Any:
-    """Judge a version against the champion of now: never from a cache."""
+    """Judge a version against the current champion. Never cached."""
     return gate(
         version=version,
         scorecard=scorecard,

@@ -1,4 +1,4 @@
-"""Guidance settings compared: each one's student distilled from the same prompts, registered, scored, on one page."""
+"""Compare guidance settings: distil, register and score one student for each, from the same prompts."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ from sidlsg.stages.sweep import SETTINGS
 from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 AT_ONCE = 2
-"""How many settings a cluster works on at a time; Kubeflow wants to know when a pipeline is compiled."""
+"""Settings that a cluster processes in parallel; Kubeflow needs the number when a pipeline is compiled."""
 
 
 class Outputs(NamedTuple):
-    """What a run of the pipeline leaves; the lists have one entry a setting."""
+    """Outputs of a run; the lists have one entry per setting."""
 
     prompt_set: Dataset
     students: list[Model]
@@ -30,11 +30,11 @@ class Outputs(NamedTuple):
 
 
 def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseComponent:
-    """The pipeline.
+    """Make the pipeline.
 
     Args:
-        at_once: how many settings run at a time.
-        concludes: whether the run fails where a setting failed; otherwise the output `failures` alone says so.
+        at_once: number of settings that run in parallel.
+        concludes: whether the run fails if a setting failed; otherwise only the output `failures` reports it.
     """
 
     @dsl.pipeline(name="sweep")
@@ -58,48 +58,49 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
         embeddings_gb: float = 0.0,
         embeddings_dtype: str = "float32",
     ) -> Outputs:
-        """Distil one student a guidance setting, register and score each, and put all scores on one page.
+        """Distil one student per guidance setting, register and score each, and show all scores on one page.
 
-        Prompts are curated and encoded once. What curate, encode, distil and evaluate found is used again while
-        nothing that they depend on changes, so a setting that is added later costs only itself. Scores are recorded on
-        the versions; none is judged or promoted. Any place may end in @sha256:DIGEST, which its content must then have.
+        Prompts are curated and encoded once. Results of curate, encode, distil and evaluate are cached until one of
+        their inputs changes, so adding a setting later only costs that setting. Scores are recorded on the versions; no
+        version is judged or promoted. Any URI may end in @sha256:DIGEST; the content must then have that digest.
 
         Args:
             settings: The settings to compare, each a guidance strategy with its scales, such as
                 ["none", "lsg kappa=1.5"].
             recipe: Name of the recipe, whose guidance the settings replace.
-            changes: Other values of the recipe to replace, such as {"iterations": 400}.
-            seed: Seed of every random draw in training, the same for all settings; or fresh for one of this run.
-            prompts: Tables of captions, with semicolons between. Paths that the steps can read, s3:// or bundled:NAME.
-            rules: Curation rules to replace, such as {"score.minimum": 5.5}.
-            teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or
+            changes: Other values of the recipe to override, such as {"iterations": 400}.
+            seed: Seed of all random numbers in training, the same for all settings; or fresh to derive one from the
+                run's id.
+            prompts: Tables of captions, separated by semicolons. Paths that the steps can read, s3:// URIs or
+                bundled:NAME.
+            rules: Curation rules to override, such as {"score.minimum": 5.5}.
+            teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
                 s3://BUCKET/KEY.
-            teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-            held_out: Text file of evaluation captions, one a line, which no prompt may repeat. A place as the
-                teacher's.
-            judge: Safetensors file of the network that reads generated images. A place as the teacher's.
-            protocols: Published protocols to score by as well, with commas between. Empty for none.
-            weights: Text of the weights.toml that names their files, or its place, which ends in .toml. Empty for none.
-            teacher_settings: How the teacher is sampled beside each student, with semicolons between. Empty for the
-                default.
-            keep_images: Folder or s3:// prefix that receives the evaluations' pictures. Empty to keep none.
-            model_name: Name of the registered model, of which every student becomes a version.
-            tracking_uri: MLflow: an http(s) address, or sqlite:///FILE that every step can open. Empty for the
-                cluster's.
-            embeddings_gb: Most gigabytes that prompts' text states may take. 0 to encode prompts during training.
-            embeddings_dtype: Type of those states. float16 serves recipes whose text_states is float16.
+            teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is
+                a folder.
+            held_out: Text file of evaluation captions, one per line, which no prompt may repeat. A path, bundled:NAME
+                or s3://BUCKET/KEY.
+            judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
+            protocols: Published protocols to score under as well, separated by commas. Empty for none.
+            weights: weights.toml with their files: its text, or a URI that ends in .toml. Empty for none.
+            teacher_settings: Teacher settings to score as well, separated by semicolons. Empty for the default.
+            keep_images: Folder or s3:// prefix that receives the generated images. Empty to keep none.
+            model_name: Name of the registered model; every student becomes a version of it.
+            tracking_uri: MLflow address: http(s), or sqlite:///FILE that every step can open. Empty for the cluster's.
+            embeddings_gb: Disk budget of the text embeddings in gigabytes. 0 to encode prompts during training.
+            embeddings_dtype: Data type of those embeddings. float16 is for recipes whose text_states is float16.
 
         Returns:
             prompt_set: The curated prompts.
             students: The students, each a diffusers folder.
-            scorecards: The scorecard of each.
-            versions: The ModelVersion record of each, as JSON.
+            scorecards: The scorecard of each student.
+            versions: The ModelVersion record of each student, as JSON.
             html: The scoreboard.
             metrics: The main scores of each setting.
-            failures: The settings that failed, as JSON.
+            failures: The failed settings, as JSON.
         """
         given = {"gate_rules": "", "hourly_price": 0.0, "prices": {}, **locals()}
-        # A setting or an input that cannot be used ends the run here, before anything that takes long.
+        # An invalid setting or input ends the run here, before the long steps.
         planned = plan(settings=settings, recipe=recipe, changes=changes).set_caching_options(False)
         resolved = steps.resolve_inputs(given).after(planned)
         curated, encoded = steps.make_prompts(given, resolved)
@@ -107,7 +108,7 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
             distilled, registered, evaluated = steps.make_student(
                 {**given, "changes": changed}, resolved, curated, encoded, setting=changed
             )
-        # kfp changes a Collected that it has compiled, so each use is one of its own.
+        # kfp modifies a Collected when it compiles it, so each use needs its own.
         compared = compare(
             scorecards=dsl.Collected(evaluated.outputs["scorecard"]),
             versions=dsl.Collected(registered.outputs["version"]),

@@ -1,4 +1,4 @@
-"""The compare component: a sweep's scorecards become one page, and scores on the versions."""
+"""The compare component: turns a sweep's scorecards into one page and records scores on the versions."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
@@ -18,22 +18,21 @@ def compare(
     html: Output[HTML],
     metrics: Output[Metrics],
 ) -> str:
-    """Write one page with the scores of all settings of a sweep, and record each one's on its version.
+    """Write one page with the scores of all settings of a sweep, and record each version's scores in MLflow.
 
     Args:
         scorecards: The scorecards, one a setting, in any order.
         versions: The ModelVersion records, as JSON, in any order.
-        held_out_captions: The place of the evaluation's captions, for the runs' inputs in MLflow.
-        judge_model: The judge's place, for the same.
+        held_out_captions: URI of the evaluation captions, logged with the runs' inputs in MLflow.
+        judge_model: The judge's URI, logged with the runs' inputs in MLflow.
         settings: The sweep's settings.
         recipe: Name of the recipe, for the title.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
-            environment names.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE. Empty for the address in the step's environment.
         html: The scoreboard, one file.
         metrics: The main scores of each setting, each under its protocol.
 
     Returns:
-        Output: The settings that failed, as JSON; the page names each with its reason.
+        Output: The failed settings, as JSON; the page gives the reason for each.
     """
     from pathlib import Path
 

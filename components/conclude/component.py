@@ -1,4 +1,4 @@
-"""The conclude component: a sweep in which a setting failed fails, after its page is written."""
+"""The conclude component: fails a sweep in which a setting failed, after the sweep's page is written."""
 
 from kfp import dsl
 
@@ -7,10 +7,10 @@ from sidlsg.components.images import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def conclude(failures: str):
-    """Fail where a setting of a sweep failed: Kubeflow Pipelines keeps no results of a step that fails.
+    """Fail the run if a setting of the sweep failed, after the sweep's page has been written.
 
     Args:
-        failures: The settings that failed, as JSON.
+        failures: The failed settings, as JSON.
     """
     from sidlsg.stages.failures import conclude_step
 

@@ -1,4 +1,4 @@
-"""The curate component: a table of captions becomes a prompt set."""
+"""The curate component: makes a prompt set from tables of captions."""
 
 from typing import NamedTuple
 
@@ -20,15 +20,15 @@ def curate(
     """Select, clean and order prompts.
 
     Args:
-        source: Tables of captions, with semicolons between. Local paths, s3:// or bundled:NAME.
-        source_state: Digest of what lies there, see the component resolve. Empty for no check.
-        held_out: Text file of evaluation captions, which no prompt may repeat. A local path, or bundled:NAME.
-        rules: Curation rules to replace. {} for the defaults.
-        results_version: Digest of the versions that decide results, a part of the cache key.
+        source: Tables of captions, separated by semicolons. Local paths, s3:// URIs or bundled:NAME.
+        source_state: Digest of those tables, computed by the component resolve. Empty for no check.
+        held_out: Text file of evaluation captions, which no prompt may repeat. A local path or bundled:NAME.
+        rules: Curation rules to override. {} for the defaults.
+        results_version: Digest of the versions that affect results; part of the cache key.
         prompt_set: The prompts, with their PromptSet record.
 
     Returns:
-        seconds: How long it took.
+        seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The curate_finish component: the prompt set out of what the pods did."""
+"""The curate_finish component: writes the prompt set from the pods' results."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Output
@@ -18,12 +18,12 @@ def curate_finish(
     """Write the prompt set of a curation whose phases are done.
 
     Args:
-        place: Where the curation worked.
-        parts: What the last phase left to do. Nothing.
-        source_sha256: SHA-256 that the sources must have. Empty for no check.
-        output: Folder or s3:// prefix that receives the set as well. Empty for none.
+        place: Work folder of the curation: a path or s3:// prefix.
+        parts: Parts left after the last phase. Must be empty.
+        source_sha256: Expected SHA-256 of the sources. Empty for no check.
+        output: Folder or s3:// prefix that also receives the prompt set. Empty for none.
         prompt_set: The prompts, with their PromptSet record.
-        html: The summary.
+        html: The summary of the curation, one HTML file.
     """
     from pathlib import Path
 

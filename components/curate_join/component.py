@@ -1,4 +1,4 @@
-"""The curate_join component: the end of a phase of curation, once all pods have run their shares."""
+"""The curate_join component: ends a phase of curation after all pods have run their shares."""
 
 from kfp import dsl
 
@@ -12,19 +12,19 @@ def curate_join(
     pods: int,
     done: list[str],
 ) -> list[str]:
-    """Check that a phase is done, and clear away what is read no more.
+    """Check that a phase is complete, and delete work files that no later phase reads.
 
     Args:
-        place: Where the curation works.
-        phase: Name of the phase. plan before the first, finish to delete all work.
-        pods: How many pods run at once.
-        done: The parts that ran.
+        place: Work folder of the curation: a path or s3:// prefix.
+        phase: Name of the completed phase; plan before the first phase, finish to delete all work files.
+        pods: Number of pods that run in parallel.
+        done: Parts that ran; used only to wait for them.
 
     Returns:
         Output: The next phase's parts, each as JSON.
     """
     from sidlsg.stages.curate import curate_join_step
 
-    # Taking what the parts gave is what makes this step wait for them; the work place says what they did.
+    # The input makes this step wait for the parts; their results are in the work folder.
     del done
     return curate_join_step(place, phase, pods)

@@ -7,13 +7,13 @@ from sidlsg.components.images import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def curate_part(part: str) -> str:
-    """Run one pod's share of a phase; tasks that an earlier try finished are not run again.
+    """Run one pod's share of a phase; a retry skips tasks that are already done.
 
     Args:
-        part: Which share of which phase, as curate_join gave it.
+        part: The pod's part of the phase, as JSON from curate_join.
 
     Returns:
-        Output: The same.
+        Output: The input part, unchanged.
     """
     from sidlsg.stages.curate import curate_part_step
 

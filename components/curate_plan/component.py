@@ -1,4 +1,4 @@
-"""The curate_plan component: what there is to curate is found, and cut into tasks."""
+"""The curate_plan component: finds the sources of a curation and splits the work into tasks."""
 
 from kfp import dsl
 
@@ -14,18 +14,18 @@ def curate_plan(
     memory_gb: float,
     skip_bad_files: bool,
 ) -> str:
-    """Find the sources of a prompt set and cut the work into tasks that pods share.
+    """Find the sources of a prompt set and split the work into tasks for several pods.
 
     Args:
-        source: Tables of captions, with semicolons between. Paths that every pod can read, s3:// or bundled:NAME.
-        held_out: Text file of evaluation captions, which no prompt may repeat. A path, or bundled:NAME.
-        rules: Curation rules to replace. {} for the defaults.
-        work: Folder on a shared volume, or s3:// prefix, for what pods hand to each other.
-        memory_gb: Most gigabytes that one of them may take.
-        skip_bad_files: Leave out files that cannot be read, and list them in the manifest.
+        source: Tables of captions, separated by semicolons. Paths that every pod can read, s3:// URIs or bundled:NAME.
+        held_out: Text file of evaluation captions, which no prompt may repeat. A path or bundled:NAME.
+        rules: Curation rules to override. {} for the defaults.
+        work: Folder on a shared volume, or s3:// prefix, for the pods' intermediate files.
+        memory_gb: Maximum memory of one pod in gigabytes.
+        skip_bad_files: Skip files that cannot be read, and list them in the manifest.
 
     Returns:
-        Output: Where this curation works.
+        Output: Work folder of this curation: a path or s3:// prefix.
     """
     from sidlsg.stages.curate import curate_plan_step
 

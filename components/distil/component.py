@@ -1,4 +1,4 @@
-"""The distil component: a prompt set and a teacher become a one-step student."""
+"""The distil component: distils a teacher into a one-step student on a prompt set."""
 
 from typing import NamedTuple
 
@@ -23,24 +23,26 @@ def distil(
     student: Output[Model],
     setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("seconds", float)]):
-    """Distil a teacher into a one-step student, without images.
+    """Distil a teacher into a one-step student without training images.
 
     Args:
         prompt_set: The curated prompts.
-        embeddings: Their text states, or the record that says to make them during training.
-        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
+        embeddings: Text embeddings of the prompts, or only their record, if prompts are encoded during training.
+        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+            s3://BUCKET/KEY.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
         recipe: Name of the recipe.
-        changes: Values of the recipe to replace. {} for none.
-        seed: Seed of every random draw.
-        held_out: Text file of evaluation captions, for scores along the way. A place like the teacher's.
-        judge: Safetensors file of the network that reads generated images. A place like the teacher's.
-        results_version: Digest of the versions that decide results, a part of the cache key.
-        student: The student, a diffusers folder with its Student record.
-        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
+        changes: Values of the recipe to override. {} for none.
+        seed: Seed of all random numbers.
+        held_out: Text file of captions for evaluation during training. A path, bundled:NAME or s3://BUCKET/KEY.
+        judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
+        results_version: Digest of the versions that affect results; part of the cache key.
+        student: The student: a diffusers folder with its Student record.
+        setting: In a sweep, the setting's changes; a failure is recorded and does not end the run. {} otherwise.
 
     Returns:
-        seconds: How long it took, from the start or the last checkpoint.
+        seconds: Duration in seconds, from the start or the last checkpoint.
     """
     from sidlsg.stages.training import distil_step
 

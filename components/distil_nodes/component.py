@@ -1,4 +1,4 @@
-"""The distil_nodes component: as distil, on the nodes of a TrainJob that this step starts and waits for."""
+"""The distil_nodes component: like distil, on the nodes of a TrainJob that this step starts and waits for."""
 
 from typing import NamedTuple
 
@@ -35,28 +35,30 @@ def distil_nodes(
 
     Args:
         prompt_set: The curated prompts.
-        embeddings: Their text states, or the record that says to make them during training.
-        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
+        embeddings: Text embeddings of the prompts, or only their record, if prompts are encoded during training.
+        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+            s3://BUCKET/KEY.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
         recipe: Name of the recipe.
-        changes: Values of the recipe to replace. {} for none.
-        seed: Seed of every random draw.
-        held_out: Text file of evaluation captions, for scores along the way. A place like the teacher's.
-        judge: Safetensors file of the network that reads generated images. A place like the teacher's.
-        results_version: Digest of the versions that decide results, a part of the cache key.
-        nodes: How many machines train together.
-        gpus_per_node: GPUs of each, a process on every one; 0 for one process without.
-        image: Image of the nodes, by digest. Empty for the one that this step runs in.
-        handover: Where inputs go to the nodes and the student comes back: s3://BUCKET/PREFIX, emptied at the end.
-        timeout_minutes: How long the nodes may run. What a queue takes is not counted.
-        queue: Kueue's LocalQueue. Empty for none.
-        namespace: Where the TrainJob goes. Empty for the namespace of this step.
-        node_settings: JSON object of what each node asks for and where it may run. {} for the defaults.
-        student: The student, a diffusers folder with its Student record.
-        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
+        changes: Values of the recipe to override. {} for none.
+        seed: Seed of all random numbers.
+        held_out: Text file of captions for evaluation during training. A path, bundled:NAME or s3://BUCKET/KEY.
+        judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
+        results_version: Digest of the versions that affect results; part of the cache key.
+        nodes: Number of nodes of the training job.
+        gpus_per_node: GPUs per node, with one process each; 0 for one CPU process per node.
+        image: Container image of the nodes, by digest. Empty for the image of this step.
+        handover: Staging area for the nodes' inputs and the student: s3://BUCKET/PREFIX. Emptied at the end.
+        timeout_minutes: Maximum run time of the nodes in minutes, without time in a queue.
+        queue: Kueue LocalQueue. Empty for none.
+        namespace: Namespace of the TrainJob. Empty for the namespace of this step.
+        node_settings: JSON object with the resources and placement of each node. {} for the defaults.
+        student: The student: a diffusers folder with its Student record.
+        setting: In a sweep, the setting's changes; a failure is recorded and does not end the run. {} otherwise.
 
     Returns:
-        seconds: How long it took, waiting in a queue included.
+        seconds: Duration in seconds, including time in a queue.
     """
     from sidlsg.kubeflow.nodes.step import distil_nodes_step
 

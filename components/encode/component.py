@@ -1,4 +1,4 @@
-"""The encode component: a prompt set's text states, written once where the disk budget allows."""
+"""The encode component: writes a prompt set's text embeddings once, within a disk budget."""
 
 from typing import NamedTuple
 
@@ -18,19 +18,21 @@ def encode(
     results_version: str,
     embeddings: Output[Dataset],
 ) -> NamedTuple("Outputs", [("seconds", float)]):
-    """Encode prompts once, or leave that to training where it takes too much disk.
+    """Encode prompts once, or leave encoding to training if the embeddings exceed a disk budget.
 
     Args:
         prompt_set: The curated prompts.
-        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        dtype: Type of the states, float16 or float32.
-        budget_gb: Most gigabytes that the states may take. 0 to encode during training.
-        results_version: Digest of the versions that decide results, a part of the cache key.
-        embeddings: The text states with their EmbeddingSet record, or the record alone.
+        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+            s3://BUCKET/KEY.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
+        dtype: Data type of the text embeddings: float16 or float32.
+        budget_gb: Disk budget of the text embeddings in gigabytes. 0 to encode during training.
+        results_version: Digest of the versions that affect results; part of the cache key.
+        embeddings: The text embeddings with their EmbeddingSet record, or only the record.
 
     Returns:
-        seconds: How long it took.
+        seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 

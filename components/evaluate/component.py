@@ -1,4 +1,4 @@
-"""The evaluate component: a registered student and its teacher become a scorecard."""
+"""The evaluate component: scores a student and its teacher in one scorecard."""
 
 from typing import NamedTuple
 
@@ -27,29 +27,30 @@ def evaluate(
     tracking_uri: str = "",
     setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("seconds", float)]):
-    """Score a registered student beside its teacher and real images, all under the same protocols.
+    """Score a student, its teacher and real images under the same protocols.
 
     Args:
-        teacher: The teacher that the student came from: a folder, or one file. A path, bundled:NAME or s3://.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        held_out: Text file of evaluation captions. A local path, or bundled:NAME.
-        judge: Safetensors file of the judge network. A local path, or bundled:NAME.
-        protocols: Published protocols to score by as well, with commas between. Empty for none.
-        weights: Text of the weights.toml that names the files that they need, or its place, which ends in .toml.
-        teacher_settings: How the teacher is sampled, such as "teacher 50 steps, CFG", with semicolons between. Empty
-            for the default.
-        keep_images: Folder or s3:// prefix that receives the pictures. Empty to keep none.
-        results_version: Digest of the versions that decide results, a part of the cache key.
-        scorecard: All scores, with their protocols, and the image grids.
+        teacher: The student's teacher: a folder or a single safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
+        held_out: Text file of evaluation captions. A local path or bundled:NAME.
+        judge: Safetensors file of the judge network. A local path or bundled:NAME.
+        protocols: Published protocols to score under as well, separated by commas. Empty for none.
+        weights: weights.toml with the files that these protocols need: its text, or a URI that ends in .toml.
+        teacher_settings: Teacher settings to score, such as "teacher 50 steps, CFG", separated by semicolons. Empty for
+            the default.
+        keep_images: Folder or s3:// prefix that receives the generated images. Empty to keep none.
+        results_version: Digest of the versions that affect results; part of the cache key.
+        scorecard: All scores with their protocols, and the image grids.
         metrics: The student's scores, each under its protocol.
-        html: The scores, beside published ones where there are any, on one page.
-        student: The student. Without it, version says which one.
+        html: One page with the scores, next to published scores if there are any.
+        student: The student. If it is not given, the student of version is scored.
         version: The ModelVersion record of a student in the registry, as JSON.
-        tracking_uri: The registry's MLflow. Empty for the one that the step's environment names.
-        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
+        tracking_uri: MLflow address of the registry. Empty for the address in the step's environment.
+        setting: In a sweep, the setting's changes; a failure is recorded and does not end the run. {} otherwise.
 
     Returns:
-        seconds: How long it took.
+        seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The find component: a registered version by its number or an alias."""
+"""The find component: finds a registered version by its number or an alias."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,13 @@ def find(
     """Find a registered student by its version's number or an alias.
 
     Args:
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
-            environment names.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE. Empty for the address in the step's environment.
         name: Name of the registered model.
         which: Number of a version, or an alias such as champion.
 
     Returns:
         version: The ModelVersion record, as JSON.
-        seconds: How long it took.
+        seconds: Duration of the step in seconds.
     """
     from sidlsg.stages.register import find_step
 

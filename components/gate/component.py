@@ -1,4 +1,4 @@
-"""The gate component: a scorecard becomes a verdict on the version."""
+"""The gate component: judges a version by its scorecard."""
 
 from typing import NamedTuple
 
@@ -19,23 +19,22 @@ def gate(
     gate_rules: str,
     summary: Output[Markdown],
 ) -> NamedTuple("Outputs", [("verdict", str), ("passed", bool), ("seconds", float)]):
-    """Judge a version by its scorecard, against the recipe's rules and the champion. A rejection is no failure.
+    """Judge a version's scorecard by the recipe's rules and against the champion. A rejection does not fail the step.
 
     Args:
         version: The ModelVersion record, as JSON.
         scorecard: All scores of this version.
-        held_out_captions: The place of the evaluation's captions, for the run's inputs in MLflow.
-        judge_model: The judge's place, for the same.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
-            environment names.
-        recipe: Name of the recipe that holds the rules.
-        gate_rules: Text of a TOML file of rules instead, or its place, which ends in .toml. Empty for the recipe's.
-        summary: Whether it passed, and each rule with what was found.
+        held_out_captions: URI of the evaluation captions, logged with the run's inputs in MLflow.
+        judge_model: The judge's URI, logged with the run's inputs in MLflow.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE. Empty for the address in the step's environment.
+        recipe: Name of the recipe whose gate rules apply.
+        gate_rules: TOML file of gate rules: its text, or a URI that ends in .toml. Empty for the recipe's rules.
+        summary: The verdict, and each rule with its finding.
 
     Returns:
         verdict: The Verdict record, as JSON.
         passed: Whether the version may become the champion.
-        seconds: How long it took.
+        seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 

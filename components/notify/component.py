@@ -1,4 +1,4 @@
-"""The notify component: a run that failed or was rejected becomes one message to a webhook."""
+"""The notify component: sends one message to a webhook if a run failed or was rejected."""
 
 from kfp import dsl
 from kfp.dsl import PipelineTaskFinalStatus
@@ -13,8 +13,8 @@ def notify(pipeline: str, pipeline_run: str, tracking_uri: str, status: Pipeline
     Args:
         pipeline: Name of the pipeline.
         pipeline_run: Id of the run.
-        tracking_uri: MLflow, which knows the verdict. Empty for the one that the step's environment names.
-        status: How the steps before ended, which Kubeflow Pipelines fills in.
+        tracking_uri: Address of the MLflow that has the verdict. Empty for the address in the step's environment.
+        status: Final status of the pipeline's other steps, filled in by Kubeflow Pipelines.
     """
     from sidlsg.kubeflow.notices import notify as notify_step
 

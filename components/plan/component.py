@@ -1,4 +1,4 @@
-"""The plan component: a sweep's settings become changes of its recipe."""
+"""The plan component: turns a sweep's settings into changes of its recipe."""
 
 from kfp import dsl
 
@@ -11,15 +11,15 @@ def plan(
     recipe: str,
     changes: dict,
 ) -> list[dict]:
-    """Turn a sweep's settings into changes of its recipe, all of them checked before the first is distilled.
+    """Turn a sweep's settings into changes of its recipe, and check all of them before training starts.
 
     Args:
-        settings: The settings, each a guidance strategy with its scales, such as lsg kappa=1.5.
+        settings: The settings: each a guidance strategy with its scales, such as lsg kappa=1.5.
         recipe: Name of the recipe.
-        changes: Other values of the recipe to replace. {} for none.
+        changes: Other values of the recipe to override. {} for none.
 
     Returns:
-        Output: For each setting the values of the recipe to replace, and a number where it failed before.
+        Output: For each setting, the recipe values to override, and an attempt number if it failed before.
     """
     from sidlsg.stages.failures import plan_step
 

@@ -1,4 +1,4 @@
-"""The promote component: a verdict that passed makes its version the champion."""
+"""The promote component: makes a version the champion if its verdict passed."""
 
 from typing import NamedTuple
 
@@ -18,13 +18,12 @@ def promote(
 
     Args:
         verdict: The Verdict record, as JSON.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
-            environment names.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE. Empty for the address in the step's environment.
         summary: Whether the alias moved, and where it points.
 
     Returns:
         promotion: The Promotion record, as JSON.
-        seconds: How long it took.
+        seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The register component: a student becomes a version in the model registry."""
+"""The register component: registers a student as a version in the model registry."""
 
 from typing import NamedTuple
 
@@ -20,23 +20,22 @@ def register(
     account: Output[Artifact],
     setting: dict = {},  # noqa: B006 - only read
 ) -> NamedTuple("Outputs", [("version", str), ("seconds", float)]):
-    """Register a student in MLflow. The same student gives the same version, however often it is registered.
+    """Register a student in MLflow. Registering the same student again returns the same version.
 
     Args:
-        student: The student, a diffusers folder with its Student record.
-        teacher_model: The teacher's place, for the run's inputs in MLflow.
-        tracking_uri: MLflow: the http(s) address of a server, or sqlite:///FILE. Empty for the one that the step's
-            environment names.
+        student: The student: a diffusers folder with its Student record.
+        teacher_model: The teacher's URI, logged with the run's inputs in MLflow.
+        tracking_uri: MLflow: an http(s) address, or sqlite:///FILE. Empty for the address in the step's environment.
         name: Name of the registered model.
         pipeline_run: Id of the pipeline run, for the version's tags.
-        hourly_price: Price of the training's machine an hour, for the cost on the version. 0 for none.
-        prices: Prices an hour by stage; that of distil comes before hourly_price. {} for none.
-        account: The records, training log, interim scores and sample grids of the student, without its networks.
-        setting: In a sweep, the setting's changes: a failure is handed on, and does not end the run. {} elsewhere.
+        hourly_price: Hourly price of the training machine, for the cost recorded on the version. 0 for none.
+        prices: Hourly prices by stage; the price of distil overrides hourly_price. {} for none.
+        account: The student's records, training log, interim scores and sample grids, without its networks.
+        setting: In a sweep, the setting's changes; a failure is recorded and does not end the run. {} otherwise.
 
     Returns:
-        version: The ModelVersion record, as JSON; a failure where one is handed on.
-        seconds: How long it took.
+        version: The ModelVersion record, as JSON; in a sweep, the record of a failure instead.
+        seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 

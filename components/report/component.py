@@ -1,4 +1,4 @@
-"""The report component: everything that a run found, on one HTML page."""
+"""The report component: writes all results of a run to one HTML page."""
 
 from typing import NamedTuple
 
@@ -27,28 +27,28 @@ def report(
     tracking_uri: str,
     html: Output[HTML],
 ) -> NamedTuple("Outputs", [("costs", str)]):
-    """Write one page with the image grids, the scores, the verdict, the time and the cost of a run.
+    """Write one page with a run's image grids, scores, verdict, time and cost.
 
     Args:
-        account: The student's records, log and grids, from register.
-        scorecard: All scores, and the image grids.
+        account: The student's records, training log and sample grids, from register.
+        scorecard: All scores and image grids.
         version: The ModelVersion record, as JSON.
         verdict: The Verdict record, as JSON.
         promotion: The Promotion record, as JSON.
-        curate_seconds: How long curate took.
-        encode_seconds: How long encode took.
-        distil_seconds: How long distil took.
-        register_seconds: How long register took.
-        evaluate_seconds: How long evaluate took.
-        gate_seconds: How long gate took.
-        promote_seconds: How long promote took.
-        hourly_price: Price an hour of a stage that prices does not name. 0 for none.
-        prices: Prices an hour by stage, such as {"distil": 12.5}. {} for none.
-        tracking_uri: MLflow, where the version is told what the run cost, if there is a price.
+        curate_seconds: Duration of curate in seconds.
+        encode_seconds: Duration of encode in seconds.
+        distil_seconds: Duration of distil in seconds.
+        register_seconds: Duration of register in seconds.
+        evaluate_seconds: Duration of evaluate in seconds.
+        gate_seconds: Duration of gate in seconds.
+        promote_seconds: Duration of promote in seconds.
+        hourly_price: Hourly price of stages that prices does not name. 0 for none.
+        prices: Hourly prices by stage, such as {"distil": 12.5}. {} for none.
+        tracking_uri: MLflow address, for recording the run's cost on the version if a price is given.
         html: The page, one file.
 
     Returns:
-        costs: Seconds and price of each stage, as JSON.
+        costs: Duration and price of each stage, as JSON.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The resolve component: what a run's inputs hold now."""
+"""The resolve component: computes the digests of a run's inputs."""
 
 from typing import NamedTuple
 
@@ -36,32 +36,34 @@ def resolve(
         ("digest", str),
     ],
 ):
-    """Find out what a run's inputs hold now, so that a cached step runs again when one of them has changed.
+    """Compute the digests of a run's inputs, so that a cached step runs again after an input has changed.
 
     Args:
-        prompts: Tables of captions, with semicolons between. Empty for none.
-        held_out: Text file of evaluation captions. A place like the teacher's.
-        teacher: StableDiffusionPipeline: a folder, or one safetensors file. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher_layout: For a teacher in one file: a folder with its pipeline's small files. Empty for a folder.
-        judge: Safetensors file of the judge network. A place like the teacher's.
-        weights: Text of a weights.toml, or its place, which ends in .toml. Empty for none.
-        gate_rules: The same of the gate's rules.
-        seed: Seed of every random draw, or fresh for one that follows from the run.
+        prompts: Tables of captions, separated by semicolons. Empty for none.
+        held_out: Text file of evaluation captions. A path, bundled:NAME or s3://BUCKET/KEY.
+        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+            s3://BUCKET/KEY.
+        teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
+            folder.
+        judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
+        weights: weights.toml: its text, or a URI that ends in .toml. Empty for none.
+        gate_rules: TOML file of gate rules: its text, or a URI that ends in .toml. Empty for the recipe's rules.
+        seed: Seed of all random numbers, or fresh to derive one from the run's id.
         pipeline_run: Id of the pipeline run.
-        teacher_model: The teacher's place, with its digest as metadata.
-        held_out_captions: The same of the evaluation captions.
-        judge_model: The same of the judge.
+        teacher_model: The teacher's URI, with its digest as metadata.
+        held_out_captions: URI of the evaluation captions, with their digest as metadata.
+        judge_model: The judge's URI, with its digest as metadata.
 
     Returns:
-        prompts_state: Digest of what lies at the prompts' places.
-        held_out: The place, with the digest of its content.
-        teacher: The place, with the digest of its content.
-        judge: The place, with the digest of its content.
-        weights: As given, a place with the digest of its content.
-        gate_rules: The same of the gate's rules.
-        results_version: Digest of what else decides results, this package's versions above all.
-        seed: The seed, a number.
-        digest: Of all of these.
+        prompts_state: Digest of the prompts' tables.
+        held_out: URI of the evaluation captions, with the digest of their content.
+        teacher: The teacher's URI, with the digest of its content.
+        judge: The judge's URI, with the digest of its content.
+        weights: The text as given, or the URI with the digest of its content.
+        gate_rules: The text as given, or the URI with the digest of its content.
+        results_version: Digest of everything else that affects results, mainly this package's versions.
+        seed: The seed as a number.
+        digest: Digest of all these outputs.
     """
     from pathlib import Path
 
