@@ -29,18 +29,18 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Turn a pretrained Stable Diffusion into a one-step generator (SiD-LSG), evaluated, registered and promoted.",
+    help="Distil a pretrained Stable Diffusion into a one-step generator (SiD-LSG), evaluate, register and promote it.",
 )
 
 DISK_FULL = "no space left on the device of {}; free some, or give another folder, and run the same command again"
 LONGEST = 3000
-"""Characters of an error's message."""
+"""Maximum characters of an error message."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
 
 def main() -> None:
-    """Run the command line: errors become one line on standard error, and an exit code."""
+    """Run the command line; an error prints one line to standard error and sets the exit code."""
     # Transformers warns at import.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:

@@ -1,4 +1,4 @@
-"""The package's pipelines by name: as they run on one machine, and as a cluster runs them."""
+"""The package's pipelines by name, for one machine and for a cluster."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PIPELINES = {
     "evaluate_only": evaluate_only,
     "curate": curate,
 }
-"""By the names that the command line takes."""
+"""Pipelines by their names on the command line."""
 NOTICED = (distil_and_evaluate.name, sweep.name, evaluate_only.name)
 """The pipelines whose failed and rejected runs send a notice on a cluster."""
 
 
 def local_sweep() -> Any:
-    """The sweep for one machine: two trainings at a time would compete for its processors."""
+    """The sweep for one machine, one setting at a time: two trainings would compete for its CPUs."""
     return make_sweep(at_once=1, concludes=False)
 
 
 def with_profile(pipeline: Any, profile: Profile | None) -> Any:
-    """A pipeline as a cluster runs it: each step with its share by the profile, and a notice after the last."""
+    """A pipeline as a cluster runs it: steps get resources from the profile, and the last step sends a notice."""
     with using(profile):
         config = pipeline_config()
         if pipeline.name not in NOTICED:
@@ -60,7 +60,7 @@ def compile_pipeline(
     """Compile a pipeline of this package, see `write_compiled`.
 
     Without a profile, the environment variable `SIDLSG_IMAGE` names the container image, and the cluster's defaults
-    decide what steps get.
+    decide the resources of the steps.
 
     Raises:
         InputError: there is no such pipeline, or the file cannot be written.

@@ -58,7 +58,7 @@ def evaluate(
 
 
 def protocols(weights: Weights = None) -> None:
-    """List the published protocols with the files that they need and whether those are there."""
+    """List the published protocols, the files that they need, and which of these files are available."""
     from sidlsg.evaluate.published import PROTOCOLS
     from sidlsg.evaluate.weights import FILES, read_weights, weight_path
     from sidlsg.runtime.errors import SidlsgError

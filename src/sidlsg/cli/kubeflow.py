@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.verdicts import JudgedVersion
 
 FIRST_S = 10.0
-"""Seconds to wait for a server at first, so that a wrong address fails fast."""
+"""Seconds to wait for a server's first answer, so that a wrong address fails fast."""
 
 
 def submit(
@@ -43,7 +43,10 @@ def submit(
     ] = None,
     tracking_uri: Annotated[
         str,
-        typer.Option(help="MLflow with the verdict of the run's gate, which then decides too.", show_default=False),
+        typer.Option(
+            help="MLflow with the verdict of the run's gate; the verdict then also sets the exit code.",
+            show_default=False,
+        ),
     ] = "",
     outputs: Annotated[
         Path | None,
@@ -54,10 +57,10 @@ def submit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen, and change nothing.")] = False,
 ) -> None:
-    """Upload a pipeline to Kubeflow Pipelines and start a run; the same command again finds both.
+    """Upload a pipeline to Kubeflow Pipelines and start a run; repeating the command reuses both.
 
     With --wait, exit code 5: the run failed or was cancelled. 75: waiting was stopped, and the run continues. With
-    --tracking-uri as well, 3: it did not pass the gate, or an approval is awaited. 5: the run left no verdict.
+    --tracking-uri as well, 3: it did not pass the gate, or it awaits an approval. 5: the run recorded no verdict.
     """
     from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
@@ -133,7 +136,7 @@ def schedule(
     file: Annotated[Path, typer.Option(help="TOML file of one experiment's schedules.")],
     apply: Annotated[bool, typer.Option("--apply", help="Make the changes instead of showing them.")] = False,
 ) -> None:
-    """Show, or make with --apply, the changes that bring recurring runs in line with a file."""
+    """Show the changes that bring recurring runs in line with a file, or make them with --apply."""
     from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.schedules import difference, read_schedules, synchronise
@@ -155,7 +158,7 @@ def profile_images(
     profiles: Annotated[list[Path], typer.Argument(help="Profiles to change.")],
     images: Annotated[Path, typer.Option(help="The images.json of a release.")],
 ) -> None:
-    """Replace the images in profiles by a release's, by digest; the rest, comments included, stays."""
+    """Replace the images in profiles with those of a release, by digest; everything else is kept, comments too."""
     from sidlsg.kubeflow.profile_file import read_images, with_images
     from sidlsg.storage.files import atomic_write
 
@@ -187,7 +190,7 @@ def distil_node(
 def distil_node_process(
     handover: StagingUri,
     sha256: SpecDigest,
-    notes: Annotated[Path, typer.Option(help="Folder in which the process leaves its error for the node's command.")],
+    notes: Annotated[Path, typer.Option(help="Folder in which the process records its error for the node's command.")],
 ) -> None:
     """Train as one process of a node, for the node's command, under torchrun."""
     from sidlsg.distil.supervisor import ProcessNotes

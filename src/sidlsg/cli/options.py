@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values mean."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` list
 Set = Annotated[
     tuple[str, ...],
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="Replace a value of the recipe; repeat for more.", show_default=False
+        "--set", metavar="NAME=VALUE", help="Override a value of the recipe; repeat for more.", show_default=False
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Of all random numbers.")]
-RunSeed = Annotated[str, typer.Option(metavar="NUMBER|fresh", help="Of all random numbers; fresh for a new one.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Seed of all random numbers.")]
+RunSeed = Annotated[str, typer.Option(metavar="NUMBER|fresh", help="Seed of all random numbers; fresh for a new one.")]
 GateRulesFile = Annotated[
     Path | None,
     typer.Option(
@@ -45,18 +45,20 @@ TeacherLayout = Annotated[
     ),
 ]
 Captions = Annotated[
-    str, typer.Option(help="Tables of captions, as `sidlsg curate --source` takes them, with semicolons between.")
+    str, typer.Option(help="Tables of captions, as for `sidlsg curate --source`, separated by semicolons.")
 ]
 EmbeddingsGb = Annotated[
-    float, typer.Option(min=0, help="Disk for the prompts' text embeddings; 0 to encode during training.")
+    float, typer.Option(min=0, help="Disk budget in GB for text embeddings; 0 to encode during training.")
 ]
-HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one a line, kept out of training.")]
+HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one per line, excluded from training.")]
 TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
 ModelName = Annotated[str, typer.Argument(help="Registered model's name.")]
 Which = Annotated[str, typer.Argument(help="Number of a version, or an alias such as champion.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="TOML file that names your files; `sidlsg protocols` lists them.", show_default=False),
+    typer.Option(
+        help="TOML file with the paths of the protocols' files; `sidlsg protocols` lists them.", show_default=False
+    ),
 ]
 
 
@@ -72,7 +74,7 @@ class InputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions:
-    """How a student and its teacher are scored besides the recipe's own protocols."""
+    """How a student and its teacher are scored, in addition to the recipe's protocols."""
 
     protocols: Annotated[
         tuple[str, ...],
@@ -97,13 +99,13 @@ class ScoreOptions:
         ),
     ] = ()
     keep_images: Annotated[
-        str, typer.Option(help="Folder or s3:// prefix for the images; by default none is kept.")
+        str, typer.Option(help="Folder or s3:// prefix for the images; by default they are not kept.")
     ] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions:
-    """A recipe, and the values of it to replace."""
+    """A recipe, and which of its values to override."""
 
     recipe: Recipe = "tiny"
     strategy: Annotated[
@@ -132,7 +134,7 @@ class RecipeOptions:
     ] = None
 
     def changes(self) -> str:
-        """JSON object of the recipe's values to replace."""
+        """JSON object of the recipe's values to override."""
         machine = {"processes": self.processes, "threads": self.threads}
         changes = {name: value for name, value in machine.items() if value is not None} | set_values(self.set_)
         scales: dict[str, float] = {}
@@ -169,7 +171,7 @@ class ServerOptions:
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with each dataclass among its parameters replaced by an option for each of its fields."""
+    """Wrap a command so that each dataclass parameter becomes one option per field."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {}
     parameters: list[inspect.Parameter] = []
@@ -206,7 +208,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def set_values(texts: Iterable[str]) -> dict[str, Any]:
-    """The values of --set: JSON where it is JSON, otherwise text."""
+    """Values of --set by name, each parsed as JSON if it is valid JSON, otherwise as text."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -58,7 +58,7 @@ def sweep(
     ] = "",
     embeddings_gb: EmbeddingsGb = 0.0,
 ) -> None:
-    """Distil, register and score one student a guidance setting, and compare all on one page.
+    """Distil, register and score one student per guidance setting, and compare all on one page.
 
     No version is judged or promoted. The same command again reuses results, and resumes an interrupted sweep.
     """
@@ -128,8 +128,8 @@ def compile_(
     profile: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file of each step's image and resources; by default the image that SIDLSG_IMAGE names, and "
-            "the cluster's own limits. A cluster needs one of the two.",
+            help="TOML file of each step's image and resources; by default the image in SIDLSG_IMAGE and the "
+            "cluster's own limits. A cluster needs one of the two.",
             show_default=False,
         ),
     ] = None,
@@ -171,7 +171,7 @@ def run(
     embeddings_gb: EmbeddingsGb = 0.0,
     hourly_price: Annotated[
         float,
-        typer.Option(min=0, help="Hourly price of the stages that --prices does not name, for the costs."),
+        typer.Option(min=0, help="Hourly price of stages that --prices does not name, for the costs."),
     ] = 0.0,
     prices: Annotated[
         str, typer.Option(metavar="JSON", help='Hourly prices by stage, such as {"distil": 12.5, "curate": 0.4}.')

@@ -34,7 +34,10 @@ def curate(
     set_: Annotated[
         list[str],
         typer.Option(
-            "--set", metavar="SECTION.NAME=VALUE", help="Replace a rule, such as score.minimum=6.5.", show_default=False
+            "--set",
+            metavar="SECTION.NAME=VALUE",
+            help="Override a rule, such as score.minimum=6.5.",
+            show_default=False,
         ),
     ] = [],  # noqa: B006
     engine: Annotated[str, typer.Option(help="native, ray, ray:auto or ray://HOST:PORT.")] = "native",
@@ -44,27 +47,27 @@ def curate(
         str,
         typer.Option(help="Folder or s3:// prefix of unfinished work.", show_default=False),
     ] = "",
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Most prompts in one file of the output.")] = 65536,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Maximum prompts per output file.")] = 65536,
     skip_bad_files: Annotated[
         bool, typer.Option("--skip-bad-files", help="Skip unusable files, and list them.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the funnel of a sample, and write nothing.")
     ] = False,
-    sample: Annotated[int, typer.Option(min=1, help="Rows of a dry run.")] = SAMPLE,
+    sample: Annotated[int, typer.Option(min=1, help="Number of rows in a dry run.")] = SAMPLE,
     explain: Annotated[
         str | None,
         typer.Option(
             metavar="FILE:ROW|ID",
-            help="Explain why a row is not in --output, or where a prompt is from.",
+            help="Explain why a row is not in --output, or where a prompt comes from.",
             show_default=False,
         ),
     ] = None,
     print_rules: Annotated[bool, typer.Option("--print-rules", help="Print the rules as TOML, and stop.")] = False,
 ) -> None:
-    """Select, clean and deduplicate prompts, without those of the evaluation; the same command again resumes.
+    """Select, clean and deduplicate prompts, without the evaluation prompts; the same command again resumes.
 
-    Equal inputs give equal bytes, whatever the engine, the workers and the order of the files.
+    Identical inputs give identical bytes, regardless of engine, workers and file order.
     """
     # Polars takes half a second.
     from sidlsg.prompts.curation import preview

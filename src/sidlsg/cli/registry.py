@@ -1,4 +1,4 @@
-"""The commands of the model registry."""
+"""The commands for the model registry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sidlsg.runtime.provenance import pipeline_run, say
 if TYPE_CHECKING:  # records take a third of a second
     from sidlsg.storage.records import Record, Verdict
 
-registry = typer.Typer(no_args_is_help=True, help="Look after the model registry.")
-RecordFolder = Annotated[Path | None, typer.Option(help="Also write what was made to this folder, as a record.")]
+registry = typer.Typer(no_args_is_help=True, help="Inspect, repair and download from the model registry.")
+RecordFolder = Annotated[Path | None, typer.Option(help="Folder that also receives the result, as a record.")]
 
 
 def register(
@@ -25,7 +25,7 @@ def register(
     output: RecordFolder = None,
     hourly_price: Annotated[float, typer.Option(min=0, help="Hourly price of training, for the version's cost.")] = 0.0,
 ) -> None:
-    """Register a student in MLflow; the same student again makes no second version."""
+    """Register a student in MLflow; registering the same student again creates no second version."""
     from sidlsg.registry.registration import Circumstances
     from sidlsg.registry.registration import register as stage
 
@@ -41,7 +41,7 @@ def register_teacher(
     name: Annotated[str, typer.Option(help="Registered model's name for teachers.")],
     teacher_layout: TeacherLayout = "",
 ) -> None:
-    """Register a teacher in MLflow, as a version that a trigger can start a run for."""
+    """Register a teacher in MLflow, as a version for which a trigger can start a run."""
     from sidlsg.registry.teachers import register_teacher as stage
     from sidlsg.teacher.source import checked_teacher
 
@@ -57,7 +57,7 @@ def fetch(
     output: Annotated[Path, typer.Option(help="New folder for the MLflow model.")],
     tracking_uri: TrackingUri,
 ) -> None:
-    """Download a version to serve it, and check that none of its files, code included, was changed."""
+    """Download a version for serving, and check that its files, including code, are unchanged."""
     from sidlsg.registry.files import fetch_model
     from sidlsg.registry.versions import find_version
 
@@ -75,9 +75,9 @@ def doctor(
     ] = False,
     files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
 ) -> None:
-    """Look for remains of killed calls, incomplete versions, and names of deleted ones.
+    """Find leftovers of killed commands, incomplete versions, and aliases of deleted versions.
 
-    Exit code 1: some are left.
+    Exit code 1: some problems remain.
     """
     from sidlsg.registry.doctor import examine, mend
 
@@ -127,8 +127,8 @@ def gate_rules(recipe: Recipe = "tiny") -> None:
 
 def approve(
     name: ModelName,
-    which: Annotated[str, typer.Argument(help="Number of a version that lacks an approval, or an alias.")],
-    by: Annotated[str, typer.Option(help="Who approves; one of the names in the gate's rule, where it has some.")],
+    which: Annotated[str, typer.Argument(help="Number or alias of a version that awaits an approval.")],
+    by: Annotated[str, typer.Option(help="Name of the approver; one of those in the gate's rule, if it lists any.")],
     tracking_uri: TrackingUri,
     output: RecordFolder = None,
 ) -> None:
@@ -146,7 +146,7 @@ def promote(
     tracking_uri: TrackingUri,
     output: RecordFolder = None,
 ) -> None:
-    """Move the alias `champion` to a version that passed. Exit code 3: it did not pass, and nothing moved."""
+    """Move the alias `champion` to a version that passed. Exit code 3: it did not pass, and the alias did not move."""
     from sidlsg.registry.promotion import promote as stage
     from sidlsg.storage.records import Verdict
 
@@ -168,9 +168,9 @@ def transfer(
     ] = None,
     output: RecordFolder = None,
 ) -> None:
-    """Copy a version that passed to another registry, such as production's, judge it there, and promote it.
+    """Copy a version that passed to another registry, such as production, judge it there, and promote it.
 
-    Exit code 3: it did not pass, here or there, and the champion stays.
+    Exit code 3: it did not pass in one of the registries, and the champion is unchanged.
     """
     from sidlsg.cli.tables import print_verdict
     from sidlsg.registry.rule_file import read_gate_rules
@@ -192,10 +192,10 @@ def transfer(
 def rollback(
     name: ModelName,
     tracking_uri: TrackingUri,
-    reason: Annotated[str, typer.Option(help="Why, for the audit trail on the versions.")],
+    reason: Annotated[str, typer.Option(help="Reason, for the audit trail on the versions.")],
     output: RecordFolder = None,
 ) -> None:
-    """Make the previous champion the champion again; the aliases are exchanged."""
+    """Make the previous champion the champion again, by swapping the aliases."""
     from sidlsg.registry.promotion import rollback as stage
 
     _print(stage(tracking_uri, name, reason), output)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from sidlsg.registry.server.stack import Stack
 
 app = typer.Typer(
-    help="MLflow on PostgreSQL, artifacts on an S3 server: on this machine, for a small team.", no_args_is_help=True
+    help="MLflow with PostgreSQL and an S3 server on this machine, for a small team.", no_args_is_help=True
 )
-Folder = Annotated[Path, typer.Option(help="Folder of the servers' data, keys and logs.")]
+Folder = Annotated[Path, typer.Option(help="Folder with the servers' data, keys and logs.")]
 FOLDER = Path("services")
 
 
@@ -25,7 +25,7 @@ def start(
     folder: Folder = FOLDER,
     port: Annotated[int, typer.Option(min=0, max=65535, help="MLflow's port; 0 for the previous or a free one.")] = 0,
 ) -> None:
-    """Start the servers and wait until they serve; they keep running after this command."""
+    """Start the servers and wait until they respond; they keep running after this command."""
     stack = _stack(folder, port)
     stack.start()
     _print_status(stack)
@@ -42,7 +42,7 @@ def stop(folder: Folder = FOLDER) -> None:
 
 @app.command()
 def status(folder: Folder = FOLDER) -> None:
-    """Print which servers run. Exit code 1: one does not."""
+    """Print which servers are running. Exit code 1: at least one is not."""
     stack = _stack(folder, made=True)
     _print_status(stack)
     if not all(server.is_running for server in stack.servers()):
@@ -51,7 +51,7 @@ def status(folder: Folder = FOLDER) -> None:
 
 @app.command()
 def env(folder: Folder = FOLDER) -> None:
-    """Print the exports, keys included, for a shell that uses the servers."""
+    """Print shell exports for using the servers, including keys."""
     print(_stack(folder, made=True).exports(), end="")
 
 
@@ -80,8 +80,8 @@ def serve(
 ) -> None:
     """Serve a copied model over KServe's v1 and v2 protocols, with metrics for Prometheus.
 
-    SERVING_MODEL_CONFIG holds changes to the model's configuration, as JSON. Exit code 2: the copy is incomplete or was
-    changed.
+    SERVING_MODEL_CONFIG holds changes to the model's configuration, as JSON. Exit code 2: the copy is incomplete or
+    modified.
     """
     try:
         import prometheus_client  # noqa: F401 - for the message

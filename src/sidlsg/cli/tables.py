@@ -15,7 +15,7 @@ from sidlsg.storage.records import Promotion, Score, Scorecard, Verdict
 
 
 def print_scores(card: Scorecard) -> None:
-    """Print one row a score, one column a subject, and the protocols."""
+    """Print one row per score, one column per subject, and the protocols."""
     protocols = {score.name: score for subject in card.subjects for score in subject.scores}
     table = _table("Scores")
     table.add_column("", no_wrap=True)
@@ -75,7 +75,7 @@ def print_summary(result: RunResult) -> None:
 
 
 def print_cost(cost: Cost) -> None:
-    """Print one row a stage with time, price and cost, and the sum; nothing without a price."""
+    """Print time, price and cost of each stage, and the sum; nothing if no price is given."""
     if not cost.priced:
         return
     table = _table("Cost")
@@ -101,7 +101,7 @@ def _champion(promotion: Promotion) -> str:
 
 
 def print_sweep(result: SweepResult) -> None:
-    """Print one row a setting with its main scores, the protocols, and output paths."""
+    """Print one row per setting with its main scores, the protocols, and output paths."""
     rows = [(each, {score.name: score for score in main_scores(each.scorecard)}) for each in result.settings]
     columns: dict[str, Score] = {}
     for _, scores in rows:

@@ -17,8 +17,8 @@ app = typer.Typer(no_args_is_help=True, help="Convert models of other formats: o
 def convert_single_file(
     file: Annotated[str, typer.Argument(help="A Stable Diffusion in one safetensors file.")],
     layout: Annotated[str, typer.Option(help="Folder with its pipeline's small files; weights in it are not read.")],
-    output: Annotated[Path, typer.Option(help="Becomes the StableDiffusionPipeline's folder.")],
-    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
+    output: Annotated[Path, typer.Option(help="Output folder of the StableDiffusionPipeline.")],
+    sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the file.", show_default=False)] = "",
 ) -> None:
     """Convert a one-file Stable Diffusion to a diffusers folder, without downloads."""
     from sidlsg.storage.uri import resolve, resolve_with_digest
@@ -33,17 +33,17 @@ def convert_single_file(
 @app.command("released")
 def convert_released(
     file: Annotated[str, typer.Argument(help="A released checkpoint: a pickle with the generator under the key ema.")],
-    output: Annotated[Path, typer.Option(help="Becomes the student's folder.")],
+    output: Annotated[Path, typer.Option(help="Output folder of the student.")],
     kappa: Annotated[float, typer.Option(help="The published κ, for the record.")],
     teacher: TeacherUri,
     teacher_layout: TeacherLayout = "",
-    sha256: Annotated[str, typer.Option(help="What the file's SHA-256 must be.", show_default=False)] = "",
-    t_init: Annotated[int, typer.Option(min=1, help="The timestep of its one step.")] = 625,
+    sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the file.", show_default=False)] = "",
+    t_init: Annotated[int, typer.Option(min=1, help="Timestep of the generator's single step.")] = 625,
     images_seen: Annotated[
-        int | None, typer.Option(min=1, help="Images that it was trained on; by default from the file's name.")
+        int | None, typer.Option(min=1, help="Number of training images; by default from the file's name.")
     ] = None,
 ) -> None:
-    """Convert a released checkpoint to a student's folder; no code of the pickle runs."""
+    """Convert a released checkpoint to a student's folder; no code in the pickle is executed."""
     from sidlsg.distil.student.released import convert_released as stage
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.folder import DIFFUSERS
@@ -57,7 +57,7 @@ def convert_released(
 def digest(
     place: Annotated[str, typer.Argument(help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")],
 ) -> None:
-    """Print the SHA-256 that pins an input: every option for a URI also takes URI@sha256:DIGEST."""
+    """Print the SHA-256 that pins an input; every option that takes a URI also takes URI@sha256:DIGEST."""
     from sidlsg.storage.uri import uri_digest
     from sidlsg.teacher.folder import DIFFUSERS
 
@@ -65,12 +65,12 @@ def digest(
 
 
 def teach(
-    output: Annotated[Path, typer.Option(help="Receives tiny-sd/, judge/ and prompts/, as assets/ holds them.")],
+    output: Annotated[Path, typer.Option(help="Folder that receives tiny-sd/, judge/ and prompts/, as in assets/.")],
     work: Annotated[Path, typer.Option(help="Training state; the same command again resumes from it.")] = Path(
         ".cache/teach"
     ),
 ) -> None:
-    """Make the bundled teacher, its judge and the bundled prompts from their recipe."""
+    """Train the bundled teacher and its judge, and make the bundled prompts."""
     from sidlsg.bundled.assets import teach as make
     from sidlsg.bundled.training import TINY
 

@@ -26,15 +26,15 @@ from sidlsg.storage.uri import TEACHER
 
 
 def distil_process(
-    training: Annotated[Path, typer.Argument(help="The step's file of what to train.")],
+    training: Annotated[Path, typer.Argument(help="JSON file with the step's inputs.")],
 ) -> None:
-    """Train as the distil component's child, or as one of several under torchrun."""
+    """Train as a child process of the distil component, or as one of several under torchrun."""
     from sidlsg.distil.supervisor import ProcessNotes
     from sidlsg.runtime.distributed import end_with
     from sidlsg.runtime.progress import note as say
     from sidlsg.stages.distil_processes import read_training, train
 
-    # If its parent is killed, it must not train in parallel with a successor.
+    # After its parent is killed, this process must not train in parallel with a restarted one.
     end_with(os.getppid())
     notes = ProcessNotes(training.parent)
     with notes.recording():
@@ -48,12 +48,12 @@ def encode(
     teacher_layout: TeacherLayout = "",
     dtype: Annotated[str, typer.Option(help="float16 or float32; at least the recipe's text_states.")] = "float16",
     budget_gb: Annotated[
-        float, typer.Option(min=0, help="Most gigabytes to write; training encodes a larger set.")
+        float, typer.Option(min=0, help="Disk budget in GB; a larger prompt set is encoded during training.")
     ] = 100.0,
 ) -> None:
     """Encode prompts once, for training without the text encoder; the same command again resumes.
 
-    This pays if the text encoder's GPU memory matters, or if many runs share a prompt set.
+    This pays off if the text encoder's GPU memory matters, or if many runs share a prompt set.
     """
     from sidlsg.stages.encode import encode as stage
     from sidlsg.teacher.source import teacher_folder
@@ -157,9 +157,9 @@ def estimate(
     memory_gb: Annotated[
         float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes); 0 for the usual size.")
     ] = 0.0,
-    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, with a process each.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, with one process each.")] = 1,
     mfu: Annotated[
-        float, typer.Option(min=0.01, max=1, help="The assumed share of the GPU's peak that is reached.")
+        float, typer.Option(min=0.01, max=1, help="Assumed MFU: the fraction of the GPU's peak that is reached.")
     ] = 0.2,
     price: Annotated[float, typer.Option(min=0, help="Hourly price of a GPU.")] = 0.0,
     encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,

@@ -1,4 +1,4 @@
-"""The commands `sidlsg triggers`: runs, copies and rollouts for events of the registry."""
+"""The commands `sidlsg triggers`: runs, copies and rollouts in response to registry events."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sidlsg.runtime.provenance import say
 
 app = typer.Typer(help="Start runs, copies and rollouts when MLflow's registry changes.", no_args_is_help=True)
 
-File = Annotated[Path, typer.Option(help="TOML table of events and what they start.")]
+File = Annotated[Path, typer.Option(help="TOML table of events and the actions that they start.")]
 Folder = Annotated[Path, typer.Option(help="Folder of the service's database.")]
 SecretFile = Annotated[
     Path | None,
     typer.Option(
-        help="File of the secrets that MLflow may sign with, one a line; by default one in SIDLSG_WEBHOOK_SECRET.",
+        help="File of secrets that MLflow may sign with, one per line; by default the one in SIDLSG_WEBHOOK_SECRET.",
         show_default=False,
     ),
 ]
@@ -34,13 +34,15 @@ def serve(
     experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
     address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    poll_seconds: Annotated[float, typer.Option(min=1, help="Interval of polls for events without webhook.")] = 60.0,
-    window_seconds: Annotated[float, typer.Option(min=1, help="Largest error of a delivery's timestamp.")] = 300.0,
-    per_minute: Annotated[int, typer.Option(min=1, help="Most deliveries a minute; half of it for a sender.")] = 600,
-    body_bytes: Annotated[int, typer.Option(min=1024, help="The longest delivery.")] = 1 << 20,
+    poll_seconds: Annotated[float, typer.Option(min=1, help="Polling interval for events without a webhook.")] = 60.0,
+    window_seconds: Annotated[float, typer.Option(min=1, help="Maximum error of a delivery's timestamp.")] = 300.0,
+    per_minute: Annotated[
+        int, typer.Option(min=1, help="Maximum deliveries per minute; half of that per sender.")
+    ] = 600,
+    body_bytes: Annotated[int, typer.Option(min=1024, help="Maximum size of a delivery.")] = 1 << 20,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started, and store nothing.")] = False,
 ) -> None:
-    """Receive MLflow's webhooks, and start what the table declares, once for each cause."""
+    """Receive MLflow's webhooks, and start the actions in the table, once per cause."""
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
     from sidlsg.webhooks.receiver import Limits, webhook_secrets
@@ -70,7 +72,7 @@ def serve(
 
 @app.command()
 def check(file: File) -> None:
-    """Check a table of triggers, and print what it starts. Exit code 2: it has mistakes, which are listed."""
+    """Check a table of triggers, and print its actions. Exit code 2: it has mistakes, which are listed."""
     from sidlsg.webhooks.rules import read_table
 
     table = read_table(file)
@@ -88,7 +90,7 @@ def webhook(
     url: Annotated[str, typer.Option(help="The service's URL for MLflow, such as http://triggers:8080.")],
     secret_file: SecretFile = None,
 ) -> None:
-    """Register the service's webhook for the table's events in MLflow, with the first of the secrets."""
+    """Register the service's webhook for the table's events in MLflow, with the first secret."""
     from sidlsg.webhooks.receiver import PATH, webhook_secrets
     from sidlsg.webhooks.registry import require_webhook
     from sidlsg.webhooks.rules import read_table
@@ -98,7 +100,7 @@ def webhook(
 
 @app.command("list")
 def list_(folder: Folder) -> None:
-    """Print every cause and its outcome, with reason and next attempt of those that fail."""
+    """Print every cause and its outcome; for failures, also the reason and the next attempt."""
     from sidlsg.runtime.errors import InputError
     from sidlsg.webhooks.ledger import FILE, Ledger, lines
 
