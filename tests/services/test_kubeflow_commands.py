@@ -54,7 +54,7 @@ def test_a_run_is_waited_for(sidlsg: Run, kfp: KfpServer) -> None:
     ]
     code, out, _ = sidlsg(*submit(kfp.host, "--set", "seed=3"))
     assert code == 0
-    assert "is there already, succeeded: no second one was started" in out
+    assert "exists already, succeeded: no second run was started" in out
     assert len(kfp.runs) == 1
     sidlsg(*submit(kfp.host, "--set", "seed=3", "--name", "again"))
     assert len(kfp.runs) == 2
@@ -109,7 +109,7 @@ def test_a_dry_run_changes_nothing(sidlsg: Run, kfp: KfpServer) -> None:
     assert "would start run one in experiment sidlsg with {}" in out
     assert {request.split()[0] for request in kfp.requests} == {"GET"}
     sidlsg(*submit(kfp.host, "--name", "one"))
-    assert "would start nothing: run one is there already" in sidlsg(*submit(kfp.host, "--dry-run", "--name", "one"))[1]
+    assert "would start nothing: run one exists already" in sidlsg(*submit(kfp.host, "--dry-run", "--name", "one"))[1]
     assert "would use version sha256-" in sidlsg(*submit(kfp.host, "--dry-run", "--name", "two"))[1]
 
 

@@ -69,7 +69,7 @@ def test_the_gate_decides_and_the_summary_tells(
     if code:
         assert f"**Version 1 of model-{verdict} did not pass the gate.** It is not the champion." in text
         assert "- FAILED: accuracy is at least 0.9: 0.5" in text
-        assert "the gate of the run rejected said no: version 1 of model-rejected: accuracy is at least 0.9: 0.5" in err
+        assert "run rejected did not pass its gate: version 1 of model-rejected: accuracy is at least 0.9: 0.5" in err
     else:
         assert f"**Version 1 of model-{verdict} passed the gate.** It is the champion now." in text
         assert f"version 1 of model-{verdict} passed the gate" in out

@@ -128,7 +128,7 @@ def _require_passed(run: str, judged: tuple[JudgedVersion, ...]) -> None:
     rejected = [each for each in judged if not each.passed]
     if rejected:
         reasons = "; ".join(f"version {each.version} of {each.name}: {each.failed}" for each in rejected)
-        raise VerdictError(f"the gate of the run {run} said no: {reasons}")
+        raise VerdictError(f"the run {run} did not pass its gate: {reasons}")
 
 
 def schedule(

@@ -163,7 +163,7 @@ class Checkpoints:
             return
         for left in self.folder.glob(f"{_UNFINISHED}*{_BEFORE}"):
             target = self.folder / left.name.removeprefix(_UNFINISHED).removesuffix(_BEFORE)
-            if not target.exists():  # killed before the new one took its place
+            if not target.exists():  # killed before the new one was renamed to it
                 os.replace(left, target)
         for left in self.folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -189,7 +189,7 @@ class Checkpoints:
         with self._scratch(name) as folder:
             paths = save_shards(tensors, folder, self.world)
             with self._failing_together():
-                # On S3 a file cannot take another's place together with the rest. Half an iteration later the
+                # On S3 a file cannot be replaced together with the others. Half an iteration later the
                 # checkpoint has the same number, so its files get names of their own.
                 half = "half-" if self.folder is None and manifest.counters["fake_score_done"] else ""
                 files = {f"{half}{path.name}": sha256_file(path) for path in paths}

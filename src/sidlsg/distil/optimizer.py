@@ -108,7 +108,7 @@ def make_optimizer(
     except ImportError as error:
         raise InputError("optimizer 'adam8bit' needs torchao; pip install 'sidlsg[lowbit]', or take 'adam'") from error
     optimizer: torch.optim.Optimizer = Adam8bit(parameters, lr=lr, betas=(0.0, BETA2), eps=eps)
-    # The library makes state at the first step; a checkpoint needs a place for it before. This step changes nothing.
+    # The library makes state at the first step; a checkpoint needs it earlier. This step changes nothing.
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

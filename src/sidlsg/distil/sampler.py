@@ -76,7 +76,7 @@ class Draws:
     prompts: tuple[int, ...]
     """Index of each sample's prompt."""
     replaced: tuple[bool, ...]
-    """Whether the empty prompt takes its place."""
+    """Whether the empty prompt replaces each sample's prompt."""
     z: Tensor
     """[B, C, H, W] float32: the generator's noise."""
     noise: Tensor

@@ -59,8 +59,8 @@ def train_step(
 ) -> StepResult:
     """Advance `state` by one iteration, or by the rest of one.
 
-    Nothing here waits for the device's end of an update, but for one flag that is known halfway through its last
-    backward pass: whether a sample was not finite.
+    The only wait for the device is for one flag, known halfway through the last backward pass of an update: whether a
+    sample was non-finite.
 
     Args:
         state: both networks, their optimizers, the EMA and the counters; changed in place.
@@ -122,8 +122,9 @@ def accumulate(
 ) -> UpdateGradient:
     """Add the gradient of one update over the whole batch, micro-batch by micro-batch; of all processes, if many.
 
-    The first try takes every sample to be finite. Where one is not, in any process, its 0 · NaN has spoilt the
-    gradient; then all processes do the update again, with another sample's draws in its place and no loss for it.
+    The first attempt assumes that every sample is finite. If one is not, in any process, its 0 · NaN has made the
+    gradient NaN; all processes then repeat the update, with another sample's draws in place of it and with its loss
+    masked.
     """
     network = getattr(state, update)
     networks = {"generator": state.generator, "fake_score": state.fake_score}
@@ -274,10 +275,10 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
 
 
 def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tuple[Draws, Tensor]:
-    """The same number of samples with a finite one's draws in place of each that is not.
+    """The same number of samples, with each non-finite one replaced by a finite sample's draws.
 
-    Where none is finite, zeros and the empty prompt take their places: a process with nothing left must still run, or
-    the others would wait for its share of the gradients.
+    If no sample is finite, zeros and the empty prompt replace them all: a process without finite samples must still
+    run, or the others would wait for its share of the gradients.
     """
     good = finite.nonzero().flatten().tolist()
     if not good:

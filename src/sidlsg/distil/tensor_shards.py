@@ -88,7 +88,7 @@ def damage(folder: Path, digests: Mapping[str, str], checked: Collection[str]) -
     """What is wrong with a folder of shards, given the SHA-256 of all of its files and the names to check here."""
     # The library reads all tensors of a folder.
     if extra := sorted({path.name for path in folder.glob("*.safetensors")} - digests.keys()):
-        return f"{extra[0]} is there, though its manifest does not name it"
+        return f"{extra[0]} is in the folder, but its manifest does not list it"
     for file in checked:
         if not (folder / file).is_file():
             return f"{file} is missing"

@@ -59,7 +59,7 @@ def parse_weights(text: str, path: str = "the text of weights.toml") -> dict[str
     """Read the text of a `weights.toml`, such as a pipeline's parameter.
 
     Raises:
-        InputError: it is not TOML, names an unknown file, or lacks a place or a digest.
+        InputError: it is not TOML, names an unknown file, or lacks a URI or a digest.
     """
     return {name: _weight_file(path, name, values) for name, values in parse_toml(text, path, _ADVICE).items()}
 

@@ -1,4 +1,4 @@
-"""TOML files as pydantic models: no unknown key is ignored, and every mistake is named by its place in the file."""
+"""TOML files as pydantic models: no unknown key is ignored, and every mistake is reported with its key in the file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_form(form: type[F], path: Path, advice: str) -> F:
 
 
 def mistakes(form: type[Form], table: Mapping[str, Any], place: str = "") -> list[str]:
-    """Every mistake in a table, with its key below `place`. An entry of a list is named by its `name`."""
+    """All mistakes in a table, each with its key below `place`. An entry of a list is identified by its `name`."""
     try:
         form.model_validate(table)
     except ValidationError as error:
@@ -71,7 +71,7 @@ def _mistake(form: type[Form], table: Mapping[str, Any], mistake: dict[str, Any]
 
 
 def _keys(form: type[BaseModel], words: Sequence[Any]) -> tuple[str, ...]:
-    """The keys of the table at a place; numbers of entries and keys of mappings are no fields."""
+    """The keys of the table at a path of keys; indices of entries and keys of mappings are not fields."""
     for word in words:
         fields = {field.alias or name: field for name, field in form.model_fields.items()}
         if word in fields:

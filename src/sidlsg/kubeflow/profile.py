@@ -120,7 +120,7 @@ _by_digest = _like(
 def _variables(names: dict[str, str]) -> dict[str, str]:
     for name in names:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(f"{name!r} is no name of an environment variable")
+            raise ValueError(f"{name!r} is not a valid name of an environment variable")
         if name in OWN_VARIABLES:
             raise ValueError(f"{name} is set by the pipeline itself; leave it out")
     return names
@@ -142,7 +142,7 @@ def _open(environment: dict[str, str]) -> dict[str, str]:
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     for key, value in labels.items():
         if not _LABEL.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-            raise ValueError(f"{key!r} = {value!r} is no label as Kubernetes has it")
+            raise ValueError(f"{key!r} = {value!r} is not a valid Kubernetes label")
     return labels
 
 

@@ -75,7 +75,9 @@ def _explained(row: str, output: Path, held_out: Sequence[str]) -> list[str]:
     files = {file.name: file for file in manifest.inputs}
     if not colon or not number.isdigit() or name not in files:
         some = ", ".join([*list(files)[:5], *(["…"] if len(files) > 5 else [])])
-        raise InputError(f"{row!r} is no row of {output}; give FILE:ROW with a file of its manifest ({some}), or an id")
+        raise InputError(
+            f"{row!r} is not a row of {output}; give FILE:ROW with a file of its manifest ({some}), or an id"
+        )
     if held_out_digest(held_out) != record.held_out_sha256:
         raise InputError(f"{output} was made with another held-out list; give that one by --held-out")
     rules = rules_with(manifest.rules)
@@ -240,7 +242,7 @@ def _manifest(output: Path) -> _Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{output / MANIFEST} is no manifest: {where}: {first['msg']}; {advice}") from error
+        raise InputError(f"{output / MANIFEST} is not a manifest: {where}: {first['msg']}; {advice}") from error
 
 
 def _rows(count: int) -> str:

@@ -158,7 +158,7 @@ def _dangling_aliases(
             continue
         before = aliases.get(PREVIOUS)
         if alias != CHAMPION:
-            advice = "remove it: it leads nowhere"
+            advice = "remove it: its version does not exist"
         elif before in numbers:
             advice = f"remove it, then `sidlsg rollback` makes version {before} the champion again"
         else:

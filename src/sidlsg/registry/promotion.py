@@ -212,7 +212,10 @@ def _move(client: MlflowClient, name: str, version: int, lock: Lock | None, why:
         lock.check()
         now = alias_version(client, name, CHAMPION)
         if now != expected:
-            raise InputError(f"the champion of {name!r} became version {now} meanwhile; look at it, and run it again")
+            raise InputError(
+                f"the champion of {name!r} became version {now} meanwhile; check that version, and run the same "
+                "command again"
+            )
 
     if champion is not None:
         check(champion)

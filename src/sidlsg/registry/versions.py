@@ -147,13 +147,13 @@ def alias_version(client: MlflowClient, name: str, alias: str) -> int | None:
     """The number of the version that an alias of an existing model points to.
 
     Raises:
-        StorageError: the registry returns something that is no number.
+        StorageError: the registry returns something that is not a number.
     """
     number = client.get_registered_model(name).aliases.get(alias)
     if number is None:
         return None
     if not (isinstance(number, int) or (isinstance(number, str) and number.isascii() and number.isdigit())):
-        raise StorageError(f"alias {alias!r} of {name!r} points to {number!r}, which is no version; look at MLflow")
+        raise StorageError(f"alias {alias!r} of {name!r} points to {number!r}, which is not a version; check MLflow")
     return int(number)
 
 
@@ -173,7 +173,7 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
     registered = _by_number_or_alias(client, registered_model(client, name), which.strip())
     if STUDENT_TAG not in registered.tags:
         raise InputError(
-            f"{label(registered)} has no tag {STUDENT_TAG}, so it is no student that "
+            f"{label(registered)} has no tag {STUDENT_TAG}, so it is not a student that "
             "`sidlsg register` registered; give another version"
         )
     require_run(client, registered)

@@ -26,7 +26,7 @@ STYLES: dict[Kind, dict[str, Any]] = {
     "published": {"color": INK, "marker": "D", "markerfacecolor": "none"},
     "real": {"color": GREEN, "marker": "^"},
 }
-"""Markers by kind, the most important first: its labels are placed first, and it is drawn on top."""
+"""Markers by kind, the most important first: its labels are placed first, and its markers are on top."""
 RC: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -129,7 +129,7 @@ def scatter_plot(title: str, x_label: str, y_label: str, points: Sequence[Point]
         title: alternative text.
         x_label: quantity along the x axis.
         y_label: quantity along the y axis.
-        points: those that are not finite are not drawn.
+        points: non-finite points are omitted.
         curves: lines through some of the points.
 
     Returns:
@@ -180,8 +180,8 @@ def _crowd(points: Sequence[Point]) -> list[Point]:
 
 def _draw(axes: Axes, x_label: str, y_label: str, points: Sequence[Point], curves: Sequence[Curve]) -> None:
     for (label, curve), line in zip(curves, cycle(("-", "--", "-.", ":")), strict=False):
-        drawn = [point for point in curve if point in points]
-        axes.plot([p.x for p in drawn], [p.y for p in drawn], line, color=BLUE, alpha=0.6, label=label, zorder=2)
+        shown = [point for point in curve if point in points]
+        axes.plot([p.x for p in shown], [p.y for p in shown], line, color=BLUE, alpha=0.6, label=label, zorder=2)
     for order, (kind, style) in enumerate(STYLES.items()):
         ones = [point for point in points if point.kind == kind]
         label = "real images" if kind == "real" else kind

@@ -34,14 +34,14 @@ def verdict_markdown(verdict: Verdict, awaits_approval: bool = False) -> str:
 def promotion_markdown(promotion: Promotion, verdict: Verdict) -> str:
     """Whether the alias moved, and where it points now."""
     if promotion.changed:
-        told = f"# Promoted: {_named(verdict)} is the champion"
+        title = f"# Promoted: {_named(verdict)} is the champion"
     elif verdict.passed:
-        told = f"# Unchanged: {_named(verdict)} was the champion already"
+        title = f"# Unchanged: {_named(verdict)} was the champion already"
     else:
-        told = f"# Not promoted: {_named(verdict)} did not pass the gate"
+        title = f"# Not promoted: {_named(verdict)} did not pass the gate"
     now, before = promotion.champion_version, promotion.previous_version
     champion = "no champion" if now is None else f"champion: version {now}"
-    return f"{told}\n\n{champion}; {'no previous one' if before is None else f'previous one: version {before}'}\n"
+    return f"{title}\n\n{champion}; {'no previous one' if before is None else f'previous one: version {before}'}\n"
 
 
 def _named(verdict: Verdict) -> str:

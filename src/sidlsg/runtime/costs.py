@@ -59,7 +59,7 @@ def parse_prices(text: str, default: float = 0.0) -> Prices:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name is given twice")
     return found
 
 

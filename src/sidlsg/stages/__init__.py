@@ -1,6 +1,6 @@
-"""The stages: each reads records and writes one, and joins the rooms below it.
+"""The stages: each reads records, writes one, and connects the packages below this one.
 
-`NAME_step` is all that the component NAME does, with plain values instead of artifacts.
+`NAME_step` implements the component NAME, with plain values instead of artifacts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 STUDENT = "student 1 step"
-"""The subject of a scorecard that is the student."""
+"""Name of the student among a scorecard's subjects."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def timed(step: Callable[P, R]) -> Callable[P, tuple[R, float]]:
-    """Let a step also return how many seconds it took, for the costs of a run."""
+    """Make a step also return its duration in seconds, for the costs of a run."""
 
     @wraps(step)
     def measured(*args: P.args, **kwargs: P.kwargs) -> tuple[R, float]:

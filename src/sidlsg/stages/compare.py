@@ -1,4 +1,4 @@
-"""The `compare` stage of a sweep: all scorecards in, one page out, and each one's scores recorded on its version."""
+"""The `compare` stage of a sweep: writes one page of all scorecards, and records the scores on the versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def compare_step(
     html: Path,
     metrics: Path,
 ) -> tuple[str, dict[str, float]]:
-    """Write the page of a sweep; gives the settings that failed, as JSON, and the main scores of the others by name.
+    """Write the page of a sweep; return the failed settings, as JSON, and the main scores of the others by name.
 
     Raises:
         StageError: all settings failed.
@@ -50,6 +50,6 @@ def compare_step(
         for each in swept
         for score in main_scores(each.card)
     }
-    # The scores are the artifact's metadata; an artifact without a file looks lost to whoever copies it.
+    # The scores are the artifact's metadata; without a file as well, the artifact would look lost when it is copied.
     metrics.write_text(json.dumps(scores))
     return TypeAdapter(list[SettingFailure]).dump_json(failures).decode(), scores

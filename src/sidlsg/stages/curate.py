@@ -1,6 +1,6 @@
-"""The `curate` stage: tables of captions and the held-out captions in, a prompt set with its summary out.
+"""The `curate` stage: makes a prompt set and its summary from tables of captions and the held-out captions.
 
-One process does it with its workers, or many pods share each phase: plan, the parts of each phase, a join, the finish.
+It runs in one process with its workers, or in many pods: a plan, the parts and a join of each phase, and a finish.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["curate", "curate_finish_step", "curate_join_step", "curate_part_step
 
 
 curate = partial(curation.curate, summary=write_summary)
-"""Curate in this process and its workers, with pages of summary; see `sidlsg.prompts.curation.curate`."""
+"""Curate in this process and its workers, with summary pages; see `sidlsg.prompts.curation.curate`."""
 
 
 @timed
 def curate_step(source: str, source_state: str, held_out: str, rules: Mapping[str, Any], prompt_set: Path) -> PromptSet:
-    """Curate as the environment says, from sources that are in the given state before and after."""
+    """Curate with the environment's settings; the sources must be in the given state before and after."""
     sources = split_list(source, ";")
     if source_state:
         require_state(sources, source_state)
@@ -49,7 +49,7 @@ def curate_step(source: str, source_state: str, held_out: str, rules: Mapping[st
 def curate_plan_step(
     source: str, held_out: str, rules: Mapping[str, Any], work: str, memory_gb: float, skip_bad_files: bool
 ) -> str:
-    """Cut the work into tasks for pods; gives the work folder of this curation."""
+    """Split the work into tasks for pods; return the work folder of this curation."""
     captions = read_held_out(resolve(held_out))
     sources = split_list(source, ";")
     return pods.begin_parts(sources, curation_rules(changes_text(rules)), captions, work, memory_gb, skip_bad_files)
@@ -58,7 +58,7 @@ def curate_plan_step(
 def curate_finish_step(
     place: str, parts: Sequence[str], source_sha256: str, output: str, prompt_set: Path, html: Path
 ) -> PromptSet:
-    """Write the prompt set of a curation whose phases are done, and its summary."""
+    """Write the prompt set and the summary of a curation whose phases are done."""
     if parts:
         raise ValueError(f"parts {parts} of the last phase are left")
     record = pods.finish_parts(place, str(prompt_set), source_sha256, output, write_summary)
@@ -67,15 +67,15 @@ def curate_finish_step(
 
 
 def _execution() -> Execution:
-    """How a step curates, as its environment says: by default in its own process, in 2 GB."""
+    """Execution settings from the step's environment; by default one worker and 2 GB of memory."""
     engine, workers, memory = (os.environ.get(name, "") for name in CURATE_VARIABLES)
-    place = os.environ.get(CHECKPOINTS_VARIABLE, "")
+    checkpoints = os.environ.get(CHECKPOINTS_VARIABLE, "")
     try:
         return Execution(
             engine=engine or "native",
             workers=int(workers or 1),
             memory_gb=float(memory or 2),
-            work=f"{place}/curate" if place else "",
+            work=f"{checkpoints}/curate" if checkpoints else "",
         )
     except ValueError as error:
         names = " and ".join(CURATE_VARIABLES[1:])

@@ -1,4 +1,4 @@
-"""The `distil` stage: a prompt set and a teacher in, a student's folder out."""
+"""The `distil` stage: distils a teacher on a prompt set and writes the student's folder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 GRIDS = "grids"
 FP16_EPS = 1e-6
-"""Adam's eps at least, where gradients are of half precision."""
+"""Minimum of Adam's eps for half-precision gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +66,17 @@ class Extras:
     embeddings: Path | None = None
     """Folder of an EmbeddingSet; None to encode prompts during training."""
     teacher_sha256: str = ""
-    """Digest of the teacher's model files where the caller has computed it."""
+    """Digest of the teacher's model files, if the caller has computed it."""
     generator_from: str = ""
     """URI of a folder whose UNet the generator starts from, such as an earlier student's; empty for the teacher's."""
     accept_changes: bool = False
-    """Whether to continue checkpoints of another recipe, teacher, prompt set, seed or version of the numerics."""
+    """Whether to resume from checkpoints of another recipe, teacher, prompt set, seed or version of the numerics."""
     held_out: Sequence[str] = ()
-    """Prompts of evaluations during training; needed where the recipe has `evaluate_every`."""
+    """Prompts of evaluations during training; required if the recipe has `evaluate_every`."""
     judge: Path | None = None
-    """The judge's file, for the same."""
+    """The judge's file, for evaluations during training."""
     tracking_uri: str = ""
-    """MLflow's address; empty for none, or for that of the run that the environment names."""
+    """MLflow's address; empty for no MLflow, or for the server of the run that the environment names."""
     experiment: str = "sidlsg"
     """The experiment of a new MLflow run."""
 
@@ -91,15 +91,15 @@ def distil(
     report: Callable[[str], None],
     extras: Extras | None = None,
 ) -> Student:
-    """Distil a teacher into a one-step student, and export it with its record; alone, or in each process of torchrun.
+    """Distil a teacher into a one-step student and export it with its record; under torchrun, call it in each process.
 
     Args:
         prompts: folder of a PromptSet.
         teacher: folder of a `StableDiffusionPipeline` with safetensors weights.
         output: becomes the student's diffusers folder.
         recipe: all values of the run.
-        seed: of all that is sampled.
-        checkpoints: a folder or an `s3://` prefix of this run alone; a run that was stopped resumes from there.
+        seed: of all random numbers.
+        checkpoints: a folder or an `s3://` prefix for this run only; a stopped run resumes from it.
         report: receives lines for the user.
         extras: optional inputs.
 
@@ -129,7 +129,7 @@ def distil(
     slowdown = SlowdownDetector() if len(layouts) > 1 and layouts[0].threads == 1 else None
     stop = StopRequest()
     job = _Job(prompts, prompt_set, teacher, output, recipe, seed, uri, report, extras, stop, slowdown)
-    # From the start: loading takes minutes, and an export that is asked to end is soon done.
+    # Listen from the start: loading takes minutes, and an export ends soon anyway.
     with stop.listening():
         while True:
             torch.set_num_threads(layout.threads)
@@ -150,12 +150,12 @@ def distil(
 
 
 def _silent(_: str) -> None:
-    """Report nothing: rank 0 does."""
+    """Report nothing; only rank 0 reports."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One call of `distil`, checked."""
+    """The checked arguments of one call of `distil`."""
 
     prompts: Path
     prompt_set: PromptSet
@@ -170,26 +170,26 @@ class _Job:
     slowdown: SlowdownDetector | None
 
     def run(self, layout: Layout) -> Student:
-        """Distil from the newest checkpoint on, and export."""
+        """Resume from the newest checkpoint, distil, and export."""
         recipe, extras = self.recipe, self.extras
         with contextlib.ExitStack() as stack:
             world = stack.enter_context(joined(layout.processes))
             world.share(recipe.batch)  # raises where the batch does not divide
             metrics = None
             if world.is_rank0:
-                # Not after days of training.
+                # Checked now rather than after days of training.
                 require_writable(self.output.parent)
                 check_optional(self.teacher)
                 if "://" not in self.checkpoints:
-                    # Against a second run, or processes that outlived what started them. S3 has no such lock.
+                    # Keeps out a second run, and processes whose parent has ended. S3 has no such lock.
                     Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
                     stack.enter_context(folder_lock(Path(self.checkpoints)))
-                # Imported here: runs without Prometheus need no client of it.
+                # Imported here: runs without Prometheus do not need its client.
                 from sidlsg.distil.metrics import exposed
 
                 metrics = stack.enter_context(exposed(recipe, self.report))
             teacher = load_teacher(self.teacher, text_device=world.device, sha256=extras.teacher_sha256)
-            # Stored embeddings may make the text encoder needless; it is small beside what must fit.
+            # With stored embeddings the text encoder may not be needed, but it is small compared with the rest.
             check_fits(
                 teacher.unet.config,
                 recipe,
@@ -232,7 +232,7 @@ class _Job:
                 train(recipe, state, replace(run, observers=observers))
                 unet = state.student_unet(teacher.unet.config)
                 student = _write(self, teacher, state, unet, grids) if world.is_rank0 else None
-                # The others leave when all is written, and may not see the output's disk.
+                # The other ranks wait until all is written; they may not see the output's disk.
                 student = Student.from_json(world.gather(None if student is None else student.to_json())[0])
             except BaseException as error:
                 if tracker is not None:
@@ -250,7 +250,7 @@ class _Job:
         state: TrainingState,
         metrics: TrainingMetrics | None,
     ) -> TrainingRun:
-        """What the training loop works with."""
+        """Assemble the inputs of the training loop."""
         recipe, extras, world = self.recipe, self.extras, state.world
         schedule = teacher.schedule.to(world.device)
         encode = open_embeddings(
@@ -287,7 +287,7 @@ class _Job:
         if recipe.evaluate_every and extras.judge is not None:
             from sidlsg.stages.distil_scores import evaluation_during_training
 
-            # Sharded networks run in all processes at once, each on the same images.
+            # Sharded networks run in all processes together, so each process samples the same images.
             sharing = World(device=world.device) if recipe.parallel == "fsdp" else world
             evaluation = evaluation_during_training(
                 recipe, teacher, call, schedule, extras.held_out, extras.judge, sharing
@@ -310,11 +310,11 @@ class _Job:
         )
 
     def _tracker(self, identity: RunIdentity, teacher: Teacher, world: World) -> MlflowTracker | None:
-        """The MLflow tracker, at rank 0 where there is an address."""
+        """The MLflow tracker on rank 0, if an address is given; otherwise None."""
         uri = self.extras.tracking_uri
         if not world.is_rank0 or not (uri or os.environ.get("MLFLOW_RUN_ID")):
             return None
-        # Imported here: MLflow takes seconds, and many runs do without.
+        # Imported here: MLflow takes seconds, and many runs do not use it.
         from sidlsg.distil.estimate.speed import mfu_of
         from sidlsg.registry.tracking.runs import Training, tracking_address
         from sidlsg.registry.tracking.tracker import open_tracker
@@ -333,7 +333,7 @@ class _Job:
 
 
 def _origin(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:
-    """What the generator starts from and its digest, where that is not the teacher."""
+    """The UNet that the generator starts from and its digest; None and an empty string for the teacher's."""
     if not uri:
         return None, ""
     folder, sha256 = resolve_with_digest(uri, folder=DIFFUSERS)
@@ -347,7 +347,7 @@ def _origin(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, st
 
 
 def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
-    """The parameters of a training's run in MLflow."""
+    """The parameters of a training run in MLflow."""
     from sidlsg.registry.run_log import recipe_params
 
     return recipe_params(

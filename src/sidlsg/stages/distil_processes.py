@@ -1,4 +1,4 @@
-"""Training as a step of a pipeline: in this process, or in children that are restarted when they are lost."""
+"""Training as a pipeline step: in this process, or in child processes that are restarted if they die."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.source import checked_teacher
 
 GRACE_S = 600
-"""Seconds that processes may take to save their state and end."""
+"""Seconds that processes have to save their state and exit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodTraining:
-    """The inputs of the component `distil`, as its description has them."""
+    """The inputs of the component `distil`; its description explains them."""
 
     prompts: str
     embeddings: str = ""
@@ -36,7 +36,7 @@ class PodTraining:
     seed: int
     checkpoints: str
     held_out: str = ""
-    """Needed, as the judge is, where the recipe evaluates during training."""
+    """Required, like the judge, if the recipe evaluates during training."""
     judge: str = ""
     tracking_uri: str = ""
     experiment: str = ""
@@ -46,13 +46,13 @@ class PodTraining:
 def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
     """Train with the GPUs that the step asked for.
 
-    With several GPUs, or a policy for restarts from a compiled pipeline, training runs in children, which this process
-    supervises. Without, as in a local run, it trains by itself.
+    With several GPUs, or with a restart policy from a compiled pipeline, training runs in child processes that this
+    process supervises. Otherwise, as in a local run, it runs in this process.
 
     Raises:
         InputError: GPUs are missing, or an input cannot be used.
-        SidlsgError: training was lost, and restarts did not help.
-        StoppedError: this process was asked to end, and training with it.
+        SidlsgError: training died, and restarts did not help.
+        StoppedError: this process and its training were asked to end.
     """
     gpus, policy = require_gpus(), restart_policy()
     if gpus < 2 and policy is None:
@@ -61,8 +61,8 @@ def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
 
 
 def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes | None = None) -> Student:
-    """Train as one process, or as one of those that torchrun started; leaves the checkpoints' URI in `notes`."""
-    # Imported here: a step that only supervises must not hold torch and diffusers in the pod's memory.
+    """Train as a single process or as one of torchrun's; writes the checkpoints' URI to `notes`."""
+    # Imported here: a step that only supervises must not load torch and diffusers into the pod's memory.
     from sidlsg.distil.identity import run_identity, run_name
     from sidlsg.stages.distil import Extras, distil
 
@@ -97,7 +97,7 @@ def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes
 def train_in_processes(
     asked: PodTraining, processes: int, report: Callable[[str], None], policy: RestartPolicy | None = None
 ) -> Student:
-    """Train in children of this process, several under torchrun; by default none is restarted. See `train_in_pod`."""
+    """Train in child processes, several under torchrun; by default without restarts. See `train_in_pod`."""
     if processes > 1:
         report(f"{processes} processes, one a GPU")
     with tempfile.TemporaryDirectory() as scratch:

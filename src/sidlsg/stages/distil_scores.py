@@ -1,6 +1,6 @@
-"""Scores of the EMA during training: cheap ones, from fewer images, for a curve and for the best checkpoint.
+"""Scores of the EMA during training: cheap, from fewer images, for a curve and for choosing the best checkpoint.
 
-They are no `Score`s of the record: a student is judged by the scores of the `evaluate` stage, under its protocols.
+They are not `Score` records: a student is judged by the scores of the `evaluate` stage, under its protocols.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sidlsg.teacher.sampling import seeded_noise
 from sidlsg.teacher.schedule import NoiseSchedule
 
 REFERENCE_STEPS = 20
-"""Of the teacher's own images, where there is no other reference."""
+"""Sampling steps of the teacher's images, the reference of `TeacherLikeness`."""
 
 
 class ShapesDuringTraining:
@@ -54,10 +54,10 @@ class ShapesDuringTraining:
 
 
 class TeacherLikeness:
-    """Fréchet distance to the teacher's own images of the same prompts, in many steps: for any teacher.
+    """Fréchet distance to the teacher's multi-step images of the same prompts, for any teacher.
 
-    The features are EfficientNet-Lite0's. It shows how near the student is to its teacher, and not how well the images
-    fit their prompts.
+    The features are EfficientNet-Lite0's. The distance shows how close the student is to its teacher, not how well the
+    images fit their prompts.
     """
 
     best_by = "fid_teacher"
@@ -95,10 +95,10 @@ def _shared(
     widths: Sequence[int],
     world: World,
 ) -> list[Tensor]:
-    """Features of all N samples at every process, one [N, width] a measure: each process samples and reads its part.
+    """Features of all N samples in every process, one [N, width] per measure: each process samples and reads its part.
 
-    A part is a whole number of the blocks that are sampled at once, so that no image depends on the processes. `read`
-    takes images and which samples they are.
+    A part is a whole number of sampling batches, so that no image depends on the number of processes. `read` takes
+    images and the slice of samples that they are.
     """
     count = len(samples.z)
     size = -(-count // (samples.at_once * world.size)) * samples.at_once
@@ -111,7 +111,7 @@ def _shared(
                 each[chosen] = own
         except NotFiniteError as error:
             failed = error
-    # All end together: the others would wait for this one's share.
+    # All processes fail together: the others would wait for this one's share.
     if int(world.total(torch.tensor(int(failed is not None)))):
         raise failed or NotFiniteError(NOT_FINITE)
     return [world.total(each) for each in values]
@@ -126,13 +126,13 @@ def evaluation_during_training(
     judge: Path,
     world: World,
 ) -> ShapesDuringTraining | TeacherLikeness:
-    """The evaluation of the EMA: by the shapes domain's judge for its captions, else by likeness to the teacher.
+    """The evaluation of the EMA: with the shapes domain's judge for its captions, otherwise by likeness to the teacher.
 
     The held-out prompts repeat until there are enough. `frozen` is the teacher's UNet as it runs during training,
     `judge` the shapes judge's file, and `world` has the processes that share the work.
 
     Raises:
-        InputError: there is no prompt.
+        InputError: the list of prompts is empty.
     """
     if not held_out:
         raise InputError("the list of evaluation prompts is empty; give prompts, or set evaluate_every to 0")

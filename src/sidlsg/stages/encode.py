@@ -1,4 +1,4 @@
-"""The `encode` stage: the text embeddings of a prompt set, written once where the disk budget allows."""
+"""The `encode` stage: writes the text embeddings of a prompt set once, within a disk budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_di
 from sidlsg.teacher.source import teacher_folder
 
 BYTES = {"float16": 2, "float32": 4}
-"""Of one number, by dtype."""
+"""Bytes per number, by dtype."""
 GB = 1e9
 _DIGITS = 16
 
@@ -30,7 +30,7 @@ _DIGITS = 16
 def encode_step(
     prompt_set: Path, teacher: str, teacher_layout: str, dtype: str, budget_gb: float, embeddings: Path
 ) -> EmbeddingSet:
-    """Encode with the GPU that the step asked for."""
+    """Encode with the GPU that the step requested."""
     require_gpus()
     return encode(prompt_set, teacher_folder(teacher, layout=teacher_layout), embeddings, dtype, budget_gb, note)
 
@@ -38,16 +38,16 @@ def encode_step(
 def encode(
     prompts: Path, teacher: Path, output: Path, dtype: str, disk_budget_gb: float, report: Callable[[str], None]
 ) -> EmbeddingSet:
-    """Write the text embeddings of all prompts, or a record that leaves them to training.
+    """Write the text embeddings of all prompts, or only a record, which leaves encoding to training.
 
-    A killed call is continued by the same one, at the first missing shard; the result does not depend on it.
+    After a killed call, the same call resumes at the first missing shard; the result is the same.
 
     Args:
         prompts: folder of a PromptSet.
         teacher: folder of a `StableDiffusionPipeline` with safetensors weights.
         output: becomes the folder of the EmbeddingSet.
         dtype: `float16` or `float32`, of the embeddings.
-        disk_budget_gb: in 10⁹ bytes; a set that would take more is not written, and its record names no shards.
+        disk_budget_gb: in 10⁹ bytes; a larger set is not written, and its record names no shards.
         report: receives lines for the user.
 
     Raises:
@@ -83,7 +83,7 @@ def encode(
     from sidlsg.prompts.shards import iter_prompts
     from sidlsg.teacher.embeddings import write_shards
 
-    # Only an equal call continues an earlier one.
+    # Only a call with the same inputs resumes an earlier one.
     key = hashlib.sha256(f"{record.digest}\n{NUMERICS}".encode()).hexdigest()
     with work_folder(output, key, EmbeddingSet.FILE) as folder:
         missing = size - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -99,13 +99,13 @@ def encode(
 
 @contextlib.contextmanager
 def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
-    """Give the folder beside `output` with unfinished work of this key, or a new one; it is moved when the block ends.
+    """Yield the folder next to `output` with unfinished work of this key, or a new one; moved when the block ends.
 
-    Work of other keys for the same output, and files that were not finished, are deleted first.
+    Work of other keys for the same output, and unfinished files, are deleted first.
 
     Args:
-        output: where the folder goes in the end; an earlier output there is replaced.
-        key: hex digest of all that the content depends on.
+        output: where the folder is moved at the end; an earlier output there is replaced.
+        key: hex digest of everything that the content depends on.
         marker: a file name that an earlier output holds; anything else is not replaced.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The `evaluate` stage: a student's folder and its teacher in, a scorecard out."""
+"""The `evaluate` stage: scores a student and its teacher, and writes a scorecard."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def evaluate_step(
     html: Path,
     setting: Mapping[str, Any],
 ) -> tuple[str, dict[str, float]]:
-    """Score a student's folder, or without one a registered version.
+    """Score a student's folder, or a registered version if no folder is given.
 
     Returns:
-        The scorecard's digest and the student's scores by name; empty where a failure is recorded instead.
+        The scorecard's digest and the student's scores by name; empty if a failure is recorded instead.
     """
     sha256, scores = "", {}
     with recording_failure("evaluate", setting, scorecard), tempfile.TemporaryDirectory() as scratch:
@@ -94,13 +94,13 @@ def evaluate_step(
         sha256, scores = card.digest, {score.metric: score.value for score in card.subject(STUDENT).scores}
     if failure := failure_in(scorecard):
         html.write_text(f"<!doctype html><title>Failed</title><p>{escape(failure.text)}</p>")
-    # The scores are the artifact's metadata; without a file as well, a local cache takes the artifact for lost.
+    # The scores are the artifact's metadata; without a file as well, a local cache considers the artifact lost.
     metrics.write_text(json.dumps(scores))
     return sha256, scores
 
 
 def _fetched(version: str, tracking_uri: str, folder: Path) -> Path:
-    # Imported here: MLflow takes seconds, and most evaluations are of a folder.
+    # Imported here: MLflow takes seconds, and most evaluations score a folder.
     from sidlsg.registry.files import fetch_student
 
     return fetch_student(ModelVersion.from_json(version), given_address(tracking_uri), folder)
@@ -122,25 +122,25 @@ def evaluate(
     """Score a student and its teacher under the same protocols: published ones, and those of the shapes domain.
 
     Under torchrun each process samples its share of the images, and rank 0 writes. Values of blocks of images are kept
-    until the end, so that the same call continues a killed one. The teacher's scores under the shapes protocols are
-    taken from `teacher_scores.json` in its folder where they are of the same files and protocols.
+    until the end, so that the same call resumes a killed one. The teacher's scores under the shapes protocols are
+    reused from `teacher_scores.json` in its folder if they are for the same files and protocols.
 
     Args:
         student: a student's diffusers folder.
         teacher: the folder of the teacher that it was distilled from.
         output: receives scorecard.json, grids/ and extremes/.
-        held_out: the prompts of the shapes protocols; published ones bring their own.
+        held_out: the prompts of the shapes protocols; published protocols have their own.
         judge: the shapes judge's safetensors file.
         report: receives lines for the user.
         published: published protocols, loaded.
         settings: of the teacher, by their names in `TEACHER_SETTINGS`. By default `COMPARED` under the shapes
             protocols, and none under published ones, which take hours.
         keep_images: folder or `s3://` prefix that receives the images; empty to keep none.
-        parts: folder or `s3://` prefix for the blocks of this evaluation alone; by default one beside the output.
-        teacher_sha256: digest of the teacher's model files where it is known; empty to compute it.
+        parts: folder or `s3://` prefix for the blocks of this evaluation only; by default a folder next to the output.
+        teacher_sha256: digest of the teacher's model files if it is known; empty to compute it.
 
     Returns:
-        The scorecard; in a process other than rank 0 without scores.
+        The scorecard; in processes other than rank 0, without scores.
 
     Raises:
         InputError: an input or the output folder cannot be used.
@@ -222,7 +222,7 @@ def evaluate(
 def _shapes_protocols(
     image_size: int, held_out: Sequence[str], judge: Path, teacher: Path, has_others: bool
 ) -> ShapesProtocols | None:
-    """None for a teacher of another domain, where there are other protocols to score by."""
+    """The shapes protocols; None for a teacher of another domain if other protocols are given."""
     if image_size == IMAGE_SIZE and (not has_others or all(map(is_shape, held_out))):
         return load_shapes_protocols(held_out, judge)
     if has_others:

@@ -1,7 +1,7 @@
 """Failures that a sweep's steps record instead of raising: Kubeflow Pipelines ends a run at its first failed step.
 
-A recorded failure looks like a success to Kubeflow, which keeps it in its cache. So each one is noted beside the
-checkpoints, too, and the next run of the sweep numbers the setting's attempt, which no cache knows.
+A recorded failure looks like a success to Kubeflow, which caches it. So each failure is also noted next to the
+checkpoints, and the next run of the sweep adds an attempt number to the setting, which makes its cache key new.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from sidlsg.storage.store import Store
 from sidlsg.storage.uri import open_store
 
 ATTEMPT = "attempt"
-"""Among a setting's changes where it failed before."""
+"""Name of the attempt number among a setting's changes, if the setting failed before."""
 _FOLDER = "sweep-failures"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettingFailure(Record):
-    """A setting whose student could not be made, registered or scored; stands in place of results and version."""
+    """A setting whose student could not be distilled, registered or scored; recorded instead of results and version."""
 
     FILE: ClassVar[str] = "failure.json"
     setting: str
@@ -43,16 +43,16 @@ class SettingFailure(Record):
     error: str
     exit_code: int
     note: str = ""
-    """Name of its note beside the checkpoints."""
+    """Name of its note next to the checkpoints."""
 
     @property
     def text(self) -> str:
-        """On one line."""
+        """The failure on one line."""
         return f"setting {self.setting!r}: {self.step} failed: {self.error}"
 
 
 def parse_failure(text: str) -> SettingFailure | None:
-    """Read a failure from JSON; None where the text is something else."""
+    """Read a failure from JSON; None if the text is something else."""
     try:
         return SettingFailure.from_json(text)
     except InputError:
@@ -60,7 +60,7 @@ def parse_failure(text: str) -> SettingFailure | None:
 
 
 def failure_in(folder: Path) -> SettingFailure | None:
-    """The failure that a folder holds in place of results."""
+    """The failure that a folder holds instead of results, or None."""
     return SettingFailure.load(folder) if (folder / SettingFailure.FILE).is_file() else None
 
 
@@ -74,14 +74,14 @@ class EarlierFailureError(SidlsgError):
 
 @contextmanager
 def recording_failure(step: str, setting: Mapping[str, Any], results: Path) -> Iterator[None]:
-    """Record a failure of the block in the folder of its results, where the step works for a sweep's setting.
+    """Record a failure of the block in the folder of its results, if the step works on a sweep's setting.
 
-    It is raised all the same where no place of checkpoints is named: what Kubeflow's cache keeps could not be undone.
+    Without a URI for checkpoints, the failure is raised: a failure in Kubeflow's cache could never be retried.
 
     Args:
-        step: its name.
-        setting: the changes of the recipe that the setting means; empty outside of a sweep.
-        results: the folder; `failure_in` reads what was recorded.
+        step: name of the step.
+        setting: the setting's changes of the recipe; empty outside of a sweep.
+        results: the folder; `failure_in` reads the recorded failure.
     """
     try:
         yield
@@ -115,13 +115,13 @@ def _replace(results: Path, failure: SettingFailure) -> None:
 
 
 def write_note(failure: SettingFailure) -> None:
-    """Note a failure beside the checkpoints; again, if it came from the cache and may have lost its note."""
+    """Note a failure next to the checkpoints; also one from the cache, whose note may be lost."""
     if failure.note and os.environ.get(CHECKPOINTS_VARIABLE):
         _notes().write(failure.note, failure.to_json().encode())
 
 
 def results_in(folder: Path) -> Path:
-    """The folder of an earlier step's results; an EarlierFailureError where it holds a failure."""
+    """The folder of an earlier step's results; raises EarlierFailureError if it holds a failure."""
     if (failure := failure_in(folder)) is not None:
         raise EarlierFailureError(failure)
     return folder
@@ -141,7 +141,7 @@ def number_attempts(planned: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def without_attempt(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A setting's changes as the recipe takes them."""
+    """A setting's changes without the attempt number, for the recipe."""
     return {name: value for name, value in changes.items() if name != ATTEMPT}
 
 
@@ -156,12 +156,12 @@ def raise_failures(failures: Sequence[SettingFailure], page: str = "") -> None:
 
 
 def conclude_step(failures: str, page: str = "the sweep's page") -> None:
-    """Raise the failures of a JSON list, if it has some."""
+    """Raise the failures in a JSON list, if there are any."""
     raise_failures(TypeAdapter(list[SettingFailure]).validate_json(failures), page)
 
 
 def _key(setting: Mapping[str, Any]) -> str:
-    """The same for whole numbers and the doubles that a pipeline's parameters make of them."""
+    """The setting's key, equal for whole numbers and for the doubles that pipeline parameters turn them into."""
     plain = parse_changes(changes_text(without_attempt(setting)))
     return sha256_bytes(json.dumps(plain, sort_keys=True).encode())[:16]
 

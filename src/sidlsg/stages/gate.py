@@ -1,4 +1,4 @@
-"""The `gate` stage: a version and its scorecard in, a verdict out, which MLflow records with the scores."""
+"""The `gate` stage: judges a version by its scorecard, and records verdict and scores in MLflow."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sidlsg.storage.records import ModelVersion, Verdict
 
 
 def score_page(title: str, scorecard: Path, output: Path) -> None:
-    """Write the HTML page of a version's scores, which the registry keeps beside them."""
+    """Write the HTML page of a version's scores, which the registry stores with the scores."""
     write_scoreboard([(title, scorecard)], output, f"Scores of {title}", published_results())
 
 
-# What the registry records scores with gets its page here: the registry does not know the room of reports.
+# The functions that record scores get the page's writer here: the registry does not import the report package.
 gate = partial(judge_version, page=score_page)
 approve = partial(approve_version, page=score_page)
 transfer = partial(transfer_version, page=score_page)
@@ -44,7 +44,7 @@ def gate_step(
     gate_rules: str,
     summary: Path,
 ) -> Verdict:
-    """Judge a version against the champion; `summary` receives Markdown. See the component for the texts."""
+    """Judge a version against the champion; `summary` receives Markdown. See the component for the inputs."""
     rules = rules_of(recipe, text_of(gate_rules))
     verdict = gate(
         ModelVersion.from_json(version),
@@ -58,5 +58,5 @@ def gate_step(
 
 
 def evaluation_inputs(held_out_captions: Path, judge_model: Path) -> dict[str, str]:
-    """What an evaluation read, for its run in MLflow: files with URIs become URIs by name."""
+    """The URIs of an evaluation's inputs by name, read from files, for its run in MLflow."""
     return {HELD_OUT: held_out_captions.read_text(), JUDGE: judge_model.read_text()}

@@ -1,4 +1,4 @@
-"""What a student must reach to become the champion: the rules of each recipe, or those that a user gives."""
+"""Gate rules: what a student must reach to become the champion, by recipe or from a user's file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidlsg.storage.records import Published
 
 
 def _paper_gate(published: tuple[Published, ...]) -> GateRules | None:
-    """Within a quarter of the best published FID and 0.01 of its CLIP, and no worse than the champion but by noise.
+    """Within a quarter of the best published FID and 0.01 of its CLIP, and not worse than the champion beyond noise.
 
     The scores are those of the papers' own protocols, fid/coco2014-30k-clean and clip/vit-g-14-photo-depicts.
     """
@@ -27,7 +27,7 @@ def _paper_gate(published: tuple[Published, ...]) -> GateRules | None:
     )
 
 
-# Room for what seeds and rounding change: README.md has five seeds' scores, and how far rounding alone moved one.
+# Tolerances for seeds and rounding: README.md has five seeds' scores, and the effect of rounding alone.
 _TINY_GATE = GateRules(
     floors=(Floor(subject=STUDENT, score="attributes", limit=0.95),),
     ratios=(
@@ -44,14 +44,14 @@ _TINY_GATE = GateRules(
 GATES = {name: gate for name, recipe in RECIPES.items() if (gate := _paper_gate(recipe.published))} | {
     "tiny": _TINY_GATE
 }
-"""What a student of a recipe must reach to become the champion; a recipe without rules has no protocol here yet."""
+"""Gate rules by recipe; a recipe without rules has no protocol here yet."""
 
 
 def gate_rules(recipe: str, text: str = "") -> GateRules:
-    """The rules in the text of a TOML file, or without one the recipe's.
+    """The rules in the text of a TOML file, or the recipe's rules if the text is empty.
 
     Raises:
-        InputError: the text holds no rules, or there is no such recipe, or it has no gate.
+        InputError: the text holds no rules, or the recipe is unknown or has no gate.
     """
     if text:
         return parse_gate_rules(text)

@@ -1,4 +1,4 @@
-"""A request as the parameters of a pipeline: values and URIs are checked before anything runs."""
+"""Turn a request into pipeline parameters, and check values and URIs before anything runs."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ from sidlsg.storage.uri import PIN, absolute_uri, pinned_uri, refuse_folder, res
 from sidlsg.teacher.folder import DIFFUSERS, check_folder
 
 LONGEST_TEXT = 6000
-"""Characters of a parameter that MLflow takes, where Kubeflow Pipelines logs the parameters of steps."""
+"""Maximum characters of a parameter in MLflow, where Kubeflow Pipelines logs the parameters of steps."""
 FILES = {"held_out": "a text file of evaluation prompts, one a line", "judge": "the judge's safetensors file"}
-"""Inputs that are one file each."""
+"""Inputs that are a single file each."""
 FRESH = "fresh"
-"""The seed that follows from the run."""
+"""The seed that is derived from the run's id."""
 LARGEST_SEED = 2**53 - 1
-"""Parameters of a pipeline travel as doubles, which hold whole numbers up to here."""
+"""Pipeline parameters are doubles, which represent whole numbers exactly up to this value."""
 
 
 def curation_rules(text: str) -> CurationRules:
-    """The default rules of curation, some replaced by a JSON object such as `{"score.minimum": 5.5}`."""
+    """The default rules of curation, with overrides from a JSON object such as `{"score.minimum": 5.5}`."""
     return rules_with(parse_changes(text))
 
 
 def settled_text(given: str, name: str) -> str:
-    """The text of a TOML file as it is given, or the file's URI (which ends in .toml) with its content's digest.
+    """The text of a TOML file as given, or the file's URI (which ends in .toml) with its content's digest.
+
+    `name` is the parameter's, for errors.
 
     Raises:
-        InputError: the text is too long, or there is nothing at the URI; `name` is the parameter's.
+        InputError: the text is too long, or nothing exists at the URI.
     """
     if _is_uri(given):
         return pinned_uri(given)
@@ -55,7 +57,7 @@ def settled_text(given: str, name: str) -> str:
 
 
 def text_of(given: str) -> str:
-    """The text that `settled_text` returned, or that lies at its URI."""
+    """The text that `settled_text` returned, or the content of its URI."""
     return read_user_text(resolve(given)) if _is_uri(given) else given
 
 
@@ -64,7 +66,7 @@ def _is_uri(given: str) -> bool:
 
 
 def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
-    """The parameters that every pipeline has; an InputError where a value or a file cannot be used."""
+    """The parameters of every pipeline; raises InputError if a value or a file cannot be used."""
     check_model_name(request.model_name)
     if not request.tracking_uri and any(sign in str(run_dir) for sign in "?#%"):
         raise InputError(f"run folder {run_dir} has a '?', '#' or '%' in it, which MLflow's address cannot; rename it")
@@ -80,7 +82,7 @@ def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 
 def training_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
-    """The parameters of every pipeline that trains; an InputError where a value or a file cannot be used."""
+    """The parameters of every pipeline that trains; raises InputError if a value or a file cannot be used."""
     recipe = recipe_with_changes(request.recipe, request.changes)
     parse_seed(str(request.seed), "")
     rules = curation_rules(request.rules)
@@ -98,7 +100,7 @@ def training_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 
 def gate_text(request: RunRequest) -> str:
-    """The text of the request's file of gate rules, or its path; empty for the recipe's."""
+    """The text of the request's gate rules file, or its path; empty for the recipe's rules."""
     if request.gate_rules is None:
         return ""
     read_gate_rules(request.gate_rules)  # an error names the file
@@ -106,7 +108,7 @@ def gate_text(request: RunRequest) -> str:
 
 
 def _text_or_path(path: Path) -> str:
-    """A TOML file's text; its path where the text is too long for a parameter."""
+    """A TOML file's text, or its path if the text is too long for a parameter."""
     text = read_user_text(path)
     return text if len(text) <= LONGEST_TEXT else str(path.expanduser().absolute())
 
@@ -124,7 +126,7 @@ def _prompts(given: str, rules: CurationRules) -> str:
 
 
 def _located(request: RunRequest) -> dict[str, str]:
-    """The URIs of what every run reads, absolute and checked."""
+    """The URIs of the inputs of every run, absolute and checked."""
     uris = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
     for name, what in FILES.items():
         refuse_folder(uris[name], what)
@@ -139,12 +141,12 @@ def _located(request: RunRequest) -> dict[str, str]:
 def _evaluation(request: RunRequest) -> dict[str, str]:
     require_settings(request.teacher_settings)
     kept = request.keep_images
-    if kept and "://" not in kept:  # S3 is checked by the step, whose credentials may be others
-        # Absolute: a stage may run in another folder than this one.
+    if kept and "://" not in kept:  # S3 is checked by the step, which may have other credentials
+        # Absolute: a stage may run in another working directory.
         kept = str(Path(kept).expanduser().absolute())
         require_writable(Path(kept))
     weights = {} if request.weights is None else read_weights(request.weights)
-    # A file that a protocol lacks would otherwise be reported after hours of training.
+    # A protocol's missing file would otherwise be reported only after hours of training.
     for file in {file for name in request.protocols for file in get_protocol(name).files}:
         weight_path(weights, file)
     return {
@@ -156,10 +158,10 @@ def _evaluation(request: RunRequest) -> dict[str, str]:
 
 
 def parse_seed(text: str, pipeline_run: str) -> int:
-    """A seed as users give it: a whole number, or `fresh` for one that follows from the run's id.
+    """Parse a user's seed: a whole number, or `fresh` to derive one from the run's id.
 
     Raises:
-        InputError: it is something else.
+        InputError: the text is neither.
     """
     if text == FRESH:
         return int(sha256_bytes(pipeline_run.encode())[:13], 16)

@@ -1,4 +1,4 @@
-"""The `promote` stage: a verdict in, the champion's alias moved if it passed."""
+"""The `promote` stage: moves the champion's alias if the verdict passed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `register` stage: a student's folder in, a version in MLflow's registry out; and how a version is found again."""
+"""The `register` stage: registers a student as a version in MLflow; and `find`, which finds a version again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def register_step(
 
 @timed
 def find_step(tracking_uri: str, name: str, which: str) -> ModelVersion:
-    """The version of a number or an alias."""
+    """Find a version by its number or an alias."""
     version = find_version(given_address(tracking_uri), name, which)
     note(f"version {version.version} of {version.name}")
     return version

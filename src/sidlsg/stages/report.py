@@ -1,4 +1,4 @@
-"""The `report` stage: all records of a run in, one HTML page out, and what the run cost on its version."""
+"""The `report` stage: writes one HTML page from all records of a run, and records the run's cost on its version."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def report_step(
     tracking_uri: str,
     html: Path,
 ) -> str:
-    """Write the page; gives seconds and price of each stage, as JSON."""
+    """Write the page; return duration and price of each stage, as JSON."""
     registered, priced = ModelVersion.from_json(version), parse_prices(changes_text(prices), hourly_price)
     write_report(
         prompts=account,
@@ -43,7 +43,7 @@ def report_step(
     )
     total = cost(seconds, priced)
     if total.priced:
-        # Imported here: MLflow takes seconds, and a run without prices does without.
+        # Imported here: MLflow takes seconds, and a run without prices does not use it.
         from sidlsg.registry.versions import record_cost
 
         record_cost(registered, given_address(tracking_uri), total.amount)

@@ -1,4 +1,4 @@
-"""What a run on this machine is asked for."""
+"""The request for a run on this machine."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """Values for a pipeline, which uses those that are its parameters; the defaults need nothing from outside."""
+    """Values for a pipeline, which uses those that are its parameters; the defaults need no external data."""
 
     run_dir: Path
     """Folder of the results, checkpoints, registry and cache of stages."""
     recipe: str = "tiny"
     changes: str = "{}"
-    """JSON object of the recipe's values to replace."""
+    """JSON object of the recipe's values to override."""
     seed: int | str = 0
-    """A whole number, or `fresh` for one that follows from the run."""
+    """A whole number, or `fresh` to derive one from the run's id."""
     prompts: str = PROMPTS
     """URIs of the tables of captions."""
     rules: str = "{}"
-    """JSON object of curation rules to replace."""
+    """JSON object of curation rules to override."""
     held_out: str = HELD_OUT
     """URI of the evaluation captions, see `sidlsg.storage.uri`."""
     teacher: str = TEACHER
@@ -42,14 +42,14 @@ class RunRequest:
     protocols: tuple[str, ...] = ()
     """Published protocols to score under as well."""
     weights: Path | None = None
-    """The weights.toml that names the files which those need."""
+    """The weights.toml with the files that these protocols need."""
     teacher_settings: tuple[str, ...] = ()
-    """Settings of the teacher to score beside the student; empty for the default."""
+    """Teacher settings to score as well; empty for the default."""
     keep_images: str = ""
     """URI that receives the generated images; empty to keep none."""
     hourly_price: float = 0.0
-    """Price an hour of a stage that `prices` does not name."""
+    """Hourly price of stages that `prices` does not name."""
     prices: str = "{}"
-    """JSON object of prices an hour by stage."""
+    """JSON object of hourly prices by stage."""
     gate_rules: Path | None = None
     """TOML file of the gate's rules; None for the recipe's."""

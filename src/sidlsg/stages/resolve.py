@@ -1,4 +1,4 @@
-"""The first step of a pipeline: what its inputs hold now, so that a cached step runs again when one has changed."""
+"""The first step of a pipeline: computes its inputs' digests, so that cached steps run again after a change."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from sidlsg.teacher.folder import DIFFUSERS
 
 
 class Resolved(NamedTuple):
-    """What the cached steps get instead of URIs whose content may change, in the order of the component's outputs."""
+    """Inputs of the cached steps, with digests because a URI's content may change; in the order of the outputs."""
 
     prompts_state: str
-    """Digest of the prompts' tables; empty where there are none."""
+    """Digest of the prompts' tables; empty if there are no tables."""
     held_out: str
-    """URIs with the digest of their content; empty where none was given."""
+    """URIs with the digest of their content; empty if not given. The same for `teacher` and `judge`."""
     teacher: str
     judge: str
     weights: str
-    """As given, a URI with the digest of its content; see `sidlsg.stages.inputs.settled_text`."""
+    """The text as given, or the URI with the digest of its content; see `sidlsg.stages.inputs.settled_text`."""
     gate_rules: str
     results_version: str
-    """Digest of what else decides results: this package's versions, and the small files of a teacher in one file."""
+    """Digest of everything else that affects results: this package's versions, and a single-file teacher's layout."""
     seed: int
     digest: str
-    """Of all of it: the same for two runs that differ in no input."""
+    """Digest of all these values: equal for two runs with the same inputs."""
 
 
 def resolve_step(
     *, prompts: str, teacher_model: Path, held_out_captions: Path, judge_model: Path, **inputs: str
 ) -> tuple[Resolved, dict[str, dict[str, str]]]:
-    """Resolve a run's inputs, and write the URIs of three to files; also gives these artifacts' metadata, by input.
+    """Resolve a run's inputs and write three URIs to files; also return these artifacts' metadata, by input.
 
-    URIs, and not the content: Kubeflow would download that into each step that reads the artifact.
+    The files hold URIs rather than the content, which Kubeflow would download into each step that reads the artifact.
     """
     found = resolve_inputs(prompts=split_list(prompts, ";"), **inputs)
     metadata = {}
@@ -67,10 +67,9 @@ def resolve_inputs(
     seed: str,
     pipeline_run: str,
 ) -> Resolved:
-    """Look at every input of a run whose content may change under the same name; empty ones were not given.
+    """Compute the digest of every input whose content may change under the same URI; empty inputs were not given.
 
-    Files on this machine are read; of tables on S3, size and ETag are asked for; other URIs on S3 come with their
-    digest.
+    Files on this machine are read. For tables on S3, size and ETag are requested; other S3 URIs must have their digest.
 
     Raises:
         InputError: an input is missing or cannot be used, or the seed is invalid.
@@ -95,10 +94,10 @@ def resolve_inputs(
 
 
 def results_version() -> str:
-    """SHA-256 over everything in the package that decides results: a pipeline's cache takes earlier ones by it.
+    """SHA-256 of everything in the package that affects results; part of the cache key of pipeline steps.
 
-    That is the package's version, the declared versions of what each stage computes (`NUMERICS`), and the values that
-    stages look up by name: the recipes' and the default rules of curation.
+    It covers the package's version, the declared versions of each stage's numerics (`NUMERICS`), and the values that
+    stages look up by name: recipes and the default rules of curation.
     """
     numerics = {"prompts": prompts.NUMERICS, "encode": teacher.NUMERICS, "distil": distil.NUMERICS}
     numerics |= {f"evaluate {name}": version for name, version in evaluate.NUMERICS.items()}

@@ -1,4 +1,4 @@
-"""A sweep's settings: how one is written, the changes of a recipe that it means, and which student is of which."""
+"""A sweep's settings: their syntax, the changes of a recipe that they stand for, and the setting of a student."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SETTINGS = (
     "lsg kappa=3",
     "lsg kappa=4.5",
 )
-"""What a sweep compares by default: every strategy of the paper, and long-short guidance at its κ."""
+"""Default settings of a sweep: every strategy of the paper, and long-short guidance at κ from 1.2 to 4.5."""
 SWEPT = ("strategy", "scales")
-"""The recipe's values that a setting gives."""
+"""The recipe's values that a setting sets."""
 EXAMPLE = "'lsg kappa=1.5'"
 
 Kappas = tuple[float, float, float, float]
@@ -39,12 +39,12 @@ class GuidanceSetting:
 
     @property
     def text(self) -> str:
-        """As a person writes it, each number in its shortest form: `lsg kappa=1.5`."""
+        """The setting as users write it, each number in its shortest form: `lsg kappa=1.5`."""
         return " ".join([self.strategy, *(f"{name}={_number(value)}" for name, value in self.scales.items())])
 
     @property
     def folder(self) -> str:
-        """A name for its results' folder: `lsg-kappa-1.5`."""
+        """Name of the results' folder: `lsg-kappa-1.5`."""
         return self.text.replace(" ", "-").replace("=", "-")
 
     @property
@@ -57,7 +57,7 @@ def parse_setting(text: str) -> GuidanceSetting:
     """Read a setting such as `none`, `lsg kappa=1.5` or `short kappa_eval=0.5`.
 
     Raises:
-        InputError: it is empty, is written otherwise, or its strategy or scales cannot be used.
+        InputError: the text is empty or malformed, or its strategy or scales cannot be used.
     """
     strategy, *parts = text.split() or [""]
     if not strategy:
@@ -86,7 +86,7 @@ def parse_settings(texts: Sequence[str]) -> dict[Kappas, GuidanceSetting]:
     """Read a sweep's settings, by their four κ and in order.
 
     Raises:
-        InputError: the sweep has none, one cannot be used, or two mean the same.
+        InputError: there are no settings, one cannot be used, or two are equivalent.
     """
     if not texts:
         raise InputError(f"a sweep without settings would compare nothing; give some, such as {EXAMPLE}")
@@ -102,15 +102,15 @@ def parse_settings(texts: Sequence[str]) -> dict[Kappas, GuidanceSetting]:
 
 
 def plan_changes(settings: Sequence[str], recipe: str, changes: str) -> list[dict[str, Any]]:
-    """The changes of a recipe that each of a sweep's settings means; all are checked.
+    """The checked recipe changes of each of a sweep's settings.
 
     Args:
         settings: such as `lsg kappa=1.5`.
         recipe: the recipe's name.
-        changes: JSON object of other values of the recipe to replace.
+        changes: JSON object of other values of the recipe to override.
 
     Raises:
-        InputError: a setting, the recipe or a change cannot be used, or two settings mean the same.
+        InputError: a setting, the recipe or a change cannot be used, or two settings are equivalent.
     """
     parsed, values = parse_settings(settings).values(), parse_changes(changes)
     if given := [name for name in SWEPT if name in values]:
@@ -126,10 +126,10 @@ def plan_changes(settings: Sequence[str], recipe: str, changes: str) -> list[dic
 
 
 def setting_of(kappas: Kappas | None, settings: Mapping[Kappas, GuidanceSetting]) -> GuidanceSetting:
-    """The setting that a student or a scorecard is of.
+    """The setting of a student or a scorecard, by its κ.
 
     Raises:
-        InputError: it is of no setting.
+        InputError: no setting has these κ.
     """
     if kappas is None or kappas not in settings:
         found = "unknown κ" if kappas is None else _equation(kappas)

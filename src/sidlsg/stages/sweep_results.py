@@ -1,4 +1,4 @@
-"""A sweep's results by setting: which record is of which setting, and the few scores that tell them apart."""
+"""A sweep's results by setting: matches records to settings, and selects the main scores."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sidlsg.storage.records import ModelVersion, Score, Scorecard
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """What a sweep found for one setting."""
+    """A sweep's results for one setting."""
 
     setting: str
     folder: Path
-    """Of the scorecard."""
+    """Folder of the scorecard."""
     card: Scorecard
     version: ModelVersion
 
@@ -27,15 +27,15 @@ class Swept:
 def by_setting(
     settings: Sequence[str], folders: Sequence[Path], versions: Sequence[str]
 ) -> tuple[list[Swept], list[SettingFailure]]:
-    """The results and the failures of a sweep, in the order of its settings; they are collected in any order.
+    """The results and failures of a sweep in the order of its settings, from records in any order.
 
     Args:
-        settings: the sweep's.
-        folders: of the scorecards, or of the failures recorded instead.
+        settings: the sweep's settings.
+        folders: folders of the scorecards, or of the failures recorded instead.
         versions: the ModelVersion records, or the failures, as JSON.
 
     Raises:
-        InputError: a setting cannot be used, a scorecard is of no setting, or no version is of its student.
+        InputError: a setting cannot be used, or a scorecard belongs to no setting or has no version.
     """
     known = parse_settings(settings)
     failed: dict[Kappas, SettingFailure] = {}
@@ -68,12 +68,12 @@ def by_setting(
 
 
 def _kappas(failure: SettingFailure) -> Kappas:
-    """A setting can be written in many ways, and has these once."""
+    """The four κ of the failed setting, which can be written in several ways."""
     return parse_setting(failure.setting).guidance.scales
 
 
 def main_scores(card: Scorecard) -> tuple[Score, ...]:
-    """The student's scores that a table has room for: of each kind (`fid`, `kid`, ...) the first."""
+    """The student's main scores for a table: the first of each kind (`fid`, `kid`, ...)."""
     kinds: dict[str, Score] = {}
     for score in card.subject(STUDENT).scores:
         kinds.setdefault(score.name.partition("_")[0], score)

@@ -1,4 +1,4 @@
-"""The `distil` stage as a step of a pipeline: one training, with what the step's environment says."""
+"""The `distil` stage as a pipeline step, with settings from the step's environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidlsg.storage.records import Student
 
 @timed
 def distil_step(setting: Mapping[str, Any], changes: Mapping[str, Any], **inputs: Any) -> Student | None:
-    """Train in this pod; None where a failure is recorded instead. See `training_of` for the inputs."""
+    """Train in this pod; None if a failure is recorded instead. See `training_of` for the inputs."""
     training = training_of(changes, **inputs)
     with recording_failure("distil", setting, Path(training.output)):
         return train_in_pod(training, note)
@@ -26,7 +26,7 @@ def distil_step(setting: Mapping[str, Any], changes: Mapping[str, Any], **inputs
 
 
 def training_of(changes: Mapping[str, Any], **inputs: Any) -> PodTraining:
-    """What a step was asked to train: the changes of its recipe, the other inputs, and what its environment says."""
+    """The training of a step: its recipe changes and other inputs, and the settings in its environment."""
     return PodTraining(
         changes=changes_text(without_attempt(changes)),
         checkpoints=checkpoints_place(),

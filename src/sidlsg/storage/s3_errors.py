@@ -144,7 +144,7 @@ def _refusal(error: ClientError, uri: str, server: str) -> SidlsgError:
             "section s3 of the AWS configuration file (`aws configure set s3.addressing_style virtual`)"
         )
     if code in _MISSING:
-        return MissingError(f"there is no {uri} at {server}; give an object that is there, or write it again")
+        return MissingError(f"there is no {uri} at {server}; give an existing object, or write it again")
     if code in _REFUSED:
         return AccessError(f"{uri}: {server} refuses the access ({code}): {_REFUSED[code]}")
     if status in (401, 403):

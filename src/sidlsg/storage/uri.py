@@ -193,7 +193,7 @@ def _fetch_folder(store: Store, prefix: str, uri: str, target: Path, folder: Fol
     if names and folder is None:
         raise InputError(f"{uri} is a folder; give the URI of one file")
     if not names or folder is None:
-        raise InputError(f"there is nothing at {uri}; give {S3}BUCKET/KEY of a file or folder that is there")
+        raise InputError(f"there is nothing at {uri}; give {S3}BUCKET/KEY of an existing file or folder")
     for name in names:
         inner = name.removeprefix(prefix)
         if folder.wanted(inner):

@@ -147,9 +147,9 @@ def test_a_cut_refers_to_the_whole_set(made):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("other.parquet:1", r"no row of .*; give FILE:ROW with a file of its manifest \(in.parquet\), or an id"),
+        ("other.parquet:1", r"not a row of .*; give FILE:ROW with a file of its manifest \(in.parquet\), or an id"),
         ("in.parquet", "give FILE:ROW"),
-        ("", "'' is no row of"),
+        ("", "'' is not a row of"),
         ("in.parquet:999", "in.parquet"),
         ("7", "has no prompt 7; its ids go from 0 to 1"),
     ],

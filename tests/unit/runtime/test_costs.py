@@ -32,7 +32,7 @@ def test_a_stage_has_its_own_price_or_the_default() -> None:
         ('{"distil": 1e999}', "price of distil is inf, not a price"),
         (f'{{"distil": 1{"0" * 400}}}', "a number has .* digits"),
         ("[" * 100_000, "are not JSON"),
-        ('{"distil": 1, "distil": 2}', "a name is there twice"),
+        ('{"distil": 1, "distil": 2}', "a name is given twice"),
     ],
 )
 def test_what_is_no_table_of_prices_is_refused(text: str, said: str) -> None:

@@ -68,7 +68,7 @@ def read_settings(text: str) -> NodeSettings:
     """Read a JSON object such as `{"memory": "512Gi", "node_selector": {"gpu": "h100"}}`; `{}` or nothing for defaults.
 
     Raises:
-        InputError: it is no such object, or a value cannot be used.
+        InputError: the text is not such an object, or a value cannot be used.
     """
     try:
         given = parse_json(text or "{}")
@@ -117,7 +117,7 @@ class Nodes:
         return self.nodes * max(1, self.gpus_per_node)
 
     def require_shared(self, what: str, place: str) -> None:
-        """Check that all nodes and this step see the same thing at a place.
+        """Check that all nodes and this step see the same content at a path or URI.
 
         Raises:
             InputError: it is on the disk of one machine.

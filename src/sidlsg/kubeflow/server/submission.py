@@ -33,10 +33,10 @@ def run_name(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> str:
 def submit(
     runs: Kubeflow, compiled: CompiledPipeline, name: str, parameters: Mapping[str, Any], report: Callable[[str], None]
 ) -> RunState:
-    """Upload a compiled pipeline unless its content is there, and start a run, or find the run of this name."""
+    """Upload a compiled pipeline unless the server has its content, and start a run, or find the run of this name."""
     found = runs.find(name)
     if found is not None:
-        report(f"run {name} is there already, {found.state.lower()}: no second one was started")
+        report(f"run {name} exists already, {found.state.lower()}: no second run was started")
         return found
     version = ensure_version(runs.server, compiled)
     started = runs.start_version(name, version, parameters)
@@ -50,7 +50,7 @@ def preview(
     """Report what `submit` would do; nothing is changed."""
     found = runs.find(name)
     if found is not None:
-        report(f"would start nothing: run {name} is there already, {found.state.lower()}")
+        report(f"would start nothing: run {name} exists already, {found.state.lower()}")
         return
     known = runs.server.ask("list pipeline versions", lambda: find_compiled(runs.server, compiled))
     report(f"would {'use' if known else 'upload'} version {compiled.version} of {compiled.name}")

@@ -137,7 +137,7 @@ def _filter_place(keys: NDArray[np.uint32], bits: int) -> tuple[NDArray[np.uint3
 def _expanded(
     first: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The index of each range that begins at `first`, and each place in it, in blocks of bounded size."""
+    """The index of each range that begins at `first`, and each position in it, in blocks of bounded size."""
     ends = np.cumsum(counts)
     starts = ends - counts
     for begin in range(0, int(ends[-1]) if len(ends) else 0, _PAIRS):

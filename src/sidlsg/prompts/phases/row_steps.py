@@ -1,4 +1,4 @@
-"""The steps that look at one row at a time, from a raw table to clean texts, and the funnel that counts all steps."""
+"""The steps that process one row at a time, from a raw table to clean texts, and the funnel that counts all steps."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def folder_columns(file: InputFile, rules: CurationRules) -> dict[str, str | flo
         except ValueError as error:
             if not is_needless(meaning, rules):
                 raise InputError(
-                    f"{file.place} is in a folder {name}={value}, which is no number for columns.{meaning}; rename the "
-                    f"folder, or set columns.{meaning} to another name or []"
+                    f"{file.place} is in a folder {name}={value}, which is not a number for columns.{meaning}; rename "
+                    f"the folder, or set columns.{meaning} to another name or []"
                 ) from error
     return values
 

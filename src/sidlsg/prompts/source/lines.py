@@ -45,7 +45,7 @@ def read_lines(
     with damage_named(file, file.packing.removeprefix(".") or "text"), open_content(path, file) as stream:
         for starts, lines in _split(stream, start, stop or sys.maxsize, limit, block):
             if starts[0] == 0 and b"\0" in lines[0]:
-                raise InputError(f"{file.place} is no text, or UTF-16 without a byte order mark; save it as UTF-8")
+                raise InputError(f"{file.place} is not text, or is UTF-16 without a byte order mark; save it as UTF-8")
             lines = [line.removeprefix(MARK) for line in lines]
             kept = [index for index, line in enumerate(lines) if line and not line.isspace()]
             if kept:

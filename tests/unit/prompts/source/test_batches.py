@@ -153,7 +153,7 @@ def test_one_line(write):
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_wide_text_without_a_byte_order_mark_is_refused(write, name, encoding):
-    assert "is no text, or UTF-16 without a byte order mark; save it as UTF-8" in refusal(
+    assert "is not text, or is UTF-16 without a byte order mark; save it as UTF-8" in refusal(
         write(name, "a prompt\nanother\n".encode(encoding))
     )
 

@@ -106,7 +106,7 @@ def test_folders_of_a_partitioned_table_are_columns(write, write_parquet, tmp_pa
     found = all_rows(path, CurationRules()).select("score", "language", "problem").rows()
     assert found == [(None, None, "no score")]
     path = write("punsafe=high/score=high/a.txt")
-    assert "is in a folder punsafe=high, which is no number for columns.punsafe; rename" in refusal(path)
+    assert "is in a folder punsafe=high, which is not a number for columns.punsafe; rename" in refusal(path)
     rules = CurationRules(score=ScoreRule(enabled=False), unsafe=UnsafeRule(columns=False))
     assert all_rows(path, rules)["score"].to_list() == [None]
 
