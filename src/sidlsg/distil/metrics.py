@@ -33,7 +33,7 @@ COUNTERS = {
 
 
 class TrainingMetrics:
-    """An observer that keeps the newest numbers, in a registry of its own.
+    """An observer that keeps the newest numbers in its own registry.
 
     Counters count what this process did, as Prometheus expects: they begin at 0 in one that resumes a checkpoint.
     """
@@ -89,7 +89,7 @@ class TrainingMetrics:
             self._values[name].set(row[name])
 
     def sampled(self, images_seen: int, grid: Image.Image) -> None:
-        """Grids are no metrics."""
+        """Ignored: grids are not metrics."""
 
     def evaluated(self, row: Row) -> None:
         """Scores go to MLflow, with their protocols."""

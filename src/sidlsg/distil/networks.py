@@ -89,7 +89,7 @@ def compiles(network: Any, device: torch.device, report: Callable[[str], None]) 
 
 
 COMPUTE: dict[str, torch.dtype | None] = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""What a network's products are computed in under autocast; None where there is no autocast."""
+"""Dtype of a network's matrix products under autocast; None without autocast."""
 
 
 def set_matmul_precision(precision: str) -> None:

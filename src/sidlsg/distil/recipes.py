@@ -75,7 +75,7 @@ MACHINE = {
     "evaluate_images", "on_alarm", "memory_check", "grids", "export_dtype", "parallel", "processes", "threads",
     "activation_checkpointing", "compile", "ema_offload", "optimizer_offload",
 }  # fmt: skip
-"""Values that change how a run goes, not what it computes (but for rounding): a stopped run may resume with others."""
+"""Values that change how a run executes, not its results (except rounding): a stopped run may resume with others."""
 
 
 @dataclass(frozen=True, kw_only=True)

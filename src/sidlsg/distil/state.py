@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Counters(Progress):
-    """The values of a checkpoint that are no tensors; earlier versions kept fewer."""
+    """The values of a checkpoint that are not tensors; earlier versions kept fewer."""
 
     generator_scaler: Row
     """Empty where the precision needs no loss scale, as is the next."""

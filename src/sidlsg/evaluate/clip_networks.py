@@ -81,7 +81,7 @@ class PairScore(ABC):
         """Score a batch of N sRGB images and prompts: [N, 1] float32 on the CPU.
 
         Raises:
-            InputError: there is no image, or not one prompt per image.
+            InputError: there are no images, or not one prompt per image.
         """
         if not prompts or len(images) != len(prompts):
             raise InputError(f"{len(images)} images and {len(prompts)} prompts given; give one prompt an image")

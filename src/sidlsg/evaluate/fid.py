@@ -104,7 +104,7 @@ def _root_trace(a: Gaussian, b: Gaussian) -> Tensor:
     """tr((S1 S2)^½) = Σ sqrt(eigvalsh(Fᵀ S2 F)) for any F with F Fᵀ = S1.
 
     All matrices are symmetric, so this is fast and never complex. With fewer images than dimensions, some eigenvalues
-    are 0 but for rounding, whose roots would add up: the ranks exclude them.
+    are 0 except for rounding, whose roots would add up: the ranks exclude them.
     """
     a, b = sorted((a, b), key=lambda each: each.rank)
     factor = _factor(a)

@@ -165,7 +165,7 @@ def check_webhook(url: str) -> str:
     """The scheme and the host of a webhook's URL, for messages: its path may be secret.
 
     Raises:
-        InputError: it is no http(s) URL, or holds a login.
+        InputError: it is not an http(s) URL, or contains a login.
     """
     try:
         parts = urlsplit(url)

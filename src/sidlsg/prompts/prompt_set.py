@@ -287,7 +287,7 @@ def _to_s3(work: Work, totals: Totals, output: str, summary: SummaryWriter | Non
     check_output(output)
     store = open_store(output)
     there = store.names()
-    # Readers start with the record: without it, a set that is being replaced is no prompt set.
+    # Readers start with the record: without it, a set that is being replaced is not a prompt set.
     store.delete([name for name in there if name.endswith(PromptSet.FILE)])
     kept = set(totals.files)
     with tempfile.TemporaryDirectory() as temporary:

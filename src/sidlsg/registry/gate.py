@@ -49,7 +49,7 @@ def gate(
     run: str = "",
     page: PageWriter | None = None,
 ) -> Verdict:
-    """Judge a version by its scorecard, and record scorecard and verdict on it; a rejection is no error.
+    """Judge a version by its scorecard, and record scorecard and verdict on it; a rejection is not an error.
 
     Args:
         version: the version.

@@ -1,4 +1,4 @@
-"""Teachers in the registry: each a model version of its own, which its students' versions name."""
+"""Teachers in the registry: each is its own model version, which its students' versions refer to."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def register_teacher(folder: Path, uri: str, tracking_uri: str, name: str, sha25
         sha256: digest of the model files, if known.
 
     Raises:
-        InputError: the folder is no teacher, the name is not allowed, MLflow cannot be reached, or the teacher's
+        InputError: the folder is not a teacher, the name is not allowed, MLflow cannot be reached, or the teacher's
             version has lost its run.
     """
     check_model_name(name)

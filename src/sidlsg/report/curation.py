@@ -68,7 +68,7 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
 def histogram(counts: Mapping[str, int], scale: float = 1.0) -> list[Bar]:
     """A histogram of integers, given as text; labels are the integers times `scale`.
 
-    Bars have equal widths, but for an open bar at either end where a few values lie far out.
+    Bars have equal widths, except for an open bar at either end if a few values lie far out.
     """
     if not counts:
         return []

@@ -185,7 +185,7 @@ def write_scoreboard(
         failures: runs without a scorecard, a line each.
 
     Raises:
-        InputError: there is no entry, two have one label, or a scorecard is missing or its files differ from it.
+        InputError: there are no entries, two share a label, or a scorecard is missing or its files differ from it.
             Nothing is written then.
     """
     if not entries:

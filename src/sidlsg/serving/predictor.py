@@ -40,7 +40,7 @@ def verify_copy(folder: Path) -> str:
         Hex SHA-256 of `SHA256SUMS`, which identifies the copy.
 
     Raises:
-        InputError: the folder is no complete copy, or a file is missing, differs, or is not listed.
+        InputError: the folder is not a complete copy, or a file is missing, differs, or is not listed.
     """
     sums = folder / SHA256SUMS
     if not sums.is_file():
@@ -90,7 +90,7 @@ class Predictor:
             config: changes to the model's configuration, see docs/serve.md.
 
         Raises:
-            InputError: the folder is no complete copy, or the configuration is not allowed.
+            InputError: the folder is not a complete copy, or the configuration is not allowed.
         """
         self.name = name
         self.version = verify_copy(folder)

@@ -84,7 +84,7 @@ def check_single_file(file: Path) -> None:
 def layout_files(layout: Path) -> list[Path]:
     """The files of a layout that a conversion uses, sorted by component.
 
-    A safety checker is used if its weights and its feature extractor are there.
+    A safety checker is used if its weights and its feature extractor exist.
 
     Raises:
         InputError: the folder does not describe a `StableDiffusionPipeline`.

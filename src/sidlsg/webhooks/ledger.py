@@ -101,7 +101,7 @@ class Ledger:
         """Open the file; it and its folder are made if missing.
 
         Raises:
-            InputError: the file is no database, or cannot be written.
+            InputError: the file is not a database, or cannot be written.
         """
         self._path = path
         try:

@@ -35,7 +35,7 @@ _MOST = 32
 
 
 class Readiness:
-    """Runs checks, one round at a time, in a thread of its own."""
+    """Runs checks, one round at a time, in its own thread."""
 
     def __init__(self, checks: Mapping[str, Callable[[], object]]) -> None:
         """`checks` by name; each raises an error where something is missing."""

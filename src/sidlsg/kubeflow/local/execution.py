@@ -34,7 +34,7 @@ from sidlsg.storage.files import atomic_folder, atomic_write, folder_lock, refus
 
 @contextlib.contextmanager
 def kfp_local(outputs: Path, cache: Path, scratch: Path, sink: io.TextIOBase) -> Iterator[None]:
-    """Run pipelines that are called in this block on this machine, each task in a process of its own.
+    """Run pipelines that are called in this block on this machine, each task in its own process.
 
     What kfp prints and logs goes to `sink`; it logs by the root logger, and would reconfigure that for good.
     """
@@ -221,7 +221,7 @@ def execute(
     publish: Callable[[dict[str, Any]], T],
     rounds: Rounds | None = None,
 ) -> tuple[T, tuple[StageRun, ...]]:
-    """Run all stages, each in a process of its own, and put the results in the run folder.
+    """Run all stages, each in its own process, and put the results in the run folder.
 
     A stage whose code and inputs did not change since an earlier run in the same folder is not run again, and one
     that was stopped resumes from its persisted state.
@@ -277,7 +277,7 @@ def _run(
     shutil.rmtree(scratch, ignore_errors=True)
     for folder in (work / OUTPUTS, work / CACHE, scratch):
         folder.mkdir(parents=True, exist_ok=True)
-    # What a cluster's profile gives to steps: no result depends on it, so it is no parameter of cached ones.
+    # What a cluster's profile gives to steps: no result depends on it, so it is not a parameter of cached steps.
     variables = {
         CHECKPOINTS_VARIABLE: str(run_dir / CHECKPOINTS),
         "MLFLOW_TRACKING_URI": arguments.get("tracking_uri", ""),

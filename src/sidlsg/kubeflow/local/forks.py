@@ -2,7 +2,7 @@
 
 A fresh Python process imports PyTorch, diffusers and MLflow for seconds; a fork starts in milliseconds. The server runs
 nothing but imports, so a fork inherits no GPU context, connection or OpenMP threads. `multiprocessing`'s fork server
-cannot import more modules after its start, and gives a child neither an environment nor an output of its own.
+cannot import more modules after its start, and gives a child neither its own environment nor its own output.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _serve(connection: socket.socket) -> Job | None:
 
 
 def _keep(pid: int, descriptors: Sequence[int]) -> NoReturn:
-    """Report a job's process id and exit code, in a fork of its own: the server itself waits for nothing but jobs."""
+    """Report a job's process id and exit code, in a separate fork: the server itself only waits for jobs."""
     # It ends with the job.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for descriptor in descriptors[:2]:

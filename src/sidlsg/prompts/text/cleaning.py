@@ -75,7 +75,7 @@ def same_words_key(text: str) -> str:
 
 
 STABLE = (
-    r"!-_a-~"  # ASCII but for the space and the backtick
+    r"!-_a-~"  # ASCII except the space and the backtick
     r"¡-§©¬®°±¶·¿-ıĴ-ľŁ-ňŊ-žƀ-ƃ"  # Latin letters with accents, and signs
     r"\x{391}-\x{3a1}\x{3a3}-\x{3cf}\x{400}-\x{482}\x{48a}-\x{52f}\x{5d0}-\x{5ea}"  # Greek, Cyrillic, Hebrew
     r"\x{2010}\x{2012}-\x{2015}\x{2020}-\x{2023}\x{20a0}-\x{20a7}\x{20a9}-\x{20bf}"  # dashes, bullets, currencies

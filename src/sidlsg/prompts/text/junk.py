@@ -164,7 +164,7 @@ def _parts(text: str) -> list[str]:
 
 def _plain_letters(texts: pl.Series) -> pl.Series:
     """Lower-case texts without accents, and with Latin letters for look-alikes within a Latin word."""
-    # A word all in Cyrillic is no disguise.
+    # A word entirely in Cyrillic is not a disguise.
     mixed = texts.str.contains(_MIXED).arg_true()
     texts = put(texts, mixed, texts.gather(mixed).str.replace_many(_LOOK_ALIKES))
     return texts.str.normalize("NFKD").str.replace_all(r"\p{M}+", "")
