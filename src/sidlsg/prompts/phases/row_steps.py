@@ -140,7 +140,7 @@ def step_demands(rules: CurationRules) -> dict[str, str]:
         "held_out": "a text that is not on the held-out list",
         "held_out_near": "a text that is not like one on the held-out list",
         "near_duplicates": "a text that is not like an earlier one",
-        "balance": f"one of the {rules.balance.maximum_per_bin:,} texts kept for its length",
+        "balance": f"a place among the {rules.balance.maximum_per_bin:,} of its length",
     }
 
 
