@@ -110,5 +110,5 @@ def test_what_all_do_is_said_once_and_a_checkpoint_that_cannot_be_written_keeps_
     assert len(run.result().log) == 4
     assert "Warning" not in run.said()
     assert run.said().count("checkpoint 2 could not be written") == 1
-    assert "training goes on, and there is no complete one yet" in run.said()
+    assert "training continues, and there is no complete one yet" in run.said()
     assert run.manifest()["iteration"] == 4

@@ -1,4 +1,4 @@
-"""A full disk: what was written stays, training goes on, and the same command finishes once there is room."""
+"""A full disk: what was written stays, training continues, and the same command finishes once there is room."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_training_goes_on_and_the_next_checkpoint_is_written(start: Any, same: A
     for line in complaints:
         assert str(place) in line
         assert "no space left on the device; free some" in line
-        assert "training goes on, and the newest complete one is 2" in line
+        assert "training continues, and the newest complete one is 2" in line
         assert "\n" not in line
     assert run.checkpoints.iterations() == [10, 12]
     assert not list(place.glob(".*"))
