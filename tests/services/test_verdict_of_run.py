@@ -111,13 +111,13 @@ def test_an_awaited_approval_is_told_and_is_no_success(
 def test_outputs_need_a_registry(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
     code, _, err = sidlsg(*submit(kfp.host, "--wait", "--outputs", "outputs.txt"))
     assert (code, kfp.requests) == (2, [])
-    assert "--outputs tells the verdict that is in MLflow; give --tracking-uri too" in err
+    assert "--outputs reports the verdict in MLflow; give --tracking-uri too" in err
 
 
 def test_what_tells_of_an_end_needs_one(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
     code, _, err = sidlsg(*submit(kfp.host, "--summary", "page.md"))
     assert (code, kfp.requests) == (2, [])
-    assert "--summary and --tracking-uri tell how a run ended; give --wait too" in err
+    assert "--summary and --tracking-uri report how a run ended; give --wait too" in err
 
 
 def test_a_summary_that_cannot_be_written_is_told_before_anything_starts(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811

@@ -31,6 +31,9 @@ MLFLOW = {"mlflow", "pandas", "sqlalchemy", *TABLES}  # which imports the others
 TORCH = {"torch"}
 DIFFUSERS = {*TORCH, "diffusers", "transformers", "boto3", "scipy"}  # likewise
 
+LACKING = {"safetensors", "torch", "mlflow", "diffusers", "transformers", "matplotlib", "PIL", "kubernetes", "kfp"}
+"""Libraries that images/curate does not install."""
+
 # Components that share a process, to import torch and MLflow but once; each answers for what it is the first to load.
 CHAINS: tuple[dict[str, set[str]], ...] = (
     {
@@ -116,3 +119,19 @@ def test_a_run_is_asked_for_and_checked_without_torch_and_mlflow() -> None:
     started, checked = loaded_by(PARENT, CHECKED)
     assert started <= {"kubernetes"}  # by kfp
     assert checked <= {"polars", "pyarrow"}
+
+
+def test_the_steps_of_the_curate_image_load_without_what_it_lacks() -> None:
+    """The image installs images/curate/requirements.txt alone; a container test shows the same, later."""
+    program = f"""
+import sys
+
+class Lacking:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {LACKING!r}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Lacking())
+{chr(10).join(imports_of(component) for component in ("resolve", "curate", "curate_plan", "plan", "conclude"))}
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
 from sidlsg.storage.uri import JUDGE, refuse_folder, resolve
@@ -110,6 +108,9 @@ def check_judge(path: Path) -> None:
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
+    # Imported here: the image that curates checks URIs by this module, and has no networks to read.
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     try:
