@@ -134,7 +134,8 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds of each phase, and of each step that looks at one row, in one process and one thread."""
     from sidlsg.prompts.curation import begin, run_phase
     from sidlsg.prompts.engines import Engine
-    from sidlsg.prompts.phases import row_steps, scan, unique
+    from sidlsg.prompts.phases import exact_duplicates as unique
+    from sidlsg.prompts.phases import row_steps, scan
     from sidlsg.prompts.phases.phases import PHASES
     from sidlsg.prompts.plan import Execution, make_plan
     from sidlsg.prompts.rule_files import rules_with

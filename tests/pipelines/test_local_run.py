@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from sidlsg.kubeflow.local.results import RunResult
 from sidlsg.kubeflow.local.runs import run_local
 from sidlsg.pipelines.distil_and_evaluate import distil_and_evaluate
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Scorecard, Student, Verdict
 from sidlsg.storage.uri import open_store

@@ -11,7 +11,7 @@ from sidlsg.cli.catalog import PIPELINES, local_sweep
 from sidlsg.cli.tables import print_evaluation, print_sweep
 from sidlsg.kubeflow.local.runs import run_evaluation, run_local, run_sweep
 from sidlsg.runtime.errors import InputError, StageError
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
 
 SETTINGS = ("none", "lsg  kappa=1.50")

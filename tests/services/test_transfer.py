@@ -11,8 +11,8 @@ from PIL import Image
 
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
+from sidlsg.registry.gate_rules import Better, Floor, GateRules
 from sidlsg.registry.registration import register
-from sidlsg.registry.rules import Better, Floor, GateRules
 from sidlsg.registry.server.mlflow import MlflowServer
 from sidlsg.registry.server.stack import ARTIFACTS, Stack
 from sidlsg.registry.versions import CHAMPION, alias_version

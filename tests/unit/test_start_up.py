@@ -64,7 +64,7 @@ PARENT = "import sidlsg.cli.app, sidlsg.cli.catalog; from sidlsg.kubeflow.local.
 CHECKED = """
 from pathlib import Path
 from sidlsg.kubeflow.local.runs import pipeline_arguments
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 pipeline_arguments(RunRequest(run_dir=Path("run")), Path("run"))
 """
 

@@ -65,7 +65,7 @@ def sweep(
     from sidlsg.cli.catalog import local_sweep
     from sidlsg.cli.tables import print_sweep
     from sidlsg.kubeflow.local.runs import run_sweep
-    from sidlsg.stages.requests import RunRequest
+    from sidlsg.stages.run_request import RunRequest
     from sidlsg.stages.sweep import SETTINGS
 
     request = RunRequest(
@@ -101,7 +101,7 @@ def evaluate_version(
     from sidlsg.cli.catalog import PIPELINES
     from sidlsg.cli.tables import print_evaluation
     from sidlsg.kubeflow.local.runs import run_evaluation
-    from sidlsg.stages.requests import RunRequest
+    from sidlsg.stages.run_request import RunRequest
 
     request = RunRequest(
         run_dir=output,
@@ -187,7 +187,7 @@ def run(
     from sidlsg.distil.recipes import recipe_with_changes
     from sidlsg.kubeflow.local.execution import machine_line
     from sidlsg.kubeflow.local.runs import run_local
-    from sidlsg.stages.requests import RunRequest
+    from sidlsg.stages.run_request import RunRequest
 
     values = recipe_with_changes(training.recipe, training.changes())
     request = RunRequest(

@@ -108,7 +108,7 @@ def gate(
     output: RecordFolder = None,
 ) -> None:
     """Judge a version by its scorecard. Exit code 3: it did not pass."""
-    from sidlsg.registry.rule_file import read_gate_rules
+    from sidlsg.registry.gate_rule_file import read_gate_rules
     from sidlsg.stages.gate import gate as stage
     from sidlsg.stages.gate_rules import gate_rules as recipe_rules
     from sidlsg.storage.records import ModelVersion
@@ -119,7 +119,7 @@ def gate(
 
 def gate_rules(recipe: Recipe = "tiny") -> None:
     """Print a recipe's gate rules as a TOML file."""
-    from sidlsg.registry.rule_file import gate_rules_text
+    from sidlsg.registry.gate_rule_file import gate_rules_text
     from sidlsg.stages.gate_rules import gate_rules as recipe_rules
 
     print(gate_rules_text(recipe_rules(recipe)), end="")
@@ -173,7 +173,7 @@ def transfer(
     Exit code 3: it did not pass in one of the registries, and the champion is unchanged.
     """
     from sidlsg.cli.tables import print_verdict
-    from sidlsg.registry.rule_file import read_gate_rules
+    from sidlsg.registry.gate_rule_file import read_gate_rules
     from sidlsg.stages.gate import transfer as stage
 
     demanded = None if rules is None else read_gate_rules(rules)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sidlsg.kubeflow.forms import Form
+from sidlsg.kubeflow.toml_forms import Form
 from sidlsg.runtime.provenance import (
     CHECKPOINTS_VARIABLE,
     GPUS_VARIABLE,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sidlsg.kubeflow.forms import mistakes
 from sidlsg.kubeflow.profile import IMAGES, Image, Images, Profile, Stage, seconds
+from sidlsg.kubeflow.toml_forms import mistakes
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_object, read_text, read_toml
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sidlsg.prompts.engines import Engine, open_engine
 from sidlsg.prompts.output import check_apart, check_output
+from sidlsg.prompts.phases.exact_duplicates import prepare_held_out
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.phases.row_steps import StepCount
-from sidlsg.prompts.phases.unique import prepare_held_out
 from sidlsg.prompts.plan import IN_PROCESS, PLAN_FILE, Execution, Plan, make_plan
 from sidlsg.prompts.prompt_set import SummaryWriter, Totals, finish, require_prompts
 from sidlsg.prompts.rules import CurationRules

@@ -17,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.prompts.duplicates.shingles import jaccard_of_keys
 from sidlsg.prompts.held_out import held_out_digest
+from sidlsg.prompts.phases.exact_duplicates import caption_keys, clean_captions
 from sidlsg.prompts.phases.row_steps import Funnel, row_steps, step_demands
 from sidlsg.prompts.phases.selection import CUTS
-from sidlsg.prompts.phases.unique import caption_keys, clean_captions
 from sidlsg.prompts.plan import BadFile, unsafe_words
 from sidlsg.prompts.prompt_set import MANIFEST, NEAR_DUPLICATES, rules_digest
 from sidlsg.prompts.rule_files import rules_with

@@ -15,7 +15,7 @@ from typing import Any
 
 from sidlsg.prompts.held_out import held_out_digest
 from sidlsg.prompts.output import check_output
-from sidlsg.prompts.phases.near import write_drops
+from sidlsg.prompts.phases.near_duplicates import write_drops
 from sidlsg.prompts.phases.row_steps import SAMPLES, StepCount, merged, step_demands
 from sidlsg.prompts.phases.scan import EXAMPLES
 from sidlsg.prompts.phases.selection import cut_folder, shards_of

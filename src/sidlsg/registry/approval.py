@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.gate import assess, gate
-from sidlsg.registry.rules import Facts, GateRules
+from sidlsg.registry.gate_rules import Facts, GateRules
 from sidlsg.registry.score_log import PageWriter
 from sidlsg.registry.verdicts import JUDGED_BY, fetch_evidence
 from sidlsg.registry.versions import CHAMPION, alias_version, find_version, label, require_version

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import artifacts
-from sidlsg.registry.rule_file import gate_rules_text
-from sidlsg.registry.rules import Champion, Facts, GateRules
+from sidlsg.registry.gate_rule_file import gate_rules_text
+from sidlsg.registry.gate_rules import Champion, Facts, GateRules
 from sidlsg.registry.run_log import SECONDS_TAG
 from sidlsg.registry.score_log import (
     AWAITS_TAG,

@@ -15,11 +15,11 @@ from sidlsg.registry.address import check_address, check_model_name, shown
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import artifacts, fetch_student, stored_digest, upload
 from sidlsg.registry.gate import gate
+from sidlsg.registry.gate_rules import GateRules
 from sidlsg.registry.locks import holder
 from sidlsg.registry.package import CARD
 from sidlsg.registry.promotion import promote, standing
 from sidlsg.registry.registration import Circumstances, register
-from sidlsg.registry.rules import GateRules
 from sidlsg.registry.score_log import PageWriter
 from sidlsg.registry.verdicts import Evidence, fetch_evidence
 from sidlsg.registry.versions import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import artifacts
-from sidlsg.registry.rules import GateRules
+from sidlsg.registry.gate_rules import GateRules
 from sidlsg.registry.score_log import AWAITS_TAG, FOLDER, RULE, SCORE, SCORECARD_TAG, prefixed
 from sidlsg.registry.versions import (
     CHAMPION,

@@ -18,7 +18,7 @@ from sidlsg.report.contenders import (
     students_of,
 )
 from sidlsg.report.page import PageImage, page_image, render, subject_grid
-from sidlsg.report.scores import ScoreTable, StyleTable, columns_of, score_table, style_tables
+from sidlsg.report.score_table import ScoreTable, StyleTable, columns_of, score_table, style_tables
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.files import atomic_write

@@ -14,11 +14,11 @@ from sidlsg.evaluate.weights import check_judge, read_weights, weight_path
 from sidlsg.prompts.rule_files import rules_with
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.registry.address import check_address, check_model_name
-from sidlsg.registry.rule_file import read_gate_rules
+from sidlsg.registry.gate_rule_file import read_gate_rules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.parsing import read_user_text
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.files import require_writable, sha256_bytes
 from sidlsg.storage.uri import PIN, absolute_uri, pinned_uri, refuse_folder, resolve, split_list, split_pin
 from sidlsg.teacher.folder import DIFFUSERS, check_folder

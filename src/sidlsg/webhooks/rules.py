@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from sidlsg.kubeflow.forms import Form, read_form
+from sidlsg.kubeflow.toml_forms import Form, read_form
 from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Cause, Event
 
 _WORD = re.compile(r"\{([^{}]*)\}")

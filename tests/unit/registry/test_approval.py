@@ -9,9 +9,9 @@ import pytest
 
 from sidlsg.cli import app as cli
 from sidlsg.registry.connection import connect
+from sidlsg.registry.gate_rules import Approval, Floor, GateRules
 from sidlsg.registry.promotion import promote
 from sidlsg.registry.registration import register
-from sidlsg.registry.rules import Approval, Floor, GateRules
 from sidlsg.registry.verdicts import judged_by
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.stages.gate import approve, gate

@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from services.verdicts import leave, verdict
 from sidlsg.registry.doctor import Finding, examine
 from sidlsg.registry.files import fetch_student
+from sidlsg.registry.gate_rules import Floor, GateRules
 from sidlsg.registry.promotion import promote, rollback
 from sidlsg.registry.registration import register
-from sidlsg.registry.rules import Floor, GateRules
 from sidlsg.registry.versions import find_version
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.gate import gate, record_scores, transfer

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from sidlsg.registry.connection import connect
+from sidlsg.registry.gate_rule_file import parse_gate_rules
+from sidlsg.registry.gate_rules import Approval, Floor, GateRules, MaximumCost, NoRegression, Ratio
 from sidlsg.registry.registration import register
-from sidlsg.registry.rule_file import parse_gate_rules
-from sidlsg.registry.rules import Approval, Floor, GateRules, MaximumCost, NoRegression, Ratio
 from sidlsg.registry.verdicts import judged_by
 from sidlsg.registry.versions import record_cost
 from sidlsg.runtime.errors import InputError

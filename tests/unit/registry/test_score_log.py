@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from sidlsg.registry.connection import connect
+from sidlsg.registry.gate_rules import Floor, GateRules
 from sidlsg.registry.registration import register
-from sidlsg.registry.rules import Floor, GateRules
 from sidlsg.registry.score_log import description
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.gate import gate, record_scores

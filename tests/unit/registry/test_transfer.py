@@ -13,10 +13,10 @@ from sidlsg.cli import app as cli
 from sidlsg.registry import transfer as module
 from sidlsg.registry.connection import connect
 from sidlsg.registry.doctor import examine
+from sidlsg.registry.gate_rule_file import gate_rules_text
+from sidlsg.registry.gate_rules import Approval, Floor, GateRules, NoRegression
 from sidlsg.registry.promotion import promote
 from sidlsg.registry.registration import Circumstances, register
-from sidlsg.registry.rule_file import gate_rules_text
-from sidlsg.registry.rules import Approval, Floor, GateRules, NoRegression
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.stages.gate import gate, transfer
 from sidlsg.storage.records import ModelVersion, Promotion

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from sidlsg.report.contenders import Entry, contenders
-from sidlsg.report.scores import style_tables
+from sidlsg.report.score_table import style_tables
 from sidlsg.storage.records import StyleMean
 from unit.report.cards import card, score, subject
 

@@ -14,7 +14,7 @@ from sidlsg.kubeflow.profile_file import read_profile
 from sidlsg.kubeflow.server.schedules import read_schedules
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rule_files import read_rules
-from sidlsg.registry.rule_file import read_gate_rules
+from sidlsg.registry.gate_rule_file import read_gate_rules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_user_text
 from sidlsg.webhooks.rules import read_table

@@ -52,7 +52,7 @@ from sidlsg.prompts.rules import CurationRules, ScoreRule
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.prompts.source.files import InputFile
 from sidlsg.prompts.source.parquet import Piece
-from sidlsg.registry.rule_file import parse_gate_rules
+from sidlsg.registry.gate_rule_file import parse_gate_rules
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.curate import curate

@@ -5,7 +5,7 @@ import pytest
 
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.weights import parse_weights
-from sidlsg.registry.rule_file import parse_gate_rules
+from sidlsg.registry.gate_rule_file import parse_gate_rules
 from sidlsg.runtime.errors import InputError
 from sidlsg.webhooks.ledger import ALIAS, CREATED, TAG, Event
 from sidlsg.webhooks.rules import read_table

@@ -28,7 +28,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import cpu_quota
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.files import atomic_folder, atomic_write, folder_lock, refuse_foreign
 
 

@@ -18,7 +18,7 @@ from sidlsg.runtime.overrides import parse_changes
 from sidlsg.stages.failures import conclude_step, failure_in
 from sidlsg.stages.gate_rules import gate_rules
 from sidlsg.stages.inputs import common_arguments, gate_text, training_arguments
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 from sidlsg.stages.sweep import parse_setting, parse_settings, plan_changes, setting_of
 from sidlsg.stages.sweep_results import by_setting
 from sidlsg.storage.files import atomic_write

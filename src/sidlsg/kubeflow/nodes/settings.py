@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from sidlsg.kubeflow.forms import mistakes
 from sidlsg.kubeflow.profile import Cpu, Profile, Resources, Size, SizeOrNone, Stage, seconds
+from sidlsg.kubeflow.toml_forms import mistakes
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.store import S3

@@ -18,9 +18,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from sidlsg.kubeflow.compile import CompiledPipeline
-from sidlsg.kubeflow.forms import Form, read_form
 from sidlsg.kubeflow.server.connection import PipelinesServer, api, pages
 from sidlsg.kubeflow.server.runs import ensure_experiment, ensure_version, find_experiment
+from sidlsg.kubeflow.toml_forms import Form, read_form
 from sidlsg.runtime.errors import InputError, nearest
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

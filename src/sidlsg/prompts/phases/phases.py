@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sidlsg.prompts.phases import near
+from sidlsg.prompts.phases import near_duplicates
+from sidlsg.prompts.phases.exact_duplicates import unique
 from sidlsg.prompts.phases.scan import scan
 from sidlsg.prompts.phases.selection import settle, shards_of, trim, write
-from sidlsg.prompts.phases.unique import unique
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.work import Task, Work
 
@@ -41,10 +41,10 @@ def _similar(plan: Plan) -> bool:
 PHASES = (
     Phase(name="scan", run=scan, count=lambda _, plan: len(plan.pieces)),
     Phase(name="unique", run=unique, count=_buckets, spent=("scan/",)),
-    Phase(name="pairs", run=near.pairs, count=_buckets, needed=_similar, spent=("bands/",)),
-    Phase(name="left", run=near.left, count=_buckets, needed=_similar, spent=("pairs/",)),
-    Phase(name="verify", run=near.verify, count=_buckets, needed=_similar, spent=("left/", "sketches/")),
-    Phase(name="groups", run=near.groups, count=lambda *_: 1, needed=_similar, spent=("edges/",)),
+    Phase(name="pairs", run=near_duplicates.pairs, count=_buckets, needed=_similar, spent=("bands/",)),
+    Phase(name="left", run=near_duplicates.left, count=_buckets, needed=_similar, spent=("pairs/",)),
+    Phase(name="verify", run=near_duplicates.verify, count=_buckets, needed=_similar, spent=("left/", "sketches/")),
+    Phase(name="groups", run=near_duplicates.groups, count=lambda *_: 1, needed=_similar, spent=("edges/",)),
     Phase(name="settle", run=settle, count=_buckets),
     Phase(name="trim", run=trim, count=_buckets, needed=lambda plan: plan.rules.balance.maximum_per_bin > 0),
     Phase(name="write", run=write, count=lambda work, plan: len(shards_of(work, plan))),

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sidlsg.prompts.phases.near import DROPS
+from sidlsg.prompts.phases.exact_duplicates import bucket_texts, places_of
+from sidlsg.prompts.phases.near_duplicates import DROPS
 from sidlsg.prompts.phases.row_steps import Funnel
-from sidlsg.prompts.phases.unique import bucket_texts, places_of
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.shards import ORIGINS, SCHEMA, shard_name, write_table
 from sidlsg.prompts.work import Work

@@ -25,7 +25,7 @@ from sidlsg.kubeflow.local.output import Rounds
 from sidlsg.kubeflow.local.results import StageRun
 from sidlsg.kubeflow.sdk import task_spec_utils
 from sidlsg.runtime.errors import InputError, StageError
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 
 HERE = Path(__file__).parent
 RUN = """

@@ -31,7 +31,7 @@ from sidlsg.pipelines.evaluate_only import evaluate_only
 from sidlsg.pipelines.sweep import sweep
 from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import InputError, StageError
-from sidlsg.stages.requests import RunRequest
+from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.uri import uri_digest
 from sidlsg.teacher.folder import DIFFUSERS
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from sidlsg.prompts.duplicates.candidates import candidate_pairs, connected
 from sidlsg.prompts.duplicates.minhash import alike
 from sidlsg.prompts.duplicates.shingles import jaccard_of_keys
+from sidlsg.prompts.phases.exact_duplicates import BANDS, BATCH, REF_BITS, SKETCHES, bucket_texts, places_of
 from sidlsg.prompts.phases.row_steps import SAMPLES, SHOWN
 from sidlsg.prompts.phases.scan import spread
-from sidlsg.prompts.phases.unique import BANDS, BATCH, REF_BITS, SKETCHES, bucket_texts, places_of
 from sidlsg.prompts.plan import Plan
 from sidlsg.prompts.text.keys import same_words_keys
 from sidlsg.prompts.work import Work

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.registry.rules import (
+from sidlsg.registry.gate_rules import (
     Approval,
     Better,
     Champion,

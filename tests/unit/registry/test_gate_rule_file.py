@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sidlsg.cli.app import app
-from sidlsg.registry.rule_file import gate_rules_text, parse_gate_rules, read_gate_rules
-from sidlsg.registry.rules import (
+from sidlsg.registry.gate_rule_file import gate_rules_text, parse_gate_rules, read_gate_rules
+from sidlsg.registry.gate_rules import (
     Approval,
     Better,
     Floor,

@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from sidlsg.report import scores
+from sidlsg.report import score_table as module
 from sidlsg.report.contenders import Entry, contenders
 from sidlsg.storage.records import Score, Scorecard, SubjectScores
 
@@ -36,7 +36,7 @@ def card(*subjects, reused=()):
 
 
 def score_table(card):
-    return scores.score_table(contenders([Entry(label="a", card=card, folder=Path())]))
+    return module.score_table(contenders([Entry(label="a", card=card, folder=Path())]))
 
 
 def cells(table):

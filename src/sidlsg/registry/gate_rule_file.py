@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sidlsg.registry.rules import (
+from sidlsg.registry.gate_rules import (
     Approval,
     Better,
     Floor,
