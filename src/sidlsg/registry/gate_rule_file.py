@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sidlsg.registry.gate_rules import (
+    STUDENT,
     Approval,
     Better,
     Floor,
@@ -34,8 +35,6 @@ from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
 
 _ADVICE = "`sidlsg gate-rules` prints rules to begin with"
-SUBJECT = "student 1 step"
-"""A rule's subject where none is given."""
 TABLES: dict[str, tuple[str, type[Any]]] = {
     "floor": ("floors", Floor),
     "ratio": ("ratios", Ratio),
@@ -91,7 +90,7 @@ def _rule(kind: type[Any], row: dict[str, Any], where: str) -> Any:
     for name in row:
         if name not in names:
             raise InputError(f"{where} has no value {name!r}{nearest(name, names)}; it has: {', '.join(names)}")
-    given = {"subject": SUBJECT, **row} if "subject" in names else row
+    given = {"subject": STUDENT, **row} if "subject" in names else row
     missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in given]
     if missing:
         raise InputError(f"{where} lacks {', '.join(missing)}")

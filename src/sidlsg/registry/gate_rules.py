@@ -12,6 +12,9 @@ from sidlsg.storage.records import Record, RuleResult, Score, Scorecard
 
 APPROVAL_TAG = "approved_by"
 
+STUDENT = "student 1 step"
+"""Name of the student among a scorecard's subjects; a rule's subject where none is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:

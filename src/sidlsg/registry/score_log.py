@@ -18,6 +18,7 @@ from PIL import Image
 
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import artifacts
+from sidlsg.registry.gate_rules import STUDENT
 from sidlsg.registry.run_log import SECONDS_TAG, evaluation_inputs, log_entries, metric_name
 from sidlsg.registry.versions import label, require_same_student
 from sidlsg.runtime.errors import InputError
@@ -33,7 +34,6 @@ SCORE, RULE = "score/", "rule."
 """Prefixes of a version's tags with its scores, and with the gate's result of each rule."""
 VERDICT_TAGS = ("verdict", RULE, AWAITS_TAG)
 """Prefixes of the tags of a verdict."""
-STUDENT = "student 1 step"
 
 PageWriter = Callable[[str, Path, Path], None]
 """Writes an HTML page of scores, given its title, the scorecard's folder, and the file."""

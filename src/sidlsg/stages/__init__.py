@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-STUDENT = "student 1 step"
-"""Name of the student among a scorecard's subjects."""
 P = ParamSpec("P")
 R = TypeVar("R")
 

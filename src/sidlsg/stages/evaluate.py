@@ -23,13 +23,14 @@ from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores
 from sidlsg.evaluate.weights import parse_weights
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.registry.address import given_address
+from sidlsg.registry.gate_rules import STUDENT
 from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.distributed import joined, own_processes
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import require_gpus, set_threads
 from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import checkpoints_place, code_digest
-from sidlsg.stages import STUDENT, timed
+from sidlsg.stages import timed
 from sidlsg.stages.failures import failure_in, recording_failure, results_in
 from sidlsg.stages.inputs import text_of
 from sidlsg.storage.files import atomic_folder, folder_lock, refuse_foreign, refuse_inside, require_writable

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sidlsg.distil.recipes import RECIPES, get_recipe
 from sidlsg.registry.gate_rule_file import parse_gate_rules
-from sidlsg.registry.gate_rules import Floor, GateRules, NoRegression, NotWorse, Ratio
+from sidlsg.registry.gate_rules import STUDENT, Floor, GateRules, NoRegression, NotWorse, Ratio
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages import STUDENT
 from sidlsg.storage.records import Published
 
 

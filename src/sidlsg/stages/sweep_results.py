@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidlsg.registry.gate_rules import STUDENT
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages import STUDENT
 from sidlsg.stages.failures import SettingFailure, failure_in, parse_failure
 from sidlsg.stages.sweep import Kappas, parse_setting, parse_settings, setting_of
 from sidlsg.storage.records import ModelVersion, Score, Scorecard
