@@ -56,6 +56,12 @@ def slugs(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_page_of_variables_has_those_that_the_code_reads() -> None:
+    named = re.compile(r"\bSIDLSG_[A-Z_]+\b")
+    code = {name for path in (ROOT / "src").rglob("*.py") for name in named.findall(path.read_text())}
+    assert set(named.findall((ROOT / "docs" / "environment.md").read_text())) == code
+
+
 @every_page
 def test_relative_links_lead_somewhere(page: Path) -> None:
     wrong = []
