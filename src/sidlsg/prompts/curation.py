@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sidlsg.prompts.engines import Engine, open_engine
 from sidlsg.prompts.output import check_apart, check_output
-from sidlsg.prompts.phases.exact_duplicates import prepare_held_out
 from sidlsg.prompts.phases.phases import PHASES, Phase, open_tasks
 from sidlsg.prompts.phases.row_steps import StepCount
 from sidlsg.prompts.plan import IN_PROCESS, PLAN_FILE, Execution, Plan, make_plan
@@ -111,7 +110,7 @@ def preview(
 
 
 def begin(folder: str, plan: Plan) -> tuple[Work, Plan]:
-    """Prepare a work folder: store the plan, and what its tasks share.
+    """Prepare a work folder: store the plan.
 
     Returns:
         The folder and its plan. Earlier work there that is cut at least as finely is continued with its own cut.
@@ -123,7 +122,6 @@ def begin(folder: str, plan: Plan) -> tuple[Work, Plan]:
             plan = dataclasses.replace(plan, buckets=before.buckets)
         else:
             work.delete("")
-    prepare_held_out(work, plan)
     work.write(PLAN_FILE, plan.to_json().encode())
     return work, plan
 

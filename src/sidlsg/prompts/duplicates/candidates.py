@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-Integers = NDArray[np.int64]
 MOST = 32
 """The longest run of texts with one key of which all pairs become candidates: at most 496 pairs."""
 NEIGHBOURS = 8
 """In a longer run, each text is paired with so many of the lowest texts and of the next ones."""
 
 
-def candidate_pairs(keys: NDArray[np.uint64], refs: NDArray[np.uint64], most: int = MOST) -> NDArray[np.uint64]:
+def candidate_pairs(bands: pl.DataFrame, most: int = MOST) -> pl.DataFrame:
     """The pairs of texts that share a key, whatever the order of the input.
 
     These are all pairs of up to `most` texts with one key. Of more texts, each is paired with the 8 lowest and with the
@@ -25,86 +23,30 @@ def candidate_pairs(keys: NDArray[np.uint64], refs: NDArray[np.uint64], most: in
     whose texts are near to the lowest ones too, so that their groups stay joined.
 
     Args:
-        keys: band keys uint64 [n].
-        refs: the texts' numbers uint64 [n]; a text may have many keys.
+        bands: keys `band` and numbers of texts `ref`, both UInt64; a text may have many keys.
         most: the longest run of which all pairs are taken.
 
     Returns:
-        uint64 [p, 2], rows (low, high) with low < high, distinct and sorted.
+        Distinct pairs `low` < `high`, sorted.
     """
-    shared = _shared(keys)
-    if not len(shared):
-        return np.empty((0, 2), np.uint64)
-    # Runs and texts as small numbers: a pair then fits one number, which sorts fast.
-    _, run = np.unique(keys[shared], return_inverse=True)
-    texts, rank = np.unique(refs[shared], return_inverse=True)
-    members = sorted_distinct(packed(run, rank))
-    run, rank = unpacked(members)
-    starts = np.flatnonzero(np.diff(run, prepend=-1))
-    sizes = np.diff(starts, append=len(run))
-    small = sizes <= most
-    pairs = [*_all_pairs(rank, starts[small], sizes[small]), *_some_pairs(rank, starts[~small], sizes[~small])]
-    low, high = unpacked(sorted_distinct(np.concatenate(pairs)))
-    return np.stack([texts[low], texts[high]], axis=1)
-
-
-def _all_pairs(rank: Integers, starts: Integers, sizes: Integers) -> list[NDArray[np.uint64]]:
-    """All pairs within each run, the runs of one length at a time."""
-    pairs = [np.empty(0, np.uint64)]
-    for size in np.unique(sizes):
-        low, high = np.triu_indices(size, 1)
-        first = starts[sizes == size, None]
-        pairs.append(packed(rank[first + low], rank[first + high]).ravel())
-    return pairs
-
-
-def _some_pairs(rank: Integers, starts: Integers, sizes: Integers) -> list[NDArray[np.uint64]]:
-    """Each member of each run with the lowest and the next ones."""
-    first = np.repeat(starts, sizes)
-    ends = np.cumsum(sizes)
-    place = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
-    left = np.repeat(sizes, sizes) - place
+    band, place, size = pl.col("band"), pl.col("place"), pl.col("size")
+    # Few keys occur twice: the rest is dropped before the slower steps.
+    runs = bands.sort("band").filter((band == band.shift(1)) | (band == band.shift(-1))).unique().sort("band", "ref")
+    runs = runs.with_columns(place=pl.int_range(pl.len()).over("band"), size=pl.len().over("band"))
     pairs = []
-    for step in range(NEIGHBOURS):
-        later, followed = place > step, left > step + 1
-        here, there = (first + place)[later], (first + place)[followed]
-        pairs.append(packed(rank[first[later] + step], rank[here]))
-        pairs.append(packed(rank[there], rank[there + step + 1]))
-    return pairs
+    for step in range(1, max(most, NEIGHBOURS + 1)):
+        followed = (place + step < size) & ((size <= most) | pl.lit(step <= NEIGHBOURS))
+        pairs.append(runs.with_columns(low="ref", high=pl.col("ref").shift(-step)).filter(followed))
+    long = runs.filter(size > most)
+    lowest = long.filter(place < NEIGHBOURS).select("band", low="ref")
+    pairs.append(lowest.join(long.select("band", high="ref"), on="band").filter(pl.col("low") < pl.col("high")))
+    return distinct_pairs(pl.concat([found.select("low", "high") for found in pairs]))
 
 
-def _shared(keys: NDArray[np.uint64]) -> Integers:
-    """Indices [s], unordered, of all keys that occur more than once, and of a few others.
-
-    An argsort takes five times as long as a sort. So the index replaces the key's last bits. The other bits tell nearly
-    all keys apart: of n keys, about n^2 / 2^(64 - log2 n) pairs are equal by chance.
-    """
-    bits = np.uint64(len(keys).bit_length())
-    places = (np.uint64(1) << bits) - np.uint64(1)
-    both = keys & ~places
-    both |= np.arange(len(keys), dtype=np.uint64)
-    both.sort()
-    equal = (both[1:] ^ both[:-1]) <= places
-    found = np.zeros(len(keys), bool)
-    found[1:] = equal
-    found[:-1] |= equal
-    return (both[found] & places).astype(np.int64)
-
-
-def packed(high: NDArray[Any], low: NDArray[Any]) -> NDArray[np.uint64]:
-    """Two numbers below 2^32 in one, high << 32 | low."""
-    return (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
-
-
-def unpacked(both: NDArray[np.uint64]) -> tuple[Integers, Integers]:
-    """The inverse of `packed`."""
-    return (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
-
-
-def sorted_distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """`np.unique` in a third of its time."""
-    values = np.sort(values)
-    return values[np.flatnonzero(np.diff(values, prepend=~values[:1]))]
+def distinct_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The distinct pairs (low, high), sorted."""
+    is_new = [pl.col(name).ne_missing(pl.col(name).shift()) for name in ("low", "high")]
+    return pairs.sort("low", "high").filter(pl.any_horizontal(is_new))
 
 
 def connected(edges: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,6 @@ SKETCHES: dict[str, Any] = dict.fromkeys((f"s{word}" for word in range(WORDS)), 
 """In the order of the bucket's texts."""
 REF_BITS = 40
 """A text's reference is bucket << 40 | index in the bucket: references ascend with keys."""
-INDEX = "held_out_index"
 BATCH = 1 << 17
 """Texts compared with captions, or hashed, at once."""
 
@@ -51,8 +48,8 @@ def unique(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     texts = _first_of_equal(work.get(names, bucket, SCHEMA), plan, funnel)
     texts = _by_tokens(texts, plan, funnel)
     texts = texts.with_columns(_words=same_words_keys(texts["text"]))
-    texts = _without_held_out(texts, plan, work, funnel)
-    work.put(f"unique/{bucket:04}", {0: texts.drop("_words")})
+    texts = _without_held_out(texts, plan, funnel)
+    work.put(f"unique/{bucket:04}", {0: texts.select(*UNIQUE)})
     if plan.rules.duplicates.similarity:
         bands, sketched = _bands(texts["_words"], bucket)
         work.put(f"sketches/{bucket:04}", {0: sketched})
@@ -68,12 +65,6 @@ def bucket_texts(work: Work, bucket: int, folder: str = "unique") -> pl.DataFram
 def places_of(refs: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The indices of references in their buckets."""
     return (refs & np.uint64((1 << REF_BITS) - 1)).astype(np.int64)
-
-
-def prepare_held_out(work: Work, plan: Plan) -> None:
-    """Write the index of evaluation captions that all workers of this machine share."""
-    if work.folder is not None and plan.held_out and plan.rules.held_out.similarity:
-        HeldOutIndex.write(work.folder / INDEX, caption_keys(plan.held_out))
 
 
 def _first_of_equal(rows: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:
@@ -118,7 +109,7 @@ def _by_tokens(texts: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:
     return funnel.count("tokens", texts, keep, pl.format("{} tokens", tokens)).select(*UNIQUE)
 
 
-def _without_held_out(texts: pl.DataFrame, plan: Plan, work: Work, funnel: Funnel) -> pl.DataFrame:
+def _without_held_out(texts: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:
     rule = plan.rules.held_out
     if not plan.held_out:
         return texts
@@ -131,23 +122,18 @@ def _without_held_out(texts: pl.DataFrame, plan: Plan, work: Work, funnel: Funne
             found |= content_words_keys(texts["text"]).is_in(content_words_keys(captions).implode())
         texts = funnel.count("held_out", texts, ~found)
     if rule.similarity:
-        index = HeldOutIndex(work.folder / INDEX) if work.folder is not None else _own_index(plan.held_out)
-        parts = [index.matches(batch["_words"], rule.similarity) for batch in texts.iter_slices(BATCH)]
-        nearest = np.concatenate([np.zeros(0, np.int64), *(where for where, _ in parts)])
-        similarity = pl.Series(np.concatenate([np.zeros(0), *(how for _, how in parts)]))
-        like = captions.gather(np.maximum(nearest, 0)) if len(nearest) else pl.Series([], dtype=pl.String)
-        why = pl.select(pl.format("{} like: {}", similarity.round(2), like)).to_series()
-        texts = funnel.count("held_out_near", texts, pl.Series(nearest < 0), why)
+        index = _held_out_index(plan.held_out)
+        batches = [texts[:0], *texts.iter_slices(BATCH)]
+        near = pl.concat([index.matches(batch["_words"], rule.similarity) for batch in batches])
+        texts = texts.with_columns(near["similarity"], like=captions.gather(near["caption"]))
+        why = pl.format("{} like: {}", pl.col("similarity").round(2), "like")
+        texts = funnel.count("held_out_near", texts, pl.col("like").is_null(), why)
     return texts
 
 
 @lru_cache(maxsize=1)
-def _own_index(captions: tuple[str, ...]) -> HeldOutIndex:
-    """The index of a process whose work folder is on S3."""
-    # Mapped files live until the process ends, even when deleted.
-    with tempfile.TemporaryDirectory() as folder:
-        HeldOutIndex.write(Path(folder), caption_keys(captions))
-        return HeldOutIndex(Path(folder))
+def _held_out_index(captions: tuple[str, ...]) -> HeldOutIndex:
+    return HeldOutIndex(caption_keys(captions))
 
 
 def clean_captions(captions: tuple[str, ...]) -> pl.Series:

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidlsg.prompts.duplicates.candidates import candidate_pairs, connected
+from sidlsg.prompts.duplicates.candidates import candidate_pairs, connected, distinct_pairs
 from sidlsg.prompts.duplicates.minhash import alike
 from sidlsg.prompts.duplicates.shingles import jaccard_of_keys
 from sidlsg.prompts.phases.exact_duplicates import BANDS, BATCH, REF_BITS, SKETCHES, bucket_texts, places_of
@@ -34,10 +34,8 @@ LARGEST = 20
 
 def pairs(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     """Find the texts that share a band of one bucket, and store them in `pairs/BUCKET` by the lower text's bucket."""
-    bands = _of_all_buckets(work, plan, "bands", bucket, BANDS)
-    found = candidate_pairs(bands["band"].to_numpy(), bands["ref"].to_numpy())
-    table = pl.DataFrame({"low": found[:, 0], "high": found[:, 1]}, schema=PAIRS)
-    _spread_by(work, f"pairs/{bucket:04}", table, "low")
+    found = candidate_pairs(_of_all_buckets(work, plan, "bands", bucket, BANDS))
+    _spread_by(work, f"pairs/{bucket:04}", found, "low")
     return {}
 
 
@@ -47,11 +45,10 @@ def left(work: Work, plan: Plan, bucket: int) -> dict[str, Any]:
     Returns:
         The number of chunks: low buckets have more pairs than others, since the lower text counts.
     """
-    table = _of_all_buckets(work, plan, "pairs", bucket, PAIRS).sort("low", "high")
-    is_new = [pl.col(name).ne_missing(pl.col(name).shift()) for name in ("low", "high")]
+    table = distinct_pairs(_of_all_buckets(work, plan, "pairs", bucket, PAIRS))
     texts, sketched = bucket_texts(work, bucket)["text"], _sketches_of(work, bucket)
     chunks = count()
-    for batch in table.filter(pl.any_horizontal(is_new)).iter_slices(max(1, plan.rows_collected // 2)):
+    for batch in table.iter_slices(max(1, plan.rows_collected // 2)):
         places = places_of(batch["low"].to_numpy())
         batch = batch.hstack(sketched[places]).with_columns(key=same_words_keys(texts[places]))
         _spread_by(work, f"left/{bucket:04}/{next(chunks):04}", batch, "high")

@@ -1,15 +1,16 @@
 import itertools
 
 import numpy as np
+import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.candidates import NEIGHBOURS, candidate_pairs, connected, sorted_distinct
+from sidlsg.prompts.duplicates.candidates import NEIGHBOURS, candidate_pairs, connected
+
+BANDS = {"band": pl.UInt64, "ref": pl.UInt64}
 
 
 def pairs(keys, refs, **options):
-    found = candidate_pairs(np.array(keys, np.uint64), np.array(refs, np.uint64), **options)
-    assert found.dtype == np.uint64
-    return [tuple(pair) for pair in found.tolist()]
+    return candidate_pairs(pl.DataFrame({"band": keys, "ref": refs}, BANDS), **options).rows()
 
 
 def by_hand(keys, refs, most):
@@ -44,13 +45,8 @@ def test_nothing_in_common():
 
 
 def test_all_in_one_run_is_linear():
-    found = candidate_pairs(np.zeros(100_000, np.uint64), np.arange(100_000, dtype=np.uint64))
+    found = pairs([0] * 100_000, range(100_000))
     assert 15 * 100_000 < len(found) <= 16 * 100_000
-
-
-def test_sorted_distinct():
-    assert sorted_distinct(np.array([2**64 - 1, 0, 0, 3, 2**64 - 1], np.uint64)).tolist() == [0, 3, 2**64 - 1]
-    assert sorted_distinct(np.empty(0, np.uint64)).tolist() == []
 
 
 def groups(edges):

@@ -22,8 +22,8 @@ def test_precision_and_recall(seed, near_copy, random_key, sets):
     keys = pl.Series(texts)
     bands = band_keys(signatures(*shingles(keys)), *NEAR_DUPLICATES)
     refs = np.repeat(np.arange(len(texts), dtype=np.uint64), bands.shape[1])
-    pairs = candidate_pairs(bands.ravel(), refs)
-    edges = pairs[jaccard_of_keys(keys.gather(pairs[:, 0]), keys.gather(pairs[:, 1])) >= 0.8]
+    pairs = candidate_pairs(pl.DataFrame({"band": bands.ravel(), "ref": refs}))
+    edges = pairs.to_numpy()[jaccard_of_keys(keys.gather(pairs["low"]), keys.gather(pairs["high"])) >= 0.8]
     found = {tuple(pair) for pair in edges.tolist()}
 
     each = [sets(text) for text in texts]

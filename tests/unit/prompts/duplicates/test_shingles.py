@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidlsg.prompts.duplicates.shingles import blocks, distinct, jaccard_of_keys, shingles, take
+from sidlsg.prompts.duplicates.shingles import blocks, jaccard_of_keys, shingles
 
 KEYS = ["abcd", "abcdabcd", "a", "ab", "abc", "日", "日本語", "é1", "photographofacat" * 20, "zzzzzzzz"]
 
@@ -32,25 +32,9 @@ def test_slices_and_chunks_of_a_column(cut):
 
 
 def test_no_texts():
-    for values, offsets in (shingles(pl.Series([], dtype=pl.String)), distinct(*shingles(pl.Series([""])[:0]))):
-        assert not len(values)
-        assert offsets.tolist() == [0]
-
-
-def test_distinct(monkeypatch, sets):
-    monkeypatch.setattr("sidlsg.prompts.duplicates.shingles._BLOCK", 20)
-    values, offsets = distinct(*shingles(pl.Series(KEYS)))
-    assert values.dtype == np.uint32
-    for key, row in zip(KEYS, rows(values, offsets), strict=True):
-        assert row.tolist() == sorted(int.from_bytes(x, "little") for x in sets(key))
-
-
-def test_take_texts_in_any_order():
-    wanted = [3, 0, 8, 3]
-    for got, expected in zip(
-        take(*shingles(pl.Series(KEYS)), np.array(wanted)), shingles(pl.Series([KEYS[i] for i in wanted])), strict=True
-    ):
-        assert np.array_equal(got, expected)
+    values, offsets = shingles(pl.Series([], dtype=pl.String))
+    assert not len(values)
+    assert offsets.tolist() == [0]
 
 
 def test_blocks_have_a_text_even_where_it_is_too_long():
@@ -64,7 +48,6 @@ def test_exact_for_any_texts_and_blocks(monkeypatch, exact):
     wanted = [exact(a, b) for a, b in zip(*keys, strict=True)]
     left, right = map(pl.Series, keys)
     assert jaccard_of_keys(left, right).tolist() == wanted
-    monkeypatch.setattr("sidlsg.prompts.duplicates.shingles._ROWS", 50)
     monkeypatch.setattr("sidlsg.prompts.duplicates.shingles._PAIRS", 70)
     assert jaccard_of_keys(left, right).tolist() == wanted
     assert jaccard_of_keys(left, left).tolist() == [1.0] * 500
