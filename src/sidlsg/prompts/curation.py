@@ -23,7 +23,6 @@ from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.store import S3
 
-MEGABYTE = 1e6
 TASKS_SHOWN = 8
 """Fewest tasks of a phase whose progress is shown."""
 
@@ -139,9 +138,7 @@ def run_phase(
     index, count = share
     tasks = [task for task in open_tasks(work, plan, phase) if task.number % count == index]
     if len(tasks) >= TASKS_SHOWN or (tasks and phase.name == "scan"):
-        progress = _Progress(work, plan, phase, tasks)
-        with progress.meter:
-            engine.run(work.uri, tasks, progress.done)
+        _run_shown(work, plan, phase, tasks, engine)
     elif tasks:
         engine.run(work.uri, tasks, lambda _: None)
     if clear:
@@ -149,27 +146,18 @@ def run_phase(
             work.delete(prefix)
 
 
-class _Progress:
-    """Shows the finished tasks of a phase; of `scan`, the rows and the bytes per second."""
+def _run_shown(work: Work, plan: Plan, phase: Phase, tasks: Sequence[Task], engine: Engine) -> None:
+    """Run tasks, and show how many are finished; of `scan`, how many rows."""
+    if phase.name == "scan":
+        counts, unit = [min(piece.rows, plan.sample_rows or piece.rows) for piece in plan.pieces], "rows"
+    else:
+        counts, unit = [1] * phase.count(work, plan), "tasks"
+    finished = sum(counts) - sum(counts[task.number] for task in tasks)
+    with Meter(f"curate: {phase.name}", sum(counts), unit, finished) as meter:
 
-    def __init__(self, work: Work, plan: Plan, phase: Phase, tasks: Sequence[Task]) -> None:
-        if phase.name == "scan":
-            self._counts = [min(piece.rows, plan.sample_rows or piece.rows) for piece in plan.pieces]
-            in_file: dict[int, int] = {}
-            for piece in plan.pieces:
-                in_file[piece.file] = in_file.get(piece.file, 0) + piece.rows
-            self._bytes = [plan.files[each.file].size * each.rows / max(in_file[each.file], 1) for each in plan.pieces]
-        else:
-            self._counts, self._bytes = [1] * phase.count(work, plan), []
-        self._done = sum(self._counts) - sum(self._counts[task.number] for task in tasks)
-        self._read, self._began = 0.0, time.monotonic()
-        unit = "rows" if self._bytes else "tasks"
-        self.meter = Meter(f"curate: {phase.name}", sum(self._counts), unit, self._done)
+        def done(task: Task) -> None:
+            nonlocal finished
+            finished += counts[task.number]
+            meter.update(finished)
 
-    def done(self, task: Task) -> None:
-        self._done += self._counts[task.number]
-        note = ""
-        if self._bytes:
-            self._read += self._bytes[task.number]
-            note = f"{self._read / MEGABYTE / max(time.monotonic() - self._began, 1e-9):,.1f} MB/s"
-        self.meter.update(self._done, note)
+        engine.run(work.uri, tasks, done)

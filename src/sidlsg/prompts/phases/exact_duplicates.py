@@ -72,34 +72,22 @@ def _first_of_equal(rows: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFr
 
     That is the one with the highest score, then the first by text and origin: the order of files does not count.
     """
-    rows = rows[np.lexsort((rows["k1"].to_numpy(), rows["k0"].to_numpy()))]
-    k0, k1 = rows["k0"].to_numpy(), rows["k1"].to_numpy()
-    first = np.ones(len(rows), bool)
-    first[1:] = (k0[1:] != k0[:-1]) | (k1[1:] != k1[:-1])
-    starts = np.flatnonzero(first)
-    copies = np.diff(starts, append=len(rows))
-    is_tied = pl.Series(np.repeat(copies > 1, copies))
-    rows = rows.with_columns(
-        copies=pl.Series(np.repeat(copies, copies), dtype=pl.UInt32),
-        first=pl.Series(first),
-        group=pl.Series(np.repeat(np.arange(len(starts)), copies)),
-    )
-    tied = rows.filter(is_tied)
+    is_repeat = pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift()) for key in ("k0", "k1"))
+    rows = rows.sort("k0", "k1").with_columns(group=(~is_repeat).cum_sum())
+    rows = rows.with_columns(copies=pl.len().over("group").cast(pl.UInt32))
     names = pl.Series([file.name for file in plan.files], dtype=pl.String)
-    best = (
-        tied.with_columns(name=names.gather(tied["file"]) if len(tied) else pl.lit(""))
-        .sort(
-            ["group", "score", "text", "label", "name", "row"],
-            descending=[False, True, False, False, False, False],
-            nulls_last=True,
-        )
-        .drop("name")
-        .with_columns(first=pl.col("group") != pl.col("group").shift(1, fill_value=-1))
+    # Only rows with equal keys are compared by their texts, which takes time and memory.
+    tied = rows.filter(pl.col("copies") > 1)
+    tied = tied.with_columns(name=names.gather(tied["file"])).sort(
+        ["group", "score", "text", "label", "name", "row"],
+        descending=[False, True, False, False, False, False],
+        nulls_last=True,
     )
-    rows = pl.concat([rows.filter(~is_tied), best]).sort("group", maintain_order=True)
+    rows = pl.concat([rows.filter(pl.col("copies") == 1), tied.drop("name")]).sort("group", maintain_order=True)
     if plan.rules.duplicates.exact:
-        rows = funnel.count("duplicates", rows, pl.col("first"), pl.format("{} rows have it", pl.col("copies")))
-    return rows.drop("first", "group")
+        first = pl.col("group").ne_missing(pl.col("group").shift())
+        rows = funnel.count("duplicates", rows, first, pl.format("{} rows have it", pl.col("copies")))
+    return rows.drop("group")
 
 
 def _by_tokens(texts: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -60,15 +60,12 @@ class Funnel:
         return kept
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            name: {"rows_in": s.rows_in, "rows_out": s.rows_out, "samples": {str(k): v for k, v in s.samples.items()}}
-            for name, s in self.steps.items()
-        }
+        """By the steps' names, in order."""
+        return {name: asdict(step) for name, step in self.steps.items()}
 
 
 def merged(parts: Iterable[dict[str, Any]]) -> dict[str, StepCount]:
-    """Counts and samples of several parts, in the order in which the steps first appear."""
+    """Counts and samples of several parts, read from JSON, in the order in which the steps first appear."""
     steps: dict[str, StepCount] = {}
     for part in parts:
         for name, values in part.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ SAMPLE = 1000
 _LAYOUTS = 1000
 """Sets of keys whose meanings are cached: a bound for files whose objects all differ."""
 _CHECK_BLOCK = 256 << 10
+_SCHEMA = (
+    {"text": pl.String, "problem": pl.String, "given": pl.Binary, "row": pl.UInt64}
+    | dict.fromkeys(NUMBERS, pl.Float64)
+    | dict.fromkeys(STRINGS, pl.String)
+)
 
 
 def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str]:
@@ -58,49 +64,39 @@ def object_columns(path: Path, file: InputFile, rules: CurationRules) -> set[str
 
 def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: InputFile) -> pl.DataFrame:
     """The lines' objects as columns by meaning, with one row for each text of a list."""
-    layouts: dict[tuple[str, ...], dict[str, str] | None] = {}
-    texts: list[str | None] = []
-    problems: list[str | None] = []
-    sources: list[int] = []
-    values: dict[str, list[Any]] = {meaning: [] for meaning in (*NUMBERS, *STRINGS)}
-    readers: dict[str, Callable[[Any], Any]] = dict.fromkeys(NUMBERS, _number) | dict.fromkeys(STRINGS, _string)
-    for number, line in enumerate(lines):
-        text = decoded(line, rules.text.encoding)
-        found = _object(text)
-        keys = None if found is None else _layout(found, layouts, rules, file)
+
+    @lru_cache(maxsize=_LAYOUTS)
+    def layout(names: tuple[str, ...]) -> dict[str, str] | None:
+        """Each meaning's key in an object; None where two keys match one name."""
+        try:
+            return match_columns(names, file, rules)
+        except InputError:
+            return None
+
+    records: list[dict[str, Any]] = []
+    for row, line in zip(rows.tolist(), lines, strict=True):
+        content = decoded(line, rules.text.encoding)
+        found = _object(content)
+        keys = None if found is None else layout(tuple(found))
         if found is None or keys is None:
-            found, keys, has = {}, {}, None
-            problem: str | None = NOT_UTF8 if text is None else NO_OBJECT
-        else:
-            has, problem = found[keys["text"]] if "text" in keys else None, _problem(found, keys)
-        given = has or [None] if isinstance(has, list) else [has]
-        for one in given:
-            read = _string(one)
-            texts.append(read)
-            problems.append(problem if read is not None or one is None else NOT_A_STRING)
-            sources.append(number)
-        for meaning, column in values.items():
-            column += [readers[meaning](found[keys[meaning]]) if meaning in keys else None] * len(given)
-    shown = [None if problem is None else lines[at][:GIVEN] for problem, at in zip(problems, sources, strict=True)]
-    return pl.DataFrame(
-        {
-            "text": texts,
-            "problem": problems,
-            "given": shown,
-            "row": pl.Series(rows[sources], dtype=pl.UInt64),
-        }
-        | values,
-        schema_overrides={"given": pl.Binary}
-        | dict.fromkeys(("text", "problem", *STRINGS), pl.String)
-        | dict.fromkeys(NUMBERS, pl.Float64),
-    )
+            problem = NOT_UTF8 if content is None else NO_OBJECT
+            records.append({"row": row, "problem": problem, "given": line[:GIVEN]})
+            continue
+        values = {meaning: found[key] for meaning, key in keys.items()}
+        problem_of_values = _problem(values)
+        texts = values.pop("text", None)
+        read = {meaning: (_number if meaning in NUMBERS else _string)(value) for meaning, value in values.items()}
+        for given in (texts or [None]) if isinstance(texts, list) else [texts]:
+            text = _string(given)
+            problem = problem_of_values if text is not None or given is None else NOT_A_STRING
+            shown = None if problem is None else line[:GIVEN]
+            records.append({"row": row, "text": text, "problem": problem, "given": shown} | read)
+    return pl.DataFrame(records, schema=_SCHEMA)
 
 
-def _problem(found: dict[str, Any], keys: Mapping[str, str]) -> str | None:
+def _problem(values: Mapping[str, Any]) -> str | None:
     """What is wrong with an object's other values than the text."""
-    misread = [
-        meaning for meaning, key in keys.items() if found[key] not in (None, "") and not _fits(meaning, found[key])
-    ]
+    misread = [meaning for meaning, value in values.items() if value not in (None, "") and not _fits(meaning, value)]
     if "punsafe" in misread or "nsfw" in misread:
         return UNREAD_SAFETY
     return NOT_A_NUMBER if "score" in misread else None
@@ -121,24 +117,6 @@ def _kinds(values: Sequence[Any]) -> str:
     return " ".join(
         kind for kind, meaning in (("strings", "text"), ("numbers", "score")) if any(_fits(meaning, v) for v in given)
     )
-
-
-def _layout(
-    found: dict[str, Any],
-    layouts: dict[tuple[str, ...], dict[str, str] | None],
-    rules: CurationRules,
-    file: InputFile,
-) -> dict[str, str] | None:
-    """Each meaning's key in an object; None where two keys match one name."""
-    keys = tuple(found)
-    if keys not in layouts:
-        if len(layouts) >= _LAYOUTS:
-            layouts.clear()
-        try:
-            layouts[keys] = match_columns(keys, file, rules)
-        except InputError:
-            layouts[keys] = None
-    return layouts[keys]
 
 
 def _fits(meaning: str, value: Any) -> bool:

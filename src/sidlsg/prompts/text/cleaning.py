@@ -65,15 +65,6 @@ def same_text_key(text: str) -> str:
     return unicodedata.normalize("NFKC", text.casefold())
 
 
-def same_words_key(text: str) -> str:
-    """Key by which any texts have the same words: only the letters, marks and digits, cleaned and case-folded.
-
-    A text without any of them, such as an emoji, keeps its symbols, so that it equals only itself.
-    """
-    folded = same_text_key(clean(text))
-    return "".join(c for c in folded if unicodedata.category(c)[0] in "LMN") or folded
-
-
 STABLE = (
     r"!-_a-~"  # ASCII except the space and the backtick
     r"¡-§©¬®°±¶·¿-ıĴ-ľŁ-ňŊ-žƀ-ƃ"  # Latin letters with accents, and signs

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -36,42 +34,37 @@ def same_text_keys(texts: pl.Series) -> pl.Series:
     """`same_text_key` of each cleaned text; nulls stay."""
     lower = texts.str.to_lowercase()
     odd = texts.str.contains(f"[^{SIMPLE}]").arg_true()
-    return put(lower, odd, _each(same_text_key, texts, odd))
+    return put(lower, odd, pl.Series(map(same_text_key, texts.gather(odd)), dtype=pl.String))
 
 
 def same_words_keys(texts: pl.Series) -> pl.Series:
-    """`same_words_key` of each cleaned text; nulls stay."""
+    """Keys by which cleaned texts have the same words: only the letters, marks and digits, case-folded; nulls stay.
+
+    A text without any of them, such as an emoji, keeps its symbols, so that it equals only itself.
+    """
     folded = same_text_keys(texts)
     words = folded.str.replace_all(_NO_WORD, "")
     wordless = (words == "").arg_true()
     return put(words, wordless, folded.gather(wordless))
 
 
-def content_words_key(text: str) -> str:
-    """The words of a cleaned text that describe an image, in order, joined by single spaces.
+def content_words_keys(texts: pl.Series) -> pl.Series:
+    """The words of each cleaned text that describe an image, in order, joined by single spaces; nulls stay.
 
     Words are runs of letters, marks and digits of the case-folded text without its apostrophes. Function words are
     dropped, unless there are no others. Other words of more than 3 letters lose a final "s" after another letter, so
     "dogs" and "dog's" become "dog" (and "buses" "buse": forms must be equal, not correct). A text without words is its
     own key.
     """
-    folded = same_text_key(text)
-    spaced = (c if unicodedata.category(c)[0] in "LMN" else " " for c in folded.replace("'", ""))
-    words = "".join(spaced).split()
-    content = [_singular(word) for word in words if word not in FUNCTION_WORDS]
-    return " ".join(content or words) or folded
-
-
-def content_words_keys(texts: pl.Series) -> pl.Series:
-    """`content_words_key` of each cleaned text; nulls stay."""
-    words = same_text_keys(texts).str.replace_all("'", "", literal=True)
+    folded = same_text_keys(texts)
     # A space on either side of every word, so that matches do not overlap.
-    words = (" " + words.str.replace_all(_NO_WORD, "  ") + " ").str.replace_all(_FUNCTION_WORDS, "")
-    words = words.str.replace_all(r"([^ ]{2}[^ s])s ", "${1} ")
-    words = words.str.replace_all("  ", " ", literal=True).str.strip_chars(" ").alias(texts.name)
-    # Empty where there are only function words, or no words.
-    rest = (words == "").arg_true()
-    return put(words, rest, _each(content_words_key, texts, rest))
+    words = " " + folded.str.replace_all("'", "", literal=True).str.replace_all(_NO_WORD, "  ") + " "
+    content = words.str.replace_all(_FUNCTION_WORDS, "").str.replace_all(r"([^ ]{2}[^ s])s ", "${1} ")
+    for fallback in (words, folded):
+        content = content.str.replace_all("  ", " ", literal=True).str.strip_chars(" ")
+        empty = (content == "").arg_true()
+        content = put(content, empty, fallback.gather(empty))
+    return content.alias(texts.name)
 
 
 def digests(keys: pl.Series, seed: int) -> NDArray[np.uint64]:
@@ -85,11 +78,3 @@ def digests(keys: pl.Series, seed: int) -> NDArray[np.uint64]:
         encoded = [start + key for key in encoded]
     found = b"".join([sha256(key).digest() for key in encoded])
     return np.frombuffer(found, dtype=">u8").reshape(len(encoded), 4)[:, :2].astype(np.uint64)
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word[-1] == "s" and word[-2] != "s" else word
-
-
-def _each(key: Callable[[str], str], texts: pl.Series, rows: pl.Series) -> pl.Series:
-    return pl.Series([key(text) for text in texts.gather(rows)], dtype=pl.String)

@@ -5,14 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text.cleaning import clean, clean_all, same_text_key, same_words_key
-from sidlsg.prompts.text.keys import (
-    content_words_key,
-    content_words_keys,
-    digests,
-    same_text_keys,
-    same_words_keys,
-)
+from sidlsg.prompts.text.cleaning import clean, clean_all, same_text_key
+from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
+from unit.prompts.text.references import content_words_key, same_words_key
 
 BATCHES = [
     (same_text_keys, same_text_key),
@@ -69,7 +64,7 @@ def test_every_character_alone_has_the_key_of_the_reference():
     ],
 )
 def test_content_words(text, key):
-    assert content_words_key(text) == key
+    assert content_words_keys(pl.Series([text])).item() == content_words_key(text) == key
 
 
 @pytest.mark.parametrize("seed", [0, 1, 10])
@@ -84,3 +79,23 @@ def test_digests_are_the_first_half_of_sha_256(seed):
 
 def test_no_keys_have_no_digests():
     assert digests(pl.Series([], dtype=pl.String), 0).shape == (0, 2)
+
+
+def words_key(text):
+    return same_words_keys(pl.Series([clean(text)])).item()
+
+
+@pytest.mark.parametrize(
+    "other", ["A RED  dog!", "a-red-dog", "“a red, dog”", "a&nbsp;red dog", "a $red| dog…", "areddog"]
+)
+def test_same_words_key_ignores_case_punctuation_and_whitespace(other):
+    assert words_key(other) == words_key("a red dog")
+
+
+@pytest.mark.parametrize("other", ["a red dogs", "a réd dog", "a red dog 2", "🐕"])
+def test_same_words_key_tells_words_apart(other):
+    assert words_key(other) != words_key("a red dog")
+
+
+def test_texts_without_words_are_equal_to_themselves_only():
+    assert words_key("🐈") == words_key(" 🐈 ") != words_key("🐕")
