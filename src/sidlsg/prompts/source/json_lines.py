@@ -79,8 +79,8 @@ def parse_lines(lines: Sequence[bytes], rows: Any, rules: CurationRules, file: I
         found = _object(content)
         keys = None if found is None else layout(tuple(found))
         if found is None or keys is None:
-            problem = NOT_UTF8 if content is None else NO_OBJECT
-            records.append({"row": row, "problem": problem, "given": line[:GIVEN]})
+            lacking = NOT_UTF8 if content is None else NO_OBJECT
+            records.append({"row": row, "problem": lacking, "given": line[:GIVEN]})
             continue
         values = {meaning: found[key] for meaning, key in keys.items()}
         problem_of_values = _problem(values)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from sidlsg.prompts.source.files import InputFile
 from sidlsg.runtime.errors import InputError
 
 BLOCK = 4 << 20
-"""Bytes read at once."""
+"""Bytes read or returned at once."""
 
 
 def longest(rules: CurationRules) -> int:
@@ -37,49 +38,49 @@ def read_lines(
         start: first byte, in the decompressed content in UTF-8.
         stop: byte after the last; 0 for the end of the file.
         limit: bytes kept of a line, cut between characters; the rest of a longer one is dropped.
-        block: bytes read at once.
+        block: bytes of lines that are returned at once.
 
     Yields:
         For each block, the offsets as uint64 and the lines.
     """
-    with damage_named(file, file.packing.removeprefix(".") or "text"), open_content(path, file) as stream:
-        for starts, lines in _split(stream, start, stop or sys.maxsize, limit, block):
-            if starts[0] == 0 and b"\0" in lines[0]:
+    with damage_named(file, file.packing.removeprefix(".") or "text"), open_content(path, file) as content:
+        offsets: list[int] = []
+        lines: list[bytes] = []
+        size = 0
+        for at, line in _lines(io.BufferedReader(content, BLOCK), start, stop or sys.maxsize, limit):
+            if at == 0 and b"\0" in line:
                 raise InputError(f"{file.place} is not text, or is UTF-16 without a byte order mark; save it as UTF-8")
-            lines = [line.removeprefix(MARK) for line in lines]
-            kept = [index for index, line in enumerate(lines) if line and not line.isspace()]
-            if kept:
-                yield starts[kept].astype(np.uint64), [lines[index] for index in kept]
+            line = line.removeprefix(MARK)
+            if line and not line.isspace():
+                offsets.append(at)
+                lines.append(line)
+                size += len(line)
+            if size >= block:
+                yield np.array(offsets, np.uint64), lines
+                offsets, lines, size = [], [], 0
+        if lines:
+            yield np.array(offsets, np.uint64), lines
 
 
-def _split(stream: IO[bytes], start: int, stop: int, limit: int, block: int) -> Iterator[tuple[Any, list[bytes]]]:
+def _lines(stream: io.BufferedReader, start: int, stop: int, limit: int) -> Iterator[tuple[int, bytes]]:
+    """The offset and the content of each line that starts in `[start, stop)`."""
     # The byte before the start shows whether a line begins there or an earlier one continues.
-    position = max(start - 1, 0)
+    at = max(start - 1, 0)
     if stream.seekable():
-        stream.seek(position)
+        stream.seek(at)
     else:
-        rest = position
-        while rest and (data := stream.read(min(rest, block))):
-            rest -= len(data)
+        left = at
+        while left and (data := stream.read(min(left, BLOCK))):
+            left -= len(data)
     is_foreign = start > 0
-    begun, begun_at = b"", position
-    while begun_at < stop and (data := stream.read(block)):
-        first, *others = data.split(b"\n")
-        begun += first[: max(limit + 1 - len(begun), 0)]
-        if others:
-            lines = [begun, *others[:-1]]
-            lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-            lengths[0] = len(first)
-            ends = position + np.cumsum(lengths + 1)
-            starts = np.concatenate(([begun_at], ends[:-1]))
-            begun, begun_at = others[-1][: limit + 1], int(ends[-1])
-            inside = slice(int(is_foreign), int(np.searchsorted(starts, stop)))
-            is_foreign = False
-            if len(starts[inside]):
-                yield starts[inside], [_trimmed(line, limit) for line in lines[inside]]
-        position += len(data)
-    if begun and begun_at < stop and not is_foreign:
-        yield np.array([begun_at]), [_trimmed(begun, limit)]
+    while at < stop and (line := stream.readline(limit + 2)):
+        size, end = len(line), line
+        while not end.endswith(b"\n") and (end := stream.readline(BLOCK)):
+            size += len(end)
+        if not is_foreign:
+            yield at, _trimmed(line.removesuffix(b"\n"), limit)
+        is_foreign = False
+        at += size
 
 
 def _trimmed(line: bytes, limit: int) -> bytes:
