@@ -121,7 +121,7 @@ def begin(folder: str, plan: Plan) -> tuple[Work, Plan]:
             plan = dataclasses.replace(plan, buckets=before.buckets)
         else:
             work.delete("")
-    work.write(PLAN_FILE, plan.to_json().encode())
+    work.store.write(PLAN_FILE, plan.to_json().encode())
     return work, plan
 
 

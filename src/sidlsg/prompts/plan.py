@@ -118,7 +118,7 @@ class Plan:
         Raises:
             ContentError: there is none.
         """
-        return _parsed(work.read(PLAN_FILE))
+        return _parsed(work.store.read(PLAN_FILE))
 
 
 @lru_cache(maxsize=2)

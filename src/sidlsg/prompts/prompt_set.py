@@ -264,7 +264,7 @@ def _link(work: Work, name: str, target: Path) -> None:
     """Give a file of the work folder a second name in the output, which takes no space and keeps the work whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if work.folder is None:
-        work.fetch(name, target)
+        work.store.get(name, target)
         return
     try:
         os.link(work.folder / name, target)
@@ -293,7 +293,7 @@ def _to_s3(work: Work, totals: Totals, output: str, summary: SummaryWriter | Non
     with tempfile.TemporaryDirectory() as temporary:
         shard = Path(temporary) / "shard"
         for name, (sha256, _) in totals.files.items():
-            work.fetch(f"output/{name}", shard)
+            work.store.get(f"output/{name}", shard)
             store.put(name, shard, sha256)
             shard.unlink()
         _describe(work, totals, Path(temporary), summary)

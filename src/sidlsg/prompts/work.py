@@ -16,7 +16,7 @@ import polars as pl
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.storage.files import WORK_MARK, folder_lock, sha256_file
+from sidlsg.storage.files import WORK_MARK, folder_lock
 from sidlsg.storage.store import S3, FolderStore
 from sidlsg.storage.uri import open_store
 
@@ -43,13 +43,13 @@ class Work:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._store = open_store(uri)
+        self.store = open_store(uri)
         self._indexes: dict[str, dict[int, tuple[int, int]]] = {}
 
     @property
     def folder(self) -> Path | None:
         """The local folder; None on S3."""
-        return self._store.folder if isinstance(self._store, FolderStore) else None
+        return self.store.folder if isinstance(self.store, FolderStore) else None
 
     def put(self, name: str, tables: Mapping[int, pl.DataFrame]) -> None:
         """Store tables by number as one file.
@@ -66,7 +66,7 @@ class Work:
         index = json.dumps(where).encode()
         buffer.write(index)
         buffer.write(len(index).to_bytes(_LENGTH, "big"))
-        self.write(f"{name}.tables", buffer.getvalue())
+        self.store.write(f"{name}.tables", buffer.getvalue())
 
     def get(self, names: Iterable[str], number: int, schema: dict[str, Any]) -> pl.DataFrame:
         """Concatenate the tables with one number in several files, in the order of the names; absent ones are empty."""
@@ -74,42 +74,26 @@ class Work:
         for name in names:
             start, length = self._index(f"{name}.tables").get(number, (0, 0))
             if length:
-                found.append(pl.read_ipc(io.BytesIO(self._store.part(f"{name}.tables", start, length))))
+                found.append(pl.read_ipc(io.BytesIO(self.store.part(f"{name}.tables", start, length))))
         return pl.concat(found) if found else pl.DataFrame(schema=schema)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Store bytes."""
-        self._store.write(name, data)
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        return self._store.read(name)
-
-    def put_file(self, name: str, path: Path) -> None:
-        """Store a file's content."""
-        self._store.put(name, path, sha256_file(path))
-
-    def fetch(self, name: str, target: Path) -> None:
-        """Copy a file out of the work folder."""
-        self._store.get(name, target)
 
     def done(self, phase: str) -> dict[int, Any]:
         """The results of a phase's finished tasks by their number."""
-        names = self._store.names(f"{DONE}/{phase}/")
-        return {int(Path(name).stem): parse_json(self.read(name)) for name in names}
+        names = self.store.names(f"{DONE}/{phase}/")
+        return {int(Path(name).stem): parse_json(self.store.read(name)) for name in names}
 
     def finish(self, task: Task, result: dict[str, Any]) -> None:
         """Mark a task as done, after all its tables are stored."""
-        self.write(f"{DONE}/{task.phase}/{task.number:06}.json", json.dumps(result).encode())
+        self.store.write(f"{DONE}/{task.phase}/{task.number:06}.json", json.dumps(result).encode())
 
     def delete(self, prefix: str) -> None:
         """Delete everything whose name starts with a prefix."""
-        self._store.delete(self._store.names(prefix))
+        self.store.delete(self.store.names(prefix))
 
     def _index(self, name: str) -> dict[int, tuple[int, int]]:
         if name not in self._indexes:
-            size = int.from_bytes(self._store.part(name, -_LENGTH, _LENGTH), "big")
-            index = self._store.part(name, -_LENGTH - size, size)
+            size = int.from_bytes(self.store.part(name, -_LENGTH, _LENGTH), "big")
+            index = self.store.part(name, -_LENGTH - size, size)
             self._indexes[name] = {int(number): tuple(where) for number, where in parse_json(index).items()}
         return self._indexes[name]
 

@@ -105,8 +105,10 @@ def groups(work: Work, plan: Plan, number: int) -> dict[str, Any]:
     sizes = drops.group_by("root").len().sort(["len", "root"], descending=[True, False]).head(LARGEST)
     drops = drops.filter(pl.col("ref") != pl.col("root"))
     # Keys only: the texts of very many groups would not fit into memory.
-    keys = pl.concat([pl.DataFrame(schema=DROPS).drop("ref"), *_root_keys(work, drops["root"].unique().sort())])
-    drops = drops.join(keys, on="root", how="left").sort("ref")
+    keys = [pl.DataFrame(schema=DROPS).drop("ref")]
+    for found, rows in _by_bucket(work, drops["root"].unique().sort()):
+        keys.append(rows.select(pl.Series("root", found, pl.UInt64), root_k0="k0", root_k1="k1"))
+    drops = drops.join(pl.concat(keys), on="root", how="left").sort("ref")
     _spread_by(work, "drops", drops, "ref")
     # References follow the order of digests, so the first ones are a fair sample.
     sample = drops.select("ref", "root").head(SAMPLES)
@@ -118,11 +120,6 @@ def groups(work: Work, plan: Plan, number: int) -> dict[str, Any]:
         "largest": [[size, text[root]] for root, size in sizes.select("root", "len").iter_rows()],
         "samples": [[text[ref], text[root]] for ref, root in sample.iter_rows()],
     }
-
-
-def _root_keys(work: Work, roots: pl.Series) -> Iterator[pl.DataFrame]:
-    for refs, rows in _by_bucket(work, roots):
-        yield rows.select(pl.Series("root", refs, pl.UInt64), root_k0="k0", root_k1="k1")
 
 
 def _by_bucket(work: Work, refs: pl.Series) -> Iterator[tuple[Any, pl.DataFrame]]:

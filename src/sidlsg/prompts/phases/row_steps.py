@@ -19,6 +19,7 @@ SAMPLES = 50
 depend on the order of the work."""
 SHOWN = 300
 """Characters kept of a sample."""
+_unsafe_words = cache(UnsafeWords)
 NOTHING = pl.lit(None, pl.String)
 
 
@@ -108,7 +109,7 @@ def row_steps(rows: pl.DataFrame, rules: CurationRules, unsafe_words: tuple[str,
         drop = other_language(rows["text"], rows["language"], rules.language.keep, rules.language.detect)
         rows = funnel.count("language", rows, ~drop, pl.col("language").fill_null("by its letters and words"))
     if rules.unsafe.words:
-        found = _matcher(unsafe_words).found(rows["text"])
+        found = _unsafe_words(unsafe_words).found(rows["text"])
         rows = funnel.count("unsafe_words", rows, found.is_null(), found)
     if rules.junk.enabled:
         reason = junk_reason(rows["text"], rules.junk)
@@ -171,8 +172,3 @@ def _image(rule: ImageRule) -> tuple[pl.Expr, pl.Expr]:
     if rule.minimum_side > 0 or rule.maximum_aspect > 0:
         values += [_named("width", 0), _named("height", 0)]
     return keep, pl.concat_str(*values, separator=", ") if values else pl.lit("")
-
-
-@cache
-def _matcher(words: tuple[str, ...]) -> UnsafeWords:
-    return UnsafeWords(words)

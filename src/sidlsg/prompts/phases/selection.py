@@ -132,8 +132,9 @@ def write(work: Work, plan: Plan, number: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "table.parquet"
             write_table(texts, schema, path)
-            work.put_file(f"output/{name}", path)
-            result["files"][name] = [sha256_file(path), path.stat().st_size]
+            sha256 = sha256_file(path)
+            work.store.put(f"output/{name}", path, sha256)
+            result["files"][name] = [sha256, path.stat().st_size]
     if shard.cut is None:
         result |= _statistics(texts)
         result["sample"] = texts["text"].head(KEPT_SAMPLES).to_list() if shard.number == 0 else []

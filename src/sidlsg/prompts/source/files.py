@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -192,7 +192,7 @@ def _single(uri: str, label: str, state: ObjectState, beginning: Callable[[], by
     kind = format_of(name) or (PARQUET if beginning() == MAGIC else "")
     if not kind:
         raise InputError(f"{uri} is of no format that is known; give parquet, or a file named {_suffixes()}")
-    return [InputFile(place=uri, name=name, label=label, format=kind, size=state.size, version=state.version)], []
+    return [InputFile(place=uri, name=name, label=label, format=kind, **asdict(state))], []
 
 
 def _in_folder(uri: str, found: Sequence[tuple[str, str]], label: str, state: Callable[[str], ObjectState]) -> Found:
@@ -213,10 +213,10 @@ def _in_folder(uri: str, found: Sequence[tuple[str, str]], label: str, state: Ca
             f"there is {there}{more}; files that end in {_suffixes()} count, "
             "where no part of their name starts with . or _"
         )
-    inputs = []
-    for at, name, kind in files:
-        file = InputFile(place=at, name=name, label=label, format=kind, size=0, folders=name.rpartition("/")[0])
-        inputs.append(replace(file, size=state(at).size, version=state(at).version))
+    inputs = [
+        InputFile(place=at, name=name, label=label, format=kind, folders=name.rpartition("/")[0], **asdict(state(at)))
+        for at, name, kind in files
+    ]
     reasons = {
         "where a part of the name starts with . or _": hidden,
         "which end in no suffix of a known format": foreign,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sidlsg.prompts.text.cleaning import put, same_text_key
+from sidlsg.prompts.text.cleaning import put
 
 FUNCTION_WORDS = frozenset(
     (
@@ -28,6 +29,11 @@ SIMPLE = (
 """Characters whose case-folding in NFKC is their lower case, as ranges of a Rust regular expression."""
 _NO_WORD = r"[^\p{L}\p{M}\p{N}]+"
 _FUNCTION_WORDS = f" (?:{'|'.join(sorted(FUNCTION_WORDS))}) "
+
+
+def same_text_key(text: str) -> str:
+    """Key by which cleaned texts are exact duplicates: case-folded, then NFKC."""
+    return unicodedata.normalize("NFKC", text.casefold())
 
 
 def same_text_keys(texts: pl.Series) -> pl.Series:

@@ -1,11 +1,55 @@
-"""Keys of single texts in plain Python: what the keys of columns are compared with."""
+"""Single texts cleaned, and their keys, in plain Python: what is done to columns is compared with it."""
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
 
-from sidlsg.prompts.text.cleaning import clean, same_text_key
-from sidlsg.prompts.text.keys import FUNCTION_WORDS
+from sidlsg.prompts.text.cleaning import EMOJI
+from sidlsg.prompts.text.keys import FUNCTION_WORDS, same_text_key
+
+_TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
+_URL = re.compile(r"(?:https?|ftp)://\S*|(?<!\w)www\.\S*", re.IGNORECASE)
+_EMOJI = re.compile(EMOJI)
+_SELECTORS = "\ufe0e\ufe0f"
+"""Variation selectors, meaningless except behind an emoji."""
+_QUOTES = str.maketrans(dict.fromkeys("‘’‚‛′‵´`", "'") | dict.fromkeys("“”„‟″‶«»", '"'))
+
+
+def clean(text: str) -> str:
+    """Apply all rules until the text no longer changes, so that cleaning twice is cleaning once.
+
+    One pass: resolve HTML entities, make quotes plain, NFKC, drop tags and URLs, drop controls, squeeze whitespace, and
+    take off a pair of quotes around the whole text. One is not enough: `&amp;lt;b&amp;gt;` hides a tag below two layers
+    of entities. The loop ends because after the first NFKC each rule that changes the text leaves fewer `&`, or a
+    shorter text, or plainer characters.
+    """
+    before: str | None = None
+    while text != before:
+        before = text
+        text = unicodedata.normalize("NFKC", html.unescape(text).translate(_QUOTES))
+        text = _URL.sub(" ", _TAG.sub(" ", text))
+        text = " ".join(_visible(text).split())
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
+            text = text[1:-1]
+    return text
+
+
+def _visible(text: str) -> str:
+    """Control characters as spaces; no invisible, private or surrogate characters, except inside emoji.
+
+    Unassigned characters stay: which ones they are depends on Python's Unicode version.
+    """
+    if text.isprintable() and not any(selector in text for selector in _SELECTORS):
+        return text
+
+    def visible(part: str) -> str:
+        kinds = ((character, unicodedata.category(character)) for character in part if character not in _SELECTORS)
+        return "".join(" " if kind == "Cc" else char for char, kind in kinds if kind not in ("Cf", "Co", "Cs"))
+
+    # The expression's one group makes every second part an emoji.
+    return "".join(part if index % 2 else visible(part) for index, part in enumerate(_EMOJI.split(text)))
 
 
 def same_words_key(text: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text.cleaning import STABLE, clean, clean_all
+from sidlsg.prompts.text.cleaning import STABLE, clean_all
+from unit.prompts.text.references import clean
 
 ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
 SEEN = """

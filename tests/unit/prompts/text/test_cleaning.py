@@ -1,8 +1,14 @@
+import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text.cleaning import clean, same_text_key
+from sidlsg.prompts.text.cleaning import clean_all
+from sidlsg.prompts.text.keys import same_text_key
+
+
+def clean(text):
+    return clean_all(pl.Series([text])).item()
 
 
 @pytest.mark.parametrize(

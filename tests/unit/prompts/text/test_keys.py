@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidlsg.prompts.text.cleaning import clean, clean_all, same_text_key
-from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys, same_words_keys
-from unit.prompts.text.references import content_words_key, same_words_key
+from sidlsg.prompts.text.cleaning import clean_all
+from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_key, same_text_keys, same_words_keys
+from unit.prompts.text.references import clean, content_words_key, same_words_key
 
 BATCHES = [
     (same_text_keys, same_text_key),
