@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from sidlsg.runtime.progress import note as say
-from sidlsg.stages.distil_processes import PodTraining, train_in_pod
+from sidlsg.stages.training import PodTraining, train_in_pod
 
 CHANGES = {
     "iterations": 12,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +24,12 @@ from sidlsg.runtime.provenance import say
 from sidlsg.storage.uri import TEACHER
 
 
-def distil_process(
-    training: Annotated[Path, typer.Argument(help="JSON file with the step's inputs.")],
-) -> None:
+def distil_process(training: Annotated[Path, typer.Argument(help="JSON file with the step's inputs.")]) -> None:
     """Train as a child process of the distil component, or as one of several under torchrun."""
     from sidlsg.distil.supervisor import ProcessNotes
     from sidlsg.runtime.distributed import end_with
     from sidlsg.runtime.progress import note as say
-    from sidlsg.stages.distil_processes import read_training, train
+    from sidlsg.stages.training import read_training, train
 
     # After its parent is killed, this process must not train in parallel with a restarted one.
     end_with(os.getppid())
@@ -99,8 +96,10 @@ def distil(
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.source import checked_teacher
 
+    folder, sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout)
     evaluated = values.evaluate_every > 0
     extras = Extras(
+        teacher_sha256=sha256,
         embeddings=embeddings,
         generator_from=generator_from,
         accept_changes=accept_changes,
@@ -109,10 +108,8 @@ def distil(
         tracking_uri=tracking_uri,
         experiment=experiment,
     )
-    folder, sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout)
-    extras = replace(extras, teacher_sha256=sha256)
     student = stage(prompts, folder, output, values, seed, checkpoints, say, extras)
-    if not process_rank():
+    if process_rank() == 0:
         say(f"student of {student.images_seen:,} images in {output}")
 
 
@@ -144,15 +141,9 @@ def generate(
 def estimate(
     recipe: Recipe = "tiny",
     set_: Set = (),
-    teacher: Annotated[
-        str, typer.Option(help="Folder of the teacher; by default the recipe's namesake.", show_default=False)
-    ] = "",
+    teacher: Annotated[str, typer.Option(help="Folder of the teacher; by default the recipe's namesake.")] = "",
     gpu: Annotated[
-        str,
-        typer.Option(
-            help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default this machine's, or h100.",
-            show_default=False,
-        ),
+        str, typer.Option(help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default this machine's, or h100.")
     ] = "",
     memory_gb: Annotated[
         float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes); 0 for the usual size.")

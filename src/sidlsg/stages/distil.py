@@ -124,7 +124,7 @@ def distil(
         meta_unet(config)
     settled = fixed_layout(recipe)
     layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
-    report_once = report if is_rank0() else _silent
+    report_once = report if is_rank0() else lambda _: None
     layout = settled or choose_layout(layouts, config, recipe, report_once)
     slowdown = SlowdownDetector() if len(layouts) > 1 and layouts[0].threads == 1 else None
     stop = StopRequest()
@@ -147,10 +147,6 @@ def distil(
             # exist in the fork, which would hang. Several threads also slow down most on a busy machine.
             again = layouts if layout.threads == 1 else layouts[:1]
             layout = choose_layout(again, config, recipe, report_once)
-
-
-def _silent(_: str) -> None:
-    """Report nothing; only rank 0 reports."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,7 @@ class _Job:
                 world.size,
                 world.device,
                 sum(p.numel() for p in teacher.encode.text_encoder.parameters()),
-                self.report if world.is_rank0 else _silent,
+                self.report if world.is_rank0 else lambda _: None,
             )
             origin, origin_sha256 = _origin(extras.generator_from, teacher)
             identity = run_identity(recipe, teacher.sha256, self.prompt_set.digest, self.seed, origin_sha256)
@@ -221,8 +217,8 @@ class _Job:
                 accept_changes=extras.accept_changes,
                 count=None if metrics is None else metrics.saved,
             )
-            beside = self.output.with_name(f".{self.output.name}.{GRIDS}")
-            grids = beside if checkpoints.folder is None else checkpoints.folder / GRIDS
+            hidden = self.output.with_name(f".{self.output.name}.{GRIDS}")
+            grids = hidden if checkpoints.folder is None else checkpoints.folder / GRIDS
             run = self._training_run(teacher, checkpoints, grids, state, metrics)
             tracker = self._tracker(identity, teacher, world)
             if metrics is not None:
@@ -231,9 +227,9 @@ class _Job:
             try:
                 train(recipe, state, replace(run, observers=observers))
                 unet = state.student_unet(teacher.unet.config)
-                student = _write(self, teacher, state, unet, grids) if world.is_rank0 else None
+                written = _write(self, teacher, state, unet, grids) if world.is_rank0 else None
                 # The other ranks wait until all is written; they may not see the output's disk.
-                student = Student.from_json(world.gather(None if student is None else student.to_json())[0])
+                student: Student = world.gather(written)[0]
             except BaseException as error:
                 if tracker is not None:
                     tracker.failed(error)
@@ -250,7 +246,6 @@ class _Job:
         state: TrainingState,
         metrics: TrainingMetrics | None,
     ) -> TrainingRun:
-        """Assemble the inputs of the training loop."""
         recipe, extras, world = self.recipe, self.extras, state.world
         schedule = teacher.schedule.to(world.device)
         encode = open_embeddings(
@@ -350,14 +345,7 @@ def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
     """The parameters of a training run in MLflow."""
     from sidlsg.registry.run_log import recipe_params
 
-    return recipe_params(
-        recipe.values(),
-        recipe=recipe.name,
-        strategy=recipe.strategy,
-        kappas=recipe.guidance.scales,
-        seed=seed,
-        t_init=recipe.t_init,
-    )
+    return recipe_params(recipe.values(), recipe=recipe.name, kappas=recipe.guidance.scales, seed=seed)
 
 
 def _write(job: _Job, teacher: Teacher, state: TrainingState, unet: UNet2DConditionModel, grids: Path) -> Student:
@@ -366,10 +354,9 @@ def _write(job: _Job, teacher: Teacher, state: TrainingState, unet: UNet2DCondit
         files = write_folder(teacher, unet, recipe.t_init, recipe.export_dtype, folder)
         log = _write_rows(folder / "training_log.jsonl", state.log)
         evaluations = _write_rows(folder / "evaluations.jsonl", state.evaluations)
-        copies = []
-        for file in sorted(grids.glob("*.png")):
-            (folder / GRIDS).mkdir(exist_ok=True)
-            copies.append(Path(shutil.copyfile(file, folder / GRIDS / file.name)))
+        if images := sorted(grids.glob("*.png")):
+            (folder / GRIDS).mkdir()
+        copies = [Path(shutil.copyfile(file, folder / GRIDS / file.name)) for file in images]
         hardware = device_name(state.device)
         student = Student(
             recipe=recipe.name,
@@ -385,7 +372,7 @@ def _write(job: _Job, teacher: Teacher, state: TrainingState, unet: UNet2DCondit
             images_seen=state.images_seen,
             nan_samples=state.nan_samples,
             seconds=round(state.seconds, 1),
-            hardware=hardware if state.world.size == 1 else f"{state.world.size} × {hardware}",
+            hardware=f"{state.world.size} × {hardware}" if state.world.size > 1 else hardware,
             model=tuple(file_ref(path, folder) for path in files),
             training_log=file_ref(log, folder),
             evaluations=file_ref(evaluations, folder) if state.evaluations else None,

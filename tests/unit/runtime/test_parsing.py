@@ -40,7 +40,7 @@ DEEP: dict[str, tuple[Callable[[str], Any], Callable[[int], str]]] = {
 OWN = {
     "parsing.py": "the bounds",
     "distributed.py": "what a fork of this process reports",
-    "distil_processes.py": "what this process wrote for its own",
+    "training.py": "what this process wrote for its own",
     "supervisor.py": "what a process of this run wrote for it",
     "job_spec.py": "a value by its JSON form",
     "sweep.py": "what this process wrote itself",

@@ -16,7 +16,7 @@ from sidlsg.kubeflow.nodes.job_spec import EMBEDDINGS, PROMPTS, STAGED
 from sidlsg.kubeflow.nodes.staging import HEARTBEAT_S, SILENCE_S, Staging, heartbeat_watched
 from sidlsg.runtime.errors import SidlsgError
 from sidlsg.runtime.hardware import require_gpus
-from sidlsg.stages.distil_processes import PodTraining, train
+from sidlsg.stages.training import PodTraining, train
 from sidlsg.storage.records import Student
 
 

@@ -19,8 +19,8 @@ from sidlsg.distil.supervisor import RestartPolicy
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import require_gpus
 from sidlsg.runtime.provenance import GPUS_VARIABLE, RESTARTS_VARIABLE
-from sidlsg.stages.distil_processes import PodTraining, read_training, train, train_in_pod, train_in_processes
 from sidlsg.stages.encode import encode
+from sidlsg.stages.training import PodTraining, read_training, train, train_in_pod, train_in_processes
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, resolve
 from sidlsg.teacher.folder import folder_digest
 
@@ -48,10 +48,10 @@ def test_gpus_that_are_there_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert require_gpus() == 2
 
 
-@pytest.mark.parametrize("told", ["all", "-1", "2.0", "٣", "²", "9" * 5])
-def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
-    monkeypatch.setenv(GPUS_VARIABLE, told)
-    with pytest.raises(InputError, match=f"SIDLSG_GPUS is '{told}'"):
+@pytest.mark.parametrize("value", ["all", "-1", "2.0", "٣", "²", "9" * 5])
+def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(GPUS_VARIABLE, value)
+    with pytest.raises(InputError, match=f"SIDLSG_GPUS is '{value}'"):
         require_gpus()
 
 
@@ -137,14 +137,14 @@ def test_a_step_without_a_policy_trains_by_itself(asked: PodTraining, monkeypatc
 
 @pytest.mark.long
 def test_a_step_that_is_asked_to_end_lets_its_processes_save(asked: PodTraining, tmp_path: Path) -> None:
-    """The step as a process of its own, as in a pod."""
+    """The step in a separate process, as in a pod."""
     long = replace(asked, changes=json.dumps({**json.loads(asked.changes), "iterations": 400}))
     file = tmp_path / "asked.json"
     file.write_text(json.dumps(asdict(long)))
     program = f"""
 import sys
 from pathlib import Path
-from sidlsg.stages.distil_processes import read_training, train_in_processes
+from sidlsg.stages.training import read_training, train_in_processes
 from sidlsg.runtime.errors import StoppedError
 try:
     train_in_processes(read_training(Path({str(file)!r})), 2, print)
