@@ -8,7 +8,6 @@ import subprocess
 import unicodedata
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 COMMIT_VARIABLE = "SIDLSG_GIT_COMMIT"
@@ -72,22 +71,14 @@ def running_image() -> str:
 
 
 def _sources() -> dict[str, bytes]:
-    # In a checkout, components and pipelines lie outside src/.
-    roots = {"": files("sidlsg"), "components/": files("sidlsg.components"), "pipelines/": files("sidlsg.pipelines")}
-    found: dict[str, bytes] = {}
-    for prefix, root in roots.items():
-        found |= {f"{prefix}{name}": content for name, content in _python_files(root, "").items()}
-    return found
-
-
-def _python_files(folder: Traversable, prefix: str) -> dict[str, bytes]:
-    result: dict[str, bytes] = {}
-    for entry in folder.iterdir():
-        if entry.is_dir() and entry.name != "__pycache__":
-            result |= _python_files(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith(".py"):
-            result[f"{prefix}{entry.name}"] = entry.read_bytes()
-    return result
+    """The package's Python files by name; in a checkout, components and pipelines lie outside src/."""
+    folders = {"": "sidlsg", "components/": "sidlsg.components", "pipelines/": "sidlsg.pipelines"}
+    roots = {prefix: Path(str(files(package))) for prefix, package in folders.items()}
+    return {
+        f"{prefix}{path.relative_to(root).as_posix()}": path.read_bytes()
+        for prefix, root in roots.items()
+        for path in root.rglob("*.py")
+    }
 
 
 def pipeline_run() -> str:

@@ -53,32 +53,36 @@ def fetched(
         InputError: there is no folder for the cache.
     """
     kept = cache_folder() / "sha256"
-    damaged: tuple[int, int] | None = None
-    while True:
-        copy = kept / sha256 / name
-        if sha256:
-            damaged = _identity(copy)
-            if damaged and _has_digest(copy, sha256, digest):
-                return copy, sha256
-        with _work_folder(uri, sha256) as work:
-            if sha256 and _identity(copy) not in (None, damaged):
-                # Another process fetched it while this one waited.
-                continue
-            fetch(work / name)
-            found = digest(work / name)
-            require_digest(uri, found, sha256)
-            copy = kept / found / name
-            if damaged and _identity(copy) == damaged:
-                _remove(copy)
-            _put(work / name, copy)
-            return copy, found
+    copy = kept / sha256 / name
+    if sha256 and _has_digest(copy, sha256, digest):
+        return copy, sha256
+    with _work_folder(uri, sha256) as work:
+        # Another process may have fetched it while this one waited.
+        if sha256 and _has_digest(copy, sha256, digest):
+            return copy, sha256
+        fetch(work / name)
+        found = digest(work / name)
+        require_digest(uri, found, sha256)
+        copy = kept / found / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not _has_digest(copy, found, digest):
+            # Moved, not deleted: a process with another URI of the same content may be reading it.
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(copy, work / "damaged")
+            try:
+                os.replace(work / name, copy)
+            except OSError:
+                # Such a process may have been faster.
+                if not copy.exists():
+                    raise
+    return copy, found
 
 
 def _has_digest(copy: Path, sha256: str, digest: Callable[[Path], str]) -> bool:
     try:
         return digest(copy) == sha256
     except (OSError, InputError):
-        # It is being replaced, or a part is missing.
+        # There is none, it is being replaced, or a part is missing.
         return False
 
 
@@ -93,28 +97,3 @@ def _work_folder(uri: str, sha256: str) -> Iterator[Path]:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
-
-
-def _put(made: Path, copy: Path) -> None:
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(made, copy)
-    except OSError:
-        # A process with another URI of the same content may have been faster.
-        if not copy.exists():
-            raise
-
-
-def _remove(copy: Path) -> None:
-    if copy.is_dir():
-        shutil.rmtree(copy)
-    else:
-        copy.unlink(missing_ok=True)
-
-
-def _identity(copy: Path) -> tuple[int, int] | None:
-    try:
-        status = copy.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

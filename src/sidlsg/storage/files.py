@@ -93,7 +93,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     _require_folders(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _beside(path) as own:
+        with _temporary_folder(path) as own:
             new = own / _NEW
             with new.open("wb") as file:
                 yield file
@@ -136,7 +136,7 @@ def require_digest(uri: str, found: str, sha256: str) -> None:
 
 
 def remove_remains(path: Path) -> None:
-    """Delete what killed writers of this file or folder left beside it, and restore an earlier content."""
+    """Delete what killed writers of this file or folder left next to it, and restore an earlier content."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.*"):
         # The name alone may be a user's own.
         if (folder / _MARK).is_file():
@@ -158,7 +158,7 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
         target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_remains(target)
-    with _beside(target) as own:
+    with _temporary_folder(target) as own:
         new = own / _NEW
         new.mkdir()
         yield new
@@ -171,8 +171,8 @@ def atomic_folder(target: Path, marker: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A temporary folder beside the target, on the same file system."""
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder next to the target, on the same file system."""
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         (folder / _MARK).touch()
@@ -185,7 +185,7 @@ def _beside(target: Path) -> Iterator[Path]:
 def put_in_place(new: Path, target: Path) -> None:
     """Replace a folder by a finished one; a failure or a kill in between loses neither."""
     remove_remains(target)
-    with _beside(target) as own:
+    with _temporary_folder(target) as own:
         if target.exists():
             os.replace(target, own / _OLD)
         os.replace(new, target)
@@ -305,7 +305,7 @@ def require_file(path: Path) -> None:
     """Check that an output file can be written, before the work begins.
 
     Raises:
-        InputError: it is a folder, or nothing can be written beside it.
+        InputError: it is a folder, or nothing can be written next to it.
     """
     _refuse_folder(path)
     require_writable(path.parent)

@@ -1,4 +1,4 @@
-"""The records that stages read and write, as JSON beside the files that they name.
+"""The records that stages read and write, as JSON next to the files that they name.
 
 A field `…_sha256` is the digest of a record of that name, of the teacher's model files, or of the code that ran.
 """

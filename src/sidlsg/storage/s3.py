@@ -1,4 +1,4 @@
-"""Objects on S3: one prefix of a bucket as a store, with digests beside the objects."""
+"""Objects on S3: one prefix of a bucket as a store, with a digest in the metadata of each object."""
 
 from __future__ import annotations
 
@@ -259,6 +259,9 @@ def _version(file: Path) -> tuple[int, int]:
 def contents(uri: str) -> tuple[ObjectState | None, list[tuple[str, ObjectState]]]:
     """The state of the object at a URI, if any; without one, or with an empty one, keys and states of all under it.
 
+    The object comes first, because its reader may have no right to list. An empty one may be what a server answers for
+    a folder.
+
     Raises:
         InputError: the URI is invalid, or the access is refused.
         StorageError: the server failed.
@@ -281,9 +284,14 @@ def contents(uri: str) -> tuple[ObjectState | None, list[tuple[str, ObjectState]
         with explained(uri, client.meta.endpoint_url):
             found = [(str(entry["Key"]), _state(entry, "Size")) for page in pages for entry in page.get("Contents", [])]
     except AccessError as error:
-        raise refused or error from error
+        if state is None:
+            raise refused or error from error
+        found = []
     # Some tools mark a folder by a key that ends in a slash.
-    return state, [(name, state) for name, state in found if not name.endswith("/")]
+    found = [(name, inner) for name, inner in found if not name.endswith("/")]
+    if refused and not found:
+        raise refused
+    return state, found
 
 
 def _state(entry: Mapping[str, Any], size: str) -> ObjectState:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from sidlsg.runtime.errors import AccessError, ContentError, InputError, MissingError
+from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.cache import fetched
 from sidlsg.storage.files import sha256_file
-from sidlsg.storage.store import S3, FolderStore, ObjectState, Store
+from sidlsg.storage.store import S3, FolderStore, ObjectState, Store, is_hidden
 
 BUNDLED = "bundled:"
 """Starts the name of something inside the package."""
@@ -152,23 +152,19 @@ def _from_s3(uri: str, sha256: str, folder: FolderFormat | None) -> tuple[Path, 
 
     def fetch(target: Path) -> None:
         store = open_store(parent, check=False)
-        refused: AccessError | None = None
-        if not uri.endswith("/"):
-            # The object first: its reader may have no right to list.
-            try:
-                store.get(name, target)
-                # Some servers answer for a folder as if it were an empty object.
-                if target.stat().st_size or not _has_objects(store, f"{name}/"):
-                    return
-                target.unlink()
-            except MissingError:
-                pass
-            except AccessError as error:
-                refused = error  # without the right to list, the answer for a missing object
-        try:
-            _fetch_folder(store, f"{name}/", uri, target, folder)
-        except InputError as error:
-            raise refused or error from error
+        state, objects = s3_contents(uri)
+        prefix = f"{split_s3_uri(uri)[1]}/"
+        inside = [inner for key, _ in objects if not is_hidden(inner := key.removeprefix(prefix))]
+        if inside and folder is None:
+            raise InputError(f"{uri} is a folder; give the URI of one file")
+        if inside and folder is not None:
+            # Those that the format wants; others, such as pickles of the same model, may be there.
+            for inner in filter(folder.wanted, inside):
+                store.get(f"{name}/{inner}", target / inner)
+        elif state is not None:
+            store.get(name, target)
+        else:
+            raise InputError(f"there is nothing at {uri}; give {S3}BUCKET/KEY of an existing file or folder")
 
     def digest(path: Path) -> str:
         try:
@@ -178,26 +174,6 @@ def _from_s3(uri: str, sha256: str, folder: FolderFormat | None) -> tuple[Path, 
             raise InputError(str(error).replace(str(path), uri.removesuffix("/"))) from error
 
     return fetched(uri, name, sha256, fetch, digest)
-
-
-def _has_objects(store: Store, prefix: str) -> bool:
-    try:
-        return bool(store.names(prefix))
-    except AccessError:
-        return False
-
-
-def _fetch_folder(store: Store, prefix: str, uri: str, target: Path, folder: FolderFormat | None) -> None:
-    """Fetch the files of a folder that its format wants; others, such as pickles of the same model, may be there."""
-    names = store.names(prefix)
-    if names and folder is None:
-        raise InputError(f"{uri} is a folder; give the URI of one file")
-    if not names or folder is None:
-        raise InputError(f"there is nothing at {uri}; give {S3}BUCKET/KEY of an existing file or folder")
-    for name in names:
-        inner = name.removeprefix(prefix)
-        if folder.wanted(inner):
-            store.get(name, target / inner)
 
 
 def _bundled(name: str) -> Path:

@@ -44,13 +44,9 @@ def test_the_digest_covers_the_whole_package() -> None:
 
 def test_a_comment_changes_the_codes_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_digest()
-    real = package._python_files
-
-    def changed(folder: object, prefix: str) -> dict[str, bytes]:
-        found = real(folder, prefix)  # type: ignore[arg-type]
-        return {n: c + b"#" if n == "distil/step.py" else c for n, c in found.items()}
-
-    monkeypatch.setattr(package, "_python_files", changed)
+    sources = package._sources()
+    sources["distil/step.py"] += b"#"
+    monkeypatch.setattr(package, "_sources", lambda: sources)
     code_digest.cache_clear()
     assert code_digest() != before
     code_digest.cache_clear()
@@ -78,7 +74,7 @@ def test_the_commit_is_the_images_or_the_checkouts(monkeypatch: pytest.MonkeyPat
     git_commit.cache_clear()
 
 
-def test_without_a_pipeline_run_nothing_is_said_of_one(
+def test_without_a_pipeline_run_no_tag_or_prefix_is_added(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SIDLSG_PIPELINE_RUN", raising=False)
