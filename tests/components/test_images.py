@@ -37,7 +37,7 @@ def test_a_trained_student_knows_its_image_and_how_often_it_may_restart(tmp_path
     given = f"ghcr.io/me/sidlsg@{DIGEST}"
     for pipeline in ("distil_and_evaluate", "sweep"):
         file = tmp_path / f"{pipeline}.yaml"
-        # A process of its own: the variable is read while the components are imported.
+        # A separate process: the variable is read while the components are imported.
         command = [sys.executable, "-m", "sidlsg", "compile", "--pipeline", pipeline, "--output", str(file)]
         subprocess.run(command, check=True, env={**os.environ, VARIABLE: given})
         executors = next(yaml.safe_load_all(file.read_text()))["deploymentSpec"]["executors"]

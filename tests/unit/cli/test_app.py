@@ -331,12 +331,13 @@ def test_a_file_of_the_system_that_cannot_be_used_is_one_line(monkeypatch: pytes
     assert sidlsg("compile") == (1, "", "error: Too many levels of symbolic links: out/x\n")
 
 
-def test_a_pipeline_without_an_image_is_said_to_be_for_no_cluster(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+def test_a_pipeline_without_an_image_gets_a_note(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
     monkeypatch.delenv("SIDLSG_IMAGE", raising=False)
-    code, shown, told = sidlsg("compile", "--pipeline", "curate")
+    code, shown, message = sidlsg("compile", "--pipeline", "curate")
     assert (code, shown) == (0, "curate.yaml\n")
     assert (
-        told == "note: no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest\n"
+        message
+        == "note: no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest\n"
     )
     monkeypatch.setenv("SIDLSG_IMAGE", f"registry.example/sidlsg@sha256:{'0' * 64}")
     assert sidlsg("compile", "--pipeline", "curate") == (0, "curate.yaml\n", "")
@@ -354,13 +355,13 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, sidlsg: Run, e
         raise error
 
     monkeypatch.setattr("sidlsg.cli.catalog.compile_pipeline", full)
-    code, shown, told = sidlsg("compile")
+    code, shown, message = sidlsg("compile")
     assert (code, shown) == (1, "")
-    assert told.startswith(f"error: no space left on the device of {place}; free some")
-    assert told.count("\n") == 1
+    assert message.startswith(f"error: no space left on the device of {place}; free some")
+    assert message.count("\n") == 1
 
 
-def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
+def test_an_interrupted_command_says_how_to_resume(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -99,7 +99,7 @@ def test_a_folder_is_scored_against_another(run: Run, weights: Path, tmp_path: P
     assert "1,010 generated images given, and fid/coco2014-30k-clean takes 30,000; nothing is scored" in done.stderr
 
 
-def test_what_is_passed_over_is_told_and_recorded(run: Run, weights: Path, tmp_path: Path) -> None:
+def test_skipped_files_are_reported_and_recorded(run: Run, weights: Path, tmp_path: Path) -> None:
     for name, seed in (("ours", 0), ("real", 1)):
         folder = draw(tmp_path / name, 6, seed)
         if name == "ours":
@@ -108,19 +108,19 @@ def test_what_is_passed_over_is_told_and_recorded(run: Run, weights: Path, tmp_p
         output = tmp_path / f"{name}.safetensors"
         done = run("images", "features", folder, "--protocol", PR, "--weights", weights, "--output", output)
         assert done.returncode == 0, done.stderr
-        told = "passed over 1 in folders of it: more/00000.png; 1 of other formats: 00006.webp"
-        assert (told in done.stdout) == (name == "ours")
+        message = "passed over 1 in folders of it: more/00000.png; 1 of other formats: 00006.webp"
+        assert (message in done.stdout) == (name == "ours")
     done = run(
         "images", "score", tmp_path / "ours.safetensors", "--reference", tmp_path / "real.safetensors",
         "--protocol", PR, "--output", tmp_path / "scores",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout
-    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["passed_over"] == told
+    assert message in done.stdout
+    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["passed_over"] == message
 
 
 @pytest.mark.long
-def test_a_killed_extraction_goes_on_and_gives_the_same_bits(run: Run, weights: Path, tmp_path: Path) -> None:
+def test_a_killed_extraction_resumes_with_the_same_bits(run: Run, weights: Path, tmp_path: Path) -> None:
     folder = draw(tmp_path / "ours", 1600, 0)
     arguments = ["images", "features", folder, "--protocol", KID, "--weights", weights, "--output"]
     assert run(*arguments, tmp_path / "whole.safetensors").returncode == 0

@@ -35,7 +35,7 @@ def test_a_stage_has_its_own_price_or_the_default() -> None:
         ('{"distil": 1, "distil": 2}', "a name is given twice"),
     ],
 )
-def test_what_is_no_table_of_prices_is_refused(text: str, said: str) -> None:
+def test_an_invalid_table_of_prices_is_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse_prices(text)
 
@@ -88,6 +88,6 @@ def test_nothing_took_any_time() -> None:
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
-def test_refuses_what_is_no_amount(bad: float) -> None:
+def test_an_invalid_duration_is_refused(bad: float) -> None:
     with pytest.raises(InputError, match="seconds of gate is"):
         cost({"gate": bad}, Prices(default=1.0))

@@ -28,7 +28,7 @@ def test_a_containers_limit_counts_where_it_is_lower(tmp_path: Path) -> None:
     assert host_memory(files(tmp_path, limit="10", used="40") / "meminfo", folder) == 0
 
 
-def test_a_system_that_does_not_say_gives_none(tmp_path: Path) -> None:
+def test_an_unknown_system_gives_none(tmp_path: Path) -> None:
     assert host_memory(tmp_path / "nothing", tmp_path) is None
     assert host_memory(files(tmp_path, available="MemAvailable: none") / "meminfo", tmp_path) is None
 

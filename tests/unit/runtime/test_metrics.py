@@ -48,7 +48,7 @@ def test_both_places_can_be_given() -> None:
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "9464.0", "http", "٣"])
-def test_what_is_no_port_is_refused(port: str) -> None:
+def test_an_invalid_port_is_refused(port: str) -> None:
     with pytest.raises(InputError, match=r"SIDLSG_METRICS_PORT is .*give a whole number from 1 to 65535"):
         destinations({"SIDLSG_METRICS_PORT": port})
 
@@ -56,7 +56,7 @@ def test_what_is_no_port_is_refused(port: str) -> None:
 @pytest.mark.parametrize(
     "gateway", ["pushgateway:9091", "ftp://gateway", "http://", "http://gateway:port", "http://g/?x=1", "http://a b"]
 )
-def test_what_is_no_address_is_refused(gateway: str) -> None:
+def test_an_invalid_address_is_refused(gateway: str) -> None:
     with pytest.raises(InputError, match="give one such as http://pushgateway:9091"):
         destinations({"SIDLSG_PUSHGATEWAY": gateway})
 
@@ -97,7 +97,7 @@ def test_they_are_pushed_now_and_then_and_at_the_end(registry: CollectorRegistry
         Counter("late", "Made last", registry=registry)
         pusher.close()
         count = gateway.asked
-        # An empty value has a spelling of its own.
+        # An empty value is spelled in base64.
         assert list(gateway.groups) == ["/metrics/job/sidlsg-training/run@base64/=/training/tiny-0"]
         assert "late_total 0.0" in gateway.groups.popitem()[1]
         time.sleep(0.1)
@@ -105,7 +105,7 @@ def test_they_are_pushed_now_and_then_and_at_the_end(registry: CollectorRegistry
     assert said == []
 
 
-def test_a_gateway_that_is_away_is_said_once_and_taken_up_again(registry: CollectorRegistry) -> None:
+def test_an_unreachable_gateway_is_reported_once_and_retried(registry: CollectorRegistry) -> None:
     said: list[str] = []
     with Gateway() as gateway:
         gateway.away = True
@@ -119,7 +119,7 @@ def test_a_gateway_that_is_away_is_said_once_and_taken_up_again(registry: Collec
     assert said[1:] == ["the Pushgateway takes metrics again"]
 
 
-def test_a_gateway_that_never_was_there_ends_nothing(registry: CollectorRegistry, port: int) -> None:
+def test_a_missing_gateway_does_not_stop_the_training(registry: CollectorRegistry, port: int) -> None:
     said: list[str] = []
     pusher = Pusher(registry, f"http://127.0.0.1:{port}", {"run": "7"}, said.append)
     pusher.close()

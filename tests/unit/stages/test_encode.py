@@ -1,4 +1,4 @@
-"""The stage as a whole: what it writes, when it does not, and that a killed one goes on."""
+"""The stage as a whole: what it writes, when it does not, and that a killed one resumes."""
 
 from __future__ import annotations
 
@@ -128,9 +128,7 @@ def test_nothing_is_loaded_to_find_that_out(prompts: Path, teacher_folder: Path,
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-def test_a_disk_without_room_is_told_before_anything_is_encoded(
-    prompts: Path, teacher_folder: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_reported_before_encoding(prompts: Path, teacher_folder: Path, tmp_path: Path) -> None:
     small = PromptSet.load(prompts)
     (tmp_path / "prompts").mkdir()
     dataclasses.replace(small, count=10**13).save(tmp_path / "prompts")
@@ -140,7 +138,7 @@ def test_a_disk_without_room_is_told_before_anything_is_encoded(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "budget", "told"),
+    ("dtype", "budget", "message"),
     [
         ("bfloat16", 1.0, r"dtype 'bfloat16' is unknown \(did you mean 'float16'\?\); allowed: float16, float32"),
         ("float16", -1.0, "disk budget -1.0 is not a size"),
@@ -149,9 +147,9 @@ def test_a_disk_without_room_is_told_before_anything_is_encoded(
     ],
 )
 def test_values_that_cannot_be_used_are_refused(
-    dtype: str, budget: float, told: str, prompts: Path, teacher_folder: Path, tmp_path: Path
+    dtype: str, budget: float, message: str, prompts: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         encode(prompts, teacher_folder, tmp_path / "out", dtype, budget, print)
     assert list(tmp_path.iterdir()) == []
 
@@ -161,12 +159,12 @@ def test_places_that_cannot_be_used_are_refused(prompts: Path, teacher_folder: P
     (tmp_path / "taken" / "thesis.txt").write_text("mine")
     inside = Path(shutil.copytree(prompts, tmp_path / "own" / "prompts"))
     EmbeddingSet.load(_plain(prompts, teacher_folder, tmp_path / "own2")).save(tmp_path / "own")
-    for given, output, told in (
+    for given, output, message in (
         (prompts, tmp_path / "taken", "holds something else"),
         (inside, tmp_path / "own", "lies inside the output folder"),
         (tmp_path / "none", tmp_path / "new", "no PromptSet record"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             encode(given, teacher_folder, output, "float16", 1.0, print)
     with pytest.raises(InputError, match="no such folder"):
         encode(prompts, tmp_path / "none", tmp_path / "new", "float16", 1.0, print)

@@ -30,7 +30,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def teacher(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled teacher without the scores that may lie beside it."""
+    """The bundled teacher without the scores that its folder may hold."""
     folder = tmp_path_factory.mktemp("teacher") / "tiny-sd"
     shutil.copytree(assets / "tiny-sd", folder)
     (folder / TeacherScores.FILE).unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few", "quick")
-def test_a_student_is_scored_beside_its_teacher_and_stored_scores_are_used_again(
+def test_student_and_teacher_are_scored_and_stored_scores_are_reused(
     tiny_student: Path, teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path, hashed: list[str]
 ) -> None:
     lines: list[str] = []
@@ -77,7 +77,7 @@ def test_a_student_is_scored_beside_its_teacher_and_stored_scores_are_used_again
     assert len(set(card.grid_prompts)) == 36
     assert set(card.grid_prompts) <= set(held_out)
 
-    # Stored scores are told from computed ones by a number that no evaluation gives.
+    # Stored scores are distinguished from computed ones by a number that no evaluation gives.
     marked = tmp_path / "teacher"
     shutil.copytree(teacher, marked)
     first = card.subject("teacher 20 steps")

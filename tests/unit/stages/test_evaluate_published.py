@@ -1,4 +1,4 @@
-"""The evaluate stage under published protocols: beside the shapes domain's, and alone."""
+"""The evaluate stage under published protocols: with the shapes domain's, and alone."""
 
 from __future__ import annotations
 

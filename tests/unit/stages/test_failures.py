@@ -82,7 +82,7 @@ def test_where_no_note_can_be_written_the_failure_stays_one(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("place")
-def test_a_retry_of_a_step_is_no_attempt_of_its_own() -> None:
+def test_a_retry_of_a_step_is_not_counted_as_an_attempt() -> None:
     for _ in range(2):
         fail(SETTING, InputError("no"))
     assert number_attempts([SETTING]) == [SETTING | {"attempt": 1}]

@@ -19,7 +19,7 @@ def test_given_rules_replace_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
@@ -28,8 +28,8 @@ def test_given_rules_replace_the_defaults() -> None:
         ('{"length.minimum_words": 0}', "give 1 or more"),
     ],
 )
-def test_unusable_rules_are_refused(text: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_unusable_rules_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         curation_rules(text)
 
 

@@ -24,7 +24,7 @@ def test_a_setting_is_a_strategy_with_its_scales(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "a setting is empty; give a strategy and its scales, such as 'lsg kappa=1.5'"),
         ("  ", "a setting is empty"),
@@ -38,12 +38,12 @@ def test_a_setting_is_a_strategy_with_its_scales(
         ("lsg kappa=inf", "kappa1 is inf"),
     ],
 )
-def test_each_mistake_in_a_setting_is_told(text: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_each_mistake_in_a_setting_is_reported(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         parse_setting(text)
 
 
-def test_a_setting_becomes_changes_beside_the_others() -> None:
+def test_a_setting_is_added_to_the_other_changes() -> None:
     made = plan_changes(["long kappa4=2"], "tiny", '{"iterations": 400}')
     assert made == [{"iterations": 400, "strategy": "long", "scales": {"kappa4": 2.0}}]
     # A cache compares the text.
@@ -52,15 +52,15 @@ def test_a_setting_becomes_changes_beside_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ('{"strategy": "none"}', "replace strategy, which a sweep's settings do"),
         ('{"scales": {}, "strategy": "none"}', "replace strategy and scales"),
         ("[]", "not a JSON object"),
     ],
 )
-def test_changes_that_say_what_settings_say_are_refused(changes: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_changes_that_say_what_settings_say_are_refused(changes: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         plan_changes(["none"], "tiny", changes)
 
 
@@ -72,7 +72,7 @@ def test_the_default_settings_can_be_planned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "changes", "told"),
+    ("settings", "changes", "message"),
     [
         ((), "{}", "without settings"),
         (("none", "lsg kappa=1"), "{}", "'none' and 'lsg kappa=1' mean the same, κ1..κ4 = 1, 1, 1, 1; give one"),
@@ -81,8 +81,8 @@ def test_the_default_settings_can_be_planned() -> None:
         (("none",), '{"iteration": 1}', "has no value 'iteration'"),
     ],
 )
-def test_a_plan_is_checked_as_a_whole(settings: tuple[str, ...], changes: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_plan_is_checked_as_a_whole(settings: tuple[str, ...], changes: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         plan_changes(settings, "tiny", changes)
 
 

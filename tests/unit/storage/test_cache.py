@@ -151,7 +151,7 @@ def test_the_folder_follows_the_users_variables(monkeypatch: pytest.MonkeyPatch)
     assert cache_folder() == Path("/home/user/.cache/sidlsg")
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_the_error_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SIDLSG_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     # A container's user number need not be in the password file.

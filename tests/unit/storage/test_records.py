@@ -1,4 +1,4 @@
-"""The stages' records: to JSON and back, told apart, and checked against their files."""
+"""The stages' records: to JSON and back, distinguished, and checked against their files."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_record_is_saved_and_loaded_by_folder_and_by_file(kind: type[Record], 
     assert set(plain) == {field.name for field in fields(kind)}
 
 
-def test_each_kind_has_a_file_of_its_own() -> None:
+def test_each_kind_has_its_own_file_name() -> None:
     assert len({kind.FILE for kind in KINDS}) == len(KINDS)
 
 

@@ -112,7 +112,7 @@ def test_the_configured_number_of_tries_counts(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[default]\nendpoint_url = htp//server\n", "address 'htp//server' is not valid"),
         ("[default]\ns3 =\n  addressing_style = virtua\n", "Valid options are: 'auto', 'virtual', and 'path'"),
@@ -120,12 +120,12 @@ def test_the_configured_number_of_tries_counts(configure: Configure) -> None:
         ("[default\n", "Unable to parse config file"),
     ],
 )
-def test_a_configuration_that_cannot_be_used_is_told(configure: Configure, text: str, told: str) -> None:
+def test_an_unusable_configuration_is_reported(configure: Configure, text: str, message: str) -> None:
     configure(text)
     for attempt in (lambda: uri_digest(PLACE), lambda: open_store(f"s3://{BUCKET}/run")):
         with pytest.raises(InputError, match="AWS configuration file") as caught:
             attempt()
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -134,7 +134,7 @@ NO_REASON = "set AWS_DEFAULT_REGION to the bucket's region, and AWS_ENDPOINT_URL
 
 
 @pytest.mark.parametrize(
-    ("refusal", "told"),
+    ("refusal", "message"),
     [
         (Refusal(301, "PermanentRedirect"), NO_REASON),
         (Refusal(301, "PermanentRedirect", ENDPOINT), "it names eu.s3.example.org: set AWS_ENDPOINT_URL"),
@@ -159,7 +159,7 @@ NO_REASON = "set AWS_DEFAULT_REGION to the bucket's region, and AWS_ENDPOINT_URL
     ids=lambda value: f"{value.status}-{value.code}" if isinstance(value, Refusal) else None,
 )
 def test_a_redirection_says_which_address_or_region_to_set(
-    served: Callable[..., OddS3], refusal: Refusal, told: str
+    served: Callable[..., OddS3], refusal: Refusal, message: str
 ) -> None:
     server = served(lambda _: refusal)
     for attempt in (
@@ -170,14 +170,14 @@ def test_a_redirection_says_which_address_or_region_to_set(
     ):
         with pytest.raises(InputError) as caught:
             attempt()
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         for hidden in ("hidden", "\n", "\x1b"):
             assert hidden not in str(caught.value)
     # Nobody asked the same thing again and again.
     assert len(server.asked) <= 16
 
 
-def test_what_is_no_s3_server_is_told(served: Callable[..., OddS3], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_another_server_is_reported(served: Callable[..., OddS3], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     page = {"Content-Type": "text/html; charset=utf-8"}
     served(lambda _: Refusal(200, "", headers=page, body=b"<html><body><br>a console</body></html>"))
@@ -230,7 +230,7 @@ def test_a_refused_access_says_which_right_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("ExpiredToken", "session token has expired"),
         ("InvalidAccessKeyId", "key is not known"),
@@ -238,15 +238,15 @@ def test_a_refused_access_says_which_right_is_missing(
     ],
 )
 def test_why_a_question_without_text_was_refused_is_asked_for(
-    served: Callable[..., OddS3], code: str, told: str
+    served: Callable[..., OddS3], code: str, message: str
 ) -> None:
     served(lambda _: Refusal(404 if code == "NoSuchBucket" else 403, code))
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         open_store(f"s3://{BUCKET}/run", check=False).get("a.txt", Path("unused"))
     assert not isinstance(caught.value, ContentError)
 
 
-def test_a_missing_object_is_told_from_a_damaged_one(served: Callable[..., OddS3], tmp_path: Path) -> None:
+def test_a_missing_object_is_distinguished_from_a_damaged_one(served: Callable[..., OddS3], tmp_path: Path) -> None:
     served()
     store = open_store(f"s3://{BUCKET}/run", check=False)
     with pytest.raises(MissingError, match=r"there is no s3://bucket/run/b\.txt"):

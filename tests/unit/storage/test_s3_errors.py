@@ -34,7 +34,7 @@ def refused(code: str, status: int) -> ClientError:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "told"),
+    ("error", "kind", "message"),
     [
         (refused("NoSuchBucket", 404), InputError, "no such bucket at https://s3.example.org:9000; create it"),
         (refused("NoSuchKey", 404), MissingError, "there is no s3://bucket/a.bin"),
@@ -62,11 +62,13 @@ def refused(code: str, status: int) -> ClientError:
     ],
     ids=lambda value: value.response["Error"]["Code"] if isinstance(value, ClientError) else type(value).__name__,
 )
-def test_an_error_says_what_happened_where_and_what_to_do(error: Exception, kind: type[SidlsgError], told: str) -> None:
+def test_an_error_says_what_happened_where_and_what_to_do(
+    error: Exception, kind: type[SidlsgError], message: str
+) -> None:
     with pytest.raises(SidlsgError) as caught, explained(PLACE, ENDPOINT):
         raise error
     assert type(caught.value) is kind
-    for said in (told, PLACE):
+    for said in (message, PLACE):
         assert said in str(caught.value)
     assert "hidden" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -68,7 +68,7 @@ def test_a_full_disk_names_the_object(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [
         ("", "cannot hold a store"),
         ("gs://bucket/x", "cannot hold a store"),
@@ -80,11 +80,11 @@ def test_a_full_disk_names_the_object(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_place_that_cannot_hold_objects_is_refused(
-    place: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         open_store(place)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"

@@ -106,7 +106,7 @@ def test_counters_of_another_form_are_refused_with_one_line(tmp_path: Path, coun
     assert "\n" not in str(caught.value)
 
 
-def test_prefixes_go_on_and_off() -> None:
+def test_prefixes_are_added_and_removed() -> None:
     a, b = torch.zeros(1), torch.ones(1)
     named = with_prefix("model", {"x": a, "y.z": b}) | with_prefix("model2", {"x": b})
     assert set(named) == {"model.x", "model.y.z", "model2.x"}
@@ -114,7 +114,7 @@ def test_prefixes_go_on_and_off() -> None:
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_an_optimizer_goes_on_from_its_file_as_if_nothing_had_happened(tmp_path: Path, kind: str) -> None:
+def test_an_optimizer_resumes_exactly_from_its_file(tmp_path: Path, kind: str) -> None:
     network = new_network(0)
     optimizer: Any = OPTIMIZERS[kind](network.parameters())
     take_steps(network, optimizer, range(3))

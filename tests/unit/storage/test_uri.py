@@ -97,7 +97,7 @@ def test_the_bundled_files_are_there(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [
         ("bundled:nothing", "nothing bundled is named 'nothing'"),
         ("bundled:", "nothing bundled is named ''"),
@@ -113,7 +113,7 @@ def test_the_bundled_files_are_there(place: str) -> None:
         ("/nowhere/at/all", "nothing at /nowhere/at/all"),
     ],
 )
-def test_what_is_not_there_is_refused(place: str, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def test_what_is_not_there_is_refused(place: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         resolve(place)
     assert "\n" not in str(caught.value)
