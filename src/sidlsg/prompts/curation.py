@@ -49,7 +49,7 @@ def curate(
         held_out: evaluation captions to remove in any spelling.
         execution: how it runs.
         report: receives lines for the user.
-        summary: writes the pages beside the statistics; None for none.
+        summary: writes pages that show the statistics; None for no pages.
 
     Raises:
         InputError: a source cannot be used, no prompt is left after a step, or `output` holds something else.

@@ -48,7 +48,7 @@ class Execution:
     memory_gb: float = 2.0
     """Memory for all workers of this machine, in 10⁹ bytes."""
     work: str = ""
-    """A folder or S3 prefix for unfinished work; by default beside the output."""
+    """A folder or S3 prefix for unfinished work; by default next to the output."""
     rows_per_shard: int = 65536
     """Most prompts in one shard of the output."""
     skip_bad_files: bool = False
@@ -116,7 +116,7 @@ class Plan:
         """The plan of a work folder.
 
         Raises:
-            ContentError: there is none.
+            ContentError: it has no plan.
         """
         return _parsed(work.store.read(PLAN_FILE))
 

@@ -108,7 +108,7 @@ def work_folder(output: str, work: str, key: str) -> Iterator[str]:
 
     Args:
         output: of the prompt set.
-        work: a folder or S3 prefix for work; empty for one beside a local output. S3 has no locks.
+        work: a folder or S3 prefix for work; empty for one next to a local output. S3 has no locks.
         key: hex digest of everything that the result depends on.
 
     Raises:

@@ -20,5 +20,5 @@ def _follow() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
-        # At once: an orphan must not write beside the run that resumes its work.
+        # At once: an orphan must not write while another run resumes its work.
         os._exit(1)

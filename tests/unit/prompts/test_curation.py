@@ -76,7 +76,7 @@ def test_a_duplicate_below_the_score_cut_does_not_count(write_table, tmp_path):
     assert (origin["row"], origin["copies"]) == (1, 1)
 
 
-def test_cuts_are_sets_of_their_own_in_the_same_order(write_table, tmp_path):
+def test_cuts_are_separate_sets_in_the_same_order(write_table, tmp_path):
     scores = [6.0 + i / 50 for i in range(50)]
     source = write_table(TEXTS, scores)
     whole = curate(source, tmp_path / "out", RULES, [], Execution(rows_per_shard=20))

@@ -79,5 +79,5 @@ def test_engines_that_cannot_be_opened(name, workers, message):
         open_engine(name, workers)
 
 
-def test_one_worker_needs_no_process_of_its_own():
+def test_one_worker_needs_no_other_process():
     assert not isinstance(open_engine("native", 1), Processes)

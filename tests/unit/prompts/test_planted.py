@@ -75,7 +75,7 @@ def digest(text: str) -> bytes:
 
 
 def eligible(corpus: Corpus) -> list[str]:
-    """All different texts that nothing but their likeness to others speaks against."""
+    """All different texts that no step but the one for near duplicates drops."""
     kinds = ("base", "near", "unscored", "foreign_allowed")
     return list({key(row.means): row.means for row in corpus.of(*kinds)}.values())
 
@@ -134,7 +134,7 @@ def test_near_duplicates_are_found(found: Outcome) -> None:
     assert recall >= 0.95
 
 
-def test_every_text_is_there_once(found: Outcome) -> None:
+def test_every_text_occurs_once(found: Outcome) -> None:
     assert len({digest(text) for text in found.texts}) == len(found.texts)
     assert len(found.keys) == len(found.texts)
     assert [digest(text) for text in found.texts] == sorted(digest(text) for text in found.texts)

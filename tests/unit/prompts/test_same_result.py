@@ -125,7 +125,7 @@ def test_the_same_rows_in_other_files(
 def test_files_in_another_order(
     curation: Curation, source: Path, expected: tuple[Shards, PromptSet], tmp_path: Path
 ) -> None:
-    # What was the first is the last, and in a folder of its own.
+    # The first file is now the last, in a separate folder.
     files = sorted(path for path in source.iterdir())
     for number, file in enumerate(reversed(files)):
         target = tmp_path / "in" / f"{number // 3}" / f"{number}{file.suffix}"

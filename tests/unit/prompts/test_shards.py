@@ -60,7 +60,7 @@ def test_row_groups_have_a_fixed_size_and_equal_tables_equal_bytes(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_origins_are_a_table_of_their_own(tmp_path):
+def test_origins_are_a_separate_table(tmp_path):
     rows = pl.DataFrame({"id": [0], "file": ["a.parquet"], "row": [7], "copies": [2]})
     write_table(rows, ORIGINS, tmp_path / "origins")
     assert pq.read_table(tmp_path / "origins").to_pylist() == rows.to_dicts()

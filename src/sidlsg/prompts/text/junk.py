@@ -19,7 +19,6 @@ _SUFFIX = r"\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|heic|avif|psd|raw|cr2|nef)"
 _CAMERA = r"(?:img|dsc[fn]?|dscn|pict?|photo|image|foto|screenshot|screen shot|scan|untitled|unnamed|pxl|mvimg|wp|gopr)"
 _FILE_NAME = rf"(?i)\A(?:[^ ]+{_SUFFIX}|{_CAMERA}[-_ ]*\(?\d[-_ .:\d()]*(?:at )?[-_ .:\d()]*(?:{_SUFFIX})?)\z"
 """One word with an image's suffix, or a camera's or phone's prefix and numbers, such as "photo 2019"."""
-_LETTER = r"\p{L}\p{M}"
 
 
 def junk_reason(texts: pl.Series, rule: JunkRule) -> pl.Series:
@@ -28,12 +27,14 @@ def junk_reason(texts: pl.Series, rule: JunkRule) -> pl.Series:
     In order: "file name"; "symbols", too few letters, digits and spaces; "digits", too many among letters and digits;
     "capitals", many words without a lower-case letter; "repeats", too large a share of one word, whatever its case.
     """
-    others = texts.str.count_matches(rf"[^{_LETTER}\p{{N}} ]")
+    characters = texts.str.len_chars()
+    spaces = texts.str.count_matches(" ", literal=True)
+    symbols = texts.str.count_matches(r"[^\p{L}\p{M}\p{N} ]")
     found = {
         "file name": texts.str.contains(_FILE_NAME),
-        "symbols": others > (1 - rule.minimum_letters) * texts.str.len_chars(),
-        "digits": _digits(texts, others, rule.maximum_digits),
-        "capitals": _capitals(texts, rule.capitals_words),
+        "symbols": symbols > (1 - rule.minimum_letters) * characters,
+        "digits": texts.str.count_matches("[0-9]") > rule.maximum_digits * (characters - symbols - spaces),
+        "capitals": _capitals(texts, spaces, rule.capitals_words),
         "repeats": _repeats(texts, rule.maximum_repeats),
     }
     reasons = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
@@ -43,25 +44,11 @@ def junk_reason(texts: pl.Series, rule: JunkRule) -> pl.Series:
     return reasons
 
 
-def _digits(texts: pl.Series, others: pl.Series, maximum: float) -> pl.Series:
-    digits = texts.str.count_matches(r"[0-9]")
-    # At most every other character of a cleaned text is a space, so at least half of it, less the symbols, are letters
-    # and digits. They are counted only where this bound does not decide.
-    fewest = (texts.str.len_chars().cast(pl.Int64) + 1) // 2 - others
-    rows = (digits > maximum * fewest).arg_true()
-    some = texts.gather(rows)
-    over = digits.gather(rows) > maximum * some.str.count_matches(rf"[{_LETTER}\p{{N}}]")
-    return _marked(len(texts), rows.filter(over))
-
-
-def _capitals(texts: pl.Series, words: int) -> pl.Series:
-    if not words:
-        return _marked(len(texts), pl.Series([], dtype=pl.UInt32))
-    rows = (~texts.str.contains(r"\p{Ll}")).arg_true()
+def _capitals(texts: pl.Series, spaces: pl.Series, words: int) -> pl.Series:
+    rows = ((spaces + 1 >= words) & (words > 0) & ~texts.str.contains(r"\p{Ll}")).arg_true()
     some = texts.gather(rows)
     # Scripts without case have no capitals.
-    loud = some.str.contains(r"\p{Lu}") & (some.str.count_matches(" ", literal=True) + 1 >= words)
-    loud &= ~some.str.contains(r"\p{Lo}")
+    loud = some.str.contains(r"\p{Lu}") & ~some.str.contains(r"\p{Lo}")
     return _marked(len(texts), rows.filter(loud))
 
 

@@ -47,7 +47,7 @@ def test_captions_and_their_short_forms_are_found(index, captions):
     assert matches(index, [], 0.75) == ([], [])
 
 
-def test_blocks_do_not_count_and_many_equal_captions_give_the_first(monkeypatch, captions, near_copy):
+def test_blocks_do_not_change_matches_and_equal_captions_give_the_first(monkeypatch, captions, near_copy):
     draw = random.Random(5)
     texts = [near_copy(draw, key, 0.85) for key in captions[:50]] + captions[50:100]
     index = HeldOutIndex(pl.Series(captions + [captions[60]] * 3000))

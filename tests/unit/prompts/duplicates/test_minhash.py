@@ -22,7 +22,7 @@ def test_numbers_never_change():
     assert int(band_keys(of(["aphotographofacat"]), *NEAR_DUPLICATES)[0, 9]) == GOLDEN_KEY
 
 
-def test_neither_blocks_nor_repeats_nor_neighbours_count(monkeypatch):
+def test_blocks_repeats_and_neighbours_do_not_change_a_signature(monkeypatch):
     keys = ["abcdefgh", "x", "abcdefghabcdefgh", "日本語", "abcdabcdabcd"]
     whole = of(keys)
     monkeypatch.setattr("sidlsg.prompts.duplicates.minhash._BLOCK", 3)
@@ -48,7 +48,7 @@ def test_estimates_and_candidates_are_as_the_formulas_say(wanted, near_copy, ran
         assert rate == pytest.approx(formula, abs=0.025)
 
 
-def test_a_key_is_of_its_band():
+def test_a_key_depends_on_its_band_alone():
     same = np.ones((1, HASHES), np.uint32)
     keys = band_keys(same, 10, 6)
     assert len(np.unique(keys)) == 10

@@ -192,7 +192,7 @@ def test_a_file_that_is_not_csv_is_an_error_with_advice(write):
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.binary())])
-def test_each_text_of_a_list_is_a_row_of_its_own(write_parquet, kind):
+def test_each_text_of_a_list_is_a_separate_row(write_parquet, kind):
     texts = pa.array([["a", "b"], [], None, ["c", None]], kind)
     path = write_parquet({"TEXT": texts, "score": [6.0, 7.0, 8.0, 9.0]}, row_group_size=2)
     rows = all_rows(path)

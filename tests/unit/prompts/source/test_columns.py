@@ -81,7 +81,7 @@ def test_columns_of_the_wrong_type(write_parquet):
     (piece,) = cut_pieces(0, file, 10)
     with pytest.raises(InputError, match="not numbers"):
         list(read_batches(path, file, piece, CurationRules()))
-    # Where no rule needs it, it is none.
+    # Where no rule needs a score, there is none.
     (batch,) = read_batches(path, file, piece, NO_SCORE)
     assert batch["score"].to_list() == [None]
 

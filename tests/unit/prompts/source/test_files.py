@@ -40,7 +40,7 @@ def test_a_relative_path_becomes_absolute(write, monkeypatch, tmp_path):
     assert (file.place, file.label) == (str(tmp_path / "data" / "a.txt"), "data")
 
 
-def test_a_folder_at_all_depths_without_what_is_hidden_or_of_no_use(write, tmp_path):
+def test_a_folder_is_searched_at_all_depths_without_hidden_and_unknown_files(write, tmp_path):
     for name in ("b.parquet", "x/a.jsonl", "x/y/c.txt.gz", ".h.txt", "_SUCCESS", "_delta_log/a.txt", ".git/a.txt"):
         write(f"laion/{name}")
     for name in ("x/read.md", "x/info.json", "x/t.xlsx", "x/_a.txt", "x/t.parquet.crc", ".txt"):
@@ -120,7 +120,7 @@ def test_one_named_file_of_an_unknown_suffix_may_be_parquet(write):
     assert "no format that is known" in refusal(write("empty", b""))
 
 
-def test_json_is_refused_with_what_to_do(write):
+def test_json_is_refused_with_advice(write):
     assert "name the file .jsonl" in refusal(write("a.json", b"[]"))
 
 
@@ -168,7 +168,7 @@ def test_the_same_file_twice(write, tmp_path):
     assert str(link) in message
 
 
-def test_files_of_one_name_get_what_tells_them_apart(write):
+def test_files_with_equal_names_get_distinct_names(write):
     same = [write(name).parent for name in ("m/x/1.txt", "m/y/1.txt")]
     assert [name for _, name, _ in names(*same)] == ["x/1.txt", "y/1.txt"]
     # One of them is found as x/1.txt already.

@@ -53,12 +53,12 @@ def test_keys_are_columns(write):
         (b'{"TEXT": "a", "x": ' + b"1" * 5000 + b"}", NO_OBJECT),
     ],
 )
-def test_a_line_that_is_no_object_with_a_text_is_a_row_without_one(write, line, problem):
+def test_a_line_without_an_object_or_a_text_is_a_row_without_a_text(write, line, problem):
     path = write("a.jsonl", b'{"TEXT": "first"}\n' + line + b'\r\n{"TEXT": "last"}')
     assert all_rows(path).select("text", "problem").rows() == [("first", None), (None, problem), ("last", None)]
 
 
-def test_numbers_that_are_none(write):
+def test_values_that_are_not_numbers(write):
     values = [None, "six", "1_0", "", float("nan"), float("inf"), [6], 10**400, {"x": 1}]
     path = write("a.jsonl", lines(*({"TEXT": "a", "score": value} for value in values)))
     rows = all_rows(path)
@@ -96,7 +96,7 @@ def test_values_of_the_wrong_kind_are_named(write):
     assert "fits each" in refusal(write("a.jsonl", lines({"Text": "a", "text": "b"})))
 
 
-def test_one_value_of_the_wrong_kind_is_a_row_without_one(write):
+def test_a_value_of_the_wrong_kind_is_missing(write):
     file = write("a.jsonl", lines({"TEXT": "a", "score": "high"}, {"TEXT": "b", "score": 7}))
     check_file(file, one(file), CurationRules())
     assert all_rows(file)["score"].to_list() == [None, 7.0]
@@ -108,7 +108,7 @@ def test_numbers_may_be_written_as_text(write):
     assert rows.select("score", "punsafe").rows() == [(6.5, None), (7.0, 0.1)]
 
 
-def test_each_text_of_a_list_is_a_row_of_its_own(write):
+def test_each_text_of_a_list_is_a_separate_row(write):
     objects = {"TEXT": ["a", "b"], "score": 6}, {"TEXT": [], "score": 7}, {"TEXT": "c", "score": 8}
     path = write("a.jsonl", lines(*objects))
     second, third = (len(lines(*objects[:count])) for count in (1, 2))

@@ -80,7 +80,7 @@ def test_long_lines_are_cut_at_a_characters_end_and_the_next_line_is_right(write
         assert lines_of(path, 0, cut, block=block) + lines_of(path, cut, block=block) == found
 
 
-def test_a_line_of_many_blocks_takes_no_memory_of_its_own(write):
+def test_a_line_of_many_blocks_is_cut(write):
     path = write("a.txt", b"x" * 5_000_000 + b"\nend")
     assert lines_of(path, block=1000) == [(0, b"x" * LIMIT), (5_000_001, b"end")]
 

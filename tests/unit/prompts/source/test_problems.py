@@ -55,7 +55,7 @@ def test_unread_files_and_rows_are_reported_and_kept_in_the_manifest(tmp_path: P
     assert notes == [passed_over, warning]
 
 
-def test_nothing_is_reported_where_all_was_read(tmp_path: Path) -> None:
+def test_no_problem_gives_no_warning(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(CAPTIONS))
     _, notes = preview([str(tmp_path / "a.txt")], RULES, [], 1000, Execution())
     assert notes == []
@@ -89,7 +89,7 @@ def test_the_likely_encoding_is_named_where_it_is_known(given: bytes, encoding: 
     assert advice in line
 
 
-def test_each_problem_is_a_line_of_its_own() -> None:
+def test_each_problem_has_a_separate_line() -> None:
     lines = warnings([misread(), misread(NOT_A_NUMBER, given=b"high\x1b[2J")], "")
     assert len(lines) == 2
     assert lines[1].isprintable()

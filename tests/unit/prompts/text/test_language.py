@@ -82,7 +82,7 @@ def test_codes_of_other_languages(code):
 
 
 @pytest.mark.parametrize("code", [None, "", "nolang", "und", "unknown", "?", "n/a", "12"])
-def test_codes_that_say_nothing_leave_it_to_the_text(code):
+def test_without_a_known_code_the_text_decides(code):
     assert drops(OTHERS[0], code)
     assert not drops(ENGLISH[0], code)
     assert not drops(OTHERS[0], code, detect=False)
@@ -105,7 +105,7 @@ def test_other_languages_may_be_kept(text, keep, dropped):
     assert drops(text, keep=keep) == dropped
 
 
-def test_rows_are_judged_apart():
+def test_rows_are_judged_independently():
     texts = pl.Series([ENGLISH[0], OTHERS[0], OTHERS[1], None, ENGLISH[1]])
     codes = pl.Series(["fr", "en", None, None, None], dtype=pl.String)
     assert other_language(texts, codes, "en", True).to_list() == [True, False, True, False, False]

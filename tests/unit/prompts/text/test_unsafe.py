@@ -36,7 +36,7 @@ def test_words_are_found_however_they_are_written(text, word):
     assert found(text) == word
 
 
-def test_rows_are_judged_apart():
+def test_rows_are_judged_independently():
     texts = pl.Series("caption", ["a dog", "porn", None, "p.o.r.n", "pörn", "a nude"])
     result = WORDS.found(texts)
     assert result.to_list() == [None, "porn", None, "porn", "porn", "nude"]
@@ -56,7 +56,7 @@ def test_a_list_is_read_without_comments(tmp_path):
     assert read_unsafe_words(path) == ("nude", "self harm")
 
 
-def test_lists_that_cannot_be_used_say_so(tmp_path):
+def test_an_unusable_list_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no list of unsafe words at"):
         read_unsafe_words(tmp_path / "none.txt")
     (tmp_path / "empty.txt").write_text("# nothing\n\n")
