@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,9 +28,9 @@ from sidlsg.prompts.source.problems import Misread, shown, warnings
 from sidlsg.prompts.work import NothingLeftError, Work
 from sidlsg.runtime.errors import ContentError
 from sidlsg.runtime.provenance import code_digest, printable
-from sidlsg.storage.files import atomic_folder, atomic_write, copy_verified, sha256_bytes, sha256_file
+from sidlsg.storage.files import atomic_folder, atomic_write, sha256_bytes, sha256_file
 from sidlsg.storage.records import FileRef, FunnelStep, PromptSet
-from sidlsg.storage.store import S3
+from sidlsg.storage.store import S3, FolderStore
 from sidlsg.storage.uri import open_store
 
 MANIFEST = "manifest.json"
@@ -263,14 +264,11 @@ def finish(
 def _link(work: Work, name: str, target: Path) -> None:
     """Give a file of the work folder a second name in the output, which takes no space and keeps the work whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if work.folder is None:
-        work.store.get(name, target)
-        return
-    try:
-        os.link(work.folder / name, target)
-    except OSError:
-        # Another disk, or a file system without links.
-        copy_verified(work.folder / name, target, "")
+    if isinstance(work.store, FolderStore):
+        with contextlib.suppress(OSError):  # another disk, or a file system without links
+            os.link(work.store.folder / name, target)
+            return
+    work.store.get(name, target)
 
 
 def _describe(work: Work, totals: Totals, folder: Path, summary: SummaryWriter | None) -> None:

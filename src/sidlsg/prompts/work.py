@@ -17,7 +17,7 @@ import polars as pl
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.files import WORK_MARK, folder_lock
-from sidlsg.storage.store import S3, FolderStore
+from sidlsg.storage.store import S3
 from sidlsg.storage.uri import open_store
 
 DONE = "done"
@@ -45,11 +45,6 @@ class Work:
         self.uri = uri
         self.store = open_store(uri)
         self._indexes: dict[str, dict[int, tuple[int, int]]] = {}
-
-    @property
-    def folder(self) -> Path | None:
-        """The local folder; None on S3."""
-        return self.store.folder if isinstance(self.store, FolderStore) else None
 
     def put(self, name: str, tables: Mapping[int, pl.DataFrame]) -> None:
         """Store tables by number as one file.
