@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field, FiniteFloat
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Record, RuleResult, Score, Scorecard
@@ -41,6 +43,10 @@ class Champion:
     """Whether the challenger is the champion already."""
 
 
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NotNegative = Annotated[FiniteFloat, Field(ge=0)]
+"""Checked, like all fields, where rules are read from a file or a record."""
+
 # Every rule's `apply` raises InputError where the scorecard lacks a subject or a score that the rule names.
 
 
@@ -48,12 +54,9 @@ class Champion:
 class Floor:
     """A score must reach a limit: at least it where higher is better, at most it where lower is."""
 
-    subject: str
+    subject: str = STUDENT
     score: str
-    limit: float
-
-    def __post_init__(self) -> None:
-        _require_finite("limit", self.limit)
+    limit: FiniteFloat
 
     def apply(self, card: Scorecard) -> RuleResult:
         """Judge the subject's score."""
@@ -69,15 +72,10 @@ class Floor:
 class Ratio:
     """A score must reach `factor` times the same score of another subject on the same scorecard."""
 
-    subject: str
+    subject: str = STUDENT
     score: str
     against_subject: str
-    factor: float
-
-    def __post_init__(self) -> None:
-        _require_finite("factor", self.factor)
-        if self.factor <= 0:
-            raise InputError(f"factor {self.factor} given for a ratio of {self.score}; it must be above 0")
+    factor: Positive
 
     def apply(self, card: Scorecard) -> RuleResult:
         """Judge the subject's score; InputError where the two scores do not compare."""
@@ -101,14 +99,9 @@ class Ratio:
 class NoRegression:
     """A score may be worse than the champion's by at most `tolerance`, in the score's own units."""
 
-    subject: str
+    subject: str = STUDENT
     score: str
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        _require_finite("tolerance", self.tolerance)
-        if self.tolerance < 0:
-            raise InputError(f"tolerance {self.tolerance} given for {self.score}; it must be 0 or more")
+    tolerance: NotNegative
 
     def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
         """Judge the subject's score against the champion's."""
@@ -120,7 +113,7 @@ class NoRegression:
 class NotWorse:
     """A score may be worse than the champion's by noise alone; without intervals the rule fails."""
 
-    subject: str
+    subject: str = STUDENT
     score: str
 
     def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
@@ -133,7 +126,7 @@ class NotWorse:
 class Better:
     """A score must be better than the champion's by more than noise; without intervals the rule fails."""
 
-    subject: str
+    subject: str = STUDENT
     score: str
 
     def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
@@ -189,7 +182,7 @@ def _compare(
 class Required:
     """A generator must be scored under a protocol."""
 
-    subject: str
+    subject: str = STUDENT
     protocol: str
 
     def apply(self, card: Scorecard) -> RuleResult:
@@ -207,14 +200,8 @@ class Required:
 class MaximumCost:
     """The training may have cost at most `maximum`, in the currency of the price."""
 
-    maximum: float
-    hourly_price: float
-
-    def __post_init__(self) -> None:
-        for name in ("maximum", "hourly_price"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} {value} given for a cost; it must be a finite number above 0")
+    maximum: Positive
+    hourly_price: Positive
 
     def apply(self, facts: Facts) -> RuleResult:
         """Judge by the seconds of training, restarts added up."""
@@ -321,8 +308,3 @@ def _reaches(score: Score, limit: float) -> bool:
 
 def _score_text(score: Score) -> str:
     return f"{score.value:.6g} ({score.protocol}, {score.n} images)"
-
-
-def _require_finite(what: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise InputError(f"{what} {value} given for a gate rule; it must be a finite number")

@@ -196,18 +196,15 @@ def test_a_rule_that_does_not_fit_the_scorecard_is_an_error():
         Floor(subject=STUDENT, score="kid", limit=1).apply(card())
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: GateRules(), "at least one rule"),
-        (lambda: Floor(subject="s", score="fid", limit=math.nan), "finite"),
-        (lambda: Ratio(subject="s", score="fid", against_subject="t", factor=0), "above 0"),
-        (lambda: NoRegression(subject="s", score="fid", tolerance=-1), "0 or more"),
-    ],
-)
-def test_rules_that_mean_nothing_are_refused(make, words):
-    with pytest.raises(InputError, match=words):
-        make()
+def test_no_rules_are_refused():
+    with pytest.raises(InputError, match="at least one rule"):
+        GateRules()
+
+
+def test_a_record_of_meaningless_rules_is_refused():
+    meaningless = GateRules(ratios=(Ratio(score="fid", against_subject=TEACHER, factor=0),))
+    with pytest.raises(InputError, match=r"ratios\.0\.factor: Input should be greater than 0"):
+        GateRules.from_json(meaningless.to_json())
 
 
 def test_the_digest_follows_the_rules_and_json_brings_them_back(tmp_path):
@@ -232,12 +229,6 @@ def test_training_may_cost_so_much(seconds: float | None, passed: bool) -> None:
     result = MaximumCost(maximum=5.0, hourly_price=2.5).apply(Facts(training_seconds=seconds))
     assert result.passed is passed
     assert ("not known" in result.found) is (seconds is None)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
-def test_an_invalid_price_is_refused(value: float) -> None:
-    with pytest.raises(InputError, match="hourly_price"):
-        MaximumCost(maximum=1.0, hourly_price=value)
 
 
 @pytest.mark.parametrize(
