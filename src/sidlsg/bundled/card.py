@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
 from sidlsg.bundled.judge import load_judge
-from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure
+from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure, accuracies
 from sidlsg.bundled.protocols import real_images
 from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.distil.student.card import score_table
@@ -76,7 +75,7 @@ def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
     captions = tuple(caption for caption in all_captions() for _ in range(3))
     judged = JudgeMeasure(load_judge(weights), sha256_file(weights))
     read = JudgeColumns(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))
-    found = AttributeCounts().update(read.right).shares()
+    found = accuracies(read.right)
     values = asdict(recipe.judge)
     lines = [
         "---",

@@ -1,4 +1,4 @@
-"""Measures of the shapes domain: the judge's reading and EfficientNet's features of each image."""
+"""Measures of the shapes domain: the judge's reading and EfficientNet's features of each image, and accuracies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from sidlsg.bundled.captions import ATTRIBUTES, Caption
 from sidlsg.bundled.judge import FEATURE_WIDTH, Judge
 from sidlsg.evaluate import NUMERICS
+from sidlsg.evaluate.distances import interval, share_interval
 from sidlsg.evaluate.networks import INPUT_SIZE, PROJECTED_WIDTH, PROJECTION_SEED, EfficientNetFeatures
+from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.images import Images, pixels_of
 
 BATCH = 128
@@ -68,6 +70,40 @@ class JudgeColumns:
     def right(self) -> Tensor:
         """[N, 4] bool: whether each attribute was read as in the caption."""
         return self.values[:, FEATURE_WIDTH + len(ATTRIBUTES) :] > 0.5
+
+
+def accuracies(right: Tensor) -> dict[str, float]:
+    """Shares of [N, 4] answers, see `JudgeColumns.right`.
+
+    `attributes` is the mean of the four, `all_attributes` the share of images with all four right; then each by name.
+    """
+    count = _count(right, least=1)
+    each = {name: int(n) / count for name, n in zip(ATTRIBUTES, right.sum(0), strict=True)}
+    return {"attributes": sum(each.values()) / len(each), "all_attributes": int(right.all(1).sum()) / count} | each
+
+
+def accuracy_intervals(right: Tensor) -> dict[str, tuple[float, float]]:
+    """95 % intervals of `attributes` and `all_attributes`, over other images of the same captions.
+
+    That of `attributes` uses the standard error, since the four answers for an image are not independent trials; it
+    has no width if all are correct. That of `all_attributes` is Wilson's.
+    """
+    count = _count(right, least=2)
+    mean = int(right.sum()) / count
+    variance = max(0.0, int(right.sum(1).square().sum()) - count * mean**2) / (count - 1)
+    low, high = interval(mean, (variance / count) ** 0.5)
+    return {
+        "attributes": (max(0.0, low / len(ATTRIBUTES)), min(1.0, high / len(ATTRIBUTES))),
+        "all_attributes": share_interval(int(right.all(1).sum()), count),
+    }
+
+
+def _count(right: Tensor, least: int) -> int:
+    if right.dim() != 2 or right.shape[1] != len(ATTRIBUTES):
+        raise InputError(f"answers of shape {list(right.shape)} given; there are {len(ATTRIBUTES)} an image")
+    if len(right) < least:
+        raise InputError(f"answers for {len(right)} images given; an accuracy needs one, and an interval two")
+    return len(right)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import Caption
 from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.judge import Judge, load_judge
-from sidlsg.bundled.measures import EfficientNetMeasure, JudgeColumns, JudgeMeasure
+from sidlsg.bundled.measures import EfficientNetMeasure, JudgeColumns, JudgeMeasure, accuracies, accuracy_intervals
 from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval, share_interval
 from sidlsg.evaluate.fid import FeatureStatistics, frechet_distance
 from sidlsg.evaluate.networks import EfficientNetFeatures
@@ -101,10 +100,9 @@ class ShapesProtocols:
             for name, share in (("precision_judge", shares.precision), ("recall_judge", shares.recall)):
                 around = share_interval(round(share * count), count) if intervals else None
                 rows.append(self._score(name, share, PRECISION_RECALL_JUDGE, around, higher_is_better=True))
-        counts = AttributeCounts().update(reading.right)
-        accuracies, around_accuracies = counts.shares(), counts.intervals() if intervals else {}
+        found, around_found = accuracies(reading.right), accuracy_intervals(reading.right) if intervals else {}
         for name, protocol in (("attributes", ATTRIBUTES_MEAN), ("all_attributes", ATTRIBUTES_ALL)):
-            rows.append(self._score(name, accuracies[name], protocol, around_accuracies.get(name), True))
+            rows.append(self._score(name, found[name], protocol, around_found.get(name), True))
         return tuple(rows)
 
     def styles(self, values: Values) -> tuple[StyleMean, ...]:

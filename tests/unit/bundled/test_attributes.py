@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sidlsg.bundled.attributes import AttributeCounts
+from sidlsg.bundled.measures import accuracies, accuracy_intervals
 from sidlsg.runtime.errors import InputError
 
 
@@ -15,11 +15,8 @@ def answers(*rights: str) -> torch.Tensor:
 
 
 def test_accuracy_by_hand() -> None:
-    metric = AttributeCounts()
     # The first right, the second with a wrong size, the third with a wrong size and background.
-    metric.update(answers("++++", "-+++"))
-    metric.update(answers("-++-", "++++"))
-    assert metric.shares() == {
+    assert accuracies(answers("++++", "-+++", "-++-", "++++")) == {
         "size": 2 / 4,
         "colour": 4 / 4,
         "shape": 4 / 4,
@@ -29,23 +26,21 @@ def test_accuracy_by_hand() -> None:
     }
 
 
-def test_accuracys_intervals() -> None:
-    metric = AttributeCounts()
-    metric.update(answers(*["++++"] * 60, *["-+++"] * 30, *["--++"] * 10))
-    around = metric.intervals()
+def test_intervals_of_accuracy() -> None:
+    around = accuracy_intervals(answers(*["++++"] * 60, *["-+++"] * 30, *["--++"] * 10))
     rights = torch.tensor([1.0] * 60 + [0.75] * 30 + [0.5] * 10)
     half = 1.959964 * float(rights.std()) / 10
     assert around["attributes"] == pytest.approx((float(rights.mean()) - half, float(rights.mean()) + half))
     assert around["all_attributes"] == pytest.approx((0.5020, 0.6906), abs=1e-4)  # Wilson's, of 60 in 100
-    perfect = AttributeCounts()
-    perfect.update(answers("++++", "++++"))
-    assert perfect.intervals()["attributes"] == (1.0, 1.0)
-    assert perfect.intervals()["all_attributes"][0] < 0.5
+    perfect = accuracy_intervals(answers("++++", "++++"))
+    assert perfect["attributes"] == (1.0, 1.0)
+    assert perfect["all_attributes"][0] < 0.5
 
 
 def test_accuracy_of_no_image_is_refused() -> None:
-    counts = AttributeCounts()
     with pytest.raises(InputError, match=r"answers of shape \[2, 3\]"):
-        counts.update(torch.ones(2, 3))
-    with pytest.raises(InputError, match="no image was judged"):
-        counts.shares()
+        accuracies(torch.ones(2, 3))
+    with pytest.raises(InputError, match="answers for 0 images"):
+        accuracies(torch.ones(0, 4))
+    with pytest.raises(InputError, match="answers for 1 images"):
+        accuracy_intervals(torch.ones(1, 4))

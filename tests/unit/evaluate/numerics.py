@@ -20,10 +20,9 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sidlsg.bundled.attributes import AttributeCounts
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.judge import load_judge
-from sidlsg.bundled.measures import EfficientNetMeasure, JudgeMeasure
+from sidlsg.bundled.measures import EfficientNetMeasure, JudgeMeasure, accuracies, accuracy_intervals
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.clip_networks import insert_prefix
 from sidlsg.evaluate.distances import frechet_interval, random_groups
@@ -146,8 +145,8 @@ def preference() -> Any:
 
 def attributes() -> Any:
     """Shares of right answers, and their intervals."""
-    accuracy = AttributeCounts().update(normal(1, 40, 4) > -1)
-    return [accuracy.shares(), {name: list(pair) for name, pair in accuracy.intervals().items()}]
+    right = normal(1, 40, 4) > -1
+    return [accuracies(right), {name: list(pair) for name, pair in accuracy_intervals(right).items()}]
 
 
 MADE: dict[str, Callable[[], Any]] = {
