@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.error import HTTPError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts
 from sidlsg.kubeflow.profile import RUN_LABEL, STAGE_LABEL
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, StorageError, first_line
 from sidlsg.runtime.formatting import plain_line
+from sidlsg.runtime.parsing import http_address
 from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import NOTICE_VARIABLE, PAGES_VARIABLE, checkpoints_place
 from sidlsg.storage.uri import open_store
@@ -167,18 +168,13 @@ def check_webhook(url: str) -> str:
     Raises:
         InputError: it is not an http(s) URL, or contains a login.
     """
-    try:
-        parts = urlsplit(url)
-        host, login = parts.hostname, parts.username is not None
-        where = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-    except ValueError:
-        host, login, where = None, False, ""
-    if not host or not where.startswith(("http://", "https://")) or login or not url.isprintable() or " " in url:
+    parts = http_address(url)
+    if parts is None or "@" in parts.netloc:
         raise InputError(
             f"{NOTICE_VARIABLE} holds no webhook's URL (its value is not shown); put http(s)://HOST/PATH, without a "
             "login, in the Secret that the profile names"
         )
-    return where
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def send(url: str, payload: dict[str, Any], key: str) -> None:
@@ -285,7 +281,7 @@ def _notice(pipeline: str, run: str, state: str, tracking_uri: str) -> Notice | 
 
 def _run_url(run: str) -> str:
     pages = os.environ.get(PAGES_VARIABLE, "").rstrip("/")
-    if pages and not pages.startswith(("http://", "https://")):
+    if pages and http_address(pages) is None:
         raise InputError(f"{PAGES_VARIABLE} is {pages!r}; give the http(s) address of Kubeflow Pipelines' pages")
     return f"{pages}/#/runs/details/{quote(run, safe='')}" if pages else ""
 

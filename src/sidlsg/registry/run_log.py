@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sidlsg.registry.files import artifacts
 from sidlsg.registry.package import CARD
 from sidlsg.registry.versions import STUDENT_TAG
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.parsing import read_log
 from sidlsg.storage.records import FileRef, Licence, PromptSet, Student
 from sidlsg.storage.uri import split_pin
 
@@ -32,7 +32,7 @@ TEACHER, HELD_OUT, JUDGE = "teacher", "held-out captions", "judge"
 """Names of dataset inputs."""
 _STEP_FIELDS = ("iteration", "images_seen")
 _METRICS_PER_REQUEST, _ENTRIES_PER_REQUEST, _DIGEST_LENGTH = 1000, 100, 36
-"""MLflow's limits: metrics, parameters and tags of one request, and characters of a dataset's digest."""
+"""MLflow's limits: metrics of one request, parameters and tags each of one, and characters of a dataset's digest."""
 
 Row = tuple[int, dict[str, float]]
 """Images seen, and the numbers logged there."""
@@ -135,14 +135,14 @@ def metric_name(text: str) -> str:
 
 def training_rows(student: Student, folder: Path) -> list[Row]:
     """Read the training log; InputError if a line is not a JSON object with a whole number `images_seen`."""
-    return [(step, row_values(row)) for step, row in _read_rows(student.training_log, folder)]
+    return _rows(student.training_log, folder, row_values)
 
 
 def evaluation_rows(student: Student, folder: Path) -> list[Row]:
     """Read the scores computed during training, if any; raises as `training_rows`."""
     if student.evaluations is None:
         return []
-    return [(step, score_values(row)) for step, row in _read_rows(student.evaluations, folder)]
+    return _rows(student.evaluations, folder, score_values)
 
 
 def grid_steps(student: Student, folder: Path) -> list[tuple[int, Path]]:
@@ -191,14 +191,11 @@ def log_entries(
     client: MlflowClient, run_id: str, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
 ) -> None:
     """Log any number of parameters and tags, in requests of the allowed size."""
-    entries = [Param(k, v) for k, v in (params or {}).items()] + [RunTag(k, v) for k, v in (tags or {}).items()]
-    for start in range(0, len(entries), _ENTRIES_PER_REQUEST):
-        part = entries[start : start + _ENTRIES_PER_REQUEST]
-        client.log_batch(
-            run_id,
-            params=[entry for entry in part if isinstance(entry, Param)],
-            tags=[entry for entry in part if isinstance(entry, RunTag)],
-        )
+    all_params = [Param(name, value) for name, value in (params or {}).items()]
+    all_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+    for start in range(0, max(len(all_params), len(all_tags)), _ENTRIES_PER_REQUEST):
+        part = slice(start, start + _ENTRIES_PER_REQUEST)
+        client.log_batch(run_id, params=all_params[part], tags=all_tags[part])
 
 
 def training_inputs(student: Student, prompts: PromptSet | None, teacher: str = "") -> list[DatasetInput]:
@@ -240,21 +237,8 @@ def _dataset_input(
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
-def _read_rows(file: FileRef, folder: Path) -> list[tuple[int, dict[str, Any]]]:
-    path = folder / file.path
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            row = parse_json(line)
-            step = row["images_seen"]
-        except (ValueError, TypeError, KeyError):
-            step = None
-        if type(step) is not int:
-            raise InputError(
-                f"{path} line {number} is not a JSON object with a whole number images_seen; run the distil stage again"
-            )
-        rows.append((step, row))
-    return rows
+def _rows(file: FileRef, folder: Path, values: Callable[[Mapping[str, Any]], dict[str, float]]) -> list[Row]:
+    return [(row["images_seen"], values(row)) for row in read_log(folder / file.path)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

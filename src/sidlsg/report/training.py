@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.report.charts import line_chart
-from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.parsing import read_log
 
 Row = dict[str, float]
 
@@ -41,24 +40,10 @@ CHARTS: tuple[tuple[str, str, dict[str, str], bool], ...] = (
 
 
 def read_training_log(path: Path) -> list[Row]:
-    """Read the rows of a training log; what is not a number becomes NaN.
-
-    Raises:
-        InputError: a line is not a JSON object with `images_seen`.
-    """
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            row = parse_json(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or not _is_number(row.get("images_seen")):
-            raise InputError(
-                f"line {number} of {path} is {line[:60]!r}; a training log has a JSON object with images_seen on each "
-                "line: run the distil stage again"
-            )
-        rows.append({name: float(value) if _is_number(value) else math.nan for name, value in row.items()})
-    return rows
+    """Read a training log as `read_log` does; what is not a number becomes NaN."""
+    return [
+        {name: float(value) if _is_number(value) else math.nan for name, value in row.items()} for row in read_log(path)
+    ]
 
 
 def training_charts(rows: Sequence[Row], evaluations: Sequence[Row] = ()) -> TrainingCharts:

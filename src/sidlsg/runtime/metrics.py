@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sidlsg.runtime.errors import InputError, first_line
+from sidlsg.runtime.parsing import http_address
 
 if TYPE_CHECKING:  # an extra brings it
     from prometheus_client import CollectorRegistry
@@ -133,15 +133,11 @@ class Pusher:
 
 
 def _check(gateway: str) -> None:
-    try:
-        parts = urlsplit(gateway)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or any(sign.isspace() for sign in gateway):
+    parts = http_address(gateway)
+    if parts is None or parts.query or parts.fragment:
         # The value may hold a password, so it is not shown.
         raise InputError(
             f"{PUSH_VARIABLE} is not an address of a Pushgateway; give one such as http://pushgateway:9091, or unset it"
         )
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         raise InputError(f"{PUSH_VARIABLE} holds a user or a password, which logs would show; give an address alone")

@@ -1,4 +1,4 @@
-"""Text, JSON and TOML files of users, parsed within bounds."""
+"""Text, JSON and TOML files and addresses of users, and logs of trainings, parsed within bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from sidlsg.runtime.errors import InputError
 
@@ -112,6 +113,33 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path} is not a JSON object; {advice}")
     return value
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a training's log, JSON objects with a whole number `images_seen`; raises InputError for any other."""
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            row = parse_json(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or type(row.get("images_seen")) is not int:
+            raise InputError(
+                f"line {number} of {path} is {line[:_SHOWN]!r}; a training log has a JSON object with a whole number "
+                "images_seen on each line: run the distil stage again"
+            )
+        rows.append(row)
+    return rows
+
+
+def http_address(text: str) -> SplitResult | None:
+    """The parts of an http(s) address with a host, whose `netloc` has an @ if it holds a login; None for other text."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port that is not a number
+        return None
+    return parts if usable and text.isprintable() and " " not in text else None
 
 
 def read_toml(path: Path, advice: str) -> dict[str, Any]:

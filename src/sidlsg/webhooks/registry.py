@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
@@ -18,6 +17,7 @@ from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.promotion import changes_to
 from sidlsg.registry.versions import CHAMPION, alias_version, all_versions, pages
 from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.runtime.parsing import http_address
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.uri import open_store
 from sidlsg.webhooks.ledger import Cause, Event
@@ -104,8 +104,8 @@ def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> s
         InputError: the URL is invalid, or MLflow refuses it.
         StorageError: MLflow does not answer.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    parts = http_address(url)
+    if parts is None or "@" in parts.netloc:
         raise InputError(
             "the service's address must be http(s)://HOST:PORT, without a user and a password, which MLflow would keep "
             "and show; deliveries are signed instead"

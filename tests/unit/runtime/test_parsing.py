@@ -16,6 +16,7 @@ from sidlsg.runtime.parsing import (
     MOST_BYTES,
     MOST_NESTED,
     MOST_TOML,
+    http_address,
     parse_json,
     read_json,
     read_object,
@@ -125,3 +126,26 @@ def test_every_reader_of_the_package_parses_within_the_bounds() -> None:
     }
     assert {name for name, call in calls} == OWN.keys()
     assert {name for name, call in calls if call.startswith("tomllib")} == {"parsing.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "netloc"),
+    [
+        ("http://mlflow:5000", "mlflow:5000"),
+        ("https://[::1]/path?x=1", "[::1]"),
+        ("http://me:secret@host", "me:secret@host"),
+        ("ftp://host", None),
+        ("host:80", None),
+        ("http://", None),
+        ("http:///path", None),
+        ("http://host:port", None),
+        ("http://host:0", None),
+        ("http://[host", None),
+        ("http://a b", None),
+        ("http://host\n", None),
+        ("", None),
+    ],
+)
+def test_an_http_address_has_a_host(text: str, netloc: str | None) -> None:
+    found = http_address(text)
+    assert (found and found.netloc) == netloc

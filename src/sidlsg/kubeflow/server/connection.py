@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, SidlsgError, StorageError
-from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.parsing import http_address, parse_json
 
 try:
     import kfp_server_api
@@ -80,10 +79,10 @@ class Connection:
     """Seconds to connect, and to wait for data."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.host)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = http_address(self.host)
+        if parts is None:
             raise InputError(f"host {self.shown!r} is not an address; give one such as http://ml-pipeline:8888")
-        if parts.username is not None or parts.password is not None:
+        if "@" in parts.netloc:
             raise InputError("the host holds a user or a password; leave it out, and give a token by file or variable")
         if sum([bool(self.token_env), self.token_file is not None, self.service_account]) > 1:
             raise InputError(
