@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sidlsg.runtime.formatting import DIGEST_SHOWN, counted, duration
+from sidlsg.runtime.formatting import DIGEST_SHOWN, counted, duration, fixed
 from sidlsg.storage.records import FileRef, Scorecard
 
 
@@ -24,6 +24,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.filters["fixed"] = fixed
     environment.filters["short"] = lambda digest: digest[:DIGEST_SHOWN]
     return environment.get_template(template).render(**values)
 

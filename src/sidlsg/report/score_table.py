@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sidlsg.report.charts import Kind
 from sidlsg.report.contenders import DIGEST_SHOWN, Column, Contender, Reading
 from sidlsg.runtime.formatting import fixed
+from sidlsg.storage.records import StyleMean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +22,8 @@ class Cell:
     """Whether it is the best of the generators that were measured here."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One generator, with a cell or None a column."""
-
-    name: str
-    note: str = ""
-    reused: bool = False
-    kind: Kind
-    cells: tuple[Cell | None, ...]
+Row = tuple[Contender, tuple[Cell | None, ...]]
+"""One generator, with a cell or None a column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +35,7 @@ class ScoreTable:
 
     def has(self, kind: Kind) -> bool:
         """Whether a row is of this kind."""
-        return any(row.kind == kind for row in self.rows)
+        return any(one.kind == kind for one, _ in self.rows)
 
     def distinction(self, column: Column) -> str:
         """Protocol, count and reference of a column, if another column has its name."""
@@ -68,51 +62,50 @@ def columns_of(contenders: Sequence[Contender]) -> tuple[Column, ...]:
 def score_table(contenders: Sequence[Contender]) -> ScoreTable:
     """All scores, in the given order."""
     columns = columns_of(contenders)
-    cells = [_column_cells(contenders, column) for column in columns]
-    rows = tuple(
-        Row(
-            name=one.name,
-            note=one.note,
-            reused=one.reused,
-            kind=one.kind,
-            cells=tuple(column[i] for column in cells),
-        )
-        for i, one in enumerate(contenders)
-    )
-    return ScoreTable(columns=columns, rows=rows)
+    return ScoreTable(columns=columns, rows=_rows(contenders, [_column_cells(contenders, each) for each in columns]))
+
+
+def _rows(contenders: Sequence[Contender], columns: Sequence[Sequence[Cell | None]]) -> tuple[Row, ...]:
+    return tuple((one, tuple(column[i] for column in columns)) for i, one in enumerate(contenders))
 
 
 def _column_cells(contenders: Sequence[Contender], column: Column) -> list[Cell | None]:
     readings = [one.readings.get(column) for one in contenders]
-    values = [None if reading is None else reading.value for reading in readings]
-    best = _best(contenders, values, column.higher_is_better)
     decimals = _decimals([reading for reading in readings if reading is not None and reading.decimals is None])
-    return [
+    values = [
         None
         if reading is None
-        else Cell(
-            value=fixed(reading.value, decimals if reading.decimals is None else reading.decimals),
-            spread=" to ".join(fixed(end, decimals) for end in reading.interval or ()),
-            best=one.kind in MEASURED and reading.value == best,
+        else (
+            reading.value,
+            fixed(reading.value, decimals if reading.decimals is None else reading.decimals),
+            " to ".join(fixed(end, decimals) for end in reading.interval or ()),
         )
-        for one, reading in zip(contenders, readings, strict=True)
+        for reading in readings
     ]
+    return _cells(contenders, values, column.higher_is_better)
 
 
 MEASURED = ("student", "teacher")
 """Kinds that were generated and measured here: only these are compared."""
 
 
-def _best(contenders: Sequence[Contender], values: Sequence[float | None], higher_is_better: bool) -> float | None:
+def _cells(
+    contenders: Sequence[Contender], values: Sequence[tuple[float, str, str] | None], higher_is_better: bool
+) -> list[Cell | None]:
+    """The cells of a column from each contender's value, its text and its spread."""
     compared = [
-        value
+        value[0]
         for one, value in zip(contenders, values, strict=True)
-        if one.kind in MEASURED and value is not None and math.isfinite(value)
+        if one.kind in MEASURED and value is not None and math.isfinite(value[0])
     ]
+    best = None
     # A distance below 0 is 0 with noise, so no other is worse.
-    if len(compared) < 2 or (not higher_is_better and min(compared) < 0):
-        return None
-    return max(compared) if higher_is_better else min(compared)
+    if len(compared) > 1 and (higher_is_better or min(compared) >= 0):
+        best = max(compared) if higher_is_better else min(compared)
+    return [
+        value and Cell(value=value[1], spread=value[2], best=one.kind in MEASURED and value[0] == best)
+        for one, value in zip(contenders, values, strict=True)
+    ]
 
 
 def _decimals(readings: Sequence[Reading]) -> int:
@@ -134,9 +127,9 @@ def style_tables(contenders: Sequence[Contender]) -> tuple[StyleTable, ...]:
     tables: dict[tuple[str, Column | None], list[Contender]] = {}
     for one in contenders:
         for protocol in dict.fromkeys(style.protocol for style in one.styles):
-            # A style has no count or reference of its own; the average beside it has.
-            found = ((each.name, each.protocol) == (AVERAGES.get(protocol), protocol) for each in one.readings)
-            average = next((each for each, is_it in zip(one.readings, found, strict=True) if is_it), None)
+            # A style has no count or reference; its protocol's average has.
+            name = (AVERAGES.get(protocol), protocol)
+            average = next((each for each in one.readings if (each.name, each.protocol) == name), None)
             tables.setdefault((protocol, average), []).append(one)
     return tuple(_style_table(protocol, average, ones) for (protocol, average), ones in tables.items())
 
@@ -144,23 +137,13 @@ def style_tables(contenders: Sequence[Contender]) -> tuple[StyleTable, ...]:
 def _style_table(protocol: str, average: Column | None, contenders: Sequence[Contender]) -> StyleTable:
     found = [{style.style: style for style in one.styles if style.protocol == protocol} for one in contenders]
     styles = tuple(dict.fromkeys(style for one in found for style in one))
-    values = [[one[style].mean if style in one else None for one in found] for style in styles]
+    columns = [[_style_value(one.get(style)) for one in found] for style in styles]
     if average is not None:
-        values.append([one.readings[average].value for one in contenders])
-    bests = [_best(contenders, column, higher_is_better=True) for column in values]
-    spreads = [[f"± {fixed(one[style].deviation, 2)}" if style in one else "" for one in found] for style in styles]
-    spreads.append([""] * len(contenders))
-    rows = [
-        Row(
-            name=one.name,
-            kind=one.kind,
-            cells=tuple(
-                None
-                if (value := column[i]) is None
-                else Cell(value=fixed(value, 2), spread=spread[i], best=one.kind in MEASURED and value == best)
-                for column, spread, best in zip(values, spreads, bests, strict=False)
-            ),
-        )
-        for i, one in enumerate(contenders)
-    ]
-    return StyleTable(protocol=protocol, average=average, styles=styles, rows=tuple(rows))
+        means = [one.readings[average].value for one in contenders]
+        columns.append([(mean, fixed(mean, 2), "") for mean in means])
+    cells = [_cells(contenders, column, higher_is_better=True) for column in columns]
+    return StyleTable(protocol=protocol, average=average, styles=styles, rows=_rows(contenders, cells))
+
+
+def _style_value(style: StyleMean | None) -> tuple[float, str, str] | None:
+    return None if style is None else (style.mean, fixed(style.mean, 2), f"± {fixed(style.deviation, 2)}")

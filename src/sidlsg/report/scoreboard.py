@@ -20,9 +20,8 @@ from sidlsg.report.contenders import (
 from sidlsg.report.page import PageImage, page_image, render, subject_grid
 from sidlsg.report.score_table import ScoreTable, StyleTable, columns_of, score_table, style_tables
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.formatting import fixed
 from sidlsg.storage.files import atomic_write
-from sidlsg.storage.records import Published, Scorecard
+from sidlsg.storage.records import Extreme, Published, Scorecard
 
 PLOTS = {
     "Distance against text fit": (("clip", "fid"), ("attributes", "fid_judge")),
@@ -94,23 +93,13 @@ def _axis_label(column: Column) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """An image that fits its prompt well or badly."""
-
-    prompt: str
-    seed: int
-    value: str
-    image: PageImage
-
-
-@dataclass(frozen=True, kw_only=True)
 class Extremes:
     """The best and worst images of one student by one measure."""
 
     name: str
     measure: str
-    best: tuple[Sample, ...]
-    worst: tuple[Sample, ...]
+    best: tuple[tuple[Extreme, PageImage], ...]
+    worst: tuple[tuple[Extreme, PageImage], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +146,15 @@ def student_grids(entries: Sequence[Entry]) -> list[PageImage]:
 
 
 def _extremes(entry: Entry, name: str) -> list[Extremes]:
-    samples: dict[str, dict[bool, list[Sample]]] = {}
-    for one in entry.card.extremes:
-        image = page_image(one.picture, entry.folder, one.prompt)
-        sample = Sample(prompt=one.prompt, seed=one.seed, value=fixed(one.value, 3), image=image)
-        samples.setdefault(one.measure, {True: [], False: []})[one.best].append(sample)
+    shown = [(one, page_image(one.picture, entry.folder, one.prompt)) for one in entry.card.extremes]
     return [
-        Extremes(name=name, measure=measure, best=tuple(sides[True]), worst=tuple(sides[False]))
-        for measure, sides in samples.items()
+        Extremes(
+            name=name,
+            measure=measure,
+            best=tuple(pair for pair in shown if pair[0].measure == measure and pair[0].best),
+            worst=tuple(pair for pair in shown if pair[0].measure == measure and not pair[0].best),
+        )
+        for measure in dict.fromkeys(one.measure for one in entry.card.extremes)
     ]
 
 

@@ -18,14 +18,14 @@ def student(fid, clip=0.3, **changes):
 
 
 def rows(board):
-    return {row.name: [cell and cell.value for cell in row.cells] for row in board.table.rows}
+    return {one.name: [cell and cell.value for cell in cells] for one, cells in board.table.rows}
 
 
 def test_published_rows_stand_below_and_are_never_the_best():
     board = scoreboard([entry("a", student(20.0)), entry("b", student(18.0))], published_results())
     assert list(rows(board))[:3] == ["a", "b", "sd15, 8.8 M"]
     assert rows(board)["sd15, 18.8 M"] == ["8.15", "0.304"]
-    best = {row.name: row.cells[0].best for row in board.table.rows}
+    best = {one.name: cells[0].best for one, cells in board.table.rows}
     assert [name for name, is_best in best.items() if is_best] == ["b"]
     assert board.table.has("published")
     assert board.sources == ("arXiv 2406.01561, zero-shot COCO-2014",)
@@ -59,8 +59,11 @@ def test_best_and_worst_by_measure():
     a = entry("a", student(20.0), extremes=extremes, strategy="lsg", kappas=(2.0,) * 4)
     (one,) = scoreboard([a, entry("b", student(18.0))], published_results()).extremes
     assert (one.name, one.measure) == ("lsg κ = 2", "cosine")
-    assert [(each.prompt, each.value, each.seed) for each in one.best] == [("p", "0.400", 3), ("q", "0.390", 3)]
-    assert [(each.prompt, each.value) for each in one.worst] == [("r", "0.062")]
+    assert [(each.prompt, each.value, image.path) for each, image in one.best] == [
+        ("p", 0.4, "s3://b/p.png"),
+        ("q", 0.39, "s3://b/q.png"),
+    ]
+    assert [each.prompt for each, _ in one.worst] == ["r"]
 
 
 TEACHER = subject("teacher 20 steps", 20, {"fid": 14.0, "clip": 0.31})

@@ -15,7 +15,7 @@ def tables(*subjects):
 
 
 def cells(table):
-    return {row.name: [cell and (cell.value, cell.spread, cell.best) for cell in row.cells] for row in table.rows}
+    return {one.name: [cell and (cell.value, cell.spread, cell.best) for cell in cells] for one, cells in table.rows}
 
 
 def test_means_with_deviations_then_the_average():
