@@ -18,12 +18,12 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from cryptography.fernet import Fernet
 from mlflow import MlflowClient
 
 from infra.cluster import INFRA, Object, get, rendered
 from infra.containers import Contained, command_line, environment
 from infra.page import yours
-from sidlsg.registry.server.mlflow import _fernet_key
 from sidlsg.registry.server.postgres import Postgres, _program
 from sidlsg.registry.server.process import HOST, free_port
 
@@ -99,7 +99,7 @@ def given(postgres: Postgres) -> dict[str, dict[str, str]]:
         },
         "sidlsg-postgres": {"MLFLOW_BACKEND_STORE_URI": postgres.url("mlflow")},
         "sidlsg-webhook": {"SIDLSG_WEBHOOK_SECRET": secrets.token_hex(16)},
-        "sidlsg-mlflow-server": {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _fernet_key()},
+        "sidlsg-mlflow-server": {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode()},
     }
     for name, own in values.items():
         assert set(own) <= yours()["Secret", name].keys

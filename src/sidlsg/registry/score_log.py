@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from PIL import Image
 
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import artifacts
@@ -136,14 +134,9 @@ def _log_table(client: MlflowClient, run_id: str, card: Scorecard, folder: Path)
     columns: dict[str, list[object]] = {
         "side": ["best" if extreme.best else "worst" for extreme in card.extremes],
         **{key: [getattr(extreme, key) for extreme in card.extremes] for key in ("prompt", "seed", "value", "measure")},
-        "image": [_image(folder / extreme.picture.path) for extreme in card.extremes],
+        "image": [mlflow.Image(str(folder / extreme.picture.path)) for extreme in card.extremes],
     }
     client.log_table(run_id, columns, name)
-
-
-def _image(path: Path) -> mlflow.Image:
-    with Image.open(path) as image:
-        return mlflow.Image(np.asarray(image.convert("RGB")))
 
 
 def score_tags(card: Scorecard) -> dict[str, str]:

@@ -22,7 +22,7 @@ from sidlsg import __version__
 from sidlsg.registry.package import PATH_IN_MODEL
 from sidlsg.runtime.errors import InputError, SidlsgError, first_line
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.serving.protocol import INPUTS, OUTPUTS, Predictions, V1Request, V2Request, parse, v1_answer, v2_answer
+from sidlsg.serving.protocol import INPUTS, OUTPUTS, Predictions, V1Request, V2Request, parse, v2_answer
 from sidlsg.serving.smoke import reference
 from sidlsg.storage.files import SHA256SUMS, parse_sha256sums, sha256_file
 
@@ -142,7 +142,7 @@ def application(predictor: Predictor) -> Starlette:
 
     async def v1(request: Request) -> Response:
         body = parse(V1Request, await _body(request))
-        return JSONResponse(v1_answer(await run_in_threadpool(predictor.predict, body)))
+        return JSONResponse({"predictions": await run_in_threadpool(predictor.predict, body)})
 
     async def v2(request: Request) -> Response:
         body = parse(V2Request, await _body(request))
@@ -154,7 +154,7 @@ def application(predictor: Predictor) -> Starlette:
 
     async def smoke_reference(_: Request) -> Response:
         try:
-            return JSONResponse(v1_answer(await run_in_threadpool(predictor.reference)))
+            return JSONResponse({"predictions": await run_in_threadpool(predictor.reference)})
         except SidlsgError as error:
             return JSONResponse({"error": str(error)}, status_code=500)
 

@@ -106,11 +106,6 @@ def parse(kind: type[Body], body: bytes) -> Body:
         raise InputError(f"{where}: {first['msg']}") from error
 
 
-def v1_answer(predictions: Predictions) -> dict[str, Any]:
-    """The answer to a v1 request."""
-    return {"predictions": predictions}
-
-
 def v2_answer(request: V2Request, name: str, version: str, predictions: Predictions) -> dict[str, Any]:
     """The answer to a v2 request."""
     shape = [len(predictions), len(predictions[0])]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 import sys
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+
+from cryptography.fernet import Fernet
 
 from sidlsg.registry.server.process import HOST, LocalServer
 from sidlsg.runtime.errors import InputError
@@ -52,7 +52,7 @@ class MlflowServer(LocalServer):
 
     def new_keys(self) -> dict[str, str]:
         """See `LocalServer`."""
-        return {"webhook_key": _fernet_key()}
+        return {"webhook_key": Fernet.generate_key().decode()}
 
     def command(self) -> list[str]:
         """See `LocalServer`."""
@@ -90,7 +90,3 @@ class MlflowServer(LocalServer):
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-
-def _fernet_key() -> str:
-    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

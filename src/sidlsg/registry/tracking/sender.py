@@ -93,14 +93,11 @@ class Sender(Generic[Entry]):
 
     def _next(self, pause: float) -> list[Entry]:
         """The next entries, after the pause; none when it is time to stop."""
-        until = time.monotonic() + pause
         with self._changed:
-            while self._deadline is None:
-                left = until - time.monotonic()
-                if self._entries and left <= 0:
-                    break
-                self._changed.wait(left if self._entries else None)
-            else:
+            if pause:
+                self._changed.wait_for(lambda: self._deadline is not None, pause)
+            self._changed.wait_for(lambda: self._entries or self._deadline is not None)
+            if self._deadline is not None:
                 # Pauses are short once `close` waits; it may have given up already.
                 if pause:
                     self._changed.wait(self._first_pause)
