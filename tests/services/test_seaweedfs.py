@@ -37,7 +37,7 @@ def bucket_with_secret(place: str) -> str:
     return split_s3_uri(place)[0]
 
 
-def test_an_object_is_had_by_s3_with_a_key_alone(s3_server: SeaweedFS, s3_place: str) -> None:
+def test_objects_are_read_through_s3_with_a_key_only(s3_server: SeaweedFS, s3_place: str) -> None:
     bucket, ports = bucket_with_secret(s3_place), s3_server.state["ports"]
     path = f"/buckets/{bucket}/secret/prompt.txt"
     for part in ("filer.port", "master.port", "admin.port"):

@@ -161,7 +161,7 @@ def test_a_training_is_followed_and_registered_in_one_run(
     require_each_once(client, second, tmp_path / "anew")
 
 
-def test_a_killed_training_goes_on_in_its_run(
+def test_a_killed_training_resumes_its_run(
     client: MlflowClient,
     server: MlflowServer,
     assets: Path,
@@ -249,7 +249,7 @@ def row(step: int) -> dict[str, float]:
     return {"iteration": step, "images_seen": 10 * step, "loss": step / 2, "nan": float("nan")}
 
 
-def test_a_server_that_goes_away_is_waited_for_while_training_goes_on(tmp_path: Path) -> None:
+def test_training_continues_while_its_server_is_away(tmp_path: Path) -> None:
     said: list[str] = []
     with MlflowServer(tmp_path / "server") as server:
         tracker = opened(server, "away", said)

@@ -93,7 +93,7 @@ def test_a_run_that_failed_has_a_summary_too(sidlsg: Run, kfp: KfpServer, store:
     assert "| distil | failed (out of memory) |" in Path("page.md").read_text()
 
 
-def test_an_awaited_approval_is_told_and_is_no_success(
+def test_an_awaited_approval_is_reported_and_is_no_success(
     sidlsg: Run,  # noqa: F811
     kfp: KfpServer,
     client: MlflowClient,
@@ -120,7 +120,7 @@ def test_what_tells_of_an_end_needs_one(sidlsg: Run, kfp: KfpServer) -> None:  #
     assert "--summary and --tracking-uri report how a run ended; give --wait too" in err
 
 
-def test_a_summary_that_cannot_be_written_is_told_before_anything_starts(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
+def test_a_summary_that_cannot_be_written_is_an_error_before_anything_starts(sidlsg: Run, kfp: KfpServer) -> None:  # noqa: F811
     code, _, err = sidlsg(*submit(kfp.host, "--wait", "--summary", "none/page.md"))
     assert (code, kfp.requests) == (2, [])
     assert "none/page.md cannot be written" in err

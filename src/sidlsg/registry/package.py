@@ -71,7 +71,7 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
                 pip_requirements=requirements(),  # given, so that MLflow does not load the model to infer them
             )
     for warning in caught:
-        # MLflow sets a filter of its own around its advice, so it is filtered afterwards.
+        # MLflow sets its own filter around its advice, so it is filtered afterwards.
         if not any(words in str(warning.message) for words in _IGNORED_ADVICE):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 

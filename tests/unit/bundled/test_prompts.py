@@ -64,7 +64,7 @@ def test_curation_keeps_exactly_the_training_captions(tmp_path, seed):
     assert len(texts) == 576
     assert set(texts) == TRAINING
     assert not set(texts) & HELD_OUT
-    # The table has no unsafe and no foreign texts, and none that are like others: each caption is an image of its own.
+    # The table has no unsafe and no foreign texts, and none that are like others: each caption is another image.
     dropping = [step.name for step in record.funnel if step.rows_out < step.rows_in]
     assert dropping == ["text", "score", "clean", "junk", "length", "duplicates", "held_out"]
 

@@ -21,7 +21,7 @@ MakeScorecard = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store shared by all tests; each test uses a model name of its own."""
+    """A store shared by all tests; each test uses its own model name."""
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
 
 

@@ -29,7 +29,7 @@ def test_a_store_is_only_made_on_demand(tmp_path: Path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_experiment_is_made_once_beside_the_database(tracking_uri: str):
+def test_one_experiment_is_created_with_artifacts_next_to_the_database(tracking_uri: str):
     client = connect(tracking_uri, create=True)
     first = experiment_id(client, "an-experiment")
     assert experiment_id(client, "an-experiment") == first
@@ -143,12 +143,12 @@ def test_errors_are_explained(
 
     with pytest.raises(kind) as caught:
         stage(1, "http://ann:secret@mlflow:5000")
-    told = str(caught.value)
-    assert words in told
-    assert "http://…@mlflow:5000" in told
-    assert "secret" not in told
-    assert "second line" not in told
-    assert len(told) < 600
+    message = str(caught.value)
+    assert words in message
+    assert "http://…@mlflow:5000" in message
+    assert "secret" not in message
+    assert "second line" not in message
+    assert len(message) < 600
 
 
 def test_the_projects_own_errors_pass() -> None:

@@ -56,8 +56,8 @@ def mend(findings: list[Finding]) -> list[str]:
     return [finding.what for finding in findings]
 
 
-def named(attempt: Callable[[], object], name: str, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def named(attempt: Callable[[], object], name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         attempt()
     assert f"`sidlsg registry doctor {name} --fix`" in str(caught.value)
     assert "\n" not in str(caught.value)

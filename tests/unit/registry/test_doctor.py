@@ -1,4 +1,4 @@
-"""The doctor: finds what killed calls leave, tells it from what is in use, and removes the one alone."""
+"""The doctor finds what killed calls leave and removes it, but nothing that is in use."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def test_a_run_without_a_version_is_removed_but_not_a_trainings(
     orphan = client.create_run(experiment, tags=tags).info.run_id
     training = client.create_run(experiment, tags={**tags, "training_sha256": "t"}).info.run_id
     client.create_run(experiment, run_name="somebody's notes")
-    code, told = doctor("orphaned", "--tracking-uri", tracking_uri)
+    code, output = doctor("orphaned", "--tracking-uri", tracking_uri)
     assert code == 1
-    assert f"run {orphan} of student" in told
-    assert training not in told
+    assert f"run {orphan} of student" in output
+    assert training not in output
     assert doctor("orphaned", "--tracking-uri", tracking_uri, "--fix")[0] == 0
     assert client.get_run(orphan).info.lifecycle_stage == "deleted"
     assert client.get_run(training).info.lifecycle_stage == "active"
@@ -144,7 +144,7 @@ def test_a_changed_file_is_found_by_its_digest_alone(
     assert "unet/config.json has SHA-256" in finding.what
 
 
-@pytest.mark.parametrize("change", ["code", "beside"])
+@pytest.mark.parametrize("change", ["code", "added file"])
 def test_changed_code_that_serves_a_version_is_found(
     client: MlflowClient, tracking_uri: str, make_student: Any, change: str
 ) -> None:

@@ -79,14 +79,14 @@ def test_the_model_that_is_served_is_the_one_that_was_registered(version, tracki
     assert contents(tmp_path / "model") == contents(stored(tracking_uri, version.run_id).parent.parent)
 
 
-@pytest.mark.parametrize("change", ["code", "beside", "environment", "no digest"])
+@pytest.mark.parametrize("change", ["code", "added file", "environment", "no digest"])
 def test_a_model_whose_code_was_changed_is_not_fetched(make_student, tracking_uri, tmp_path, change):
     version = register(make_student(), tracking_uri, f"changed-{change.replace(' ', '-')}")
     place = stored(tracking_uri, version.run_id).parent.parent
     if change == "no digest":
         connect(tracking_uri).delete_tag(version.run_id, "model_sha256")
     else:
-        file = {"code": "pyfunc_model.py", "beside": "sitecustomize.py", "environment": "requirements.txt"}[change]
+        file = {"code": "pyfunc_model.py", "added file": "sitecustomize.py", "environment": "requirements.txt"}[change]
         (place / file).write_text("other")
     with pytest.raises(InputError, match=r"they can run any code|has no digest of the files that serve it"):
         fetch_model(version, tracking_uri, tmp_path / "model")

@@ -25,10 +25,10 @@ def thing(request) -> str:
 
 
 def test_the_error_for_another_cause_names_the_holder(client, thing):
-    told = r"@.* is at work on thing .* \(one cause\); run this again when that has ended"
+    busy = r"@.* is at work on thing .* \(one cause\); run this again when that has ended"
     with locked(client, lambda: thing, "one cause"):
         began = time.monotonic()
-        with pytest.raises(InputError, match=told), locked(client, lambda: thing, "another"):
+        with pytest.raises(InputError, match=busy), locked(client, lambda: thing, "another"):
             pass
         assert time.monotonic() - began < 1.5
     with locked(client, lambda: thing, "another") as lock:
@@ -44,7 +44,7 @@ def test_the_same_cause_waits_for_the_end_of_the_other(client, thing):
         order.append("first")
         first.__exit__(None, None, None)
 
-    # Longer than a dead one is waited for: the beat tells.
+    # Longer than others wait for a dead holder; the heartbeat shows that this one lives.
     timer = Timer(2.5, end)
     timer.start()
     with locked(client, lambda: thing, "cause"):
@@ -114,7 +114,7 @@ def test_a_lock_whose_second_check_fails_is_released(client, thing):
     began = time.monotonic()
     with locked(client, lambda: thing, "another") as lock:
         assert lock.attempt == 1
-    # Nobody's beat goes on.
+    # No heartbeat continues.
     assert time.monotonic() - began < 1.0
 
 

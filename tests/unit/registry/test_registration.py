@@ -68,7 +68,7 @@ def test_a_student_becomes_one_run_and_one_version(client, tracking_uri, make_st
     assert runs_and_versions(client, "once") == (1, 1)
 
 
-def test_artifacts_lie_beside_the_database(client, tracking_uri):
+def test_artifacts_are_next_to_the_database(client, tracking_uri):
     place = client.get_experiment_by_name("once").artifact_location
     database = Path(tracking_uri.removeprefix("sqlite:///"))
     assert place == f"file://{database.parent}/artifacts"
@@ -209,8 +209,8 @@ def test_a_version_has_tags_of_its_origin(client, tracking_uri, tiny_student):
 @pytest.mark.parametrize("known", [True, False])
 def test_a_run_has_its_teachers_uri(client, tracking_uri, tiny_student, known):
     sha256 = Student.load(tiny_student).teacher_sha256 if known else "0" * 64
-    told = Circumstances(teacher=f"s3://models/teacher{PIN}{sha256}")
-    version = register(tiny_student, tracking_uri, f"placed-{known}", told)
+    circumstances = Circumstances(teacher=f"s3://models/teacher{PIN}{sha256}")
+    version = register(tiny_student, tracking_uri, f"placed-{known}", circumstances)
     used = {found.dataset.name: found.dataset for found in client.get_run(version.run_id).inputs.dataset_inputs}
     source = json.loads(used["teacher"].source)
     assert source["sha256"] == Student.load(tiny_student).teacher_sha256

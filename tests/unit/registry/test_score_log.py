@@ -77,19 +77,19 @@ def test_the_page_follows_scores_and_verdict(
 ) -> None:
     version = register(make_student(61), tracking_uri, "described")
 
-    def told() -> str:
+    def markdown() -> str:
         return str(client.get_model_version("described", "1").description)
 
-    assert "recipe tiny, strategy lsg (κ1 to κ4: 2, 2, 2, 1.5), 64 images seen" in told()
-    assert "Licence: the card of its teacher names none." in told()
-    assert "| score |" not in told()
+    assert "recipe tiny, strategy lsg (κ1 to κ4: 2, 2, 2, 1.5), 64 images seen" in markdown()
+    assert "Licence: the card of its teacher names none." in markdown()
+    assert "| score |" not in markdown()
     record_scores(version, make_scorecard(version.student_sha256), tracking_uri)
     row = "| accuracy | 0.9 (0.89 to 0.91) | judge/attributes | 2000 images, reference r2 |"
-    assert row in told()
-    assert "The gate" not in told()
+    assert row in markdown()
+    assert "The gate" not in markdown()
     gate(version, make_scorecard(version.student_sha256), tracking_uri, RULES)
-    assert "The gate: **rejected**.\n\n- FAILED: accuracy of student 1 step is at least 0.95: 0.9" in told()
-    assert told() == description(client.get_model_version("described", "1").tags)
+    assert "The gate: **rejected**.\n\n- FAILED: accuracy of student 1 step is at least 0.95: 0.9" in markdown()
+    assert markdown() == description(client.get_model_version("described", "1").tags)
 
 
 def test_a_persons_description_stays(

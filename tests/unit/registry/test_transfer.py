@@ -31,7 +31,7 @@ STEPS = ("fetch_student", "register", "_note", "gate", "promote")
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The registry where versions go; each test uses a model name of its own."""
+    """The registry where versions go; each test uses its own model name."""
     return f"sqlite:///{tmp_path_factory.mktemp('production')}/mlflow.db"
 
 
@@ -221,7 +221,7 @@ def test_a_registry_is_not_its_own_target(passed, tracking_uri, name):
         transfer(tracking_uri, name, "1", other_words, f"{name}-again")
 
 
-def test_the_target_wants_an_approval_of_its_own(passed, tracking_uri, target, name):
+def test_the_target_needs_its_own_approval(passed, tracking_uri, target, name):
     version = passed()
     approved = GateRules(floors=(FLOOR,), approvals=(Approval(people=("ann",)),))
     connect(tracking_uri).set_model_version_tag(name, str(version.version), "approved_by", "ann")

@@ -1,4 +1,4 @@
-"""Versions by student, number and alias, and the messages where there is none."""
+"""Versions by student, number and alias, and the messages where none matches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_alias_gives_a_number_or_nothing(listed):
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A store of its own, because messages list what is in it."""
+    """A separate store, because messages list its content."""
     return f"sqlite:///{tmp_path_factory.mktemp('find')}/mlflow.db"
 
 
@@ -74,7 +74,7 @@ def test_a_version_is_found_by_number_and_by_alias(registry, registered, which, 
 
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(
-    ("name", "which", "told"),
+    ("name", "which", "message"),
     [
         ("fund", "1", r"no model 'fund' in this registry \(did you mean 'found'\?\); it has: empty, found"),
         ("", "1", "no model '' in this registry"),
@@ -92,8 +92,8 @@ def test_a_version_is_found_by_number_and_by_alias(registry, registered, which, 
         ("found", "3", "version 3 of 'found' has no tag student_sha256"),
     ],
 )
-def test_the_error_lists_what_there_is(registry, name, which, told):
-    with pytest.raises(InputError, match=told):
+def test_the_error_lists_the_known_names(registry, name, which, message):
+    with pytest.raises(InputError, match=message):
         find_version(registry, name, which)
 
 

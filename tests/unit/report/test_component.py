@@ -57,7 +57,7 @@ def test_without_a_price_the_registry_is_not_asked(make_run: Any, tmp_path: Path
     assert {row["price"] for row in written(make_run(), tmp_path, {}, "")} == {0.0}
 
 
-def test_a_wrong_price_is_told_before_the_page_is_written(make_run: Any, tmp_path: Path) -> None:
+def test_a_wrong_price_is_an_error_before_the_page_is_written(make_run: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a stage with a price"):
         written(make_run(), tmp_path, {"distl": 1.0}, "")
     assert not (tmp_path / "page.html").exists()

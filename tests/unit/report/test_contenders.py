@@ -78,7 +78,7 @@ def test_what_is_not_known_or_not_unlike_is_named_by_label():
     assert student_names(entries) == ["a", "lsg κ = 2 (b)", "lsg κ = 2 (c)"]
 
 
-def test_several_ways_of_sampling_a_student_are_told_apart():
+def test_several_ways_of_sampling_a_student_have_different_names():
     found = names(entry("a", student(9.0), student(7.0, steps=4), kappa=2.0), entry("b", student(8.0), kappa=3.0))
     assert found == [("student", "lsg κ = 2, 1 step"), ("student", "lsg κ = 2, 4 steps"), ("student", "lsg κ = 3")]
 

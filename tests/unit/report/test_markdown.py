@@ -31,7 +31,7 @@ def test_a_rejection_is_plain_and_begins_with_its_reasons() -> None:
     assert second.startswith("| yes | attributes ")
 
 
-def test_the_first_version_has_no_champion_beside_it() -> None:
+def test_the_first_version_has_no_champion_to_compare_with() -> None:
     passed = replace(VERDICT, passed=True, champion_version=None, rules=(GOOD,))
     assert verdict_markdown(passed).startswith("# Passed: version 7 of sd\\_15 (no champion yet)\n")
 

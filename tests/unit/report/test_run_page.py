@@ -61,7 +61,7 @@ def test_the_scoreboard_shows_plots_and_no_second_score_table(make_run, output):
     assert len([attributes for attributes in page.all("table") if attributes.get("class") == "scores"]) == 1
 
 
-def test_a_scoreboard_of_nothing_says_so(make_run, output):
+def test_an_empty_scoreboard_has_a_note(make_run, output):
     run = make_run()
     card = run.records.scorecard
     card = replace(card, subjects=tuple(replace(one, scores=one.scores[:1]) for one in card.subjects))

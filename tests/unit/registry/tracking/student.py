@@ -1,4 +1,4 @@
-"""A student's record as a short training would leave it, without the files that it speaks of."""
+"""A student's record as a short training would leave it, without its files."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_a_given_run_becomes_the_trainings(client, experiment):
     assert run.data.tags[GIVEN_TAG] == "true"
     assert run.data.params == run_params(STUDENT) | {"lr": "another's"}
     assert take_given_run(client, given.info.run_id, training("given")).info.run_id == given.info.run_id
-    # Without being given it again, the training has a run of its own.
+    # Without the variable, the training gets its own run.
     assert find_or_make_run(client, experiment, training("given")).info.run_id != given.info.run_id
     with pytest.raises(InputError, match="numbers of another training \\(given, this one is second\\)"):
         take_given_run(client, given.info.run_id, training("second"))
@@ -112,7 +112,7 @@ def log_seconds(client: MlflowClient, run: Any, *points: tuple[int, float]) -> N
 
 
 def test_a_student_finds_the_run_of_its_training_by_its_points(client, experiment):
-    """Three trainings of one identity: only the clock tells whose student it is."""
+    """Three trainings of one identity: only their times show which one made a student."""
     own = {"teacher_sha256": "1" * 64}
     student = dataclasses.replace(STUDENT, **own)
     rows = [(32, {"seconds": 1.25, "loss": 2.0}), (64, {"seconds": 2.5, "loss": 1.0})]

@@ -79,7 +79,7 @@ def test_pauses_grow(server: Server, reports: list[str]):
     sender.close([], 0)
 
 
-def test_a_full_queue_leaves_out_what_comes(server: Server, reports: list[str]):
+def test_a_full_queue_drops_new_entries(server: Server, reports: list[str]):
     server.up = False
     sender = Sender(server, reports.append, limit=3, first_pause=0.01)
     for number in range(5):

@@ -132,7 +132,7 @@ def test_a_training_that_has_its_student_is_left_alone(opened, runs):
     assert after.data.metrics.keys() == before.data.metrics.keys()
 
 
-def test_a_second_training_of_one_identity_has_a_run_of_its_own(client, opened, runs):
+def test_a_second_training_of_one_identity_has_its_own_run(client, opened, runs):
     tracker = opened()
     tracker.logged(row(1))
     tracker.finish(STUDENT)
