@@ -59,7 +59,6 @@ class Contained(LocalServer):
     """A container's server, until the test ends."""
 
     NAME = "the container"
-    SECOND_PORT = 10_000
     PATIENCE_S = 240.0
 
     def __init__(

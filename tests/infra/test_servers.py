@@ -25,7 +25,7 @@ from infra.cluster import INFRA, Object, get, rendered
 from infra.containers import Contained, command_line, environment
 from infra.page import yours
 from sidlsg.registry.server.postgres import Postgres, _program
-from sidlsg.registry.server.process import HOST, free_port
+from sidlsg.registry.server.process import HOST, free_port, free_ports
 
 USERS = ("backups", "buckets", "mlflow", "serving", "triggers")
 """Of the S3 server, besides pipeline steps."""
@@ -110,7 +110,9 @@ def given(postgres: Postgres) -> dict[str, dict[str, str]]:
 def seaweedfs(folder: Path, objects: list[Object], given: Mapping[str, Mapping[str, str]]) -> Iterator[Contained]:
     own = container(objects, "StatefulSet", "seaweedfs")
     # Its other ports have fixed numbers in the pod; here others may have them.
-    more = tuple(f"-{part}.port={free_port(above=10_000)}" for part in ("master", "volume", "filer", "admin"))
+    names = [f"{part}.port" for part in ("master", "volume", "filer", "admin")]
+    names += [f"{part}.port.grpc" for part in ("s3", "master", "volume", "filer", "admin")]
+    more = tuple(f"-{name}={port}" for name, port in zip(names, free_ports(len(names)), strict=True))
     first = container(objects, "StatefulSet", "seaweedfs", "initContainers")
     scripts = {"/etc/sidlsg": str(INFRA / "base" / "seaweedfs"), "/etc/seaweedfs": str(folder / "s3")}
     (folder / "s3").mkdir()

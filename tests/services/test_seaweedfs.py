@@ -15,7 +15,7 @@ import pytest
 
 from services.seaweedfs import SeaweedFS
 from sidlsg.registry.server.process import HOST
-from sidlsg.registry.server.seaweedfs import _GRPC, _weed
+from sidlsg.registry.server.seaweedfs import _weed
 from sidlsg.storage.uri import open_store, split_s3_uri
 
 SECRET = b"a prompt that nobody else may read" * 1000
@@ -56,15 +56,16 @@ def test_the_parts_calls_need_their_certificate(s3_server: SeaweedFS) -> None:
     stranger = ssl.create_default_context()
     stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
     stranger.set_alpn_protocols(["h2"])
-    for part, port in s3_server.state["ports"].items():
-        with socket.create_connection((HOST, port + _GRPC), timeout=30) as connection:
+    calls = {part: port for part, port in s3_server.state["ports"].items() if part.endswith(".grpc")}
+    for part, port in calls.items():
+        with socket.create_connection((HOST, port), timeout=30) as connection:
             # In the clear, nothing answers.
             connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(64)[3:4] != b"\4", f"{part} speaks without a certificate"
         with (
             pytest.raises(ssl.SSLError),
-            socket.create_connection((HOST, port + _GRPC), timeout=30) as connection,
+            socket.create_connection((HOST, port), timeout=30) as connection,
             stranger.wrap_socket(connection) as closed,
         ):
             closed.recv(64)
@@ -78,10 +79,12 @@ def test_another_user_of_the_machine_reads_neither_keys_nor_objects(s3_server: S
     assert {"state.json", "s3.json", "security.toml", "parts.key"} <= {file.name for file in files}
     for file in (*files, s3_server.folder / "data"):
         assert subprocess.run([*as_nobody, "test", "-r", str(file)]).returncode == 1
+    ports = s3_server.state["ports"]
     # The program itself, which would print the keys.
     tried = subprocess.run(
         [*as_nobody, "timeout", "5", _weed(), "shell"]
-        + [f"-{part}={HOST}:{s3_server.state['ports'][f'{part}.port']}" for part in ("master", "filer")],
+        # An address with the port of its calls.
+        + [f"-{part}={HOST}:{ports[f'{part}.port']}.{ports[f'{part}.port.grpc']}" for part in ("master", "filer")],
         input=f"s3.configure\nfs.cat /buckets/{bucket}/secret/prompt.txt\n".encode(),
         capture_output=True,
         cwd="/",

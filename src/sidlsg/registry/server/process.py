@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,15 +33,15 @@ _PRIVATE_FOLDER = 0o700
 _PASSABLE = 0o711  # other users may pass through, but list nothing
 
 
-def free_port(*, above: int = 0) -> int:
-    """A port that is free now, and so is the one `above` higher where that is given.
+def free_port() -> int:
+    """A port that is free now; another process may take it before a server does."""
+    return free_ports(1)[0]
 
-    Another process may take it before a server does; the server then ends at once, and another port is tried.
-    """
-    while True:
-        port = secrets.choice(_PORTS)
-        if is_free(port) and (not above or is_free(port + above)):
-            return port
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that are free now."""
+    shuffled = secrets.SystemRandom().sample(_PORTS, len(_PORTS))
+    return list(islice(filter(is_free, shuffled), count))
 
 
 def is_free(port: int) -> bool:
@@ -74,8 +75,6 @@ class LocalServer(ABC):
     """In messages."""
     PORTS: tuple[str, ...] = ("port",)
     """What its ports are for, that of the clients first."""
-    SECOND_PORT = 0
-    """Distance of another port that it uses above each of these; 0 for none."""
     END = signal.SIGTERM
     """Asks it to end."""
     PATIENCE_S = 60.0
@@ -158,7 +157,8 @@ class LocalServer(ABC):
             raise SidlsgError(f"{self.NAME} cannot listen on port {taken[0]}: another process does; end that one")
         for _ in range(STARTS):
             if not chosen:
-                self.state["ports"] = self._choose_ports()
+                # Where another process takes one first, the server ends at once, and other ports are tried.
+                self.state["ports"] = dict(zip(self.PORTS, free_ports(len(self.PORTS)), strict=True))
             self.prepare()
             self._launch()
             if self._wait():
@@ -202,14 +202,6 @@ class LocalServer(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.kill()
-
-    def _choose_ports(self) -> dict[str, int]:
-        ports: dict[str, int] = {}
-        for name in self.PORTS:
-            while (port := free_port(above=self.SECOND_PORT)) in ports.values():
-                pass
-            ports[name] = port
-        return ports
 
     def _launch(self) -> None:
         with (self.folder / "log").open("ab") as log:

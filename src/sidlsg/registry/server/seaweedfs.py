@@ -22,13 +22,12 @@ from sidlsg.registry.server.process import HOST, LocalServer, write_private
 from sidlsg.runtime.errors import InputError
 
 REGION = "us-east-1"
-_GRPC = 10_000
-"""Distance of each part's gRPC port above its own."""
 _VOLUME_MB = 128
 """Each bucket takes at least a volume, and the server allows free disk space / this many of them."""
 _SOCKETS = Path("/tmp")  # fixed in the program
 _PROBE = "probe"
 """A bucket and an object in it, created at the first start."""
+_PARTS = ("s3", "master", "volume", "filer", "admin")
 _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _TOKEN_SECONDS = 60  # a busy machine may take longer than the program's 10
 _CALLS = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "client")
@@ -43,8 +42,7 @@ class SeaweedFS(LocalServer):
     """
 
     NAME = "SeaweedFS"
-    PORTS = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
-    SECOND_PORT = _GRPC
+    PORTS = tuple(f"{part}.{port}" for port in ("port", "port.grpc") for part in _PARTS)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -139,9 +137,8 @@ class SeaweedFS(LocalServer):
     def clean_up(self) -> None:
         """See `LocalServer`."""
         for port in self.state.get("ports", {}).values():
-            for number in (port, port + _GRPC):
-                for left in _SOCKETS.glob(f"seaweedfs-*-{number}.sock"):
-                    left.unlink(missing_ok=True)
+            for left in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
     def _secure_parts(self) -> None:
         """Let the parts trust only each other: calls by certificate, objects' bytes by signed tokens."""
