@@ -31,7 +31,7 @@ def draw(captions: Sequence[Caption], seed: int, indices: Sequence[int]) -> NDAr
     Position, size and colour jitter of an image are a function of the seed and its index.
     """
     # One row per image: radius, x, y, three channels of shape colour, three of background; all uniform in [-1, 1).
-    jitter = np.stack([_uniforms(seed, index) for index in indices])
+    jitter = 2 * np.stack([counted(seed, "shapes", index).random(9) for index in indices]) - 1
     radius = np.array([RADIUS[c.size] for c in captions]) * (1 + RADIUS_JITTER * jitter[:, 0])
     offset = np.minimum(MAX_OFFSET, IMAGE_SIZE / 2 - radius)
     centre_x = IMAGE_SIZE / 2 + offset * jitter[:, 1]
@@ -74,10 +74,6 @@ def signed_distance(shape: str, x: Floats, y: Floats, radius: Floats) -> Floats:
     if shape == "diamond":
         return (abs(x) + abs(y) - radius) / math.sqrt(2)
     raise ValueError(f"shape {shape!r} is unknown; allowed: {', '.join(SHAPES)}")
-
-
-def _uniforms(seed: int, index: int) -> Floats:
-    return 2 * counted(seed, "shapes", index).random(9) - 1
 
 
 def batch_of(

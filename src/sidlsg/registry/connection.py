@@ -9,7 +9,7 @@ import os
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial, wraps
 from http.client import HTTPException
 from typing import Any, ParamSpec, TypeVar
@@ -189,13 +189,9 @@ def _explanation(error: Exception, tracking_uri: str, advice: str) -> SidlsgErro
 
 def _was_retried(error: BaseException) -> bool:
     """Whether MLflow's client has retried for minutes already."""
-    return any(
-        isinstance(found, MaxRetryError | RetryError) or any(isinstance(part, MaxRetryError) for part in found.args)
-        for found in _chain(error)
-    )
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if any(isinstance(found, MaxRetryError | RetryError) for found in (cause, *cause.args)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sidlsg.report.page import render
+from sidlsg.runtime.formatting import counted
 from sidlsg.storage.files import atomic_write
 
 HTML, MARKDOWN = "summary.html", "summary.md"
@@ -51,7 +52,8 @@ def write_summary(statistics: Mapping[str, Any], folder: Path) -> None:
         ],
         "tokens": histogram(statistics["prompts_by_tokens"]),
         "scores": histogram(statistics["prompts_by_tenths_of_score"], scale=0.1),
-        "truncation": _truncation(statistics["truncated"]),
+        "truncation": f"{counted(statistics['truncated'], 'prompt has', 'prompts have')} more than the 75 tokens that "
+        "CLIP reads; the rest is cut off.",
         "cuts": statistics["cuts"],
         "sources": sources if len(sources) > 1 else {},
         "kept": statistics["kept"],
@@ -106,11 +108,6 @@ def _label(low: int, width: int, scale: float) -> str:
     if scale != 1.0:
         return f"{_number(low, scale)} to {_number(low + width, scale)}"
     return str(low) if width == 1 else f"{low} to {low + width - 1}"
-
-
-def _truncation(count: int) -> str:
-    has = "1 prompt has" if count == 1 else f"{count:,} prompts have"
-    return f"{has} more than the 75 tokens that CLIP reads; the rest is cut off."
 
 
 def _markdown(values: Mapping[str, Any]) -> str:
