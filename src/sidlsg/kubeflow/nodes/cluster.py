@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from urllib3.exceptions import HTTPError
 
@@ -100,34 +99,32 @@ class Cluster:
         configuration.retries = False  # `_send` retries
         self.own_namespace = _configure(configuration)
         self.namespace = namespace or self.own_namespace
-        self._call = partial(
-            client.ApiClient(configuration).call_api,
-            auth_settings=["BearerToken"],
-            _return_http_data_only=True,
-            _preload_content=False,
-        )
+        api = client.ApiClient(configuration)
+        self._objects, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
         self._refused = client.exceptions.ApiException
         self._timeouts = timeouts or ClusterTimeouts()
         self._kind = kind
-        self._path = f"/apis/{kind.group}/{kind.version}/namespaces/{quote(self.namespace, safe='')}/{kind.plural}"
+        self._path = (kind.group, kind.version, self.namespace, kind.plural)
 
     def reach(self) -> None:
         """Check that the cluster answers and has objects of this kind."""
-        what, total = f"list {self._kind.name}s", self._timeouts.reach
-        self._send(what, "GET", self._path, _items, query={"limit": 1}, total=total)
+        call = partial(self._objects.list_namespaced_custom_object, *self._path, limit=1)
+        self._send(f"list {self._kind.name}s", call, _items, total=self._timeouts.reach)
 
     def create(self, job: Object) -> Object:
         """Create an object. One of this name that exists is returned: its creation's answer was lost."""
         name = job["metadata"]["name"]
         what = f"create {self._kind.name} {name}"
-        made = self._send(what, "POST", self._path, _object, body=job, accepted=(409,)) or self.get(name)
+        call = partial(self._objects.create_namespaced_custom_object, *self._path, job)
+        made = self._send(what, call, _object, accepted=(409,)) or self.get(name)
         if made is None:
             raise InputError(f"the cluster refuses to {what} (code 409), and none exists; run the step again")
         return made
 
     def get(self, name: str) -> Object | None:
         """An object; None where there is none."""
-        return self._send(f"read {self._kind.name} {name}", "GET", self._of(name), _object, accepted=(404,))
+        call = partial(self._objects.get_namespaced_custom_object, *self._path, name)
+        return self._send(f"read {self._kind.name} {name}", call, _object, accepted=(404,))
 
     def patch(self, name: str, changes: Object) -> Object | None:
         """Change an object by a JSON merge patch.
@@ -138,33 +135,33 @@ class Cluster:
             The object as it is now; None if it was left alone. A lost answer may also lead to None, so read the object
             again.
         """
-        what = f"change {self._kind.name} {name}"
-        return self._send(what, "PATCH", self._of(name), _object, body=changes, accepted=(409,))
+        call = partial(self._objects.patch_namespaced_custom_object, *self._path, name, changes)
+        return self._send(f"change {self._kind.name} {name}", call, _object, accepted=(409,))
 
     def labelled(self, label: str, value: str) -> list[Object]:
         """Objects by a label."""
-        what = f"list {self._kind.name}s"
-        return self._send(what, "GET", self._path, _items, query={"labelSelector": f"{label}={value}"}) or []
+        call = partial(self._objects.list_namespaced_custom_object, *self._path, label_selector=f"{label}={value}")
+        return self._send(f"list {self._kind.name}s", call, _items) or []
 
     def delete(self, job: Object) -> None:
         """Request deletion of an object and its dependents; nothing happens if it is gone or was replaced."""
         name, uid = job["metadata"]["name"], job["metadata"].get("uid")
         # In the foreground: the object stays until its pods are gone.
         options = {"propagationPolicy": "Foreground"} | ({"preconditions": {"uid": uid}} if uid else {})
-        what = f"delete {self._kind.name} {name}"
-        self._send(what, "DELETE", self._of(name), _object, body=options, accepted=(404, 409))
+        call = partial(self._objects.delete_namespaced_custom_object, *self._path, name, body=options)
+        self._send(f"delete {self._kind.name} {name}", call, _object, accepted=(404, 409))
 
     def pods(self, selector: str) -> list[Object]:
         """Pods by labels."""
-        return self._send("list pods", "GET", _pods(self.namespace), _items, query={"labelSelector": selector}) or []
+        call = partial(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
+        return self._send("list pods", call, _items) or []
 
     def log(self, pod: str, container: str, *, since_seconds: int | None = None, tail: int | None = None) -> str:
         """A container's log, each line after its time; empty where the container has no log yet, or is gone."""
-        query: Object = {"container": container, "timestamps": "true"}
-        query |= {} if since_seconds is None else {"sinceSeconds": since_seconds}
-        query |= {} if tail is None else {"tailLines": tail}
-        path = f"{_pods(self.namespace)}/{quote(pod, safe='')}/log"
-        return self._send(f"read the log of pod {pod}", "GET", path, _text, query=query, accepted=(400, 404)) or ""
+        options = {"container": container, "timestamps": True, "since_seconds": since_seconds, "tail_lines": tail}
+        given = {name: value for name, value in options.items() if value is not None}
+        call = partial(self._core.read_namespaced_pod_log, pod, self.namespace, **given)
+        return self._send(f"read the log of pod {pod}", call, _text, accepted=(400, 404)) or ""
 
     def own_pod(self) -> Object | None:
         """The pod of this process; None outside of a pod, or where it may not be read."""
@@ -172,21 +169,17 @@ class Cluster:
             return None
         name = os.environ.get("HOSTNAME") or socket.gethostname()
         with contextlib.suppress(InputError):
-            return self._send(f"read pod {name}", "GET", f"{_pods(self.own_namespace)}/{quote(name, safe='')}", _object)
+            return self._send(
+                f"read pod {name}", partial(self._core.read_namespaced_pod, name, self.own_namespace), _object
+            )
         return None
-
-    def _of(self, name: str) -> str:
-        return f"{self._path}/{quote(name, safe='')}"
 
     def _send(
         self,
         what: str,
-        method: str,
-        path: str,
+        call: Callable[..., Any],
         read: Callable[[bytes], T],
         *,
-        query: Object | None = None,
-        body: Object | None = None,
         accepted: tuple[int, ...] = (),
         total: float | None = None,
     ) -> T | None:
@@ -195,20 +188,13 @@ class Cluster:
         `what` names the request in messages. `read` raises ValueError for an invalid answer, which leads to a retry.
         """
         timeouts = self._timeouts
-        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
         began, wait = time.monotonic(), timeouts.first
         while True:
             after = 0.0
             try:
                 with deadline(timeouts.whole, "the cluster"):
-                    answer = self._call(
-                        path,
-                        method,
-                        query_params=query or {},
-                        header_params={"Accept": "application/json, */*", "Content-Type": content_type},
-                        body=body,
-                        _request_timeout=(timeouts.connect, timeouts.read),
-                    ).data
+                    limits = (timeouts.connect, timeouts.read)
+                    answer = call(_preload_content=False, _request_timeout=limits).data
                 return read(answer)
             except self._refused as error:
                 if error.status in accepted:
@@ -274,10 +260,6 @@ def _configure(configuration: Any) -> str:
             f"no cluster is known here ({error}); run this in a pod with a service account, or set KUBECONFIG"
         ) from error
     return str(context.get("context", {}).get("namespace") or "default")
-
-
-def _pods(namespace: str) -> str:
-    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
 
 
 def _object(content: str | bytes) -> Object:

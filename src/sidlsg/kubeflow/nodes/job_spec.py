@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from sidlsg.distil import NUMERICS
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.registry.address import SERVERS, check_address, shown
 from sidlsg.runtime.errors import InputError
+from sidlsg.stages.distil_processes import PodTraining
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
 from sidlsg.storage.store import S3
@@ -85,21 +86,7 @@ class Bundle:
     """By their names in `JobSpec.inputs`."""
 
 
-def pack(
-    *,
-    prompts: Path,
-    embeddings: Path | None,
-    recipe: str,
-    changes: str,
-    seed: int,
-    checkpoints: str,
-    teacher: str,
-    teacher_layout: str = "",
-    held_out: str = "",
-    judge: str = "",
-    tracking_uri: str = "",
-    experiment: str = "",
-) -> Bundle:
+def pack(training: PodTraining) -> Bundle:
     """Check a training's inputs, and collect the files that the nodes cannot read by themselves.
 
     Nodes read bundled inputs, and those on S3 with a digest. All others are staged.
@@ -107,28 +94,23 @@ def pack(
     Raises:
         InputError: an input cannot be used, or nodes cannot reach MLflow.
     """
-    if tracking_uri:
-        if not tracking_uri.startswith(SERVERS):
+    if address := training.tracking_uri:
+        if not address.startswith(SERVERS):
             raise InputError(
-                f"MLflow is {shown(tracking_uri)}, which other nodes cannot reach; give http(s)://HOST, or none"
+                f"MLflow is {shown(address)}, which other nodes cannot reach; give http(s)://HOST, or none"
             )
-        check_address(tracking_uri)
-    recipe_with_changes(recipe, changes)
-    prompt_set = PromptSet.load(prompts)
-    files = _record_files(PROMPTS, prompts, prompt_set)
-    if embeddings is not None:
+        check_address(address)
+    recipe_with_changes(training.recipe, training.changes)
+    prompt_set = PromptSet.load(Path(training.prompts))
+    files = _record_files(PROMPTS, Path(training.prompts), prompt_set)
+    if training.embeddings:
+        embeddings = Path(training.embeddings)
         files |= _record_files(EMBEDDINGS, embeddings, EmbeddingSet.load(embeddings))
+    own = {field.name for field in fields(JobSpec)}
+    values = {name: value for name, value in asdict(training).items() if name in own}
+    staged = {name: _staged(name, values[name], files) for name in ("teacher", "teacher_layout", "held_out", "judge")}
     spec = JobSpec(
-        recipe=recipe,
-        changes=changes,
-        seed=seed,
-        checkpoints=checkpoints.rstrip("/"),
-        teacher=_staged("teacher", teacher, files),
-        teacher_layout=_staged("teacher_layout", teacher_layout, files),
-        held_out=_staged("held_out", held_out, files),
-        judge=_staged("judge", judge, files),
-        tracking_uri=tracking_uri,
-        experiment=experiment,
+        **(values | staged | {"checkpoints": training.checkpoints.rstrip("/")}),
         prompts_sha256=prompt_set.digest,
         # After the inputs above, which add to the files.
         inputs=tuple(FileRef(path=name, sha256=sha256_file(path)) for name, path in sorted(files.items())),

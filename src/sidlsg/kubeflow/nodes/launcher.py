@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
+from sidlsg.distil.supervisor import on_sigterm
 from sidlsg.kubeflow.nodes.cluster import Cluster, Object
 from sidlsg.kubeflow.nodes.job_spec import Bundle
 from sidlsg.kubeflow.nodes.manifest import SPEC, TRAINING, manifest
@@ -49,28 +48,16 @@ def owners_of(pod: Object | None, cluster: Cluster) -> list[Object]:
     return [reference | {"controller": False, "blockOwnerDeletion": False}]
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Raise StoppedError in the block at the first SIGTERM, and ignore further ones. In a main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_: int, __: FrameType | None) -> None:
-        _ignore_sigterm()
-        raise StoppedError(
-            "asked to end: the nodes were asked to save their state and end; run the same step again to resume"
-        )
-
-    earlier: Any = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+def _stop() -> None:
+    """End the step at the first SIGTERM."""
+    _ignore_sigterm()
+    raise StoppedError(
+        "asked to end: the nodes were asked to save their state and end; run the same step again to resume"
+    )
 
 
 def _ignore_sigterm() -> None:
-    """Until the surrounding `_stoppable` is left."""
+    """Finish what this process does, whatever asks it to end; only a main thread can."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -110,29 +97,27 @@ def distil_on_nodes(
             f"batch {spec.values.batch} does not divide among {nodes.processes} processes "
             f"({nodes.nodes} nodes of {max(1, nodes.gpus_per_node)}); change nodes, gpus_per_node or the batch"
         )
-    cluster = cluster or Cluster(nodes.namespace)
     intervals = intervals or WatchIntervals(
         running=nodes.timeout_minutes * 60,
         queued=settings.queue_minutes * 60,
         deletion=settings.grace_seconds + DELETION_S,
     )
-    with _stoppable():
-        return _Launch(bundle, nodes, report, cluster, intervals).run(output)
+    with on_sigterm(_stop):
+        return _Launch(bundle, nodes, report, cluster or Cluster(nodes.namespace), intervals).run(output)
 
 
+@dataclass
 class _Launch:
     """One step's work with one job."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        nodes: Nodes,
-        report: Callable[[str], None],
-        cluster: Cluster,
-        intervals: WatchIntervals,
-    ) -> None:
-        self.bundle, self.nodes, self.report = bundle, nodes, report
-        self.cluster, self.intervals = cluster, intervals
+    bundle: Bundle
+    nodes: Nodes
+    report: Callable[[str], None]
+    cluster: Cluster
+    intervals: WatchIntervals
+
+    def __post_init__(self) -> None:
+        bundle, nodes, cluster = self.bundle, self.nodes, self.cluster
         cluster.reach()
         pod = cluster.own_pod()
         run, spec = run_of(pod), bundle.spec

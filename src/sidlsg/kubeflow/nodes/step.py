@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,10 @@ def distil_nodes_step(
         setting: of a sweep; empty elsewhere.
         nodes: the other values of `Nodes`.
     """
-    values = asdict(training_of(**training))
-    output, prompts, embeddings = (Path(values.pop(name)) for name in ("output", "prompts", "embeddings"))
+    asked = training_of(**training)
+    output = Path(asked.output)
     with recording_failure("distil", setting, output):
-        bundle = pack(prompts=prompts, embeddings=embeddings, **values)
+        bundle = pack(asked)
         where = Nodes(image=image or running_image(), settings=read_settings(node_settings), **nodes)
         return distil_on_nodes(bundle, output, where, note)
     return None

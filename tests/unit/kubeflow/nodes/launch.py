@@ -12,6 +12,7 @@ from sidlsg.kubeflow.nodes.job_spec import Bundle, pack
 from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
 from sidlsg.kubeflow.nodes.monitor import WatchIntervals
 from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings
+from sidlsg.stages.distil_processes import PodTraining
 from sidlsg.storage.records import Student
 
 IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0123456789abcdef' * 4}"
@@ -33,9 +34,9 @@ def make_nodes(folder: Path, **values: Any) -> Nodes:
 
 def make_bundle(student: Path, folder: Path, **values: Any) -> Bundle:
     """The job spec and files of the student that all tests share."""
-    usual = {"prompts": student.parent / "prompts", "embeddings": None, "recipe": "tiny", "changes": CHANGES, "seed": 0}
+    usual = {"prompts": str(student.parent / "prompts"), "recipe": "tiny", "changes": CHANGES, "seed": 0, "output": ""}
     places = {"checkpoints": str(folder / "shared" / "checkpoints"), "teacher": "bundled:tiny-sd"}
-    return pack(**(usual | places | values))
+    return pack(PodTraining(**(usual | places | values)))
 
 
 @dataclass
