@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from sidlsg.runtime.errors import InputError, StorageError
 from sidlsg.serving.smoke import smoke
 from sidlsg.webhooks.copies import FinishedCopy, copy_model
 from sidlsg.webhooks.ledger import DONE, Cause, Ledger
+from sidlsg.webhooks.rules import Serve
 from sidlsg.webhooks.telemetry import log
 
 INFERENCE_SERVICE = Kind(
@@ -41,30 +42,6 @@ TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 ROLLED_BACK = "rolled back"
 """Starts the result of a rollout that was taken back."""
 MOVED_ON = "the alias points to another version now"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where a model is rolled out, and how."""
-
-    service: str
-    """Name of the InferenceService, and of the model in its addresses."""
-    namespace: str
-    """Empty for the pod's own."""
-    canary_percent: int
-    """Traffic of the canary."""
-    ready_minutes: float
-    """Longest time until a canary answers."""
-
-    def cluster(self) -> Cluster:
-        """A client for the InferenceService."""
-        # A failing request is given up soon, so that other causes do not wait.
-        return Cluster(self.namespace, ClusterTimeouts(total=10.0), INFERENCE_SERVICE)
-
-    def holds(self, cause: str) -> bool:
-        """Whether the InferenceService has a rollout of this cause, finished or not."""
-        found = self.cluster().get(self.service)
-        return found is not None and State.of(found).noted(ROLLOUT) == cause
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,13 +98,19 @@ class State:
         return self.noted(PREVIOUS) if unfinished else self.uri
 
 
+def services_of(target: Serve) -> Cluster:
+    """A client for the InferenceServices in a target's namespace."""
+    # A failing request is given up soon, so that other causes do not wait.
+    return Cluster(target.namespace, ClusterTimeouts(total=10.0), INFERENCE_SERVICE)
+
+
 class Rollout:
     """One rollout, taken a step at a time; nothing in it waits."""
 
-    def __init__(self, cause: str, target: Target, copy: FinishedCopy, is_current: Callable[[], bool]) -> None:
+    def __init__(self, cause: str, target: Serve, copy: FinishedCopy, is_current: Callable[[], bool]) -> None:
         """Nothing is sent yet. `is_current` returns whether the alias still points to the version."""
         self._cause, self._target, self._copy, self._is_current = cause, target, copy, is_current
-        self._cluster = target.cluster()
+        self._cluster = services_of(target)
         self._smoke = _Smoke(target.service, copy.sha256)
 
     def step(self) -> str | None:
@@ -261,9 +244,9 @@ class Rollouts:
         rollout = self._under_way.get(cause.name)
         if rollout is None:
             is_current = partial(_is_current, wanted["model"], wanted["version"], wanted["alias"], self._uri)
-            target = Target(**{field.name: wanted[field.name] for field in fields(Target)})
+            target = Serve(**{name: wanted[name] for name in Serve.model_fields})
             # A rollout that was begun is taken back by its own steps.
-            if not is_current() and not target.holds(cause.name):
+            if not is_current() and not _has_begun(cause.name, target):
                 return f"left alone: {MOVED_ON}"
             copy = copy_model(wanted["model"], wanted["version"], wanted["alias"], wanted["to"], self._uri)
             rollout = self._under_way[cause.name] = Rollout(cause.name, target, copy, is_current)
@@ -271,6 +254,12 @@ class Rollouts:
         if result is not None:
             del self._under_way[cause.name]
         return result
+
+
+def _has_begun(cause: str, target: Serve) -> bool:
+    """Whether the InferenceService has a rollout of this cause, finished or not."""
+    found = services_of(target).get(target.service)
+    return found is not None and State.of(found).noted(ROLLOUT) == cause
 
 
 @explained

@@ -21,13 +21,13 @@ from sidlsg.webhooks.rollout import (
     ROLLOUT,
     SINCE,
     Rollout,
-    Target,
     first_of_each_service,
     rolled_back,
 )
+from sidlsg.webhooks.rules import Serve
 
 OLD, NEW = "s3://serving/students/m/1-a", "s3://serving/students/m/2-b"
-TARGET = Target(service=NAME, namespace="", canary_percent=10, ready_minutes=5.0)
+TARGET = Serve(to="s3://serving/students", service=NAME, ready_minutes=5.0)
 Make = Callable[..., Rollout]
 
 
@@ -58,7 +58,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def make(api: KServe, verdict: list[str]) -> Make:
     assert api.patches == [] and verdict
 
-    def make(uri: str = NEW, cause: str = "c1", target: Target = TARGET, is_current: bool = True) -> Rollout:
+    def make(uri: str = NEW, cause: str = "c1", target: Serve = TARGET, is_current: bool = True) -> Rollout:
         return Rollout(cause, target, FinishedCopy(uri=uri, sha256="d"), lambda: is_current)
 
     return make
@@ -208,7 +208,7 @@ def test_a_server_that_does_not_answer_yet_is_asked_until_the_time_is_over(
 
 
 def test_an_inference_service_that_cannot_be_used_is_one_line(api: KServe, make: Make, running: RunningApi) -> None:
-    missing = Target(service="other", namespace="", canary_percent=10, ready_minutes=5.0)
+    missing = TARGET.model_copy(update={"service": "other"})
     with pytest.raises(InputError, match="there is no InferenceService 'other' in namespace team; apply infra/"):
         make(target=missing).step()
     del api.service()["metadata"]["annotations"]["serving.kserve.io/enable-tag-routing"]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,22 +130,15 @@ class ScheduleFile(Form):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """One recurring run, as declared."""
+class Schedule(DeclaredSchedule):
+    """A declared schedule with its compiled pipeline and its checked parameters."""
 
-    name: str
     compiled: CompiledPipeline
-    cron: str
-    parameters: Mapping[str, Any]
-    max_concurrency: int
-    catchup: bool
-    enabled: bool
 
     @property
     def digest(self) -> str:
         """Of everything that cannot be changed in a recurring run once it is made."""
-        content = [self.compiled.name, self.compiled.version, self.cron, dict(self.parameters)]
+        content = [self.compiled.name, self.compiled.version, self.cron, self.parameters]
         text = json.dumps([*content, self.max_concurrency, self.catchup], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -161,9 +154,7 @@ class Schedules:
 def read_schedules(path: Path, get_compiled: Callable[[str, Path], CompiledPipeline]) -> Schedules:
     """Read a file of schedules.
 
-    Args:
-        path: the file.
-        get_compiled: compiles a pipeline by name, or reads a compiled file relative to a folder.
+    `get_compiled` compiles a pipeline by name, or reads a compiled file relative to a folder.
 
     Raises:
         InputError: it cannot be read, or something in it is unknown, missing or of another type.
@@ -176,8 +167,7 @@ def read_schedules(path: Path, get_compiled: Callable[[str, Path], CompiledPipel
             parameters = compiled.checked(each.parameters)
         except InputError as error:
             raise InputError(f"{path}: [[schedule]] {each.name!r}: {error}") from error
-        values = each.model_dump(exclude={"pipeline", "time_zone", "parameters"})
-        schedules.append(Schedule(**values, compiled=compiled, parameters=parameters))
+        schedules.append(Schedule(**(each.model_dump() | {"parameters": parameters, "compiled": compiled})))
     return Schedules(experiment=declared.experiment, schedules=tuple(schedules))
 
 
@@ -263,7 +253,7 @@ def _create(server: PipelinesServer, experiment: str, schedule: Schedule) -> Rec
         description=f"made by sidlsg schedule: {schedule.name} {schedule.digest}",
         experiment_id=ensure_experiment(server, experiment),
         pipeline_version_reference=ensure_version(server, schedule.compiled).reference,
-        runtime_config=api.V2beta1RuntimeConfig(parameters=dict(schedule.parameters)),
+        runtime_config=api.V2beta1RuntimeConfig(parameters=schedule.parameters),
         trigger=api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=schedule.cron)),
         max_concurrency=str(schedule.max_concurrency),
         no_catchup=not schedule.catchup,
