@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote
 
 from sidlsg.kubeflow.nodes.cluster import Cluster, ClusterTimeouts
+from sidlsg.kubeflow.nodes.monitor import state_of
 from sidlsg.kubeflow.profile import RUN_LABEL, STAGE_LABEL
 from sidlsg.runtime.deadline import deadline
 from sidlsg.runtime.errors import InputError, MissingError, SidlsgError, StorageError, first_line
@@ -124,15 +125,15 @@ def failed_step(run: str) -> tuple[str, str]:
         pods = [pod for pod in cluster.pods(f"{RUN_LABEL}={run}") if _failed(pod)]
         if not pods:
             return "", "no pod of the run has the reason: see the run's page"
-        pod = max(pods, key=lambda pod: str(_ended(pod).get("finishedAt", "")))
+        pod = max(pods, key=_end)
         step, log = pod["metadata"]["labels"][STAGE_LABEL], ""
         try:
             log = cluster.log(pod["metadata"]["name"], CONTAINER, tail=LAST_LINES)
         except SidlsgError as error:
-            return step, f"{_exit(pod)} (its log: {first_line(error)})"
+            return step, f"{state_of(pod, CONTAINER)} (its log: {first_line(error)})"
     except SidlsgError as error:
         return "", f"the step is not known: {first_line(error)}"
-    return step, _raised(log) or _exit(pod)
+    return step, _raised(log) or state_of(pod, CONTAINER)
 
 
 def _failed(pod: dict[str, Any]) -> bool:
@@ -141,18 +142,11 @@ def _failed(pod: dict[str, Any]) -> bool:
     return bool(labels.get(STAGE_LABEL, NOTIFY) != NOTIFY and pod.get("status", {}).get("phase") == "Failed")
 
 
-def _ended(pod: dict[str, Any]) -> dict[str, Any]:
+def _end(pod: dict[str, Any]) -> str:
+    """When a pod's step ended; empty if it is unknown."""
     statuses = pod["status"].get("containerStatuses") or []
-    states = [each.get("state") or {} for each in statuses if each["name"] == CONTAINER]
-    ended: list[dict[str, Any]] = [state["terminated"] for state in states if "terminated" in state]
-    return ended[0] if ended else {}
-
-
-def _exit(pod: dict[str, Any]) -> str:
-    ended = _ended(pod)
-    if not ended:
-        return str(pod["status"].get("message") or pod["status"].get("reason") or "its pod failed")
-    return f"{ended.get('reason', 'Error')}, exit code {ended.get('exitCode')}"
+    ended = [(each.get("state") or {}).get("terminated") or {} for each in statuses if each["name"] == CONTAINER]
+    return str(ended[0].get("finishedAt", "")) if ended else ""
 
 
 def _raised(log: str) -> str:

@@ -45,8 +45,8 @@ def test_a_rejected_run_names_the_rules() -> None:
         rejected=(Rejected(name="m", version=3, rules=("fid at most 3: 7.1",)),),
     )
     assert notice.payload()["text"] == "p: the gate rejected version 3 of m\n- fid at most 3: 7.1\nRun r1"
-    (told,) = notice.payload()["rejected"]
-    assert told == {"name": "m", "version": 3, "rules": ("fid at most 3: 7.1",), "awaits_approval": False}
+    (entry,) = notice.payload()["rejected"]
+    assert entry == {"name": "m", "version": 3, "rules": ("fid at most 3: 7.1",), "awaits_approval": False}
 
 
 def test_a_version_that_lacks_an_approval_alone_is_not_called_rejected() -> None:
@@ -90,7 +90,7 @@ def test_a_webhook_that_is_busy_is_tried_again_with_the_same_key(code: int) -> N
     assert receiver.keys == ["sidlsg-1"] * 3
 
 
-def test_the_tries_end_and_the_secret_part_of_the_url_is_not_said() -> None:
+def test_the_tries_end_and_the_secret_part_of_the_url_is_not_shown() -> None:
     with Receiver(*[503] * 9) as receiver, pytest.raises(StorageError, match=r"in 4 tries.*code 503") as caught:
         send(receiver.url, {}, "sidlsg-1")
     assert len(receiver.received) == 4
@@ -163,7 +163,7 @@ def test_of_several_failed_pods_the_last_one_counts_and_a_killed_one_says_how(ru
         pod(api, "distil", "Failed", "iteration 5", second=2, exitCode=137, reason="OOMKilled")
 
     running.do(put)
-    assert failed_step("r1") == ("distil", "OOMKilled, exit code 137")
+    assert failed_step("r1") == ("distil", "ended with exit code 137 (OOMKilled)")
 
 
 def test_where_nothing_can_be_found_out_it_says_so(running: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,16 +110,17 @@ class NodeLogs:
                 self._report(f"node 0 | {line}")
 
 
-def state_of(pod: Object) -> str:
-    """A description of what a pod does, waits for, or ended with."""
+def state_of(pod: Object, name: str = NODE) -> str:
+    """A description of what a pod does, waits for, or ended with, by its container of this name."""
     status = pod.get("status", {})
     phase = str(status.get("phase", "Pending"))
-    for container in status.get("containerStatuses", []):
-        if container.get("name") != NODE:
+    for container in status.get("containerStatuses") or []:
+        if container.get("name") != name:
             continue
-        if ended := container.get("state", {}).get("terminated"):
+        state = container.get("state") or {}
+        if ended := state.get("terminated"):
             return f"ended with exit code {ended.get('exitCode')}{_because(ended.get('reason'))}"
-        if waiting := container.get("state", {}).get("waiting"):
+        if waiting := state.get("waiting"):
             return f"waits{_because(waiting.get('reason'), waiting.get('message'))}"
     if phase == "Failed":
         return f"failed{_because(status.get('reason'), status.get('message'))}"
