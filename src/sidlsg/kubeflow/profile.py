@@ -18,30 +18,17 @@ from sidlsg.runtime.provenance import (
     RUN_VARIABLE,
 )
 
-CURATE, TRAIN, EVALUATE = "curate", "train", "evaluate"
-
-IMAGES: Mapping[str, str] = {
-    "resolve": CURATE,
-    "curate": CURATE,
-    "curate-plan": CURATE,
-    "curate-part": CURATE,
-    "curate-join": CURATE,
-    "curate-finish": CURATE,
-    "encode": TRAIN,
-    "distil": TRAIN,
-    "distil-nodes": TRAIN,
-    "register": EVALUATE,
-    "evaluate": EVALUATE,
-    "gate": EVALUATE,
-    "promote": EVALUATE,
-    "report": EVALUATE,
-    "find": EVALUATE,
-    "plan": EVALUATE,
-    "conclude": EVALUATE,
-    "compare": EVALUATE,
-    "notify": EVALUATE,
+_STAGES = {
+    "curate": ("resolve", "curate", "curate-plan", "curate-part", "curate-join", "curate-finish"),
+    "train": ("encode", "distil", "distil-nodes"),
+    "evaluate": (
+        *("register", "evaluate", "gate", "promote", "report"),
+        *("find", "plan", "conclude", "compare", "notify"),
+    ),
 }
-"""By stage: the name of a component, with hyphens. The images are those of `images/`."""
+"""By image, a folder of `images/`: the stages that run in it, which are components' names with hyphens."""
+IMAGES: Mapping[str, str] = {stage: image for image, stages in _STAGES.items() for stage in stages}
+"""By stage."""
 
 STAGE_LABEL = "sidlsg.dev/stage"
 RUN_LABEL = "pipeline/runid"

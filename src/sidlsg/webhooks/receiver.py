@@ -61,16 +61,10 @@ def check_signature(
     now: float,
     window_s: float = WINDOW_S,
 ) -> None:
-    """Check a delivery's three headers `X-MLflow-*` against its raw body.
+    """Check a delivery's three headers `X-MLflow-*` against its body, before anything parsed it.
 
-    Args:
-        secrets: those in use; several while one replaces another.
-        delivery_id: the header.
-        timestamp: the header, in seconds since 1970.
-        signature: the header.
-        body: before anything parsed it.
-        now: this machine's clock, in seconds since 1970.
-        window_s: maximum difference between them.
+    There are several secrets while one replaces another. The timestamp and `now` are seconds since 1970, which may
+    differ by `window_s`.
 
     Raises:
         ForgedError: a header is malformed, or no secret makes this signature.
@@ -174,11 +168,8 @@ def application(
 ) -> FastAPI:
     """The application.
 
-    Args:
-        receiver: of the deliveries.
-        metrics: for Prometheus.
-        missing: what is not ready, and why; empty if everything is.
-        failing: what failed last, and why. It is reported, and the service stays ready: everything else works.
+    `missing` returns what is not ready, and why. `failing` returns what failed last, and why: it is reported, and the
+    service stays ready, since everything else works.
     """
     # No pages of documentation, which would tell strangers about the service.
     app = FastAPI(openapi_url=None)

@@ -94,11 +94,7 @@ NAME = "sidlsg-triggers"
 def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> str:
     """Make MLflow's webhook for the table's events, or change the existing one. Returns a line for people.
 
-    Args:
-        table: the rules.
-        tracking_uri: address of an MLflow server.
-        url: of the service's `/webhooks/mlflow`, as MLflow reaches it.
-        secret: that MLflow signs with.
+    `url` is the service's `/webhooks/mlflow`, as MLflow reaches it; MLflow signs with `secret`.
 
     Raises:
         InputError: the URL is invalid, or MLflow refuses it.

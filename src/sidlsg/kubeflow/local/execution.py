@@ -175,11 +175,6 @@ def publish_folder(source: Path, target: Path, marker: str) -> None:
         shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
-def publish_file(source: Path, target: Path) -> None:
-    """Replace a result file atomically."""
-    atomic_write(target, source.read_bytes())
-
-
 def _link_or_copy(source: str, target: str) -> str:
     try:
         os.link(source, target)
@@ -226,16 +221,8 @@ def execute(
     A stage whose code and inputs did not change since an earlier run in the same folder is not run again, and one
     that was stopped resumes from its persisted state.
 
-    Args:
-        pipeline: the Kubeflow pipeline.
-        arguments: its parameters.
-        request: recorded in the folder's marker, as far as it concerns the pipeline.
-        run_dir: the folder.
-        publish: puts the pipeline's outputs in the run folder.
-        rounds: the stages that run once a setting, if any.
-
-    Returns:
-        What `publish` returned, and how each stage went.
+    The folder's marker records `request`, as far as it concerns the pipeline. `publish` puts the pipeline's outputs in
+    the folder; what it returned is returned, and how each stage went. `rounds` are the stages that run once a setting.
 
     Raises:
         InputError: the folder cannot be used.

@@ -13,7 +13,6 @@ import gc
 import importlib
 import json
 import os
-import random
 import select
 import signal
 import socket
@@ -203,7 +202,6 @@ def _run(job: Job) -> Any:
     os.environ.clear()
     os.environ.update(job.environment)
     os.chdir(job.folder)
-    random.seed()  # otherwise all children have the server's state
     module, _, name = job.target.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function(*job.arguments)

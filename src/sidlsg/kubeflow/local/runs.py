@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sidlsg.kubeflow.local.execution import execute, publish_file, publish_folder
+from sidlsg.kubeflow.local.execution import execute, publish_folder
 from sidlsg.kubeflow.local.output import Rounds
 from sidlsg.kubeflow.local.results import EvaluateResult, RunResult, SettingResult, SweepResult
 from sidlsg.runtime.costs import cost_of_json, parse_prices
@@ -139,7 +139,7 @@ def _run(
     given = arguments(request, run_dir)
 
     def publish_all(outputs: dict[str, Any]) -> T:
-        publish_file(Path(outputs["html"].path), run_dir / page)
+        atomic_write(run_dir / page, Path(outputs["html"].path).read_bytes())
         return publish(outputs, run_dir)
 
     published, stages = execute(pipeline, given, request, run_dir, publish_all, rounds)
@@ -158,8 +158,9 @@ def _publish(outputs: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         if output in outputs:
             publish_folder(Path(outputs[output].path), run_dir / name, marker)
     # The same file again, where people look first; its grids stay in the folder.
-    publish_file(run_dir / "scorecard" / Scorecard.FILE, run_dir / Scorecard.FILE)
-    found: dict[str, Any] = {"scorecard": Scorecard.load(run_dir / "scorecard")}
+    card = Scorecard.load(run_dir / "scorecard")
+    atomic_write(run_dir / Scorecard.FILE, (run_dir / "scorecard" / Scorecard.FILE).read_bytes())
+    found: dict[str, Any] = {"scorecard": card}
     for name, record in RECORDS.items():
         if name in outputs:
             atomic_write(run_dir / record.FILE, outputs[name])

@@ -39,18 +39,9 @@ def manifest(
     owners: list[Object] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Object:
-    """The object of the job `name`.
+    """The object of the job `name`, whose nodes read the job spec with the digest `spec_sha256` in the staging area.
 
-    Args:
-        name: of the job.
-        namespace: of the job.
-        nodes: with image and settings.
-        staging: URI of the job's staging area.
-        spec_sha256: digest of the job spec there.
-        training: `JobSpec.training`.
-        run: the pipeline run, empty for none.
-        owners: owner references.
-        environment: of this step.
+    `training` is `JobSpec.training`, `run` the pipeline run (empty for none), and `environment` that of this step.
     """
     settings = nodes.settings
     labels = {"app.kubernetes.io/part-of": "sidlsg"} | ({RUN_LABEL: run} if run else {})

@@ -23,14 +23,9 @@ from sidlsg.storage.records import Student
 def train_on_node(
     uri: str, sha256: str, report: Callable[[str], None], every: float = HEARTBEAT_S, silence: float = SILENCE_S
 ) -> Student:
-    """Train as one of the processes that torchrun started.
+    """Train as one of the processes that torchrun started, with the job spec of this digest in a job's staging area.
 
-    Args:
-        uri: of the job's staging area.
-        sha256: digest of its job spec.
-        report: receives lines for the user.
-        every: seconds between two checks of the launcher's heartbeat.
-        silence: seconds without a heartbeat after which training ends.
+    Training ends if the launcher's heartbeat, which is checked every `every` seconds, is missing for `silence` seconds.
 
     Raises:
         InputError: GPUs, the job spec or an input are missing or cannot be used.

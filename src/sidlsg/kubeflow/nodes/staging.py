@@ -159,14 +159,8 @@ def heartbeat_watched(
 ) -> Iterator[None]:
     """End this process's training if the heartbeat is missing for long while the block runs.
 
-    A store that does not answer is not a missing heartbeat.
-
-    Args:
-        store: receives the heartbeat.
-        report: receives the reason.
-        end: called then.
-        every: seconds between two checks.
-        silence: seconds without a change.
+    A store that does not answer is not a missing heartbeat. It is checked every `every` seconds; after `silence`
+    seconds without a change, `report` gets the reason, and `end` is called.
     """
     seen, since = None, time.monotonic()
 

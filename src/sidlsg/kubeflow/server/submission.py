@@ -68,12 +68,7 @@ def watch(
 ) -> None:
     """Wait until a run ends, also for a server that does not answer, and report each change of a stage.
 
-    Args:
-        runs: the server.
-        run_id: of the run.
-        report: receives the lines.
-        limit: seconds to wait; 0 for no limit.
-        every: seconds between two requests.
+    The server is asked every `every` seconds, for at most `limit` seconds; 0 for no limit.
 
     Raises:
         RunFailedError: it failed or was cancelled.
@@ -138,12 +133,9 @@ OUTCOMES = {
 
 
 def run_summary(run: Any, link: str, judged: Sequence[JudgedVersion]) -> str:
-    """The verdicts, scores and stages of a run in Markdown.
+    """The verdicts, scores and stages of a run in Markdown, with a link to its page.
 
-    Args:
-        run: from the server's API, with its tasks.
-        link: of its page.
-        judged: the versions that its gate judged.
+    `run` has its tasks, as the server's API returns it; `judged` are the versions that its gate judged.
     """
     state = str(run.state or "PENDING").lower()
     lines = [
