@@ -77,7 +77,7 @@ def _rendered(overlay: str, components: tuple[str, ...]) -> list[Object]:
         content = yaml.safe_load(file.read_text())
         added = [name for name in components if f"../../components/{name}" not in content.get("components", [])]
         content["components"] = [*content.get("components", []), *(f"../../components/{name}" for name in added)]
-        # What a user does who adds a component with an image of its own.
+        # What a user does who adds a component with its own image.
         known = {image["name"] for image in content["images"]}
         content["images"] += [
             {"name": name, "newName": f"registry.example.com/sidlsg/{name}", "digest": f"sha256:{'0' * 64}"}

@@ -24,17 +24,17 @@ def images_are_digests(objects: list[Object]) -> list[str]:
     ]
 
 
-def resources_are_told(objects: list[Object]) -> list[str]:
+def resources_are_set(objects: list[Object]) -> list[str]:
     """Requests and limits of every container, those that come first too."""
     found = []
     for pod in pods(objects):
         for container in pod.containers:
-            told = container.get("resources", {})
+            resources = container.get("resources", {})
             for kind in ("requests", "limits"):
-                missing = {"cpu", "memory", "ephemeral-storage"} - set(told.get(kind, {}))
+                missing = {"cpu", "memory", "ephemeral-storage"} - set(resources.get(kind, {}))
                 found += [f"{pod.owner}: {container['name']} has no {kind} of {name}" for name in sorted(missing)]
-            for name, value in told.get("requests", {}).items():
-                if quantity(value) > quantity(told.get("limits", {}).get(name, value)):
+            for name, value in resources.get("requests", {}).items():
+                if quantity(value) > quantity(resources.get("limits", {}).get(name, value)):
                     found.append(f"{pod.owner}: {container['name']} requests more {name} than its limit")
     return found
 

@@ -11,7 +11,7 @@ from infra.pod_rules import (
     no_tokens_without_need,
     pods_are_restricted,
     quota_is_enough,
-    resources_are_told,
+    resources_are_set,
     rollouts_have_quota,
     servers_are_probed,
 )
@@ -37,7 +37,7 @@ def nothing_scales_by_itself(objects: list[Object]) -> list[str]:
 
 
 def jobs_are_bounded(objects: list[Object]) -> list[str]:
-    """A CronJob never runs beside itself, and leaves few jobs behind; every job ends."""
+    """A CronJob never runs twice at the same time, and leaves few jobs behind; every job ends."""
     found = []
     for one in objects:
         if one["kind"] == "CronJob":
@@ -89,7 +89,7 @@ def objects_are_in_their_place(objects: list[Object]) -> list[str]:
 
 RULES: tuple[Rule, ...] = (
     images_are_digests,
-    resources_are_told,
+    resources_are_set,
     pods_are_restricted,
     no_secret_values,
     network_selectors_match,

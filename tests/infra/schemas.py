@@ -193,7 +193,7 @@ SPECS: dict[tuple[str, str], Schema | None] = {
     # By Kubeflow Trainer's own models.
     ("trainer.kubeflow.org/v1alpha1", "ClusterTrainingRuntime"): None,
 }
-"""API version and kind → schema of what is in the object beside its name: `spec`, for all but one."""
+"""API version and kind → schema of what is in the object besides its name: `spec`, for all but one."""
 NAME: Schema = {"type": "string", "pattern": r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253}
 PIPELINES: dict[str, Schema] = {
     "Pipeline": record({"displayName": TEXT}, {"description": TEXT}),

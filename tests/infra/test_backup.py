@@ -184,8 +184,8 @@ def test_a_damaged_object_is_not_restored(database: Database) -> None:
     name = database.dumps()[0].name
     database.dumps()[0].unlink()
     key = f"postgres/{name}"
-    told = database.s3.head_object(Bucket=database.bucket, Key=key)["Metadata"]
-    database.s3.put_object(Bucket=database.bucket, Key=key, Body=b"something else", Metadata=told)
+    metadata = database.s3.head_object(Bucket=database.bucket, Key=key)["Metadata"]
+    database.s3.put_object(Bucket=database.bucket, Key=key, Body=b"something else", Metadata=metadata)
     done = database.fetch()
     assert done.returncode != 0 and "is damaged" in done.stderr
     assert database.dumps() == []
@@ -204,9 +204,9 @@ def test_a_restore_that_fails_changes_nothing(database: Database) -> None:
     assert database.sql("SELECT count(*) FROM runs") == [(10,)]
 
 
-@pytest.mark.parametrize(("kept", "told"), [("0", "give 1 or more"), ("-3", "give 1 or more")])
-def test_to_keep_none_is_refused(database: Database, kept: str, told: str) -> None:
-    assert told in database.store(BACKUPS_KEPT=kept).stderr
+@pytest.mark.parametrize(("kept", "message"), [("0", "give 1 or more"), ("-3", "give 1 or more")])
+def test_to_keep_none_is_refused(database: Database, kept: str, message: str) -> None:
+    assert message in database.store(BACKUPS_KEPT=kept).stderr
 
 
 def test_a_key_that_s3_refuses_fails_the_backup(database: Database) -> None:
@@ -225,10 +225,10 @@ def test_the_manifests_call_the_scripts_with_all_they_read() -> None:
         for container in pod.containers:
             order.append(words(container)[1:])
             script = scripts[Path(words(container)[1]).name]
-            told = {variable["name"] for variable in container["env"]}
+            names = {variable["name"] for variable in container["env"]}
             needed = {name for name in ("BACKUP_FOLDER", "PGDATABASE") if name in script}
             needed |= {"BACKUP_PLACE"} if "backups.py" in words(container)[1] else {"PGHOST", "PGUSER", "PGPASSWORD"}
-            assert needed <= told
+            assert needed <= names
     folder = "/etc/sidlsg"
     assert order == [
         [f"{folder}/dump.sh"],

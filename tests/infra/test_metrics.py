@@ -85,14 +85,14 @@ def test_alerts_name_labels_that_their_metrics_have() -> None:
 
 
 def test_what_can_go_wrong_has_an_alert() -> None:
-    told = {rule["alert"] for rule in rules()}
-    assert {"SidlsgTrainingStalled", "SidlsgTrainingNan", "SidlsgTrainingAlarm", "SidlsgStepFailed"} <= told
-    assert {"SidlsgDiskFilling", "SidlsgBackupTooOld", "SidlsgNoBackup", "SidlsgTriggersCannotStart"} <= told
-    assert {"SidlsgTriggersFailing", "SidlsgTriggersWaiting", "SidlsgTriggersBlind"} <= told
-    assert len(told) == len(rules())
+    alerts = {rule["alert"] for rule in rules()}
+    assert {"SidlsgTrainingStalled", "SidlsgTrainingNan", "SidlsgTrainingAlarm", "SidlsgStepFailed"} <= alerts
+    assert {"SidlsgDiskFilling", "SidlsgBackupTooOld", "SidlsgNoBackup", "SidlsgTriggersCannotStart"} <= alerts
+    assert {"SidlsgTriggersFailing", "SidlsgTriggersWaiting", "SidlsgTriggersBlind"} <= alerts
+    assert len(alerts) == len(rules())
 
 
-def test_what_fails_in_the_triggers_service_is_told_while_it_fails() -> None:
+def test_what_fails_in_the_triggers_service_is_reported_while_it_fails() -> None:
     (rule,) = [rule for rule in rules() if rule["alert"] == "SidlsgTriggersFailing"]
     assert (rule["expr"], rule["for"]) == ("sidlsg_triggers_failing > 0", "15m")
     assert "sidlsg triggers list" in rule["annotations"]["description"]

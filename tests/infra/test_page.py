@@ -23,7 +23,7 @@ NEEDS_A_CLUSTER = re.compile(
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def page_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """What all blocks that are run print, in one shell, in a copy of what they need."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(INFRA, folder / "infra")
@@ -51,8 +51,8 @@ def outputs(done: subprocess.CompletedProcess[str]) -> list[str]:
     return re.split(r"^== \d+\n", done.stdout, flags=re.MULTILINE)[1:]
 
 
-def test_every_command_that_needs_no_cluster_runs(told: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    done, _ = told
+def test_every_command_that_needs_no_cluster_runs(page_run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, _ = page_run
     assert done.returncode == 0, done.stderr
     assert len(outputs(done)) == len(run_blocks()) >= 6
     assert all(
@@ -67,9 +67,9 @@ def test_what_needs_a_cluster_says_that_it_is_not_run() -> None:
 
 
 def test_the_secrets_that_the_page_makes_are_those_that_it_names(
-    told: tuple[subprocess.CompletedProcess[str], Path],
+    page_run: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
-    done, folder = told
+    done, folder = page_run
     made = [yaml.safe_load(path.read_text()) for path in (folder / "temporary").glob("*/*.yaml")]
     assert len(made) == 10, done.stderr
     for secret in made:
@@ -87,8 +87,8 @@ def test_the_secrets_that_the_page_makes_are_those_that_it_names(
     assert {name for (kind, name) in yours() if kind == "Secret"} - optional == {name for name, _ in spaces}
 
 
-def test_what_the_page_says_of_images_not_set(told: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    (counts,) = [text for n, text in enumerate(outputs(told[0])) if "--count" in run_blocks()[n].text]
+def test_what_the_page_says_of_images_not_set(page_run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    (counts,) = [text for n, text in enumerate(outputs(page_run[0])) if "--count" in run_blocks()[n].text]
     every = [container["image"] for pod in pods(rendered("local")) for container in pod.containers]
     restore = re.findall(r"^ +image: ", (INFRA / "restore" / "job.yaml").read_text(), re.MULTILINE)
     assert [int(count) for count in counts.split()] == [len(every), len(restore), len(set(IMAGES.values()))]
@@ -105,7 +105,7 @@ def test_paths_and_names_of_manifests_exist() -> None:
 def test_the_table_of_overlays_says_what_they_ask_for() -> None:
     rows = re.findall(r"^\| `infra/overlays/(\w+)` \| [^|]+ \| (\d+) CPUs?, (\d+) GB, ([\d,]+) GB", TEXT, re.MULTILINE)
     assert [name for name, *_ in rows] == list(OVERLAYS)
-    for name, *told in rows:
+    for name, *texts in rows:
         objects = rendered(name)
         services = [pod for pod in pods(objects) if pod.serves and pod.namespace == "sidlsg"]
         asked = {"cpu": 0.0, "memory": 0.0}
@@ -117,7 +117,7 @@ def test_the_table_of_overlays_says_what_they_ask_for() -> None:
         claims += [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
         disk = sum(quantity(claim["spec"]["resources"]["requests"]["storage"]) for claim in claims)
         found = [asked["cpu"], asked["memory"] / 2**30, disk / 2**30]
-        assert [math.ceil(value) for value in found] == [int(text.replace(",", "")) for text in told]
+        assert [math.ceil(value) for value in found] == [int(text.replace(",", "")) for text in texts]
 
 
 def test_the_versions_that_the_page_names_are_those_that_are_tested() -> None:

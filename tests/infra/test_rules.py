@@ -23,7 +23,7 @@ def test_every_configuration_keeps_every_rule(configuration: str, rule: Rule) ->
     assert rule(rendered(configuration)) == []
 
 
-def test_the_restore_keeps_the_rules_beside_an_overlay() -> None:
+def test_the_restore_follows_the_rules_with_each_overlay() -> None:
     both = rendered("local") + parsed(kustomize(INFRA / "restore"))
     # It is a job of an hour that a person starts, when MLflow and thus the quota's largest part are gone.
     assert [found for rule in RULES if rule is not rules.quota_is_enough for found in rule(both)] == []
@@ -101,9 +101,9 @@ BROKEN: list[tuple[Rule, str, Change]] = [
         lambda o: mlflow(o).update(image="registry.example.com/mlflow:1.2.3"),
     ),
     (rules.images_are_digests, "no digest", lambda o: first(o).update(image="postgres")),
-    (rules.resources_are_told, "no limits of memory", lambda o: mlflow(o)["resources"]["limits"].pop("memory")),
-    (rules.resources_are_told, "no requests of cpu", lambda o: first(o)["resources"]["requests"].pop("cpu")),
-    (rules.resources_are_told, "more cpu than", lambda o: first(o)["resources"]["requests"].update(cpu="9")),
+    (rules.resources_are_set, "no limits of memory", lambda o: mlflow(o)["resources"]["limits"].pop("memory")),
+    (rules.resources_are_set, "no requests of cpu", lambda o: first(o)["resources"]["requests"].pop("cpu")),
+    (rules.resources_are_set, "more cpu than", lambda o: first(o)["resources"]["requests"].update(cpu="9")),
     (
         rules.pods_are_restricted,
         "seccompProfile",
@@ -422,12 +422,12 @@ BROKEN: list[tuple[Rule, str, Change]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "told", "change"), BROKEN, ids=lambda value: getattr(value, "__name__", value))
-def test_a_rule_finds_what_breaks_it(rule: Rule, told: str, change: Change) -> None:
+@pytest.mark.parametrize(("rule", "message", "change"), BROKEN, ids=lambda value: getattr(value, "__name__", value))
+def test_a_rule_finds_what_breaks_it(rule: Rule, message: str, change: Change) -> None:
     objects = rendered(FULL)
     assert rule(objects) == []
     change(objects)
-    assert told in "\n".join(rule(objects))
+    assert message in "\n".join(rule(objects))
 
 
 def test_every_rule_is_broken_by_something() -> None:

@@ -286,8 +286,8 @@ def test_the_triggers_service_tells_mlflow_and_serves(
     table = {"/etc/sidlsg": str(INFRA / "base" / "triggers")}
     line = command_line(first, variables, table)
     path = f"{Path(sys.executable).parent}:{os.defpath}"
-    told = subprocess.run(line, env={**variables, "PATH": path}, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    done = subprocess.run(line, env={**variables, "PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     webhooks = MlflowClient(f"http://{HOST}:{mlflow.port}").list_webhooks()
     assert [webhook.url for webhook in webhooks] == ["http://triggers.sidlsg:8080/webhooks/mlflow"]
 

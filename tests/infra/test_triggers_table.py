@@ -59,8 +59,8 @@ def test_the_pod_has_the_table_and_a_new_one_starts_it_anew() -> None:
     (pod,) = [pod for pod in pods(objects) if pod.owner == "Deployment sidlsg/triggers"]
     (name,) = [volume["configMap"]["name"] for volume in pod.spec["volumes"] if "configMap" in volume]
     assert re.fullmatch(r"triggers-\w{10}", name)
-    told = get(objects, "ConfigMap", name)["data"]["triggers.toml"]
-    assert told == (INFRA / "base" / "triggers" / "triggers.toml").read_text()
+    text = get(objects, "ConfigMap", name)["data"]["triggers.toml"]
+    assert text == (INFRA / "base" / "triggers" / "triggers.toml").read_text()
 
 
 def test_copies_go_to_a_bucket_that_is_made() -> None:

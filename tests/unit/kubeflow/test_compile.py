@@ -56,7 +56,7 @@ def test_a_text_is_read_by_its_parameters_type(pipeline: CompiledPipeline, text:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("count", "--set 'count' has no value; give count=VALUE"),
         ("count=3.5", "parameter count is 3.5; it must be a whole number"),
@@ -74,10 +74,10 @@ def test_a_text_is_read_by_its_parameters_type(pipeline: CompiledPipeline, text:
         ("cuont=1", "pipeline tiny has no parameter 'cuont' (did you mean 'count'?); allowed: count, rate"),
     ],
 )
-def test_a_value_of_another_type_is_refused(pipeline: CompiledPipeline, text: str, said: str) -> None:
+def test_a_value_of_another_type_is_refused(pipeline: CompiledPipeline, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         pipeline.parsed([text])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_parameter_is_given_once(pipeline: CompiledPipeline) -> None:
@@ -107,7 +107,7 @@ def test_a_version_is_of_the_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),
         (b"a: [", "is not YAML"),
@@ -120,10 +120,10 @@ def test_a_version_is_of_the_content(tmp_path: Path) -> None:
         (b"pipelineInfo: {name: tiny}\nroot: {inputDefinitions: {parameters: [1]}}", "is not a compiled pipeline"),
     ],
 )
-def test_another_file_is_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_another_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "tiny.yaml").write_bytes(content)
-    with pytest.raises(InputError, match=f"tiny.yaml {said}.*; give a file from `sidlsg compile`"):
+    with pytest.raises(InputError, match=f"tiny.yaml {message}.*; give a file from `sidlsg compile`"):
         get_compiled("tiny.yaml", tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_other_pipelines_are_written_by_name(tmp_path: Path, name: str, written:
     assert next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))["pipelineInfo"]["name"] == written
 
 
-def test_an_unknown_pipeline_is_told(tmp_path: Path) -> None:
+def test_an_unknown_pipeline_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'sweeep' is unknown \(did you mean 'sweep'\?\); allowed: distil"):
         compile_pipeline(tmp_path / "pipeline.yaml", "sweeep")
     assert list(tmp_path.iterdir()) == []
@@ -166,7 +166,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         compile_pipeline(tmp_path / "pipeline.yaml")
 
 
-def test_a_missing_kfp_is_told_in_one_line() -> None:
+def test_a_missing_kfp_is_reported_in_one_line() -> None:
     code = "import sys; sys.modules['kfp'] = None; import sidlsg.kubeflow.local.runs"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode != 0

@@ -41,7 +41,7 @@ def test_every_component_is_a_stage_with_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[stages.distill]\ngpus = 1", "stage 'distill' is unknown (did you mean 'distil'?)"),
         ("[default]\ncpu = '1'", "table 'default' is unknown (did you mean 'defaults'?)"),
@@ -95,14 +95,14 @@ def test_every_component_is_a_stage_with_an_image() -> None:
         ("cpu = 1\n[defaults", "is not TOML"),
     ],
 )
-def test_a_mistake_is_told_by_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_a_mistake_is_reported_with_its_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         read_profile(write(tmp_path, text))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "profile.toml" in str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     text = "[stages.distil]\ngpus = -1\n[stages.gate]\nmemory = 'x'\n[run]\nttl = 'x'"
     with pytest.raises(InputError, match=r"run\.ttl.*; stages\.distil\.gpus.*; stages\.gate\.memory"):
         read_profile(write(tmp_path, text))
@@ -119,12 +119,12 @@ def test_an_image_that_is_not_one_of_the_project_s_is_refused(tmp_path: Path) ->
         read_profile(write(tmp_path, "", IMAGE_LINES.replace("train =", "trian =")))
 
 
-def test_a_missing_image_is_told(tmp_path: Path) -> None:
+def test_a_missing_image_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"images\.evaluate is missing; give it"):
         read_profile(write(tmp_path, "", IMAGE_LINES.rsplit("\n", 1)[0]))
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.toml cannot be read: No such file"):
         read_profile(tmp_path / "absent.toml")
 
@@ -185,7 +185,7 @@ def test_a_comment_behind_an_image_and_other_tables_stay(tmp_path: Path, release
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"train": None}, "train is missing"),
         ({"trian": RELEASE["train"]}, r"trian is unknown \(did you mean 'train'\?\)"),
@@ -193,10 +193,10 @@ def test_a_comment_behind_an_image_and_other_tables_stay(tmp_path: Path, release
         ({"mlflow": 7}, "mlflow is 7"),
     ],
 )
-def test_images_that_cannot_be_used_are_refused(release: Path, change: dict[str, object], told: str) -> None:
+def test_images_that_cannot_be_used_are_refused(release: Path, change: dict[str, object], message: str) -> None:
     given = {name: image for name, image in {**RELEASE, **change}.items() if image is not None}
     release.write_text(json.dumps(given))
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_images(release)
 
 

@@ -174,10 +174,10 @@ def test_an_odd_sender_ends_alone_and_the_log_stays_json(port, odd: Callable[[in
     odd(port)
     assert status(port) == 200
     assert deliver(port, "d1") == 202
-    told = capfd.readouterr()
-    assert told.err == ""
-    assert all(set(json.loads(line)) >= {"time", "event"} for line in told.out.splitlines())
-    assert "Traceback" not in told.out
+    captured = capfd.readouterr()
+    assert captured.err == ""
+    assert all(set(json.loads(line)) >= {"time", "event"} for line in captured.out.splitlines())
+    assert "Traceback" not in captured.out
 
 
 def test_a_sender_cannot_name_itself(port):

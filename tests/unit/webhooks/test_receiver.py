@@ -106,9 +106,9 @@ def client(ledger, taken):
 
 def send(client, delivery="d1", body=BODY, secret=SECRET, age=0.0, **headers):
     stamp = str(int(time.time() - age))
-    told = {"X-MLflow-Delivery-Id": delivery, "X-MLflow-Timestamp": stamp}
-    told["X-MLflow-Signature"] = signature_of(secret, delivery, stamp, body)
-    return client.post(PATH, content=body, headers=told | headers).status_code
+    signed = {"X-MLflow-Delivery-Id": delivery, "X-MLflow-Timestamp": stamp}
+    signed["X-MLflow-Signature"] = signature_of(secret, delivery, stamp, body)
+    return client.post(PATH, content=body, headers=signed | headers).status_code
 
 
 def test_a_delivery_is_taken_once(client, ledger, taken):
@@ -156,7 +156,7 @@ def test_what_is_not_signed_spends_nothing_of_the_quota(ledger, taken):
     assert send(client) == 202
 
 
-def test_a_disk_that_takes_nothing_is_told_to_the_sender(client, ledger, monkeypatch):
+def test_a_disk_that_takes_nothing_is_reported_to_the_sender(client, ledger, monkeypatch):
     monkeypatch.setattr(ledger, "take", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     assert send(client) == 503
 
@@ -170,7 +170,7 @@ def test_health_and_metrics(ledger, taken):
 
     client = client_of(ledger, taken, missing=missing)
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"mlflow": "away"})
-    # What fails is told, and the service stays ready: the rest is done.
+    # What fails is reported, and the service stays ready: the rest is done.
     answer = client_of(ledger, taken, failing=lambda: {"event 3": "the disk is full"}).get("/readyz")
     assert (answer.status_code, answer.json()["failing"]) == (200, {"event 3": "the disk is full"})
     send(client)

@@ -61,7 +61,7 @@ SERVE = '[[on]]\nname = "n"\nevent = "model_version_alias.created"\nalias = "cha
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (SERVE + 'serve = { to = "s3://b", service = "s" }\n', "of one model; give its name"),
         (SERVE + 'model = "m-*"\nserve = { to = "s3://b", service = "s" }\n', "of one model; give its name"),
@@ -79,8 +79,8 @@ SERVE = '[[on]]\nname = "n"\nevent = "model_version_alias.created"\nalias = "cha
         ),
     ],
 )
-def test_a_rollout_that_cannot_be_is_named(read, text, said):
-    with pytest.raises(InputError, match=re.escape(said)):
+def test_a_rollout_that_cannot_be_is_named(read, text, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         read(text)
 
 
@@ -136,7 +136,7 @@ def test_a_tag_that_is_gone_since_it_was_set_is_no_cause(read):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("on = 3 3", "not TOML"),
         ("", "there is no rule"),
@@ -156,6 +156,6 @@ def test_a_tag_that_is_gone_since_it_was_set_is_no_cause(read):
         ('[[watch]]\nname = "w"\nplace = "p"\n[watch.run]\npipeline = "p"\nparameters = { t = "{model}" }', "{digest}"),
     ],
 )
-def test_mistakes_are_told(read, text, told):
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_mistakes_are_reported(read, text, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         read(text)

@@ -23,7 +23,7 @@ RULE = {"name": "new", "event": CREATED, "model": "m-*", "run": {"pipeline": "p"
 
 
 class Runs:
-    """A server in this process; it refuses the parameters that it is told to."""
+    """A server in this process; it refuses the parameters that the test names."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, dict[str, Any]]] = []
@@ -181,8 +181,8 @@ def test_a_cause_that_fails_in_any_way_fails_alone_and_is_seen_to(client, make, 
     assert worker._metrics.registry.get_sample_value("sidlsg_triggers_failing") == 1
     (failing,) = ledger.wanted()
     (line,) = [line for line in lines(ledger) if failing.name in line]
-    told, _, again = line.rpartition("; next attempt at ")
-    assert told.endswith(f": {why}")
+    reason, _, again = line.rpartition("; next attempt at ")
+    assert reason.endswith(f": {why}")
     assert -60 < datetime.fromisoformat(again).timestamp() - time.time() < 10
     monkeypatch.setattr(runs, "start", start)
     clock[0] += 60

@@ -1,4 +1,4 @@
-"""Runs small pipelines with a loop in them, each task in a process of its own."""
+"""Runs small pipelines with a loop in them, each task in its own process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(run_dir: Path, items: list[str]) -> tuple[Any, tuple[StageRun, ...]]:
     )
 
 
-def test_stages_of_a_loop_are_told_with_their_item(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_of_a_loop_are_shown_with_their_item(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published, stages = run(tmp_path / "run", ["a", "b"])
     assert published == ["a", "b"]
     assert [(stage.name, stage.setting) for stage in stages] == [
@@ -148,7 +148,7 @@ def test_a_marker_of_the_same_pipeline_or_a_damaged_one_is_no_hindrance(marked: 
 
 
 @pytest.mark.parametrize(
-    ("cpus", "threads", "changes", "said"),
+    ("cpus", "threads", "changes", "shown"),
     [
         (1, "", {}, ""),
         (8, "", {}, "; training and evaluation share them by processes of one thread each"),
@@ -157,12 +157,12 @@ def test_a_marker_of_the_same_pipeline_or_a_damaged_one_is_no_hindrance(marked: 
     ],
 )
 def test_the_first_line_says_how_the_machine_is_used(
-    cpus: int, threads: str, changes: dict[str, int], said: str, monkeypatch: pytest.MonkeyPatch
+    cpus: int, threads: str, changes: dict[str, int], shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidlsg.kubeflow.local.execution.cpu_quota", lambda: cpus)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     recipe = replace(get_recipe("tiny"), **changes)
-    assert machine_line(recipe) == f"machine: {cpus} CPU{'s' * (cpus > 1)}, no GPU{said}"
+    assert machine_line(recipe) == f"machine: {cpus} CPU{'s' * (cpus > 1)}, no GPU{shown}"
 
 
 def test_a_loop_reads_outputs_of_earlier_steps_as_they_are(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_something_else_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["root", "größe"])
-def test_pruning_keeps_what_the_cache_speaks_of(tmp_path: Path, name: str) -> None:
+def test_pruning_keeps_what_the_cache_mentions(tmp_path: Path, name: str) -> None:
     root, cache = tmp_path / name, tmp_path / "cache"
     fill(root / "run1", {"curate/set/a": "1", "gate/b": "2"})
     fill(root / "run2", {"curate/set/a": "3"})

@@ -47,7 +47,7 @@ def test_a_job_runs_in_its_folder_with_its_environment_alone(server: ForkServer,
         ("import threading; threading.Timer(0.2, print, ['thread']).start()", 0, "thread\n"),
     ],
 )
-def test_a_job_ends_as_a_process_of_its_own_would(server: ForkServer, code: str, expected: int, printed: str) -> None:
+def test_a_job_ends_like_a_separate_process(server: ForkServer, code: str, expected: int, printed: str) -> None:
     assert outcome(server, job("builtins:exec", code)) == (expected, printed)
 
 

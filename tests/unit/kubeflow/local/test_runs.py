@@ -40,7 +40,7 @@ BUNDLED = Path(str(files("sidlsg.assets")))
 
 @pytest.fixture
 def request_(tmp_path: Path) -> RunRequest:
-    """A request with a teacher of its own."""
+    """A request with its own copy of the teacher."""
     teacher = shutil.copytree(BUNDLED / "tiny-sd", tmp_path / "teacher")
     return RunRequest(run_dir=tmp_path / "run", teacher=str(teacher))
 
@@ -67,7 +67,7 @@ def test_a_pinned_teacher_is_hashed_once(request_: RunRequest, tmp_path: Path, h
     assert hashed.count(f"{request_.teacher}/unet/diffusion_pytorch_model.safetensors") == 1
 
 
-def test_the_registry_is_in_the_run_folder_unless_told_otherwise(request_: RunRequest, tmp_path: Path) -> None:
+def test_the_registry_is_in_the_run_folder_by_default(request_: RunRequest, tmp_path: Path) -> None:
     arguments = pipeline_arguments(request_, tmp_path / "run")
     assert arguments["tracking_uri"] == f"sqlite:///{tmp_path}/run/mlflow/mlflow.db"
     other = pipeline_arguments(replace(request_, tracking_uri="http://localhost:5000"), tmp_path / "run")
@@ -83,7 +83,7 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
         ({"recipe": "sd21"}, "has no gate"),
@@ -99,15 +99,15 @@ def test_text_states_are_of_the_recipes_type(request_: RunRequest, tmp_path: Pat
         ({"prices": '{"distil": -1}'}, "price of distil is -1.0, not a price"),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_written(
-    request_: RunRequest, changed: dict[str, Any], told: str
+def test_what_cannot_work_is_reported_before_anything_is_written(
+    request_: RunRequest, changed: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         run_local(distil_and_evaluate, replace(request_, **changed))
     assert not request_.run_dir.exists()
 
 
-def test_a_teacher_without_a_unet_is_told_before_anything_is_written(request_: RunRequest) -> None:
+def test_a_teacher_without_a_unet_is_reported_before_anything_is_written(request_: RunRequest) -> None:
     for file in (Path(request_.teacher) / "unet").iterdir():
         file.unlink()
     (Path(request_.teacher) / "unet").rmdir()
@@ -172,7 +172,7 @@ def test_the_command_line_s_help_needs_no_kfp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"model_name": "a/b"}, "model name 'a/b' is not allowed"),
         ({"tracking_uri": "nonsense"}, "is not an address"),
@@ -180,11 +180,11 @@ def test_the_command_line_s_help_needs_no_kfp() -> None:
         ({"prompts": "PROMPTS"}, "is of no format that is known"),
     ],
 )
-def test_later_stages_inputs_are_checked_first(tmp_path: Path, changed: dict[str, str], told: str) -> None:
+def test_later_stages_inputs_are_checked_first(tmp_path: Path, changed: dict[str, str], message: str) -> None:
     bad = tmp_path / "bad"
     bad.write_text("not what it should be")
     given = {name: str(bad) if value.isupper() else value for name, value in changed.items()}
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         run_local(distil_and_evaluate, RunRequest(run_dir=tmp_path / "run", **given))
     assert not (tmp_path / "run").exists()
 
@@ -205,7 +205,7 @@ def test_the_version_is_asked_of_the_given_registry(evaluation: RunRequest, tmp_
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"tracking_uri": ""}, "no MLflow is given"),
         ({"tracking_uri": "nonsense"}, "is not an address"),
@@ -213,27 +213,27 @@ def test_the_version_is_asked_of_the_given_registry(evaluation: RunRequest, tmp_
         ({"held_out": "/"}, "/ is a folder; give the URI of one file: a text file of evaluation prompts"),
     ],
 )
-def test_an_evaluation_that_cannot_work_is_told_before_anything_is_written(
-    evaluation: RunRequest, changed: dict[str, Any], told: str
+def test_an_evaluation_that_cannot_work_is_reported_before_anything_is_written(
+    evaluation: RunRequest, changed: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         run_evaluation(evaluate_only, replace(evaluation, **changed))
     assert not evaluation.run_dir.exists()
 
 
-def test_a_registry_that_is_not_there_is_told_before_anything_is_written(evaluation: RunRequest) -> None:
+def test_a_registry_that_is_not_there_is_reported_before_anything_is_written(evaluation: RunRequest) -> None:
     with pytest.raises(InputError, match="no MLflow store at"):
         run_evaluation(evaluate_only, evaluation)
     assert not evaluation.run_dir.exists()
 
 
-def test_a_mistyped_version_is_told_before_anything_is_written(evaluation: RunRequest) -> None:
+def test_a_mistyped_version_is_reported_before_anything_is_written(evaluation: RunRequest) -> None:
     client = connect(evaluation.tracking_uri, create=True)
     client.create_registered_model("shapes")
     client.create_model_version("shapes", source="file:///elsewhere")
     client.set_registered_model_alias("shapes", "champion", "1")
-    for which, told in (("2", "has no version 2; it has: 1"), ("champoin", r"did you mean 'champion'\?")):
-        with pytest.raises(InputError, match=told):
+    for which, message in (("2", "has no version 2; it has: 1"), ("champoin", r"did you mean 'champion'\?")):
+        with pytest.raises(InputError, match=message):
             run_evaluation(evaluate_only, replace(evaluation, version=which))
     with pytest.raises(InputError, match=r"no model 'shape' .*did you mean 'shapes'\?"):
         run_evaluation(evaluate_only, replace(evaluation, model_name="shape"))
@@ -262,7 +262,7 @@ def test_what_the_evaluation_is_asked_for_becomes_text(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"settings": ()}, "without settings"),
         ({"settings": ("lsg",)}, "setting 'lsg': strategy 'lsg' needs kappa"),
@@ -277,10 +277,10 @@ def test_what_the_evaluation_is_asked_for_becomes_text(tmp_path: Path, monkeypat
         ({"teacher_settings": ("teacher 2 steps",)}, "the teacher has no setting 'teacher 2 steps'"),
     ],
 )
-def test_a_sweep_that_cannot_work_is_told_before_anything_is_written(
-    changed: dict[str, Any], told: str, tmp_path: Path
+def test_a_sweep_that_cannot_work_is_reported_before_anything_is_written(
+    changed: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         run_sweep(sweep, replace(RunRequest(run_dir=tmp_path / "run"), **changed))
     assert not (tmp_path / "run").exists()
 

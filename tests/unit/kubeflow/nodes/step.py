@@ -1,4 +1,4 @@
-"""The step as a process of its own, to be asked to end, or killed: `step.py STUDENT FOLDER`."""
+"""The step as a separate process, to be sent SIGTERM or killed: `step.py STUDENT FOLDER`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step that is asked to end, or killed: really, as a process of its own."""
+"""A step that gets SIGTERM or is killed, as a real separate process."""
 
 from __future__ import annotations
 

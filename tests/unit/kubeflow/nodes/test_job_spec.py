@@ -10,7 +10,7 @@ from sidlsg.storage.records import PromptSet
 from unit.kubeflow.nodes.launch import make_bundle
 
 
-def test_what_nodes_can_find_by_themselves_does_not_go_along(tiny_student: Path, tmp_path: Path) -> None:
+def test_inputs_that_nodes_can_read_are_not_staged(tiny_student: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tiny_student, tmp_path, judge=f"s3://b/judge.safetensors@sha256:{'0' * 64}")
     assert bundle.spec.teacher == "bundled:tiny-sd"
     assert bundle.spec.judge == f"s3://b/judge.safetensors@sha256:{'0' * 64}"
@@ -18,7 +18,7 @@ def test_what_nodes_can_find_by_themselves_does_not_go_along(tiny_student: Path,
     assert bundle.spec.prompts_sha256 == PromptSet.load(tiny_student.parent / "prompts").digest
 
 
-def test_what_lies_on_this_machine_goes_along(tiny_student: Path, tmp_path: Path, assets: Path) -> None:
+def test_inputs_on_this_machine_are_staged(tiny_student: Path, tmp_path: Path, assets: Path) -> None:
     held_out = assets / "prompts" / "held_out.txt"
     bundle = make_bundle(tiny_student, tmp_path, teacher=str(assets / "tiny-sd"), held_out=str(held_out))
     assert (bundle.spec.teacher, bundle.spec.held_out) == ("handover:teacher", "handover:held_out/held_out.txt")
@@ -27,7 +27,7 @@ def test_what_lies_on_this_machine_goes_along(tiny_student: Path, tmp_path: Path
     assert {ref.path for ref in bundle.spec.inputs} == bundle.files.keys()
 
 
-def test_a_digest_goes_with_a_place(tiny_student: Path, tmp_path: Path) -> None:
+def test_a_uri_keeps_its_digest(tiny_student: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tiny_student, tmp_path, teacher=f"s3://b/teacher@sha256:{'1' * 64}")
     assert bundle.spec.teacher == f"s3://b/teacher@sha256:{'1' * 64}"
 
@@ -45,14 +45,14 @@ def test_inputs_that_cannot_be_used_are_refused(tiny_student: Path, tmp_path: Pa
         make_bundle(tiny_student, tmp_path, teacher=f"{assets / 'tiny-sd'}@sha256:{'1' * 64}")
 
 
-def test_a_jobs_name_is_that_of_its_order_in_its_run(tiny_student: Path, tmp_path: Path) -> None:
+def test_a_jobs_name_follows_from_its_spec_and_its_run(tiny_student: Path, tmp_path: Path) -> None:
     one, same = (make_bundle(tiny_student, tmp_path).spec for _ in range(2))
     other = make_bundle(tiny_student, tmp_path, seed=1).spec
     assert one.job_name("a") == same.job_name("a")
     assert len({one.job_name("a"), one.job_name("b"), other.job_name("a")}) == 3
 
 
-def test_what_decides_checkpoints_is_known_apart(tiny_student: Path, tmp_path: Path) -> None:
+def test_only_what_changes_checkpoints_changes_the_digest_of_the_training(tiny_student: Path, tmp_path: Path) -> None:
     one = make_bundle(tiny_student, tmp_path).spec
     quicker = make_bundle(tiny_student, tmp_path, changes=one.changes.replace('"micro_batch": 4', '"micro_batch": 2'))
     assert quicker.spec.training == one.training
@@ -60,6 +60,6 @@ def test_what_decides_checkpoints_is_known_apart(tiny_student: Path, tmp_path: P
     assert make_bundle(tiny_student, tmp_path, checkpoints="s3://b/other").spec.training != one.training
 
 
-def test_an_order_comes_back_as_it_went(tiny_student: Path, tmp_path: Path) -> None:
+def test_a_job_spec_is_read_as_it_was_written(tiny_student: Path, tmp_path: Path) -> None:
     order = make_bundle(tiny_student, tmp_path).spec
     assert JobSpec.from_json(order.to_json()) == order

@@ -204,7 +204,7 @@ def test_two_runs_do_not_write_the_same_checkpoints(
     assert api.ever[-1]["metadata"]["labels"]["pipeline/runid"] == "another-run"
 
 
-def test_of_two_that_start_at_one_time_the_later_one_gives_up(launch: Launch, api: Api) -> None:
+def test_of_two_that_start_at_the_same_time_the_later_one_gives_up(launch: Launch, api: Api) -> None:
     create = launch.cluster.create
 
     def created(job: dict[str, object]) -> dict[str, object]:

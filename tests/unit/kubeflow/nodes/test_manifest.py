@@ -82,7 +82,7 @@ def test_it_asks_for_what_was_given() -> None:
     assert job["spec"]["runtimeRef"]["name"] == "sidlsg-torch"
 
 
-def test_pods_and_job_can_be_told_apart_and_belong_to_their_run() -> None:
+def test_pods_and_job_have_different_labels_and_belong_to_their_run() -> None:
     job = full()
     labels = job["metadata"]["labels"]
     assert labels["sidlsg.dev/stage"] == "distil-nodes"
@@ -131,7 +131,7 @@ def test_no_secret_has_a_value_and_each_variable_comes_once() -> None:
     assert "HOME" not in by_name
 
 
-def test_what_was_asked_for_is_known_again() -> None:
+def test_the_same_request_has_the_same_digest() -> None:
     one, other = full(), full()
     assert one == other
     nodes = Nodes(nodes=2, gpus_per_node=8, image=IMAGE, handover="s3://b/h", timeout_minutes=60)

@@ -90,7 +90,7 @@ def test_all_of_it_goes(staging: Staging, bundle: Bundle, tiny_student: Path) ->
     staging.remove()
 
 
-def test_a_node_makes_no_handover_of_its_own(tmp_path: Path) -> None:
+def test_a_node_does_not_create_the_staging_area(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         Staging(str(tmp_path / "none"), create=False)
 

@@ -35,7 +35,7 @@ def test_a_token_file_holds_one_token(tmp_path: Path, content: bytes) -> None:
         Connection(host="http://kfp", token_file=tmp_path / "token")
 
 
-def test_a_variable_without_a_token_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_without_a_token_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KFP_TOKEN", " ")
     with pytest.raises(InputError, match="the environment variable KFP_TOKEN holds no token; set it"):
         Connection(host="http://kfp", token_env="KFP_TOKEN")

@@ -29,8 +29,8 @@ JUDGED = JudgedVersion(
 
 def task(name: str, state: str = "SUCCEEDED", seconds: float | None = None, error: str = "") -> Any:
     end = None if seconds is None else BEGAN + timedelta(seconds=seconds)
-    said = SimpleNamespace(message=error) if error else None
-    return SimpleNamespace(display_name=name, state=state, start_time=BEGAN, end_time=end, error=said)
+    failure = SimpleNamespace(message=error) if error else None
+    return SimpleNamespace(display_name=name, state=state, start_time=BEGAN, end_time=end, error=failure)
 
 
 def run(*tasks: Any, state: str = "SUCCEEDED") -> Any:
@@ -38,7 +38,7 @@ def run(*tasks: Any, state: str = "SUCCEEDED") -> Any:
     return SimpleNamespace(run_id="12-ab", display_name="retrain_7", state=state, run_details=details)
 
 
-def test_a_verdict_its_rules_scores_and_stages_are_told() -> None:
+def test_a_verdict_its_rules_scores_and_stages_are_shown() -> None:
     text = run_summary(
         run(task("root"), task("distil-driver"), task("distil", seconds=75.0)), "http://kfp/12", [JUDGED]
     )
@@ -81,7 +81,7 @@ def test_a_failed_stage_says_why_on_one_line() -> None:
     assert "gate" not in text
 
 
-def test_a_run_without_tasks_is_told() -> None:
+def test_a_run_without_tasks_is_reported() -> None:
     assert run_summary(run(state=""), "http://kfp/12", []).splitlines()[0] == r"## retrain\_7: pending"
 
 
@@ -92,7 +92,7 @@ def test_what_a_server_says_does_not_become_markdown() -> None:
     assert r"Run [1\](http://evil)\[](<https://kfp/#/runs/1%3E)(%3Cb%20c>)" in text
 
 
-def test_a_file_that_cannot_be_written_is_told_before_and_is_not_changed(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported_before_and_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("# Job\n")
     add_summary(tmp_path / "page.md", "")
     assert (tmp_path / "page.md").read_text() == "# Job\n"

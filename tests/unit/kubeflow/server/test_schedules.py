@@ -24,7 +24,7 @@ def test_an_expression_is_written_with_six_fields(cron: str, written: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("cron", "said"),
+    ("cron", "message"),
     [
         ("", "it has 0 fields; give five or six"),
         ("0 3 * *", "has 4 fields"),
@@ -44,10 +44,10 @@ def test_an_expression_is_written_with_six_fields(cron: str, written: str) -> No
         ("٣ 3 * * *", "'٣' for the minute"),
     ],
 )
-def test_what_cron_cannot_read_is_refused(cron: str, said: str) -> None:
+def test_what_cron_cannot_read_is_refused(cron: str, message: str) -> None:
     with pytest.raises(ValueError, match="it has ") as caught:
         kubeflow_cron(cron)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("zone", ["", "Europe/Berlni", "+02:00", "../UTC"])
@@ -89,7 +89,7 @@ def read(folder: Path, text: str) -> Schedules:
     return read_schedules(folder / "schedules.toml", get_compiled)
 
 
-def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
+def test_a_missing_key_has_a_default(tmp_path: Path) -> None:
     declared = read(tmp_path, EXPERIMENT + TABLE)
     (schedule,) = declared.schedules
     assert (declared.experiment, schedule.name, schedule.compiled.name) == ("nights", "weekly", "tiny")
@@ -97,7 +97,7 @@ def test_what_is_not_said_has_a_default(tmp_path: Path) -> None:
     assert (schedule.max_concurrency, schedule.catchup, schedule.enabled) == (1, False, True)
 
 
-def test_everything_can_be_said(tmp_path: Path) -> None:
+def test_every_key_can_be_given(tmp_path: Path) -> None:
     more = "parameters = { seed = 7 }\nmax_concurrency = 10\ncatchup = true\nenabled = false\n"
     (schedule,) = read(tmp_path, EXPERIMENT + TABLE + more).schedules
     assert schedule.parameters == {"seed": 7}
@@ -127,7 +127,7 @@ def test_a_digest_is_of_what_cannot_be_edited(tmp_path: Path, old: str, new: str
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("experiment = ", "schedules.toml is not TOML"),
         (TABLE, "experiment is missing; give it"),
@@ -154,12 +154,12 @@ def test_a_digest_is_of_what_cannot_be_edited(tmp_path: Path, old: str, new: str
         (EXPERIMENT + TABLE.replace("tiny.yaml", "none.yaml"), "none.yaml cannot be read"),
     ],
 )
-def test_a_wrong_file_is_told(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_file_is_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         read(tmp_path, text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.toml cannot be read: No such file or directory; give a TOML file"):
         read_schedules(tmp_path / "none.toml", get_compiled)
