@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from sidlsg.distil.recipes import Recipe
-from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, Watcher, stage_error
+from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, Watcher
 from sidlsg.kubeflow.local.results import LOG, StageRun
 from sidlsg.kubeflow.local.stages import Stages
 from sidlsg.kubeflow.sdk import LocalExecutionConfig, local, task_spec_utils
@@ -286,7 +286,7 @@ def _run(
             if watcher.failure is None:
                 raise
             # kfp reports which task failed, and not why.
-            raise stage_error(watcher.failure, run_dir / LOG) from error
+            raise watcher.failure from error
         finally:
             screen.close()
             shutil.rmtree(scratch, ignore_errors=True)

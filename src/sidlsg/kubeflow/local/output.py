@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -125,16 +124,6 @@ class Rounds:
     """Their names; the first one begins the next round."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageFailure:
-    """A stage that failed."""
-
-    stage: str
-    setting: str
-    error: dict[str, Any] | None
-    """The stage's own report of its error; None where it was killed."""
-
-
 class Watcher:
     """Receives the events of a run, in order: logs every line, and shows the user what concerns them."""
 
@@ -147,8 +136,8 @@ class Watcher:
         self._error: dict[str, Any] | None = None
         self.stages: list[StageRun] = []
         """The stages that succeeded, in order."""
-        self.failure: StageFailure | None = None
-        """The first stage that failed."""
+        self.failure: StageError | None = None
+        """The error of the first stage that failed."""
 
     def logged(self, line: str) -> None:
         """Log a line of kfp."""
@@ -184,7 +173,7 @@ class Watcher:
             self._done(stage, setting, cached=False)
         else:
             # A sweep's other settings still run after it.
-            self.failure = self.failure or StageFailure(stage=stage, setting=setting, error=self._error)
+            self.failure = self.failure or stage_error(stage, setting, self._error, self._log.name)
             self._screen.stage_done(stage, f"failed after {self._seconds:.1f} s", setting)
 
     def _begin(self, stage: str) -> str:
@@ -206,10 +195,12 @@ class Watcher:
         self._screen.stage_done(name, "taken from the cache" if cached else f"done in {seconds:.1f} s", setting)
 
 
-def stage_error(failed: StageFailure, log: Path) -> StageError:
-    """The error to raise for a failed stage; `log` has everything that it printed."""
-    whose = f"setting {failed.setting!r}: " if failed.setting else ""
-    stage, error = failed.stage, failed.error
+def stage_error(stage: str, setting: str, error: dict[str, Any] | None, log: str) -> StageError:
+    """The error to raise for a failed stage.
+
+    `error` is the stage's own report, None where it was killed; the file `log` has everything that it printed.
+    """
+    whose = f"setting {setting!r}: " if setting else ""
     if error is None:
         return StageError(
             f"{whose}stage {stage} ended without an error message, as a killed process does (is there enough memory?); "

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, StageFailure, Watcher, stage_error
-from sidlsg.runtime.errors import SidlsgError
+from sidlsg.kubeflow.local.output import LineSink, Rounds, Screen, Watcher, stage_error
+from sidlsg.runtime.errors import SidlsgError, StageError
 
 ERROR = {"kind": "error", "type": "InputError", "text": "boom", "exit_code": 2}
 
 
+class Log(io.StringIO):
+    name = "run.log"
+
+
 def watching(rounds: Rounds | None = None) -> tuple[Watcher, io.StringIO, io.StringIO]:
-    shown, log = io.StringIO(), io.StringIO()
+    shown, log = io.StringIO(), Log()
     return Watcher(Screen(shown), log, rounds), shown, log
 
 
@@ -34,7 +37,8 @@ def test_stages_are_followed_and_only_what_is_for_the_user_is_shown() -> None:
     watcher.reported(ERROR)
     watcher.ended("register", False)
     assert [(stage.name, stage.cached) for stage in watcher.stages] == [("curate", True), ("distil", False)]
-    assert watcher.failure == StageFailure(stage="register", setting="", error=ERROR)
+    assert watcher.failure is not None
+    assert (watcher.failure.stage, watcher.failure.exit_code, str(watcher.failure)) == ("register", 2, "boom")
     assert shown.getvalue().splitlines() == [
         "curate ... taken from the cache",
         "distil ...",
@@ -58,7 +62,8 @@ def test_stages_of_a_loop_are_shown_with_their_round_and_the_first_failure_count
     watcher.started("compare")
     watcher.ended("compare", True)
     assert [(stage.name, stage.setting) for stage in watcher.stages] == [("distil", "none"), ("compare", "")]
-    assert watcher.failure == StageFailure(stage="register", setting="none", error=ERROR)
+    assert watcher.failure is not None
+    assert (watcher.failure.stage, str(watcher.failure)) == ("register", "setting 'none': boom")
     assert shown.getvalue().splitlines() == [
         "none: distil ... taken from the cache",
         "none: register ...",
@@ -77,7 +82,7 @@ def test_a_killed_stage_does_not_take_the_error_of_the_one_before() -> None:
     watcher.ended("curate", True)
     watcher.started("distil")
     watcher.ended("distil", False)
-    assert watcher.failure == StageFailure(stage="distil", setting="", error=None)
+    assert "stage distil ended without an error message" in str(watcher.failure)
 
 
 def test_a_sink_passes_on_whole_lines() -> None:
@@ -147,39 +152,34 @@ def test_a_terminal_s_bar_says_which_setting_runs() -> None:
     assert "4/8 images" in shown
 
 
-LOG = Path("run.log")
-
-
-def failed(setting: str = "", **error: Any) -> StageFailure:
-    return StageFailure(stage="distil", setting=setting, error=error or None)
+def failed(setting: str = "", **error: Any) -> StageError:
+    return stage_error("distil", setting, error or None, "run.log")
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_an_error_of_ours_keeps_message_and_exit_code(code: int) -> None:
-    error = stage_error(failed(type="InputError", text="no unet: give one", exit_code=code), LOG)
+    error = failed(type="InputError", text="no unet: give one", exit_code=code)
     assert (str(error), error.stage, error.exit_code) == ("no unet: give one", "distil", code)
     assert isinstance(error, SidlsgError)
 
 
 def test_an_error_of_a_sweep_names_the_setting() -> None:
-    error = stage_error(failed("lsg kappa=9", type="AlarmError", text="the loss is not finite", exit_code=4), LOG)
+    error = failed("lsg kappa=9", type="AlarmError", text="the loss is not finite", exit_code=4)
     assert (str(error), error.exit_code) == ("setting 'lsg kappa=9': the loss is not finite", 4)
 
 
 def test_another_error_is_given_with_its_type_and_the_log() -> None:
-    error = stage_error(failed(type="ValueError", text="bad", exit_code=None), LOG)
+    error = failed(type="ValueError", text="bad", exit_code=None)
     assert str(error) == "stage distil failed: ValueError: bad; everything it printed is in run.log"
     assert error.exit_code == 1
 
 
 def test_an_error_without_a_message() -> None:
-    assert "failed: KeyboardInterrupt;" in str(
-        stage_error(failed(type="KeyboardInterrupt", text="", exit_code=None), LOG)
-    )
+    assert "failed: KeyboardInterrupt;" in str(failed(type="KeyboardInterrupt", text="", exit_code=None))
 
 
 def test_a_killed_process_is_named_as_such() -> None:
-    error = stage_error(failed(), LOG)
+    error = failed()
     assert "stage distil ended without an error message" in str(error)
     assert "run.log" in str(error)
     assert error.exit_code == 1
