@@ -12,7 +12,7 @@ from sidlsg.distil import NUMERICS
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.registry.address import SERVERS, check_address, shown
 from sidlsg.runtime.errors import InputError
-from sidlsg.stages.distil_processes import PodTraining
+from sidlsg.stages.training import PodTraining
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
 from sidlsg.storage.store import S3

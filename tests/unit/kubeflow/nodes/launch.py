@@ -12,7 +12,7 @@ from sidlsg.kubeflow.nodes.job_spec import Bundle, pack
 from sidlsg.kubeflow.nodes.launcher import distil_on_nodes
 from sidlsg.kubeflow.nodes.monitor import WatchIntervals
 from sidlsg.kubeflow.nodes.settings import Nodes, NodeSettings
-from sidlsg.stages.distil_processes import PodTraining
+from sidlsg.stages.training import PodTraining
 from sidlsg.storage.records import Student
 
 IMAGE = f"registry.example.com/sidlsg/sidlsg-train@sha256:{'0123456789abcdef' * 4}"
