@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure, accuracies
 from sidlsg.bundled.protocols import real_images
 from sidlsg.bundled.training import Log, TeachRecipe
-from sidlsg.distil.student.card import score_table
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
 from sidlsg.storage.files import sha256_file
+from sidlsg.storage.records import SubjectScores
 
 _CHECK_SEED = 2_000_001
 
@@ -42,7 +43,7 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
         "2,016 images of the 96 held-out captions, seed i for image i, stock diffusers, DDIM with trailing spacing;",
         f"with CFG the guidance scale is {CFG:g}. Real images are a second drawn set: the real-image baseline.",
         "",
-        *score_table(scores.subjects),
+        *_score_table(scores.subjects),
         "",
         "## Training",
         "",
@@ -67,6 +68,22 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
         "could draw.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _score_table(subjects: Sequence[SubjectScores]) -> list[str]:
+    """The scores as lines of a Markdown table: one row a subject, one column a score."""
+    protocols = {score.name: score for subject in subjects for score in subject.scores}
+    lines = [f"| | {' | '.join(protocols)} |", f"|---|{'---:|' * len(protocols)}"]
+    for subject in subjects:
+        values = {score.name: f"{score.value:.4g}" for score in subject.scores}
+        lines.append(f"| {subject.subject} | {' | '.join(values.get(name, '–') for name in protocols)} |")
+    lines.append("")
+    lines += [
+        f"- `{name}`: protocol `{score.protocol}`, {score.n:,} images, "
+        f"{'higher' if score.higher_is_better else 'lower'} is better, reference `{score.reference_digest[:16]}…`"
+        for name, score in protocols.items()
+    ]
+    return lines
 
 
 @torch.no_grad()

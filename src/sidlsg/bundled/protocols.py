@@ -136,10 +136,6 @@ class ShapesProtocols:
             interval=around,
         )
 
-    def is_comparable(self, score: Score) -> bool:
-        """Whether a stored score has the same protocol, count and reference."""
-        return score.n == len(self.captions) and self.digests.get(score.protocol) == score.reference_digest
-
 
 def is_shape(text: str) -> bool:
     """Whether a prompt is a caption of the shapes domain."""

@@ -53,9 +53,10 @@ def encode(
     This pays off if the text encoder's GPU memory matters, or if many runs share a prompt set.
     """
     from sidlsg.stages.encode import encode as stage
-    from sidlsg.teacher.source import teacher_folder
+    from sidlsg.teacher.source import checked_teacher
 
-    record = stage(prompts, teacher_folder(teacher, layout=teacher_layout), output, dtype, budget_gb, say)
+    folder, _ = checked_teacher(teacher, layout=teacher_layout)
+    record = stage(prompts, folder, output, dtype, budget_gb, say)
     written = len(record.shards)
     print(f"{f'{written:,}' if written else 'no'} shard{'' if written == 1 else 's'} in {output}")
 

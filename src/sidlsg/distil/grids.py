@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sidlsg.distil.sampler import Encode, generate_latents
+from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.embeddings import TextEmbeddings
 from sidlsg.teacher.images import Images, decode, grid, save_png
 from sidlsg.teacher.schedule import NoiseSchedule
 
@@ -70,7 +71,7 @@ class GridSampler(FixedSamples):
         self,
         *,
         folder: Path | None,
-        encode: Encode,
+        encode: TextEmbeddings,
         prompt_count: int,
         latent_shape: tuple[int, int, int],
         seed: int,

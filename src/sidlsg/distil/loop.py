@@ -20,12 +20,13 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.losses import Method
 from sidlsg.distil.recipes import Recipe
-from sidlsg.distil.sampler import UPDATES, DrawPlan, Encode
+from sidlsg.distil.sampler import UPDATES, DrawPlan
 from sidlsg.distil.state import Row, TrainingState
 from sidlsg.distil.step import StepResult, train_step
 from sidlsg.distil.supervisor import on_sigterm
 from sidlsg.runtime.errors import AlarmError, NotFiniteError, StoppedError
 from sidlsg.runtime.progress import Meter
+from sidlsg.teacher.embeddings import TextEmbeddings
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.schedule import NoiseSchedule
 
@@ -103,7 +104,7 @@ class TrainingRun:
     """On the networks' device."""
     latent_shape: tuple[int, int, int]
     prompt_count: int
-    encode: Encode
+    encode: TextEmbeddings
     seed: int
     checkpoints: Checkpoints
     report: Callable[[str], None]

@@ -34,21 +34,14 @@ def prepared(network: Any, settings: Settings, device: torch.device, compiled: b
     """Prepare a `UNet2DConditionModel` to run, in place: on its device, channels last, with the settings' blocks."""
     network.to(device).requires_grad_(trained)
     network.to(memory_format=torch.channels_last)
-    set_activation_checkpointing(network, settings.activation_checkpointing)
-    if compiled:
-        compile_blocks(network)
-    return network
-
-
-def set_activation_checkpointing(network: Any, on: bool) -> None:
-    """Let each block compute its activations again in the backward pass, frozen networks included.
-
-    Gradient flows through the frozen teacher and fake score to their inputs, so their activations are kept as well.
-    """
-    if on:
+    if settings.activation_checkpointing:
+        # Frozen networks too: gradient flows through them to their inputs, so their activations are kept as well.
         network.enable_gradient_checkpointing()
     else:
         network.disable_gradient_checkpointing()
+    if compiled:
+        compile_blocks(network)
+    return network
 
 
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> int:
@@ -193,11 +186,6 @@ class Parallel:
                 yield
         else:
             yield
-
-    @property
-    def loss_factor(self) -> float:
-        """DDP and FSDP average gradients; a loss that is divided by the global batch already must be summed."""
-        return float(self.world.size)
 
 
 def local(x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,8 +15,6 @@ from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.embeddings import BLOCK
 from sidlsg.teacher.schedule import NoiseSchedule
 
-Encode = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
-"""Prompt indices and whether each is replaced, to (cond [B, L, D], uncond [1, L, D])."""
 Update = Literal["fake_score", "generator"]
 UPDATES: tuple[Update, ...] = ("fake_score", "generator")
 T_MIN, T_MAX = 20, 979

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import local, whole
-from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Encode, Update
+from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
+from sidlsg.teacher.embeddings import TextEmbeddings
 
 INFINITE_GRADIENT = 1e5
 RAMP_UP = 0.05
@@ -50,7 +51,7 @@ def train_step(
     state: TrainingState,
     method: Method,
     plan: DrawPlan,
-    encode: Encode,
+    encode: TextEmbeddings,
     micro_batch: int,
     half_life: float,
     observe: bool = True,
@@ -114,7 +115,7 @@ def accumulate(
     state: TrainingState,
     method: Method,
     plan: DrawPlan,
-    encode: Encode,
+    encode: TextEmbeddings,
     micro_batch: int,
     update: Update,
     stop: Callable[[], bool] = never,
@@ -151,7 +152,8 @@ def accumulate(
                     # Filled on the device: a number that comes from the host would wait for it.
                     asked = [torch.full_like(non_finite, int(ask())) for ask in (stop, save)]
                     flags = AsyncHostCopy(state.world.total(torch.stack([non_finite, *asked])))
-                scaled = state.scalers[update].scale(found.loss * state.parallel.loss_factor)
+                # DDP and FSDP average gradients, and the loss is divided by the global batch already.
+                scaled = state.scalers[update].scale(found.loss * float(state.world.size))
                 scaled.backward()  # type: ignore[no-untyped-call]
             loss = loss + found.loss.detach()
         count, stopping, saving = flags.read()

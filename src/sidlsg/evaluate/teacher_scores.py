@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.storage.records import Record, Score, SubjectScores
+from sidlsg.storage.records import Record, SubjectScores
 from sidlsg.teacher.setting import Setting
-
-
-class ComparableProtocols(Protocol):
-    """Protocols that can tell which stored scores are still valid."""
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """Reference digest by protocol."""
-
-    def is_comparable(self, score: Score) -> bool:
-        """Whether a stored score has the same protocol, count and reference."""
-
 
 CFG = 3.0
 """The guidance scale of the settings "with CFG"."""
@@ -65,17 +53,29 @@ class TeacherScores(Record):
     subjects: tuple[SubjectScores, ...]
 
 
-def read_teacher_scores(teacher: Path, teacher_sha256: str, protocols: ComparableProtocols) -> dict[str, SubjectScores]:
-    """The stored subjects that are valid for these model files and have a comparable score of every protocol."""
+def read_teacher_scores(
+    teacher: Path, teacher_sha256: str, digests: Mapping[str, str], count: int
+) -> dict[str, SubjectScores]:
+    """The stored subjects whose scores are still valid.
+
+    They were sampled from these model files at today's setting, and have a score of every protocol for the same
+    reference and number of images.
+
+    Args:
+        teacher: folder of the teacher.
+        teacher_sha256: digest of its model files.
+        digests: reference digest by protocol.
+        count: number of images.
+    """
     if not (teacher / TeacherScores.FILE).is_file():
         return {}
     stored = TeacherScores.load(teacher)
     if stored.teacher_sha256 != teacher_sha256:
         return {}
-    return {subject.subject: subject for subject in stored.subjects if _is_valid(subject, protocols)}
-
-
-def _is_valid(subject: SubjectScores, protocols: ComparableProtocols) -> bool:
-    as_now = TEACHER_SETTINGS.get(subject.subject) == (subject.steps, subject.guidance_scale)
-    complete = {score.protocol for score in subject.scores} == set(protocols.digests)
-    return as_now and complete and all(protocols.is_comparable(score) for score in subject.scores)
+    return {
+        subject.subject: subject
+        for subject in stored.subjects
+        if TEACHER_SETTINGS.get(subject.subject) == (subject.steps, subject.guidance_scale)
+        and {score.protocol for score in subject.scores} == digests.keys()
+        and all(score.n == count and score.reference_digest == digests[score.protocol] for score in subject.scores)
+    }

@@ -9,7 +9,6 @@ sha256 = "…"                                 # of your file; `sidlsg digest FI
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,19 +102,11 @@ def check_judge(path: Path) -> None:
     Raises:
         InputError: the file is missing, damaged, or has another network.
     """
-    if _shapes(path) != _shapes(resolve(JUDGE)):
+    # Imported here: the image that curates checks URIs by this module, and lacks the libraries of networks.
+    from sidlsg.teacher.source import tensor_shapes
+
+    found, wanted = (
+        {name: shape for name, (shape, _) in tensor_shapes(each).items()} for each in (path, resolve(JUDGE))
+    )
+    if found != wanted:
         raise InputError(f"{path} holds another network than the judge; give a file made by `sidlsg teach`")
-
-
-def _shapes(path: Path) -> dict[str, list[int]]:
-    # Imported here: the image that curates checks URIs by this module, and has no networks to read.
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
-    try:
-        # NumPy is imported faster than torch; no tensor is read.
-        with safe_open(os.fspath(path), framework="np") as file:
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); delete or replace it") from error

@@ -47,8 +47,7 @@ from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_teacher
-from sidlsg.teacher.source import unet_of
+from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics
@@ -332,7 +331,7 @@ def _origin(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, st
     if not uri:
         return None, ""
     folder, sha256 = resolve_with_digest(uri, folder=DIFFUSERS)
-    unet, shapes = unet_of(str(folder)), {name: p.shape for name, p in teacher.unet.named_parameters()}
+    unet, shapes = load_pipeline(folder).unet, {name: p.shape for name, p in teacher.unet.named_parameters()}
     if {name: p.shape for name, p in unet.named_parameters()} != shapes:
         raise InputError(f"{uri} has a UNet of another architecture than the teacher's; give one that came from it")
     ours, its = (read_config(each, SCHEDULER).get("prediction_type", "epsilon") for each in (teacher.folder, folder))

@@ -18,7 +18,7 @@ from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_p
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
 from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_digest
-from sidlsg.teacher.source import teacher_folder
+from sidlsg.teacher.source import checked_teacher
 
 BYTES = {"float16": 2, "float32": 4}
 """Bytes per number, by dtype."""
@@ -32,7 +32,8 @@ def encode_step(
 ) -> EmbeddingSet:
     """Encode with the GPU that the step requested."""
     require_gpus()
-    return encode(prompt_set, teacher_folder(teacher, layout=teacher_layout), embeddings, dtype, budget_gb, note)
+    folder, _ = checked_teacher(teacher, layout=teacher_layout)
+    return encode(prompt_set, folder, embeddings, dtype, budget_gb, note)
 
 
 def encode(

@@ -180,7 +180,9 @@ def evaluate(
         of_teacher = None if settings is None else published
         if shapes is None and of_teacher is None:
             wanted = ()
-        stored = read_teacher_scores(teacher, teacher_sha256, shapes) if shapes else {}
+        stored = {}
+        if shapes is not None:
+            stored = read_teacher_scores(teacher, teacher_sha256, shapes.digests, len(shapes.captions))
         subjects = []
         for name in [name for name in TEACHER_SETTINGS if name in wanted or name in stored]:
             suites: list[Suite] = [suite for suite in (None if name in stored else shapes, of_teacher) if suite]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -103,8 +103,8 @@ class EmbeddingReader:
                 f"{folder} holds embeddings in {self.record.dtype}, but the recipe's text_states is {dtype}; "
                 f"encode with dtype {dtype}, or set text_states to {self.record.dtype}"
             )
-        self._checked: set[int] = set()
-        self._mapped: OrderedDict[int, Tensor] = OrderedDict()
+        self._checked: set[FileRef] = set()
+        self._shard = lru_cache(MAPPED)(self._open_shard)
         self._empty = self._open(self.record.uncond, 1)[0].to(self._dtype, copy=True)
         self.uncond = self._empty[None].to(self.device, torch.float32)
         """[1, L, D]: the empty prompt."""
@@ -122,30 +122,21 @@ class EmbeddingReader:
             rows[row] = self._empty if empty else self._shard(index // BLOCK)[index % BLOCK]
         return rows.to(self.device, non_blocking=on_gpu).to(torch.float32), self.uncond
 
-    def _shard(self, number: int) -> Tensor:
-        if number in self._mapped:
-            self._mapped.move_to_end(number)
-            return self._mapped[number]
-        ref = self.record.shards[number]
-        count = min(BLOCK, self.record.count - number * BLOCK)
-        shard = self._open(ref, count, checked=number in self._checked)
-        self._checked.add(number)
-        self._mapped[number] = shard
-        if len(self._mapped) > MAPPED:
-            self._mapped.popitem(last=False)
-        return shard
+    def _open_shard(self, number: int) -> Tensor:
+        return self._open(self.record.shards[number], min(BLOCK, self.record.count - number * BLOCK))
 
-    def _open(self, ref: FileRef, count: int, checked: bool = False) -> Tensor:
+    def _open(self, ref: FileRef, count: int) -> Tensor:
         if "://" in ref.path:
             raise InputError(f"{ref.path} of {self.folder} is not on this machine; copy the whole set here first")
         path = self.folder / ref.path
         if not path.is_file():
             raise InputError(f"{path} is missing, though {EmbeddingSet.FILE} names it; run the encode stage again")
-        if not checked and sha256_file(path) != ref.sha256:
+        if ref not in self._checked and sha256_file(path) != ref.sha256:
             raise InputError(
                 f"{path} differs from what {EmbeddingSet.FILE} says: it was changed or damaged; "
                 "run the encode stage again"
             )
+        self._checked.add(ref)
         return map_embeddings(path, (count, *self.record.shape), self._held)
 
 
@@ -235,7 +226,9 @@ def write_shards(
         InputError: prompts or teacher cannot be used.
     """
     set_threads()
-    encoder = _load_encoder(teacher, best_device())
+    pipeline, device = load_pipeline(teacher), best_device()
+    pipeline.text_encoder.requires_grad_(False).eval().to(device)
+    encoder = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device)
     uncond = folder / "uncond.safetensors"
     write_embeddings(uncond, encoder.uncond.to("cpu", DTYPES[record.dtype]))
     shards = []
@@ -250,12 +243,6 @@ def write_shards(
                 meter.update(number * BLOCK + len(block))
             shards.append(file_ref(path, folder))
     return dataclasses.replace(record, shards=tuple(shards), uncond=file_ref(uncond, folder))
-
-
-def _load_encoder(teacher: Path, device: torch.device) -> PromptEncoder:
-    pipeline = load_pipeline(teacher)
-    pipeline.text_encoder.requires_grad_(False).eval().to(device)
-    return PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device)
 
 
 def _encode(encoder: PromptEncoder, texts: Sequence[str], record: EmbeddingSet) -> Tensor:

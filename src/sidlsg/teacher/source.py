@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -35,9 +35,6 @@ from sidlsg.teacher.folder import (
     licence_files,
     weight_files,
 )
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
 
 SUFFIX = ".safetensors"
 UNET_PREFIX = "model.diffusion_model."
@@ -72,7 +69,7 @@ def check_single_file(file: Path) -> None:
         raise InputError(f"{file} is a pickle, which can run code when it is loaded; give the same model as {SUFFIX}")
     if file.suffix != SUFFIX:
         raise InputError(f"{file} is not a {SUFFIX} file; give a folder of a {PIPELINE}, or one {SUFFIX} file")
-    shapes = _shapes(file)
+    shapes = tensor_shapes(file)
     for name, prefix in _PREFIXES.items():
         if not any(each.startswith(prefix) for each in shapes):
             raise InputError(
@@ -138,7 +135,7 @@ def convert_single_file(file: Path, layout: Path, output: Path, file_sha256: str
     refuse_foreign(output, Conversion.FILE)
     refuse_inside(output, file=file, layout=layout)
     made_from = conversion_of(file, layout, file_sha256)
-    shapes = _shapes(file)
+    shapes = tensor_shapes(file)
     kinds = {kind for name, (_, kind) in shapes.items() if name.startswith(tuple(_PREFIXES.values())) and "F" in kind}
     with atomic_folder(output, Conversion.FILE) as folder:
         for source in layout_files(layout):
@@ -191,8 +188,10 @@ def _write_index(layout: Path, folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
 
 
-def _shapes(file: Path) -> dict[str, tuple[list[int], str]]:
-    """Shape and type (`F16`, `F32`, `I64`, …) of each tensor of the file."""
+def tensor_shapes(file: Path) -> dict[str, tuple[list[int], str]]:
+    """Shape and type (`F16`, `F32`, `I64`, …) of each tensor of a safetensors file; raises InputError for another."""
+    if not file.is_file():
+        raise InputError(f"no such file: {file}")
     try:
         # NumPy is imported faster than torch, and no tensor is read.
         with safe_open(file, framework="np") as tensors:
@@ -289,8 +288,10 @@ def _require_all_used(unet: Any, shapes: dict[str, tuple[list[int], str]], file:
         )
 
 
-def teacher_folder(uri: str, sha256: str = "", layout: str = "") -> Path:
-    """The local folder of a teacher's `StableDiffusionPipeline`; a single file is converted, and the folder cached.
+def checked_teacher(uri: str, sha256: str = "", layout: str = "") -> tuple[Path, str]:
+    """The local folder of a teacher's `StableDiffusionPipeline`, and the digest of its model files if it was checked.
+
+    A single file is converted, and the folder cached.
 
     Args:
         uri: of a folder, or of one `.safetensors` file with the whole model.
@@ -301,11 +302,6 @@ def teacher_folder(uri: str, sha256: str = "", layout: str = "") -> Path:
         InputError: there is nothing there, the digest differs, it is a pickle, or the layout is missing or does not
             fit.
     """
-    return checked_teacher(uri, sha256, layout)[0]
-
-
-def checked_teacher(uri: str, sha256: str = "", layout: str = "") -> tuple[Path, str]:
-    """`teacher_folder`, and the digest of its model files if it was checked."""
     path, found = resolve_with_digest(uri, sha256, folder=DIFFUSERS)
     if path.is_dir():
         if layout:
@@ -320,14 +316,6 @@ def checked_teacher(uri: str, sha256: str = "", layout: str = "") -> tuple[Path,
             "as --teacher-layout, a folder with a StableDiffusionPipeline's small files, or give a whole folder"
         )
     return _converted(path, found, resolve(layout, folder=DIFFUSERS))
-
-
-def unet_of(uri: str, sha256: str = "") -> UNet2DConditionModel:
-    """The UNet of a teacher's or a student's folder, in float32; raises InputError as `resolve`, or if unusable."""
-    # diffusers takes seconds, and folders are found without it.
-    from sidlsg.teacher.pipeline import load_pipeline
-
-    return load_pipeline(resolve(uri, sha256, folder=DIFFUSERS)).unet
 
 
 def _converted(file: Path, sha256: str, layout: Path) -> tuple[Path, str]:

@@ -32,24 +32,28 @@ def test_the_options_help_lists_every_setting() -> None:
     assert re.findall("'([^']+)'", option.help) == list(TEACHER_SETTINGS)
 
 
+def read(folder: Path, protocols: ShapesProtocols, sha256: str = "abc") -> dict[str, SubjectScores]:
+    return read_teacher_scores(folder, sha256, protocols.digests, len(protocols.captions))
+
+
 def stored(folder: Path, *subjects: SubjectScores, sha256: str = "abc") -> Path:
     TeacherScores(teacher_sha256=sha256, subjects=subjects).save(folder)
     return folder
 
 
 def test_scores_come_back(tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols) -> None:
-    found = read_teacher_scores(stored(tmp_path, *subjects), "abc", protocols)
+    found = read(stored(tmp_path, *subjects), protocols)
     assert found == {GOOD: subjects[0], OTHER: subjects[1]}
 
 
 def test_a_teacher_without_stored_scores_has_none(tmp_path: Path, protocols: ShapesProtocols) -> None:
-    assert read_teacher_scores(tmp_path, "abc", protocols) == {}
+    assert read(tmp_path, protocols) == {}
 
 
 def test_scores_of_other_files_do_not_count(
     tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
 ) -> None:
-    assert read_teacher_scores(stored(tmp_path, *subjects), "abd", protocols) == {}
+    assert read(stored(tmp_path, *subjects), protocols, "abd") == {}
 
 
 @pytest.mark.parametrize("change", [{"protocol": "fid/other"}, {"n": 2016}, {"reference_digest": "other"}])
@@ -64,7 +68,7 @@ def test_one_unlike_score_leaves_its_subject_out(
     scores = list(subjects[0].scores)
     scores[place] = replace(scores[place], **change)
     changed = replace(subjects[0], scores=tuple(scores))
-    assert read_teacher_scores(stored(tmp_path, changed, subjects[1]), "abc", protocols) == {OTHER: subjects[1]}
+    assert read(stored(tmp_path, changed, subjects[1]), protocols) == {OTHER: subjects[1]}
 
 
 @pytest.mark.parametrize("change", [{"steps": 10}, {"guidance_scale": 7.5}, {"subject": "teacher 20 steps, CFG"}])
@@ -72,7 +76,7 @@ def test_a_subject_sampled_in_another_way_is_left_out(
     tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols, change: dict[str, Any]
 ) -> None:
     changed = replace(subjects[0], **change)
-    assert read_teacher_scores(stored(tmp_path, changed), "abc", protocols) == {}
+    assert read(stored(tmp_path, changed), protocols) == {}
 
 
 def test_a_subject_that_lacks_a_score_is_left_out(
@@ -80,13 +84,13 @@ def test_a_subject_that_lacks_a_score_is_left_out(
 ) -> None:
     for scores in ((), subjects[0].scores[:3]):
         changed = replace(subjects[0], scores=scores)
-        assert read_teacher_scores(stored(tmp_path, changed), "abc", protocols) == {}
+        assert read(stored(tmp_path, changed), protocols) == {}
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, protocols: ShapesProtocols) -> None:
     (tmp_path / TeacherScores.FILE).write_text('{"teacher_sha256": "abc"')
     with pytest.raises(InputError, match="is not a TeacherScores record"):
-        read_teacher_scores(tmp_path, "abc", protocols)
+        read(tmp_path, protocols)
 
 
 def test_the_settings_names_say_what_they_are() -> None:

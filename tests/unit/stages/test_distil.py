@@ -18,8 +18,7 @@ from sidlsg.stages import distil as stage
 from sidlsg.stages.distil import _origin
 from sidlsg.storage.uri import PIN
 from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.pipeline import load_teacher
-from sidlsg.teacher.source import unet_of
+from sidlsg.teacher.pipeline import load_pipeline, load_teacher
 from unit.edited import comment, edited
 
 
@@ -31,7 +30,7 @@ def test_a_student_is_hashed_once(assets: Path, tiny_student: Path, hashed: list
     assert found == sha256
     assert hashed.count(str(tiny_student / "unet" / "diffusion_pytorch_model.safetensors")) == 1
     assert unet is not None
-    assert torch.equal(unet.conv_in.weight, unet_of(str(tiny_student)).conv_in.weight)
+    assert torch.equal(unet.conv_in.weight, load_pipeline(tiny_student).unet.conv_in.weight)
 
 
 def test_without_a_uri_it_is_the_teacher(assets: Path, tiny_student: Path) -> None:

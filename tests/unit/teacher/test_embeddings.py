@@ -105,7 +105,7 @@ def test_few_shards_are_kept_mapped(copy: Path) -> None:
     read = EmbeddingReader(copy, "cpu", "float16")
     for number in range(18):
         read([number * BLOCK], [False])
-    assert list(read._mapped) == list(range(18 - MAPPED, 18))
+    assert read._shard.cache_info().currsize == MAPPED
 
 
 @pytest.mark.parametrize("change", [flip, lambda path: path.write_bytes(path.read_bytes()[:-50])])

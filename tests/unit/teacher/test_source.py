@@ -1,4 +1,4 @@
-"""A teacher by place: a folder as it is, a file converted once, and a UNet to start from."""
+"""A teacher by URI: a folder as it is, a file converted once, and a UNet to start from."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.uri import TEACHER
 from sidlsg.teacher.folder import check_folder, folder_digest
-from sidlsg.teacher.pipeline import load_teacher
-from sidlsg.teacher.source import checked_teacher, teacher_folder, unet_of
+from sidlsg.teacher.pipeline import load_pipeline, load_teacher
+from sidlsg.teacher.source import checked_teacher
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def teacher_folder(uri: str, sha256: str = "", layout: str = "") -> Path:
+    return checked_teacher(uri, sha256, layout)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -133,11 +137,9 @@ def test_a_unet_to_start_from(assets: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         teacher.unet.conv_in.bias += 1
     write_folder(teacher, teacher.unet, 625, "float32", tmp_path / "student")
-    student = unet_of(str(tmp_path / "student"), folder_digest(tmp_path / "student")).state_dict()
+    student = load_pipeline(tmp_path / "student").unet.state_dict()
     assert {tensor.dtype for tensor in student.values()} == {torch.float32}
     assert all(torch.equal(tensor, student[name]) for name, tensor in teacher.unet.state_dict().items())
-    assert not torch.equal(unet_of(TEACHER).state_dict()["conv_in.bias"], student["conv_in.bias"])
-    with pytest.raises(InputError, match="has SHA-256"):
-        unet_of(TEACHER, "0" * 64)
+    assert not torch.equal(load_pipeline(assets / "tiny-sd").unet.state_dict()["conv_in.bias"], student["conv_in.bias"])
     with pytest.raises(InputError, match=r"has no model_index.json"):
-        unet_of(str(assets / "prompts"))
+        load_pipeline(assets / "prompts")

@@ -33,16 +33,6 @@ class _ShapesOnly(DrawPlan):
         return Draws((0,) * count, (False,) * count, z, noise, torch.empty(count, dtype=torch.long))
 
 
-@dataclass(frozen=True, kw_only=True)
-class FakeUpdate:
-    """One update of one micro-batch."""
-
-    peak: Mapping[str, int]
-    """Bytes by part when their sum is largest, without persistent tensors."""
-    flops: int
-    """With those of activation checkpointing."""
-
-
 class _GpuState(TrainingState):
     """As on a GPU, attention stays in autocast's precision; on a CPU it would be in float32."""
 
@@ -97,8 +87,12 @@ class FakeIteration:
             prompt_dropout=self._recipe.prompt_dropout,
         )
 
-    def run(self, update: Update, micro_batch: int, accumulated: bool) -> FakeUpdate:
-        """One micro-batch of one update, forward and backward; `accumulated`: after an earlier micro-batch."""
+    def run(self, update: Update, micro_batch: int, accumulated: bool) -> StorageTracker:
+        """One micro-batch of one update, forward and backward; `accumulated`: after an earlier micro-batch.
+
+        Returns:
+            Its peak, without persistent tensors, and its FLOPs, with those of activation checkpointing.
+        """
         network = getattr(self.state, update)
         with self.mode:
             tracker = StorageTracker(network, (self.state.generator, self.state.fake_score, self._teacher))
@@ -107,16 +101,16 @@ class FakeIteration:
             with tracker:
                 accumulate(self.state, self.method, self.plan(micro_batch), self.encode, micro_batch, update)
             network.zero_grad(set_to_none=True)
-        return FakeUpdate(peak=tracker.peak, flops=tracker.flops)
+        return tracker
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationNeeds:
     """Memory and FLOPs of an iteration, from micro-batches of two sizes."""
 
-    small: FakeUpdate
-    """The generator's update of one sample, which needs more memory than the fake score's."""
-    large: FakeUpdate
+    small: Mapping[str, int]
+    """Bytes by part at the peak of the generator's update of one sample, which is above the fake score's."""
+    large: Mapping[str, int]
     """The same for `micro_batch` samples."""
     micro_batch: int
     """2 or more."""
@@ -126,7 +120,7 @@ class IterationNeeds:
     def peak(self, micro_batch: int) -> dict[str, int]:
         """Bytes by part at the peak of a micro-batch, by linear interpolation."""
         share = (micro_batch - 1) / (self.micro_batch - 1)
-        return {part: round(small + share * (self.large.peak[part] - small)) for part, small in self.small.peak.items()}
+        return {part: round(small + share * (self.large[part] - small)) for part, small in self.small.items()}
 
 
 def measure(
@@ -153,8 +147,8 @@ def measure(
     micro_batch = max(2, recipe.micro_batch)
     updates = {update: iteration.run(update, 1, accumulated) for update in UPDATES}
     return IterationNeeds(
-        small=updates["generator"],
-        large=iteration.run("generator", micro_batch, accumulated),
+        small=updates["generator"].peak,
+        large=iteration.run("generator", micro_batch, accumulated).peak,
         micro_batch=micro_batch,
         flops=sum(each.flops for each in updates.values()),
     )

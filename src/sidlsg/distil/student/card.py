@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sidlsg.runtime.formatting import plain_markdown
-from sidlsg.storage.records import Licence, Student, SubjectScores
+from sidlsg.storage.records import Licence, Student
 
 UNKNOWN = "unknown"
 """The value of texts that a record must have and that are not known."""
@@ -113,20 +113,4 @@ def licence_lines(licence: Licence) -> list[str]:
     if licence.files:
         names = ", ".join(plain_markdown(ref.path) for ref in licence.files)
         lines.append(f"The teacher's card, and the texts that came with it: {names}.")
-    return lines
-
-
-def score_table(subjects: Sequence[SubjectScores]) -> list[str]:
-    """The scores as lines of a Markdown table: one row a subject, one column a score."""
-    protocols = {score.name: score for subject in subjects for score in subject.scores}
-    lines = [f"| | {' | '.join(protocols)} |", f"|---|{'---:|' * len(protocols)}"]
-    for subject in subjects:
-        values = {score.name: f"{score.value:.4g}" for score in subject.scores}
-        lines.append(f"| {subject.subject} | {' | '.join(values.get(name, '–') for name in protocols)} |")
-    lines.append("")
-    lines += [
-        f"- `{name}`: protocol `{score.protocol}`, {score.n:,} images, "
-        f"{'higher' if score.higher_is_better else 'lower'} is better, reference `{score.reference_digest[:16]}…`"
-        for name, score in protocols.items()
-    ]
     return lines

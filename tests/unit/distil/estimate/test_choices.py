@@ -6,7 +6,7 @@ import dataclasses
 
 from sidlsg.distil.estimate.estimate import Choice, cheapest, choices
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
-from sidlsg.distil.estimate.iteration import FakeUpdate, IterationNeeds
+from sidlsg.distil.estimate.iteration import IterationNeeds
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.recipes import Settings
 
@@ -18,8 +18,8 @@ def needs(checkpointing: bool) -> IterationNeeds:
     """Activation checkpointing takes a tenth of the memory and more work."""
     each = 100_000_000 if checkpointing else 1_000_000_000
 
-    def peak(samples: int) -> FakeUpdate:
-        return FakeUpdate(peak={ACTIVATIONS: samples * each, GRADIENTS: 4 * N, WEIGHT_COPIES: 0}, flops=1)
+    def peak(samples: int) -> dict[str, int]:
+        return {ACTIVATIONS: samples * each, GRADIENTS: 4 * N, WEIGHT_COPIES: 0}
 
     return IterationNeeds(small=peak(1), large=peak(2), micro_batch=2, flops=1.3e12 if checkpointing else 1e12)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
-from sidlsg.distil.estimate.iteration import FakeUpdate, IterationNeeds
+from sidlsg.distil.estimate.iteration import IterationNeeds
 from sidlsg.distil.estimate.memory import CACHED_EMBEDDINGS, CONTEXT, Network, Use
 from sidlsg.distil.recipes import Settings
 
@@ -17,8 +17,8 @@ NETWORK = Network(parameters=N, block=100)
 
 
 def passes(activations: int = 10_000, more: int = 30_000) -> IterationNeeds:
-    def peak(size: int) -> FakeUpdate:
-        return FakeUpdate(peak={ACTIVATIONS: size, GRADIENTS: 4 * N, WEIGHT_COPIES: 2 * N}, flops=1)
+    def peak(size: int) -> dict[str, int]:
+        return {ACTIVATIONS: size, GRADIENTS: 4 * N, WEIGHT_COPIES: 2 * N}
 
     return IterationNeeds(small=peak(activations), large=peak(more), micro_batch=3, flops=2)
 
