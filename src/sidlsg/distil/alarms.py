@@ -16,13 +16,13 @@ WINDOW = 5
 NAN_SHARE = 0.01
 """Share of non-finite samples. The method has none; one in a hundred biases the gradient."""
 SAMPLES_LOST_AT_ONCE = 0.5
-"""Of one row: no need to wait for more."""
+"""Share of non-finite samples in one row, without waiting for more rows."""
 LARGEST_STEP = 0.1
 """An update's size as a share of the weights' own; 0.01 is already a bold learning rate, and 1 replaces them."""
 LEAST_STEP_RATIO = 1e-2
 """The fake score's update as a share of the generator's: below, it cannot follow."""
 LEAST_DIFFERENCE = 1e-4
-"""Between the scores at equal κ, as a share of the latents' size: below, both networks are the same one."""
+"""Difference of the scores at equal κ, as a share of the latents' size: below, both networks are the same."""
 FAKE_SCORE_ERROR = 1.2
 """Predicting zero everywhere gives 1; the rest is room for chance."""
 DRIFT = 3.0
@@ -160,7 +160,7 @@ def _fake_score_still(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     return Alarm(
         "fake-score-not-trained",
         seen,
-        f"the fake score is not updated: fake_score_lr = {recipe.fake_score_lr:g} is too small beside "
+        f"the fake score is not updated: fake_score_lr = {recipe.fake_score_lr:g} is too small for "
         f"lr = {recipe.lr:g}{_or_skipped(recipe)}",
         "set fake_score_lr to lr or higher",
     )

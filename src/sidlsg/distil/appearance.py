@@ -26,14 +26,14 @@ REFERENCE_GUIDANCE = (1.0, 4.5)
 DISTANCE = 5.0
 """Fréchet distance of the statistics, in the reference's own spread, to the nearer of two references."""
 NOISE_CORRELATION = 0.25
-"""Of neighbouring cells, as a share of the reference's. White noise has 0."""
+"""Least correlation of neighbouring cells, as a share of the reference's. White noise has 0."""
 LEAST_CONTRAST = 0.15
-"""Within an image, and between images, as a share of the reference's."""
+"""Least contrast within an image, and between images, as a share of the reference's."""
 MOST_CLIPPED = 0.3
 """Share of values at the ends of the range, beyond the reference's."""
 UNLIKE = "pictures-unlike-teacher"
 LEAST_SPREAD = 0.05
-"""Under a spread as small, differences that nobody sees would count."""
+"""Smallest spread to divide by: below it, differences that nobody sees would count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class ImageStatistics:
     contrast: NDArray[np.float64]
     """[N, 3]: each image's standard deviation."""
     correlation: NDArray[np.float64]
-    """[N, 2]: of neighbouring pixels, and of neighbouring cells of a latent's size."""
+    """[N, 2]: correlation of neighbouring pixels, and of neighbouring cells of a latent's size."""
     clipped: float
     """Share of values within 1 % of black or white."""
 

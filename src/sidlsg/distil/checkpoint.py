@@ -190,7 +190,7 @@ class Checkpoints:
             paths = save_shards(tensors, folder, self.world)
             with self._failing_together():
                 # On S3 a file cannot be replaced together with the others. Half an iteration later the
-                # checkpoint has the same number, so its files get names of their own.
+                # checkpoint has the same number, so its files get other names.
                 half = "half-" if self.folder is None and manifest.counters["fake_score_done"] else ""
                 files = {f"{half}{path.name}": sha256_file(path) for path in paths}
                 if self.folder is None:
@@ -223,7 +223,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
-        """A folder for the files to be made in: beside the target on disk, so that they need only be renamed."""
+        """A temporary folder for the files, next to the target on disk, so that publishing only renames it."""
         if self.folder is None:
             with self._failing_together():  # else the others would wait for this process's parts
                 folder = Path(tempfile.mkdtemp(prefix=f"{self._temporary}{os.getpid()}-"))

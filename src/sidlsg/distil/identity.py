@@ -78,7 +78,7 @@ class Manifest:
     files: dict[str, str]
     """SHA-256 by name."""
     score: float | None = None
-    """Of the EMA, where it was evaluated at this point; lower is better."""
+    """Score of the EMA, where it was evaluated at this point; lower is better."""
 
     def to_json(self) -> str:
         """JSON text, with a digest of the rest in it."""

@@ -41,7 +41,7 @@ class TrainingMetrics:
     def __init__(
         self, recipe: str, batch: int, gateway: str = "", report: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Of a recipe by name, whose iteration has `batch` images; `gateway` is a Pushgateway's address, if any."""
+        """Metrics of a recipe, by its name and batch; `gateway` is a Pushgateway's address, or empty."""
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
         self.registry = CollectorRegistry()

@@ -95,7 +95,7 @@ class Recipe(Settings):
     """Images in memory at once; does not change what is computed."""
     iterations: int
     lr: float = 1e-6
-    """Of the generator."""
+    """Learning rate of the generator."""
     fake_score_lr: float = 1e-6
     lr_schedule: str = "constant"
     """`constant`, or `cosine` to `lr_floor` of the peak at the last iteration."""
@@ -104,9 +104,9 @@ class Recipe(Settings):
     """Iterations of linear warm-up."""
     adam_eps: float = 1e-8
     ema_half_life: float = 50_000
-    """In images."""
+    """Images."""
     prompt_dropout: float = 0.1
-    """For the fake score's update, where κ1, κ2 or κ3 differs from 1."""
+    """Probability that the fake score's update sees the empty prompt, where κ1, κ2 or κ3 differs from 1."""
     text_states: str = "float32"
     """What text embeddings are rounded to: `float32`, or `float16` as stored ones mostly are."""
     log_every: int = 10
@@ -124,7 +124,7 @@ class Recipe(Settings):
     on_alarm: str = "warn"
     """`warn` continues after an alarm, `stop` ends the run, `off` checks nothing."""
     memory_check: str = "refuse"
-    """Of a run that does not fit by the estimate: `refuse`, or `warn` and try."""
+    """What to do with a run that does not fit by the estimate: `refuse`, or `warn` and try."""
     processes: int = 0
     """Processes that share a machine's CPUs; 0 for what a short measurement finds best. GPUs have one each."""
     threads: int = 0
@@ -132,7 +132,7 @@ class Recipe(Settings):
     grids: int = 8
     """How many sample grids to keep during training, besides the one before it."""
     export_dtype: str = "float16"
-    """`float16` or `float32`: of the exported UNet."""
+    """Dtype of the exported UNet: `float16` or `float32`."""
     published: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:

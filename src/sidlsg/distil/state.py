@@ -48,7 +48,7 @@ class Counters(Progress):
     """The values of a checkpoint that are not tensors; earlier versions kept fewer."""
 
     generator_scaler: Row
-    """Empty where the precision needs no loss scale, as is the next."""
+    """State of the loss scale; empty, like the next one, where the precision needs none."""
     fake_score_scaler: Row
 
     @classmethod
@@ -76,7 +76,7 @@ class TrainingState(Progress):
     fake_score: nn.Module
     ema: nn.Module
     optimizers: dict[str, torch.optim.Optimizer]
-    """Of `generator` and `fake_score`, as are the loss scales."""
+    """Optimizers of `generator` and `fake_score`; the loss scales have the same names."""
     scalers: dict[str, torch.amp.GradScaler]
     parallel: Parallel
     settings: Settings

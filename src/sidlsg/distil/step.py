@@ -35,9 +35,9 @@ class StepResult:
     """What an iteration reports; the tensors are scalars that stay on the device until they are read."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
-    """By update: the loss over the whole batch, of this process's samples alone."""
+    """Loss by update: over the whole batch, of this process's samples alone."""
     gradient_norms: dict[str, Tensor] = field(default_factory=dict)
-    """By update, where they were asked for."""
+    """Gradient norm by update, where it was asked for."""
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     """What alarms check, where it was asked for; of this process's last micro-batch."""
     nan_samples: int = 0

@@ -62,7 +62,7 @@ class ProcessNotes:
             raise
 
     def error(self) -> SidlsgError | None:
-        """The processes' error, of its own type: a final one first, then the lowest rank's, loss of a process last."""
+        """One of the processes' errors: a final one, else the lowest rank's; the loss of another process comes last."""
         found = []
         for file in sorted(self.folder.glob("error-*.json")):
             # A killed process may have written half of it.
@@ -87,7 +87,7 @@ class RestartPolicy:
     """How often a lost training is restarted, and after which pauses."""
 
     restarts: int = 0
-    """In a row without a new checkpoint; one that is further than the last failure's starts the count anew."""
+    """Restarts in a row without a new checkpoint; a newer checkpoint than at the last failure resets the count."""
     wait: float = 5.0
     """Seconds before the first restart in a row; doubled before each further one."""
 

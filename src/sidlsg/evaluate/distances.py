@@ -69,7 +69,7 @@ class Reference:
 
     @cached_property
     def statistics(self) -> FeatureStatistics:
-        """For a Fréchet distance."""
+        """Sums over the images, for a Fréchet distance."""
         return FeatureStatistics(self.features.shape[1]).update(self.features)
 
     @property

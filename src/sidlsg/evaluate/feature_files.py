@@ -53,7 +53,7 @@ class FeatureSet:
 
     @property
     def statistics(self) -> FeatureStatistics:
-        """For a Fréchet distance."""
+        """Sums over the images, for a Fréchet distance."""
         return FeatureStatistics(self.features.shape[1]).update(self.features)
 
 

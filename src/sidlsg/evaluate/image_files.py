@@ -169,7 +169,7 @@ def extract_features(
 ) -> FeatureSet:
     """Write the features of images, in their order, to `output`.
 
-    Features of blocks are stored beside the output until the end, so that a killed call resumes.
+    Features of blocks are stored next to the output until the end, so that a killed call resumes.
 
     Args:
         files: the images.

@@ -84,11 +84,11 @@ class SamplingPass:
     identity: str
     """Everything that images depend on besides prompt and seed."""
     label: str
-    """For the progress line."""
+    """Start of the progress line."""
     parts: Store
-    """For the measures of blocks. Processes on several machines need not share it."""
+    """Store for the measures of blocks. Processes on several machines need not share it."""
     folder: str
-    """In `parts`."""
+    """Folder in `parts`."""
     world: World
     keeper: Keeper | None = None
 

@@ -1,4 +1,4 @@
-"""A teacher's own scores, stored beside its files so that evaluations can reuse them."""
+"""A teacher's own scores, stored with its files so that evaluations can reuse them."""
 
 from __future__ import annotations
 

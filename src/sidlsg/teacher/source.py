@@ -52,11 +52,11 @@ class Conversion(Record):
     FILE: ClassVar[str] = "conversion.json"
     file_sha256: str
     layout_sha256: str
-    """Of the layout's files that were used."""
+    """Digest of the layout's files that were used."""
     diffusers: str
     transformers: str
     folder_sha256: str
-    """Of the model files in the folder."""
+    """Digest of the model files in the folder."""
 
 
 def check_single_file(file: Path) -> None:

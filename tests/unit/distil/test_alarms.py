@@ -191,7 +191,7 @@ RUNS: dict[str, tuple[dict[str, Any], str | None]] = {
         for name, run in RUNS.items()
     ],
 )
-def test_a_real_run_is_stopped_where_it_is_sick(
+def test_a_real_run_is_stopped_by_an_alarm(
     teacher: Teacher, tmp_path: Path, changes: dict[str, Any], cause: str | None
 ) -> None:
     values = recipe(batch=4, micro_batch=4, log_every=1, checkpoint_every=100, grids=0, on_alarm="stop", **changes)

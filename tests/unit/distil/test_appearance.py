@@ -135,7 +135,7 @@ def test_few_steps_make_images_of_more_contrast_than_one(few_steps: Images, one_
     )
 
 
-def test_what_the_teacher_samples_is_no_alarm(appearance: Appearance, few_steps: Images, one_step: Images) -> None:
+def test_the_teachers_own_images_raise_no_alarm(appearance: Appearance, few_steps: Images, one_step: Images) -> None:
     half_way = ((few_steps.astype(int) + one_step) // 2).astype(np.uint8)
     for images in (few_steps, one_step, half_way, few_steps[:, :, ::-1], few_steps[:18]):
         assert appearance.check(images) == []
@@ -154,7 +154,7 @@ def test_noise_for_latents_is_unlike_the_teachers_at_the_second_check(
     assert "limit 5" in second[0].seen
 
 
-def test_a_detour_of_one_check_is_no_alarm(teacher: Teacher, appearance: Appearance, few_steps: Images) -> None:
+def test_one_unlike_check_alone_raises_no_alarm(teacher: Teacher, appearance: Appearance, few_steps: Images) -> None:
     noise = decode(teacher.vae, torch.randn(36, *teacher.latent_shape, generator=torch.Generator().manual_seed(0)))
     assert [appearance.check(images) for images in (noise, few_steps, noise)] == [[], [], []]
 

@@ -45,7 +45,7 @@ def take_a_step(state: TrainingState, seed: int) -> None:
     state.log.append({"iteration": state.iteration, "loss": 0.1 * seed})
 
 
-def test_a_state_that_is_not_finite_does_not_take_a_good_ones_place(state: TrainingState, tmp_path: Path) -> None:
+def test_a_state_that_is_not_finite_does_not_replace_a_good_checkpoint(state: TrainingState, tmp_path: Path) -> None:
     said: list[str] = []
     saved = checkpoints(tmp_path, said.append)
     take_a_step(state, 1)
@@ -64,7 +64,7 @@ def saved_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(precision="fp16", ema_offload=True)])
-def test_everything_comes_back(make_unet: Callable[..., Any], tmp_path: Path, settings: Settings) -> None:
+def test_everything_is_restored(make_unet: Callable[..., Any], tmp_path: Path, settings: Settings) -> None:
     state, other = (TrainingState.start(make_unet(n, torch.float32), 1e-3, 1e-3, settings=settings) for n in (0, 9))
     take_a_step(state, 1)
     state.carried = {"fake_score_loss": 0.5}
@@ -87,7 +87,7 @@ def test_everything_comes_back(make_unet: Callable[..., Any], tmp_path: Path, se
 
 
 def test_what_is_saved_is_the_state_at_that_moment(state: TrainingState, tmp_path: Path) -> None:
-    """Training goes on while the files are written."""
+    """Training continues while the files are written."""
     saved = checkpoints(tmp_path)
     take_a_step(state, 1)
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
@@ -99,7 +99,7 @@ def test_what_is_saved_is_the_state_at_that_moment(state: TrainingState, tmp_pat
     assert all(torch.equal(before[name], tensor) for name, tensor in state.tensors().items())
 
 
-def test_there_is_nothing_to_load_at_first(state: TrainingState, tmp_path: Path) -> None:
+def test_without_checkpoints_nothing_is_loaded(state: TrainingState, tmp_path: Path) -> None:
     assert checkpoints(tmp_path / "new").load_latest(state) is None
 
 
@@ -113,7 +113,7 @@ def test_the_newest_and_the_best_stay(state: TrainingState, tmp_path: Path) -> N
     assert saved.best() == 2
 
 
-def test_a_damaged_one_is_none_of_the_newest(state: TrainingState, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_does_not_count_among_the_newest(state: TrainingState, tmp_path: Path) -> None:
     saved = checkpoints(tmp_path, keep=2)
     for seed in range(3):
         take_a_step(state, seed)
@@ -312,7 +312,7 @@ def test_a_home_folder_is_found(state: TrainingState, tmp_path: Path, monkeypatc
     assert saved.load_latest(state) == "~/states/000000001"
 
 
-def test_what_was_just_written_is_not_written_again(state: TrainingState, tmp_path: Path) -> None:
+def test_a_state_that_was_just_written_is_not_written_again(state: TrainingState, tmp_path: Path) -> None:
     saved = checkpoints(tmp_path)
     take_a_step(state, 0)
     saved.save(state, wait=True)

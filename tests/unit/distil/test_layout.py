@@ -89,7 +89,7 @@ def test_processes_are_taken_unless_threads_are_clearly_faster_each_time() -> No
     assert best([MANY, ONE], [{}, {}]) == ONE
 
 
-def test_layouts_are_measured_in_processes_of_their_own(
+def test_layouts_are_measured_in_separate_processes(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(layout, "MEASURED_S", 0.05)
@@ -120,7 +120,7 @@ def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.
     ]
 
 
-def test_a_rate_must_stay_low_to_be_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_must_stay_low_before_the_machine_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(layout.time, "monotonic", lambda: now[0])
     detector = SlowdownDetector(share=0.4, patience_s=30, pause_s=300)
@@ -181,12 +181,12 @@ def test_forks_make_the_student_of_one_process_and_another_layout_continues_and_
 @pytest.fixture
 def slow_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that is much slower from its second iteration on, once."""
-    real, told = SlowdownDetector.__call__, []
+    real, slowed = SlowdownDetector.__call__, []
 
     def slow(self: SlowdownDetector, row: dict[str, float]) -> bool:
         real(self, row)
-        if row["iteration"] == 2 and not told:
-            told.append(row)
+        if row["iteration"] == 2 and not slowed:
+            slowed.append(row)
             return True
         return False
 

@@ -74,7 +74,7 @@ def test_a_group_is_one_training_of_one_run(monkeypatch: pytest.MonkeyPatch) -> 
         assert 'sidlsg_training_active{recipe="tiny",run="run-7"} 0.0' in gateway.groups[path]
 
 
-def test_by_default_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_there_are_no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SIDLSG_METRICS_PORT", "SIDLSG_PUSHGATEWAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sidlsg.distil.metrics.TrainingMetrics", None)
@@ -93,7 +93,7 @@ def families(registry: CollectorRegistry) -> set[tuple[str, frozenset[str]]]:
 
 def test_the_page_lists_every_metric_with_its_labels(metrics: TrainingMetrics) -> None:
     rows = re.findall(r"^\| `(sidlsg_\w+)` \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
-    told = [(name, frozenset(re.findall(r"`(\w+)`", labels))) for name, labels in rows]
+    listed = [(name, frozenset(re.findall(r"`(\w+)`", labels))) for name, labels in rows]
     training = {(name, labels - set(LABELS)) for name, labels in families(metrics.registry)}
-    assert set(told) == training | families(WebhookMetrics().registry)
-    assert len(told) == len(set(told))
+    assert set(listed) == training | families(WebhookMetrics().registry)
+    assert len(listed) == len(set(listed))

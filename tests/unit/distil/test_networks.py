@@ -128,7 +128,7 @@ def test_only_fp16_scales_its_loss() -> None:
     assert [new_loss_scaler(p, CPU).is_enabled() for p in ("fp32", "tf32", "bf16", "fp16")] == [0, 0, 0, 1]
 
 
-def test_the_ema_visits_the_device_to_draw(make_unet: Callable[..., Any]) -> None:
+def test_the_ema_is_on_the_device_while_it_samples(make_unet: Callable[..., Any]) -> None:
     state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3, settings=Settings(ema_offload=True))
     x = torch.randn(2, 4, 4, 4)
     with state.ema_on_device() as unet:

@@ -70,7 +70,7 @@ def test_a_changed_formula_needs_another_version(
     remake(file, {VERSION: Numbers(version="another", values=found[VERSION].values)})
 
 
-def test_another_version_needs_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_needs_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "NUMERICS", "2")
     found = {VERSION: Numbers(version=distil.NUMERICS, values={case: kept(case) for case in CASES})}
     (said,) = differences(FILE, found, COMMAND)

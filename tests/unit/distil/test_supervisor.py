@@ -72,7 +72,7 @@ def test_a_training_that_succeeds_is_run_once(training: Training) -> None:
     assert training.said == []
 
 
-def test_one_that_is_killed_is_restarted_and_each_restart_takes_one_line(training: Training) -> None:
+def test_a_killed_training_is_restarted_and_each_restart_is_reported_in_one_line(training: Training) -> None:
     training.run(f"{saves(20)}; {KILLED}", notes("RuntimeError", "RuntimeError: CUDA error", 1), "true", restarts=3)
     assert training.said == [
         "training was killed by SIGKILL (is there enough memory?); restart from checkpoint 20 in 0 s, "
@@ -89,7 +89,7 @@ def test_a_new_checkpoint_starts_the_count_anew(training: Training) -> None:
     assert [line.split(" in ")[0].split()[-1] for line in training.said] == ["10", "20", "30", "40"]
 
 
-def test_without_a_new_checkpoint_it_is_given_up_with_the_last_reason(training: Training) -> None:
+def test_without_a_new_checkpoint_restarting_ends_with_the_last_reason(training: Training) -> None:
     failed = notes("SidlsgError", "the device is gone", 1)
     with pytest.raises(SidlsgError, match=r"^the device is gone; it was restarted 2 times without a new checkpoint$"):
         training.run(saves(5) + "; " + KILLED, KILLED, failed, "true", restarts=2)
@@ -103,7 +103,7 @@ def test_without_restarts_the_first_failure_ends_the_step(training: Training) ->
 
 
 @pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (VerdictError, 3), (AlarmError, 4), (StoppedError, 75)])
-def test_a_final_error_is_the_steps_own(training: Training, kind: type[SidlsgError], code: int) -> None:
+def test_a_final_error_is_raised_as_it_is(training: Training, kind: type[SidlsgError], code: int) -> None:
     with pytest.raises(kind, match=r"^what the process said$") as error:
         training.run(notes(kind.__name__, "what the process said", code), "true", restarts=5)
     assert type(error.value) is kind and error.value.exit_code == code
@@ -116,14 +116,14 @@ def test_a_final_exit_code_without_a_note_is_not_restarted(training: Training) -
     assert error.value.exit_code == 2
 
 
-def test_of_several_processes_the_one_with_the_reason_counts(training: Training) -> None:
+def test_the_error_of_the_process_with_the_reason_is_raised(training: Training) -> None:
     """torchrun's own code is 1, whatever its processes ended with."""
     first = notes("LostError", "another process of the run ended", 1, rank=0).replace("exit 1", "true")
     with pytest.raises(AlarmError, match=r"^the sky falls$"):
         training.run(f"{first}; {notes('AlarmError', 'the sky falls', 4, rank=3).replace('exit 4', 'exit 1')}")
 
 
-def test_that_another_process_is_gone_is_the_last_of_reasons(training: Training) -> None:
+def test_the_loss_of_another_process_is_the_last_reason_to_be_raised(training: Training) -> None:
     first = notes("LostError", "another process of the run ended", 1, rank=0).replace("exit 1", "true")
     with pytest.raises(SidlsgError, match=r"^RuntimeError: out of memory$"):
         training.run(f"{first}; {notes('RuntimeError', 'RuntimeError: out of memory', 1, rank=1)}")

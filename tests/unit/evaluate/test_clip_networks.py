@@ -41,7 +41,9 @@ def test_without_open_clip_the_extra_is_named(make: Callable[[Path], Any], tmp_p
         "RuntimeError()",
     ],
 )
-def test_a_torchvision_that_does_not_fit_is_told(failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_that_does_not_fit_is_reported(
+    failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "open_clip.py").write_text(f"raise {failure}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "open_clip", raising=False)
@@ -77,13 +79,13 @@ class Intruder:
         return os.system, (f"touch {self.mark}",)
 
 
-@pytest.mark.parametrize("place", ["beside", "inside", "whole"])
+@pytest.mark.parametrize("place", ["next to it", "inside", "whole"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_not_run(tmp_path: Path, place: str, zipped: bool) -> None:
     mark, file = tmp_path / "ran", tmp_path / "hostile.pt"
     intruder = Intruder(mark)
     contents = {
-        "beside": {"state_dict": TENSORS, "more": intruder},
+        "next to it": {"state_dict": TENSORS, "more": intruder},
         "inside": {"state_dict": TENSORS | {"c": intruder}},
         "whole": intruder,
     }
@@ -131,7 +133,7 @@ def test_other_contents_are_refused(content: Any, nested: str | None, message: s
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>\n<p>404</p>", b"version https://git-lfs", bytes(99)])
-def test_what_is_no_checkpoint_is_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(content: bytes, suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"wrong{suffix}"
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"is not a .*, or is damaged.*; get it again$") as refusal:

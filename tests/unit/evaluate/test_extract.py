@@ -56,7 +56,7 @@ def test_features_are_in_the_files_order(files: list[Path], tmp_path: Path) -> N
     assert load_features(tmp_path / "f.safetensors").source == found.source
 
 
-def test_one_that_was_cut_off_makes_the_rest_alone(files: list[Path], tmp_path: Path) -> None:
+def test_a_call_that_was_cut_off_computes_only_the_rest_again(files: list[Path], tmp_path: Path) -> None:
     whole = features(files, Network(), tmp_path / "whole.safetensors")
     with pytest.raises(KeyboardInterrupt):
         features(files, Network(fails_at=8), tmp_path / "f.safetensors")
@@ -70,7 +70,7 @@ def test_one_that_was_cut_off_makes_the_rest_alone(files: list[Path], tmp_path: 
 
 
 @pytest.mark.parametrize("change", ["image", "network", "damage"])
-def test_what_was_made_of_something_else_is_made_again(files: list[Path], tmp_path: Path, change: str) -> None:
+def test_a_block_that_was_made_from_other_inputs_is_made_again(files: list[Path], tmp_path: Path, change: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         features(files, Network(fails_at=8), tmp_path / "f.safetensors")
     again = Network()

@@ -1,4 +1,4 @@
-"""Files of statistics, ours and others', and files that are none."""
+"""Files of statistics, ours and others', and files of other formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def features(seed: int, count: int = 50, dim: int = 6) -> torch.Tensor:
     return torch.randn(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def test_statistics_come_back_bit_by_bit_and_merge(tmp_path: Path) -> None:
+def test_statistics_are_read_bit_for_bit_and_merge(tmp_path: Path) -> None:
     for number in range(2):
         save_statistics(FeatureStatistics(6).update(features(number)), SOURCE, tmp_path / f"{number}.safetensors")
     (one, source), (two, _) = (load_statistics(tmp_path / f"{number}.safetensors") for number in range(2))
@@ -43,7 +43,7 @@ def test_statistics_come_back_bit_by_bit_and_merge(tmp_path: Path) -> None:
     assert frechet_distance(one.merge(two), other) == pytest.approx(frechet_distance(whole, other), rel=1e-12)
 
 
-def test_features_come_back_and_make_statistics(tmp_path: Path) -> None:
+def test_features_can_be_read_again_and_make_statistics(tmp_path: Path) -> None:
     save_features(FeatureSet(features=features(0).float(), source=SOURCE), tmp_path / "f.safetensors")
     found = load_features(tmp_path / "f.safetensors")
     assert torch.equal(found.features, features(0).float())
@@ -135,7 +135,7 @@ def test_a_pickle_in_it_is_not_run(tmp_path: Path) -> None:
         ({"mu": np.array(["a"]), "sigma": np.eye(1)}, "not a readable .npz of numbers"),
     ],
 )
-def test_what_is_no_mean_and_covariance_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+def test_an_invalid_mean_or_covariance_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
     np.savez(tmp_path / "stats.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=said):
         import_mu_sigma(tmp_path / "stats.npz")

@@ -17,7 +17,7 @@ def new_image(mode: str = "RGB") -> Image.Image:
     return Image.fromarray(values).convert(mode)
 
 
-def test_images_come_by_name(tmp_path: Path) -> None:
+def test_images_are_sorted_by_name(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.jpeg"):
         new_image().save(tmp_path / name, format="PNG" if name.endswith("png") else "JPEG")
     (tmp_path / "record.json").write_text("{}")
@@ -25,7 +25,7 @@ def test_images_come_by_name(tmp_path: Path) -> None:
     assert [path.name for path in image_files(tmp_path, 3)] == ["a.JPG", "b.png", "c.jpeg"]
 
 
-def test_what_is_passed_over_is_counted_and_named_with_the_reason(tmp_path: Path) -> None:
+def test_skipped_files_are_counted_and_named_with_the_reason(tmp_path: Path) -> None:
     for name in ("0.png", "1.JPG", "2.jfif", "3.jpe"):
         new_image().save(tmp_path / name, format="PNG" if name.endswith("png") else "JPEG")
     assert passed_over(tmp_path) == ""
@@ -33,8 +33,10 @@ def test_what_is_passed_over_is_counted_and_named_with_the_reason(tmp_path: Path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in image_files(tmp_path)] == ["0.png", "1.JPG", "2.jfif", "3.jpe"]
-    told = "passed over 1 hidden: ._0.png; 1 in folders of it: more/0.png; 5 of other formats: 4.webp, 5.tif, 6.bmp, …"
-    assert passed_over(tmp_path) == told
+    skipped = (
+        "passed over 1 hidden: ._0.png; 1 in folders of it: more/0.png; 5 of other formats: 4.webp, 5.tif, 6.bmp, …"
+    )
+    assert passed_over(tmp_path) == skipped
     with pytest.raises(InputError, match=r"holds 4 images \(passed over 1 hidden: .*\), and the protocol takes 9"):
         image_files(tmp_path, 9)
 

@@ -47,7 +47,7 @@ def test_by_hand() -> None:
     assert precision_recall(generated, reference, 1) == PrecisionRecall(precision=0.5, recall=0.0)
 
 
-def test_images_that_were_learnt_by_heart_are_precise_and_cover_what_they_are() -> None:
+def test_copies_of_the_reference_are_precise_and_cover_what_they_copy() -> None:
     reference = features(0, 50)
     assert precision_recall(reference, reference) == PrecisionRecall(precision=1.0, recall=1.0)
     copies = reference[:1].expand(50, -1)

@@ -183,7 +183,7 @@ def test_preferences_by_style(weights: Weights) -> None:
         (["fid/coco"], "", "is unknown"),
     ],
 )
-def test_missing_files_are_named_before_anything_is_drawn(
+def test_missing_files_are_named_before_anything_is_sampled(
     weights: Weights, names: list[str], lost: str, said: str
 ) -> None:
     with pytest.raises(InputError, match=said):

@@ -32,8 +32,8 @@ def numbered(width: int, height: int) -> Image.Image:
     ("size", "first"),
     [((6, 4), (1, 0)), ((4, 6), (0, 1)), ((5, 4), (0, 0)), ((7, 4), (2, 0)), ((4, 7), (0, 2)), ((4, 4), (0, 0))],
 )
-def test_the_middle_square(size: tuple[int, int], first: tuple[int, int]) -> None:
-    """Of a rest of 1 nothing goes on the first side, of a rest of 3 two go: 0.5 and 1.5 are rounded to even."""
+def test_the_centre_square(size: tuple[int, int], first: tuple[int, int]) -> None:
+    """A rest of 1 leaves 0 pixels on the first side, a rest of 3 leaves 2: 0.5 and 1.5 are rounded to even."""
     found = np.asarray(centre_square(numbered(*size)))
     side = min(size)
     assert found.shape == (side, side, 3)

@@ -89,7 +89,7 @@ def how(
     )
 
 
-def test_every_image_is_drawn_once_and_read_by_all(parts: FolderStore) -> None:
+def test_every_image_is_sampled_once_and_read_by_all_measures(parts: FolderStore) -> None:
     draw, drawn = Drawer(), drawn_set()
     found = measured(drawn, [Means(), Means(name="again")], how(draw, parts))
     assert draw.drawn == list(range(10))
@@ -98,7 +98,7 @@ def test_every_image_is_drawn_once_and_read_by_all(parts: FolderStore) -> None:
     assert torch.equal(found["again"], expected)
 
 
-def test_one_that_was_killed_draws_the_rest_alone(parts: FolderStore) -> None:
+def test_an_evaluation_that_was_killed_samples_only_the_rest_again(parts: FolderStore) -> None:
     drawn = drawn_set()
     with pytest.raises(KeyboardInterrupt):
         measured(drawn, [Means()], how(Drawer(dies_at=9), parts))
@@ -109,7 +109,7 @@ def test_one_that_was_killed_draws_the_rest_alone(parts: FolderStore) -> None:
 
 
 @pytest.mark.parametrize("change", ["generator", "prompts", "network", "format", "version", "damage"])
-def test_what_was_made_of_something_else_is_made_again(
+def test_a_block_that_was_made_from_other_inputs_is_made_again(
     parts: FolderStore, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured(drawn_set(), [Means()], how(Drawer(), parts))

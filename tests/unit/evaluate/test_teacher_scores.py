@@ -41,7 +41,9 @@ def stored(folder: Path, *subjects: SubjectScores, sha256: str = "abc") -> Path:
     return folder
 
 
-def test_scores_come_back(tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols) -> None:
+def test_stored_scores_are_read(
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
+) -> None:
     found = read(stored(tmp_path, *subjects), protocols)
     assert found == {GOOD: subjects[0], OTHER: subjects[1]}
 
@@ -58,7 +60,7 @@ def test_scores_of_other_files_do_not_count(
 
 @pytest.mark.parametrize("change", [{"protocol": "fid/other"}, {"n": 2016}, {"reference_digest": "other"}])
 @pytest.mark.parametrize("place", [0, 3])
-def test_one_unlike_score_leaves_its_subject_out(
+def test_one_score_that_is_not_comparable_excludes_its_subject(
     tmp_path: Path,
     subjects: tuple[SubjectScores, ...],
     protocols: ShapesProtocols,
@@ -72,14 +74,14 @@ def test_one_unlike_score_leaves_its_subject_out(
 
 
 @pytest.mark.parametrize("change", [{"steps": 10}, {"guidance_scale": 7.5}, {"subject": "teacher 20 steps, CFG"}])
-def test_a_subject_sampled_in_another_way_is_left_out(
+def test_a_subject_sampled_in_another_way_is_excluded(
     tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols, change: dict[str, Any]
 ) -> None:
     changed = replace(subjects[0], **change)
     assert read(stored(tmp_path, changed), protocols) == {}
 
 
-def test_a_subject_that_lacks_a_score_is_left_out(
+def test_a_subject_that_lacks_a_score_is_excluded(
     tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
 ) -> None:
     for scores in ((), subjects[0].scores[:3]):
@@ -93,7 +95,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, protocols: ShapesProtocols) -
         read(tmp_path, protocols)
 
 
-def test_the_settings_names_say_what_they_are() -> None:
+def test_the_settings_are_named_after_their_values() -> None:
     for name, (steps, scale) in TEACHER_SETTINGS.items():
         assert name == f"teacher {steps} step{'s' if steps > 1 else ''}{', CFG' if scale == CFG else ''}"
         assert scale in (1.0, CFG)

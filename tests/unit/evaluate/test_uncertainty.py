@@ -54,9 +54,9 @@ def test_a_kernel_distances_interval_is_as_wide_as_other_images_make_it(monkeypa
     reference = torch.randn(300, 8, generator=draws)
     found = [kernel_distance_with_interval(torch.randn(200, 8, generator=draws) + 0.3, reference) for _ in range(60)]
     spread = float(torch.tensor([value for value, _ in found]).std())
-    told = sum((high - low) / (2 * NORMAL_95) for _, (low, high) in found) / len(found)
+    expected = sum((high - low) / (2 * NORMAL_95) for _, (low, high) in found) / len(found)
     # The subsets leave half of the images out, which the value pays for a little and the interval does not.
-    assert 0.7 < told / spread < 1.3
+    assert 0.7 < expected / spread < 1.3
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_shares(successes: int, count: int, expected: tuple[float, float]) -> No
     assert share_interval(successes, count) == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_says_nothing_is_refused() -> None:
+def test_a_file_without_information_is_refused() -> None:
     assert len(random_groups(7)) == 3
     with pytest.raises(InputError, match="3 images do not make two groups"):
         random_groups(3)

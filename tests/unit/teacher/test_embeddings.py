@@ -59,7 +59,7 @@ def test_shards_and_encoding_during_training_give_the_same(
     assert torch.equal(read([17], [False])[0][0], cond[6])
 
 
-def test_states_are_rounded_to_the_recipes_type(teacher: Teacher, texts: list[str]) -> None:
+def test_embeddings_are_rounded_to_the_recipes_type(teacher: Teacher, texts: list[str]) -> None:
     exact, rounded = (OnlineEmbeddings(teacher.encode, texts, dtype) for dtype in ("float32", "float16"))
     for a, b in zip(exact([3], [False]), rounded([3], [False]), strict=True):
         assert torch.equal(a.half().float(), b)

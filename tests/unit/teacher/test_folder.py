@@ -284,7 +284,7 @@ def test_a_missing_file_is_named(teacher: Path, file: str) -> None:
         check_folder(teacher)
 
 
-def test_a_file_is_no_teacher(teacher: Path) -> None:
+def test_a_file_is_not_a_teacher(teacher: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         check_folder(teacher / "model_index.json")
 

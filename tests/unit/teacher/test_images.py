@@ -1,4 +1,4 @@
-"""Latents to pictures, and pictures to grids and files."""
+"""Latents to images, and images to grids and files."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_pixels_are_scaled_clamped_and_rounded() -> None:
 
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_an_error_and_no_black_or_white_picture(spoilt: float) -> None:
+def test_pixels_that_are_not_finite_are_an_error_and_not_a_black_or_white_image(spoilt: float) -> None:
     latents = torch.zeros(5, 3, 2, 2)
     latents[4, 0, 0, 0] = spoilt
     with pytest.raises(NotFiniteError):
         decode(IdentityVae(), latents, batch=2)
 
 
-def test_pictures_are_those_of_diffusers(assets: Path) -> None:
+def test_images_are_those_of_diffusers(assets: Path) -> None:
     pipeline = load_pipeline(assets / "tiny-sd")
     latents = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_an_enlarged_grid_repeats_its_pixels() -> None:
     assert np.array_equal(large, small.repeat(3, 0).repeat(3, 1))
 
 
-def test_a_saved_picture_comes_back(tmp_path: Path) -> None:
+def test_a_saved_image_can_be_read_again(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     path = tmp_path / "new" / "x.png"
     save_png(Image.fromarray(pixels), path)

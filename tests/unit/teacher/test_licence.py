@@ -1,4 +1,4 @@
-"""Terms of use: read from a model's card, with the texts beside it, into the student's folder."""
+"""Terms of use: read from a model's card, with the texts next to it, into the student's folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def copied(tmp_path: Path, card: str | bytes | None, **texts: str) -> Licence:
     return licence
 
 
-def test_card_and_texts_travel(tmp_path: Path) -> None:
+def test_card_and_licence_texts_are_copied(tmp_path: Path) -> None:
     card = "---\nlicense: creativeml-openrail-m\nlicense_link: https://example.org/terms\n---\n# A model\n"
     licence = copied(tmp_path, card, LICENSE="no harm", use_policy="do not", notes="other", weights="w")
     assert (licence.name, licence.link) == ("creativeml-openrail-m", "https://example.org/terms")
@@ -51,11 +51,11 @@ def test_what_a_card_names(tmp_path: Path, card: str | bytes | None, name: str) 
     assert copied(tmp_path, card).name == name
 
 
-def test_a_large_file_is_no_text(tmp_path: Path) -> None:
+def test_a_large_file_is_not_a_licence_text(tmp_path: Path) -> None:
     assert copied(tmp_path, None, LICENSE="x" * (1 << 20 | 1)) == Licence()
 
 
-def test_a_card_says_where_nothing_is_known() -> None:
+def test_a_card_reports_an_unknown_licence() -> None:
     assert licence_head(Licence()) == []
     assert "names no licence" in licence_lines(Licence())[0]
 

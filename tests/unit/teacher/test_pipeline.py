@@ -62,7 +62,7 @@ def test_its_weights_are_those_of_the_files(assets: Path) -> None:
         assert all(torch.equal(found[key], stored[key].float()) for key in stored)
 
 
-def test_it_draws_what_stock_diffusers_draws(assets: Path) -> None:
+def test_it_generates_what_stock_diffusers_generates(assets: Path) -> None:
     stock: Any = StableDiffusionPipeline.from_pretrained(assets / "tiny-sd", use_safetensors=True)
     stock.set_progress_bar_config(disable=True)
 
@@ -117,7 +117,7 @@ def test_weights_of_another_shape_are_refused(folder: Path, name: str) -> None:
 )
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights_that_nothing_uses_are_refused(folder: Path, name: str, added: str) -> None:
-    """Such as an adapter's beside the network's own: without it the model is another."""
+    """Such as an adapter's, next to those of the network: without them it is another model."""
     tensors = load_file(folder / WEIGHTS[name])
     save_file({**tensors, added: torch.zeros(4, 4)}, folder / WEIGHTS[name])
     refused(folder, f"{name} holds 1 weights that a .* does not use, such as .*{added}; fuse an adapter")
@@ -125,7 +125,7 @@ def test_weights_that_nothing_uses_are_refused(folder: Path, name: str, added: s
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "pytorch_lora_weights.bin"])
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_an_adapter_beside_the_weights_is_refused(folder: Path, name: str, file: str) -> None:
+def test_an_adapter_in_the_folder_is_refused(folder: Path, name: str, file: str) -> None:
     (folder / name / file).write_text("{}")
     refused(folder, f"{name}/{file} is an adapter's, which would not be used; fuse it")
 
@@ -258,7 +258,7 @@ def test_a_safety_checker_that_the_stock_pipeline_cannot_load_is_refused(folder:
     assert "\n" not in str(caught.value)
 
 
-def test_what_the_stock_pipeline_does_not_load_is_no_student(folder: Path) -> None:
+def test_a_folder_that_the_stock_pipeline_does_not_load_is_not_exported(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text('{"beta_schedule": "none"}')
     with pytest.raises(InputError, match="the stock pipeline does not load the student of x: "):
         check_stock(folder, "the student of x")

@@ -1,4 +1,4 @@
-"""The stock sampler: picture i depends on its caption and its seed i alone."""
+"""The stock sampler: image i depends on its caption and its seed i alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a.astype(int) - b.astype(int)).max() <= 1)
 
 
-def test_a_picture_is_the_same_at_any_place_of_a_batch(sampler: StockSampler) -> None:
+def test_an_image_is_the_same_at_any_position_in_a_batch(sampler: StockSampler) -> None:
     whole = sampler(PROMPTS, range(3), Setting(steps=2, guidance_scale=1.0))
     assert whole.shape == (3, 32, 32, 3)
     assert (sampler.image_size, sampler.batch) == (32, 64)
@@ -41,7 +41,7 @@ def test_a_picture_is_the_same_at_any_place_of_a_batch(sampler: StockSampler) ->
     assert close(chosen, whole[[2, 0]])
 
 
-def test_batches_do_not_change_pictures(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_change_images(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To 1e-5 and not to the bit: libraries choose their kernels by the batch's shape, and those round unlike."""
     sampler = StockSampler(tiny_student)
     prompts, setting = [PROMPTS[i % 3] for i in range(33)], Setting(steps=1, guidance_scale=0.0)
@@ -52,7 +52,7 @@ def test_batches_do_not_change_pictures(tiny_student: Path, monkeypatch: pytest.
         assert np.abs(sampler.pixels(prompts, range(33), setting) - whole).max() < 1e-5
 
 
-def test_picture_i_is_that_of_diffusers_with_seed_i(sampler: StockSampler, assets: Path) -> None:
+def test_image_i_is_that_of_diffusers_with_seed_i(sampler: StockSampler, assets: Path) -> None:
     pipeline: Any = StableDiffusionPipeline.from_pretrained(assets / "tiny-sd", use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
@@ -68,7 +68,7 @@ def test_picture_i_is_that_of_diffusers_with_seed_i(sampler: StockSampler, asset
     assert not np.array_equal(found, sampler([PROMPTS[1]], [1], Setting(steps=2, guidance_scale=1.0)))
 
 
-def test_pictures_are_drawn_without_tf32(sampler: StockSampler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_sampled_without_tf32(sampler: StockSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     sampler.pipeline.unet.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
@@ -77,7 +77,7 @@ def test_pictures_are_drawn_without_tf32(sampler: StockSampler, monkeypatch: pyt
     assert torch.backends.cudnn.allow_tf32
 
 
-def test_a_picture_that_is_not_finite_is_an_error_and_no_black_one(
+def test_an_image_that_is_not_finite_is_an_error_and_not_a_black_image(
     sampler: StockSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoilt = SimpleNamespace(images=np.full((1, 32, 32, 3), np.nan, np.float32))

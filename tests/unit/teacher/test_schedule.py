@@ -96,7 +96,7 @@ def test_a_schedule_that_leaves_x0_undefined_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_a_schedule_that_is_none_is_refused(value: float, prediction_type: str) -> None:
+def test_an_invalid_schedule_is_refused(value: float, prediction_type: str) -> None:
     with pytest.raises(InputError, match=r"ᾱ = .* at timestep 0; allowed: 0 to 1"):
         NoiseSchedule.from_scheduler(Scheduler([value, 0.5], prediction_type))
 

@@ -15,7 +15,7 @@ def made() -> torch.Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).half()
 
 
-def test_embeddings_come_back_and_equal_ones_make_equal_files(made: torch.Tensor, tmp_path: Path) -> None:
+def test_embeddings_can_be_read_again_and_equal_ones_make_equal_files(made: torch.Tensor, tmp_path: Path) -> None:
     for number in (0, 1):
         write_embeddings(shard_path(tmp_path, number), made)
     first, second = shard_path(tmp_path, 0), shard_path(tmp_path, 1)
@@ -49,7 +49,7 @@ def test_other_embeddings_than_expected_are_refused(
         map_embeddings(tmp_path / "a", shape, dtype)
 
 
-def test_what_is_no_shard_is_refused(made: torch.Tensor, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_shard_is_refused(made: torch.Tensor, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     save_tensors(tmp_path / "other", {"weights": made}, {})
     for name in ("text", "other", "nothing"):

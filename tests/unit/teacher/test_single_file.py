@@ -68,7 +68,7 @@ def test_one_file_is_the_folder_that_it_was_made_from(
     assert load_teacher(tmp_path / "teacher").schedule.prediction_type == prediction_type
 
 
-def test_it_draws_the_same_pictures(single_file: Write, assets: Path, layout: Path, tmp_path: Path) -> None:
+def test_it_generates_the_same_images(single_file: Write, assets: Path, layout: Path, tmp_path: Path) -> None:
     convert_single_file(single_file(tmp_path / "model.safetensors"), layout, tmp_path / "teacher")
     drawn = [
         StockSampler(folder)(PROMPTS, range(len(PROMPTS)), Setting(steps=3, guidance_scale=2.0))
@@ -146,7 +146,7 @@ def test_the_ema_is_taken_where_both_are_there(single_file: Write, assets: Path,
 
 
 def bare(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """As some programs save the text encoder: without the name of its own first module."""
+    """As some programs save the text encoder: without the name of its first module."""
     return {name.replace(".transformer.text_model.", ".transformer."): tensor for name, tensor in tensors.items()}
 
 

@@ -60,7 +60,7 @@ def test_a_file_is_converted_once(file: Path, layout: Path, cache: Path) -> None
         teacher_folder(str(file), "0" * 64, str(layout))
 
 
-def test_the_digest_that_was_checked_goes_along(file: Path, layout: Path, assets: Path) -> None:
+def test_the_digest_that_was_checked_is_returned(file: Path, layout: Path, assets: Path) -> None:
     digest = folder_digest(assets / "tiny-sd")
     assert checked_teacher(TEACHER) == (assets / "tiny-sd", "")
     assert checked_teacher(TEACHER, digest) == (assets / "tiny-sd", digest)

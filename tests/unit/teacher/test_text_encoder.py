@@ -49,14 +49,14 @@ def encode(pipeline: Any, tokenizer: CountingTokenizer) -> PromptEncoder:
     return PromptEncoder(tokenizer, pipeline.text_encoder, cache_bytes=3 * size - 1)
 
 
-def test_states_are_those_of_the_stock_pipeline(encode: PromptEncoder, pipeline: Any) -> None:
+def test_embeddings_are_those_of_the_stock_pipeline(encode: PromptEncoder, pipeline: Any) -> None:
     cond, uncond = pipeline.encode_prompt([RED, BLUE], torch.device("cpu"), 1, True)
     assert torch.allclose(encode([RED, BLUE]), cond, atol=1e-6)
     assert torch.allclose(encode.uncond, uncond[:1], atol=1e-6)
     assert encode.uncond.shape == (1, pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.hidden_size)
 
 
-def test_a_state_does_not_depend_on_the_prompts_beside_it(encode: PromptEncoder) -> None:
+def test_an_embedding_does_not_depend_on_the_other_prompts_of_its_batch(encode: PromptEncoder) -> None:
     many = [f"a small {word} circle" for word in ("red", "blue", "black", "white", "green", "grey", "large")] * 3
     together = encode.encode(many)
     for place in (0, 15, 16, 20):
@@ -81,13 +81,13 @@ def test_the_text_encoder_always_sees_as_many_prompts(
     assert seen == [ROWS] * 5
 
 
-def test_states_are_exact_inside_autocast(encode: PromptEncoder) -> None:
+def test_embeddings_are_exact_inside_autocast(encode: PromptEncoder) -> None:
     exact = encode.encode([RED])
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(encode.encode([RED]), exact)
 
 
-def test_states_are_delivered_where_they_are_wanted_wherever_the_encoder_is(pipeline: Any) -> None:
+def test_embeddings_are_on_the_given_device_wherever_the_encoder_is(pipeline: Any) -> None:
     # The only other device that every machine has.
     encode = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device="meta")
     encode.offload()
@@ -104,7 +104,9 @@ def test_the_order_is_that_of_the_prompts(encode: PromptEncoder) -> None:
     assert not torch.allclose(states[0], states[1], atol=1e-3)
 
 
-def test_a_prompt_is_encoded_once_and_comes_back_the_same(encode: PromptEncoder, tokenizer: CountingTokenizer) -> None:
+def test_a_prompt_is_encoded_once_and_the_cache_returns_the_same(
+    encode: PromptEncoder, tokenizer: CountingTokenizer
+) -> None:
     first = encode([RED, RED, BLUE])
     again = encode([BLUE, RED])
     assert torch.equal(again[0], first[2])
@@ -141,13 +143,13 @@ def test_more_prompts_than_fit_are_encoded_all_the_same(encode: PromptEncoder, t
     assert torch.equal(again, states[:3])
 
 
-def test_a_remembered_state_keeps_no_others_memory(encode: PromptEncoder) -> None:
+def test_a_cached_embedding_does_not_keep_its_batch_in_memory(encode: PromptEncoder) -> None:
     encode([RED, BLUE])
     for state in encode._cached.values():
         assert state.untyped_storage().nbytes() == state.numel() * state.element_size()
 
 
-def test_states_carry_no_gradients(encode: PromptEncoder) -> None:
+def test_embeddings_carry_no_gradients(encode: PromptEncoder) -> None:
     assert not encode([RED, ""]).requires_grad
 
 

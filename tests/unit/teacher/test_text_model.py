@@ -42,7 +42,7 @@ def test_the_shape_is_that_of_the_configurations(teacher: Path) -> None:
     ("part", "name"),
     [("text_encoder/config.json", "hidden_size"), ("tokenizer/tokenizer_config.json", "model_max_length")],
 )
-def test_a_configuration_that_does_not_say_is_refused(teacher: Path, part: str, name: str) -> None:
+def test_a_configuration_that_lacks_a_value_is_refused(teacher: Path, part: str, name: str) -> None:
     for value in (None, "77", 0):
         change(teacher / part, **{name: value})
         with pytest.raises(InputError, match=f"{name}; save the whole pipeline|{name} is .*; allowed: a whole number"):

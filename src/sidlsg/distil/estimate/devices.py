@@ -19,7 +19,7 @@ class Gpu:
 
     name: str
     memory: int
-    """In bytes."""
+    """Bytes."""
     peaks: dict[str, float]
     """Dense FLOP/s by precision; empty where they are unknown."""
 

@@ -39,7 +39,7 @@ class Choice:
     micro_batch: int
     """The largest that fits; 0 for none."""
     seconds: float
-    """Of an iteration; only for comparison."""
+    """Seconds of an iteration; only for comparison."""
 
     def flags(self, recipe: Settings) -> str:
         """The `--set` options that turn a recipe's settings into these."""
@@ -94,12 +94,12 @@ class Estimate:
     micro_batch: int
     """The recipe's, or a process's share of the batch if that is less."""
     largest_micro_batch: int
-    """With the recipe's options; 0 if none fits."""
+    """The largest micro-batch that fits with the recipe's options; 0 if none does."""
     flops: float
-    """Of an iteration, per image, with those of activation checkpointing."""
+    """FLOPs of an iteration, per image, with those of activation checkpointing."""
     mfu: float
     seconds: float | None
-    """Of an iteration; None where the device's peak is unknown."""
+    """Seconds of an iteration; None where the device's peak is unknown."""
     fits_one: Choice | None
     """The cheapest options for a micro-batch of 1."""
     fits_enough: Choice | None
@@ -117,12 +117,12 @@ class Estimate:
 
     @property
     def images_per_second(self) -> float | None:
-        """Of all devices together."""
+        """Throughput of all devices together."""
         return None if self.seconds is None else self.recipe.batch / self.seconds
 
     @property
     def gpu_hours(self) -> float | None:
-        """Of all devices together, for the whole recipe."""
+        """GPU-hours of all devices together, for the whole recipe."""
         return None if self.seconds is None else self.recipe.iterations * self.seconds * self.world_size / 3600
 
     def flags(self, choice: Choice) -> str:

@@ -102,7 +102,7 @@ WEIGHT_COPIES = "weight copies"
 _ATEN = torch.ops.aten
 _FLOPS = {
     **flop_registry,
-    # The CPU's attention has no formula of its own, and does the same number of operations.
+    # The CPU's attention has no formula, and does the same number of operations.
     _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         _ATEN._scaled_dot_product_flash_attention_backward
@@ -127,7 +127,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.total = 0
         """Bytes of all storages, freed ones included."""
         self.flops = 0
-        """Of matrix products and convolutions; a multiply-add is 2."""
+        """FLOPs of matrix products and convolutions; a multiply-add is 2."""
         self._known: dict[int, tuple[weakref.ref[Any], str, int]] = {}
         self._weights = {p.untyped_storage()._cdata for each in weights for p in each.parameters()}
         self._network = network

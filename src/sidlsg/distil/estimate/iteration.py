@@ -115,7 +115,7 @@ class IterationNeeds:
     micro_batch: int
     """2 or more."""
     flops: float
-    """Of an iteration, per image."""
+    """FLOPs of an iteration, per image."""
 
     def peak(self, micro_batch: int) -> dict[str, int]:
         """Bytes by part at the peak of a micro-batch, by linear interpolation."""

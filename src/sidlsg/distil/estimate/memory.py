@@ -40,11 +40,11 @@ class Network:
 
     parameters: int
     block: int
-    """Of its largest block, which FSDP gathers at once."""
+    """Parameters of its largest block, which FSDP gathers at once."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Network:
-        """From a UNet's configuration."""
+        """The counts of a UNet with this configuration."""
         unet = meta_unet(config)
         blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
         return cls(

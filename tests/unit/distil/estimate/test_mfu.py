@@ -27,7 +27,7 @@ def test_mfu_counts_the_models_own_work_on_all_devices(assets: Path, monkeypatch
     assert 1e9 < found[0](1.0) * 2 * 1e12 < 1e11
 
 
-def test_where_the_peak_is_unknown_there_is_none(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_known_peak_there_is_no_mfu(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text())
     assert mfu_of(config, get_recipe("tiny"), 1, torch.device("cpu")) is None
     monkeypatch.setattr("sidlsg.distil.estimate.speed.local_gpu", lambda _: Gpu(name="new", memory=1, peaks={}))

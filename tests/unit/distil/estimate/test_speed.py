@@ -31,6 +31,6 @@ def test_offloading_takes_time_on_the_bus_and_the_host() -> None:
 
 
 @pytest.mark.parametrize("mfu", [0, -0.1, 1.1])
-def test_a_share_that_is_none_is_refused(mfu: float) -> None:
+def test_an_invalid_share_is_refused(mfu: float) -> None:
     with pytest.raises(InputError, match=f"mfu is {mfu}; allowed: above 0, at most 1"):
         seconds(mfu=mfu)

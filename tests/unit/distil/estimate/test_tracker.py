@@ -17,7 +17,7 @@ def test_live_bytes_rise_and_fall_and_the_peak_stays() -> None:
         assert tracker.live[ACTIVATIONS] == 3 * KIB
         del second
         assert tracker.live[ACTIVATIONS] == KIB
-        assert first[:10].sum() == 10  # a view makes nothing of its own
+        assert first[:10].sum() == 10  # a view allocates nothing
     assert tracker.peak[ACTIVATIONS] == 3 * KIB
 
 
@@ -28,7 +28,7 @@ def test_earlier_storages_are_not_counted_and_in_place_changes_add_none() -> Non
     assert tracker.peak[ACTIVATIONS] <= KIB  # found, for it was written to
 
 
-def test_gradients_have_a_part_of_their_own() -> None:
+def test_gradients_are_counted_apart() -> None:
     network = nn.Linear(16, 16, bias=False)
     tracker = StorageTracker(network)
     with tracker:
@@ -49,7 +49,7 @@ def test_gradients_of_an_earlier_micro_batch_can_be_there_already() -> None:
     assert tracker.peak[ACTIVATIONS] >= KIB  # the new gradient, before it is added
 
 
-def test_autocasts_copies_of_weights_have_a_part_of_their_own() -> None:
+def test_autocasts_copies_of_weights_are_counted_apart() -> None:
     network = nn.Linear(16, 16, bias=False)
     tracker = StorageTracker(network, [network])
     with tracker, torch.autocast("cpu", torch.bfloat16):

@@ -75,7 +75,7 @@ def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_stud
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(math.nan, "float32"), (1e6, "float16")])
-def test_weights_that_are_not_finite_are_no_student(assets: Path, tmp_path: Path, value: float, dtype: str) -> None:
+def test_weights_that_are_not_finite_are_not_exported(assets: Path, tmp_path: Path, value: float, dtype: str) -> None:
     teacher = load_teacher(assets / "tiny-sd")
     with torch.no_grad():
         teacher.unet.conv_out.bias[0] = value
@@ -83,7 +83,7 @@ def test_weights_that_are_not_finite_are_no_student(assets: Path, tmp_path: Path
         write_folder(teacher, teacher.unet, 625, dtype, tmp_path)
 
 
-def test_the_teachers_licence_and_the_prompts_record_travel(tiny_student: Path, assets: Path) -> None:
+def test_the_teachers_licence_and_the_prompts_record_are_copied(tiny_student: Path, assets: Path) -> None:
     student = Student.load(tiny_student)
     student.verify(tiny_student)
     assert student.licence.name == "apache-2.0"

@@ -45,7 +45,7 @@ def test_each_image_has_the_noise_of_its_own_seed() -> None:
     assert (several[:, 1] == seeded_noise([4], (4, 8, 8), steps=2)[:, 0]).all()
 
 
-def test_latents_that_are_not_finite_are_an_error_and_no_black_image(
+def test_latents_that_are_not_finite_are_an_error_and_not_a_black_image(
     tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

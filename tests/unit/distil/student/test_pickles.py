@@ -133,7 +133,7 @@ def hostile(marker: Path) -> dict[str, bytes]:
         "os.system": pickle.dumps({"ema": system}),
         "os.system, protocol 0": pickle.dumps({"ema": system}, protocol=0),
         "eval": pickle.dumps({"ema": Call(eval, source)}),
-        "exec beside the UNet": pickle.dumps({"ema": None, "other": [Call(exec, source)]}),
+        "exec next to the UNet": pickle.dumps({"ema": None, "other": [Call(exec, source)]}),
         "a subprocess": pickle.dumps({"ema": Call(subprocess.check_call, ["touch", str(marker)])}),
         "a key": pickle.dumps({"ema": {Call(os.system, command): 1}}),
         "in a module's state": pickle.dumps({"ema": module}),
@@ -318,7 +318,7 @@ def test_large_files_are_refused_unread(released: Write, monkeypatch: pytest.Mon
         read_unet(released())
 
 
-def test_what_is_no_checkpoint_is_refused(released: Write, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(released: Write, tmp_path: Path) -> None:
     whole = released().read_bytes()
     for content, message in (
         (b"", "Ran out of input"),
@@ -334,7 +334,7 @@ def test_what_is_no_checkpoint_is_refused(released: Write, tmp_path: Path) -> No
             read_unet(tmp_path / "a.pkl")
 
 
-# The process of its own.
+# The separate process.
 
 
 def child(file: Path, output: Path, before: str = "") -> subprocess.CompletedProcess[str]:

@@ -77,7 +77,7 @@ def test_the_stock_pipeline_generates_the_same_image(released: Write, teacher: P
     assert (torch.as_tensor(stock, dtype=torch.float64) * 255 - ours).abs().max() <= 1
 
 
-def test_the_record_says_what_is_known(released: Write, teacher: Path, tmp_path: Path) -> None:
+def test_the_record_holds_what_is_known(released: Write, teacher: Path, tmp_path: Path) -> None:
     file = released()
     student = convert_released(file, teacher, tmp_path / "student", kappa=4.5, t_init=600)
     assert Student.load(tmp_path / "student") == student
