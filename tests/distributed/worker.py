@@ -22,10 +22,10 @@ from torch import Tensor
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.guidance import lsg
-from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import whole
 from sidlsg.distil.recipes import RECIPES, Settings
+from sidlsg.distil.run_identity import RunIdentity
 from sidlsg.distil.sampler import UPDATES, DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import accumulate, train_step

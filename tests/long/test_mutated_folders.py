@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from mutations import command, copied, documents, few_prompts, mutated, put, spoil, spoil_tensors, stopped
 from sidlsg.bundled.judge import load_judge
 from sidlsg.distil.checkpoint import MANIFEST, Manifest
-from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.run_identity import RunIdentity
 from sidlsg.evaluate.weights import check_judge
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_file

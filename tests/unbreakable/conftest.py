@@ -15,9 +15,9 @@ from torch import Tensor
 from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridSampler
-from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import TrainingRun, train
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.run_identity import RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.schedule import NoiseSchedule
 

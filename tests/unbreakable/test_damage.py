@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.distil.identity import MANIFEST
+from sidlsg.distil.run_identity import MANIFEST
 
 
 def shard(checkpoint: Path) -> Path:

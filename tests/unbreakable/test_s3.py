@@ -12,7 +12,7 @@ import torch
 
 from services.seaweedfs import SeaweedFS
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.run_identity import RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import InputError, SidlsgError, StorageError
 from sidlsg.storage.s3 import S3Store

@@ -332,7 +332,7 @@ def test_statistics_of_features(data: st.DataObject, base: Path) -> None:
 @given(data=st.data())
 def test_a_checkpoints_manifest(data: st.DataObject) -> None:
     """A damaged one is passed over, see `test_checkpoint.py`; nothing but this error may come of it."""
-    from sidlsg.distil.identity import Manifest, RunIdentity
+    from sidlsg.distil.run_identity import Manifest, RunIdentity
 
     counters = {"log": [{"a": 1.0}], "generator_scaler": {}, "fake_score_scaler": {}}
     good = Manifest(iteration=1, run=RunIdentity({"seed": "0"}), counters=counters, files={"a": "b"})

@@ -2,7 +2,7 @@
 
 One iteration, in reading order: `teacher.schedule` (x_t, x0, targets), `guidance` (f_κ, κ1..κ4), `sampler` (x_g, and
 z, ε, t), `losses` (L_ψ, L_θ, ω), `step` (both updates, cleaning of gradients, EMA). The engine below it: `state`,
-`networks`, `optimizer`. What surrounds it: `recipes`, `loop`, `alarms`, `checkpoint`, `layout`, `supervisor`.
+`networks`, `optimizer`. What surrounds it: `recipes`, `loop`, `alarms`, `checkpoint`, `cpu_layout`, `supervisor`.
 """
 
 NUMERICS = "d0a9ed2d8eb9d3b774916326b8a17728d619c383ad4b5402f85b140f088d0c82"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sidlsg.distil.identity import MANIFEST, Manifest, RunIdentity
+from sidlsg.distil.run_identity import MANIFEST, Manifest, RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.tensor_shards import damage, load_shards, on_host, require_finite, save_shards
 from sidlsg.runtime.distributed import World

@@ -17,14 +17,14 @@ from diffusers import UNet2DConditionModel
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.cpu_layout import Layout, SlowdownDetector, candidates, choose_layout, fixed_layout
 from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
 from sidlsg.distil.grids import GridSampler
-from sidlsg.distil.identity import RunIdentity, run_identity, run_name
-from sidlsg.distil.layout import Layout, SlowdownDetector, candidates, choose_layout, fixed_layout
 from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
 from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.run_identity import RunIdentity, run_identity, run_name
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.student.card import student_card
 from sidlsg.distil.student.folder import copy_records, write_folder

@@ -90,7 +90,7 @@ def train_in_pod(asked: PodTraining, report: Callable[[str], None]) -> Student:
 def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes | None = None) -> Student:
     """Train as a single process or as one of torchrun's; writes the checkpoints' URI to `notes`."""
     # Imported here: a step that only supervises must not load torch and diffusers into the pod's memory.
-    from sidlsg.distil.identity import run_identity, run_name
+    from sidlsg.distil.run_identity import run_identity, run_name
     from sidlsg.stages.distil import Extras, distil
 
     folder, sha256 = checked_teacher(asked.teacher, layout=asked.teacher_layout)

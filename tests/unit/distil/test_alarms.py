@@ -13,9 +13,9 @@ import torch
 
 from sidlsg.distil.alarms import WINDOW, Alarm, Alarms, check_rows
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import TrainingRun, train
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
+from sidlsg.distil.run_identity import RunIdentity
 from sidlsg.distil.state import Row, TrainingState
 from sidlsg.runtime.errors import AlarmError
 from sidlsg.teacher.pipeline import Teacher, load_teacher

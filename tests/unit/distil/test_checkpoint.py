@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from sidlsg.distil.checkpoint import Checkpoints
-from sidlsg.distil.identity import MANIFEST, Manifest, RunIdentity
 from sidlsg.distil.optimizer import SecondMomentAdam
 from sidlsg.distil.recipes import Settings
+from sidlsg.distil.run_identity import MANIFEST, Manifest, RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import InputError, SidlsgError
 

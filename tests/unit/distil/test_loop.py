@@ -20,9 +20,9 @@ from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.grids import GridSampler
-from sidlsg.distil.identity import RunIdentity
 from sidlsg.distil.loop import StopRequest, TrainingRun, learning_rate_factor, snapshot_steps, train
 from sidlsg.distil.recipes import Recipe
+from sidlsg.distil.run_identity import RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import AlarmError, StoppedError
 from sidlsg.teacher.schedule import NoiseSchedule

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
-from sidlsg.distil.identity import run_identity, run_name
 from sidlsg.distil.recipes import recipe_with_changes
+from sidlsg.distil.run_identity import run_identity, run_name
 from sidlsg.distil.supervisor import RestartPolicy
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import require_gpus

@@ -39,8 +39,8 @@ if __name__ == "__main__":
 
 from sidlsg.bundled.protocols import load_shapes_protocols
 from sidlsg.cli.app import app
-from sidlsg.distil.identity import run_identity, run_name
 from sidlsg.distil.recipes import RECIPES, recipe_with_changes
+from sidlsg.distil.run_identity import run_identity, run_name
 from sidlsg.evaluate.networks import NetworkMeasure
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.evaluate.scoring import SamplingPass, measured

@@ -14,8 +14,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from sidlsg.distil import layout
-from sidlsg.distil.layout import Layout, SlowdownDetector, best, candidates, choose_layout, fixed_layout, measure
+from sidlsg.distil import cpu_layout
+from sidlsg.distil.cpu_layout import Layout, SlowdownDetector, best, candidates, choose_layout, fixed_layout, measure
 from sidlsg.distil.recipes import Recipe, get_recipe, recipe_with_changes
 from sidlsg.stages import distil as stage
 from sidlsg.stages.distil import distil
@@ -28,8 +28,8 @@ SHORT = {"iterations": 4, "batch": 4, "micro_batch": 4, "grids": 0, "log_every":
 def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of four CPUs whose use is not settled."""
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(layout, "cpu_quota", lambda: 4)
-    monkeypatch.setattr(layout, "set_threads", lambda: 4)
+    monkeypatch.setattr(cpu_layout, "cpu_quota", lambda: 4)
+    monkeypatch.setattr(cpu_layout, "set_threads", lambda: 4)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_gpus_torchrun_and_a_single_cpu_leave_no_choice(recipe: Recipe, monkeypa
         patch.setenv("WORLD_SIZE", "2")
         assert fixed_layout(recipe) == Layout(threads=4)
         assert fixed_layout(replace(recipe, threads=1)) == Layout(threads=1)
-    monkeypatch.setattr(layout, "cpu_quota", lambda: 1)
+    monkeypatch.setattr(cpu_layout, "cpu_quota", lambda: 1)
     assert fixed_layout(recipe) is not None
 
 
@@ -74,9 +74,9 @@ def test_candidates_are_as_many_processes_as_cpus_memory_and_batch_allow(
 ) -> None:
     assert candidates(config, recipe, 4) == [MANY, ONE]
     assert candidates(config, replace(recipe, batch=6), 4) == [Layout(processes=3, threads=1), ONE]
-    monkeypatch.setattr(layout, "host_memory", lambda processes: 10**9 if processes < 3 else 10)
+    monkeypatch.setattr(cpu_layout, "host_memory", lambda processes: 10**9 if processes < 3 else 10)
     assert candidates(config, recipe, 4) == [Layout(processes=2, threads=2), ONE]
-    monkeypatch.setattr(layout, "host_memory", lambda processes: 10)  # noqa: ARG005
+    monkeypatch.setattr(cpu_layout, "host_memory", lambda processes: 10)  # noqa: ARG005
     assert candidates(config, recipe, 4) == [ONE]
 
 
@@ -92,13 +92,13 @@ def test_processes_are_taken_unless_threads_are_clearly_faster_each_time() -> No
 def test_layouts_are_measured_in_separate_processes(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(layout, "MEASURED_S", 0.05)
+    monkeypatch.setattr(cpu_layout, "MEASURED_S", 0.05)
     threads = torch.get_num_threads()
     rates = measure(config, [Layout(processes=2), Layout(threads=2)], micro_batch=2, batch=4)
     assert all(rates[each] > 0 for each in (Layout(processes=2), Layout(threads=2)))
     assert torch.get_num_threads() == threads
     with monkeypatch.context() as patch:
-        patch.setattr(layout, "PATIENCE_S", 0.0)
+        patch.setattr(cpu_layout, "PATIENCE_S", 0.0)
         assert measure(config, [Layout(processes=2)], micro_batch=2, batch=4) == {}
     capfd.readouterr()
     assert measure({**config, "sample_size": -1}, [Layout()], micro_batch=2, batch=4) == {}
@@ -107,9 +107,9 @@ def test_layouts_are_measured_in_separate_processes(
 
 def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(layout, "measure", lambda *_: {MANY: 100.0, ONE: 40.0})
+    monkeypatch.setattr(cpu_layout, "measure", lambda *_: {MANY: 100.0, ONE: 40.0})
     assert choose_layout([MANY, ONE], {}, recipe, lines.append) == MANY
-    monkeypatch.setattr(layout, "measure", lambda *_: {})
+    monkeypatch.setattr(cpu_layout, "measure", lambda *_: {})
     assert choose_layout([MANY, ONE], {}, recipe, lines.append) == ONE
     assert choose_layout([ONE], {}, recipe, lines.append) == ONE
     assert lines == [
@@ -122,7 +122,7 @@ def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.
 
 def test_a_rate_must_stay_low_before_the_machine_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(layout.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cpu_layout.time, "monotonic", lambda: now[0])
     detector = SlowdownDetector(share=0.4, patience_s=30, pause_s=300)
 
     def at(seconds: float, rate: float) -> bool:
@@ -198,7 +198,7 @@ def test_a_run_that_became_slow_is_measured_again_and_continues_to_the_same_bits
     train: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train("whole", processes=1)
-    monkeypatch.setattr(layout, "measure", lambda *_: {Layout(processes=1): 10.0})
+    monkeypatch.setattr(cpu_layout, "measure", lambda *_: {Layout(processes=1): 10.0})
     monkeypatch.setattr(stage, "candidates", lambda *_: [Layout(processes=1), Layout(threads=2)])
     lines = train("slowed")
     assert sum(line.startswith("training slowed from ") for line in lines) == 1
@@ -217,14 +217,14 @@ def test_after_threads_nothing_is_measured(train: Callable[..., list[str]], monk
         measured.append(given)
         return {Layout(processes=2): 10.0, Layout(threads=2): 100.0}
 
-    monkeypatch.setattr(layout, "measure", measure)
+    monkeypatch.setattr(cpu_layout, "measure", measure)
     monkeypatch.setattr(stage, "candidates", lambda *_: [Layout(processes=2), Layout(threads=2)])
     lines = train("threads")
     assert [line.partition(";")[0] for line in lines if line.startswith("training uses")] == [
         "training uses 1 process of 2 threads",
         "training uses 2 processes of 1 thread each",
     ]
-    assert len(measured) == layout.ROUNDS
+    assert len(measured) == cpu_layout.ROUNDS
 
 
 def test_a_run_with_nothing_to_choose_is_never_measured_again(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sidlsg.distil.identity import RunIdentity
+from sidlsg.distil.run_identity import RunIdentity
 
 
 def test_equal_parts_have_one_key_in_any_order() -> None:
