@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from sidlsg import __version__
 from sidlsg.cli import (
+    configuration,
+    deletion,
     evaluation,
+    installation,
     kubeflow,
     pipelines,
     prompts,
@@ -21,12 +26,14 @@ from sidlsg.cli import (
     training,
     webhooks,
 )
-from sidlsg.cli.options import process_rank, with_groups
+from sidlsg.cli.help import SETTINGS, Group, add
+from sidlsg.cli.options import process_rank
 from sidlsg.runtime.errors import AlarmError, SidlsgError, StoppedError
 from sidlsg.runtime.provenance import headed
 
 app = typer.Typer(
-    add_completion=False,
+    cls=Group,
+    context_settings=SETTINGS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Distil a pretrained Stable Diffusion into a one-step generator (SiD-LSG), evaluate, register and promote it.",
@@ -44,7 +51,9 @@ def main() -> None:
     # Transformers warns at import.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        code = app(standalone_mode=False)
+        configuration.current = configuration.read_configuration(Path())
+        configuration.current.apply()
+        code = app(standalone_mode=False, default_map=_defaults(configuration.current.options))
     except SidlsgError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -69,6 +78,14 @@ def main() -> None:
         sys.exit(code)
 
 
+def _defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options for every command, in the parser's form."""
+    words: dict[str, Any] = {str(each.name): options for each in app.registered_commands}
+    for group in app.registered_groups:
+        words[str(group.name)] = {each.name: options for each in (group.typer_instance or app).registered_commands}
+    return words
+
+
 def _fail(message: str, code: int) -> None:
     process = process_rank()
     # Only rank 0 reports what all processes do together.
@@ -81,50 +98,89 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-# In the order of `--help`: runs, stages, other commands for models, servers and clusters.
-for command in (
-    pipelines.run,
-    pipelines.sweep,
-    pipelines.evaluate_version,
-    prompts.curate,
-    training.encode,
-    training.distil,
-    registry.register,
-    evaluation.evaluate,
-    registry.gate,
-    registry.promote,
-    training.generate,
-    training.recipes,
-    training.estimate,
-    evaluation.protocols,
-    registry.gate_rules,
-    registry.approve,
-    registry.transfer,
-    registry.rollback,
-    registry.register_teacher,
-    teachers.digest,
-    teachers.teach,
-    servers.serve,
-    kubeflow.submit,
-    kubeflow.schedule,
-    kubeflow.profile_images,
-):
-    app.command()(with_groups(command))
-app.command("compile")(pipelines.compile_)
-for name, group in {
-    "convert": teachers.app,
-    "images": evaluation.images,
-    "registry": registry.registry,
-    "services": servers.app,
-    "triggers": webhooks.app,
-}.items():
-    app.add_typer(group, name=name)
+# In the order of `--help`.
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start": (pipelines.run, pipelines.sweep, training.generate),
+    "Stages": (
+        prompts.curate,
+        training.encode,
+        training.distil,
+        registry.register,
+        evaluation.evaluate,
+        registry.gate,
+        registry.promote,
+    ),
+    "Registry": (
+        registry.approve,
+        registry.rollback,
+        registry.transfer,
+        pipelines.evaluate_version,
+        registry.register_teacher,
+        registry.gate_rules,
+        servers.serve,
+    ),
+    "Kubeflow": (pipelines.compile_, kubeflow.submit, kubeflow.schedule, kubeflow.profile_images),
+    "Tools": (
+        installation.doctor,
+        training.recipes,
+        training.estimate,
+        evaluation.protocols,
+        teachers.digest,
+        teachers.teach,
+    ),
+}
+GROUPS: dict[str, tuple[str, str, tuple[Callable[..., None], ...]]] = {
+    "delete": (
+        "Registry",
+        "Delete versions, students, checkpoints, servers' data",
+        (deletion.version, deletion.student, deletion.checkpoints, deletion.webhook, deletion.services),
+    ),
+    "registry": (
+        "Registry",
+        "Inspect, repair and download from the model registry",
+        (registry.fetch, registry.doctor),
+    ),
+    "triggers": (
+        "Kubeflow",
+        "React to MLflow's registry: runs, copies, rollouts",
+        (webhooks.serve, webhooks.check, webhooks.webhook, webhooks.list_),
+    ),
+    "convert": (
+        "Tools",
+        "Convert one-file teachers and released generators",
+        (teachers.convert_single_file, teachers.convert_released),
+    ),
+    "images": (
+        "Tools",
+        "Score images of any origin under published protocols",
+        (evaluation.features, evaluation.statistics, evaluation.score),
+    ),
+    "services": (
+        "Tools",
+        "MLflow with PostgreSQL and S3 on this machine",
+        (servers.start, servers.stop, servers.status, servers.env),
+    ),
+}
+"""By name: the panel, the help and the commands."""
+NAMES = {teachers.convert_single_file: "single-file", teachers.convert_released: "released"}
+"""Commands whose function has another name."""
+
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        add(app, command, panel, quiet=panel in ("Start", "Stages"))
+for group_name, (panel, text, commands) in GROUPS.items():
+    group = typer.Typer(cls=Group, no_args_is_help=True, help=text)
+    for command in commands:
+        add(group, command, name=NAMES.get(command))
+    app.add_typer(group, name=group_name, rich_help_panel=panel)
 for process in (training.distil_process, kubeflow.distil_node, kubeflow.distil_node_process):
     app.command(hidden=True)(process)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         print(f"sidlsg {__version__}")
         raise typer.Exit

@@ -65,6 +65,8 @@ def compile_pipeline(
     Raises:
         InputError: there is no such pipeline, or the file cannot be written.
     """
+    # Kubeflow Pipelines shows their names with hyphens.
+    pipeline = pipeline.replace("-", "_")
     if pipeline not in PIPELINES:
         raise InputError(
             f"pipeline {pipeline!r} is unknown{nearest(pipeline, PIPELINES)}; allowed: {', '.join(PIPELINES)}"

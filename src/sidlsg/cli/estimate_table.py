@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.table import Table
 
 from sidlsg.distil.estimate.estimate import ENOUGH, Choice, Estimate
@@ -34,6 +36,24 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
     )
 
 
+def estimate_json(found: Estimate, price: float) -> dict[str, Any]:
+    """The same as JSON values: bytes, seconds, images per second, and the cost in the price's currency."""
+    return {
+        "recipe": found.recipe.name,
+        "gpu": found.gpu.name,
+        "gpus": found.world_size,
+        "bytes": {**found.parts, "together": found.total, "device": found.gpu.memory},
+        "fits": found.fits,
+        "micro_batch": found.micro_batch,
+        "largest_micro_batch": found.largest_micro_batch,
+        "options_for_one_image": None if found.fits_one is None else found.flags(found.fits_one),
+        "options_for_more": None if found.fits_enough is None else found.flags(found.fits_enough),
+        "images_per_second": found.images_per_second,
+        "gpu_hours": found.gpu_hours,
+        "cost": None if found.gpu_hours is None or not price else found.gpu_hours * price,
+    }
+
+
 def _fit(found: Estimate) -> list[str]:
     largest = found.largest_micro_batch
     if found.fits:
@@ -56,11 +76,14 @@ def _choice(found: Estimate, what: str, choice: Choice) -> str:
 
 def _time(found: Estimate, price: float) -> list[str]:
     work = f"{found.flops / 1e12:.3g} TFLOP an image"
-    if found.seconds is None or found.images_per_second is None or found.gpu_hours is None:
+    if found.seconds is None:
         return [f"{work}; how fast this device computes is not known: no time, no price."]
+    if found.images_per_second is None or found.gpu_hours is None:
+        return [f"{work}; no time, no price, as it does not fit."]
     images = found.recipe.iterations * found.recipe.batch
+    options = f" with {found.flags(found.options)}" if found.options else ""
     lines = [
-        f"{work}; at {found.mfu:.0%} of the peak (assumed): {found.images_per_second:.3g} images/s,",
+        f"{work}; at {found.mfu:.0%} of the peak (assumed){options}: {found.images_per_second:.3g} images/s,",
         f"{images / 1e6:.3g} million images in {found.gpu_hours:,.4g} GPU-hours"
         + (f", which cost {found.gpu_hours * price:,.2f}." if price else "."),
     ]

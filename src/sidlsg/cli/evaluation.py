@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import InputOptions, ScoreOptions, Weights
+from sidlsg.cli.options import InputOptions, Json, ScoreOptions, Weights
 from sidlsg.runtime.provenance import say
 
-images = typer.Typer(no_args_is_help=True, help="Score images of any origin under published protocols.")
-
+UNKNOWN = "no published digest is known here, so make sure that your file is the protocol's network"
 FileOutput = Annotated[Path, typer.Option(help="The safetensors file to write.")]
 
 
@@ -25,6 +27,10 @@ def evaluate(
 
     A teacher of the shapes domain is scored under its protocols. Under torchrun, each process samples its share of the
     images: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
+
+    Examples:
+      sidlsg evaluate --student runs/demo/student --output scores
+      sidlsg evaluate --student s --teacher sd15 --held-out h.txt --output scores
     """
     from sidlsg.cli.tables import print_scores
     from sidlsg.distil.recipes import published_results
@@ -57,19 +63,28 @@ def evaluate(
         print(f"with images: {page}")
 
 
-def protocols(weights: Weights = None) -> None:
-    """List the published protocols, the files that they need, and which of these files are available."""
+def protocols(weights: Weights = None, as_json: Json = False) -> None:
+    """List the published protocols, and the files that they lack.
+
+    Examples:
+      sidlsg protocols
+      sidlsg protocols --weights weights.toml --json
+    """
     from sidlsg.evaluate.published import PROTOCOLS
     from sidlsg.evaluate.weights import FILES, read_weights, weight_path
     from sidlsg.runtime.errors import SidlsgError
 
     named = read_weights(weights) if weights is not None else {}
-    states = {}
+    states: dict[str, str] = {}
     for name in FILES:
         try:
             states[name] = f"here: {weight_path(named, name)}"
         except SidlsgError as error:
             states[name] = f"not here: {error}" if name in named else "not named in weights.toml"
+    if as_json:
+        rows = [{**asdict(each), "files": {name: states[name] for name in each.files}} for each in PROTOCOLS.values()]
+        print(json.dumps(rows, indent=1))
+        return
     for protocol in PROTOCOLS.values():
         print(f"{protocol.name}: {protocol.about}")
         counts = ((protocol.images, "generated"), (protocol.references, "reference"))
@@ -83,17 +98,25 @@ def protocols(weights: Weights = None) -> None:
         print(f"{name}: {about}\n  {states[name]}")
 
 
-@images.command("features")
 def features(
-    folder: Annotated[Path, typer.Argument(help="Folder of PNG or JPEG files; captions pair with them by number.")],
-    protocol: Annotated[str, typer.Option(help="Whose network and resizing to use; `sidlsg protocols` lists them.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of PNG or JPEG files; captions pair with them by number.")
+    ],
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose network and resizing to use; see `sidlsg protocols`.")
+    ],
     output: FileOutput,
     weights: Weights = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="These are reference images, which may be greyscale.")
     ] = False,
 ) -> None:
-    """Write the features of a folder's images; the same command again resumes."""
+    """Write the features of a folder's images; the same command again resumes.
+
+    Examples:
+      sidlsg images features pictures --protocol NAME --output a.safetensors
+      sidlsg images features coco --protocol NAME --reference --output r.st
+    """
     from sidlsg.evaluate.image_files import extract_features, first_pairs, image_files, in_caption_order, passed_over
     from sidlsg.evaluate.networks import load_network
     from sidlsg.evaluate.published import get_protocol
@@ -101,6 +124,7 @@ def features(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.runtime.errors import InputError
     from sidlsg.runtime.hardware import best_device, set_threads
+    from sidlsg.runtime.progress import NOTE
     from sidlsg.storage.files import require_file
 
     chosen, prompts = get_protocol(protocol), None
@@ -123,33 +147,46 @@ def features(
         files, network, chosen.space, output, allow_grey=reference, prompts=prompts, passed_over=over
     )
     print(f"{len(made.features):,} images {made.source.images_sha256[:16]}… in {output}")
+    print(f"{NOTE}network {made.source.network_sha256}: {UNKNOWN}", file=sys.stderr)
     if over:
         print(over)
 
 
-@images.command("statistics")
 def statistics(
-    parts: Annotated[list[Path], typer.Argument(help="Files of features or statistics; several are merged.")],
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files of features or statistics; several are merged.")
+    ],
     output: FileOutput,
 ) -> None:
-    """Write the statistics of features that a Fréchet distance needs, a file of fixed size."""
+    """Write the statistics of features that a Fréchet distance needs, a file of fixed size.
+
+    Examples:
+      sidlsg images statistics coco.safetensors --output statistics.safetensors
+      sidlsg images statistics a.safetensors b.safetensors --output c.safetensors
+    """
     from sidlsg.evaluate.feature_files import merge_statistics
 
     count = merge_statistics(parts, output)
     print(f"statistics of {count:,} images in {output}")
 
 
-@images.command("score")
 def score(
-    generated: Annotated[Path, typer.Argument(help="File of the generated images' features.")],
-    protocol: Annotated[list[str], typer.Option(help="Repeat for more; `sidlsg protocols` lists them.")],
+    generated: Annotated[Path, typer.Argument(metavar="FILE", help="File of the generated images' features.")],
+    protocol: Annotated[
+        list[str], typer.Option(metavar="NAME", help="Repeat for more; `sidlsg protocols` lists them.")
+    ],
     reference: Annotated[
         Path | None,
         typer.Option(help="File of the reference's features or statistics, or a .npz of mu and sigma."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the scores to this folder.")] = None,
 ) -> None:
-    """Print the scores of generated images, with intervals."""
+    """Print the scores of generated images, with intervals.
+
+    Examples:
+      sidlsg images score a.safetensors --protocol NAME --reference r.safetensors
+      sidlsg images score ours.safetensors --protocol NAME --output scores
+    """
     from sidlsg.evaluate.feature_files import load_features
     from sidlsg.evaluate.published import get_protocol
     from sidlsg.evaluate.published_suite import ImageScores, compare, load_references
@@ -164,8 +201,14 @@ def score(
     for found in scores:
         low, high = found.interval or (found.value, found.value)
         print(f"{found.name} {found.value:.6g} ({low:.6g} to {high:.6g})  {found.protocol}, {found.n:,} images")
+    print(f"network {ours.source.network_sha256}: {UNKNOWN}")
     if ours.passed_over:
         print(f"of the generated images' folder: {ours.passed_over}")
     if output is not None:
-        record = ImageScores(images_sha256=ours.source.images_sha256, scores=scores, passed_over=ours.passed_over)
+        record = ImageScores(
+            images_sha256=ours.source.images_sha256,
+            scores=scores,
+            passed_over=ours.passed_over,
+            network_sha256=ours.source.network_sha256,
+        )
         record.save(output)

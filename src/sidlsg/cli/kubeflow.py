@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ from sidlsg.runtime.provenance import say
 if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.verdicts import JudgedVersion
 
+WAIT = "Wait for the run"
+"""A panel of the help."""
 FIRST_S = 10.0
 """Seconds to wait for a server's first answer, so that a wrong address fails fast."""
 
@@ -22,7 +25,7 @@ FIRST_S = 10.0
 def submit(
     server: ServerOptions,
     pipeline: Annotated[
-        str, typer.Option(help="A name that `sidlsg compile` takes, or a compiled .yaml file.")
+        str, typer.Option(metavar="NAME", help="A name that `sidlsg compile` takes, or a compiled .yaml file.")
     ] = "distil_and_evaluate",
     set_: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the pipeline; repeat for more.")
@@ -30,37 +33,48 @@ def submit(
     name: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="The run's name, which is never started twice; by default from pipeline and parameters.",
-            show_default=False,
         ),
     ] = "",
-    experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
-    wait: Annotated[bool, typer.Option("--wait", help="Report the stages until the run ends.")] = False,
-    wait_seconds: Annotated[float, typer.Option(min=0, help="Longest wait; 0 for no limit.")] = 0.0,
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="Experiment there; made if there is none.")
+    ] = "sidlsg",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Report the stages until the run ends.", rich_help_panel=WAIT)
+    ] = False,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="Longest wait; 0 for no limit.", rich_help_panel=WAIT)
+    ] = 0.0,
     summary: Annotated[
         Path | None,
-        typer.Option(help="Append a summary of the run, in Markdown, to this file.", show_default=False),
+        typer.Option(help="Append a summary of the run, in Markdown, to this file.", rich_help_panel=WAIT),
     ] = None,
     tracking_uri: Annotated[
         str,
         typer.Option(
-            help="MLflow with the verdict of the run's gate; the verdict then also sets the exit code.",
-            show_default=False,
+            metavar="URI",
+            help="MLflow with the verdict of the run's gate, which then also sets the exit code.",
+            rich_help_panel=WAIT,
         ),
     ] = "",
     outputs: Annotated[
         Path | None,
         typer.Option(
-            help="Append verdict (passed, awaiting or rejected), model and version to this file, as NAME=VALUE.",
-            show_default=False,
+            help="Append verdict, model and version to this file, as NAME=VALUE.",
+            rich_help_panel=WAIT,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen, and change nothing.")] = False,
 ) -> None:
-    """Upload a pipeline to Kubeflow Pipelines and start a run; repeating the command reuses both.
+    """Upload a pipeline and start a run; repeating the command reuses both.
 
     With --wait, exit code 5: the run failed or was cancelled. 75: waiting was stopped, and the run continues. With
     --tracking-uri as well, 3: it did not pass the gate, or it awaits an approval. 5: the run recorded no verdict.
+
+    Examples:
+      sidlsg submit --host http://localhost:8888 --set recipe=tiny --wait
+      sidlsg submit --pipeline pipeline.yaml --dry-run
     """
     from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
@@ -69,6 +83,7 @@ def submit(
     from sidlsg.kubeflow.server.submission import outputs as output_lines
     from sidlsg.kubeflow.server.submission import submit as start
     from sidlsg.runtime.errors import InputError, StoppedError
+    from sidlsg.runtime.progress import NOTE
 
     if wait_seconds and not wait:
         raise InputError("--wait-seconds limits --wait; give both")
@@ -76,9 +91,13 @@ def submit(
         raise InputError("--summary and --tracking-uri report how a run ended; give --wait too")
     if outputs is not None and not tracking_uri:
         raise InputError("--outputs reports the verdict in MLflow; give --tracking-uri too")
-    connection = Connection(**vars(server))
     compiled = get_compiled(pipeline)
     parameters = compiled.parsed(set_)
+    if dry_run and not server.host:
+        preview(None, experiment, compiled, name or run_name(compiled, parameters), parameters, print)
+        print(f"{NOTE}no server was asked; --host shows what it has already", file=sys.stderr)
+        return
+    connection = Connection(**vars(server))
     for file in (summary, outputs):
         if file is not None and not dry_run:
             add_summary(file, "")  # a file that cannot be written fails now, not after a run of hours
@@ -86,7 +105,7 @@ def submit(
     runs = Kubeflow(PipelinesServer(connection), experiment)
     name = name or run_name(compiled, parameters)
     if dry_run:
-        preview(runs, compiled, name, parameters, print)
+        preview(runs, experiment, compiled, name, parameters, print)
         return
     run = start(runs, compiled, name, parameters, print)
     print(connection.run_link(run.run_id))
@@ -136,7 +155,12 @@ def schedule(
     file: Annotated[Path, typer.Option(help="TOML file of one experiment's schedules.")],
     apply: Annotated[bool, typer.Option("--apply", help="Make the changes instead of showing them.")] = False,
 ) -> None:
-    """Show the changes that bring recurring runs in line with a file, or make them with --apply."""
+    """Show how recurring runs differ from a file; --apply changes them.
+
+    Examples:
+      sidlsg schedule --host http://localhost:8888 --file schedules.toml
+      sidlsg schedule --host http://localhost:8888 --file schedules.toml --apply
+    """
     from sidlsg.cli.catalog import get_compiled
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.schedules import difference, read_schedules, synchronise
@@ -158,7 +182,12 @@ def profile_images(
     profiles: Annotated[list[Path], typer.Argument(help="Profiles to change.")],
     images: Annotated[Path, typer.Option(help="The images.json of a release.")],
 ) -> None:
-    """Replace the images in profiles with those of a release, by digest; everything else is kept, comments too."""
+    """Put a release's images, by digest, into profiles; all else is kept.
+
+    Examples:
+      sidlsg profile-images team.toml --images images.json
+      sidlsg profile-images infra/profiles/*.toml --images images.json
+    """
     from sidlsg.kubeflow.profile_file import read_images, with_images
     from sidlsg.storage.files import atomic_write
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from sidlsg.cli import configuration
+from sidlsg.cli.help import OptionGroup
 from sidlsg.runtime.errors import InputError, VerdictError
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
@@ -20,69 +20,77 @@ from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 if TYPE_CHECKING:  # records take a third of a second
     from sidlsg.storage.records import Verdict
 
-Recipe = Annotated[str, typer.Option(help="Recipe by name; `sidlsg recipes` lists them.")]
+TRACKING = "MLFLOW_TRACKING_URI"
+"""The environment variable of --tracking-uri, as of MLflow's own commands."""
+
+
+def _seed(seed: int) -> int:
+    if not 0 <= seed < 2**53:
+        raise InputError(f"--seed is {seed}; give a number from 0 to {2**53 - 1}")
+    return seed
+
+
+Recipe = Annotated[str, typer.Option(metavar="NAME", help="`sidlsg recipes` lists them.")]
 Set = Annotated[
     tuple[str, ...],
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Override a value of the recipe; repeat for more.", show_default=False
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a value of the recipe; repeat for more."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Seed of all random numbers.")]
-RunSeed = Annotated[str, typer.Option(metavar="NUMBER|fresh", help="Seed of all random numbers; fresh for a new one.")]
+Seed = Annotated[int, typer.Option(callback=_seed, help="Seed of all random numbers.")]
+RunSeed = Annotated[str, typer.Option(metavar="N|fresh", help="Seed of all random numbers.")]
 GateRulesFile = Annotated[
     Path | None,
     typer.Option(
-        help="TOML file of the gate's rules, as `sidlsg gate-rules` prints them; by default the recipe's.",
-        show_default=False,
+        help="TOML file of rules, as `sidlsg gate-rules` prints.",
     ),
 ]
-TeacherUri = Annotated[str, typer.Option(help="Folder of a StableDiffusionPipeline with safetensors weights.")]
+TeacherUri = Annotated[str, typer.Option(metavar="URI", help="StableDiffusionPipeline folder; by default bundled.")]
 TeacherLayout = Annotated[
     str,
     typer.Option(
-        help="For a teacher that is one safetensors file: a folder with its pipeline's small files.",
-        show_default=False,
+        metavar="URI",
+        help="For a teacher in one file: its pipeline's small files.",
     ),
 ]
 Captions = Annotated[
-    str, typer.Option(help="Tables of captions, as for `sidlsg curate --source`, separated by semicolons.")
+    str,
+    typer.Option(metavar="URI", help="As `curate --source`, split by semicolons; by default bundled."),
 ]
-EmbeddingsGb = Annotated[
-    float, typer.Option(min=0, help="Disk budget in GB for text embeddings; 0 to encode during training.")
+EmbeddingsGb = Annotated[float, typer.Option(min=0, help="Disk budget in GB of embeddings; 0 for none.")]
+HeldOut = Annotated[str, typer.Option(metavar="URI", help="Evaluation prompts, one per line, excluded from training.")]
+TrackingUri = Annotated[
+    str, typer.Option(metavar="URI", envvar=TRACKING, help="MLflow: an http(s) address, or sqlite:///FILE.")
 ]
-HeldOut = Annotated[str, typer.Option(help="Text file of evaluation prompts, one per line, excluded from training.")]
-TrackingUri = Annotated[str, typer.Option(help="MLflow: an http(s) address, or sqlite:///FILE.")]
-ModelName = Annotated[str, typer.Argument(help="Registered model's name.")]
-Which = Annotated[str, typer.Argument(help="Number of a version, or an alias such as champion.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Registered model's name.")]
+Which = Annotated[str, typer.Argument(metavar="VERSION", help="Number of a version, or an alias such as champion.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(
-        help="TOML file with the paths of the protocols' files; `sidlsg protocols` lists them.", show_default=False
-    ),
+    typer.Option(help="TOML file with the paths of the protocols' files."),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputOptions:
+class InputOptions(OptionGroup):
     """The teacher and what a student is evaluated with."""
 
+    PANEL: ClassVar[str] = "Inputs"
     teacher: TeacherUri = TEACHER
     teacher_layout: TeacherLayout = ""
     held_out: HeldOut = HELD_OUT
-    judge: Annotated[str, typer.Option(help="The judge's safetensors file.")] = JUDGE
+    judge: Annotated[str, typer.Option(metavar="URI", help="The judge's safetensors file; by default bundled.")] = JUDGE
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
+class ScoreOptions(OptionGroup):
     """How a student and its teacher are scored, in addition to the recipe's protocols."""
 
+    PANEL: ClassVar[str] = "Scores"
     protocols: Annotated[
         tuple[str, ...],
         typer.Option(
             "--protocol",
             metavar="NAME",
-            help="Also score under a published protocol; repeat for more. `sidlsg protocols` lists them.",
-            show_default=False,
+            help="Also score under this published protocol; repeat for more.",
         ),
     ] = ()
     weights: Weights = None
@@ -92,51 +100,43 @@ class ScoreOptions:
             "--teacher-setting",
             metavar="NAME",
             # Imports of the table take seconds; a test compares.
-            help="Sample the teacher in this setting instead of the default ones; repeat for more. Allowed: "
-            "'teacher 50 steps, CFG'; 'teacher 50 steps'; 'teacher 20 steps, CFG'; 'teacher 20 steps'; "
-            "'teacher 4 steps, CFG'; 'teacher 4 steps'; 'teacher 1 step, CFG'; 'teacher 1 step'.",
-            show_default=False,
+            help="Sample the teacher so instead, such as 'teacher 50 steps, CFG'; repeat for more.",
         ),
     ] = ()
-    keep_images: Annotated[
-        str, typer.Option(help="Folder or s3:// prefix for the images; by default they are not kept.")
-    ] = ""
+    keep_images: Annotated[str, typer.Option(metavar="URI", help="Folder or s3:// prefix for the images.")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeOptions:
+class RecipeOptions(OptionGroup):
     """A recipe, and which of its values to override."""
 
+    PANEL: ClassVar[str] = "Recipe"
     recipe: Recipe = "tiny"
     strategy: Annotated[
         str | None,
-        typer.Option(help="Guidance: none, long, short, lsg, zero_cfg, anti_cfg or custom; the recipe's by default."),
+        typer.Option(metavar="NAME", help="none, long, short, lsg, zero_cfg, anti_cfg or custom."),
     ] = None
-    kappa: Annotated[
-        float | None, typer.Option(help="κ of the strategies lsg and anti_cfg; the recipe's by default.")
-    ] = None
+    kappa: Annotated[float | None, typer.Option(help="κ of the strategies lsg and anti_cfg.")] = None
     scale: Annotated[
         tuple[str, ...],
         typer.Option(
             "--scale",
-            metavar="NAME=NUMBER",
-            help="A guidance scale, such as kappa4=3; repeat for more.",
-            show_default=False,
+            metavar="NAME=N",
+            help="Scale, such as kappa4=3; repeat for more.",
         ),
     ] = ()
     set_: Set = ()
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Training processes on CPUs; by default the fastest number."),
+        typer.Option(min=1, help="Processes on CPUs; by default the fastest."),
     ] = None
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each training process; by default the fastest number.")
-    ] = None
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each; by default the fastest.")] = None
 
     def changes(self) -> str:
         """JSON object of the recipe's values to override."""
         machine = {"processes": self.processes, "threads": self.threads}
-        changes = {name: value for name, value in machine.items() if value is not None} | set_values(self.set_)
+        own = {name: value for name, value in machine.items() if value is not None}
+        changes = recipe_changes(self.recipe, self.set_, own)
         scales: dict[str, float] = {}
         for text in self.scale:
             name, _, number = text.partition("=")
@@ -154,57 +154,24 @@ class RecipeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(OptionGroup):
     """A server of Kubeflow Pipelines."""
 
+    PANEL: ClassVar[str] = "Kubeflow Pipelines"
     host: Annotated[
-        str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow Pipelines, such as http://ml-pipeline:8888.")
-    ]
-    namespace: Annotated[str, typer.Option(help="Your namespace on a server with several users.")] = ""
-    token_env: Annotated[str, typer.Option(metavar="NAME", help="Environment variable that holds a token.")] = ""
-    token_file: Annotated[
-        Path | None, typer.Option(help="File that holds a token; it is read again when it changes.", show_default=False)
-    ] = None
+        str, typer.Option(metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Such as http://ml-pipeline:8888.")
+    ] = ""
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Your namespace on a server with several users.")] = ""
+    token_env: Annotated[str, typer.Option(metavar="NAME", help="Environment variable with a token.")] = ""
+    token_file: Annotated[Path | None, typer.Option(help="File with a token; read again when it changes.")] = None
     service_account: Annotated[
         bool, typer.Option("--service-account", help="Sign in with the token that Kubernetes mounts for the pod.")
     ] = False
 
 
-def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a command so that each dataclass parameter becomes one option per field."""
-    hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {}
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints[name]
-        if not (isinstance(kind, type) and is_dataclass(kind)):
-            parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        groups[name] = kind
-        inner = get_type_hints(kind, include_extras=True)
-        parameters += [
-            each.replace(annotation=inner[each.name]) for each in inspect.signature(kind).parameters.values()
-        ]
-
-    repeated = [parameter.name for parameter in parameters if parameter.default == ()]
-
-    @functools.wraps(command)
-    def call(**given: Any) -> None:
-        given |= {name: tuple(given[name]) for name in repeated}
-        for name, kind in groups.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-        command(**given)
-
-    # Typer takes a list where an option repeats.
-    parameters = [
-        each.replace(annotation=Annotated[list[str], *each.annotation.__metadata__], default=[])
-        if each.name in repeated
-        else each
-        for each in parameters
-    ]
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return call
+def recipe_changes(recipe: str, texts: Iterable[str], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A recipe's changed values: those of the configuration file, of a command's own options, and of --set."""
+    return {**configuration.current.recipes.get(recipe, {}), **(own or {}), **set_values(texts)}
 
 
 def set_values(texts: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from sidlsg.cli.installation import placeholders
 from sidlsg.cli.options import (
+    TRACKING,
     Captions,
     EmbeddingsGb,
     GateRulesFile,
@@ -24,43 +26,45 @@ from sidlsg.cli.options import (
     Set,
     TrackingUri,
     Which,
+    recipe_changes,
     require_passed,
-    set_values,
 )
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import PROMPTS
+
+RunTracking = Annotated[
+    str,
+    typer.Option(metavar="URI", envvar=TRACKING, help="MLflow; by default in the output's folder."),
+]
 
 
 def sweep(
     inputs: InputOptions,
     scoring: ScoreOptions,
-    output: Annotated[Path, typer.Option(help="Folder of the sweep; the same one again resumes or reuses it.")] = Path(
-        "runs/sweep"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder; the same again resumes.")] = Path("runs/sweep"),
     setting: Annotated[
         list[str],
         typer.Option(
-            metavar="'STRATEGY NAME=NUMBER ...'",
+            metavar="SETTING",
             help="A guidance setting, such as none, 'lsg kappa=1.5' or 'long kappa4=2'; repeat for more. By default "
-            "eight: the paper's strategies, and long-short guidance at κ 1.2 to 4.5.",
-            show_default=False,
+            "the paper's strategies, and LSG at κ 1.2 to 4.5.",
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     recipe: Recipe = "tiny",
     set_: Set = (),
     seed: RunSeed = "0",
     prompts: Captions = PROMPTS,
-    model_name: Annotated[
-        str, typer.Option(help="Registered model's name; each student becomes a version.")
-    ] = "sidlsg-tiny",
-    tracking_uri: Annotated[
-        str, typer.Option(help="MLflow; by default SQLite and a folder inside the sweep's folder.")
-    ] = "",
+    model_name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name.")] = "sidlsg-tiny",
+    tracking_uri: RunTracking = "",
     embeddings_gb: EmbeddingsGb = 0.0,
 ) -> None:
-    """Distil, register and score one student per guidance setting, and compare all on one page.
+    """Distil, score and compare one student per guidance setting.
 
     No version is judged or promoted. The same command again reuses results, and resumes an interrupted sweep.
+
+    Examples:
+      sidlsg sweep
+      sidlsg sweep --setting none --setting 'lsg kappa=1.5' --output runs/two
     """
     from sidlsg.cli.catalog import local_sweep
     from sidlsg.cli.tables import print_sweep
@@ -72,7 +76,7 @@ def sweep(
         run_dir=output,
         settings=tuple(setting) or SETTINGS,
         recipe=recipe,
-        changes=json.dumps(set_values(set_)),
+        changes=json.dumps(recipe_changes(recipe, set_)),
         seed=seed,
         prompts=prompts,
         model_name=model_name,
@@ -94,9 +98,13 @@ def evaluate_version(
     recipe: Recipe = "tiny",
     gate_rules: GateRulesFile = None,
 ) -> None:
-    """Score a registered version again, and judge it by the gate; no alias moves.
+    """Score a registered version again, and judge it; no alias moves.
 
     Exit code 3: it did not pass the gate.
+
+    Examples:
+      sidlsg evaluate-version sidlsg-tiny champion --output runs/again
+      sidlsg evaluate-version sidlsg-tiny 3 --protocol NAME --output runs/p
     """
     from sidlsg.cli.catalog import PIPELINES
     from sidlsg.cli.tables import print_evaluation
@@ -120,25 +128,27 @@ def evaluate_version(
 
 def compile_(
     pipeline: Annotated[
-        str, typer.Option(help="distil_and_evaluate, sweep, evaluate_only or curate.")
+        str, typer.Option(metavar="NAME", help="distil_and_evaluate, sweep, evaluate_only or curate.")
     ] = "distil_and_evaluate",
-    output: Annotated[
-        Path | None, typer.Option(help="The YAML file; by default the pipeline's name.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The YAML file; by default the pipeline's name.")] = None,
     profile: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file of each step's image and resources; by default the image in SIDLSG_IMAGE and the "
-            "cluster's own limits. A cluster needs one of the two.",
-            show_default=False,
+            help="TOML file of each step's image and resources; without it, SIDLSG_IMAGE names the image, and the "
+            "cluster's own limits apply.",
         ),
     ] = None,
     manifest: Annotated[
         bool, typer.Option("--manifest", help="Write objects for a server that keeps pipelines in Kubernetes.")
     ] = False,
-    namespace: Annotated[str, typer.Option(help="Namespace of those objects.", show_default=False)] = "",
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Namespace of those objects.")] = "",
 ) -> None:
-    """Compile a pipeline for Kubeflow Pipelines."""
+    """Compile a pipeline for Kubeflow Pipelines.
+
+    Examples:
+      sidlsg compile --profile infra/profiles/team.toml
+      sidlsg compile --pipeline sweep --profile team.toml --output sweep.yaml
+    """
     from sidlsg.cli.catalog import compile_pipeline
     from sidlsg.kubeflow.profile_file import read_profile
     from sidlsg.runtime.progress import NOTE
@@ -148,8 +158,12 @@ def compile_(
     if namespace and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise InputError(f"namespace {namespace!r} is invalid; give small letters, digits and hyphens, at most 63")
     output = Path(f"{pipeline}.yaml") if output is None else output
-    compile_pipeline(output, pipeline, read_profile(profile) if profile else None, manifest, namespace)
+    resources = read_profile(profile) if profile else None
+    compile_pipeline(output, pipeline, resources, manifest, namespace)
     print(output)
+    if resources is not None and (empty := placeholders(resources)):
+        advice = f"no cluster can run this file: the digests of {', '.join(empty)} in {profile} are placeholders"
+        print(f"{NOTE}{advice}; put in a release's with `sidlsg profile-images`", file=sys.stderr)
     if profile is None and not os.environ.get("SIDLSG_IMAGE"):
         advice = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
         print(f"{NOTE}{advice}", file=sys.stderr)
@@ -159,28 +173,26 @@ def run(
     training: RecipeOptions,
     inputs: InputOptions,
     scoring: ScoreOptions,
-    output: Annotated[Path, typer.Option(help="Folder of the run; the same one again resumes or reuses it.")] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder; the same again resumes.")] = Path("runs/demo"),
     seed: RunSeed = "0",
     prompts: Captions = PROMPTS,
-    model_name: Annotated[str, typer.Option(help="Registered model's name.")] = "sidlsg-tiny",
-    tracking_uri: Annotated[
-        str, typer.Option(help="MLflow; by default SQLite and a folder inside the run's folder.")
-    ] = "",
+    model_name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name.")] = "sidlsg-tiny",
+    tracking_uri: RunTracking = "",
     embeddings_gb: EmbeddingsGb = 0.0,
     hourly_price: Annotated[
         float,
-        typer.Option(min=0, help="Hourly price of stages that --prices does not name, for the costs."),
+        typer.Option(min=0, help="Hourly price of a stage."),
     ] = 0.0,
-    prices: Annotated[
-        str, typer.Option(metavar="JSON", help='Hourly prices by stage, such as {"distil": 12.5, "curate": 0.4}.')
-    ] = "{}",
+    prices: Annotated[str, typer.Option(metavar="JSON", help='By stage, such as {"distil": 12.5}.')] = "{}",
     gate_rules: GateRulesFile = None,
 ) -> None:
-    """Run all stages on this machine, from prompts to a promoted generator and its report.
+    """Run all stages here, from prompts to a promoted generator.
 
     Exit code 0: promoted, or already the champion. 3: it did not pass the gate.
+
+    Examples:
+      sidlsg run
+      sidlsg run --kappa 1.5 --seed 1 --output runs/kappa-1.5
     """
     from sidlsg.cli.catalog import PIPELINES
     from sidlsg.cli.tables import print_summary

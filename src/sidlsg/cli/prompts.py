@@ -15,59 +15,76 @@ from sidlsg.storage.store import S3
 from sidlsg.storage.uri import HELD_OUT, PROMPTS
 
 SAMPLE = 100_000
+WORK, LOOK = "Work", "Look instead of curating"
+"""Panels of the help."""
 
 
 def curate(
-    output: Annotated[str, typer.Option(help="Folder or s3:// prefix of the prompt set.", show_default=False)] = "",
+    output: Annotated[str, typer.Option(metavar="URI", help="Folder or s3:// prefix of the prompt set.")] = "",
     source: Annotated[
         list[str],
         typer.Option(
             metavar="[LABEL=]URI",
-            help="Parquet, .csv, .txt or .jsonl: file, folder or s3:// prefix; repeat for more. By default bundled.",
-            show_default=False,
+            help="Parquet, .csv, .txt or .jsonl: file, folder or s3:// prefix; repeat for more. By default the "
+            "bundled prompts.",
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     held_out: HeldOut = HELD_OUT,
-    rules: Annotated[
-        Path | None, typer.Option(help="TOML file of rules; `--print-rules` prints all.", show_default=False)
-    ] = None,
+    rules: Annotated[Path | None, typer.Option(help="TOML file of rules; `--print-rules` prints all.")] = None,
     set_: Annotated[
         list[str],
         typer.Option(
             "--set",
-            metavar="SECTION.NAME=VALUE",
-            help="Override a rule, such as score.minimum=6.5.",
-            show_default=False,
+            metavar="RULE=VALUE",
+            help="Change a rule, such as score.minimum=6.5; repeat for more.",
         ),
     ] = [],  # noqa: B006
-    engine: Annotated[str, typer.Option(help="native, ray, ray:auto or ray://HOST:PORT.")] = "native",
-    workers: Annotated[int, typer.Option(min=1, help="Tasks at once on this machine.")] = 1,
-    memory_gb: Annotated[float, typer.Option(help="Memory of all workers together.")] = 2.0,
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="native, ray, ray:auto or ray://HOST:PORT.", rich_help_panel=WORK)
+    ] = "native",
+    workers: Annotated[int, typer.Option(min=1, help="Tasks at once on this machine.", rich_help_panel=WORK)] = 1,
+    memory_gb: Annotated[
+        float, typer.Option(help="Memory of all workers together, in GB.", rich_help_panel=WORK)
+    ] = 2.0,
     work: Annotated[
         str,
-        typer.Option(help="Folder or s3:// prefix of unfinished work.", show_default=False),
+        typer.Option(
+            metavar="URI",
+            help="Folder or s3:// prefix of unfinished work; by default beside the output.",
+            rich_help_panel=WORK,
+        ),
     ] = "",
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Maximum prompts per output file.")] = 65536,
+    rows_per_shard: Annotated[
+        int, typer.Option(min=1, help="Maximum prompts per output file.", rich_help_panel=WORK)
+    ] = 65536,
     skip_bad_files: Annotated[
-        bool, typer.Option("--skip-bad-files", help="Skip unusable files, and list them.")
+        bool, typer.Option("--skip-bad-files", help="Skip unusable files, and list them.", rich_help_panel=WORK)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the funnel of a sample, and write nothing.")
+        bool, typer.Option("--dry-run", help="Print the funnel of a sample, and write nothing.", rich_help_panel=LOOK)
     ] = False,
-    sample: Annotated[int, typer.Option(min=1, help="Number of rows in a dry run.")] = SAMPLE,
+    sample: Annotated[int, typer.Option(min=1, help="Number of rows in a dry run.", rich_help_panel=LOOK)] = SAMPLE,
     explain: Annotated[
         str | None,
         typer.Option(
             metavar="FILE:ROW|ID",
             help="Explain why a row is not in --output, or where a prompt comes from.",
-            show_default=False,
+            rich_help_panel=LOOK,
         ),
     ] = None,
-    print_rules: Annotated[bool, typer.Option("--print-rules", help="Print the rules as TOML, and stop.")] = False,
+    print_rules: Annotated[
+        bool, typer.Option("--print-rules", help="Print the rules as TOML, and stop.", rich_help_panel=LOOK)
+    ] = False,
 ) -> None:
-    """Select, clean and deduplicate prompts, without the evaluation prompts; the same command again resumes.
+    """Select, clean and deduplicate prompts; the same command again resumes.
+
+    Evaluation prompts are left out.
 
     Identical inputs give identical bytes, regardless of engine, workers and file order.
+
+    Examples:
+      sidlsg curate --source captions/ --output prompts
+      sidlsg curate --source captions/ --set score.minimum=6 --dry-run
     """
     # Polars takes half a second.
     from sidlsg.prompts.curation import preview

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidlsg.cli.options import GateRulesFile, ModelName, Recipe, TeacherLayout, TrackingUri, Which, require_passed
-from sidlsg.runtime.errors import SidlsgError
+from sidlsg.cli.options import GateRulesFile, Json, ModelName, Recipe, TeacherLayout, TrackingUri, Which, require_passed
+from sidlsg.runtime.errors import InputError, SidlsgError
 from sidlsg.runtime.provenance import pipeline_run, say
 
 if TYPE_CHECKING:  # records take a third of a second
     from sidlsg.storage.records import Record, Verdict
 
-registry = typer.Typer(no_args_is_help=True, help="Inspect, repair and download from the model registry.")
+OptionalModel = Annotated[str, typer.Argument(metavar="[MODEL", help="Registered model's name.")]
+OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION]", help="Number of a version, or an alias.")]
 RecordFolder = Annotated[Path | None, typer.Option(help="Folder that also receives the result, as a record.")]
 
 
 def register(
     student: Annotated[Path, typer.Option(help="Folder of a student.")],
     tracking_uri: TrackingUri,
-    name: Annotated[str, typer.Option(help="Registered model's name.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name.")],
     output: RecordFolder = None,
-    hourly_price: Annotated[float, typer.Option(min=0, help="Hourly price of training, for the version's cost.")] = 0.0,
+    hourly_price: Annotated[float, typer.Option(min=0, help="Hourly price of training.")] = 0.0,
 ) -> None:
-    """Register a student in MLflow; registering the same student again creates no second version."""
+    """Register a student in MLflow; registering the same student again creates no second version.
+
+    Examples:
+      sidlsg register --student runs/demo/student --name sidlsg-tiny
+      sidlsg register --student student --name sd15-student --hourly-price 20
+    """
     from sidlsg.registry.registration import Circumstances
     from sidlsg.registry.registration import register as stage
 
@@ -35,13 +42,19 @@ def register(
 
 def register_teacher(
     teacher: Annotated[
-        str, typer.Argument(help="URI of a StableDiffusionPipeline for runs: a folder, or s3://… with its digest.")
+        str,
+        typer.Argument(metavar="URI", help="A StableDiffusionPipeline for runs: a folder, or s3://… with its digest."),
     ],
     tracking_uri: TrackingUri,
-    name: Annotated[str, typer.Option(help="Registered model's name for teachers.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name for teachers.")],
     teacher_layout: TeacherLayout = "",
 ) -> None:
-    """Register a teacher in MLflow, as a version for which a trigger can start a run."""
+    """Register a teacher in MLflow; triggers can start runs for it.
+
+    Examples:
+      sidlsg register-teacher /models/sd15 --name teachers
+      sidlsg register-teacher s3://models/sd15@sha256:DIGEST --name teachers
+    """
     from sidlsg.registry.teachers import register_teacher as stage
     from sidlsg.teacher.source import checked_teacher
 
@@ -50,14 +63,18 @@ def register_teacher(
     print(f"{version.name} version {version.version}: teacher {version.sha256}")
 
 
-@registry.command()
 def fetch(
     name: ModelName,
     version: Which,
     output: Annotated[Path, typer.Option(help="New folder for the MLflow model.")],
     tracking_uri: TrackingUri,
 ) -> None:
-    """Download a version for serving, and check that its files, including code, are unchanged."""
+    """Download a version for serving, and check that its files, including code, are unchanged.
+
+    Examples:
+      sidlsg registry fetch sidlsg-tiny champion --output model
+      sidlsg registry fetch sidlsg-tiny 3 --output model-3
+    """
     from sidlsg.registry.files import fetch_model
     from sidlsg.registry.versions import find_version
 
@@ -66,7 +83,6 @@ def fetch(
     print(f"{name} version {found.version} is in {output} as it was registered: mlflow models serve -m {output}")
 
 
-@registry.command()
 def doctor(
     name: ModelName,
     tracking_uri: TrackingUri,
@@ -74,14 +90,19 @@ def doctor(
         bool, typer.Option("--fix", help="Remove unused parts, restore deleted runs, complete records.")
     ] = False,
     files: Annotated[bool, typer.Option("--files", help="Download each version and check its files' digests.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Find leftovers of killed commands, incomplete versions, and aliases of deleted versions.
 
     Exit code 1: some problems remain.
+
+    Examples:
+      sidlsg registry doctor sidlsg-tiny
+      sidlsg registry doctor sidlsg-tiny --files --fix
     """
     from sidlsg.registry.doctor import examine, mend
 
-    left = 0
+    left = []
     for finding in examine(tracking_uri, name, files):
         advice = f"{finding.advice}{'' if finding.mend is None else '; --fix mends it'}"
         if fix and finding.mend is not None:
@@ -90,35 +111,58 @@ def doctor(
             except SidlsgError as error:
                 advice = str(error)
             else:
-                say(f"mended: {finding.what}")
+                if not as_json:
+                    say(f"mended: {finding.what}")
                 continue
-        left += 1
-        say(f"{finding.what}\n  {advice}")
+        left.append({"found": finding.what, "advice": advice})
+        if not as_json:
+            say(f"{finding.what}\n  {advice}")
+    if as_json:
+        print(json.dumps(left, indent=1))
     if left:
         raise typer.Exit(1)
-    print(f"{name} is in order")
+    if not as_json:
+        print(f"{name} is in order")
 
 
 def gate(
-    version: Annotated[Path, typer.Option(help="Folder or file of a ModelVersion record.")],
     scorecard: Annotated[Path, typer.Option(help="Folder of a scorecard.")],
     tracking_uri: TrackingUri,
+    name: OptionalModel = "",
+    which: OptionalVersion = "",
+    version: Annotated[
+        Path | None, typer.Option(help="Instead of MODEL VERSION: folder or file of a ModelVersion record.")
+    ] = None,
     recipe: Recipe = "tiny",
     rules: GateRulesFile = None,
     output: RecordFolder = None,
+    as_json: Json = False,
 ) -> None:
-    """Judge a version by its scorecard. Exit code 3: it did not pass."""
+    """Judge a version by its scorecard. Exit code 3: it did not pass.
+
+    Examples:
+      sidlsg gate sidlsg-tiny 2 --scorecard scores
+      sidlsg gate sidlsg-tiny 2 --scorecard scores --rules gate.toml --json
+    """
     from sidlsg.registry.gate_rule_file import read_gate_rules
+    from sidlsg.registry.versions import find_version
     from sidlsg.stages.gate import gate as stage
     from sidlsg.stages.gate_rules import gate_rules as recipe_rules
     from sidlsg.storage.records import ModelVersion
 
+    given = _one_of(name, which, version, "--version")
     demanded = recipe_rules(recipe) if rules is None else read_gate_rules(rules)
-    _conclude(stage(ModelVersion.load(version), scorecard, tracking_uri, demanded), output)
+    judged = find_version(tracking_uri, name, which) if given is None else ModelVersion.load(given)
+    _conclude(stage(judged, scorecard, tracking_uri, demanded), output, as_json)
 
 
 def gate_rules(recipe: Recipe = "tiny") -> None:
-    """Print a recipe's gate rules as a TOML file."""
+    """Print a recipe's gate rules as a TOML file.
+
+    Examples:
+      sidlsg gate-rules > gate.toml
+      sidlsg gate-rules --recipe sd15
+    """
     from sidlsg.registry.gate_rule_file import gate_rules_text
     from sidlsg.stages.gate_rules import gate_rules as recipe_rules
 
@@ -127,14 +171,22 @@ def gate_rules(recipe: Recipe = "tiny") -> None:
 
 def approve(
     name: ModelName,
-    which: Annotated[str, typer.Argument(help="Number or alias of a version that awaits an approval.")],
-    by: Annotated[str, typer.Option(help="Name of the approver; one of those in the gate's rule, if it lists any.")],
+    which: Which,
+    by: Annotated[
+        str, typer.Option(metavar="NAME", help="The approver: one whom the gate's rule lists, if it lists any.")
+    ],
     tracking_uri: TrackingUri,
     output: RecordFolder = None,
 ) -> None:
-    """Approve a version in a person's name, and judge it again by the same scorecard and rules; no alias moves.
+    """Approve a version in a person's name, and judge it again; no alias moves.
+
+    Scorecard and rules stay the same.
 
     Exit code 3: it did not pass.
+
+    Examples:
+      sidlsg approve sidlsg-tiny 3 --by ada
+      sidlsg approve sidlsg-tiny 3 --by ada --output approval
     """
     from sidlsg.stages.gate import approve as stage
 
@@ -142,15 +194,28 @@ def approve(
 
 
 def promote(
-    verdict: Annotated[Path, typer.Option(help="Folder or file of a Verdict record.")],
     tracking_uri: TrackingUri,
+    name: OptionalModel = "",
+    which: OptionalVersion = "",
+    verdict: Annotated[
+        Path | None, typer.Option(help="Instead of MODEL VERSION: folder or file of a Verdict record.")
+    ] = None,
     output: RecordFolder = None,
 ) -> None:
-    """Move the alias `champion` to a version that passed. Exit code 3: it did not pass, and the alias did not move."""
+    """Move the alias `champion` to a version that passed.
+
+    Exit code 3: it did not pass, and the alias did not move.
+
+    Examples:
+      sidlsg promote sidlsg-tiny 2
+      sidlsg promote --verdict runs/demo/verdict.json
+    """
     from sidlsg.registry.promotion import promote as stage
+    from sidlsg.registry.verdicts import recorded_verdict
     from sidlsg.storage.records import Verdict
 
-    judged = Verdict.load(verdict)
+    given = _one_of(name, which, verdict, "--verdict")
+    judged = recorded_verdict(tracking_uri, name, which) if given is None else Verdict.load(given)
     promotion = stage(judged, tracking_uri)
     _print(promotion, output)
     require_passed(judged)
@@ -159,18 +224,24 @@ def promote(
 def transfer(
     name: ModelName,
     which: Which,
-    source: Annotated[str, typer.Option("--from", help="The version's MLflow: an address like --tracking-uri.")],
+    source: Annotated[str, typer.Option("--from", metavar="URI", help="The version's MLflow, like --tracking-uri.")],
     tracking_uri: TrackingUri,
-    to_name: Annotated[str, typer.Option(help="The model's new name; by default the same.", show_default=False)] = "",
+    to_name: Annotated[str, typer.Option(metavar="NAME", help="The model's new name; by default the same.")] = "",
     rules: Annotated[
         Path | None,
-        typer.Option(help="TOML file of gate rules; by default those that the version passed.", show_default=False),
+        typer.Option(help="TOML file of gate rules; by default those that the version passed."),
     ] = None,
     output: RecordFolder = None,
 ) -> None:
-    """Copy a version that passed to another registry, such as production, judge it there, and promote it.
+    """Copy a version to another registry, judge and promote it.
+
+    Only a version that passed is copied.
 
     Exit code 3: it did not pass in one of the registries, and the champion is unchanged.
+
+    Examples:
+      sidlsg transfer sidlsg-tiny champion --from http://staging:5000
+      sidlsg transfer sidlsg-tiny 3 --from http://old:5000 --to-name sd15
     """
     from sidlsg.cli.tables import print_verdict
     from sidlsg.registry.gate_rule_file import read_gate_rules
@@ -192,19 +263,36 @@ def transfer(
 def rollback(
     name: ModelName,
     tracking_uri: TrackingUri,
-    reason: Annotated[str, typer.Option(help="Reason, for the audit trail on the versions.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit trail on the versions.")],
     output: RecordFolder = None,
 ) -> None:
-    """Make the previous champion the champion again, by swapping the aliases."""
+    """Make the previous champion the champion again.
+
+    The two aliases are swapped.
+
+    Examples:
+      sidlsg rollback sidlsg-tiny --reason "red shapes look orange"
+      sidlsg rollback sidlsg-tiny --reason incident-42 --output rollback
+    """
     from sidlsg.registry.promotion import rollback as stage
 
     _print(stage(tracking_uri, name, reason), output)
 
 
-def _conclude(verdict: Verdict, output: Path | None) -> None:
+def _one_of(name: str, which: str, record: Path | None, option: str) -> Path | None:
+    """The record, or None where a model and a version are given instead; InputError unless it is one of both."""
+    if (record is None) == (not name) or bool(name) != bool(which):
+        raise InputError(f"give MODEL and VERSION, such as sidlsg-tiny 2, or {option}")
+    return record
+
+
+def _conclude(verdict: Verdict, output: Path | None, as_json: bool = False) -> None:
     from sidlsg.cli.tables import print_verdict
 
-    print_verdict(verdict)
+    if as_json:
+        print(verdict.to_json(), end="")
+    else:
+        print_verdict(verdict)
     if output is not None:
         verdict.save(output)
     require_passed(verdict)

@@ -13,45 +13,58 @@ from sidlsg.runtime.errors import InputError, SidlsgError
 if TYPE_CHECKING:
     from sidlsg.registry.server.stack import Stack
 
-app = typer.Typer(
-    help="MLflow with PostgreSQL and an S3 server on this machine, for a small team.", no_args_is_help=True
-)
 Folder = Annotated[Path, typer.Option(help="Folder with the servers' data, keys and logs.")]
 FOLDER = Path("services")
 
 
-@app.command()
 def start(
     folder: Folder = FOLDER,
     port: Annotated[int, typer.Option(min=0, max=65535, help="MLflow's port; 0 for the previous or a free one.")] = 0,
 ) -> None:
-    """Start the servers and wait until they respond; they keep running after this command."""
+    """Start the servers and wait until they respond; they keep running after this command.
+
+    Examples:
+      sidlsg services start --folder services
+      sidlsg services start --port 5000
+    """
     stack = _stack(folder, port)
     stack.start()
     _print_status(stack)
     print(f'use them: eval "$(sidlsg services env --folder {stack.folder})"')
 
 
-@app.command()
 def stop(folder: Folder = FOLDER) -> None:
-    """Stop the servers; data and ports are kept."""
+    """Stop the servers; data and ports are kept.
+
+    Examples:
+      sidlsg services stop
+      sidlsg services stop --folder services
+    """
     stack = _stack(folder, made=True)
     stack.stop()
     _print_status(stack)
 
 
-@app.command()
 def status(folder: Folder = FOLDER) -> None:
-    """Print which servers are running. Exit code 1: at least one is not."""
+    """Print which servers are running. Exit code 1: at least one is not.
+
+    Examples:
+      sidlsg services status
+      sidlsg services status --folder services
+    """
     stack = _stack(folder, made=True)
     _print_status(stack)
     if not all(server.is_running for server in stack.servers()):
         raise SidlsgError(f"not all servers run; `sidlsg services start --folder {folder}` starts them")
 
 
-@app.command()
 def env(folder: Folder = FOLDER) -> None:
-    """Print shell exports for using the servers, including keys."""
+    """Print shell exports for using the servers, including keys.
+
+    Examples:
+      eval "$(sidlsg services env)"
+      sidlsg services env --folder services > services.env
+    """
     print(_stack(folder, made=True).exports(), end="")
 
 
@@ -73,15 +86,23 @@ def _print_status(stack: Stack) -> None:
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="Folder of a copied model, with SHA256SUMS and MLmodel.")],
-    name: Annotated[str, typer.Option(help="Model's name in URLs.")] = "model",
-    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    model: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a copied model, with SHA256SUMS and MLmodel.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Model's name in URLs.")] = "model",
+    address: Annotated[str, typer.Option(metavar="IP", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
 ) -> None:
-    """Serve a copied model over KServe's v1 and v2 protocols, with metrics for Prometheus.
+    """Serve a copied model over KServe's protocols, v1 and v2.
+
+    It has metrics for Prometheus.
 
     SERVING_MODEL_CONFIG holds changes to the model's configuration, as JSON. Exit code 2: the copy is incomplete or
     modified.
+
+    Examples:
+      sidlsg serve model
+      sidlsg serve model --name sidlsg-tiny --address 0.0.0.0 --port 8080
     """
     try:
         import prometheus_client  # noqa: F401 - for the message

@@ -10,17 +10,21 @@ import typer
 
 from sidlsg.cli.options import TeacherLayout, TeacherUri
 
-app = typer.Typer(no_args_is_help=True, help="Convert models of other formats: one-file teachers, released generators.")
 
-
-@app.command("single-file")
 def convert_single_file(
-    file: Annotated[str, typer.Argument(help="A Stable Diffusion in one safetensors file.")],
-    layout: Annotated[str, typer.Option(help="Folder with its pipeline's small files; weights in it are not read.")],
+    file: Annotated[str, typer.Argument(metavar="URI", help="A Stable Diffusion in one safetensors file.")],
+    layout: Annotated[
+        str, typer.Option(metavar="URI", help="Folder with its pipeline's small files; weights there are not read.")
+    ],
     output: Annotated[Path, typer.Option(help="Output folder of the StableDiffusionPipeline.")],
-    sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the file.", show_default=False)] = "",
+    sha256: Annotated[str, typer.Option(metavar="DIGEST", help="Expected SHA-256 of the file.")] = "",
 ) -> None:
-    """Convert a one-file Stable Diffusion to a diffusers folder, without downloads."""
+    """Convert a one-file Stable Diffusion to a diffusers folder, without downloads.
+
+    Examples:
+      sidlsg convert single-file sd15.safetensors --layout files --output sd15
+      sidlsg convert single-file sd.safetensors --layout f --output o --sha256 D
+    """
     from sidlsg.storage.uri import resolve, resolve_with_digest
     from sidlsg.teacher.folder import DIFFUSERS
     from sidlsg.teacher.source import convert_single_file as stage
@@ -30,20 +34,26 @@ def convert_single_file(
     print(f"teacher {record.folder_sha256} from {record.file_sha256} in {output}")
 
 
-@app.command("released")
 def convert_released(
-    file: Annotated[str, typer.Argument(help="A released checkpoint: a pickle with the generator under the key ema.")],
+    file: Annotated[
+        str, typer.Argument(metavar="URI", help="A released checkpoint: a pickle with the generator under the key ema.")
+    ],
     output: Annotated[Path, typer.Option(help="Output folder of the student.")],
     kappa: Annotated[float, typer.Option(help="The published κ, for the record.")],
     teacher: TeacherUri,
     teacher_layout: TeacherLayout = "",
-    sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the file.", show_default=False)] = "",
+    sha256: Annotated[str, typer.Option(metavar="DIGEST", help="Expected SHA-256 of the file.")] = "",
     t_init: Annotated[int, typer.Option(min=1, help="Timestep of the generator's single step.")] = 625,
     images_seen: Annotated[
         int | None, typer.Option(min=1, help="Number of training images; by default from the file's name.")
     ] = None,
 ) -> None:
-    """Convert a released checkpoint to a student's folder; no code in the pickle is executed."""
+    """Convert a released checkpoint to a student's folder; no code in the pickle is executed.
+
+    Examples:
+      sidlsg convert released n.pkl --kappa 1.5 --teacher sd15 --output student
+      sidlsg convert released n.pkl --kappa 2 --teacher sd21 --output s
+    """
     from sidlsg.distil.student.released import convert_released as stage
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.folder import DIFFUSERS
@@ -55,9 +65,16 @@ def convert_released(
 
 
 def digest(
-    place: Annotated[str, typer.Argument(help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")],
+    place: Annotated[
+        str, typer.Argument(metavar="URI", help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")
+    ],
 ) -> None:
-    """Print the SHA-256 that pins an input; every option that takes a URI also takes URI@sha256:DIGEST."""
+    """Print the SHA-256 that pins an input; every option that takes a URI also takes URI@sha256:DIGEST.
+
+    Examples:
+      sidlsg digest /models/sd15
+      sidlsg digest s3://models/held_out.txt
+    """
     from sidlsg.storage.uri import uri_digest
     from sidlsg.teacher.folder import DIFFUSERS
 
@@ -70,7 +87,12 @@ def teach(
         ".cache/teach"
     ),
 ) -> None:
-    """Train the bundled teacher and its judge, and make the bundled prompts."""
+    """Make the bundled teacher, its judge and its prompts.
+
+    Examples:
+      sidlsg teach --output assets
+      sidlsg teach --output assets --work /scratch/teach
+    """
     from sidlsg.bundled.assets import teach as make
     from sidlsg.bundled.training import TINY
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sidlsg.cli.options import (
+    TRACKING,
     InputOptions,
+    Json,
     Recipe,
     RecipeOptions,
     Seed,
@@ -18,7 +21,7 @@ from sidlsg.cli.options import (
     TeacherLayout,
     TeacherUri,
     process_rank,
-    set_values,
+    recipe_changes,
 )
 from sidlsg.runtime.provenance import say
 from sidlsg.storage.uri import TEACHER
@@ -43,14 +46,20 @@ def encode(
     output: Annotated[Path, typer.Option(help="Folder of the text embeddings.")],
     teacher: TeacherUri = TEACHER,
     teacher_layout: TeacherLayout = "",
-    dtype: Annotated[str, typer.Option(help="float16 or float32; at least the recipe's text_states.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="float16 or float32; at least the recipe's text_states.")
+    ] = "float16",
     budget_gb: Annotated[
         float, typer.Option(min=0, help="Disk budget in GB; a larger prompt set is encoded during training.")
     ] = 100.0,
 ) -> None:
-    """Encode prompts once, for training without the text encoder; the same command again resumes.
+    """Encode prompts, to train without text encoder; the same command again resumes.
 
     This pays off if the text encoder's GPU memory matters, or if many runs share a prompt set.
+
+    Examples:
+      sidlsg encode --prompts prompts --output embeddings
+      sidlsg encode --prompts prompts --teacher sd15 --output embeddings
     """
     from sidlsg.stages.encode import encode as stage
     from sidlsg.teacher.source import checked_teacher
@@ -64,29 +73,35 @@ def encode(
 def distil(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
     output: Annotated[Path, typer.Option(help="Folder of the student.")],
-    checkpoints: Annotated[str, typer.Option(help="Folder or s3:// prefix of the training state.")],
+    checkpoints: Annotated[str, typer.Option(metavar="URI", help="Folder or s3:// prefix of the training state.")],
     inputs: InputOptions,
     training: RecipeOptions,
     seed: Seed = 0,
     embeddings: Annotated[
-        Path | None, typer.Option(help="Folder from `sidlsg encode`; without it, prompts are encoded here.")
+        Path | None, typer.Option(help="Folder from `sidlsg encode`; otherwise encoded here.")
     ] = None,
     generator_from: Annotated[
-        str, typer.Option(help="Folder of a student whose UNet the generator starts from, instead of the teacher's.")
+        str, typer.Option(metavar="PATH", help="Student whose UNet the generator starts from.")
     ] = "",
     accept_changes: Annotated[
-        bool, typer.Option(help="Resume from checkpoints of another recipe, teacher, prompt set, seed or numerics.")
+        bool,
+        typer.Option("--accept-changes", help="Resume checkpoints of another recipe, teacher, prompt set or seed."),
     ] = False,
+    no_accept_changes: Annotated[bool, typer.Option("--no-accept-changes", hidden=True)] = False,
     tracking_uri: Annotated[
-        str, typer.Option(help="MLflow that receives metrics during training: http(s) address or sqlite:///FILE.")
+        str, typer.Option(metavar="URI", envvar=TRACKING, help="MLflow that receives metrics.")
     ] = "",
-    experiment: Annotated[str, typer.Option(help="MLflow experiment of a new run; the model's name.")] = "sidlsg",
+    experiment: Annotated[str, typer.Option(metavar="NAME", help="MLflow experiment of a new run.")] = "sidlsg",
 ) -> None:
     """Distil a teacher into a one-step student; the same command again resumes.
 
     Under torchrun, each process takes its share of every batch: torchrun --nproc-per-node 8 -m sidlsg distil ...
 
     Exit code 4: an alarm stopped the run. 75: it received SIGTERM, and saved its state.
+
+    Examples:
+      sidlsg distil --prompts prompts --output student --checkpoints state
+      sidlsg distil --prompts p --output s --checkpoints s3://runs/1 --recipe sd15
     """
     from sidlsg.distil.recipes import recipe_with_changes
 
@@ -103,7 +118,7 @@ def distil(
         teacher_sha256=sha256,
         embeddings=embeddings,
         generator_from=generator_from,
-        accept_changes=accept_changes,
+        accept_changes=accept_changes and not no_accept_changes,
         held_out=read_held_out(resolve(inputs.held_out)) if evaluated else (),
         judge=resolve(inputs.judge) if evaluated else None,
         tracking_uri=tracking_uri,
@@ -117,12 +132,18 @@ def distil(
 def generate(
     student: Annotated[Path, typer.Argument(help="Folder of a student.")],
     prompt: Annotated[str, typer.Argument(help="Prompt of the images.")],
-    output: Annotated[Path, typer.Option(help="Folder that receives the PNGs.")] = Path("pictures"),
+    output: Annotated[Path, typer.Option(help="Folder for the PNGs.")] = Path("pictures"),
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the student is made for one.")] = 1,
+    as_json: Json = False,
 ) -> None:
-    """Generate images with a student: image i has seed SEED + i."""
+    """Generate images with a student: image i has seed SEED + i.
+
+    Examples:
+      sidlsg generate runs/demo/student "a small red circle on a blue background"
+      sidlsg generate runs/demo/student "a large green ring" --count 4 --seed 1
+    """
     from PIL import Image
 
     from sidlsg.distil.student.generation import generate as sample
@@ -136,34 +157,47 @@ def generate(
     for image, number in zip(images, seeds, strict=True):
         path = output / f"{number:06d}.png"
         save_png(Image.fromarray(image), path)
-        print(path)
+        print(json.dumps({"file": str(path), "seed": number, "prompt": prompt}) if as_json else path)
 
 
 def estimate(
     recipe: Recipe = "tiny",
     set_: Set = (),
-    teacher: Annotated[str, typer.Option(help="Folder of the teacher; by default the recipe's namesake.")] = "",
+    teacher: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="Folder of the teacher; by default the recipe's namesake."),
+    ] = "",
     gpu: Annotated[
-        str, typer.Option(help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default this machine's, or h100.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default this machine's, or h100.",
+        ),
     ] = "",
     memory_gb: Annotated[
         float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes); 0 for the usual size.")
     ] = 0.0,
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, with one process each.")] = 1,
     mfu: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Assumed MFU: the fraction of the GPU's peak that is reached.")
+        float, typer.Option(min=0.01, max=1, help="Assumed fraction of the GPU's peak that is reached.")
     ] = 0.2,
     price: Annotated[float, typer.Option(min=0, help="Hourly price of a GPU.")] = 0.0,
     encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Estimate a recipe's memory, fitting options, time and cost before it runs."""
-    from sidlsg.cli.estimate_table import print_estimate
+    """Estimate a recipe's memory, time and cost before it runs.
+
+    Examples:
+      sidlsg estimate --recipe sd15 --gpu h100 --gpus 8 --price 2.5
+      sidlsg estimate --recipe sd15 --set batch=256 --gpu 4090
+    """
+    from sidlsg.cli.estimate_table import estimate_json, print_estimate
     from sidlsg.distil.estimate.devices import chosen_gpu
     from sidlsg.distil.estimate.estimate import estimate as stage
     from sidlsg.distil.estimate.fake_networks import shape_of
     from sidlsg.distil.recipes import recipe_with_changes
 
-    values = recipe_with_changes(recipe, json.dumps(set_values(set_)))
+    values = recipe_with_changes(recipe, json.dumps(recipe_changes(recipe, set_)))
     shape = shape_of(teacher, recipe)
     found = stage(
         shape.unet,
@@ -172,15 +206,26 @@ def estimate(
         world_size=gpus,
         text_encoder=0 if encoded else shape.text_encoder,
         mfu=mfu,
-        report=print,
+        report=(lambda _: None) if as_json else print,
     )
-    print_estimate(found, shape.name, price)
+    if as_json:
+        print(json.dumps(estimate_json(found, price), indent=1))
+    else:
+        print_estimate(found, shape.name, price)
 
 
-def recipes() -> None:
-    """List the recipes with published results."""
+def recipes(as_json: Json = False) -> None:
+    """List the recipes with published results.
+
+    Examples:
+      sidlsg recipes
+      sidlsg recipes --json
+    """
     from sidlsg.distil.recipes import RECIPES
 
+    if as_json:
+        print(json.dumps([asdict(recipe) for recipe in RECIPES.values()], indent=1))
+        return
     for recipe in RECIPES.values():
         kappas = ", ".join(f"{kappa:g}" for kappa in recipe.guidance.scales)
         print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {recipe.iterations * recipe.batch:,} images")

@@ -7,42 +7,55 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import ServerOptions, TrackingUri, with_groups
+from sidlsg.cli.options import ServerOptions, TrackingUri
 from sidlsg.runtime.provenance import say
 
-app = typer.Typer(help="Start runs, copies and rollouts when MLflow's registry changes.", no_args_is_help=True)
+LIMITS = "Times and limits"
+"""A panel of the help."""
 
-File = Annotated[Path, typer.Option(help="TOML table of events and the actions that they start.")]
+File = Annotated[Path, typer.Option(help="TOML table of events and actions.")]
 Folder = Annotated[Path, typer.Option(help="Folder of the service's database.")]
 SecretFile = Annotated[
     Path | None,
     typer.Option(
         help="File of secrets that MLflow may sign with, one per line; by default the one in SIDLSG_WEBHOOK_SECRET.",
-        show_default=False,
     ),
 ]
 
 
-@app.command()
-@with_groups
 def serve(
     file: File,
     folder: Folder,
     tracking_uri: TrackingUri,
     server: ServerOptions,
     secret_file: SecretFile = None,
-    experiment: Annotated[str, typer.Option(help="Kubeflow Pipelines' experiment; made if there is none.")] = "sidlsg",
-    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="Kubeflow Pipelines' experiment; made if there is none.")
+    ] = "sidlsg",
+    address: Annotated[str, typer.Option(metavar="IP", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    poll_seconds: Annotated[float, typer.Option(min=1, help="Polling interval for events without a webhook.")] = 60.0,
-    window_seconds: Annotated[float, typer.Option(min=1, help="Maximum error of a delivery's timestamp.")] = 300.0,
+    poll_seconds: Annotated[
+        float, typer.Option(min=1, help="Polling interval without a webhook.", rich_help_panel=LIMITS)
+    ] = 60.0,
+    window_seconds: Annotated[
+        float,
+        typer.Option(min=1, help="Maximum error of a delivery's timestamp.", rich_help_panel=LIMITS),
+    ] = 300.0,
     per_minute: Annotated[
-        int, typer.Option(min=1, help="Maximum deliveries per minute; half of that per sender.")
+        int, typer.Option(min=1, help="Maximum deliveries per minute; half of that per sender.", rich_help_panel=LIMITS)
     ] = 600,
-    body_bytes: Annotated[int, typer.Option(min=1024, help="Maximum size of a delivery.")] = 1 << 20,
+    body_bytes: Annotated[
+        int,
+        typer.Option(min=1024, help="Maximum bytes of a delivery.", rich_help_panel=LIMITS),
+    ] = 1 << 20,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started, and store nothing.")] = False,
 ) -> None:
-    """Receive MLflow's webhooks, and start the actions in the table, once per cause."""
+    """Receive MLflow's webhooks, and start the actions in the table, once per cause.
+
+    Examples:
+      sidlsg triggers serve --file t.toml --folder state --host http://kfp:8888
+      sidlsg triggers serve --file t.toml --folder state --host URL --dry-run
+    """
     from sidlsg.kubeflow.server.connection import Connection, PipelinesServer, ServerTimeouts
     from sidlsg.kubeflow.server.runs import Kubeflow
     from sidlsg.webhooks.receiver import Limits, webhook_secrets
@@ -70,12 +83,24 @@ def serve(
     ).run()
 
 
-@app.command()
-def check(file: File) -> None:
-    """Check a table of triggers, and print its actions. Exit code 2: it has mistakes, which are listed."""
+def check(
+    file: File,
+    places: Annotated[
+        bool, typer.Option("--places", help="Also check that the places of copies and prompt sets can be used.")
+    ] = False,
+) -> None:
+    """Check a table of triggers, and print its actions. Exit code 2: it has mistakes, which are listed.
+
+    Examples:
+      sidlsg triggers check --file triggers.toml
+      sidlsg triggers check --file triggers.toml --places
+    """
+    from sidlsg.webhooks.registry import check_places
     from sidlsg.webhooks.rules import read_table
 
     table = read_table(file)
+    if places:
+        check_places(table)
     for rule in table.on:
         words = (f"{rule.name}:", rule.event, rule.model, rule.alias or rule.tag, rule.action)
         say(" ".join(word for word in words if word))
@@ -83,14 +108,20 @@ def check(file: File) -> None:
         say(f"{watch.name}: another prompt set at {watch.place} runs {watch.run.pipeline}")
 
 
-@app.command()
 def webhook(
     file: File,
     tracking_uri: TrackingUri,
-    url: Annotated[str, typer.Option(help="The service's URL for MLflow, such as http://triggers:8080.")],
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="The service's URL for MLflow, such as http://triggers:8080.")
+    ],
     secret_file: SecretFile = None,
 ) -> None:
-    """Register the service's webhook for the table's events in MLflow, with the first secret."""
+    """Register the service's webhook for the table's events in MLflow, with the first secret.
+
+    Examples:
+      sidlsg triggers webhook --file triggers.toml --url http://triggers:8080
+      sidlsg triggers webhook --file t.toml --url URL --secret-file secrets
+    """
     from sidlsg.webhooks.receiver import PATH, webhook_secrets
     from sidlsg.webhooks.registry import require_webhook
     from sidlsg.webhooks.rules import read_table
@@ -98,9 +129,13 @@ def webhook(
     print(require_webhook(read_table(file), tracking_uri, f"{url.rstrip('/')}{PATH}", webhook_secrets(secret_file)[0]))
 
 
-@app.command("list")
 def list_(folder: Folder) -> None:
-    """Print every cause and its outcome; for failures, also the reason and the next attempt."""
+    """Print every cause and its outcome; for failures, also the reason and the next attempt.
+
+    Examples:
+      sidlsg triggers list --folder state
+      sidlsg triggers list --folder /var/lib/sidlsg
+    """
     from sidlsg.runtime.errors import InputError
     from sidlsg.webhooks.ledger import FILE, Ledger, lines
 

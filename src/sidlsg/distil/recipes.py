@@ -183,7 +183,11 @@ def recipe_with_changes(name: str, changes: str) -> Recipe:
     Raises:
         InputError: the name, the JSON or a value in it cannot be used.
     """
-    return with_changes(get_recipe(name), parse_changes(changes), fixed=("name", "published"))
+    given = parse_changes(changes)
+    recipe = with_changes(get_recipe(name), given, fixed=("name", "published"))
+    if "micro_batch" in given and recipe.micro_batch > recipe.batch:
+        raise InputError(f"micro_batch is {recipe.micro_batch}; it is a part of the batch, {recipe.batch} at most")
+    return recipe
 
 
 def get_recipe(name: str) -> Recipe:

@@ -35,6 +35,8 @@ class ImageScores(Record):
     scores: tuple[Score, ...]
     passed_over: str = ""
     """Skipped files of the images' folder, and why."""
+    network_sha256: str = ""
+    """Digest of the network's file, which nothing here compares with a published one; empty in earlier records."""
 
 
 @dataclass(frozen=True, kw_only=True)

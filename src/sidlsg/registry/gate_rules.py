@@ -97,7 +97,7 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class NoRegression:
-    """A score may be worse than the champion's by at most `tolerance`, in the score's own units."""
+    """A score may be at most `tolerance` worse than the champion's, in the score's own units."""
 
     subject: str = STUDENT
     score: str
@@ -105,7 +105,7 @@ class NoRegression:
 
     def apply(self, card: Scorecard, champion: Champion | None) -> RuleResult:
         """Judge the subject's score against the champion's."""
-        words = f"worse than the champion's by at most {self.tolerance:g}"
+        words = f"at most {self.tolerance:g} worse than the champion's"
         return _compare(self, words, card, champion, lambda gain, _: gain >= -self.tolerance)
 
 

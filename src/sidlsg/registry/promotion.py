@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +24,7 @@ from sidlsg.registry.versions import (
     require_version,
 )
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.progress import NOTE
 from sidlsg.storage.records import Promotion, Verdict
 
 AUDIT_TAG = "change."
@@ -102,7 +104,12 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
         champion = alias_version(client, name, CHAMPION)
         if champion != seen:
             raise InputError(f"the champion of {name!r} is version {champion} now, and not {seen} any more; look again")
-        return _move(client, name, _version_before(client, name), lock, f"rollback: {reason.strip()}")
+        before = _version_before(client, name)
+        if require_version(client, name, before).tags.get("verdict") == "rejected":
+            # Not refused: a rollback is for emergencies. Standard output holds the record.
+            text = f"version {before} of {name}, which becomes the champion, was rejected by the gate since it was one"
+            print(f"{NOTE}{text}", file=sys.stderr)  # noqa: T201
+        return _move(client, name, before, lock, f"rollback: {reason.strip()}")
 
 
 def standing(client: MlflowClient, name: str) -> Promotion:

@@ -83,7 +83,8 @@ def log_scorecard(
 ) -> None:
     """Log a scorecard, whose files were checked, and the evaluation's inputs to the run of its version, once.
 
-    Scores become metrics whose names contain their protocol, with all that makes them comparable as tags.
+    Scores become metrics whose names contain their protocol. All that makes them comparable is in the scorecard, and
+    in tags for the student's own.
     """
     run_id = registered.run_id
     known = client.get_run(run_id).data.tags.get(SCORECARD_TAG) == card.digest
@@ -109,6 +110,8 @@ def _log_scores(client: MlflowClient, run_id: str, card: Scorecard, known: bool)
         for score in subject.scores:
             key = _metric(subject.subject, score.name, score.protocol)
             metrics.append(Metric(key, score.value, now, 0))
+            if subject.subject != STUDENT:
+                continue  # a teacher's settings would fill the run's page; the scorecard has their terms
             terms = {"steps": subject.steps, "guidance_scale": subject.guidance_scale, "protocol": score.protocol}
             terms |= {"n": score.n, "reference_digest": score.reference_digest, "interval": score.interval}
             tags[key] = json.dumps({**terms, "higher_is_better": score.higher_is_better})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sidlsg.registry.versions import (
     COST_TAG,
     VERDICT_TAG,
     alias_version,
+    find_version,
     label,
     pages,
     require_same_student,
@@ -86,6 +88,13 @@ def judged_by(pipeline_run: str, tracking_uri: str) -> tuple[JudgedVersion, ...]
         for each in pages(client.search_model_versions, filter_string=f"tags.{JUDGED_BY} = '{pipeline_run}'")
     ]
     return tuple(sorted(judged, key=lambda each: (each.name, each.version)))
+
+
+def recorded_verdict(tracking_uri: str, name: str, which: str) -> Verdict:
+    """The gate's last verdict on a version, by number or alias; raises as `fetch_evidence` does."""
+    with tempfile.TemporaryDirectory() as scratch:
+        evidence = fetch_evidence(find_version(tracking_uri, name, which), tracking_uri, Path(scratch), passed=True)
+        return Verdict.load(evidence.folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,7 +170,7 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
         InputError: there is no such model, version or alias, the version is not a student's, or its run is deleted.
     """
     client = connect(tracking_uri)
-    registered = _by_number_or_alias(client, registered_model(client, name), which.strip())
+    registered = registered_version(client, name, which)
     if STUDENT_TAG not in registered.tags:
         raise InputError(
             f"{label(registered)} has no tag {STUDENT_TAG}, so it is not a student that "
@@ -180,7 +180,9 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
     return model_version(registered)
 
 
-def _by_number_or_alias(client: MlflowClient, model: Any, which: str) -> Any:
+def registered_version(client: MlflowClient, name: str, which: str) -> Any:
+    """The MLflow version of that number or alias; InputError if there is none."""
+    model, which = registered_model(client, name), which.strip()
     if which.isdecimal():
         return require_version(client, model.name, int(which))
     aliases = {alias: str(number) for alias, number in model.aliases.items()}

@@ -6,6 +6,7 @@ Every call raises InputError if MLflow refuses it, and StorageError if it does n
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 from mlflow.exceptions import MlflowException
 
 from sidlsg.registry.connection import connect, explained
+from sidlsg.registry.deletion import Deletion
 from sidlsg.registry.promotion import changes_to
 from sidlsg.registry.versions import CHAMPION, alias_version, all_versions, pages
-from sidlsg.runtime.errors import ContentError, InputError
+from sidlsg.runtime.errors import ContentError, InputError, SidlsgError
 from sidlsg.runtime.parsing import http_address
 from sidlsg.storage.records import PromptSet
+from sidlsg.storage.store import S3
 from sidlsg.storage.uri import open_store
 from sidlsg.webhooks.ledger import Cause, Event
 from sidlsg.webhooks.rules import Table
@@ -78,6 +81,23 @@ def prompt_set_at(uri: str) -> str:
     return PromptSet.from_json(text, f"{uri}/{PromptSet.FILE}").digest
 
 
+def check_places(table: Table) -> None:
+    """Raise InputError that names each place on S3 of a copy or a prompt set that cannot be used now, and why.
+
+    An empty prefix is no mistake: its prompt set may come later.
+    """
+    copies = [asked for rule in table.on if (asked := rule.copy_ or rule.serve) is not None]
+    wrong = []
+    for place in sorted({each.to for each in copies} | {watch.place for watch in table.watch}):
+        try:
+            if place.startswith(S3):
+                open_store(place)
+        except SidlsgError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
 def _mark(event: Event, version: Any) -> str:
     """The version's run, since another registry has the same numbers, and the number of a champion's last change.
 
@@ -118,3 +138,14 @@ def require_webhook(table: Table, tracking_uri: str, url: str, secret: str) -> s
     for other in others:
         client.delete_webhook(other.webhook_id)
     return f"changed webhook {NAME} to {url}"
+
+
+@explained
+def webhook_deletions(tracking_uri: str) -> list[Deletion]:
+    """What deletes the webhooks that `require_webhook` made."""
+    client = connect(tracking_uri)
+    return [
+        Deletion(what=f"webhook {hook.name} to {hook.url}", do=partial(client.delete_webhook, hook.webhook_id))
+        for hook in pages(client.list_webhooks)
+        if hook.name == NAME
+    ]

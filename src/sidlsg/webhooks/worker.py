@@ -73,8 +73,17 @@ class Worker:
         self._ledger.forget_failures()
         new = {name for name in self._table.names if not self._ledger.fact(f"{SCANNED}{name}")}
         if new:
-            found = self._found(connect(self._uri)) + [self._watched(watch) for watch in self._table.watch]
-            old = self._ledger.add([cause for cause in found if cause and cause.rule in new], time.time(), OLD)
+            found = self._found(connect(self._uri))
+            for watch in self._table.watch:
+                try:
+                    cause = self._watched(watch)
+                except SidlsgError as error:
+                    # Its bucket may come later: the rule waits.
+                    log("not scanned", rule=watch.name, why=str(error))
+                    new.discard(watch.name)
+                else:
+                    found += [cause] if cause else []
+            old = self._ledger.add([cause for cause in found if cause.rule in new], time.time(), OLD)
             for name in new:
                 self._ledger.note(f"{SCANNED}{name}", str(time.time()))
             log("first scan", rules=sorted(new), left_alone=len(old))

@@ -383,7 +383,7 @@ def test_a_seed_that_a_pipeline_cannot_carry_exactly_is_refused(seed: int, refus
     # Kubeflow's parameters are doubles.
     refused(f"seed '{seed}' given; allowed: a whole number", "run", "--output", "out", "--seed", str(seed))
     places = ("--prompts", "p", "--checkpoints", "c")
-    refused("Invalid value for '--seed'", "distil", *places, "--output", "out", "--seed", str(seed))
+    refused("give a number from 0 to 9007199254740991", "distil", *places, "--output", "out", "--seed", str(seed))
 
 
 def test_a_record_of_another_kind_is_refused(refused: Callable[..., None], tmp_path: Path) -> None:

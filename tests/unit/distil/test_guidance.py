@@ -86,7 +86,7 @@ def test_strategies_are_the_rows_of_the_table(name: str, scales: dict[str, float
     assert make_guidance(name, scales).scales == expected
 
 
-def test_there_are_six_strategies() -> None:
+def test_these_are_the_strategies() -> None:
     assert set(STRATEGIES) == {"none", "long", "short", "lsg", "zero_cfg", "anti_cfg"}
 
 

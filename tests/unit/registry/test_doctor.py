@@ -148,12 +148,12 @@ def test_a_changed_file_is_found_by_its_digest_alone(
 def test_changed_code_that_serves_a_version_is_found(
     client: MlflowClient, tracking_uri: str, make_student: Any, change: str
 ) -> None:
-    version = register(make_student(), tracking_uri, f"served-{change}")
-    assert examine(tracking_uri, f"served-{change}", files=True) == []
+    version = register(make_student(), tracking_uri, f"served-{change.replace(' ', '-')}")
+    assert examine(tracking_uri, f"served-{change.replace(' ', '-')}", files=True) == []
     model = artifacts(client, version.run_id) / "model"
     file = model / "pyfunc_model.py" if change == "code" else model / "sitecustomize.py"
     file.write_text("print('somebody else')")
-    (finding,) = examine(tracking_uri, f"served-{change}", files=True)
+    (finding,) = examine(tracking_uri, f"served-{change.replace(' ', '-')}", files=True)
     assert "are not those that were registered with it; they can run any code" in finding.what
 
 

@@ -155,6 +155,16 @@ def test_a_rollback_changes_the_two_and_can_be_taken_back(tracking_uri, name):
     assert aliases(tracking_uri, name) == {"champion": 2, "previous": 1}
 
 
+def test_a_rollback_to_a_version_that_was_rejected_since_warns(tracking_uri, name, capsys):
+    promote(verdict(name, 1, None), tracking_uri)
+    promote(verdict(name, 2, 1), tracking_uri)
+    connect(tracking_uri).set_model_version_tag(name, "1", "verdict", "rejected")
+    assert rollback(tracking_uri, name, "an emergency").champion_version == 1
+    assert f"note: version 1 of {name}, which becomes the champion, was rejected" in capsys.readouterr().err
+    rollback(tracking_uri, name, "back")
+    assert "rejected" not in capsys.readouterr().err
+
+
 def test_every_change_is_on_the_versions(tracking_uri, name):
     promote(verdict(name, 1, None), tracking_uri)
     promote(verdict(name, 2, 1), tracking_uri)

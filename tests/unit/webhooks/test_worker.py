@@ -102,6 +102,21 @@ def test_what_a_new_rule_finds_is_old_too(client, make):
     assert runs.parameters == [{"v": missed}]
 
 
+@pytest.mark.usefixtures("client")
+def test_a_watched_place_that_cannot_be_read_yet_stops_nothing(make, monkeypatch):
+    asked = []
+
+    def prompt_set_at(place: str) -> str:
+        asked.append(place)
+        raise StorageError("there is no bucket yet")
+
+    monkeypatch.setattr(module, "prompt_set_at", prompt_set_at)
+    watch = {"name": "prompts", "place": "s3://later/prompts", "run": {"pipeline": "p"}}
+    worker, runs, _ = make(RULE, watch=[watch])
+    worker.step()
+    assert (len(asked), runs.made) == (2, [])
+
+
 def test_a_version_without_the_tag_does_not_stop_the_others(client, make):
     run = {"pipeline": "p", "parameters": {"v": "{tag.place}"}}
     worker, runs, _ = make({**RULE, "tags": {"place": "*"}, "run": run})

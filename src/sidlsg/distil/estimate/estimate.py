@@ -116,14 +116,22 @@ class Estimate:
         return self.total <= self.gpu.memory
 
     @property
+    def options(self) -> Choice | None:
+        """The cheapest options that make the run fit; None if it fits, or nothing makes it fit."""
+        return None if self.fits else self.fits_enough or self.fits_one
+
+    @property
     def images_per_second(self) -> float | None:
-        """Throughput of all devices together."""
-        return None if self.seconds is None else self.recipe.batch / self.seconds
+        """Throughput of all devices together, with these options if the recipe itself does not fit."""
+        if self.seconds is None or not (self.fits or self.options):
+            return None
+        return self.recipe.batch / (self.options.seconds if self.options else self.seconds)
 
     @property
     def gpu_hours(self) -> float | None:
-        """GPU-hours of all devices together, for the whole recipe."""
-        return None if self.seconds is None else self.recipe.iterations * self.seconds * self.world_size / 3600
+        """GPU-hours of all devices together, for the whole recipe, with these options likewise."""
+        speed = self.images_per_second
+        return None if speed is None else self.recipe.iterations * self.recipe.batch / speed * self.world_size / 3600
 
     def flags(self, choice: Choice) -> str:
         """A choice as `--set` options, with a micro-batch that divides a process's share of the batch."""

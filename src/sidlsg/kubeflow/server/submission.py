@@ -45,16 +45,21 @@ def submit(
 
 
 def preview(
-    runs: Kubeflow, compiled: CompiledPipeline, name: str, parameters: Mapping[str, Any], report: Callable[[str], None]
+    runs: Kubeflow | None,
+    experiment: str,
+    compiled: CompiledPipeline,
+    name: str,
+    parameters: Mapping[str, Any],
+    report: Callable[[str], None],
 ) -> None:
-    """Report what `submit` would do; nothing is changed."""
-    found = runs.find(name)
+    """Report what `submit` would do, without a server what it would do on an empty one; nothing is changed."""
+    found = None if runs is None else runs.find(name)
     if found is not None:
         report(f"would start nothing: run {name} exists already, {found.state.lower()}")
         return
-    known = runs.server.ask("list pipeline versions", lambda: find_compiled(runs.server, compiled))
+    known = runs and runs.server.ask("list pipeline versions", lambda: find_compiled(runs.server, compiled))
     report(f"would {'use' if known else 'upload'} version {compiled.version} of {compiled.name}")
-    report(f"would start run {name} in experiment {runs.experiment} with {json.dumps(parameters, sort_keys=True)}")
+    report(f"would start run {name} in experiment {experiment} with {json.dumps(parameters, sort_keys=True)}")
 
 
 ADDRESS = "%/:?#@!$&'()*+,;=-._~"

@@ -1,0 +1,69 @@
+"""What scripts read: JSON where it is asked for, and nothing but errors with --quiet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sidlsg.distil.recipes import RECIPES
+from sidlsg.evaluate.published import PROTOCOLS
+
+Run = Callable[..., tuple[int, str, str]]
+CAPTION = "a small red circle on a blue background"
+
+
+def test_recipes_and_protocols_as_json(sidlsg: Run) -> None:
+    recipes = json.loads(sidlsg("recipes", "--json")[1])
+    assert [recipe["name"] for recipe in recipes] == list(RECIPES)
+    protocols = json.loads(sidlsg("protocols", "--json")[1])
+    assert [protocol["name"] for protocol in protocols] == list(PROTOCOLS)
+    assert all(set(protocol["files"].values()) == {"not named in weights.toml"} for protocol in protocols)
+
+
+def test_an_estimate_as_json(sidlsg: Run) -> None:
+    code, out, errors = sidlsg("estimate", "--gpu", "h100", "--price", "2", "--json")
+    assert (code, errors) == (0, "")
+    found = json.loads(out)
+    assert found["fits"] is True
+    assert found["bytes"]["together"] < found["bytes"]["device"]
+    assert found["cost"] == pytest.approx(2 * found["gpu_hours"])
+
+
+def test_generated_images_as_json_and_in_silence(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
+    given = (
+        "generate",
+        str(tiny_student),
+        CAPTION,
+        "--count",
+        "2",
+        "--seed",
+        "5",
+        "--output",
+        str(tmp_path / "images"),
+    )
+    rows = [json.loads(line) for line in sidlsg(*given, "--json")[1].splitlines()]
+    assert [(row["seed"], row["prompt"]) for row in rows] == [(5, CAPTION), (6, CAPTION)]
+    assert all(Path(row["file"]).is_file() for row in rows)
+    assert sidlsg(*given, "--quiet") == (0, "", "")
+    # Silence ends with the command.
+    assert sidlsg("--version")[1]
+
+
+def test_errors_are_printed_with_quiet(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sidlsg", "generate", str(tmp_path), CAPTION, "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_exists(shell: str, sidlsg: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    code, out, _ = sidlsg("--show-completion", shell)
+    assert code == 0
+    assert "sidlsg" in out
