@@ -18,7 +18,9 @@ pytestmark = pytest.mark.long
 
 
 def run(folder: Path, *command: str, given: str = "") -> None:
-    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if command[0] == sys.executable:
+        environment["PYTHONPATH"] = str(folder / "src")
     done = subprocess.run(
         command, cwd=folder, env=environment, input=given, capture_output=True, text=True, check=False
     )
