@@ -26,7 +26,7 @@ STUDENT = "student 1 step"
 FLOOR = Floor(subject=STUDENT, score="accuracy", limit=0.8)
 RULES = GateRules(floors=(FLOOR,), no_regression=(NoRegression(subject=STUDENT, score="fid", tolerance=0.5),))
 INPUTS = {"judge": f"bundled:judge.safetensors{PIN}{'a' * 64}"}
-STEPS = ("fetch_student", "register", "_note", "gate", "promote")
+STEPS = ("fetch_student", "register", "_record_source", "gate", "promote")
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ def test_a_transfer_killed_after_a_step_is_resumed(passed, tracking_uri, target,
     passed()
     original = getattr(module, step)
 
-    def killed(*given):
-        original(*given)
+    def killed(*given, **named):
+        original(*given, **named)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
