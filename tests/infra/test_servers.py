@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -230,7 +231,8 @@ def test_without_a_key_the_s3_server_does_not_start(objects: list[Object], tmp_p
 
 
 def test_the_parts_of_the_s3_server_give_nothing_by_http(seaweedfs: Contained) -> None:
-    ports = {word.partition(".port=")[0][1:]: int(word.rpartition("=")[2]) for word in seaweedfs.command()[-4:]}
+    found = (re.fullmatch(r"-(\w+)\.port=(\d+)", word) for word in seaweedfs.command())
+    ports = {each[1]: int(each[2]) for each in found if each is not None}
     for part in ("master", "filer", "admin"):
         asked = f"http://{HOST}:{ports[part]}/buckets/data/x"
         with pytest.raises(urllib.error.HTTPError, match="404"):

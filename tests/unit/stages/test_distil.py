@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sidlsg import distil
-from sidlsg.distil import identity
+from sidlsg.distil import run_identity
 from sidlsg.distil.loop import StopRequest
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.runtime.errors import InputError, StoppedError
@@ -80,9 +80,9 @@ def test_an_edited_comment_continues_a_run(
 
 def test_a_raised_version_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_with_changes("tiny", CHANGES)
-    before = identity.run_identity(recipe, "1" * 64, "2" * 64, 0)
+    before = run_identity.run_identity(recipe, "1" * 64, "2" * 64, 0)
     assert before.parts["code"] == distil.NUMERICS
-    monkeypatch.setattr(identity, "NUMERICS", "2")
-    raised = identity.run_identity(recipe, "1" * 64, "2" * 64, 0)
+    monkeypatch.setattr(run_identity, "NUMERICS", "2")
+    raised = run_identity.run_identity(recipe, "1" * 64, "2" * 64, 0)
     assert raised.differences(before) == [f"code is 2 here and {distil.NUMERICS[:12]}… there"]
-    assert identity.run_name(recipe, raised) != identity.run_name(recipe, before)
+    assert run_identity.run_name(recipe, raised) != run_identity.run_name(recipe, before)
