@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ VARIABLE = "SIDLSG_CONFIG"
 ADVICE = f"mend it, delete it, or let {VARIABLE} name another"
 VARIABLES = ("AWS_", "MLFLOW_", "SIDLSG_", "KF_PIPELINES_")
 """How the names of variables begin that a file may set."""
+SECRET = re.compile("SECRET|PASSWORD|TOKEN(?!_PATH)|ACCESS_KEY")
 
 
 TABLES = ("options", "recipes", "environment")
@@ -104,25 +106,58 @@ def _nearest(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _checked(path: Path, values: dict[str, Any]) -> Configuration:
-    options, recipes, environment = (values.get(name, {}) for name in TABLES)
-    wrong = [f"{name!r} is not allowed{nearest(name, TABLES)}" for name in values if name not in TABLES]
-    wrong += [f"{name} is not a table" for name in TABLES if not isinstance(values.get(name, {}), dict)]
-    if not wrong:
-        wrong += [each for name, value in options.items() for each in _wrong_option(name, value)]
-        wrong += [f"recipes.{name} is not a table" for name, value in recipes.items() if not isinstance(value, dict)]
-        wrong += [
-            f"environment.{name}: a name begins with {', '.join(VARIABLES)}, and a value is a text"
-            for name, value in environment.items()
-            if not (name.startswith(VARIABLES) and isinstance(value, str))
-        ]
+    wrong = [_wrong_table(name) for name in values if name not in TABLES]
+    tables: dict[str, dict[str, Any]] = {}
+    for name in TABLES:
+        table = values.get(name, {})
+        if isinstance(table, dict):
+            tables[name] = table
+        else:
+            wrong.append(f"{name} is not a table")
+    wrong += [each for name, value in tables.get("options", {}).items() for each in _wrong_option(name, value)]
+    wrong += [each for name, value in tables.get("recipes", {}).items() for each in _wrong_recipe(name, value)]
+    wrong += [each for name, value in tables.get("environment", {}).items() for each in _wrong_variable(name, value)]
     if wrong:
         raise InputError(f"{path}: {'; '.join(wrong)}; {ADVICE}")
-    given = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in options.items()}
-    return Configuration(path=path, options=given, recipes=recipes, environment=environment)
+    options = {
+        name: json.dumps(value) if isinstance(value, dict) else value for name, value in tables["options"].items()
+    }
+    return Configuration(path=path, options=options, recipes=tables["recipes"], environment=tables["environment"])
+
+
+def _wrong_table(name: str) -> str:
+    if name in OPTIONS:
+        return f"{name} stands alone; put it below [options]"
+    return f"{name!r} is not allowed{nearest(name, TABLES)}; allowed: {', '.join(f'[{each}]' for each in TABLES)}"
 
 
 def _wrong_option(name: str, value: object) -> Iterator[str]:
     if name not in OPTIONS:
-        yield f"options.{name} is not allowed{nearest(name, OPTIONS)}; allowed: {', '.join(OPTIONS)}"
-    elif not isinstance(value, OPTIONS[name]):
+        yield f"options.{name} is not allowed{nearest(name, OPTIONS)}; the page on configuration lists what is"
+    elif not isinstance(value, OPTIONS[name]) or isinstance(value, bool):
         yield f"options.{name} is {value!r}; give {WORDS[OPTIONS[name]]}"
+    elif name == "prices" or OPTIONS[name] is not str:
+        from sidlsg.runtime.costs import parse_prices
+
+        try:
+            parse_prices(json.dumps(value if name == "prices" else {"distil": value}))
+        except InputError as error:
+            yield f"options.{name}: {error}"
+
+
+def _wrong_recipe(name: str, changes: object) -> Iterator[str]:
+    from sidlsg.distil.recipes import recipe_with_changes
+
+    try:
+        recipe_with_changes(name, json.dumps(changes, default=str))
+    except InputError as error:
+        yield f"recipes.{name}: {error}"
+
+
+def _wrong_variable(name: str, value: object) -> Iterator[str]:
+    if not name.startswith(VARIABLES):
+        yield f"environment.{name}: a file sets variables that begin with {', '.join(VARIABLES)} alone"
+    elif SECRET.search(name):
+        yield f"environment.{name} looks like a secret; set it in the environment, not in a file"
+    elif not isinstance(value, str):
+        yield f"environment.{name} is {value!r}; give a text"

@@ -43,6 +43,8 @@ def student(
     """
     from sidlsg.storage.records import Student
 
+    if not (folder / Student.FILE).is_file():
+        raise InputError(f"{folder} is no student's folder on this machine (no {Student.FILE} in it); give one")
     Student.load(folder)
     _delete_folder(folder, "student", dry_run)
 
@@ -50,7 +52,7 @@ def student(
 def checkpoints(
     place: Annotated[str, typer.Argument(metavar="URI", help="Folder or s3:// prefix of checkpoints, of any depth.")],
     unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Those of trainings that are not finished, too.")
+        bool, typer.Option("--unfinished", help="Also delete those of unfinished trainings.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -109,8 +111,8 @@ def services(
     """
     from sidlsg.registry.server.stack import Stack
 
-    if not folder.is_dir():
-        raise InputError(f"there are no servers in {folder}; give the folder that `sidlsg services start` was given")
+    if not (folder / "postgres" / "state.json").is_file():
+        raise InputError(f"{folder} is not a folder of `sidlsg services start`; give the one that it was given")
     if running := [server.NAME for server in Stack(folder).servers() if server.is_running]:
         raise InputError(f"{', '.join(running)} of {folder} runs; `sidlsg services stop --folder {folder}` first")
     _delete_folder(folder, "servers' data", dry_run)

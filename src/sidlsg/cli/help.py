@@ -20,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from sidlsg.cli import configuration
+from sidlsg.runtime.errors import InputError
 
 OPTIONS, COMMON = "Options", "Common"
 """Panels: a command's own options, and those that many have."""
@@ -111,6 +112,8 @@ def with_groups(command: Callable[..., None], quiet: bool = False) -> Callable[.
     @functools.wraps(command)
     def call(**given: Any) -> None:
         if quiet and given.pop(QUIET.name):
+            if given.get("as_json"):
+                raise InputError("--quiet and --json are both given; give one of them")
             silence: AbstractContextManager[None] = _silence()
         else:
             silence = contextlib.nullcontext()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # pydantic takes a while
 
 PLACEHOLDER = "@sha256:" + "0" * 32
 """How the digests in profiles begin until images are built."""
+NOT_ASKED = "not asked"
 LITTLE_DISK = 5e9
 """Bytes that the demo and its environment need about."""
 
@@ -60,12 +61,13 @@ def doctor(
     rows = []
     for name, check in checks.items():
         try:
-            row = {"name": name, "works": True, "found": check()}
+            found = check()
+            row = {"name": name, "works": None if found.startswith(NOT_ASKED) else True, "found": found}
         except SidlsgError as error:
             row, failed = {"name": name, "works": False, "found": str(error)}, True
         rows.append(row)
         if not as_json:
-            print(f"{name:<14} {'' if row['works'] else 'FAILED: '}{row['found']}")
+            print(f"{name:<14} {'FAILED: ' if row['works'] is False else ''}{row['found']}")
     if as_json:
         print(json.dumps(rows, indent=1))
     if failed:
@@ -110,8 +112,8 @@ def _torch() -> str:
 
     from sidlsg.runtime.hardware import best_device, device_name
 
-    build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
-    return f"{torch.__version__} {build}, uses {device_name(best_device())}"
+    build = f" for CUDA {torch.version.cuda}" if torch.version.cuda else ""
+    return f"{torch.__version__}{build}, uses {device_name(best_device())}"
 
 
 def _training() -> str:
@@ -120,7 +122,9 @@ def _training() -> str:
     from sidlsg.runtime.hardware import host_memory
 
     memory = host_memory()
-    return machine_line(RECIPES["tiny"]).removeprefix("machine: ") + (f"; {memory / 1e9:.0f} GB free" if memory else "")
+    return machine_line(RECIPES["tiny"]).removeprefix("machine: ") + (
+        f"; {memory / 1e9:.0f} GB of memory free" if memory else ""
+    )
 
 
 def _disk() -> str:
@@ -136,7 +140,7 @@ def _disk() -> str:
 
 def _mlflow(tracking_uri: str) -> str:
     if not tracking_uri:
-        return "not asked; give --tracking-uri"
+        return f"{NOT_ASKED}; give --tracking-uri"
     from sidlsg.registry.connection import connect, explained
 
     @explained
@@ -149,7 +153,7 @@ def _mlflow(tracking_uri: str) -> str:
 
 def _s3(place: str) -> str:
     if not place:
-        return f"not asked; give --s3{_endpoint()}"
+        return f"{NOT_ASKED}; give --s3{_endpoint()}"
     from sidlsg.storage.uri import s3_contents
 
     _, objects = s3_contents(place)

@@ -30,7 +30,7 @@ def _seed(seed: int) -> int:
     return seed
 
 
-Recipe = Annotated[str, typer.Option(metavar="NAME", help="`sidlsg recipes` lists them.")]
+Recipe = Annotated[str, typer.Option(metavar="NAME", help="Recipe's name; see `sidlsg recipes`.")]
 Set = Annotated[
     tuple[str, ...],
     typer.Option("--set", metavar="NAME=VALUE", help="Change a value of the recipe; repeat for more."),
@@ -48,15 +48,15 @@ TeacherLayout = Annotated[
     str,
     typer.Option(
         metavar="URI",
-        help="For a teacher in one file: its pipeline's small files.",
+        help="For a one-file teacher: folder of its configs.",
     ),
 ]
 Captions = Annotated[
     str,
-    typer.Option(metavar="URI", help="As `curate --source`, split by semicolons; by default bundled."),
+    typer.Option(metavar="URI", help="Caption files or folders, split by semicolons; by default bundled."),
 ]
-EmbeddingsGb = Annotated[float, typer.Option(min=0, help="Disk budget in GB of embeddings; 0 for none.")]
-HeldOut = Annotated[str, typer.Option(metavar="URI", help="Evaluation prompts, one per line, excluded from training.")]
+EmbeddingsGb = Annotated[float, typer.Option(min=0, help="Disk limit of embeddings in GB; 0 keeps none.")]
+HeldOut = Annotated[str, typer.Option(metavar="URI", help="Evaluation prompts, one per line; never trained on.")]
 TrackingUri = Annotated[
     str, typer.Option(metavar="URI", envvar=TRACKING, help="MLflow: an http(s) address, or sqlite:///FILE.")
 ]
@@ -65,7 +65,7 @@ Which = Annotated[str, typer.Argument(metavar="VERSION", help="Number of a versi
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="TOML file with the paths of the protocols' files."),
+    typer.Option(help="TOML of the protocols' files, as Inception's."),
 ]
 
 
@@ -77,7 +77,9 @@ class InputOptions(OptionGroup):
     teacher: TeacherUri = TEACHER
     teacher_layout: TeacherLayout = ""
     held_out: HeldOut = HELD_OUT
-    judge: Annotated[str, typer.Option(metavar="URI", help="The judge's safetensors file; by default bundled.")] = JUDGE
+    judge: Annotated[str, typer.Option(metavar="URI", help="Network that reads attributes; by default bundled.")] = (
+        JUDGE
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +118,13 @@ class RecipeOptions(OptionGroup):
         str | None,
         typer.Option(metavar="NAME", help="none, long, short, lsg, zero_cfg, anti_cfg or custom."),
     ] = None
-    kappa: Annotated[float | None, typer.Option(help="κ of the strategies lsg and anti_cfg.")] = None
+    kappa: Annotated[float | None, typer.Option(help="Guidance scale κ, for lsg and anti_cfg.")] = None
     scale: Annotated[
         tuple[str, ...],
         typer.Option(
             "--scale",
             metavar="NAME=N",
-            help="Scale, such as kappa4=3; repeat for more.",
+            help="One guidance scale, as kappa4=3; may repeat.",
         ),
     ] = ()
     set_: Set = ()
@@ -130,7 +132,7 @@ class RecipeOptions(OptionGroup):
         int | None,
         typer.Option(min=1, help="Processes on CPUs; by default the fastest."),
     ] = None
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each; by default the fastest.")] = None
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads per process; by default the fastest.")] = None
 
     def changes(self) -> str:
         """JSON object of the recipe's values to override."""
@@ -159,10 +161,13 @@ class ServerOptions(OptionGroup):
 
     PANEL: ClassVar[str] = "Kubeflow Pipelines"
     host: Annotated[
-        str, typer.Option(metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Such as http://ml-pipeline:8888.")
+        str,
+        typer.Option(
+            metavar="URL", envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow server, as http://ml-pipeline:8888."
+        ),
     ] = ""
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Your namespace on a server with several users.")] = ""
-    token_env: Annotated[str, typer.Option(metavar="NAME", help="Environment variable with a token.")] = ""
+    token_env: Annotated[str, typer.Option(metavar="NAME", help="Name of the variable that holds the token.")] = ""
     token_file: Annotated[Path | None, typer.Option(help="File with a token; read again when it changes.")] = None
     service_account: Annotated[
         bool, typer.Option("--service-account", help="Sign in with the token that Kubernetes mounts for the pod.")

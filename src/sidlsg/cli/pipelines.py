@@ -41,7 +41,7 @@ RunTracking = Annotated[
 def sweep(
     inputs: InputOptions,
     scoring: ScoreOptions,
-    output: Annotated[Path, typer.Option(help="Folder; the same again resumes.")] = Path("runs/sweep"),
+    output: Annotated[Path, typer.Option(help="Folder of the sweep; the same one resumes it.")] = Path("runs/sweep"),
     setting: Annotated[
         list[str],
         typer.Option(
@@ -181,7 +181,7 @@ def run(
     embeddings_gb: EmbeddingsGb = 0.0,
     hourly_price: Annotated[
         float,
-        typer.Option(min=0, help="Hourly price of a stage."),
+        typer.Option(min=0, help="Machine's price an hour, for the costs."),
     ] = 0.0,
     prices: Annotated[str, typer.Option(metavar="JSON", help='By stage, such as {"distil": 12.5}.')] = "{}",
     gate_rules: GateRulesFile = None,

@@ -15,9 +15,9 @@ from sidlsg.runtime.provenance import pipeline_run, say
 if TYPE_CHECKING:  # records take a third of a second
     from sidlsg.storage.records import Record, Verdict
 
-OptionalModel = Annotated[str, typer.Argument(metavar="[MODEL", help="Registered model's name.")]
-OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION]", help="Number of a version, or an alias.")]
-RecordFolder = Annotated[Path | None, typer.Option(help="Folder that also receives the result, as a record.")]
+OptionalModel = Annotated[str, typer.Argument(metavar="MODEL", help="Registered model's name.")]
+OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION", help="Number of a version, or an alias.")]
+RecordFolder = Annotated[Path | None, typer.Option(help="Also write the result to this folder.")]
 
 
 def register(
@@ -224,7 +224,7 @@ def promote(
 def transfer(
     name: ModelName,
     which: Which,
-    source: Annotated[str, typer.Option("--from", metavar="URI", help="The version's MLflow, like --tracking-uri.")],
+    source: Annotated[str, typer.Option("--from", metavar="URI", help="MLflow to copy from, as --tracking-uri.")],
     tracking_uri: TrackingUri,
     to_name: Annotated[str, typer.Option(metavar="NAME", help="The model's new name; by default the same.")] = "",
     rules: Annotated[
@@ -263,7 +263,7 @@ def transfer(
 def rollback(
     name: ModelName,
     tracking_uri: TrackingUri,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the audit trail on the versions.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Reason, kept as a tag on both versions.")],
     output: RecordFolder = None,
 ) -> None:
     """Make the previous champion the champion again.
@@ -281,8 +281,11 @@ def rollback(
 
 def _one_of(name: str, which: str, record: Path | None, option: str) -> Path | None:
     """The record, or None where a model and a version are given instead; InputError unless it is one of both."""
-    if (record is None) == (not name) or bool(name) != bool(which):
-        raise InputError(f"give MODEL and VERSION, such as sidlsg-tiny 2, or {option}")
+    if record is not None and name:
+        raise InputError(f"MODEL and {option} are both given; give one of them")
+    if record is None and not (name and which):
+        missing = "VERSION is" if name else "MODEL and VERSION are"
+        raise InputError(f"{missing} missing; give both, such as sidlsg-tiny 2, or {option}")
     return record
 
 

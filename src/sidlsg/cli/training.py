@@ -46,9 +46,7 @@ def encode(
     output: Annotated[Path, typer.Option(help="Folder of the text embeddings.")],
     teacher: TeacherUri = TEACHER,
     teacher_layout: TeacherLayout = "",
-    dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="float16 or float32; at least the recipe's text_states.")
-    ] = "float16",
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="float16 or float32, not below text_states.")] = "float16",
     budget_gb: Annotated[
         float, typer.Option(min=0, help="Disk budget in GB; a larger prompt set is encoded during training.")
     ] = 100.0,
@@ -77,9 +75,7 @@ def distil(
     inputs: InputOptions,
     training: RecipeOptions,
     seed: Seed = 0,
-    embeddings: Annotated[
-        Path | None, typer.Option(help="Folder from `sidlsg encode`; otherwise encoded here.")
-    ] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Folder of `sidlsg encode`; else encodes now.")] = None,
     generator_from: Annotated[
         str, typer.Option(metavar="PATH", help="Student whose UNet the generator starts from.")
     ] = "",
@@ -174,15 +170,13 @@ def estimate(
             help="h200, h100, a100, a100-40, l40s, 4090, a10g or l4; by default this machine's, or h100.",
         ),
     ] = "",
-    memory_gb: Annotated[
-        float, typer.Option(min=0, help="The GPU's memory in GB (1e9 bytes); 0 for the usual size.")
-    ] = 0.0,
+    memory_gb: Annotated[float, typer.Option(min=0, help="GPU memory in GB (1e9 bytes); 0: that GPU's own.")] = 0.0,
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs, with one process each.")] = 1,
     mfu: Annotated[
         float, typer.Option(min=0.01, max=1, help="Assumed fraction of the GPU's peak that is reached.")
     ] = 0.2,
     price: Annotated[float, typer.Option(min=0, help="Hourly price of a GPU.")] = 0.0,
-    encoded: Annotated[bool, typer.Option("--encoded", help="Prompts are encoded before training.")] = False,
+    encoded: Annotated[bool, typer.Option("--encoded", help="Leave the text encoder out of the memory.")] = False,
     as_json: Json = False,
 ) -> None:
     """Estimate a recipe's memory, time and cost before it runs.

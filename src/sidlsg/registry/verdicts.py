@@ -129,7 +129,7 @@ def fetch_evidence(version: ModelVersion, tracking_uri: str, folder: Path, passe
         raise InputError(f"{which} has no verdict; run `sidlsg gate` there first")
     if passed and tags["verdict"] != "passed":
         failed = "; ".join(_failed_rules(prefixed(tags, RULE).values())) or "it does not say why"
-        raise VerdictError(f"{which} did not pass the gate there ({failed}), so it goes nowhere else")
+        raise VerdictError(f"{which} did not pass the gate ({failed}), so it is neither promoted nor copied")
     files = {name: tag for name, tag in _DIGEST_TAGS.items() if passed or name != Verdict.FILE}
     present = artifacts(client, version.run_id, FOLDER)
     for name in files:

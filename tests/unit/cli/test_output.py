@@ -50,6 +50,7 @@ def test_generated_images_as_json_and_in_silence(sidlsg: Run, tiny_student: Path
     assert [(row["seed"], row["prompt"]) for row in rows] == [(5, CAPTION), (6, CAPTION)]
     assert all(Path(row["file"]).is_file() for row in rows)
     assert sidlsg(*given, "--quiet") == (0, "", "")
+    assert sidlsg(*given, "--quiet", "--json")[0] == 2
     # Silence ends with the command.
     assert sidlsg("--version")[1]
 

@@ -189,7 +189,7 @@ def test_a_better_champion_there_stays(passed, tracking_uri, target, name, make_
 def test_a_version_that_did_not_pass_stays_where_it_is(passed, tracking_uri, target, name):
     strict = GateRules(floors=(Floor(subject=STUDENT, score="accuracy", limit=0.99),))
     passed(rules=strict)
-    with pytest.raises(VerdictError, match=r"did not pass the gate there \(accuracy of .* at least 0.99: 0.9"):
+    with pytest.raises(VerdictError, match=r"did not pass the gate \(accuracy of .* at least 0.99: 0.9"):
         transfer(tracking_uri, name, "1", target)
     assert name not in models(target)
 
