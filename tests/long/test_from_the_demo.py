@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.registry.server.process import free_port
+from sidlsg.registry.server.process import free_ports
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-the-demo.md"
 BIN = Path(sys.executable).parent
@@ -26,8 +26,7 @@ def test_every_command_of_the_page_in_order(tmp_path: Path) -> None:
     for command, instead in HERE.items():
         assert command in script
         script = script.replace(command, instead)
-    pages = free_port()
-    for port, free in ((5000, pages), (5001, free_port(above=pages))):
+    for port, free in zip((5000, 5001), free_ports(2), strict=True):
         script = re.sub(rf"\b{port}\b", str(free), script)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     environment.pop("MLFLOW_TRACKING_URI", None)
