@@ -29,7 +29,8 @@ def test_every_command_of_the_page_in_order(tmp_path: Path) -> None:
     for port, free in zip((5000, 5001), free_ports(2), strict=True):
         script = re.sub(rf"\b{port}\b", str(free), script)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    for name in ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS"):  # as in a new shell
+        environment.pop(name, None)
     log = tmp_path / "log"
     with log.open("w") as file:
         # A session of its own, to end the page's servers wherever it stops; they would hold a pipe open.
