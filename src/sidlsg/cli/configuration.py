@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
+from sidlsg.runtime.provenance import remark
 
 FILE, PROJECT = "sidlsg.toml", "pyproject.toml"
 VARIABLE = "SIDLSG_CONFIG"
@@ -79,9 +79,7 @@ current = Configuration()
 def say_if_used() -> None:
     """Name the file on standard error, where there is one: its values can change a result."""
     if current.path is not None:
-        from sidlsg.runtime.progress import NOTE  # rich takes a while
-
-        print(f"{NOTE}configuration: {current.path}", file=sys.stderr)
+        remark(f"configuration: {current.path}")
 
 
 def read_configuration(folder: Path) -> Configuration:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sidlsg.cli.options import ModelName, TrackingUri, Which
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import say
+
+if TYPE_CHECKING:  # MLflow takes seconds
+    from sidlsg.registry.deletion import Deletion
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted, and delete nothing.")]
 
@@ -24,12 +28,9 @@ def version(name: ModelName, which: Which, tracking_uri: TrackingUri, dry_run: D
       sidlsg delete version sidlsg-tiny 2 --dry-run
       sidlsg delete version sidlsg-tiny 2
     """
-    from sidlsg.registry.deletion import carry_out, version_deletions
+    from sidlsg.registry.deletion import version_deletions
 
-    for deletion in version_deletions(tracking_uri, name, which):
-        if not dry_run:
-            carry_out(tracking_uri, deletion)
-        _report(deletion.what, dry_run)
+    _delete_in_registry(tracking_uri, version_deletions(tracking_uri, name, which), dry_run)
 
 
 def student(
@@ -87,16 +88,12 @@ def webhook(tracking_uri: TrackingUri, dry_run: DryRun = False) -> None:
       sidlsg delete webhook --dry-run
       sidlsg delete webhook --tracking-uri http://localhost:5000
     """
-    from sidlsg.registry.deletion import carry_out
     from sidlsg.webhooks.registry import webhook_deletions
 
     found = webhook_deletions(tracking_uri)
     if not found:
         raise InputError("MLflow has no webhook of `sidlsg triggers webhook`")
-    for deletion in found:
-        if not dry_run:
-            carry_out(tracking_uri, deletion)
-        _report(deletion.what, dry_run)
+    _delete_in_registry(tracking_uri, found, dry_run)
 
 
 def services(
@@ -116,6 +113,15 @@ def services(
     if running := [server.NAME for server in Stack(folder).servers() if server.is_running]:
         raise InputError(f"{', '.join(running)} of {folder} runs; `sidlsg services stop --folder {folder}` first")
     _delete_folder(folder, "servers' data", dry_run)
+
+
+def _delete_in_registry(tracking_uri: str, deletions: Iterable[Deletion], dry_run: bool) -> None:
+    from sidlsg.registry.deletion import carry_out
+
+    for deletion in deletions:
+        if not dry_run:
+            carry_out(tracking_uri, deletion)
+        _report(deletion.what, dry_run)
 
 
 def _delete_folder(folder: Path, what: str, dry_run: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sidlsg.cli.options import InputOptions, Json, ScoreOptions, Weights
-from sidlsg.runtime.provenance import say
+from sidlsg.runtime.provenance import remark, say
 
 UNKNOWN = "no published digest is known here, so make sure that your file is the protocol's network"
 FileOutput = Annotated[Path, typer.Option(help="The safetensors file to write.")]
@@ -124,7 +123,6 @@ def features(
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.runtime.errors import InputError
     from sidlsg.runtime.hardware import best_device, set_threads
-    from sidlsg.runtime.progress import NOTE
     from sidlsg.storage.files import require_file
 
     chosen, prompts = get_protocol(protocol), None
@@ -147,7 +145,7 @@ def features(
         files, network, chosen.space, output, allow_grey=reference, prompts=prompts, passed_over=over
     )
     print(f"{len(made.features):,} images {made.source.images_sha256[:16]}… in {output}")
-    print(f"{NOTE}network {made.source.network_sha256}: {UNKNOWN}", file=sys.stderr)
+    remark(f"network {made.source.network_sha256}: {UNKNOWN}")
     if over:
         print(over)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from sidlsg.cli.options import ServerOptions
 from sidlsg.runtime.errors import RunFailedError, VerdictError
-from sidlsg.runtime.provenance import say
+from sidlsg.runtime.provenance import remark, say
 
 if TYPE_CHECKING:  # MLflow takes seconds
     from sidlsg.registry.verdicts import JudgedVersion
@@ -83,7 +82,6 @@ def submit(
     from sidlsg.kubeflow.server.submission import outputs as output_lines
     from sidlsg.kubeflow.server.submission import submit as start
     from sidlsg.runtime.errors import InputError, StoppedError
-    from sidlsg.runtime.progress import NOTE
 
     if wait_seconds and not wait:
         raise InputError("--wait-seconds limits --wait; give both")
@@ -95,7 +93,7 @@ def submit(
     parameters = compiled.parsed(set_)
     if dry_run and not server.host:
         preview(None, experiment, compiled, name or run_name(compiled, parameters), parameters, print)
-        print(f"{NOTE}no server was asked; --host shows what it has already", file=sys.stderr)
+        remark("no server was asked; --host shows what it has already")
         return
     connection = Connection(**vars(server))
     for file in (summary, outputs):

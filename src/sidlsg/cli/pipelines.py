@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,7 @@ from sidlsg.cli.options import (
     require_passed,
 )
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.provenance import remark
 from sidlsg.storage.uri import PROMPTS
 
 RunTracking = Annotated[
@@ -151,7 +151,6 @@ def compile_(
     """
     from sidlsg.cli.catalog import compile_pipeline
     from sidlsg.kubeflow.profile_file import read_profile
-    from sidlsg.runtime.progress import NOTE
 
     if namespace and not manifest:
         raise InputError("--namespace belongs to --manifest; give both")
@@ -163,10 +162,10 @@ def compile_(
     print(output)
     if resources is not None and (empty := placeholders(resources)):
         advice = f"no cluster can run this file: the digests of {', '.join(empty)} in {profile} are placeholders"
-        print(f"{NOTE}{advice}; put in a release's with `sidlsg profile-images`", file=sys.stderr)
+        remark(f"{advice}; put in a release's with `sidlsg profile-images`")
     if profile is None and not os.environ.get("SIDLSG_IMAGE"):
         advice = "no image was named, so no cluster can run this file: give --profile, or SIDLSG_IMAGE by digest"
-        print(f"{NOTE}{advice}", file=sys.stderr)
+        remark(advice)
 
 
 def run(

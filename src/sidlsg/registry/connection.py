@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import ssl
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from urllib3.exceptions import MaxRetryError
 from sidlsg.registry.address import ALLOWED, SERVERS, check_address, shown, sqlite_file
 from sidlsg.runtime.deadline import CALL_S, deadline
 from sidlsg.runtime.errors import InputError, SidlsgError, StorageError, first_line
-from sidlsg.runtime.progress import NOTE
+from sidlsg.runtime.provenance import remark
 
 PROBE_SECONDS = 10
 """Seconds for a server's first answer."""
@@ -68,7 +67,7 @@ def connect(tracking_uri: str, *, create: bool = False) -> MlflowClient:
             file.parent.mkdir(parents=True)
         if not file.exists():
             # Standard output may hold a record.
-            print(f"{NOTE}{file} is a new MLflow store", file=sys.stderr)  # noqa: T201
+            remark(f"{file} is a new MLflow store")
     try:
         client = (_TimedClient if is_server else MlflowClient)(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         with deadline(_OPEN_S, server_at(tracking_uri)):

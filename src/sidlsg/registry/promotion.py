@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +23,7 @@ from sidlsg.registry.versions import (
     require_version,
 )
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.progress import NOTE
+from sidlsg.runtime.provenance import remark
 from sidlsg.storage.records import Promotion, Verdict
 
 AUDIT_TAG = "change."
@@ -108,7 +107,7 @@ def rollback(tracking_uri: str, name: str, reason: str) -> Promotion:
         if require_version(client, name, before).tags.get("verdict") == "rejected":
             # Not refused: a rollback is for emergencies. Standard output holds the record.
             text = f"version {before} of {name}, which becomes the champion, was rejected by the gate since it was one"
-            print(f"{NOTE}{text}", file=sys.stderr)  # noqa: T201
+            remark(text)
         return _move(client, name, before, lock, f"rollback: {reason.strip()}")
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from sidlsg.runtime.provenance import printable, say
+from sidlsg.runtime.provenance import NOTE, printable, say
 
 
 class PlainConsole(Console):
@@ -102,10 +102,6 @@ class Meter:
             percent = 100 * done // max(self.total, 1)
             say(f"{PREFIX}{self.label} {percent}%: {text}")
             emit(kind="progress", label=self.label, percent=percent, text=text)
-
-
-NOTE = "note: "
-"""Starts a line for the user."""
 
 
 def note(text: str) -> None:

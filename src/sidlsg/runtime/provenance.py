@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 import unicodedata
 from functools import cache
 from importlib.resources import files
@@ -117,6 +118,15 @@ def headed(text: str) -> str:
     """A printable text for the log, each line prefixed with the run."""
     run, text = pipeline_run(), printable(text)
     return "\n".join(f"run={run} {line}" for line in text.split("\n")) if run else text
+
+
+NOTE = "note: "
+"""Starts a line for the user."""
+
+
+def remark(text: str) -> None:
+    """Print a note to standard error, as standard output may hold a record."""
+    print(f"{NOTE}{text}", file=sys.stderr)  # noqa: T201
 
 
 def say(text: str) -> None:
