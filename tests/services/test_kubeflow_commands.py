@@ -212,5 +212,5 @@ def test_a_wrong_schedule_file_is_told_before_anything_is_sent(sidlsg: Run, kfp:
     Path("schedules.toml").write_text(f'experiment = "nights"\n{TABLE.format(name="n", seed=1, enabled=1)}')
     code, _, err = sidlsg("schedule", "--host", kfp.host, "--file", "schedules.toml", "--apply")
     assert code == 2
-    assert "schedules.toml: [[schedule]] 'n': enabled is 1; input should be a valid boolean" in err
+    assert "schedules.toml: [[schedule]] 'n': enabled is 1; give true or false" in err
     assert kfp.requests == []

@@ -70,7 +70,9 @@ def main() -> None:
         # Without a command the parser has printed the help.
         if not error.format_message():
             sys.exit(2)
-        _fail(error.format_message(), getattr(error, "exit_code", 2))
+        from sidlsg.cli.refusals import refusal
+
+        _fail(refusal(error), getattr(error, "exit_code", 2))
     # The parser returns this for an interrupt, and the code of a command's `typer.Exit`.
     if code == INTERRUPTED:
         _fail("interrupted; the same command again resumes from the last checkpoint", INTERRUPTED)

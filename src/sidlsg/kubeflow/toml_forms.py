@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
+from sidlsg.runtime.validation import mistake
 
 
 class Form(BaseModel):
@@ -47,27 +48,19 @@ def mistakes(form: type[Form], table: Mapping[str, Any], place: str = "") -> lis
     return []
 
 
-def _mistake(form: type[Form], table: Mapping[str, Any], mistake: dict[str, Any], place: str) -> str:
-    words: list[Any] = [word for word in mistake["loc"] if word != "[key]"]
+def _mistake(form: type[Form], table: Mapping[str, Any], found: dict[str, Any], place: str) -> str:
+    words: list[Any] = [word for word in found["loc"] if word != "[key]"]
     allowed = _keys(form, words[:-1])
-    where, kind, given = "", mistake["type"], mistake.get("input")
+    where = ""
     if not place and len(words) > 1 and isinstance(words[1], int):
         name, number, *words = words
         entry = table[name][number]
         title = entry.get("name") if isinstance(entry, dict) else None
         where = f"[[{name}]] {title!r}: " if title else f"[[{name}]] number {number + 1}: "
     key = ".".join(map(str, [place, *words] if place else words))
-    if kind == "extra_forbidden":
+    if found["type"] == "extra_forbidden":
         return f"{where}{key} is unknown{nearest(str(words[-1]), allowed)}; allowed: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"{where}{key} is missing; give it"
-    reason = str(mistake["msg"]).removeprefix("Value error, ")
-    if reason == mistake["msg"]:  # pydantic's own sentence
-        reason = reason[0].lower() + reason[1:]
-    # A table is not repeated: it may hold a password.
-    if not isinstance(given, dict):
-        return f"{where}{key} is {given!r}; {reason}"
-    return f"{where}{key}: {reason}" if key else f"{where}{reason}"
+    return f"{where}{mistake(found, key)}"
 
 
 def _keys(form: type[BaseModel], words: Sequence[Any]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys
 from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.runtime.errors import InputError, first_line
 from sidlsg.runtime.parsing import read_object
+from sidlsg.runtime.validation import mistake
 from sidlsg.storage.records import FileRef, PromptSet
 
 
@@ -241,8 +242,8 @@ def _manifest(output: Path) -> _Manifest:
         return TypeAdapter(_Manifest).validate_python(read_object(output / MANIFEST, advice))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{output / MANIFEST} is not a manifest: {where}: {first['msg']}; {advice}") from error
+        wrong = mistake(first, ".".join(map(str, first["loc"])) or "the whole")
+        raise InputError(f"{output / MANIFEST} is not a manifest: {wrong}; {advice}") from error
 
 
 def _rows(count: int) -> str:

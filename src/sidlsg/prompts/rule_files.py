@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
+from sidlsg.runtime.validation import mistake
 
 
 def read_rules(path: Path) -> dict[str, Any]:
@@ -55,8 +56,7 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
         return TypeAdapter(CurationRules).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{name} is {first['input']!r}: {first['msg'].lower()}") from error
+        raise InputError(mistake(first, ".".join(map(str, first["loc"])))) from error
 
 
 def rules_toml(rules: CurationRules) -> str:

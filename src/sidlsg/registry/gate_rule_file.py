@@ -32,6 +32,7 @@ from sidlsg.registry.gate_rules import (
 )
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
+from sidlsg.runtime.validation import mistake
 
 _ADVICE = "`sidlsg gate-rules` prints rules to begin with"
 TABLES: dict[str, tuple[str, type[Any]]] = {
@@ -96,6 +97,7 @@ def _rule(kind: type[Any], row: dict[str, Any], where: str) -> Any:
         raise InputError(f"{where}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{where}: {'.'.join(map(str, first['loc'])) or 'the table'}: {first['msg']}") from error
-    except TypeError as error:  # a date
-        raise InputError(f"{where}: the table: {error}") from error
+        wrong = mistake(first, ".".join(map(str, first["loc"])) or "the table")
+        raise InputError(f"{where}: {wrong}") from error
+    except TypeError as error:  # JSON has no dates
+        raise InputError(f"{where}: a value is a date or a time; give a text, a number or a list") from error

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.validation import mistake
 
 Predictions = list[list[str | None]]
 Body = TypeVar("Body", "V1Request", "V2Request")
@@ -102,8 +103,7 @@ def parse(kind: type[Body], body: bytes) -> Body:
         return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise InputError(f"{where}: {first['msg']}") from error
+        raise InputError(mistake(first, ".".join(map(str, first["loc"])) or "the body")) from error
 
 
 def v2_answer(request: V2Request, name: str, version: str, predictions: Predictions) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.validation import mistake
 from sidlsg.storage.files import atomic_write, sha256_file
 
 
@@ -64,8 +65,9 @@ class Record:
             parse_json(text)  # its bounds
             return record
         except ValidationError as error:
-            where, reason = ".".join(map(str, error.errors()[0]["loc"])) or "the whole", error.errors()[0]["msg"]
-            raise InputError(f"{source} is not a {cls.__name__} record: {where}: {reason}") from error
+            first = error.errors()[0]
+            wrong = mistake(first, ".".join(map(str, first["loc"])) or "the whole")
+            raise InputError(f"{source} is not a {cls.__name__} record: {wrong}") from error
         except ValueError as error:
             raise InputError(f"{source} is not a {cls.__name__} record: {error}") from error
 

@@ -160,7 +160,11 @@ def test_a_truncated_table_is_refused(refused: Callable[..., None], prompts: Pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--kappa", "abc"), "Invalid value for '--kappa'"),
+        (("--kappa", "abc"), "--kappa is 'abc'; give a number"),
+        (("--processes", "0"), "--processes is '0'; give a number, 1 or more"),
+        (("--processes", "2.5"), "--processes is '2.5'; give a whole number, 1 or more"),
+        (("--kappa",), "Option '--kappa' requires an argument; give --kappa VALUE"),
+        (("--quiet=yes",), "Option '--quiet' does not take a value; give --quiet alone"),
         (("--kappa", "nan"), "kappa1 is nan; a guidance scale is a finite number"),
         (("--kappa", "inf"), "kappa1 is inf; a guidance scale is a finite number"),
         (("--kappa", "-1"), "strategy 'lsg' is given κ1..κ4 = -1, -1, -1, -1; it takes 0 or more"),
@@ -172,7 +176,8 @@ def test_a_truncated_table_is_refused(refused: Callable[..., None], prompts: Pat
         (("--set", "iteration=4"), "no value 'iteration' (did you mean 'iterations'?)"),
         (("--set", "iterations=four"), "iterations is 'four'; it must be of kind int"),
         (("--set", "lr=NaN"), "lr is nan; it must be a finite number above 0"),
-        (("--bogus",), "No such option"),
+        (("--bogus",), "No such option: --bogus; `sidlsg"),
+        (("--kapa", "2"), "(Possible options: --kappa); `sidlsg"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "distil"])
@@ -224,7 +229,26 @@ def test_a_pipeline_file_must_be_yaml(refused: Callable[..., None]) -> None:
 
 
 def test_unknown_commands_suggest_the_nearest(refused: Callable[..., None]) -> None:
-    refused("No such command 'runn'. Did you mean 'run'?", "runn")
+    refused("No such command 'runn'. Did you mean 'run'? `sidlsg --help` lists what is allowed", "runn")
+    refused("Did you mean 'version'? `sidlsg delete --help` lists", "delete", "versoin")
+    refused("extra argument(s) (c); `sidlsg generate --help` lists", "generate", "a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("gate", "m", "2"), "--scorecard is missing; give --scorecard PATH (Folder of a scorecard)"),
+        (("generate", "student"), "PROMPT is missing; give it (Prompt of the images)"),
+        (("delete", "student"), "FOLDER is missing; give it (Folder of a student)"),
+        (("delete", "version", "m", "1"), "sqlite:///FILE), or set MLFLOW_TRACKING_URI"),
+        (("serve", "m", "--port", "99999"), "--port is '99999'; give a number from 1 to 65535"),
+    ],
+)
+def test_what_is_missing_or_out_of_range_is_named_with_what_to_give(
+    given: tuple[str, ...], said: str, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    refused(said, *given)
 
 
 def test_prompts_are_curated_from_the_command_line(sidlsg: Run, prompts: Path, tmp_path: Path) -> None:

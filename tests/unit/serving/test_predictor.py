@@ -112,7 +112,7 @@ TENSOR = {"name": "prompt", "shape": [1], "datatype": "BYTES", "data": [RED]}
     ("path", "body", "said"),
     [
         ("v1", b"\xff", "JSON"),
-        ("v1", {"instances": RED}, "instances: "),
+        ("v1", {"instances": RED}, "instances is 'a small red circle on a blue background'; give a list"),
         ("v1", {"instances": []}, "missing inputs"),
         ("v1", {"instances": [RED], "parameters": {"seeds": 1}}, "parameters.seeds"),
         ("v1", {"instances": [RED], "parameters": {"seed": -1}}, "seed -1 given; allowed: 0 to"),

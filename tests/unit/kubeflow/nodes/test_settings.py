@@ -27,8 +27,8 @@ def test_values_are_read() -> None:
         ("{", "are not JSON"),
         ("[]", r"are \[\]; give an object"),
         ('{"memroy": "1Gi"}', r"memroy is unknown \(did you mean 'memory'\?\); allowed: cpu, cpu_limit, memory"),
-        ('{"cpu": 4}', "cpu is 4; input should be a valid string"),
-        ('{"queue_minutes": 0}', "queue_minutes is 0; input should be greater than or equal to 1"),
+        ('{"cpu": 4}', "cpu is 4; give a text"),
+        ('{"queue_minutes": 0}', "queue_minutes is 0; give a number of at least 1"),
         ('{"volumes": {"disk": "shared"}}', "give an absolute path"),
     ],
 )
