@@ -167,13 +167,20 @@ GROUPS: dict[str, tuple[str, str, tuple[Callable[..., None], ...]]] = {
 NAMES = {teachers.convert_single_file: "single-file", teachers.convert_released: "released"}
 """Commands whose function has another name."""
 
+QUIET = (
+    *(*COMMANDS["Start"], *COMMANDS["Stages"]),
+    *(registry.approve, registry.rollback, registry.transfer, registry.register_teacher, pipelines.evaluate_version),
+    *(kubeflow.submit, *GROUPS["delete"][2]),
+)
+"""Commands that do something; what the others print is their purpose."""
+
 for panel, commands in COMMANDS.items():
     for command in commands:
-        add(app, command, panel, quiet=panel in ("Start", "Stages"))
+        add(app, command, panel, quiet=command in QUIET)
 for group_name, (panel, text, commands) in GROUPS.items():
     group = typer.Typer(cls=Group, no_args_is_help=True, help=text)
     for command in commands:
-        add(group, command, name=NAMES.get(command))
+        add(group, command, name=NAMES.get(command), quiet=command in QUIET)
     app.add_typer(group, name=group_name, rich_help_panel=panel)
 for process in (training.distil_process, kubeflow.distil_node, kubeflow.distil_node_process):
     app.command(hidden=True)(process)

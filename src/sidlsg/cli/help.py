@@ -81,7 +81,7 @@ def add(
     app.command(
         name or command.__name__.strip("_").replace("_", "-"),
         cls=Command,
-        help=text.strip(),
+        help=re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip()),  # the terminal's width breaks lines, not the source's
         short_help=re.split(r"[;.](?:\s|$)", text)[0].replace("\n", " "),
         epilog=f"{EXAMPLES}\n{examples}" if examples else None,
         rich_help_panel=panel,

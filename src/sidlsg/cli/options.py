@@ -193,14 +193,13 @@ def set_values(texts: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def require_passed(verdict: Verdict) -> None:
-    """Raise a VerdictError that names the failed rules, if there are any."""
+def require_passed(verdict: Verdict, named: bool = False) -> None:
+    """Raise a VerdictError if a rule failed; `named` adds the rules, for a command that has not printed them."""
     if verdict.passed:
         return
-    failed = "; ".join(f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed)
-    raise VerdictError(
-        f"version {verdict.version} of {verdict.name} did not pass the gate, and champion stays as it was: {failed}"
-    )
+    failed = [f"{rule.rule}: {rule.found}" for rule in verdict.rules if not rule.passed]
+    rules = f" ({'; '.join(failed)})" if named else ""
+    raise VerdictError(f"{len(failed)} of {len(verdict.rules)} gate rules failed{rules}; the champion stays as it was")
 
 
 def process_rank() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from sidlsg.runtime.errors import InputError, SidlsgError
 from sidlsg.runtime.provenance import pipeline_run, say
 
 if TYPE_CHECKING:  # records take a third of a second
-    from sidlsg.storage.records import Record, Verdict
+    from sidlsg.storage.records import Promotion, Record, Verdict
 
 OptionalModel = Annotated[str, typer.Argument(metavar="MODEL", help="Registered model's name.")]
 OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION", help="Number of a version, or an alias.")]
@@ -26,6 +28,7 @@ def register(
     name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name.")],
     output: RecordFolder = None,
     hourly_price: Annotated[float, typer.Option(min=0, help="Hourly price of training.")] = 0.0,
+    as_json: Json = False,
 ) -> None:
     """Register a student in MLflow; registering the same student again creates no second version.
 
@@ -37,7 +40,7 @@ def register(
     from sidlsg.registry.registration import register as stage
 
     version = stage(student, tracking_uri, name, Circumstances(pipeline_run=pipeline_run(), hourly_price=hourly_price))
-    _print(version, output)
+    _print(version, f"version {version.version} of {version.name} is registered", output, as_json)
 
 
 def register_teacher(
@@ -130,9 +133,10 @@ def gate(
     tracking_uri: TrackingUri,
     name: OptionalModel = "",
     which: OptionalVersion = "",
-    version: Annotated[
+    model_version: Annotated[
         Path | None, typer.Option(help="Instead of MODEL VERSION: folder or file of a ModelVersion record.")
     ] = None,
+    version: Annotated[Path | None, typer.Option("--version", hidden=True)] = None,
     recipe: Recipe = "tiny",
     rules: GateRulesFile = None,
     output: RecordFolder = None,
@@ -150,10 +154,12 @@ def gate(
     from sidlsg.stages.gate_rules import gate_rules as recipe_rules
     from sidlsg.storage.records import ModelVersion
 
-    given = _one_of(name, which, version, "--version")
+    given = _one_of(name, which, model_version or version, "--model-version")
     demanded = recipe_rules(recipe) if rules is None else read_gate_rules(rules)
     judged = find_version(tracking_uri, name, which) if given is None else ModelVersion.load(given)
-    _conclude(stage(judged, scorecard, tracking_uri, demanded), output, as_json)
+    with _naming(f"the rules of recipe {recipe}" if rules is None else f"gate rules {rules}"):
+        verdict = stage(judged, scorecard, tracking_uri, demanded)
+    _conclude(verdict, output, as_json)
 
 
 def gate_rules(recipe: Recipe = "tiny") -> None:
@@ -177,6 +183,7 @@ def approve(
     ],
     tracking_uri: TrackingUri,
     output: RecordFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Approve a version in a person's name, and judge it again; no alias moves.
 
@@ -190,7 +197,7 @@ def approve(
     """
     from sidlsg.stages.gate import approve as stage
 
-    _conclude(stage(tracking_uri, name, which, by), output)
+    _conclude(stage(tracking_uri, name, which, by), output, as_json)
 
 
 def promote(
@@ -201,6 +208,7 @@ def promote(
         Path | None, typer.Option(help="Instead of MODEL VERSION: folder or file of a Verdict record.")
     ] = None,
     output: RecordFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Move the alias `champion` to a version that passed.
 
@@ -216,9 +224,8 @@ def promote(
 
     given = _one_of(name, which, verdict, "--verdict")
     judged = recorded_verdict(tracking_uri, name, which) if given is None else Verdict.load(given)
-    promotion = stage(judged, tracking_uri)
-    _print(promotion, output)
-    require_passed(judged)
+    _print_promotion(stage(judged, tracking_uri), output, as_json)
+    require_passed(judged, named=True)
 
 
 def transfer(
@@ -232,6 +239,7 @@ def transfer(
         typer.Option(help="TOML file of gate rules; by default those that the version passed."),
     ] = None,
     output: RecordFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Copy a version to another registry, judge and promote it.
 
@@ -248,14 +256,16 @@ def transfer(
     from sidlsg.stages.gate import transfer as stage
 
     demanded = None if rules is None else read_gate_rules(rules)
-    done = stage(source, name, which, tracking_uri, to_name, demanded)
+    with _naming("the rules that the version passed" if rules is None else f"gate rules {rules}"):
+        done = stage(source, name, which, tracking_uri, to_name, demanded)
     if output is not None:
         done.version.save(output)
     if done.verdict is not None:
-        print_verdict(done.verdict)
+        if not as_json:
+            print_verdict(done.verdict)
         if output is not None:
             done.verdict.save(output)
-    _print(done.promotion, output)
+    _print_promotion(done.promotion, output, as_json)
     if done.verdict is not None:
         require_passed(done.verdict)
 
@@ -265,6 +275,7 @@ def rollback(
     tracking_uri: TrackingUri,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Reason, kept as a tag on both versions.")],
     output: RecordFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Make the previous champion the champion again.
 
@@ -276,7 +287,7 @@ def rollback(
     """
     from sidlsg.registry.promotion import rollback as stage
 
-    _print(stage(tracking_uri, name, reason), output)
+    _print_promotion(stage(tracking_uri, name, reason), output, as_json)
 
 
 def _one_of(name: str, which: str, record: Path | None, option: str) -> Path | None:
@@ -301,7 +312,24 @@ def _conclude(verdict: Verdict, output: Path | None, as_json: bool = False) -> N
     require_passed(verdict)
 
 
-def _print(record: Record, output: Path | None) -> None:
-    print(record.to_json(), end="")
+def _print_promotion(promotion: Promotion, output: Path | None, as_json: bool) -> None:
+    from sidlsg.cli.tables import champion
+
+    _print(promotion, champion(promotion), output, as_json)
+
+
+def _print(record: Record, line: str, output: Path | None, as_json: bool) -> None:
+    print(record.to_json() if as_json else f"{line}\n", end="")
     if output is not None:
         record.save(output)
+
+
+@contextlib.contextmanager
+def _naming(rules: str) -> Iterator[None]:
+    """Name the rules in the error of one that does not fit the scorecard."""
+    from sidlsg.registry.gate_rules import RuleError
+
+    try:
+        yield
+    except RuleError as error:
+        raise InputError(f"{rules}: {error}; change the rule, or give --rules FILE") from error

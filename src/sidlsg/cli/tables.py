@@ -61,7 +61,7 @@ def print_summary(result: RunResult) -> None:
     print_scores(result.scorecard)
     console.print("\nGate", style="italic")
     print_verdict(result.verdict)
-    console.print(_champion(result.promotion), style="bold")
+    console.print(champion(result.promotion), style="bold")
     print_cost(result.cost)
     console.print()
     _print_outputs(
@@ -91,7 +91,8 @@ def print_cost(cost: Cost) -> None:
         console.print(f"  without a price, and not in the sum: {', '.join(cost.unpriced)}")
 
 
-def _champion(promotion: Promotion) -> str:
+def champion(promotion: Promotion) -> str:
+    """Which version is the champion, in a line."""
     if promotion.changed:
         before = f"version {promotion.previous_version} before" if promotion.previous_version else "the first"
         return f"Champion of {promotion.name} is now version {promotion.champion_version} ({before})."

@@ -32,7 +32,7 @@ from sidlsg.prompts.text.keys import content_words_keys, digests, same_text_keys
 from sidlsg.prompts.text.tokens import token_counts
 from sidlsg.runtime.errors import InputError, first_line
 from sidlsg.runtime.parsing import read_object
-from sidlsg.runtime.validation import mistake
+from sidlsg.runtime.validation import first_mistake
 from sidlsg.storage.records import FileRef, PromptSet
 
 
@@ -241,8 +241,7 @@ def _manifest(output: Path) -> _Manifest:
     try:
         return TypeAdapter(_Manifest).validate_python(read_object(output / MANIFEST, advice))
     except ValidationError as error:
-        first = error.errors()[0]
-        wrong = mistake(first, ".".join(map(str, first["loc"])) or "the whole")
+        wrong = first_mistake(error, "the whole")
         raise InputError(f"{output / MANIFEST} is not a manifest: {wrong}; {advice}") from error
 
 

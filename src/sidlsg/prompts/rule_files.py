@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import read_toml
-from sidlsg.runtime.validation import mistake
+from sidlsg.runtime.validation import first_mistake
 
 
 def read_rules(path: Path) -> dict[str, Any]:
@@ -55,8 +55,7 @@ def rules_with(*changes: Mapping[str, Any]) -> CurationRules:
     try:
         return TypeAdapter(CurationRules).validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(mistake(first, ".".join(map(str, first["loc"])))) from error
+        raise InputError(first_mistake(error, "the whole")) from error
 
 
 def rules_toml(rules: CurationRules) -> str:

@@ -32,7 +32,7 @@ from sidlsg.registry.gate_rules import (
 )
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
-from sidlsg.runtime.validation import mistake
+from sidlsg.runtime.validation import first_mistake
 
 _ADVICE = "`sidlsg gate-rules` prints rules to begin with"
 TABLES: dict[str, tuple[str, type[Any]]] = {
@@ -96,8 +96,6 @@ def _rule(kind: type[Any], row: dict[str, Any], where: str) -> Any:
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        wrong = mistake(first, ".".join(map(str, first["loc"])) or "the table")
-        raise InputError(f"{where}: {wrong}") from error
+        raise InputError(f"{where}: {first_mistake(error, 'the table')}") from error
     except TypeError as error:  # JSON has no dates
         raise InputError(f"{where}: a value is a date or a time; give a text, a number or a list") from error

@@ -18,6 +18,10 @@ STUDENT = "student 1 step"
 """Name of the student among a scorecard's subjects; a rule's subject where none is given."""
 
 
+class RuleError(InputError):
+    """A rule does not fit the scorecard."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """The registry's knowledge of a challenger besides its scores."""
@@ -191,7 +195,7 @@ class Required:
         passed = self.protocol in protocols
         return RuleResult(
             rule=f"{self.subject} is scored under {self.protocol}",
-            found="it is" if passed else f"it is scored under: {', '.join(protocols)}",
+            found="it is" if passed else f"it is scored under: {'; '.join(protocols)}",
             passed=passed,
         )
 
@@ -277,18 +281,22 @@ class GateRules(Record):
         """Apply every rule, in order, to the challenger's scores and facts; the champion is None where there is none.
 
         Raises:
-            InputError: a rule names a subject or score that the scorecard lacks.
+            RuleError: a rule names a subject or score that the scorecard lacks.
         """
-        return (
-            *(rule.apply(card) for rule in self.floors),
-            *(rule.apply(card) for rule in self.ratios),
-            *(rule.apply(card, champion) for rule in self.no_regression),
-            *(rule.apply(card, champion) for rule in self.not_worse),
-            *(rule.apply(card, champion) for rule in self.better),
-            *(rule.apply(card) for rule in self.required),
-            *(rule.apply(facts or Facts()) for rule in self.costs),
-            *(rule.apply(facts or Facts()) for rule in self.approvals),
-        )
+        facts = facts or Facts()
+        try:
+            return (
+                *(rule.apply(card) for rule in self.floors),
+                *(rule.apply(card) for rule in self.ratios),
+                *(rule.apply(card, champion) for rule in self.no_regression),
+                *(rule.apply(card, champion) for rule in self.not_worse),
+                *(rule.apply(card, champion) for rule in self.better),
+                *(rule.apply(card) for rule in self.required),
+                *(rule.apply(facts) for rule in self.costs),
+                *(rule.apply(facts) for rule in self.approvals),
+            )
+        except InputError as error:
+            raise RuleError(f"a rule does not fit the scorecard: {error}") from error
 
     def awaits_approval(self, results: Sequence[RuleResult]) -> bool:
         """Whether these results of `apply` lack approvals alone."""

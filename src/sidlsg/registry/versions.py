@@ -108,11 +108,18 @@ def require_version(client: MlflowClient, name: str, version: int) -> Any:
             f"the alias {' and '.join(aliases)} of model {name!r} names version {version}, which was deleted; "
             f"{look_with_doctor(name)}"
         )
-    numbers = _listed([each.version for each in all_versions(client, name)]) or "none"
-    raise InputError(
-        f"model {name!r} has no version {version}; it has: {numbers}; register the student, or if it was there, "
-        f"{look_with_doctor(name)}"
-    )
+    raise InputError(f"model {name!r} has no version {version}; {_choice(client, name)}")
+
+
+def _choice(client: MlflowClient, name: str, aliases: Sequence[str] = ()) -> str:
+    """Which versions a model has, and what to do."""
+    numbers = [each.version for each in all_versions(client, name)]
+    if not numbers:
+        return "it has no version: register a student first"
+    if len(numbers) == 1 and not aliases:
+        return f"it has version {numbers[0]} alone: give that"
+    known = f"version{'s' if len(numbers) > 1 else ''} {_listed(numbers)}"
+    return f"it has {known}{f', and {_listed(aliases)}' if aliases else ''}: give one of them"
 
 
 def run_of(client: MlflowClient, version: Any) -> Any | None:
@@ -187,15 +194,15 @@ def registered_version(client: MlflowClient, name: str, which: str) -> Any:
         return require_version(client, model.name, int(which))
     aliases = {alias: str(number) for alias, number in model.aliases.items()}
     if which not in aliases:
-        known = _listed([f"{alias} (version {number})" for alias, number in sorted(aliases.items())]) or "none"
+        known = [f"{alias} (version {number})" for alias, number in sorted(aliases.items())]
         raise InputError(
-            f"model {model.name!r} has no alias {which!r}{nearest(which, aliases)}; give a version's number or an "
-            f"alias; aliases: {known}"
+            f"model {model.name!r} has no version or alias {which!r}{nearest(which, aliases)}; "
+            f"{_choice(client, model.name, known)}"
         )
     return require_version(client, model.name, int(aliases[which]))
 
 
-def _listed(names: list[Any]) -> str:
+def _listed(names: Sequence[Any]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(map(str, names[:LISTED])) + more
 

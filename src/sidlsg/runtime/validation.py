@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # pydantic takes a while
+    from pydantic import ValidationError
 
 WORDS = {
     "int": "a whole number",
@@ -33,6 +36,12 @@ LIMITS = {
 """What is allowed, by type of mistake, with the key of its limit."""
 LONGEST = 100
 """Maximum characters of a value in a message."""
+
+
+def first_mistake(error: ValidationError, whole: str) -> str:
+    """The first mistake of an error with its dotted place, see `mistake`; `whole` names the value itself."""
+    found = error.errors()[0]
+    return mistake(dict(found), ".".join(map(str, found["loc"])) or whole)
 
 
 def mistake(found: Mapping[str, Any], name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.validation import mistake
+from sidlsg.runtime.validation import first_mistake
 
 Predictions = list[list[str | None]]
 Body = TypeVar("Body", "V1Request", "V2Request")
@@ -102,8 +102,7 @@ def parse(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(mistake(first, ".".join(map(str, first["loc"])) or "the body")) from error
+        raise InputError(first_mistake(error, "the body")) from error
 
 
 def v2_answer(request: V2Request, name: str, version: str, predictions: Predictions) -> dict[str, Any]:

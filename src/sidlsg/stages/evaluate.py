@@ -208,7 +208,7 @@ def evaluate(
         )
         if world.is_rank0:
             if stored:
-                report(f"scores taken from the teacher's own scorecard, same files and protocols: {', '.join(stored)}")
+                report(f"scores taken from the teacher's own scorecard, same files and protocols: {'; '.join(stored)}")
             samplers = {name: (teacher_sampler, setting_of(name)) for name in wanted}
             samplers[STUDENT] = (student_sampler, STUDENT_SETTING)
             with atomic_folder(output, Scorecard.FILE) as folder:

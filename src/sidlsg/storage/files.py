@@ -270,6 +270,12 @@ def refuse_foreign(target: Path, marker: str) -> None:
         )
 
 
+def folder_below(folder: Path, marker: str) -> str:
+    """Advice to give the folder directly below that holds `marker`; empty where none does."""
+    found = min(folder.glob(f"*/{marker}"), default=None)
+    return "" if found is None else f"give {found.parent}, which has one"
+
+
 def _require_folders(path: Path) -> None:
     for parent in path.parents:
         # In this order: another process may make the folder between the two checks.

@@ -17,8 +17,8 @@ from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import parse_json
-from sidlsg.runtime.validation import mistake
-from sidlsg.storage.files import atomic_write, sha256_file
+from sidlsg.runtime.validation import first_mistake
+from sidlsg.storage.files import atomic_write, folder_below, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +61,20 @@ class Record:
     def from_json(cls, text: str | bytes, source: str = "the given text") -> Self:
         """Read a record; raises InputError for any other text."""
         try:
-            record = TypeAdapter(cls).validate_json(text, strict=False)
             parse_json(text)  # its bounds
-            return record
-        except ValidationError as error:
-            first = error.errors()[0]
-            wrong = mistake(first, ".".join(map(str, first["loc"])) or "the whole")
+            return TypeAdapter(cls).validate_json(text, strict=False)
+        except ValueError as error:  # pydantic's own too
+            wrong = first_mistake(error, "the whole") if isinstance(error, ValidationError) else error
             raise InputError(f"{source} is not a {cls.__name__} record: {wrong}") from error
-        except ValueError as error:
-            raise InputError(f"{source} is not a {cls.__name__} record: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a record from its folder or its file; raises InputError where there is none of this kind."""
-        path = path / cls.FILE if path.is_dir() else path
-        if not path.is_file():
-            raise InputError(f"no {cls.__name__} record at {path}; give the folder that the earlier stage wrote")
-        return cls.from_json(path.read_bytes(), str(path))
+        file = path / cls.FILE if path.is_dir() else path
+        if not file.is_file():
+            advice = folder_below(path, cls.FILE) or "give the folder that the earlier stage wrote"
+            raise InputError(f"no {cls.__name__} record at {file}; {advice}")
+        return cls.from_json(file.read_bytes(), str(file))
 
     def verify(self, folder: Path) -> None:
         """Check every file of the record against its digest; raises InputError where one is missing or differs."""
@@ -90,7 +87,8 @@ class Record:
                 continue
             path = folder / ref.path
             if not path.is_file():
-                raise InputError(f"{path} is missing, though {self.FILE} names it; run the stage that wrote it again")
+                advice = folder_below(folder, self.FILE) or "run the stage that wrote it again"
+                raise InputError(f"{path} is missing, though {self.FILE} names it; {advice}")
             found = sha256_file(path)
             if found != ref.sha256:
                 raise InputError(
@@ -310,7 +308,7 @@ class SubjectScores:
         for score in self.scores:
             if score.name == name:
                 return score
-        raise InputError(f"{self.subject} has no score {name!r}; it has: {', '.join(s.name for s in self.scores)}")
+        raise InputError(f"{self.subject} has no score {name!r}; it has: {'; '.join(s.name for s in self.scores)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,7 +352,7 @@ class Scorecard(Record):
         for subject in self.subjects:
             if subject.subject == name:
                 return subject
-        raise InputError(f"no subject {name!r} on the scorecard; it has: {', '.join(s.subject for s in self.subjects)}")
+        raise InputError(f"no subject {name!r} on the scorecard; it has: {'; '.join(s.subject for s in self.subjects)}")
 
 
 @dataclass(frozen=True, kw_only=True)

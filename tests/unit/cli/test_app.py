@@ -214,7 +214,7 @@ def test_an_output_that_is_taken_is_refused(
         (("evaluate", "--student", "none", "--output", "out"), Student),
         (("generate", "none", CAPTION), Student),
         (("register", "--student", "none", "--tracking-uri", "sqlite:///x.db", "--name", "m"), Student),
-        (("gate", "--version", "none", "--scorecard", "none", "--tracking-uri", "sqlite:///x.db"), ModelVersion),
+        (("gate", "--model-version", "none", "--scorecard", "none", "--tracking-uri", "sqlite:///x.db"), ModelVersion),
         (("promote", "--verdict", "none", "--tracking-uri", "sqlite:///x.db"), Verdict),
     ],
 )

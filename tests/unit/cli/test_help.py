@@ -47,6 +47,11 @@ def test_a_commands_help_fits_a_screen(words: tuple[str, ...], sidlsg: Run, monk
 
 
 @every_command
+def test_the_text_breaks_where_the_screen_ends(words: tuple[str, ...]) -> None:
+    assert "\n" not in (COMMANDS[words].help or "").replace("\n\n", "")
+
+
+@every_command
 def test_no_options_text_is_narrow(words: tuple[str, ...], sidlsg: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for panel in re.findall(r"^╭─ .*?^╰", help_of(words, sidlsg, monkeypatch), re.MULTILINE | re.DOTALL):
         rows = [line[1:-1] for line in panel.splitlines()[1:-1]]

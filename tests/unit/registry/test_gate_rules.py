@@ -221,7 +221,7 @@ def test_a_protocol_must_be_on_the_card(make_scorecard: Any) -> None:
     assert Required(subject="student 1 step", protocol="fid/judge-2k").apply(card).passed
     missing = Required(subject="student 1 step", protocol="fid/coco").apply(card)
     assert not missing.passed
-    assert missing.found == "it is scored under: fid/judge-2k, judge/attributes"
+    assert missing.found == "it is scored under: fid/judge-2k; judge/attributes"
 
 
 @pytest.mark.parametrize(("seconds", "passed"), [(7200.0, True), (7201.0, False), (None, False)])

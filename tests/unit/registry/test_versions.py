@@ -32,7 +32,9 @@ def test_versions_come_lowest_first_by_number(listed):
 def test_a_version_must_exist_and_be_of_the_student(listed):
     record = ModelVersion(name="listed", version=2, run_id="", student_sha256="bb")
     assert require_same_student(listed, record).version
-    with pytest.raises(InputError, match="model 'listed' has no version 99; it has: 1, 2, "):
+    with pytest.raises(
+        InputError, match=r"model 'listed' has no version 99; it has versions 1, 2, .*12: give one of them$"
+    ):
         require_version(listed, "listed", 99)
     with pytest.raises(InputError, match="was made of student bb, not of aa"):
         require_same_student(listed, replace(record, student_sha256="aa"))
@@ -78,17 +80,18 @@ def test_a_version_is_found_by_number_and_by_alias(registry, registered, which, 
     [
         ("fund", "1", r"no model 'fund' in this registry \(did you mean 'found'\?\); it has: empty, found"),
         ("", "1", "no model '' in this registry"),
-        ("found", "7", "model 'found' has no version 7; it has: 1, 2, 3"),
+        ("found", "7", "model 'found' has no version 7; it has versions 1, 2, 3: give one of them$"),
         ("found", "0", "has no version 0"),
         (
             "found",
             "champoin",
-            r"has no alias 'champoin' \(did you mean 'champion'\?\); .* aliases: champion \(version 2\)",
+            r"has no version or alias 'champoin' \(did you mean 'champion'\?\); it has versions 1, 2, 3, and champion "
+            r"\(version 2\): give one of them$",
         ),
-        ("found", "-1", "has no alias '-1'"),
-        ("found", "", "has no alias ''"),
-        ("empty", "champion", "aliases: none"),
-        ("empty", "1", "it has: none"),
+        ("found", "-1", "has no version or alias '-1'"),
+        ("found", "", "has no version or alias ''"),
+        ("empty", "champion", "it has no version: register a student first"),
+        ("empty", "1", "it has no version: register a student first"),
         ("found", "3", "version 3 of 'found' has no tag student_sha256"),
     ],
 )

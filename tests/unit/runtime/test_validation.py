@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from sidlsg.runtime.validation import mistake
+from sidlsg.runtime.validation import first_mistake, mistake
 
 
 class Closed(BaseModel, extra="forbid"):
@@ -58,4 +58,4 @@ def test_a_mistake_in_words(kind: Any, value: object, words: str) -> None:
 def test_a_text_that_is_no_json() -> None:
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(int).validate_json("{")
-    assert mistake(dict(caught.value.errors()[0]), "the body").startswith("the body is not JSON: ")
+    assert first_mistake(caught.value, "the body").startswith("the body is not JSON: ")

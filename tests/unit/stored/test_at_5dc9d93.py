@@ -210,7 +210,7 @@ def test_a_version_without_a_digest_of_its_code_is_not_fetched_to_be_served(sidl
 
 
 def test_a_student_that_is_registered_gets_no_second_version(sidlsg: Run, registry: str) -> None:
-    words = ["register", "--student", str(OLD / "student"), "--name", NAME, "--tracking-uri", registry]
+    words = ["register", "--student", str(OLD / "student"), "--name", NAME, "--tracking-uri", registry, "--json"]
     code, output, errors = sidlsg(*words)
     assert code == 0, errors
     assert ModelVersion.from_json(output) == ModelVersion.load(OLD / "version")

@@ -232,7 +232,10 @@ def test_a_mistyped_version_is_reported_before_anything_is_written(evaluation: R
     client.create_registered_model("shapes")
     client.create_model_version("shapes", source="file:///elsewhere")
     client.set_registered_model_alias("shapes", "champion", "1")
-    for which, message in (("2", "has no version 2; it has: 1"), ("champoin", r"did you mean 'champion'\?")):
+    for which, message in (
+        ("2", "has no version 2; it has version 1 alone: give that"),
+        ("champoin", r"did you mean 'champion'\?"),
+    ):
         with pytest.raises(InputError, match=message):
             run_evaluation(evaluate_only, replace(evaluation, version=which))
     with pytest.raises(InputError, match=r"no model 'shape' .*did you mean 'shapes'\?"):
