@@ -20,6 +20,7 @@ from sidlsg.cli import (
     kubeflow,
     pipelines,
     prompts,
+    real_images,
     registry,
     servers,
     teachers,
@@ -106,6 +107,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages": (
         prompts.curate,
         training.encode,
+        real_images.real_images,
         training.distil,
         registry.register,
         evaluation.evaluate,
@@ -129,6 +131,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         evaluation.protocols,
         teachers.digest,
         teachers.teach,
+        real_images.shapes,
     ),
 }
 GROUPS: dict[str, tuple[str, str, tuple[Callable[..., None], ...]]] = {

@@ -123,9 +123,11 @@ def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
                 shutil.rmtree(other)
     work.mkdir(exist_ok=True)
     with folder_lock(work, f"another process is writing {output}"):
-        # Finished files were renamed; unfinished ones still have a temporary name.
+        # Finished files were renamed; unfinished ones still have a temporary name. Work inside this work cleans itself.
+        inner = {mark.parent for mark in work.rglob(WORK_MARK)} - {work}
         for path in sorted(work.rglob(".*"), reverse=True):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if inner.isdisjoint((path, *path.parents)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         (work / WORK_MARK).touch()
         yield work
         put_in_place(work, output)

@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import best_device, set_threads
 from sidlsg.runtime.progress import Meter
-from sidlsg.storage.files import sha256_file
-from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, file_ref
+from sidlsg.storage.records import EmbeddingSet, PromptSet, file_ref
 from sidlsg.storage.tensors import save_tensors
 from sidlsg.teacher.folder import text_encoder_digest
 from sidlsg.teacher.pipeline import Teacher, load_pipeline
+from sidlsg.teacher.shards import BLOCK, MappedShards, ShardFormat, shard_path
 from sidlsg.teacher.text_encoder import PromptEncoder
 
 KEY = "states"
 """The tensor of a shard: [n, L, D], in the order of the prompts."""
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-BLOCK = 2048
-"""Prompts in a shard, which training reads one after the other; 242 MB for Stable Diffusion 1.5 in float16."""
-MAPPED = 16
-"""Shards that are kept mapped; training reads from one or two at a time."""
+SHARDS = ShardFormat(key=KEY, record=EmbeddingSet.FILE, what="text embeddings", stage="the encode stage")
 TextEmbeddings = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
 """Prompt indices, and whether the empty prompt replaces each, to (cond [B, L, D], uncond [1, L, D]), float32."""
-
-
-def shard_path(folder: Path, number: int) -> Path:
-    """The shard of a block."""
-    return folder / "shards" / f"{number:05}.safetensors"
 
 
 def write_embeddings(path: Path, embeddings: Tensor) -> None:
     """Write [n, L, D] embeddings, complete or not at all; equal ones give equal bytes."""
     save_tensors(path, {KEY: embeddings}, {})
-
-
-def map_embeddings(path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-    """The embeddings of a file as a tensor whose rows are read from the disk on use.
-
-    Raises:
-        InputError: the file cannot be read, or holds something else.
-    """
-    try:
-        with safe_open(os.fspath(path), framework="pt") as file:
-            embeddings: Tensor = file.get_tensor(KEY)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} holds no text embeddings ({error}); run the encode stage again") from error
-    if embeddings.shape != shape or embeddings.dtype != dtype:
-        raise InputError(
-            f"{path} holds {tuple(embeddings.shape)} {embeddings.dtype}, but its record says {shape} {dtype}; "
-            "run the encode stage again"
-        )
-    return embeddings
 
 
 def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -71,11 +41,7 @@ def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 class EmbeddingReader:
-    """Reads embeddings by prompt index from mapped shards.
-
-    A shard's digest is checked on first use: the set may be hundreds of gigabytes, and the check brings the shard,
-    whose rows training uses in random order, into the page cache.
-    """
+    """Reads embeddings by prompt index from mapped shards."""
 
     def __init__(self, folder: Path, device: torch.device | str, dtype: str) -> None:
         """Args:
@@ -103,9 +69,8 @@ class EmbeddingReader:
                 f"{folder} holds embeddings in {self.record.dtype}, but the recipe's text_states is {dtype}; "
                 f"encode with dtype {dtype}, or set text_states to {self.record.dtype}"
             )
-        self._checked: set[FileRef] = set()
-        self._shard = lru_cache(MAPPED)(self._open_shard)
-        self._empty = self._open(self.record.uncond, 1)[0].to(self._dtype, copy=True)
+        self._rows = MappedShards(folder, self.record.shards, self.record.count, self.record.shape, self._held, SHARDS)
+        self._empty = self._rows.open(self.record.uncond, 1)[0].to(self._dtype, copy=True)
         self.uncond = self._empty[None].to(self.device, torch.float32)
         """[1, L, D]: the empty prompt."""
 
@@ -119,25 +84,8 @@ class EmbeddingReader:
         on_gpu = self.device.type == "cuda"
         rows = torch.empty((len(indices), *self.record.shape), dtype=self._dtype, pin_memory=on_gpu)
         for row, (index, empty) in enumerate(zip(indices, replaced, strict=True)):
-            rows[row] = self._empty if empty else self._shard(index // BLOCK)[index % BLOCK]
+            rows[row] = self._empty if empty else self._rows[index]
         return rows.to(self.device, non_blocking=on_gpu).to(torch.float32), self.uncond
-
-    def _open_shard(self, number: int) -> Tensor:
-        return self._open(self.record.shards[number], min(BLOCK, self.record.count - number * BLOCK))
-
-    def _open(self, ref: FileRef, count: int) -> Tensor:
-        if "://" in ref.path:
-            raise InputError(f"{ref.path} of {self.folder} is not on this machine; copy the whole set here first")
-        path = self.folder / ref.path
-        if not path.is_file():
-            raise InputError(f"{path} is missing, though {EmbeddingSet.FILE} names it; run the encode stage again")
-        if ref not in self._checked and sha256_file(path) != ref.sha256:
-            raise InputError(
-                f"{path} differs from what {EmbeddingSet.FILE} says: it was changed or damaged; "
-                "run the encode stage again"
-            )
-        self._checked.add(ref)
-        return map_embeddings(path, (count, *self.record.shape), self._held)
 
 
 class OnlineEmbeddings:

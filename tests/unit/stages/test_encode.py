@@ -19,9 +19,9 @@ from forked import Program
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.embeddings import BLOCK
 from sidlsg.teacher.folder import text_encoder_digest
 from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.shards import BLOCK
 
 Encoded = Callable[[str], Path]
 

@@ -12,7 +12,7 @@ import pytest
 from sidlsg.prompts.shards import SCHEMA, shard_name, write_table
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import PromptSet, file_ref
-from sidlsg.teacher.embeddings import BLOCK
+from sidlsg.teacher.shards import BLOCK
 
 COUNT = 2 * BLOCK + 40
 MakePrompts = Callable[..., list[str]]

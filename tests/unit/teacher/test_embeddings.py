@@ -14,9 +14,10 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef
-from sidlsg.teacher import embeddings as module
-from sidlsg.teacher.embeddings import BLOCK, MAPPED, EmbeddingReader, OnlineEmbeddings
+from sidlsg.teacher import shards as module
+from sidlsg.teacher.embeddings import EmbeddingReader, OnlineEmbeddings
 from sidlsg.teacher.pipeline import Teacher, load_teacher
+from sidlsg.teacher.shards import BLOCK, MAPPED
 
 Encoded = Callable[[str], Path]
 
@@ -105,7 +106,7 @@ def test_few_shards_are_kept_mapped(copy: Path) -> None:
     read = EmbeddingReader(copy, "cpu", "float16")
     for number in range(18):
         read([number * BLOCK], [False])
-    assert read._shard.cache_info().currsize == MAPPED
+    assert read._rows._shard.cache_info().currsize == MAPPED
 
 
 @pytest.mark.parametrize("change", [flip, lambda path: path.write_bytes(path.read_bytes()[:-50])])

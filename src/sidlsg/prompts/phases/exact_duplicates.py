@@ -14,6 +14,7 @@ from sidlsg.prompts.duplicates.shingles import shingles
 from sidlsg.prompts.phases.row_steps import Funnel
 from sidlsg.prompts.phases.scan import SCHEMA, bucket_of, spread
 from sidlsg.prompts.plan import Plan
+from sidlsg.prompts.rules import HeldOutRule
 from sidlsg.prompts.text.cleaning import clean_all
 from sidlsg.prompts.text.keys import content_words_keys, same_words_keys
 from sidlsg.prompts.text.tokens import token_counts
@@ -101,22 +102,32 @@ def _without_held_out(texts: pl.DataFrame, plan: Plan, funnel: Funnel) -> pl.Dat
     rule = plan.rules.held_out
     if not plan.held_out:
         return texts
-    captions = clean_captions(plan.held_out)
     if rule.words or rule.content_words:
-        found = pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True)
-        if rule.words:
-            found |= texts["_words"].is_in(caption_keys(plan.held_out).implode())
-        if rule.content_words:
-            found |= content_words_keys(texts["text"]).is_in(content_words_keys(captions).implode())
-        texts = funnel.count("held_out", texts, ~found)
+        texts = funnel.count("held_out", texts, ~same_as_held_out(texts["text"], texts["_words"], plan.held_out, rule))
     if rule.similarity:
-        index = _held_out_index(plan.held_out)
-        batches = [texts[:0], *texts.iter_slices(BATCH)]
-        near = pl.concat([index.matches(batch["_words"], rule.similarity) for batch in batches])
+        near = near_held_out(texts["_words"], plan.held_out, rule)
+        captions = clean_captions(plan.held_out)
         texts = texts.with_columns(near["similarity"], like=captions.gather(near["caption"]))
         why = pl.format("{} like: {}", pl.col("similarity").round(2), "like")
         texts = funnel.count("held_out_near", texts, pl.col("like").is_null(), why)
     return texts
+
+
+def same_as_held_out(texts: pl.Series, words: pl.Series, held_out: tuple[str, ...], rule: HeldOutRule) -> pl.Series:
+    """Whether each cleaned text, given with its words key, is an evaluation caption in some spelling."""
+    found = pl.repeat(False, len(texts), dtype=pl.Boolean, eager=True)
+    if rule.words:
+        found |= words.is_in(caption_keys(held_out).implode())
+    if rule.content_words:
+        found |= content_words_keys(texts).is_in(content_words_keys(clean_captions(held_out)).implode())
+    return found
+
+
+def near_held_out(words: pl.Series, held_out: tuple[str, ...], rule: HeldOutRule) -> pl.DataFrame:
+    """The nearest evaluation caption of each text, given by its words key: `caption`, its index, and `similarity`."""
+    index = _held_out_index(held_out)
+    batches = [words[:0], *(words[start : start + BATCH] for start in range(0, len(words), BATCH))]
+    return pl.concat([index.matches(batch, rule.similarity) for batch in batches])
 
 
 @lru_cache(maxsize=1)
