@@ -107,7 +107,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages": (
         prompts.curate,
         training.encode,
-        real_images.real_images,
         training.distil,
         registry.register,
         evaluation.evaluate,
@@ -131,7 +130,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         evaluation.protocols,
         teachers.digest,
         teachers.teach,
-        real_images.shapes,
     ),
 }
 GROUPS: dict[str, tuple[str, str, tuple[Callable[..., None], ...]]] = {
@@ -157,8 +155,8 @@ GROUPS: dict[str, tuple[str, str, tuple[Callable[..., None], ...]]] = {
     ),
     "images": (
         "Tools",
-        "Score images of any origin under published protocols",
-        (evaluation.features, evaluation.statistics, evaluation.score),
+        "Score images of any origin; encode or draw real ones",
+        (evaluation.features, evaluation.statistics, evaluation.score, real_images.encode, real_images.draw),
     ),
     "services": (
         "Tools",

@@ -1,4 +1,4 @@
-"""The commands `sidlsg real-images` and `sidlsg shapes`."""
+"""The commands `sidlsg images encode` and `sidlsg images draw`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidlsg.runtime.provenance import say
 from sidlsg.storage.uri import HELD_OUT, TEACHER
 
 
-def real_images(
+def encode(
     source: Annotated[
         str, typer.Argument(metavar="URI", help="Image folder, parquet or webdataset tars, with captions.")
     ],
@@ -31,8 +31,8 @@ def real_images(
     Images of held-out captions, images without caption and those smaller than the teacher's are left out.
 
     Examples:
-      sidlsg real-images shapes --output real --licence CC0-1.0
-      sidlsg real-images s3://data/photos --teacher sd15 --output real
+      sidlsg images encode shapes --output real --licence CC0-1.0
+      sidlsg images encode s3://data/photos --teacher sd15 --output real
     """
     from sidlsg.prompts.held_out import read_held_out
     from sidlsg.stages.real_images import encode_real_images as stage
@@ -45,7 +45,7 @@ def real_images(
     print(f"{record.count:,} real images in {output}")
 
 
-def shapes(
+def draw(
     output: Annotated[Path, typer.Option(help="Folder of PNGs with metadata.jsonl; FILE.tar for a webdataset.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4096,
     seed: Seed = 0,
@@ -53,8 +53,8 @@ def shapes(
     """Draw real images of the bundled teacher's domain, for the recipe tiny_real.
 
     Examples:
-      sidlsg shapes --output shapes
-      sidlsg shapes --output shapes.tar --count 20000
+      sidlsg images draw --output shapes
+      sidlsg images draw --output shapes.tar --count 20000
     """
     from sidlsg.bundled.real_images import write_real_images
 

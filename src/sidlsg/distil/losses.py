@@ -1,5 +1,7 @@
 """The two losses of SiD-LSG (arXiv 2406.01561): the formulas, the forward passes of each update, and diagnostics.
 
+With real images, the adversarial term of `adversarial` is added to both.
+
 Shapes, here as in the paper's symbols: x_g, y_real, y_fake, output, target: [B, C, H, W]; weight, mask: [B].
 """
 
@@ -11,6 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sidlsg.distil.adversarial import (
+    Adversary,
+    RealBatch,
+    discriminator_diagnostics,
+    discriminator_loss,
+    generator_adversarial_loss,
+    logit_map,
+)
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.sampler import Draws, Update, generate_latents
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -31,7 +41,7 @@ def fake_score_loss(
         divisor: divides the sum; default B.
     """
     each = weight * (output - target).square().flatten(1).sum(1)
-    return _sum(each, mask) / (divisor or len(output))
+    return masked_sum(each, mask) / (divisor or len(output))
 
 
 def generator_loss(
@@ -58,13 +68,18 @@ def generator_loss(
         mask: samples with False leave the sum.
         divisor: divides the sum; default B.
     """
-    omega = (x_g - y_real).detach().abs().flatten(1).mean(1).clamp_min(OMEGA_MINIMUM)
     second = y_fake if y_fake_kappa3 is None else y_fake_kappa3
     product = (y_real - y_fake) * (y_real - x_g - alpha * (y_real - second))
-    return _sum(product.flatten(1).sum(1) / omega, mask) / (divisor or len(x_g))
+    return masked_sum(product.flatten(1).sum(1) / omega(x_g, y_real), mask) / (divisor or len(x_g))
 
 
-def _sum(each: Tensor, mask: Tensor | None) -> Tensor:
+def omega(x_g: Tensor, y_real: Tensor) -> Tensor:
+    """ω_b of each sample, [B]: the mean over C, H, W of |x_g - y_real|, without gradient and at least 1e-5."""
+    return (x_g - y_real).detach().abs().flatten(1).mean(1).clamp_min(OMEGA_MINIMUM)
+
+
+def masked_sum(each: Tensor, mask: Tensor | None) -> Tensor:
+    """The sum of [B] values, without those whose mask is False."""
     # `where`, not a product: 0 · NaN is NaN.
     return each.sum() if mask is None else torch.where(mask, each, torch.zeros_like(each)).sum()
 
@@ -91,6 +106,8 @@ class Method:
     guidance: Guidance
     alpha: float = 1.0
     t_init: int = 625
+    adversary: Adversary | None = None
+    """The adversarial term, where real images are used."""
 
     def loss(
         self,
@@ -102,27 +119,119 @@ class Method:
         uncond: Tensor,
         divisor: int,
         mask: Tensor | None = None,
+        real: RealBatch | None = None,
+        joined: bool = False,
     ) -> MicroBatchLoss:
-        """The loss of one micro-batch; without `mask`, its finite samples are what counts."""
+        """The loss of one micro-batch; without `mask`, its finite samples are what counts.
+
+        Args:
+            update: whose loss.
+            generator: G.
+            fake_score: f_ψ.
+            draws: the random part.
+            cond: [B, L, D] encoded prompts.
+            uncond: [1, L, D], the empty prompt.
+            divisor: the global batch.
+            mask: [B] bool: the samples that count.
+            real: real images, for the discriminator's part of the fake score's loss.
+            joined: whether the adversarial term is part of the generator's loss.
+        """
+        networks = generator, fake_score, draws, cond, uncond
         if update == "fake_score":
-            output, target, weight = self.fake_score_forward(generator, fake_score, draws, cond, uncond)
-            finite = finite_samples(output, target)
-            loss = fake_score_loss(output, target, weight, finite if mask is None else mask, divisor)
-            return MicroBatchLoss(loss, finite, fake_score_diagnostics(output, target, weight))
-        forward = self.generator_forward(generator, fake_score, draws, cond, uncond)
+            return self._fake_score_loss(*networks, divisor, mask, real)
+        if joined and self.adversary is not None:
+            return self._joined_loss(self.adversary, *networks, divisor, mask)
+        forward = self.generator_forward(*networks)
         x_g, y_real, y_fake, y_fake_kappa3 = forward
         finite = finite_samples(*(y for y in forward if y is not None))
         loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, finite if mask is None else mask, divisor)
         return MicroBatchLoss(loss, finite, generator_diagnostics(x_g, y_real, y_fake))
 
+    def _fake_score_loss(
+        self,
+        generator: Any,
+        fake_score: Any,
+        draws: Draws,
+        cond: Tensor,
+        uncond: Tensor,
+        divisor: int,
+        mask: Tensor | None,
+        real: RealBatch | None,
+    ) -> MicroBatchLoss:
+        """L_ψ; with real images, L_ψ + λ_D · CHW · ℓ_D."""
+        if self.adversary is None or real is None:
+            output, target, weight = self.fake_score_forward(generator, fake_score, draws, cond, uncond)
+            finite = finite_samples(output, target)
+            loss = fake_score_loss(output, target, weight, finite if mask is None else mask, divisor)
+            return MicroBatchLoss(loss, finite, fake_score_diagnostics(output, target, weight))
+        with self.adversary.features() as features:
+            output, target, weight = self.fake_score_forward(generator, fake_score, draws, cond, uncond, real)
+        # The first rows are of the conditional half (at κ1 = 0 of the only one), the last of the real images.
+        logits = logit_map(features[-1])
+        d_fake, d_real = logits[: len(output)], logits[-len(output) :]
+        finite = finite_samples(output, target, d_fake, d_real)
+        counted = finite if mask is None else mask
+        loss = fake_score_loss(output, target, weight, counted, divisor)
+        l_d = masked_sum(discriminator_loss(d_real, d_fake), counted) / divisor
+        loss = loss + self.adversary.term.lambda_d * output[0].numel() * l_d
+        diagnostics = fake_score_diagnostics(output, target, weight) | discriminator_diagnostics(d_real, d_fake)
+        return MicroBatchLoss(loss, finite, diagnostics)
+
+    def _joined_loss(
+        self,
+        adversary: Adversary,
+        generator: Any,
+        fake_score: Any,
+        draws: Draws,
+        cond: Tensor,
+        uncond: Tensor,
+        divisor: int,
+        mask: Tensor | None,
+    ) -> MicroBatchLoss:
+        """L_θ = ½ L_SiD + ½ λ · CHW · w · ℓ_G, with w = 1/ω_b, the weight that a sample has in L_SiD."""
+        with adversary.features() as features:
+            forward = self.generator_forward(generator, fake_score, draws, cond, uncond)
+        x_g, y_real, y_fake, y_fake_kappa3 = forward
+        d_fake = logit_map(features[-1][: len(x_g)])
+        finite = finite_samples(d_fake, *(y for y in forward if y is not None))
+        counted = finite if mask is None else mask
+        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, counted, divisor)
+        l_g = generator_adversarial_loss(d_fake)
+        weighted = masked_sum(l_g / omega(x_g, y_real), counted) / divisor
+        loss = loss / 2 + adversary.term.lambda_g * x_g[0].numel() * weighted / 2
+        diagnostics = generator_diagnostics(x_g, y_real, y_fake) | {"adversarial_loss": l_g.detach().mean()}
+        return MicroBatchLoss(loss, finite, diagnostics)
+
     def fake_score_forward(
-        self, generator: Any, fake_score: Any, draws: Draws, cond: Tensor, uncond: Tensor
+        self,
+        generator: Any,
+        fake_score: Any,
+        draws: Draws,
+        cond: Tensor,
+        uncond: Tensor,
+        real: RealBatch | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(output, target, weight) of L_ψ; x_g carries no gradient."""
+        """(output, target, weight) of L_ψ; x_g carries no gradient.
+
+        Real images are diffused with the samples' own t and ε, and pass in the same batch, after them.
+        """
         with torch.no_grad():
             x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
         x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
-        output = guided_output(fake_score, x_t, draws.t, cond, uncond, self.guidance.kappa1)
+        kappa1 = self.guidance.kappa1
+        if real is None:
+            output = guided_output(fake_score, x_t, draws.t, cond, uncond, kappa1)
+        else:
+            x_r = self.schedule.add_noise(real.latents, draws.noise, draws.t)
+            # At κ1 = 0 the fake score sees no text, of real images either.
+            halves = (
+                [uncond.expand_as(cond)] if kappa1 == 0 else [cond] if kappa1 == 1 else [cond, uncond.expand_as(cond)]
+            )
+            text = torch.cat([*halves, halves[0] if kappa1 == 0 else real.cond])
+            parts = len(halves)
+            outputs = fake_score(torch.cat([x_t] * parts + [x_r]), draws.t.repeat(parts + 1), text).sample
+            output = combine(*outputs.chunk(parts + 1)[:2], kappa1) if parts == 2 else outputs[: len(x_t)]
+            output = output if output.itemsize >= 4 else output.float()
         return output, self.schedule.target(x_g, draws.noise, draws.t), self.schedule.weight(draws.t)
 
     def generator_forward(

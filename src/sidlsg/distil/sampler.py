@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.randomness import counted
-from sidlsg.teacher.embeddings import BLOCK
 from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.shards import BLOCK
 
 Update = Literal["fake_score", "generator"]
 UPDATES: tuple[Update, ...] = ("fake_score", "generator")
@@ -80,6 +80,8 @@ class Draws:
     """[B, C, H, W] float32: ε."""
     t: Tensor
     """[B] long."""
+    real: tuple[int, ...] = ()
+    """Index of each sample's real image, for the fake score's update where there are some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,8 @@ class DrawPlan:
     """(C, H, W)."""
     prompt_dropout: float
     """Probability that the fake score's update sees the empty prompt; the generator's never does."""
+    real_count: int = 0
+    """Real images; 0 for none."""
 
     def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:
         """Samples start..stop-1 of this update: functions of (seed, iteration, update, index in the global batch)."""
@@ -105,30 +109,39 @@ class DrawPlan:
         z = np.stack([row.standard_normal(self.latent_shape, dtype=np.float32) for row in rows])
         noise = np.stack([row.standard_normal(self.latent_shape, dtype=np.float32) for row in rows])
         prompts = tuple(self._prompt_at(iteration, update, index) for index in range(start, stop))
-        return Draws(prompts, replaced, torch.from_numpy(z), torch.from_numpy(noise), torch.from_numpy(t))
+        real: tuple[int, ...] = ()
+        if self.real_count and update == "fake_score":
+            positions = range(iteration * self.batch + start, iteration * self.batch + stop)
+            real = tuple(self._at(position, self.real_count, "real images") for position in positions)
+        return Draws(prompts, replaced, torch.from_numpy(z), torch.from_numpy(noise), torch.from_numpy(t), real)
 
     def _prompt_at(self, iteration: int, update: Update, index: int) -> int:
         """Prompts pass in shuffled epochs; both updates take from the same pass, so none sees a prompt twice."""
         position = (iteration * len(UPDATES) + UPDATES.index(update)) * self.batch + index
-        epoch, offset = divmod(position, self.prompt_count)
-        # Blocks in shuffled order, and shuffled within: only one block's prompts are needed at a time.
-        order, turn_of_last = _block_order(self.seed, epoch, -(-self.prompt_count // BLOCK))
-        size_of_last = self.prompt_count - (len(order) - 1) * BLOCK
+        return self._at(position, self.prompt_count, "prompts")
+
+    def _at(self, position: int, count: int, what: str) -> int:
+        """The index, below `count`, at a position of shuffled epochs."""
+        epoch, offset = divmod(position, count)
+        # Blocks in shuffled order, and shuffled within: only one block's rows are needed at a time.
+        order, turn_of_last = _block_order(self.seed, epoch, -(-count // BLOCK), what)
+        size_of_last = count - (len(order) - 1) * BLOCK
         if offset >= turn_of_last * BLOCK + size_of_last:
             offset += BLOCK - size_of_last  # as if the last block were whole
         turn, offset = divmod(offset, BLOCK)
         block = int(order[turn])
         size = size_of_last if turn == turn_of_last else BLOCK
-        return block * BLOCK + int(_order_in_block(self.seed, epoch, block, size)[offset])
+        return block * BLOCK + int(_order_in_block(self.seed, epoch, block, size, what)[offset])
 
 
-@lru_cache(maxsize=4)
-def _block_order(seed: int, epoch: int, count: int) -> tuple[np.ndarray, int]:
+@lru_cache(maxsize=8)
+def _block_order(seed: int, epoch: int, count: int, what: str) -> tuple[np.ndarray, int]:
     """The order of an epoch's blocks, and at which turn the last block comes, which may be shorter."""
-    order = counted(seed, "distil/blocks", epoch).permutation(count)
+    stream = "distil/blocks" if what == "prompts" else f"distil/blocks of {what}"
+    order = counted(seed, stream, epoch).permutation(count)
     return order, int(np.flatnonzero(order == count - 1)[0])
 
 
-@lru_cache(maxsize=4)  # a batch touches two blocks at most, unless there are fewer prompts than samples
-def _order_in_block(seed: int, epoch: int, block: int, size: int) -> np.ndarray:
-    return counted(seed, "distil/prompts", epoch, block).permutation(size)
+@lru_cache(maxsize=8)  # a batch touches two blocks at most, unless there are fewer rows than samples
+def _order_in_block(seed: int, epoch: int, block: int, size: int, what: str) -> np.ndarray:
+    return counted(seed, f"distil/{what}", epoch, block).permutation(size)

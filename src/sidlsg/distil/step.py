@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sidlsg.distil.adversarial import RealBatch
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import local, whole
 from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
@@ -75,7 +76,8 @@ def train_step(
         save: likewise, whether a checkpoint is due: clocks differ, and all processes must save the same state.
     """
     result = StepResult()
-    for update in UPDATES:
+    frozen = method.adversary is not None and method.adversary.is_frozen(state.images_seen)
+    for update in UPDATES[:1] if frozen else UPDATES:
         if update == "fake_score" and state.fake_score_done:
             continue  # the run was stopped between the two
         found = accumulate(state, method, plan, encode, micro_batch, update, stop, save)
@@ -86,8 +88,8 @@ def train_step(
         if observe:
             result.gradient_norms[update] = norm
             result.diagnostics |= found.diagnostics | {f"{update}_step": step_size}
-        state.fake_score_done = update == "fake_score"
-        if update == "fake_score" and found.stop:
+        state.fake_score_done = update == "fake_score" and not frozen
+        if state.fake_score_done and found.stop:
             result.stopped = True
             return result
 
@@ -133,6 +135,8 @@ def accumulate(
     generator, fake_score = (state.call(each) for each in networks.values())
     share = state.world.share(plan.batch)
     parts = [share[start : start + micro_batch] for start in range(0, len(share), micro_batch)]
+    adversary = method.adversary
+    joined = adversary is not None and adversary.has_joined(state.images_seen)
 
     def once(masked: bool) -> UpdateGradient:
         loss, non_finite = torch.zeros((), device=state.device), torch.zeros((), dtype=torch.long, device=state.device)
@@ -140,13 +144,15 @@ def accumulate(
             last = part is parts[-1]
             draws = _to_network(plan.draw(state.iteration, update, part.start, part.stop), state.generator)
             cond, uncond = encode(draws.prompts, draws.replaced)
+            real = None if adversary is None else adversary.batch(draws)
+            given = update, generator, fake_score
             mask = None
             if masked:
                 with torch.no_grad():
-                    mask = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch).finite
-                draws, cond = _without(draws, cond, uncond, mask)
+                    mask = method.loss(*given, draws, cond, uncond, plan.batch, real=real, joined=joined).finite
+                draws, cond, real = _without(draws, cond, uncond, mask, real)
             with state.parallel.accumulating(network, last):
-                found = method.loss(update, generator, fake_score, draws, cond, uncond, plan.batch, mask)
+                found = method.loss(*given, draws, cond, uncond, plan.batch, mask, real, joined)
                 non_finite = non_finite + (~(found.finite if mask is None else mask)).sum()
                 if last:
                     # Filled on the device: a number that comes from the host would wait for it.
@@ -276,8 +282,10 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
     return replace(draws, z=moved(draws.z).to(dtype), noise=moved(draws.noise).to(dtype), t=moved(draws.t))
 
 
-def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tuple[Draws, Tensor]:
-    """The same number of samples, with each non-finite one replaced by a finite sample's draws.
+def _without(
+    draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor, real: RealBatch | None
+) -> tuple[Draws, Tensor, RealBatch | None]:
+    """The same number of samples, with each non-finite one replaced by a finite sample's draws and real image.
 
     If no sample is finite, zeros and the empty prompt replace them all: a process without finite samples must still
     run, or the others would wait for its share of the gradients.
@@ -285,7 +293,9 @@ def _without(draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor) -> tupl
     good = finite.nonzero().flatten().tolist()
     if not good:
         nothing = torch.zeros_like(draws.z)
-        return replace(draws, z=nothing, noise=nothing), uncond.expand_as(cond)
+        empty = None if real is None else RealBatch(nothing, uncond.expand_as(cond))
+        return replace(draws, z=nothing, noise=nothing), uncond.expand_as(cond), empty
     rows = [i if ok else good[0] for i, ok in enumerate(finite.tolist())]
     # Their prompts are encoded already.
-    return replace(draws, z=draws.z[rows], noise=draws.noise[rows], t=draws.t[rows]), cond[rows]
+    kept = replace(draws, z=draws.z[rows], noise=draws.noise[rows], t=draws.t[rows])
+    return kept, cond[rows], None if real is None else RealBatch(real.latents[rows], real.cond[rows])

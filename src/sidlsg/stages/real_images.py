@@ -1,4 +1,4 @@
-"""The `real-images` stage: encodes captioned real images into latents and their captions into text embeddings."""
+"""`sidlsg images encode`: encodes captioned real images into latents and their captions into text embeddings."""
 
 from __future__ import annotations
 

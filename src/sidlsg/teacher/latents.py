@@ -19,7 +19,7 @@ from sidlsg.teacher.shards import BLOCK, MappedShards, ShardFormat
 
 KEY = "latents"
 """The tensor of a shard: [n, C, H, W] float16, in the order of the captions."""
-SHARDS = ShardFormat(key=KEY, record=RealImageSet.FILE, what="latents", stage="`sidlsg real-images`")
+SHARDS = ShardFormat(key=KEY, record=RealImageSet.FILE, what="latents", stage="`sidlsg images encode`")
 MOST_ENCODED = 32
 """The VAE's batch size; an image's last bits depend on it."""
 
@@ -69,12 +69,12 @@ class LatentReader:
         if record.vae_sha256 != vae_sha256 or record.shape != shape:
             raise InputError(
                 f"{folder} holds latents {record.shape} of the VAE {record.vae_sha256[:16]}…, but the teacher's are "
-                f"{shape} of {vae_sha256[:16]}…; run `sidlsg real-images` again with this teacher"
+                f"{shape} of {vae_sha256[:16]}…; run `sidlsg images encode` again with this teacher"
             )
         if not record.count or len(record.shards) != -(-record.count // BLOCK):
             raise InputError(
                 f"{folder} names {len(record.shards)} shards for {record.count:,} images; "
-                "run `sidlsg real-images` again"
+                "run `sidlsg images encode` again"
             )
         self.count, self.device = record.count, torch.device(device)
         self._rows = MappedShards(folder, record.shards, record.count, record.shape, torch.float16, SHARDS)

@@ -192,7 +192,7 @@ def test_latents_are_read_by_index_and_another_vae_or_damage_is_refused(teacher_
     vae = vae_digest(teacher_folder)
     reader = LatentReader(tmp_path / "out", vae, (4, 8, 8), "cpu")
     assert torch.equal(reader([3, 0, 3]), latents[[3, 0, 3]].float())
-    with pytest.raises(InputError, match="run `sidlsg real-images` again with this teacher"):
+    with pytest.raises(InputError, match="run `sidlsg images encode` again with this teacher"):
         LatentReader(tmp_path / "out", "0" * 64, (4, 8, 8), "cpu")
     with pytest.raises(InputError, match=r"but the teacher's are \(4, 16, 16\)"):
         LatentReader(tmp_path / "out", vae, (4, 16, 16), "cpu")
@@ -200,5 +200,5 @@ def test_latents_are_read_by_index_and_another_vae_or_damage_is_refused(teacher_
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match="it was changed or damaged; run `sidlsg real-images` again"):
+    with pytest.raises(InputError, match="it was changed or damaged; run `sidlsg images encode` again"):
         LatentReader(tmp_path / "out", vae, (4, 8, 8), "cpu")([0])
