@@ -230,7 +230,8 @@ class Method:
             text = torch.cat([*halves, halves[0] if kappa1 == 0 else real.cond])
             parts = len(halves)
             outputs = fake_score(torch.cat([x_t] * parts + [x_r]), draws.t.repeat(parts + 1), text).sample
-            output = combine(*outputs.chunk(parts + 1)[:2], kappa1) if parts == 2 else outputs[: len(x_t)]
+            output = outputs[: len(x_t)]
+            output = combine(output, outputs[len(x_t) : 2 * len(x_t)], kappa1) if parts == 2 else output
             output = output if output.itemsize >= 4 else output.float()
         return output, self.schedule.target(x_g, draws.noise, draws.t), self.schedule.weight(draws.t)
 
