@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import mlflow.pyfunc
 from mlflow.models import ModelSignature
+from mlflow.store.artifact.models_artifact_repo import REGISTERED_MODEL_META_FILE_NAME
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
@@ -38,8 +39,12 @@ _IGNORED_ADVICE = ("type hints", "input example")
 
 
 def model_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files of an MLflow model folder."""
-    return sha256_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
+    """SHA-256 over the names and contents of all files of an MLflow model folder.
+
+    Without the file of name and version that MLflow adds when it loads a version from a store in a local folder.
+    """
+    added = folder / REGISTERED_MODEL_META_FILE_NAME
+    return sha256_files(folder, sorted(path for path in folder.rglob("*") if path.is_file() and path != added))
 
 
 def student_files(student: Student, folder: Path) -> list[str]:

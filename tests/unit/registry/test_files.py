@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -77,6 +78,14 @@ def test_damage_in_the_store_is_found(make_student, tracking_uri, tmp_path):
 def test_the_model_that_is_served_is_the_one_that_was_registered(version, tracking_uri, tmp_path):
     assert fetch_model(version, tracking_uri, tmp_path / "model") == tmp_path / "model"
     assert contents(tmp_path / "model") == contents(stored(tracking_uri, version.run_id).parent.parent)
+
+
+def test_a_version_that_mlflow_has_loaded_is_still_the_registered_one(make_student, tracking_uri, tmp_path):
+    version = register(make_student(seed=3), tracking_uri, "loaded")
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.pyfunc.load_model(f"models:/loaded/{version.version}")
+    assert (stored(tracking_uri, version.run_id).parent.parent / "registered_model_meta").is_file()
+    fetch_model(version, tracking_uri, tmp_path / "model")
 
 
 @pytest.mark.parametrize("change", ["code", "added file", "environment", "no digest"])
