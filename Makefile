@@ -14,7 +14,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo postgres services services-stop container-tools images test test-all test-containers test-gpu test-eval-gpu bench lint format constraints hashes clean
+.PHONY: help setup demo postgres services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ images: $(READY)  ## Build the six images of this commit with Docker
 test-all: $(READY) postgres  ## Run all tests but those of containers and GPUs; takes an hour and a half or more
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 3600 --hypothesis-profile thorough \
 		-m 'not containers and not gpu' tests
+
+test-docs: $(READY)  ## Run every command of every page that can run on one machine
+	$(BIN)/python -m pytest -m '' tests/unit/test_docs.py tests/long/test_pages.py tests/long/test_extension_pages.py
 
 test-gpu: $(READY)  ## Run the tests that need a GPU; they fail where none is
 	$(BIN)/python -m pytest -m gpu -rP tests/gpu
