@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import TrainingRun, train
 from sidlsg.distil.recipes import Recipe
@@ -61,7 +62,7 @@ class SmallRun:
             encode=encode,
             prompt_count=2,
             latent_shape=(4, 4, 4),
-            t_init=625,
+            steps=FewSteps(),
             seed=0,
             at_once=16,
         )

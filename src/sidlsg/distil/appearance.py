@@ -165,7 +165,7 @@ def few_step_latents(
     schedule, kappa = samples.schedule, float(np.clip(kappa4, *REFERENCE_GUIDANCE))
     timesteps = np.linspace(len(schedule) - 1, 0, steps + 1).round().astype(int).tolist()
     parts = []
-    for z, cond in samples.parts():
+    for z, cond, _ in samples.parts():
         x = z
         for timestep, following in itertools.pairwise(timesteps):
             t = torch.full((len(z),), timestep, device=z.device)

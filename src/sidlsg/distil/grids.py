@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.embeddings import TextEmbeddings
@@ -26,31 +27,46 @@ class FixedSamples:
     """Fixed prompts and noises, from which a network samples images that differ by its weights alone."""
 
     def __init__(
-        self, *, vae: Any, schedule: NoiseSchedule, z: Tensor, cond: Tensor, t_init: int, at_once: int
+        self,
+        *,
+        vae: Any,
+        schedule: NoiseSchedule,
+        z: Tensor,
+        cond: Tensor,
+        steps: FewSteps,
+        at_once: int,
+        noises: Tensor | None = None,
     ) -> None:
         """Args:
         vae: on any device; it moves to the latents' device while it decodes.
         schedule: on the networks' device.
         z: [N, C, h, w] noise.
         cond: [N, L, D] text embeddings.
-        t_init: the timestep of the one step.
+        steps: the student's.
         at_once: images in memory at once.
+        noises: [K-1, N, C, h, w] noise of the later steps, where they need fresh noise.
         """
-        self.vae, self.schedule, self.t_init, self.at_once = vae, schedule, t_init, at_once
+        self.vae, self.schedule, self.steps, self.at_once = vae, schedule, steps, at_once
         # On the host: they are needed seldom.
         self.z, self.cond = z.cpu(), cond.cpu()
+        self.noises = torch.empty(0, *z.shape) if noises is None else noises.cpu()
 
-    def parts(self, chosen: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
-        """(z, cond) of all samples or some, in parts of `at_once`, on the networks' device."""
+    def parts(self, chosen: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(z, cond, noises) of all samples or some, in parts of `at_once`, on the networks' device."""
         device = self.schedule.alphas_cumprod.device
-        split = (torch.split(each[chosen], self.at_once) for each in (self.z, self.cond))
-        for z, cond in zip(*split, strict=True):
-            yield z.to(device), cond.to(device)
+        z_parts, cond_parts = (torch.split(each[chosen], self.at_once) for each in (self.z, self.cond))
+        noise_parts = torch.split(self.noises[:, chosen], self.at_once, dim=1)
+        for z, cond, noises in zip(z_parts, cond_parts, noise_parts, strict=True):
+            yield z.to(device), cond.to(device), noises.to(device)
 
     @torch.no_grad()
     def images(self, unet: Callable[..., Any], chosen: slice = slice(None)) -> Images:
-        """[N, H, W, 3] uint8: one-step samples of a network, all of them or some."""
-        latents = [generate_latents(unet, self.schedule, z, cond, self.t_init) for z, cond in self.parts(chosen)]
+        """[N, H, W, 3] uint8: a network's samples in the student's steps, all of them or some."""
+        steps = self.steps
+        latents = [
+            generate_latents(unet, self.schedule, z, cond, steps.t_init, steps.count, noises, step_noise=steps.noise)
+            for z, cond, noises in self.parts(chosen)
+        ]
         return self.decoded(torch.cat(latents))
 
     def decoded(self, latents: Tensor) -> Images:
@@ -75,13 +91,16 @@ class GridSampler(FixedSamples):
         prompt_count: int,
         latent_shape: tuple[int, int, int],
         seed: int,
+        steps: FewSteps,
         **shared: Any,
     ) -> None:
         """`folder` receives the grids, None in a process that writes none; `shared` is for `FixedSamples`."""
         indices = counted(seed, "distil/grid/prompts").choice(prompt_count, IMAGES, replace=prompt_count < IMAGES)
         z = counted(seed, "distil/grid/z").standard_normal((IMAGES, *latent_shape), dtype="float32")
         cond = encode([int(index) for index in indices], [False] * IMAGES)[0]
-        super().__init__(z=torch.from_numpy(z), cond=cond, **shared)
+        fresh = (steps.fresh_noises(steps.count), IMAGES, *latent_shape)
+        noises = counted(seed, "distil/grid/steps").standard_normal(fresh, dtype="float32")
+        super().__init__(z=torch.from_numpy(z), cond=cond, steps=steps, noises=torch.from_numpy(noises), **shared)
         self.folder = folder
 
     def keep(self, images: Images, images_seen: int) -> Image.Image:

@@ -161,7 +161,7 @@ class _Loop:
             schedule=run.schedule,
             guidance=recipe.guidance,
             alpha=recipe.alpha,
-            t_init=recipe.t_init,
+            steps=recipe.few_steps,
         )
         self.plan = DrawPlan(
             seed=run.seed,
@@ -169,6 +169,7 @@ class _Loop:
             prompt_count=run.prompt_count,
             latent_shape=run.latent_shape,
             prompt_dropout=recipe.prompt_dropout if recipe.guidance.drops_prompts else 0.0,
+            steps=recipe.few_steps,
         )
         self.snapshot_steps = snapshot_steps(recipe)
         self.clock = self.saved_at = time.monotonic()

@@ -21,6 +21,7 @@ from sidlsg.distil.adversarial import (
     generator_adversarial_loss,
     logit_map,
 )
+from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.sampler import Draws, Update, generate_latents
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -105,7 +106,8 @@ class Method:
     schedule: NoiseSchedule
     guidance: Guidance
     alpha: float = 1.0
-    t_init: int = 625
+    steps: FewSteps = ONE_STEP
+    """The student's."""
     adversary: Adversary | None = None
     """The adversarial term, where real images are used."""
 
@@ -216,7 +218,7 @@ class Method:
         Real images are diffused with the samples' own t and ε, and pass in the same batch, after them.
         """
         with torch.no_grad():
-            x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
+            x_g = self._generated(generator, draws, cond)
         x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
         kappa1 = self.guidance.kappa1
         if real is None:
@@ -240,7 +242,7 @@ class Method:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """(x_g, y_real, y_fake at κ2, y_fake at κ3 where it differs) of L_θ."""
         _, kappa2, kappa3, kappa4 = self.guidance.scales
-        x_g = generate_latents(generator, self.schedule, draws.z, cond, self.t_init)
+        x_g = self._generated(generator, draws, cond)
         x_t = self.schedule.add_noise(x_g, draws.noise, draws.t)
 
         def x0(output: Tensor) -> Tensor:
@@ -252,6 +254,21 @@ class Method:
         # One forward serves both scales.
         pair = guidance_pair(fake_score, x_t, draws.t, cond, uncond)
         return x_g, y_real, x0(combine(*pair, kappa2)), x0(combine(*pair, kappa3))
+
+    def _generated(self, generator: Any, draws: Draws, cond: Tensor) -> Tensor:
+        """x_g = x̂_k of the step that the iteration trains."""
+        steps, noises = self.steps, draws.step_noises
+        return generate_latents(
+            generator,
+            self.schedule,
+            draws.z,
+            cond,
+            steps.t_init,
+            steps.count,
+            noises,
+            step_noise=steps.noise,
+            last=draws.step,
+        )
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sidlsg.distil.few_steps import MOST_STEPS, STEP_NOISES, FewSteps
 from sidlsg.distil.guidance import Guidance, make_guidance
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.overrides import parse_changes, with_changes
@@ -20,6 +21,7 @@ CHOICES = {
     "optimizer": ("adam", "adam8bit"),
     "parallel": ("ddp", "fsdp"),
     "lr_schedule": ("constant", "cosine"),
+    "step_noise": STEP_NOISES,
     "text_states": ("float16", "float32"),
     "on_alarm": ("warn", "stop", "off"),
     "memory_check": ("refuse", "warn"),
@@ -76,6 +78,8 @@ MACHINE = {
     "activation_checkpointing", "compile", "ema_offload", "optimizer_offload",
 }  # fmt: skip
 """Values that change how a run executes, not its results (except rounding): a stopped run may resume with others."""
+ADDED = {"steps", "step_noise"}
+"""Values that recipes did not have at first: at their defaults they are left out, so that no digest changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,10 @@ class Recipe(Settings):
     """The strategy's arguments, such as {"kappa": 1.5}."""
     alpha: float = 1.0
     t_init: int = 625
+    steps: int = 1
+    """K, the student's steps: 1 to 8. One of them is trained in an iteration, chosen at random."""
+    step_noise: str = "fresh"
+    """Noise of the steps after the first: `fresh`, `fixed` (the first step's), or `ddim` (what the last implies)."""
     batch: int = 512
     """Images in one update, over all micro-batches."""
     micro_batch: int = 64
@@ -137,11 +145,13 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require("steps", lambda x: 1 <= x <= MOST_STEPS, f"allowed: 1 to {MOST_STEPS}")
         make_guidance(self.strategy, self.scales)
         counts = "batch micro_batch iterations log_every checkpoint_every t_init evaluate_images"
         self._require(counts, lambda x: x >= 1, "it must be 1 or more")
         positive = "lr fake_score_lr ema_half_life adam_eps"
         self._require(positive, lambda x: 0 < x < math.inf, "it must be a finite number above 0")
+        FewSteps(t_init=self.t_init, count=self.steps, noise=self.step_noise)
         self._require("alpha", math.isfinite, "it must be a finite number")
         self._require("warmup grids processes threads evaluate_every", lambda x: x >= 0, "it must be 0 or more")
         self._require("checkpoint_minutes", lambda x: 0 <= x < math.inf, "it must be a finite number, 0 or more")
@@ -155,6 +165,11 @@ class Recipe(Settings):
         return make_guidance(self.strategy, self.scales)
 
     @property
+    def few_steps(self) -> FewSteps:
+        """How the student is sampled."""
+        return FewSteps(t_init=self.t_init, count=self.steps, noise=self.step_noise)
+
+    @property
     def settings(self) -> Settings:
         """How the engine uses the machine."""
         return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
@@ -164,12 +179,16 @@ class Recipe(Settings):
         """By name, the values that decide the result; how the machine is used and what is logged do not."""
         # 1 and 1.0 are one value.
         values = self.values() | {"scales": {name: float(value) for name, value in self.scales.items()}}
-        values |= {field.name: float(values[field.name]) for field in dataclasses.fields(self) if field.type == "float"}
+        floats = {field.name for field in dataclasses.fields(self) if field.type == "float"}
+        values |= {name: float(values[name]) for name in floats & values.keys()}
         return {name: json.dumps(value) for name, value in values.items() if name not in MACHINE}
 
     def values(self) -> dict[str, Any]:
-        """Every value that decides what is computed, fit for JSON: all but the published results."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "published"}
+        """Every value that decides what is computed, fit for JSON; those of `ADDED` where they are not the default."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in ADDED}
+        values = dataclasses.asdict(self)
+        unused = {name for name, default in defaults.items() if values[name] == default}
+        return {name: value for name, value in values.items() if name not in unused | {"published"}}
 
     @property
     def digest(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.schedule import NoiseSchedule
@@ -29,11 +30,13 @@ def generate_latents(
     t_init: int = 625,
     steps: int = 1,
     noises: Tensor | None = None,
+    *,
+    step_noise: str = "fresh",
+    last: int | None = None,
 ) -> Tensor:
-    """x_g, differentiable: the x0-prediction of G at (s_{t_init} z, t_init, c), refined for `steps` > 1.
+    """x_g: the x0-prediction of G at (s_{t_init} z, t_init, c), refined for `steps` > 1; see `FewSteps`.
 
-    K-step sampling (arXiv 2505.12674), for i = 0..K-1: t_i = floor(t_init (1 - i/K)); x = a_{t_i} D + s_{t_i} z_i;
-    D is the last x0-prediction, 0 at first.
+    Gradient flows through the last step alone.
 
     Args:
         unet: the generator G.
@@ -42,7 +45,9 @@ def generate_latents(
         cond: [B, L, D] encoded prompts.
         t_init: the timestep of the first step.
         steps: K.
-        noises: [K-1, B, C, H, W] fresh noise z_i of the later steps.
+        noises: [last-1, B, C, H, W] noise of the later steps where `step_noise` is `fresh`.
+        step_noise: how the later steps' noise is chosen, a name in `STEP_NOISES`.
+        last: k, the step after which to stop, for x̂_k; K by default.
 
     Returns:
         [B, C, H, W] latents, float32 at least.
@@ -52,17 +57,20 @@ def generate_latents(
     """
     if not 1 <= t_init < len(schedule):
         raise InputError(f"t_init is {t_init}; allowed: 1 to {len(schedule) - 1}")
-    if not 1 <= steps <= t_init:
-        raise InputError(f"steps is {steps}; allowed: 1 to t_init = {t_init}")
-    given = 0 if noises is None else len(noises)
-    if given != steps - 1:
-        raise InputError(f"{steps} steps need {steps - 1} fresh noises; {given} were given")
-    x_g = torch.zeros_like(z)
-    for i in range(steps):
-        t = torch.full((len(z),), t_init * (steps - i) // steps, dtype=torch.long, device=z.device)
-        z_i = z if i == 0 or noises is None else noises[i - 1]
-        x = schedule.add_noise(x_g, z_i, t)
-        x_g = schedule.x0(unet(x, t, cond).sample, x, t)
+    plan = FewSteps(t_init=t_init, count=steps, noise=step_noise)
+    k = steps if last is None else last
+    given, needed = 0 if noises is None else len(noises), plan.fresh_noises(k)
+    if given != needed:
+        raise InputError(f"{k} steps need {needed} fresh noises; {given} were given")
+    x_g, noise = torch.zeros_like(z), z
+    for i, timestep in enumerate(plan.timesteps[:k]):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and i == k - 1):
+            t = torch.full((len(z),), timestep, dtype=torch.long, device=z.device)
+            x = schedule.add_noise(x_g, noise, t)
+            x_g = schedule.x0(unet(x, t, cond).sample, x, t)
+            if i < k - 1:
+                fresh = noises[i] if noises is not None and needed else None
+                noise = plan.following_noise(z, fresh, partial(schedule.implied_noise, x, x_g, t))
     return x_g
 
 
@@ -82,6 +90,10 @@ class Draws:
     """[B] long."""
     real: tuple[int, ...] = ()
     """Index of each sample's real image, for the fake score's update where there are some."""
+    step: int = 1
+    """k: the generator's step of this iteration, whose x̂_k is x_g."""
+    step_noises: Tensor | None = None
+    """[k-1, B, C, H, W] float32: the fresh noises of the steps after the first; None for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +110,8 @@ class DrawPlan:
     """Probability that the fake score's update sees the empty prompt; the generator's never does."""
     real_count: int = 0
     """Real images; 0 for none."""
+    steps: FewSteps = ONE_STEP
+    """The student's."""
 
     def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:
         """Samples start..stop-1 of this update: functions of (seed, iteration, update, index in the global batch)."""
@@ -113,7 +127,25 @@ class DrawPlan:
         if self.real_count and update == "fake_score":
             positions = range(iteration * self.batch + start, iteration * self.batch + stop)
             real = tuple(self._at(position, self.real_count, "real images") for position in positions)
-        return Draws(prompts, replaced, torch.from_numpy(z), torch.from_numpy(noise), torch.from_numpy(t), real)
+        k = self.steps.trained(self.seed, iteration)
+        return Draws(
+            prompts=prompts,
+            replaced=replaced,
+            z=torch.from_numpy(z),
+            noise=torch.from_numpy(noise),
+            t=torch.from_numpy(t),
+            real=real,
+            step=k,
+            step_noises=self._step_noises(iteration, update, range(start, stop), self.steps.fresh_noises(k)),
+        )
+
+    def _step_noises(self, iteration: int, update: Update, indices: range, count: int) -> Tensor | None:
+        if not count:
+            return None
+        # Streams of their own: those of `draw` are as they are at one step.
+        rows = [counted(self.seed, f"distil/{update}/steps", iteration, index) for index in indices]
+        shape = (count, *self.latent_shape)
+        return torch.from_numpy(np.stack([row.standard_normal(shape, dtype=np.float32) for row in rows], axis=1))
 
     def _prompt_at(self, iteration: int, update: Update, index: int) -> int:
         """Prompts pass in shuffled epochs; both updates take from the same pass, so none sees a prompt twice."""

@@ -279,7 +279,9 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
         # From pageable memory a copy would wait for all that the device was given before.
         return (x.pin_memory() if parameter.is_cuda else x).to(parameter.device, non_blocking=True)
 
-    return replace(draws, z=moved(draws.z).to(dtype), noise=moved(draws.noise).to(dtype), t=moved(draws.t))
+    noises = None if draws.step_noises is None else moved(draws.step_noises).to(dtype)
+    z, noise = (moved(x).to(dtype) for x in (draws.z, draws.noise))
+    return replace(draws, z=z, noise=noise, t=moved(draws.t), step_noises=noises)
 
 
 def _without(
@@ -293,9 +295,11 @@ def _without(
     good = finite.nonzero().flatten().tolist()
     if not good:
         nothing = torch.zeros_like(draws.z)
+        noises = None if draws.step_noises is None else torch.zeros_like(draws.step_noises)
         empty = None if real is None else RealBatch(nothing, uncond.expand_as(cond))
-        return replace(draws, z=nothing, noise=nothing), uncond.expand_as(cond), empty
+        return replace(draws, z=nothing, noise=nothing, step_noises=noises), uncond.expand_as(cond), empty
     rows = [i if ok else good[0] for i, ok in enumerate(finite.tolist())]
     # Their prompts are encoded already.
-    kept = replace(draws, z=draws.z[rows], noise=draws.noise[rows], t=draws.t[rows])
+    noises = None if draws.step_noises is None else draws.step_noises[:, rows]
+    kept = replace(draws, z=draws.z[rows], noise=draws.noise[rows], t=draws.t[rows], step_noises=noises)
     return kept, cond[rows], None if real is None else RealBatch(real.latents[rows], real.cond[rows])

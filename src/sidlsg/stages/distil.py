@@ -262,7 +262,7 @@ class _Job:
             encode=encode,
             prompt_count=self.prompt_set.count,
             latent_shape=teacher.latent_shape,
-            t_init=recipe.t_init,
+            steps=recipe.few_steps,
             seed=self.seed,
             at_once=recipe.micro_batch,
         )

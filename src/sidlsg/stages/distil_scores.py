@@ -140,12 +140,15 @@ def evaluation_during_training(
     texts = [held_out[i % len(held_out)] for i in range(count)]
     unlike = list(dict.fromkeys(texts))
     embeddings = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
+    steps = recipe.few_steps
+    noises = seeded_noise(range(count), teacher.latent_shape, 1 + steps.fresh_noises(steps.count))
     samples = FixedSamples(
         vae=teacher.vae,
         schedule=schedule,
-        z=seeded_noise(range(count), teacher.latent_shape)[0],
+        z=noises[0],
+        noises=noises[1:],
         cond=torch.stack([embeddings[text] for text in texts]),
-        t_init=recipe.t_init,
+        steps=steps,
         at_once=recipe.micro_batch,
     )
     side = teacher.latent_shape[1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)

@@ -75,6 +75,11 @@ class NoiseSchedule:
             return (x_t - s_t * output) / a_t
         return a_t * x_t - s_t * output
 
+    def implied_noise(self, x_t: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The noise that makes x_t of x: ε = (x_t - a_t x)/s_t."""
+        a_t, s_t = self._coefficients(x_t, t)
+        return (_wide(x_t) - a_t * _wide(x)) / s_t
+
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The target of the network's output: ε, or v = a_t ε - s_t x."""
         if self.prediction_type == "epsilon":

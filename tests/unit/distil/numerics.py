@@ -104,7 +104,7 @@ def trained(recipe: Recipe, prediction_type: str) -> dict[str, Any]:
         teacher, recipe.lr, recipe.fake_score_lr, recipe.adam_eps, settings=recipe.settings, generator=start
     )
     method = losses.Method(
-        teacher=teacher, schedule=schedule, guidance=recipe.guidance, alpha=recipe.alpha, t_init=recipe.t_init
+        teacher=teacher, schedule=schedule, guidance=recipe.guidance, alpha=recipe.alpha, steps=recipe.few_steps
     )
     plan = DrawPlan(
         seed=7,
@@ -112,6 +112,7 @@ def trained(recipe: Recipe, prediction_type: str) -> dict[str, Any]:
         prompt_count=PROMPTS,
         latent_shape=LATENT,
         prompt_dropout=recipe.prompt_dropout,
+        steps=recipe.few_steps,
     )
     # As if in the midst of a run: the first averages of all would hold nothing but the last weights.
     state.images_seen = 100

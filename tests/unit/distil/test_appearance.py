@@ -18,6 +18,7 @@ from sidlsg.distil.appearance import (
     few_step_latents,
     teacher_images,
 )
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.recipes import get_recipe, recipe_with_changes
 from sidlsg.teacher.images import Images, decode
@@ -58,7 +59,7 @@ def grids(teacher: Teacher) -> GridSampler:
         encode=encode,
         prompt_count=len(PROMPTS),
         latent_shape=teacher.latent_shape,
-        t_init=625,
+        steps=FewSteps(),
         seed=0,
         at_once=16,
     )

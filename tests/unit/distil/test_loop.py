@@ -19,6 +19,7 @@ from torch import Tensor
 from sidlsg.bundled.tiny_sd import new_scheduler, new_vae
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import StopRequest, TrainingRun, learning_rate_factor, snapshot_steps, train
 from sidlsg.distil.recipes import Recipe
@@ -67,7 +68,7 @@ def start(make_unet: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[
             encode=encode,
             prompt_count=2,
             latent_shape=(4, 4, 4),
-            t_init=625,
+            steps=FewSteps(),
             seed=0,
             at_once=16,
         )

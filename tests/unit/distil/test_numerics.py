@@ -29,8 +29,9 @@ def altered(function: Callable[..., Any], **changed: Callable[[Any], Any]) -> Ca
     """A function with some of its arguments changed, by their names."""
     names = function.__code__.co_varnames
 
-    def call(*given: Any) -> Any:
-        return function(*(changed[name](v) if name in changed else v for name, v in zip(names, given, strict=False)))
+    def call(*given: Any, **named: Any) -> Any:
+        values = (changed[name](v) if name in changed else v for name, v in zip(names, given, strict=False))
+        return function(*values, **named)
 
     return call
 

@@ -13,6 +13,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from sidlsg.distil.few_steps import STEP_NOISES, FewSteps
 from sidlsg.distil.guidance import Guidance, anti_cfg, lsg, none, short, zero_cfg
 from sidlsg.distil.losses import Method
 from sidlsg.distil.sampler import DrawPlan, Draws, Update
@@ -30,6 +31,12 @@ def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Te
 
 def plan(batch: int = 4, dropout: float = 0.5, seed: int = 0) -> DrawPlan:
     return DrawPlan(seed=seed, batch=batch, prompt_count=10, latent_shape=(4, 4, 4), prompt_dropout=dropout)
+
+
+def few_steps(noise: str, k: int, count: int = 3) -> tuple[FewSteps, int]:
+    """The steps, and an iteration that trains the k-th."""
+    steps = FewSteps(count=count, noise=noise)
+    return steps, next(i for i in range(100) if steps.trained(0, i) == k)
 
 
 def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
@@ -55,11 +62,22 @@ def gradients(network: torch.nn.Module) -> Tensor:
 
 
 def reference_loss(
-    state: TrainingState, method: Method, update: Update, draws: Draws, keep: Sequence[int], divisor: int
+    state: TrainingState,
+    method: Method,
+    update: Update,
+    draws: Draws,
+    keep: Sequence[int],
+    divisor: int,
+    held: Any = None,
 ) -> Tensor:
-    """The update's loss from algorithm's formulas alone: sample by sample, each network call on its own."""
+    """The update's loss from algorithm's formulas alone: sample by sample, each network call on its own.
+
+    `held` is the generator wherever no gradient flows through it, in ω and in the steps before the last; by default
+    the state's own.
+    """
     k1, k2, k3, k4 = method.guidance.scales
     epsilon = method.schedule.prediction_type == "epsilon"
+    held = held or state.generator
 
     def coefficients(t: int) -> tuple[float, float]:
         alpha_bar = method.schedule.alphas_cumprod[t].item()
@@ -77,12 +95,27 @@ def reference_loss(
         unconditional, conditional = out(unet, x_t, t, EMPTY), out(unet, x_t, t, text)
         return [unconditional + kappa * (conditional - unconditional) for kappa in kappas]
 
+    def generated(b: int, text: Tensor, network: Any) -> Tensor:
+        z = draws.z[b : b + 1].double()
+        x_g, noise = torch.zeros_like(z), z
+        for i in range(draws.step):
+            t = math.floor(625 * (1 - i / method.steps.count) + 1e-9)
+            a_t, s_t = coefficients(t)
+            x = a_t * x_g.detach() + s_t * noise
+            last = i == draws.step - 1
+            x_g = x0(out(network if last else held, x, t, text), x, t)
+            if method.steps.noise == "ddim":
+                noise = (x - a_t * x_g.detach()) / s_t
+            elif method.steps.noise == "fresh" and not last:
+                assert draws.step_noises is not None
+                noise = draws.step_noises[i, b][None].double()
+        return x_g
+
     total = torch.zeros((), dtype=torch.float64)
     for b in keep:
         text = EMPTY if draws.replaced[b] else PROMPTS[draws.prompts[b]][None]
-        z, noise, t = draws.z[b : b + 1].double(), draws.noise[b : b + 1].double(), int(draws.t[b])
-        x_init = coefficients(625)[1] * z
-        x_g = x0(out(state.generator, x_init, 625, text), x_init, 625)
+        noise, t = draws.noise[b : b + 1].double(), int(draws.t[b])
+        x_g = generated(b, text, state.generator)
         a_t, s_t = coefficients(t)
         if update == "fake_score":
             x_g = x_g.detach()
@@ -91,10 +124,15 @@ def reference_loss(
             (found,) = guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1)
             total = total + weight * (found - target).square().sum()
             continue
-        x_t = a_t * x_g + s_t * noise
-        (y_real,) = (x0(found, x_t, t) for found in guided(method.teacher, x_t, t, text, k4))
+
+        def real(x_g: Tensor, text: Tensor = text, noise: Tensor = noise, t: int = t) -> Tensor:
+            x_t = coefficients(t)[0] * x_g + coefficients(t)[1] * noise
+            return x0(guided(method.teacher, x_t, t, text, k4)[0], x_t, t)
+
+        x_t, y_real = a_t * x_g + s_t * noise, real(x_g)
         y_fake_2, y_fake_3 = (x0(found, x_t, t) for found in guided(state.fake_score, x_t, t, text, k2, k3))
-        omega = max(float((x_g - y_real).detach().abs().mean()), 1e-5)
+        x_held = generated(b, text, held).detach()
+        omega = max(float((x_held - real(x_held)).detach().abs().mean()), 1e-5)
         first, second = y_real - y_fake_2, y_real - x_g - method.alpha * (y_real - y_fake_3)
         total = total + (first * second).sum() / omega
     return total / divisor
@@ -139,48 +177,80 @@ def test_loss_and_gradient_are_the_formulas(
 
 
 @pytest.mark.parametrize("update", ["fake_score", "generator"])
-def test_the_gradient_reaches_the_weights_by_finite_differences(
-    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], update: Update
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("noise", STEP_NOISES)
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_loss_and_gradient_of_a_step_are_the_formulas(
+    make_state: Callable[..., TrainingState],
+    make_unet: Callable[..., Any],
+    update: Update,
+    prediction_type: str,
+    noise: str,
+    k: int,
 ) -> None:
-    """Along random directions; ω is held by differentiating the reference with the fixed ω of the centre."""
+    """Of one of three steps: no gradient reaches the steps before it."""
+    steps, iteration = few_steps(noise, k)
     state = make_state()
-    method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5), alpha=1.2)
+    state.iteration = iteration
+    method = Method(
+        teacher=make_unet(0).requires_grad_(False), schedule=schedule(prediction_type), guidance=lsg(1.5), steps=steps
+    )
+    drawn = dataclasses.replace(plan(), steps=steps)
+    draws = drawn.draw(iteration, update, 0, 4)
+    assert draws.step == k
+    network = state.fake_score if update == "fake_score" else state.generator
+    expected = reference_loss(state, method, update, draws, range(4), 4)
+    wanted = torch.autograd.grad(expected, list(network.parameters()), allow_unused=True)
+    found = accumulate(state, method, drawn, encode, 2, update)
+    assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)
+    flat = torch.cat([g.flatten() for g in wanted if g is not None])
+    assert float((gradients(network) - flat).norm() / flat.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(("update", "k"), [("fake_score", 1), ("fake_score", 3), ("generator", 1), ("generator", 3)])
+def test_the_gradient_reaches_the_weights_by_finite_differences(
+    make_state: Callable[..., TrainingState],
+    make_unet: Callable[..., Any],
+    update: Update,
+    k: int,
+    prediction_type: str,
+) -> None:
+    """Along random directions; ω and the steps before the last are held at the centre."""
+    steps, iteration = few_steps("fresh", k)
+    state = make_state()
+    state.iteration = iteration
+    method = Method(
+        teacher=make_unet(0).requires_grad_(False),
+        schedule=schedule(prediction_type),
+        guidance=lsg(1.5),
+        alpha=1.2,
+        steps=steps,
+    )
+    drawn = dataclasses.replace(plan(), steps=steps)
     network = state.fake_score if update == "fake_score" else state.generator
     network.to(memory_format=torch.contiguous_format)  # torch's vectors of parameters know no other
-    accumulate(state, method, plan(), encode, 4, update)
+    accumulate(state, method, drawn, encode, 4, update)
     gradient = gradients(network)
     weights = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
     # Only parameters that collected a gradient have a place in `gradient`.
     places = torch.cat([torch.full((p.numel(),), p.grad is not None) for p in network.parameters()])
-    draws = plan().draw(0, update, 0, 4)
+    draws = drawn.draw(iteration, update, 0, 4)
 
-    def loss_at(shift: Tensor, omegas: list[float]) -> float:
+    held = copy.deepcopy(state.generator)
+
+    def loss_at(shift: Tensor) -> float:
         moved = weights.clone()
         moved[places] += shift
         torch.nn.utils.vector_to_parameters(moved, network.parameters())
         with torch.no_grad():
-            if update == "fake_score":
-                value = reference_loss(state, method, update, draws, range(4), 4)
-            else:
-                value = sum(
-                    reference_loss(state, method, update, draws, [b], 4) * omega_of(b) / omegas[b] for b in range(4)
-                )
-        torch.nn.utils.vector_to_parameters(weights.clone(), network.parameters())
-        return float(value)
+            return float(reference_loss(state, method, update, draws, range(4), 4, held))
 
-    def omega_of(b: int) -> float:
-        text = (EMPTY if draws.replaced[b] else PROMPTS[draws.prompts[b]][None]).expand(1, -1, -1)
-        part = Draws((0,), (False,), draws.z[b : b + 1].double(), draws.noise[b : b + 1].double(), draws.t[b : b + 1])
-        with torch.no_grad():
-            x_g, y_real, _, _ = method.generator_forward(state.generator, state.fake_score, part, text, EMPTY)
-        return float((x_g - y_real).abs().mean())
-
-    omegas = [omega_of(b) for b in range(4)]
     for seed in range(3):
         direction = torch.randn(len(gradient), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         direction /= direction.norm()
         step = 1e-5
-        slope = (loss_at(step * direction, omegas) - loss_at(-step * direction, omegas)) / (2 * step)
+        slope = (loss_at(step * direction) - loss_at(-step * direction)) / (2 * step)
         assert slope == pytest.approx(float(gradient @ direction), rel=1e-4, abs=1e-4 * float(gradient.norm()))
 
 

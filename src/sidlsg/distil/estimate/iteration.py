@@ -23,14 +23,27 @@ from sidlsg.teacher.schedule import NoiseSchedule
 TIMESTEPS = 1000
 
 
+@dataclass(frozen=True, kw_only=True)
 class _ShapesOnly(DrawPlan):
     """Tensors of the right shapes, without sampling."""
+
+    step: int
+    """The step that is trained."""
 
     def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:  # noqa: ARG002
         """Samples start..stop-1, none of their prompts replaced."""
         count = stop - start
         z, noise = (torch.empty(count, *self.latent_shape) for _ in range(2))
-        return Draws((0,) * count, (False,) * count, z, noise, torch.empty(count, dtype=torch.long))
+        fresh = self.steps.fresh_noises(self.step)
+        return Draws(
+            prompts=(0,) * count,
+            replaced=(False,) * count,
+            z=z,
+            noise=noise,
+            t=torch.empty(count, dtype=torch.long),
+            step=self.step,
+            step_noises=torch.empty(fresh, *z.shape) if fresh else None,
+        )
 
 
 class _GpuState(TrainingState):
@@ -67,7 +80,7 @@ class FakeIteration:
                 schedule=NoiseSchedule(torch.empty(TIMESTEPS, dtype=torch.float64), "epsilon"),
                 guidance=recipe.guidance,
                 alpha=recipe.alpha,
-                t_init=min(recipe.t_init, TIMESTEPS - 1),
+                steps=replace(recipe.few_steps, t_init=min(recipe.t_init, TIMESTEPS - 1)),
             )
             self._teacher = teacher
 
@@ -76,8 +89,8 @@ class FakeIteration:
         width = self._config["cross_attention_dim"]
         return torch.empty(len(replaced), TEXT_LENGTH, width), torch.empty(1, TEXT_LENGTH, width)
 
-    def plan(self, batch: int) -> DrawPlan:
-        """A plan whose samples have the right shapes."""
+    def plan(self, batch: int, step: int = 1) -> DrawPlan:
+        """A plan whose samples have the right shapes, and train this step."""
         size = self._config["sample_size"]
         return _ShapesOnly(
             seed=0,
@@ -85,10 +98,14 @@ class FakeIteration:
             prompt_count=batch,
             latent_shape=(self._config["in_channels"], size, size),
             prompt_dropout=self._recipe.prompt_dropout,
+            steps=self._recipe.few_steps,
+            step=step,
         )
 
-    def run(self, update: Update, micro_batch: int, accumulated: bool) -> StorageTracker:
+    def run(self, update: Update, micro_batch: int, accumulated: bool, step: int = 1) -> StorageTracker:
         """One micro-batch of one update, forward and backward; `accumulated`: after an earlier micro-batch.
+
+        `step` is the one that is trained, of a student of several.
 
         Returns:
             Its peak, without persistent tensors, and its FLOPs, with those of activation checkpointing.
@@ -99,9 +116,18 @@ class FakeIteration:
             if accumulated:
                 tracker.add_gradients()
             with tracker:
-                accumulate(self.state, self.method, self.plan(micro_batch), self.encode, micro_batch, update)
+                accumulate(self.state, self.method, self.plan(micro_batch, step), self.encode, micro_batch, update)
             network.zero_grad(set_to_none=True)
         return tracker
+
+    def flops(self) -> float:
+        """FLOPs of an iteration, per image: the mean over the steps, of which each takes one forward more."""
+        first = sum(self.run(update, 1, accumulated=False).flops for update in UPDATES)
+        steps = self._recipe.steps
+        if steps == 1:
+            return first
+        second = sum(self.run(update, 1, accumulated=False, step=2).flops for update in UPDATES)
+        return first + (steps - 1) / 2 * (second - first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +171,10 @@ def measure(
     report(f"simulating an iteration in {settings.precision}, activations {activations} ...")
     iteration = FakeIteration(config, recipe, settings, gpu)
     micro_batch = max(2, recipe.micro_batch)
-    updates = {update: iteration.run(update, 1, accumulated) for update in UPDATES}
+    last = recipe.steps
     return IterationNeeds(
-        small=updates["generator"].peak,
-        large=iteration.run("generator", micro_batch, accumulated).peak,
+        small=iteration.run("generator", 1, accumulated, last).peak,
+        large=iteration.run("generator", micro_batch, accumulated, last).peak,
         micro_batch=micro_batch,
-        flops=sum(each.flops for each in updates.values()),
+        flops=iteration.flops(),
     )

@@ -12,7 +12,6 @@ from sidlsg.distil.estimate.devices import local_gpu
 from sidlsg.distil.estimate.iteration import FakeIteration
 from sidlsg.distil.estimate.memory import FLOAT32, Use
 from sidlsg.distil.recipes import Recipe
-from sidlsg.distil.sampler import UPDATES
 from sidlsg.runtime.errors import InputError
 
 MFU = 0.2
@@ -63,5 +62,5 @@ def mfu_of(
         return None
     # Recomputed activations are not the model's work.
     iteration = FakeIteration(config, recipe, replace(recipe.settings, activation_checkpointing=False), gpu=True)
-    flops = sum(iteration.run(update, 1, accumulated=False).flops for update in UPDATES)
+    flops = iteration.flops()
     return lambda images_per_second: images_per_second * flops / (peak * world_size)
