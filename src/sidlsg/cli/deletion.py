@@ -45,19 +45,21 @@ def student(
     from sidlsg.storage.records import Student
 
     if not (folder / Student.FILE).is_file():
-        raise InputError(f"{folder} is no student's folder on this machine (no {Student.FILE} in it); give one")
+        raise InputError(f"{folder} has no {Student.FILE}, so it is no student's folder; give a student's folder")
     Student.load(folder)
     _delete_folder(folder, "student", dry_run)
 
 
 def checkpoints(
-    place: Annotated[str, typer.Argument(metavar="URI", help="Folder or s3:// prefix of checkpoints, of any depth.")],
+    place: Annotated[
+        str, typer.Argument(metavar="URI", help="Folder of a run or of its checkpoints, or an s3:// prefix.")
+    ],
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also delete those of unfinished trainings.")
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete the checkpoints of finished trainings; nothing else below the place is touched.
+    """Delete the checkpoints of finished trainings; nothing else there is touched.
 
     Examples:
       sidlsg delete checkpoints runs/demo/checkpoints --dry-run
@@ -69,7 +71,9 @@ def checkpoints(
     store = open_store(place, create=False)
     trainings = stored_trainings(store)
     if not trainings:
-        raise InputError(f"there are no checkpoints in {place}; give the place that `sidlsg distil` was given")
+        raise InputError(
+            f"there are no checkpoints in {place}; give a run's folder, or what `sidlsg distil --checkpoints` was given"
+        )
     for training in trainings:
         what = f"{place}/{training.name}".rstrip("/")
         state = f"iteration {training.iteration:,} of {training.iterations:,}"
@@ -106,9 +110,9 @@ def services(
       sidlsg delete services services --dry-run
       sidlsg delete services services
     """
-    from sidlsg.registry.server.stack import Stack
+    from sidlsg.registry.server.stack import MARKER, Stack
 
-    if not (folder / "postgres" / "state.json").is_file():
+    if not (folder / MARKER).is_file():
         raise InputError(f"{folder} is not a folder of `sidlsg services start`; give the one that it was given")
     if running := [server.NAME for server in Stack(folder).servers() if server.is_running]:
         raise InputError(f"{', '.join(running)} of {folder} runs; `sidlsg services stop --folder {folder}` first")
@@ -125,10 +129,10 @@ def _delete_in_registry(tracking_uri: str, deletions: Iterable[Deletion], dry_ru
 
 
 def _delete_folder(folder: Path, what: str, dry_run: bool) -> None:
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link; give the folder itself, {folder.resolve()}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if not dry_run:
-        if folder.is_symlink():
-            raise InputError(f"{folder} is a link; give the folder itself, {folder.resolve()}")
         shutil.rmtree(folder)
     _report(f"{what} in {folder}, {size / 1e6:,.1f} MB", dry_run)
 

@@ -119,6 +119,8 @@ def with_groups(command: Callable[..., None], quiet: bool = False) -> Callable[.
             silence = contextlib.nullcontext()
             configuration.say_if_used()
         given |= {name: tuple(given[name]) for name in repeated}
+        for value in given.values():
+            _require_local(value)
         for name, kind in groups.items():
             given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
         with silence:
@@ -134,6 +136,14 @@ def with_groups(command: Callable[..., None], quiet: bool = False) -> Callable[.
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def _require_local(value: object) -> None:
+    """Refuse a URI where a path is wanted: as a path, s3://BUCKET/KEY is a folder named `s3:`."""
+    for each in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(each, Path) and re.match("[a-z][a-z0-9]+:/", str(each)):
+            uri = str(each).replace(":/", "://", 1)
+            raise InputError(f"{uri} is given where a path on this machine is needed; give such a path")
 
 
 @contextlib.contextmanager

@@ -62,6 +62,10 @@ TrackingUri = Annotated[
 ]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Registered model's name.")]
 Which = Annotated[str, typer.Argument(metavar="VERSION", help="Number of a version, or an alias such as champion.")]
+Address = Annotated[str, typer.Option(metavar="IP", help="Address to listen on; 0.0.0.0 for all.")]
+LOCAL = "127.0.0.1"
+"""The address that nothing outside this machine reaches."""
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Weights = Annotated[
     Path | None,

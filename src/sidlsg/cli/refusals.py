@@ -13,7 +13,7 @@ def refusal(error: Any) -> str:
     if parameter is None:
         return _usage(error)
     option = parameter.opts[-1] if parameter.param_type_name == "option" else ""
-    name = option or parameter.metavar or parameter.name.upper()
+    name = option or parameter.metavar or parameter.name
     if hasattr(error.__cause__, "errors"):  # pydantic's
         found = error.__cause__.errors()[0]
         return f"{name} is {found['input']!r}; give {_allowed(parameter, found)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sidlsg.cli.options import LOCAL, Address, Port
 from sidlsg.runtime.errors import InputError, SidlsgError
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def serve(
         Path, typer.Argument(metavar="FOLDER", help="Folder of a copied model, with SHA256SUMS and MLmodel.")
     ],
     name: Annotated[str, typer.Option(metavar="NAME", help="Model's name in URLs.")] = "model",
-    address: Annotated[str, typer.Option(metavar="IP", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    address: Address = LOCAL,
+    port: Port = 8080,
 ) -> None:
     """Serve a copied model over KServe's protocols, v1 and v2.
 

@@ -126,8 +126,8 @@ def distil(
 
 
 def generate(
-    student: Annotated[Path, typer.Argument(help="Folder of a student.")],
-    prompt: Annotated[str, typer.Argument(help="Prompt of the images.")],
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Folder of a student.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Prompt of the images.")],
     output: Annotated[Path, typer.Option(help="Folder for the PNGs.")] = Path("pictures"),
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
@@ -136,23 +136,22 @@ def generate(
 ) -> None:
     """Generate images with a student: image i has seed SEED + i.
 
+    Earlier images in the folder stay: another image of the same seed is SEED-2.png.
+
     Examples:
       sidlsg generate runs/demo/student "a small red circle on a blue background"
       sidlsg generate runs/demo/student "a large green ring" --count 4 --seed 1
     """
-    from PIL import Image
-
     from sidlsg.distil.student.generation import generate as sample
+    from sidlsg.distil.student.generation import require_image_folder, write_images
     from sidlsg.runtime.hardware import sampling_threads, set_threads
-    from sidlsg.teacher.images import save_png
 
+    require_image_folder(output)
     set_threads(sampling_threads(student / "unet"))
     seeds = range(seed, seed + count)
     # One at a time, because an image's last bits depend on its batch.
     images = sample(student, [prompt] * count, seeds, steps, batch=1)
-    for image, number in zip(images, seeds, strict=True):
-        path = output / f"{number:06d}.png"
-        save_png(Image.fromarray(image), path)
+    for path, number in zip(write_images(images, seeds, output), seeds, strict=True):
         print(json.dumps({"file": str(path), "seed": number, "prompt": prompt}) if as_json else path)
 
 

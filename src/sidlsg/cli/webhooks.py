@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import ServerOptions, TrackingUri
+from sidlsg.cli.options import LOCAL, Address, Port, ServerOptions, TrackingUri
 from sidlsg.runtime.provenance import say
 
 LIMITS = "Times and limits"
@@ -32,8 +32,8 @@ def serve(
     experiment: Annotated[
         str, typer.Option(metavar="NAME", help="Kubeflow Pipelines' experiment; made if there is none.")
     ] = "sidlsg",
-    address: Annotated[str, typer.Option(metavar="IP", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    address: Address = LOCAL,
+    port: Port = 8080,
     poll_seconds: Annotated[
         float, typer.Option(min=1, help="Polling interval without a webhook.", rich_help_panel=LIMITS)
     ] = 60.0,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sidlsg.distil.run_identity import MANIFEST, Manifest, RunIdentity
+from sidlsg.distil.run_identity import ITERATION, MANIFEST, Manifest, RunIdentity
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.tensor_shards import damage, load_shards, on_host, require_finite, save_shards
 from sidlsg.runtime.distributed import World
@@ -29,7 +29,7 @@ from sidlsg.storage.files import atomic_write, sha256_file
 from sidlsg.storage.store import Store
 from sidlsg.storage.uri import open_store
 
-_NAME = re.compile(rf"(\d{{9}})/({re.escape(MANIFEST)}|(?:half-)?shard-[^/]*\.safetensors)")
+_NAME = re.compile(rf"({ITERATION})/({re.escape(MANIFEST)}|(?:half-)?shard-[^/]*\.safetensors)")
 _UNFINISHED = ".unfinished-"
 _BEFORE = "-before"
 

@@ -17,6 +17,8 @@ from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.files import sha256_bytes
 
 MANIFEST = "checkpoint.json"
+ITERATION = r"\d{9}"
+"""The name of a checkpoint's folder, as a pattern."""
 
 
 @dataclass(frozen=True)

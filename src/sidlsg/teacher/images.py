@@ -60,6 +60,11 @@ def grid(images: Images, columns: int, enlarge: int = 1) -> Image.Image:
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG, making its folder."""
+    atomic_write(path, png_bytes(image))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The content of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
-    atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -207,6 +207,22 @@ def test_an_output_that_is_taken_is_refused(
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        ("run", "--output"),
+        ("delete", "student"),
+        ("generate",),
+        ("compile", "--output"),
+        ("images", "statistics", "--output", "x.safetensors"),
+    ],
+)
+def test_a_uri_is_no_path(given: tuple[str, ...], refused: Callable[..., None]) -> None:
+    """Nothing is written to a folder named `s3:`."""
+    rest = ("prompt",) if given == ("generate",) else ()
+    refused("s3://bucket/key is given where a path on this machine is needed", *given, "s3://bucket/key", *rest)
+
+
+@pytest.mark.parametrize(
     ("arguments", "kind"),
     [
         (("distil", "--prompts", "none", "--output", "out", "--checkpoints", "state"), PromptSet),
@@ -318,11 +334,27 @@ def test_pictures_are_drawn_from_the_command_line(sidlsg: Run, tiny_student: Pat
     assert np.abs(together - alone).max() <= 1
 
 
-def test_an_output_under_a_file_is_refused_for_pictures_too(
+def test_generated_images_replace_nothing(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
+    red, green = (("generate", str(tiny_student), f"a small {colour} ring") for colour in ("red", "green"))
+    assert sidlsg(*red)[1] == "pictures/000000.png\n"
+    (tmp_path / "pictures" / ".hidden").touch()
+    first = tree(tmp_path)
+    assert sidlsg(*red)[1] == "pictures/000000.png\n"
+    assert tree(tmp_path) == first
+    assert sidlsg(*green)[1] == "pictures/000000-2.png\n"
+    assert sidlsg(*green, "--json")[1].startswith('{"file": "pictures/000000-2.png"')
+    assert set(tree(tmp_path)) == {*first, "pictures/000000-2.png"}
+    assert tree(tmp_path).items() >= first.items()
+
+
+def test_a_folder_of_other_things_is_refused_for_images(
     refused: Callable[..., None], tiny_student: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    refused("is a file", "generate", str(tiny_student), CAPTION, "--output", "file/pictures")
+    (tmp_path / "holidays").mkdir()
+    (tmp_path / "holidays" / "beach.png").write_text("mine")
+    for place, said in (("file", "is a file"), ("file/pictures", "is a file"), ("holidays", "else (beach.png); give")):
+        refused(said, "generate", str(tiny_student), CAPTION, "--output", place)
 
 
 def test_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch, sidlsg: Run) -> None:

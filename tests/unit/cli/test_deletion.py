@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,10 +53,34 @@ def test_a_damaged_checkpoint_is_not_taken_for_a_finished_one(sidlsg: Run, tmp_p
     assert made.exists()
 
 
-def test_a_place_without_checkpoints_is_refused(sidlsg: Run, tmp_path: Path) -> None:
-    code, _, errors = sidlsg("delete", "checkpoints", str(tmp_path))
-    assert code == 2
-    assert "there are no checkpoints in" in errors
+def test_a_place_without_checkpoints_is_refused_unwalked(
+    sidlsg: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies deeper than a run's checkpoints belongs to something else."""
+    deep = checkpoint(tmp_path / "home" / "work" / "checkpoints" / "done", 20, 20)
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("a walk"))
+    monkeypatch.setattr(os, "walk", lambda *_: pytest.fail("a walk"))
+    for place in (str(tmp_path / "home"), str(tmp_path), "/"):
+        code, _, errors = sidlsg("delete", "checkpoints", place)
+        assert code == 2
+        assert f"there are no checkpoints in {place}; give a run's folder" in errors
+    assert deep.exists()
+
+
+def test_the_checkpoints_of_a_runs_folder_go(sidlsg: Run, tmp_path: Path) -> None:
+    made = checkpoint(tmp_path / "run" / "checkpoints" / "tiny-1", 20, 20)
+    assert sidlsg("delete", "checkpoints", str(tmp_path / "run"))[:2] == (
+        0,
+        f"deleted: {tmp_path}/run/checkpoints/tiny-1, iteration 20 of 20\n",
+    )
+    assert not made.exists()
+    assert (tmp_path / "run").is_dir()
+
+
+def test_quiet_deletes_in_silence(sidlsg: Run, tmp_path: Path) -> None:
+    made = checkpoint(tmp_path / "state", 20, 20)
+    assert sidlsg("delete", "checkpoints", str(tmp_path / "state"), "--quiet") == (0, "", "")
+    assert not made.exists()
 
 
 def test_a_student_goes_and_another_folder_stays(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
@@ -70,10 +95,13 @@ def test_a_student_goes_and_another_folder_stays(sidlsg: Run, tiny_student: Path
     assert other.is_dir()
 
 
-def test_a_link_to_a_student_is_refused(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_a_link_to_a_student_is_refused(
+    dry_run: tuple[str, ...], sidlsg: Run, tiny_student: Path, tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(tiny_student)
-    code, _, errors = sidlsg("delete", "student", str(tmp_path / "link"))
-    assert (code, tiny_student.is_dir()) == (2, True)
+    code, out, errors = sidlsg("delete", "student", str(tmp_path / "link"), *dry_run)
+    assert (code, out, tiny_student.is_dir()) == (2, "", True)
     assert "is a link" in errors
 
 

@@ -1,19 +1,25 @@
-"""Generates images with a student's folder, in one step or a few."""
+"""Generates images with a student's folder, in one step or a few, and writes them to a folder of such images."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import best_device, plain_float32
+from sidlsg.storage.files import atomic_write, refuse_foreign
 from sidlsg.storage.records import Student
-from sidlsg.teacher.images import MOST_DECODED, Images, decode
+from sidlsg.teacher.images import MOST_DECODED, Images, decode, png_bytes
 from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.sampling import seeded_noise
+
+_OWN = re.compile(r"\d{6,}(-\d+)?\.png")
+"""The names of generated images."""
 
 
 @torch.no_grad()
@@ -52,3 +58,34 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
             )
         # In the same batches, since some processors round by the batch's size.
         return decode(student.vae, torch.cat(parts), min(batch, MOST_DECODED))
+
+
+def require_image_folder(folder: Path) -> None:
+    """Check that an output folder is new, empty, or holds generated images alone; hidden files do not count.
+
+    Raises:
+        InputError: it holds something else, or cannot be a folder.
+    """
+    if folder.is_dir():
+        names = (path.name for path in folder.iterdir())
+        others = sorted(name for name in names if not name.startswith(".") and not _OWN.fullmatch(name))
+        if others:
+            raise InputError(
+                f"output folder {folder} holds something else ({others[0]}); give a folder that is new, empty or has "
+                "generated images alone"
+            )
+    else:
+        refuse_foreign(folder, "")
+
+
+def write_images(images: Images, seeds: Sequence[int], folder: Path) -> list[Path]:
+    """Write each image as `SEED.png`; where another image has that name, it stays, and the new one is `SEED-2.png`."""
+    paths = []
+    for image, seed in zip(images, seeds, strict=True):
+        data, path, number = png_bytes(Image.fromarray(image)), folder / f"{seed:06d}.png", 1
+        while path.exists() and path.read_bytes() != data:
+            number += 1
+            path = folder / f"{seed:06d}-{number}.png"
+        atomic_write(path, data)
+        paths.append(path)
+    return paths

@@ -16,6 +16,8 @@ from sidlsg.storage.files import folder_lock, refuse_foreign
 ARTIFACTS, DATA = "mlflow", "data"
 """Buckets: MLflow's own, and one for users' other data."""
 _DATABASE, _POSTGRES = "mlflow", "postgres"
+MARKER = f"{_POSTGRES}/{STATE}"
+"""The file that makes a folder one of these servers."""
 
 
 class Stack:
@@ -25,7 +27,7 @@ class Stack:
         """Take the folder of the servers, and MLflow's port: by default its earlier one, or else a free one."""
         self.folder = folder.absolute()
         self._port = port
-        refuse_foreign(self.folder, f"{_POSTGRES}/{STATE}")
+        refuse_foreign(self.folder, MARKER)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.postgres = Postgres(self.folder / _POSTGRES)
         self.s3 = SeaweedFS(self.folder / "s3")
