@@ -221,6 +221,8 @@ def recipes(as_json: Json = False) -> None:
         return
     for recipe in RECIPES.values():
         kappas = ", ".join(f"{kappa:g}" for kappa in recipe.guidance.scales)
-        print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {recipe.iterations * recipe.batch:,} images")
+        adapter = f"; LoRA of rank {recipe.lora.rank}" if recipe.lora else ""
+        images = recipe.iterations * recipe.batch
+        print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {images:,} images{adapter}")
         for row in recipe.published:
             print(f"{'':<18} published: FID {row.fid} CLIP {row.clip} at {row.images_seen:,.0f} images ({row.source})")

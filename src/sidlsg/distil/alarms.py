@@ -288,9 +288,10 @@ def diagnosis(recipe: Recipe, first: str = "") -> tuple[str, str]:
     scales = zip(KAPPAS, recipe.guidance.scales, strict=True)
     strong = {name: value for name, value in scales if abs(value) > STRONG_GUIDANCE}
     if not strong:
+        published = "5e-5 is published for adapters" if recipe.lora else "1e-6 is published"
         return (
             f"the learning rate is too high (lr = {recipe.lr:g}, fake_score_lr = {recipe.fake_score_lr:g})",
-            "start again with lr and fake_score_lr 10 to 1000 times lower (1e-6 is published for Stable Diffusion)",
+            f"start again with lr and fake_score_lr 10 to 1000 times lower ({published} for Stable Diffusion)",
         )
     names = sorted(strong, key=lambda name: name != first)
     values = ", ".join(f"{name} = {strong[name]:g}" for name in names)

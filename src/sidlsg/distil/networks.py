@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
+from sidlsg.distil.lora import trained_parameters
 from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.distributed import World
 
@@ -32,7 +33,9 @@ alone, on a micro-batch or on both guidance halves of it, and the teacher's in a
 
 def prepared(network: Any, settings: Settings, device: torch.device, compiled: bool, trained: bool) -> Any:
     """Prepare a `UNet2DConditionModel` to run, in place: on its device, channels last, with the settings' blocks."""
-    network.to(device).requires_grad_(trained)
+    network.to(device).requires_grad_(False)
+    for parameter in trained_parameters(network).values():
+        parameter.requires_grad_(trained)
     network.to(memory_format=torch.channels_last)
     if settings.activation_checkpointing:
         # Frozen networks too: gradient flows through them to their inputs, so their activations are kept as well.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from sidlsg.distil.lora import trained_parameters
 from sidlsg.distil.networks import local
 from sidlsg.runtime.errors import InputError
 
@@ -95,12 +96,12 @@ class SecondMomentAdam(torch.optim.Optimizer):
 def make_optimizer(
     kind: str, network: nn.Module, lr: float, eps: float, offload: bool = False
 ) -> torch.optim.Optimizer:
-    """`adam` or `adam8bit` over a network's parameters, with all of its state in place.
+    """`adam` or `adam8bit` over a network's trained parameters, with all of its state in place.
 
     Raises:
         InputError: the library that it needs is not installed.
     """
-    parameters = list(network.parameters())
+    parameters = list(trained_parameters(network).values())
     if kind == "adam":
         return SecondMomentAdam(parameters, lr, eps, offload)
     try:
@@ -133,7 +134,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> d
     A sharded parameter's state comes as the same kind of shard, so that another number of processes can read it.
     """
     found: dict[str, Tensor] = {}
-    for name, parameter in network.named_parameters():
+    for name, parameter in trained_parameters(network).items():
         for kind, value in optimizer.state[parameter].items():
             for part, tensor in _plain(value).items():
                 found[f"{name}.{kind}{part}"] = _sharded_like(parameter, tensor)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sidlsg.distil.adapter import Adapter
 from sidlsg.distil.few_steps import MOST_STEPS, STEP_NOISES, FewSteps
 from sidlsg.distil.guidance import Guidance, make_guidance
 from sidlsg.runtime.errors import InputError, nearest
@@ -50,6 +51,8 @@ class Settings:
     """Keep the EMA in the host's memory."""
     optimizer_offload: bool = False
     """Keep the optimizers' state in the host's memory while they do not step."""
+    adapter: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """LoRA adapters over one frozen network: `rank`, `alpha`, `targets`; empty to train all weights."""
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -65,6 +68,18 @@ class Settings:
                 "ema_offload and optimizer_offload move what is whole, but with 'fsdp' each process has a part: "
                 "leave them off"
             )
+        if self.lora is not None and self.parallel == "fsdp":
+            raise InputError(
+                "parallel 'fsdp' shards each network by itself, but adapters share one; take 'ddp': what fsdp would "
+                "split, adapters keep small"
+            )
+        if self.lora is not None and self.ema_offload:
+            raise InputError("ema_offload moves a whole network, but an adapter's EMA is small; leave it off")
+
+    @property
+    def lora(self) -> Adapter | None:
+        """The adapter; None to train all weights."""
+        return Adapter.of(self.adapter) if self.adapter else None
 
     def _require(self, names: str, fits: Callable[[float], bool], allowed: str) -> None:
         for name in names.split():
@@ -78,7 +93,7 @@ MACHINE = {
     "activation_checkpointing", "compile", "ema_offload", "optimizer_offload",
 }  # fmt: skip
 """Values that change how a run executes, not its results (except rounding): a stopped run may resume with others."""
-ADDED = {"steps", "step_noise"}
+ADDED = {"adapter", "steps", "step_noise"}
 """Values that recipes did not have at first: at their defaults they are left out, so that no digest changes."""
 
 
@@ -185,8 +200,11 @@ class Recipe(Settings):
 
     def values(self) -> dict[str, Any]:
         """Every value that decides what is computed, fit for JSON; those of `ADDED` where they are not the default."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in ADDED}
-        values = dataclasses.asdict(self)
+        added = {field.name: field for field in dataclasses.fields(self) if field.name in ADDED}
+        defaults = {
+            name: {} if field.default is dataclasses.MISSING else field.default for name, field in added.items()
+        }
+        values = dataclasses.asdict(self) | {"adapter": self.lora.values() if self.lora else {}}
         unused = {name for name, default in defaults.items() if values[name] == default}
         return {name: value for name, value in values.items() if name not in unused | {"published"}}
 
@@ -245,28 +263,39 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
     )
 
 
+_TINY = Recipe(
+    name="tiny",
+    scales={"kappa": 1.2},
+    batch=64,
+    micro_batch=64,
+    iterations=260,
+    lr=5e-4,
+    fake_score_lr=5e-4,
+    lr_schedule="cosine",
+    ema_half_life=1000,
+    log_every=2,
+    checkpoint_every=20,
+    evaluate_every=3328,
+    export_dtype="float32",
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            name="tiny",
-            scales={"kappa": 1.2},
-            batch=64,
-            micro_batch=64,
-            iterations=260,
-            lr=5e-4,
-            fake_score_lr=5e-4,
-            lr_schedule="cosine",
-            ema_half_life=1000,
-            log_every=2,
-            checkpoint_every=20,
-            evaluate_every=3328,
-            export_dtype="float32",
-        ),
+        _TINY,
+        dataclasses.replace(_TINY, name="tiny_lora", adapter={"rank": 16}, lr=2e-3, fake_score_lr=2e-3),
         _paper("sd15", 1.5, 18.8, (8.8, 8.71, 0.302), (18.8, 8.15, 0.304)),
         _paper("sd15_kappa2", 2, 4.8, (4.8, 9.56, 0.313)),
         _paper("sd15_kappa3", 3, 6.3, (6.3, 13.21, 0.314)),
         _paper("sd15_kappa4_5", 4.5, 8.4, (8.4, 16.59, 0.317)),
+        # For 24 GB. Rank, alpha, targets and lr are DMD2's; nothing was published for adapters with this method.
+        dataclasses.replace(
+            _paper("sd15_lora", 1.5, 4.0),
+            adapter={"rank": 64},
+            lr=5e-5,
+            fake_score_lr=5e-5,
+            activation_checkpointing=True,
+        ),
         _paper("sd21_base", 1.5, 9.7, (9.7, 9.52, 0.308)),
         _paper("sd21_base_kappa2", 2, 8.5, (8.5, 10.97, 0.318)),
         _paper("sd21_base_kappa3", 3, 6.1, (6.1, 13.50, 0.321)),

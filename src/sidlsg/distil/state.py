@@ -14,6 +14,7 @@ from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+from sidlsg.distil.lora import adapted, kept_tensors
 from sidlsg.distil.networks import COMPUTE, Parallel, autocasting, compiles, new_loss_scaler, prepared
 from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learning_rate
 from sidlsg.distil.recipes import Settings
@@ -95,23 +96,30 @@ class TrainingState(Progress):
         world: World | None = None,
         generator: Any = None,
         report: Callable[[str], None] = print,
+        seed: int = 0,
     ) -> TrainingState:
         """Generator, fake score and EMA as copies of the teacher; Adam with β = (0, 0.999), no weight decay.
 
         The teacher is a float32 `UNet2DConditionModel`, which is not changed; so is `generator`, which the generator
-        and the EMA start from instead. `report` receives a line where a setting is not possible here.
+        and the EMA start from instead. With adapters, which the `seed` initialises, the teacher is the part that all
+        share: it is frozen, and takes the precision of the products. `report` receives a line where a setting is not
+        possible here.
         """
         settings, world = settings or Settings(), world or World()
         parallel = Parallel(world, settings.parallel, COMPUTE[settings.precision])
         compiled = settings.compile and compiles(teacher, world.device, report)
 
-        def network(source: Any, trained: bool) -> Any:
-            return parallel.spread(prepared(copy.deepcopy(source), settings, world.device, compiled, trained))
+        if settings.lora is not None:
+            _to_compute(teacher, settings)
 
-        first, ema = network(generator or teacher, True), network(generator or teacher, False)
+        def network(source: Any, trained: bool, number: int) -> Any:
+            own = copy.deepcopy(source) if settings.lora is None else adapted(source, settings.lora, seed, number)
+            return parallel.spread(prepared(own, settings, world.device, compiled, trained))
+
+        first, ema = network(generator or teacher, True, 0), network(generator or teacher, False, 0)
         if settings.ema_offload:
             ema.to("cpu")
-        trained = {"generator": (first, lr), "fake_score": (network(teacher, True), fake_score_lr)}
+        trained = {"generator": (first, lr), "fake_score": (network(teacher, True, 1), fake_score_lr)}
         kind, offload = settings.optimizer, settings.optimizer_offload
         return cls(
             generator=first,
@@ -126,9 +134,7 @@ class TrainingState(Progress):
 
     def frozen(self, teacher: Any) -> Any:
         """The teacher's UNet, prepared in place to run with these networks; under autocast in that precision."""
-        dtype = COMPUTE[self.settings.precision]
-        if dtype is not None:
-            nn.Module.to(teacher, dtype)  # the library's own `to` warns, of nothing
+        _to_compute(teacher, self.settings)
         network = prepared(teacher, self.settings, self.world.device, self.compiled, trained=False)
         return self.parallel.spread(network)
 
@@ -175,7 +181,7 @@ class TrainingState(Progress):
         """Every tensor of the state by name, live: what is copied into them is restored."""
         result: dict[str, Tensor] = {}
         for name in ("generator", "fake_score", "ema"):
-            result |= {f"{name}.{key}": value for key, value in getattr(self, name).state_dict().items()}
+            result |= {f"{name}.{key}": value for key, value in kept_tensors(getattr(self, name)).items()}
         for name, optimizer in self.optimizers.items():
             tensors = optimizer_tensors(optimizer, getattr(self, name))
             result |= {f"{name}_optimizer.{key}": value for key, value in tensors.items()}
@@ -193,3 +199,10 @@ class TrainingState(Progress):
         for name, scaler in self.scalers.items():
             if counters[f"{name}_scaler"]:
                 scaler.load_state_dict(counters[f"{name}_scaler"])
+
+
+def _to_compute(network: nn.Module, settings: Settings) -> None:
+    """Give a frozen network's weights, in place, the precision of its products."""
+    dtype = COMPUTE[settings.precision]
+    if dtype is not None:
+        nn.Module.to(network, dtype)  # the library's own `to` warns, of nothing

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sidlsg.distil.adversarial import RealBatch
+from sidlsg.distil.lora import NAME, lora_layers, trained_parameters
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import local, whole
 from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
@@ -183,18 +184,31 @@ def _apply_gradients(state: TrainingState, update: Update, observe: bool) -> tup
     """
     network: Any = getattr(state, update)
     optimizer, scaler = state.optimizers[update], state.scalers[update]
-    parameters = list(network.parameters())
+    parameters = list(trained_parameters(network).values())
     scaler.unscale_(optimizer)
     clean_gradients(parameters)
     norm = gradient_norm(parameters) if observe else torch.zeros(())
     if state.settings.gradient_clip:
         clean_gradients(parameters, state.settings.gradient_clip)
-    weights = local(network.conv_out.weight.detach())
-    before = weights.clone() if observe else weights
+    before = _last_weight(network) if observe else None
     scaler.step(optimizer)  # not where there was overflow
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return norm, (weights - before).norm() / before.norm().clamp_min(1e-12) if observe else norm
+    if before is None:
+        return norm, norm
+    trained, whole = before
+    return norm, (_last_weight(network)[0] - trained).norm() / whole.norm().clamp_min(1e-12)
+
+
+@torch.no_grad()
+def _last_weight(network: Any) -> tuple[Tensor, Tensor]:
+    """Copies of the last trained layer's weights: the part that training changes, and the whole."""
+    layers = lora_layers(network)
+    if not layers:
+        weight = local(network.conv_out.weight).clone()
+        return weight, weight
+    added: Tensor = layers[-1].get_delta_weight(NAME)
+    return added, layers[-1].get_base_layer().weight + added
 
 
 @torch.no_grad()
@@ -226,7 +240,9 @@ def ema_decay(batch: int, images_before: int, half_life: float) -> float:
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """EMA ← β EMA + (1 - β) θ, parameters only, in float32; the EMA may be in another memory."""
-    averages, parameters = ([local(p.detach()) for p in network.parameters()] for network in (ema, model))
+    averages, parameters = (
+        [local(p.detach()) for p in trained_parameters(network).values()] for network in (ema, model)
+    )
     if averages[0].device != parameters[0].device:
         # One by one, so that the copy needs the memory of one parameter.
         for average, parameter in zip(averages, parameters, strict=True):
@@ -261,13 +277,14 @@ class AsyncHostCopy:
 @contextmanager
 def _only_trainable(network: nn.Module, *networks: nn.Module) -> Iterator[None]:
     """Only `network` collects gradients: the others pass them on to their inputs."""
-    for other in networks:
-        other.requires_grad_(other is network)
+    parameters = [(other is network, each) for other in networks for each in trained_parameters(other).values()]
+    for trained, each in parameters:
+        each.requires_grad_(trained)
     try:
         yield
     finally:
-        for other in networks:
-            other.requires_grad_(True)
+        for _, each in parameters:
+            each.requires_grad_(True)
 
 
 def _to_network(draws: Draws, network: nn.Module) -> Draws:

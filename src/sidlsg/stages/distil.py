@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from diffusers import UNet2DConditionModel
+from torch import Tensor
 
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
@@ -22,12 +23,14 @@ from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
+from sidlsg.distil.lora import kept_tensors
 from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.run_identity import RunIdentity, run_identity, run_name
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.student.card import student_card
 from sidlsg.distil.student.folder import copy_records, write_folder
+from sidlsg.distil.student.lora_file import at_scale_one, fuse, write_lora_file
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
@@ -47,7 +50,7 @@ from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher
+from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher, load_unet
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics
@@ -114,6 +117,11 @@ def distil(
     refuse_inside(output, prompts=prompts, teacher=teacher, **({"checkpoints": Path(uri)} if on_disk else {}))
     if recipe.evaluate_every and extras.judge is None:
         raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
+    if recipe.lora is not None and extras.generator_from:
+        raise InputError(
+            f"recipe {recipe.name!r} trains adapters, which start from the teacher; leave --generator-from out, or "
+            "take a recipe without adapter, which continues a student of any kind"
+        )
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
@@ -204,6 +212,7 @@ class _Job:
                 world=world,
                 generator=origin,
                 report=self.report,
+                seed=self.seed,
             )
             if world.device.type == "cpu" and not started_as_many():
                 state.layout = str(layout)
@@ -225,8 +234,8 @@ class _Job:
             observers: list[Observer] = [each for each in (tracker, metrics) if each is not None]
             try:
                 train(recipe, state, replace(run, observers=observers))
-                unet = state.student_unet(teacher.unet.config)
-                written = _write(self, teacher, state, unet, grids) if world.is_rank0 else None
+                weights = _student_weights(teacher, state, recipe)
+                written = _write(self, teacher, state, *weights, grids) if world.is_rank0 else None
                 # The other ranks wait until all is written; they may not see the output's disk.
                 student: Student = world.gather(written)[0]
             except BaseException as error:
@@ -347,10 +356,30 @@ def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
     return recipe_params(recipe.values(), recipe=recipe.name, kappas=recipe.guidance.scales, seed=seed)
 
 
-def _write(job: _Job, teacher: Teacher, state: TrainingState, unet: UNet2DConditionModel, grids: Path) -> Student:
+def _student_weights(
+    teacher: Teacher, state: TrainingState, recipe: Recipe
+) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
+    """The EMA as a UNet in float32, and its adapter; empty where it has none."""
+    if recipe.lora is None:
+        return state.student_unet(teacher.unet.config), {}
+    adapter = at_scale_one(recipe.lora, kept_tensors(state.ema))
+    # The teacher's weights in memory may be in half precision by now.
+    return fuse(load_unet(teacher.folder), adapter), adapter
+
+
+def _write(
+    job: _Job,
+    teacher: Teacher,
+    state: TrainingState,
+    unet: UNet2DConditionModel,
+    adapter: Mapping[str, Tensor],
+    grids: Path,
+) -> Student:
     recipe = job.recipe
     with atomic_folder(job.output, Student.FILE) as folder:
         files = write_folder(teacher, unet, recipe.t_init, recipe.export_dtype, folder)
+        if adapter:
+            files.append(write_lora_file(adapter, recipe.export_dtype, folder))
         log = _write_rows(folder / "training_log.jsonl", state.log)
         evaluations = _write_rows(folder / "evaluations.jsonl", state.evaluations)
         if images := sorted(grids.glob("*.png")):

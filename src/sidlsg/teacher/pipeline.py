@@ -50,9 +50,8 @@ def load_pipeline(folder: Path) -> Any:
     """The stock pipeline of a folder, in float32, from local safetensors alone; raises InputError if it is unusable."""
     check_folder(folder)
     quiet_libraries()
-    networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items()}
-    # It may be a pair in the file.
-    networks["unet"].register_to_config(sample_size=unet_config(folder)["sample_size"])
+    networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items() if name != "unet"}
+    networks["unet"] = load_unet(folder)
     with as_input_error(folder / TOKENIZER):
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     entries, known = len(tokenizer), networks["text_encoder"].config.vocab_size
@@ -77,6 +76,14 @@ def load_pipeline(folder: Path) -> Any:
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def load_unet(folder: Path) -> UNet2DConditionModel:
+    """The UNet of a checked folder, in float32; raises InputError if it is unusable."""
+    unet = _load_network(UNet2DConditionModel, folder / "unet")
+    # It may be a pair in the file.
+    unet.register_to_config(sample_size=unet_config(folder)["sample_size"])
+    return unet
 
 
 def check_optional(folder: Path) -> None:

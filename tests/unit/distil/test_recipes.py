@@ -81,7 +81,7 @@ def test_what_cannot_be_used_is_refused_with_one_line(changes: dict[str, Any], s
 
 def test_the_digest_is_over_the_values_as_json() -> None:
     recipe = RECIPES["sd15"]
-    left_out = {"published", "steps", "step_noise"}  # the last two at their defaults alone
+    left_out = {"published", "adapter", "steps", "step_noise"}  # the last three at their defaults alone
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe) if f.name not in left_out}
     assert recipe.values() == values
     assert recipe.digest == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -126,7 +126,7 @@ KAPPAS = {"": 1.5, "2": 2, "3": 3, "4_5": 4.5}
 
 def test_every_recipe_is_found_under_its_own_name() -> None:
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert set(RECIPES) == {"tiny", "sd21", *PUBLISHED}
+    assert set(RECIPES) == {"tiny", "tiny_lora", "sd15_lora", "sd21", *PUBLISHED}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -160,6 +160,21 @@ def test_the_768_pixel_recipe_is_the_papers_without_a_result() -> None:
     assert architecture_of("sd21").prediction_type == "v_prediction"
     assert recipe.published == RECIPES["tiny"].published == ()
     assert (recipe.guidance.scales, recipe.batch, recipe.lr) == ((1.5,) * 4, 512, 1e-6)
+
+
+def test_the_recipes_of_adapters_differ_from_their_namesakes_in_little() -> None:
+    """Nothing is published for them; rank, alpha, layers and learning rate of `sd15_lora` are DMD2's."""
+    tiny, sd15 = RECIPES["tiny_lora"], RECIPES["sd15_lora"]
+    for recipe, like, other in (
+        (tiny, "tiny", {"adapter", "lr", "fake_score_lr"}),
+        (sd15, "sd15", {"adapter", "lr", "fake_score_lr", "iterations", "activation_checkpointing"}),
+    ):
+        ours, theirs = recipe.values(), RECIPES[like].values()
+        assert {name for name in ours if ours[name] != theirs.get(name)} == {"name", *other}
+        assert recipe.published == ()
+    assert sd15.lora is not None
+    assert (sd15.lora.rank, sd15.lora.alpha, len(sd15.lora.targets)) == (64, 8, 14)
+    assert (sd15.lr, sd15.fake_score_lr, sd15.micro_batch) == (5e-5, 5e-5, 8)
 
 
 def test_the_tiny_recipe_computes_in_float32_with_everything_on_the_device() -> None:

@@ -147,7 +147,9 @@ class Estimate:
     def advice(self) -> str:
         """What makes the recipe fit."""
         best = self.fits_enough or self.fits_one
-        return self.flags(best) if best else "more memory, or several GPUs with --set parallel=fsdp"
+        if best:
+            return self.flags(best)
+        return "more memory" if self.recipe.lora else "more memory, or several GPUs with --set parallel=fsdp"
 
 
 def estimate(
@@ -184,7 +186,7 @@ def estimate(
         )
     share, settings = recipe.batch // world_size, recipe.settings
     use = Use(
-        network=Network.of(config),
+        network=Network.of(config, recipe.lora),
         settings=settings,
         world_size=world_size,
         text_encoder=text_encoder,
@@ -245,7 +247,7 @@ def check_fits(
     if gpu is None:
         return
     use = Use(
-        network=Network.of(config),
+        network=Network.of(config, recipe.lora),
         settings=recipe.settings,
         world_size=world_size,
         text_encoder=text_encoder,

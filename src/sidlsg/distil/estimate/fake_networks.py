@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from sidlsg.distil.lora import trained_parameters
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import TEACHER, resolve
 from sidlsg.teacher.architectures import ARCHITECTURES, architecture_of
@@ -133,7 +134,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._network = network
         self._hooks = [
             p.register_post_accumulate_grad_hook(self._is_gradient)  # type: ignore[no-untyped-call]
-            for p in network.parameters()
+            for p in trained_parameters(network).values()
         ]
 
     def __exit__(self, *error: Any) -> None:
@@ -144,7 +145,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def add_gradients(self) -> None:
         """Give every parameter a gradient, as after an earlier micro-batch."""
-        for parameter in self._network.parameters():
+        for parameter in trained_parameters(self._network).values():
             parameter.grad = torch.zeros_like(parameter)
             self._follow(parameter.grad, GRADIENTS)
 
@@ -214,7 +215,7 @@ def shape_of(teacher: str, recipe: str) -> Shape:
     Raises:
         InputError: the folder or architecture does not exist, or its configuration cannot be read.
     """
-    if not teacher and recipe != "tiny":
+    if not teacher and not recipe.startswith("tiny"):
         architecture = architecture_of(recipe)
         return Shape(name=architecture.name, unet=architecture.unet, text_encoder=architecture.text_encoder_parameters)
     uri = teacher or TEACHER

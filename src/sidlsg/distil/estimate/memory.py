@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sidlsg.distil.adapter import Adapter
 from sidlsg.distil.estimate.fake_networks import (
     ACTIVATIONS,
     GRADIENTS,
@@ -17,6 +18,7 @@ from sidlsg.distil.estimate.fake_networks import (
     parameter_count,
 )
 from sidlsg.distil.estimate.iteration import IterationNeeds
+from sidlsg.distil.lora import adapted, trained_parameters
 from sidlsg.distil.networks import COMPUTE
 from sidlsg.distil.recipes import Settings
 from sidlsg.teacher.architectures import TEXT_LENGTH
@@ -41,15 +43,19 @@ class Network:
     parameters: int
     block: int
     """Parameters of its largest block, which FSDP gathers at once."""
+    trained: int
+    """Parameters that training changes: all, or an adapter's."""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Network:
-        """The counts of a UNet with this configuration."""
+    def of(cls, config: Mapping[str, Any], adapter: Adapter | None = None) -> Network:
+        """The counts of a UNet with this configuration, and an adapter if one is trained."""
         unet = meta_unet(config)
+        trained = unet if adapter is None else adapted(unet, adapter, 0, 0)
         blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
         return cls(
             parameters=parameter_count(unet),
             block=max(parameter_count(block) for block in blocks if block is not None),
+            trained=sum(each.numel() for each in trained_parameters(trained).values()),
         )
 
 
@@ -70,13 +76,14 @@ class Use:
         settings, n = self.settings, self.network.parameters
         share = self.world_size if settings.parallel == "fsdp" else 1
         whole = FLOAT32 * n // share
+        own = FLOAT32 * self.network.trained // share
         half = COMPUTE[settings.precision] is not None
         parts = {
             "teacher": whole // 2 if half else whole,
-            "generator": whole,
-            "fake score": whole,
-            "EMA": 0 if settings.ema_offload and self.gpu else whole,
-            "optimizer states": round(2 * OPTIMIZER_BYTES[settings.optimizer] * n / share),
+            "generator": own,
+            "fake score": own,
+            "EMA": 0 if settings.ema_offload and self.gpu else own,
+            "optimizer states": round(2 * OPTIMIZER_BYTES[settings.optimizer] * self.network.trained / share),
         }
         if settings.optimizer_offload and self.gpu:
             parts["optimizer states"] = 0
@@ -88,10 +95,10 @@ class Use:
         """Bytes by part at the peak of a micro-batch."""
         peak = needs.peak(micro_batch)
         if self.world_size > 1 and self.settings.parallel == "ddp":
-            peak[GRADIENTS] = 2 * FLOAT32 * self.network.parameters  # both networks', always, in its buckets
+            peak[GRADIENTS] = 2 * FLOAT32 * self.network.trained  # both networks', always, in its buckets
         if self.world_size > 1 and self.settings.parallel == "fsdp":
             # Not sharded until the last micro-batch reduces them.
-            peak[GRADIENTS] = FLOAT32 * self.network.parameters
+            peak[GRADIENTS] = FLOAT32 * self.network.trained
             peak[WEIGHT_COPIES] = 0  # weights are gathered in the run's precision, and freed again
             each = 2 if COMPUTE[self.settings.precision] is not None else FLOAT32
             # One block at work, the next one being gathered, and one block's gradients.
@@ -111,7 +118,8 @@ class Use:
 
 def upper_bound(config: Mapping[str, Any], use: Use, micro_batch: int) -> int:
     """Bytes that a run cannot exceed: those of a forward pass that frees nothing, and as many for the backward pass."""
-    unet = meta_unet(config)
+    adapter, unet = use.settings.lora, meta_unet(config)
+    unet = unet if adapter is None else adapted(unet, adapter, 0, 0)
     size, tracker = config["sample_size"], StorageTracker(unet)
     with torch.no_grad(), tracker:
         unet(
@@ -119,5 +127,5 @@ def upper_bound(config: Mapping[str, Any], use: Use, micro_batch: int) -> int:
             torch.empty(1, dtype=torch.long, device="meta"),
             torch.empty(1, TEXT_LENGTH, config["cross_attention_dim"], device="meta"),
         )
-    gradients = 2 * FLOAT32 * use.network.parameters
+    gradients = 2 * FLOAT32 * use.network.trained
     return sum(use.persistent().values()) + gradients + 2 * FORWARDS * micro_batch * tracker.total

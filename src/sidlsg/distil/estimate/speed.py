@@ -38,7 +38,7 @@ def iteration_seconds(use: Use, flops: float, batch: int, peak: float, mfu: floa
     if not 0 < mfu <= 1:
         raise InputError(f"mfu is {mfu}; allowed: above 0, at most 1, a share of the GPU's peak")
     seconds = batch / use.world_size * flops / (peak * mfu)
-    weights = FLOAT32 * use.network.parameters
+    weights = FLOAT32 * use.network.trained
     if use.settings.optimizer_offload:
         seconds += 2 * 2 * weights / BUS  # two networks' states, there and back
     if use.settings.ema_offload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from sidlsg.distil.adapter import LORA_FILE, Adapter
 from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.records import Licence, Student
 
@@ -21,11 +22,31 @@ image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
 One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`. Guidance is part of the
 weights; do not guide again at inference."""
 
+_LORA = """## As a LoRA file
+
+`{file}` does the same on the teacher, whose digest is above, and can be tried on fine-tunes of it:
+
+```python
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+
+folder = "path/to/this/folder"
+pipe = StableDiffusionPipeline.from_pretrained("path/to/the/teacher")
+pipe.load_lora_weights(folder, weight_name="{file}")
+pipe.scheduler = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
+image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
+```
+
+Its scale is 1: the scale of training, {scale:g}, is part of its weights. This folder's UNet has it fused.
+
+"""
+
 
 def student_card(student: Student) -> str:
     """Markdown for the README.md of a distilled student."""
     kappas = ", ".join(f"κ{i} = {kappa:g}" for i, kappa in enumerate(student.kappas, 1))
     recipe = student.recipe_values
+    adapter = Adapter.of(recipe["adapter"]) if recipe.get("adapter") else None
+    lora = "" if adapter is None else _LORA.format(file=LORA_FILE, scale=adapter.scale)
     rows = {
         "teacher (SHA-256 of its model files)": f"`{student.teacher_sha256}`",
         "prompt set (SHA-256 of its record)": f"`{student.prompts_sha256}`",
@@ -38,6 +59,7 @@ def student_card(student: Student) -> str:
         "learning rate schedule": recipe["lr_schedule"],
         "α, t_init": f"{recipe['alpha']:g}, {student.t_init}",
         "EMA half-life": f"{recipe['ema_half_life']:,.0f} images",
+        "adapter": "" if adapter is None else _words(adapter),
         "seed": str(student.seed),
         "samples masked for NaN": str(student.nan_samples),
         "training time": f"{student.seconds:,.0f} s on {plain_markdown(student.hardware)}",
@@ -49,8 +71,14 @@ def student_card(student: Student) -> str:
         "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), without any real image.",
         "How it was made",
         rows,
-        "## Scores\n\nNot evaluated yet. The registry holds the scores of registered versions.",
+        f"{lora}## Scores\n\nNot evaluated yet. The registry holds the scores of registered versions.",
         "The teacher's licence and use restrictions hold for this student as well.",
+    )
+
+
+def _words(adapter: Adapter) -> str:
+    return (
+        f"LoRA of rank {adapter.rank}, alpha {adapter.alpha:g}, on {', '.join(f'`{each}`' for each in adapter.targets)}"
     )
 
 

@@ -36,9 +36,10 @@ def test_a_small_run_passes_at_once_with_one_line(config: dict[str, Any]) -> Non
     assert lines[0].startswith("memory: at most ")
 
 
-def test_the_bound_is_above_the_estimate(config: dict[str, Any]) -> None:
-    recipe = dataclasses.replace(get_recipe("tiny"), batch=8, micro_batch=8)
-    use = Use(network=Network.of(config), settings=recipe.settings, gpu=False)
+@pytest.mark.parametrize("name", ["tiny", "tiny_lora"])
+def test_the_bound_is_above_the_estimate(config: dict[str, Any], name: str) -> None:
+    recipe = dataclasses.replace(get_recipe(name), batch=8, micro_batch=8)
+    use = Use(network=Network.of(config, recipe.lora), settings=recipe.settings, gpu=False)
     needed = sum(use.at(measure(config, recipe, recipe.settings, accumulated=True, gpu=False), 8).values())
     assert needed < upper_bound(config, use, 8) < 20 * needed
 

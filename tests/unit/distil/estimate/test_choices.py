@@ -11,7 +11,7 @@ from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.recipes import Settings
 
 N = 100_000_000
-USE = Use(network=Network(parameters=N, block=N // 10), settings=Settings())
+USE = Use(network=Network(parameters=N, block=N // 10, trained=N), settings=Settings())
 
 
 def needs(checkpointing: bool) -> IterationNeeds:

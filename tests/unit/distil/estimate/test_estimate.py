@@ -100,6 +100,19 @@ def test_sd15_with_its_ema_fits_a_card_of_24_gb(gpu: str) -> None:
 
 
 @pytest.mark.long
+def test_adapters_of_sd15_fit_a_card_of_24_gb_at_a_micro_batch_of_8() -> None:
+    recipe, architecture = get_recipe("sd15_lora"), ARCHITECTURES["sd15"]
+    text_encoder = architecture.text_encoder_parameters
+    found = estimate(architecture.unet, recipe, GPUS["4090"], text_encoder=text_encoder, advise=False)
+    assert found.micro_batch == 8
+    assert found.fits
+    assert found.largest_micro_batch >= 8
+    assert not (recipe.ema_offload or recipe.optimizer_offload)
+    assert found.parts["teacher"] == 2 * 859_520_964
+    assert found.parts["generator"] == found.parts["fake score"] == found.parts["EMA"] == 4 * 67_252_224
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_recipes_fit_a_gpu_of_80_gb_with_a_tenth_to_spare(name: str) -> None:
     card = Gpu(name="80 GB", memory=round(79 * GIB), peaks={})

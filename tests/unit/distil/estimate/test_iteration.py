@@ -101,21 +101,23 @@ def live_bytes() -> int:
 
 
 @pytest.mark.parametrize(
-    ("batch", "micro_batch", "checkpointing"),
+    ("name", "batch", "micro_batch", "checkpointing"),
     [
-        (16, 16, True),
-        *(pytest.param(*each, False, marks=pytest.mark.long) for each in ((16, 16), (64, 64), (64, 16))),
+        ("tiny", 16, 16, True),
+        ("tiny_lora", 16, 16, True),
+        pytest.param("tiny_lora", 16, 8, False, marks=pytest.mark.long),
+        *(pytest.param("tiny", *each, False, marks=pytest.mark.long) for each in ((16, 16), (64, 64), (64, 16))),
     ],
 )
 def test_the_estimate_of_tiny_is_within_a_tenth_of_a_real_iteration(
-    assets: Path, batch: int, micro_batch: int, checkpointing: bool
+    assets: Path, name: str, batch: int, micro_batch: int, checkpointing: bool
 ) -> None:
     recipe = dataclasses.replace(
-        get_recipe("tiny"), batch=batch, micro_batch=micro_batch, activation_checkpointing=checkpointing
+        get_recipe(name), batch=batch, micro_batch=micro_batch, activation_checkpointing=checkpointing
     )
     config = tiny_config(assets)
     passes = measure(config, recipe, recipe.settings, accumulated=batch > micro_batch, gpu=False)
-    use = Use(network=Network.of(config), settings=recipe.settings, gpu=False)
+    use = Use(network=Network.of(config, recipe.lora), settings=recipe.settings, gpu=False)
     estimated = sum(use.at(passes, micro_batch).values())
     assert estimated == pytest.approx(real_peak(config, recipe), rel=0.1)
 
@@ -144,6 +146,27 @@ def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
             out = unet(torch.empty(1, 4, size, size), 0, torch.empty(1, 77, config["cross_attention_dim"])).sample
     assert out.shape == (1, 4, size, size)
     assert tracker.flops / 1e12 == pytest.approx(TRUE[name][1], abs=0.001)
+
+
+@pytest.mark.long
+def test_a_full_iteration_of_adapters_runs_at_the_true_size() -> None:
+    """Adapters in float32, moments and EMA included, are the whole state; the network in bfloat16 is in none of it."""
+    recipe = dataclasses.replace(get_recipe("sd15_lora"), batch=2, micro_batch=1)
+    iteration = FakeIteration(ARCHITECTURES["sd15"].unet, recipe, recipe.settings, gpu=True)
+    state = iteration.state
+    before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
+    with iteration.mode:
+        result = train_step(state, iteration.method, iteration.plan(2), iteration.encode, 1, recipe.ema_half_life)
+    assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
+    assert {dtype for _, dtype in before.values()} == {torch.float32}
+    counts = Network.of(ARCHITECTURES["sd15"].unet, recipe.lora)
+    assert counts.trained == 67_252_224
+    assert sum(shape.numel() for shape, _ in before.values()) == 5 * counts.trained + 2
+    frozen = [p for name, p in state.generator.named_parameters() if ".lora_" not in name]
+    assert sum(p.numel() for p in frozen) == TRUE["sd15"][0]
+    assert {p.dtype for p in frozen} == {torch.bfloat16}
+    assert not any(p.requires_grad for p in frozen)
+    assert result.losses.keys() == result.gradient_norms.keys() == {"fake_score", "generator"}
 
 
 @pytest.mark.long

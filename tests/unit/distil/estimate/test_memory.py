@@ -13,7 +13,7 @@ from sidlsg.distil.estimate.memory import CACHED_EMBEDDINGS, CONTEXT, Network, U
 from sidlsg.distil.recipes import Settings
 
 N = 1000
-NETWORK = Network(parameters=N, block=100)
+NETWORK = Network(parameters=N, block=100, trained=N)
 
 
 def passes(activations: int = 10_000, more: int = 30_000) -> IterationNeeds:
@@ -44,6 +44,22 @@ def test_persistent_parts(settings: dict[str, Any], teacher: int, ema: int, opti
     parts = use(**settings).persistent()
     assert (parts["teacher"], parts["EMA"], parts["optimizer states"]) == (teacher, ema, optimizer)
     assert parts["generator"] == parts["fake score"] == 4 * N
+
+
+def test_of_adapters_their_own_parameters_count_and_the_network_once() -> None:
+    network = dataclasses.replace(NETWORK, trained=N // 10)
+    settings = Settings(adapter={"rank": 4}, precision="bf16")
+    parts = Use(network=network, settings=settings).persistent()
+    own = 4 * N // 10
+    assert parts == {
+        "teacher": 2 * N,
+        "generator": own,
+        "fake score": own,
+        "EMA": own,
+        "optimizer states": 2 * own,
+    }
+    passes_of_two = Use(network=network, settings=settings, world_size=2).at(passes(), 1)
+    assert passes_of_two["gradients"] == 2 * own
 
 
 def test_on_the_cpu_offloading_moves_nothing() -> None:

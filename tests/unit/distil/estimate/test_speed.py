@@ -15,7 +15,7 @@ N = 10**9
 
 
 def seconds(world_size: int = 1, mfu: float = 0.5, **settings: Any) -> float:
-    use = Use(network=Network(parameters=N, block=1), settings=Settings(**settings), world_size=world_size)
+    use = Use(network=Network(parameters=N, block=1, trained=N), settings=Settings(**settings), world_size=world_size)
     return iteration_seconds(use, 10e12, 512, 1000e12, mfu)
 
 
