@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
 
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
@@ -23,14 +22,13 @@ from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
-from sidlsg.distil.lora import kept_tensors
 from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.run_identity import RunIdentity, run_identity, run_name
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.student.card import student_card
 from sidlsg.distil.student.folder import copy_records, write_folder
-from sidlsg.distil.student.lora_file import at_scale_one, fuse, write_lora_file
+from sidlsg.distil.student.lora_file import StudentWeights, student_weights, write_lora_file
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
@@ -50,7 +48,7 @@ from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher, load_unet
+from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics
@@ -118,10 +116,7 @@ def distil(
     if recipe.evaluate_every and extras.judge is None:
         raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
     if recipe.lora is not None and extras.generator_from:
-        raise InputError(
-            f"recipe {recipe.name!r} trains adapters, which start from the teacher; leave --generator-from out, or "
-            "take a recipe without adapter, which continues a student of any kind"
-        )
+        raise InputError("adapters start at the teacher: leave --generator-from out, or train all weights (adapter={})")
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
@@ -234,8 +229,8 @@ class _Job:
             observers: list[Observer] = [each for each in (tracker, metrics) if each is not None]
             try:
                 train(recipe, state, replace(run, observers=observers))
-                weights = _student_weights(teacher, state, recipe)
-                written = _write(self, teacher, state, *weights, grids) if world.is_rank0 else None
+                weights = student_weights(teacher, state)
+                written = _write(self, teacher, state, weights, grids) if world.is_rank0 else None
                 # The other ranks wait until all is written; they may not see the output's disk.
                 student: Student = world.gather(written)[0]
             except BaseException as error:
@@ -356,30 +351,12 @@ def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
     return recipe_params(recipe.values(), recipe=recipe.name, kappas=recipe.guidance.scales, seed=seed)
 
 
-def _student_weights(
-    teacher: Teacher, state: TrainingState, recipe: Recipe
-) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
-    """The EMA as a UNet in float32, and its adapter; empty where it has none."""
-    if recipe.lora is None:
-        return state.student_unet(teacher.unet.config), {}
-    adapter = at_scale_one(recipe.lora, kept_tensors(state.ema))
-    # The teacher's weights in memory may be in half precision by now.
-    return fuse(load_unet(teacher.folder), adapter), adapter
-
-
-def _write(
-    job: _Job,
-    teacher: Teacher,
-    state: TrainingState,
-    unet: UNet2DConditionModel,
-    adapter: Mapping[str, Tensor],
-    grids: Path,
-) -> Student:
+def _write(job: _Job, teacher: Teacher, state: TrainingState, weights: StudentWeights, grids: Path) -> Student:
     recipe = job.recipe
     with atomic_folder(job.output, Student.FILE) as folder:
-        files = write_folder(teacher, unet, recipe.t_init, recipe.export_dtype, folder)
-        if adapter:
-            files.append(write_lora_file(adapter, recipe.export_dtype, folder))
+        files = write_folder(teacher, weights.unet, recipe.t_init, recipe.export_dtype, folder)
+        if weights.adapter:
+            files.append(write_lora_file(weights.adapter, recipe.export_dtype, folder))
         log = _write_rows(folder / "training_log.jsonl", state.log)
         evaluations = _write_rows(folder / "evaluations.jsonl", state.evaluations)
         if images := sorted(grids.glob("*.png")):

@@ -18,7 +18,8 @@ def test_a_recipe_without_a_gate_is_refused() -> None:
 
 
 def test_a_recipe_with_published_results_asks_for_scores_near_them() -> None:
-    assert RECIPES.keys() - GATES.keys() == {"sd21"}
+    assert RECIPES.keys() - GATES.keys() == {"sd21", "sd15_lora"}
+    assert gate_rules("tiny_lora") == gate_rules("tiny")
     assert (RECIPES["tiny"].published, RECIPES["sd21"].published) == ((), ())
     gate = gate_rules("sd15")
     assert [(floor.score, floor.limit) for floor in gate.floors] == [("fid", 10.19), ("clip", 0.294)]  # of 8.15, 0.304

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,8 +11,29 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 
 from sidlsg.distil.adapter import LORA_FILE, Adapter
+from sidlsg.distil.lora import kept_tensors
+from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.storage.tensors import first_not_finite
+from sidlsg.teacher.pipeline import Teacher, load_unet
+
+
+@dataclass(frozen=True)
+class StudentWeights:
+    """A finished student's weights, in float32 in the host's memory."""
+
+    unet: UNet2DConditionModel
+    adapter: dict[str, Tensor]
+    """As `at_scale_one` gives it; it is fused into the UNet, too. Empty of a training of all weights."""
+
+
+def student_weights(teacher: Teacher, state: TrainingState) -> StudentWeights:
+    """The EMA as a student, put together where processes have parts of it: each must call this."""
+    if state.settings.lora is None:
+        return StudentWeights(state.student_unet(teacher.unet.config), {})
+    adapter = at_scale_one(state.settings.lora, kept_tensors(state.ema))
+    # The teacher's weights in memory may be in half precision by now.
+    return StudentWeights(fuse(load_unet(teacher.folder), adapter), adapter)
 
 
 def at_scale_one(adapter: Adapter, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
