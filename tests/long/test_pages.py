@@ -137,7 +137,7 @@ def test_every_command_of_the_page_in_order(page: Path, project: Path, environme
         session(["bash", "-e", "-o", "pipefail", "-x", "-c", script], cwd=project, env=environment,
                 stdout=file, stderr=subprocess.STDOUT) as bash,
     ):  # fmt: skip
-        code = bash.wait()
+        code = bash.wait(timeout=3000)  # a page that waits for a server would wait for one that has ended
     printed = log.read_text()
     assert code == 0, printed[-5000:]
     if page.stem == "from-the-demo":

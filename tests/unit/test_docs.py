@@ -131,7 +131,7 @@ def test_commands_would_be_taken(page: Path, monkeypatch: pytest.MonkeyPatch) ->
     # In the text, a command alone is a name; one with arguments is there to be copied.
     written += [words for span in spans(page) if span.startswith("sidlsg ") and len(words := shlex.split(span)) > 2]
     for _, name, *words in written:
-        end = next((number for number, word in enumerate(words) if word in (">", "||")), len(words))
+        end = next((number for number, word in enumerate(words) if word in (">", "||", "&")), len(words))
         arguments = words[:end]
         if name.startswith("--"):
             assert name in ("--help", "--version")
