@@ -93,6 +93,27 @@ def test_one_process_goes_on_from_what_two_saved(
         check(alone, outcome, first_weights, f"1 after {kind} with 2")
 
 
+ADAPTER = {"adapter": {"rank": 4}, "iterations": 10, "lr": 1e-2}
+
+
+@pytest.mark.long
+def test_adapters_are_the_same_in_two_and_four_processes_and_go_on_in_another_number(workers: Workers) -> None:
+    """Each process has one network; the adapters' gradients travel, and their checkpoints hold the adapters alone."""
+    start, one = workers.do(1, ADAPTER | {"iterations": 0}, ADAPTER | {"micro_batch": 8})
+    saved = str(workers.folder / "adapters")
+    (two,) = workers.do(2, ADAPTER | {"save": saved})
+    four, resumed = workers.do(4, ADAPTER, ADAPTER | {"load": saved})
+    (alone,) = workers.do(1, ADAPTER | {"load": saved, "name": "alone"})
+    for outcome, what in ((two, "2"), (four, "4"), (resumed, "4 after 2"), (alone, "1 after 2")):
+        check(one, outcome, start.tensors, f"adapters with {what}")
+    assert sorted(resumed.losses) == sorted(alone.losses) == list(range(6, 11))
+    assert all(".lora_" in name for name in one.tensors)
+    (left_out,) = workers.do(2, ADAPTER | {"do": "gradients", "iterations": 2, "bad": [0, 1, 2, 3], "name": "bad"})
+    (expected,) = workers.do(1, ADAPTER | {"do": "gradients", "iterations": 2, "bad": [0, 1, 2, 3], "name": "bad-1"})
+    assert left_out.numbers == expected.numbers
+    assert distance(left_out.tensors, expected.tensors) < 1e-9 * length(expected.tensors)
+
+
 @pytest.mark.long
 def test_two_processes_go_on_from_s3(workers: Workers, s3_place: str) -> None:
     """One of a machine's processes fetches the files, and the other reads them there."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.guidance import lsg
+from sidlsg.distil.lora import kept_tensors, trained_parameters
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import whole
 from sidlsg.distil.recipes import RECIPES, Settings
@@ -63,6 +64,7 @@ class Job:
     """The samples of the global batch whose text states are not finite, in gradients."""
     bundled: bool = False
     """Whether to train the bundled teacher's UNet, and not the smaller `first_unet`."""
+    adapter: dict[str, Any] = field(default_factory=dict)
 
 
 def first_unet(like: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -84,10 +86,9 @@ class Bench:
         with torch.no_grad():
             self.states = teacher.encode(prompts).to(dtype)
             self.empty = teacher.encode([""]).to(dtype)
-        self.state = TrainingState.start(
-            self.like, job.lr, job.lr, settings=Settings(parallel=job.parallel, precision=job.precision), world=world
-        )
-        self.frozen = self.state.frozen(copy.deepcopy(self.like))
+        settings = Settings(parallel=job.parallel, precision=job.precision, adapter=job.adapter)
+        self.state = TrainingState.start(self.like, job.lr, job.lr, settings=settings, world=world)
+        self.frozen = self.state.frozen(self.like if job.adapter else copy.deepcopy(self.like))
         self.method = Method(teacher=self.state.call(self.frozen), schedule=teacher.schedule, guidance=lsg(1.5))
         self.plan = DrawPlan(
             seed=0, batch=job.batch, prompt_count=PROMPTS, latent_shape=teacher.latent_shape, prompt_dropout=0.1
@@ -121,6 +122,8 @@ def train(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
         losses[bench.state.iteration] = bench.step()
         if job.save and bench.state.iteration == job.iterations // 2:
             _checkpoints(job.save, bench.world).save(bench.state, wait=True)
+    if job.adapter:
+        return {"losses": losses}, kept_tensors(bench.state.ema)
     student = bench.state.student_unet(bench.like.config).state_dict()
     return {"losses": losses}, student
 
@@ -136,7 +139,7 @@ def gradients(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
         network = getattr(bench.state, update)
         pass_ = accumulate(bench.state, bench.method, bench.plan, bench.encode, bench.job.micro_batch, update)
         left_out[update] = pass_.non_finite
-        for name, parameter in network.named_parameters():
+        for name, parameter in trained_parameters(network).items():
             found[f"{update}.{name}"] = whole(parameter.grad).detach().clone()
         network.zero_grad(set_to_none=True)
     return {"left_out": left_out}, found

@@ -55,13 +55,14 @@ class Harness:
     """By number of processes: the uninterrupted run's result."""
     seconds: dict[int, float]
     """How long that took."""
+    recipe: str = "tiny"
 
     @classmethod
-    def make(cls, folder: Path, seed: int, processes: set[int]) -> Harness:
+    def make(cls, folder: Path, seed: int, processes: set[int], recipe: str) -> Harness:
         """Run once without interruption for each number of processes."""
-        harness = cls(folder, make_prompts(folder / "prompts"), seed, {}, {})
+        harness = cls(folder, make_prompts(folder / "prompts"), seed, {}, {}, recipe)
         for count in sorted(processes):
-            run = TinyRun(folder / f"whole-{count}", harness.prompts, count)
+            run = TinyRun(folder / f"whole-{count}", harness.prompts, count, recipe=recipe)
             began = time.monotonic()
             if run.finish():
                 raise TrialError(f"the uninterrupted run failed: {run.said()}")
@@ -74,7 +75,7 @@ class Harness:
         """Start a run, end it, continue it until it is done and compare; what happened on the way."""
         draw = random.Random(f"{self.seed}/{kind.name}/{number}")
         for _ in range(TRIES):
-            run = TinyRun(self.folder / f"{kind.name}-{number}", self.prompts, kind.processes)
+            run = TinyRun(self.folder / f"{kind.name}-{number}", self.prompts, kind.processes, recipe=self.recipe)
             shutil.rmtree(run.folder, ignore_errors=True)
             story = []
             # Some are ended once more while they continue.
@@ -240,7 +241,14 @@ def say(line: str) -> None:
 
 
 def kill_runs(
-    folder: Path, kills: int, terms: int, seed: int, workers: int = 0, terms_of_many: int = 0, at_once: int = 1
+    folder: Path,
+    kills: int,
+    terms: int,
+    seed: int,
+    workers: int = 0,
+    terms_of_many: int = 0,
+    at_once: int = 1,
+    recipe: str = "tiny",
 ) -> list[str]:
     """Do all trials.
 
@@ -252,6 +260,7 @@ def kill_runs(
         workers: for two processes: `kill -9` on all of them, and as many on one of the two.
         terms_of_many: SIGTERM to one of two processes.
         at_once: how many trials run side by side.
+        recipe: its name.
 
     Returns:
         What happened, a line a trial.
@@ -259,7 +268,7 @@ def kill_runs(
     Raises:
         TrialError: a run did not end as the uninterrupted one.
     """
-    harness = Harness.make(folder, seed, {1, 2} if workers or terms_of_many else {1})
+    harness = Harness.make(folder, seed, {1, 2} if workers or terms_of_many else {1}, recipe)
     kinds = {
         Kind("kill", 1, harness.kill): kills,
         Kind("term", 1, harness.terminate): terms,
@@ -294,6 +303,7 @@ def main() -> None:
     parser.add_argument("--terms-of-many", type=int, default=2)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", default="tiny")
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kill-run-") as folder:

@@ -41,6 +41,12 @@ batch = 16
 micro_batch = 16
 evaluate_every = 0
 
+[recipes.tiny_lora]
+iterations = 2
+batch = 4
+micro_batch = 4
+evaluate_every = 0
+
 [recipes.sd15]
 iterations = 2
 batch = 4

@@ -53,6 +53,7 @@ class TinyRun:
     place: str = ""
     """Of the checkpoints; empty for `checkpoints` in the folder."""
     environment: dict[str, str] = field(default_factory=dict)
+    recipe: str = "tiny"
 
     @property
     def student(self) -> Path:
@@ -71,6 +72,7 @@ class TinyRun:
             "distil",
             *("--prompts", str(self.prompts)),
             *("--teacher", str(ASSETS / "tiny-sd")),
+            *("--recipe", self.recipe),
             *("--output", str(self.student)),
             *("--checkpoints", self.place or str(self.checkpoints)),
             *(part for name, value in values.items() for part in ("--set", f"{name}={value}")),
@@ -102,10 +104,10 @@ class TinyRun:
 
     def result(self) -> Result:
         """What must be the same, whatever happened on the way."""
-        weights = self.student / "unet" / "diffusion_pytorch_model.safetensors"
+        weights = [path.read_bytes() for path in sorted(self.student.rglob("*.safetensors"))]
         rows = [json.loads(line) for line in (self.student / "training_log.jsonl").read_text().splitlines()]
         log = [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
-        return Result(weights.read_bytes(), log)
+        return Result(b"".join(weights), log)
 
     def manifest(self) -> dict[str, object]:
         """What the newest checkpoint in the folder says of itself; empty where there is none."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from long.kill_run import kill_runs
 
 
@@ -12,3 +14,10 @@ def test_killed_and_ended_runs_continue_to_the_same_bits(tmp_path: Path) -> None
     assert sum(line.startswith("kill ") for line in lines) == 2
     assert sum(line.startswith("term ") for line in lines) >= 1
     assert any("and a half" in line for line in lines)
+
+
+@pytest.mark.long
+def test_killed_runs_with_adapters_continue_to_the_same_bits(tmp_path: Path) -> None:
+    lines = kill_runs(tmp_path, kills=2, terms=1, seed=2, recipe="tiny_lora")
+    assert sum(line.startswith("kill ") for line in lines) == 2
+    assert sum(line.startswith("term ") for line in lines) >= 1
