@@ -89,7 +89,7 @@ def distil(
     ] = "",
     experiment: Annotated[str, typer.Option(metavar="NAME", help="MLflow experiment of a new run.")] = "sidlsg",
 ) -> None:
-    """Distil a teacher into a one-step student; the same command again resumes.
+    """Distil a teacher into a student of one step, or `steps`; the same command again resumes.
 
     Under torchrun, each process takes its share of every batch: torchrun --nproc-per-node 8 -m sidlsg distil ...
 
@@ -131,7 +131,9 @@ def generate(
     output: Annotated[Path, typer.Option(help="Folder for the PNGs.")] = Path("pictures"),
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1,
     seed: Seed = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the student is made for one.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampler steps; by default those that the student is made for.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Generate images with a student: image i has seed SEED + i.
@@ -222,7 +224,8 @@ def recipes(as_json: Json = False) -> None:
     for recipe in RECIPES.values():
         kappas = ", ".join(f"{kappa:g}" for kappa in recipe.guidance.scales)
         adapter = f"; LoRA of rank {recipe.lora.rank}" if recipe.lora else ""
-        images = recipe.iterations * recipe.batch
-        print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}; {images:,} images{adapter}")
+        steps = f", {recipe.steps} steps" if recipe.steps > 1 else ""
+        images = f"{recipe.iterations * recipe.batch:,} images"
+        print(f"{recipe.name:<18} {recipe.strategy} κ1..κ4 = {kappas}{steps}; {images}{adapter}")
         for row in recipe.published:
             print(f"{'':<18} published: FID {row.fid} CLIP {row.clip} at {row.images_seen:,.0f} images ({row.source})")

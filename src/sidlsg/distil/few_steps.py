@@ -15,6 +15,8 @@ from sidlsg.runtime.randomness import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sidlsg.storage.records import Student
+
 MOST_STEPS = 8
 """The largest K of a recipe."""
 STEP_NOISES = ("fresh", "fixed", "ddim")
@@ -37,6 +39,12 @@ class FewSteps:
             raise InputError(f"steps is {self.count}; allowed: 1 to t_init = {self.t_init}")
         if self.noise not in STEP_NOISES:
             raise InputError(f"step_noise is {self.noise!r}; allowed: {', '.join(STEP_NOISES)}")
+
+    @classmethod
+    def of(cls, student: Student) -> FewSteps:
+        """A student's own; its record names what is not the default."""
+        values = student.recipe_values
+        return cls(t_init=student.t_init, count=values.get("steps", 1), noise=values.get("step_noise", "fresh"))
 
     @property
     def timesteps(self) -> tuple[int, ...]:

@@ -10,12 +10,23 @@ from typing import Annotated, ClassVar
 from pydantic import Field, FiniteFloat
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.records import Record, RuleResult, Score, Scorecard
+from sidlsg.storage.records import Record, RuleResult, Score, Scorecard, SubjectScores
 
 APPROVAL_TAG = "approved_by"
 
 STUDENT = "student 1 step"
-"""Name of the student among a scorecard's subjects; a rule's subject where none is given."""
+"""A rule's subject where none is given: the student in its own number of steps, one or several."""
+
+
+def is_student(subject: SubjectScores) -> bool:
+    """Whether a scorecard's subject is the student."""
+    return subject.subject.startswith("student ")
+
+
+def subject_of(card: Scorecard, name: str) -> SubjectScores:
+    """A scorecard's subject by a rule's name for it; raises InputError where there is none."""
+    student = next(filter(is_student, card.subjects), None)
+    return student if name == STUDENT and student is not None else card.subject(name)
 
 
 class RuleError(InputError):
@@ -64,9 +75,10 @@ class Floor:
 
     def apply(self, card: Scorecard) -> RuleResult:
         """Judge the subject's score."""
-        score = card.subject(self.subject).score(self.score)
+        subject = subject_of(card, self.subject)
+        score = subject.score(self.score)
         return RuleResult(
-            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.limit:g}",
+            rule=f"{self.score} of {subject.subject} is {_bound(score)} {self.limit:g}",
             found=_score_text(score),
             passed=_reaches(score, self.limit),
         )
@@ -83,8 +95,9 @@ class Ratio:
 
     def apply(self, card: Scorecard) -> RuleResult:
         """Judge the subject's score; InputError where the two scores do not compare."""
-        score = card.subject(self.subject).score(self.score)
-        other = card.subject(self.against_subject).score(self.score)
+        subject = subject_of(card, self.subject)
+        score = subject.score(self.score)
+        other = subject_of(card, self.against_subject).score(self.score)
         score.require_comparable(other)
         if other.value < 0:
             raise InputError(
@@ -92,8 +105,9 @@ class Ratio:
                 "nothing; take a rule with a limit or a tolerance"
             )
         limit = self.factor * other.value
+        times = f"{self.factor:g} × that of {self.against_subject}"
         return RuleResult(
-            rule=f"{self.score} of {self.subject} is {_bound(score)} {self.factor:g} × that of {self.against_subject}",
+            rule=f"{self.score} of {subject.subject} is {_bound(score)} {times}",
             found=f"{_score_text(score)}; {self.factor:g} × {other.value:.6g} is {limit:.6g}",
             passed=_reaches(score, limit),
         )
@@ -160,9 +174,10 @@ def _compare(
     """Compare with the champion's score; `passes` takes the gain over it, negative for a loss, and the noise."""
 
     def result(found: str, passed: bool) -> RuleResult:
-        return RuleResult(rule=f"{rule.score} of {rule.subject} is {words}", found=found, passed=passed)
+        return RuleResult(rule=f"{rule.score} of {subject.subject} is {words}", found=found, passed=passed)
 
-    score = card.subject(rule.subject).score(rule.score)
+    subject = subject_of(card, rule.subject)
+    score = subject.score(rule.score)
     if champion is None:
         return result("no champion yet: nothing to compare with", True)
     who = f"champion version {champion.version}"
@@ -171,10 +186,13 @@ def _compare(
     if champion.scorecard is None:
         return result(f"{who} {champion.note}", False)
     try:
-        other = champion.scorecard.subject(rule.subject).score(rule.score)
+        theirs = subject_of(champion.scorecard, rule.subject)
+        other = theirs.score(rule.score)
         gain = score.better_by(other)
     except InputError as error:
         return result(f"{who} does not compare: {error}; evaluate and gate {who} again under this protocol", False)
+    if theirs.subject != subject.subject:
+        who += f" ({theirs.subject})"
     noise = noise_between(score, other)
     change = f"better by {gain:.6g}" if gain >= 0 else f"worse by {-gain:.6g}"
     noise_text = "noise not known" if math.isnan(noise) else f"noise {noise:.3g}"
@@ -191,10 +209,11 @@ class Required:
 
     def apply(self, card: Scorecard) -> RuleResult:
         """Look the protocol up on the scorecard."""
-        protocols = [score.protocol for score in card.subject(self.subject).scores]
+        subject = subject_of(card, self.subject)
+        protocols = [score.protocol for score in subject.scores]
         passed = self.protocol in protocols
         return RuleResult(
-            rule=f"{self.subject} is scored under {self.protocol}",
+            rule=f"{subject.subject} is scored under {self.protocol}",
             found="it is" if passed else f"it is scored under: {'; '.join(protocols)}",
             passed=passed,
         )

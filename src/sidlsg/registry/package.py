@@ -31,8 +31,6 @@ PATH_IN_MODEL = f"artifacts/{_ARTIFACT}"
 """The student's folder inside the MLflow model folder."""
 SAFETY_TAG = "safety_checker"
 """In the model's metadata and on the version: what serving does by default."""
-SERVING = {"batch": 1, "max_images": 64, "max_steps": 4, "max_prompt_characters": 4096}
-"""The rest of a model's serving configuration, described in `pyfunc_model`."""
 _REQUIRED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 _IGNORED_ADVICE = ("type hints", "input example")
 """Type hints would drop the params; an input example would load the model. The signature replaces both."""
@@ -70,8 +68,8 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
                 path=target,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts={_ARTIFACT: str(staged)},
-                signature=signature(),
-                model_config={"safety_checker": safety_checker_of(student), **SERVING},
+                signature=signature(steps_of(student)),
+                model_config={"safety_checker": safety_checker_of(student), **serving(steps_of(student))},
                 metadata={SAFETY_TAG: safety_checker_of(student)},
                 pip_requirements=requirements(),  # given, so that MLflow does not load the model to infer them
             )
@@ -86,7 +84,17 @@ def safety_checker_of(student: Student) -> str:
     return "required" if any(ref.path.startswith("safety_checker/") for ref in student.model) else "none"
 
 
-def signature() -> ModelSignature:
+def steps_of(student: Student) -> int:
+    """How many steps a student is made for."""
+    return int(student.recipe_values.get("steps", 1))
+
+
+def serving(steps: int) -> dict[str, int]:
+    """The rest of a model's serving configuration, described in `pyfunc_model`, for a student of so many steps."""
+    return {"batch": 1, "max_images": 64, "max_steps": max(4, steps), "max_prompt_characters": 4096}
+
+
+def signature(steps: int) -> ModelSignature:
     """One unnamed column of prompts in; for each prompt a list of base64 strings of image files out."""
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string)]),
@@ -95,7 +103,7 @@ def signature() -> ModelSignature:
             [
                 ParamSpec("seed", DataType.long, 0),
                 ParamSpec("count", DataType.long, 1),
-                ParamSpec("steps", DataType.long, 1),
+                ParamSpec("steps", DataType.long, steps),
                 ParamSpec("format", DataType.string, "png"),
             ]
         ),

@@ -17,6 +17,7 @@ import base64
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ TEXT_ROWS = 16  # prompts that the text encoder always sees at once, so that no 
 
 
 class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types here
-    """Generates images in float32, by default with one network evaluation each."""
+    """Generates images in float32, by default in the student's own number of steps."""
 
     def load_context(self, context):  # type: ignore[no-untyped-def]
         """Load the diffusers folder, from disk alone, to the GPU if there is one.
@@ -62,7 +63,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_threads(folder))
         try:
-            self.t_init = json.loads((folder / "student.json").read_text())["t_init"]
+            record = json.loads((folder / "student.json").read_text())
             pipeline = StableDiffusionPipeline.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, **skipped
             )
@@ -77,6 +78,9 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
                 "safety_checker 'required' configured, and this model has none; "
                 "configure 'none' and check its images elsewhere, or serve another model"
             )
+        self.t_init = record["t_init"]
+        self.steps = record["recipe_values"].get("steps", 1)
+        self.step_noise = record["recipe_values"].get("step_noise", "fresh")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pipeline = pipeline.to(self.device)
         self.pipeline.unet.to(memory_format=torch.channels_last)
@@ -92,7 +96,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         Args:
             context: unused; the pipeline was loaded with the model.
             model_input: prompts as a list, an array, or the only column of a data frame.
-            params: `seed` (default 0), `count` (1), `steps` (1), `format` (`png`; or `jpeg`, `webp`).
+            params: `seed` (default 0), `count` (1), `steps` (the student's), `format` (`png`; or `jpeg`, `webp`).
 
         Returns:
             For each prompt, `count` base64 strings of files; None for an image that the safety checker flagged.
@@ -102,14 +106,16 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         """
         import torch
 
-        params = {"seed": 0, "count": 1, "steps": 1, "format": "png"} | (params or {})
+        params = {"seed": 0, "count": 1, "steps": self.steps, "format": "png"} | (params or {})
         seed, count, steps = (int(params[name]) for name in ("seed", "count", "steps"))
         prompts = self._prompts(model_input)
         most = min(self.limits["max_steps"], self.t_init)
         if not 0 <= seed <= 2**53 - 1:
             raise _refusal(f"seed {seed} given; allowed: 0 to 2^53 - 1")
         if not 1 <= steps <= most:
-            raise _refusal(f"steps {steps} given; allowed: 1 to {most}, and 1 is what the model is made for")
+            raise _refusal(f"steps {steps} given; allowed: 1 to {most}, and {self.steps} is what the model is made for")
+        if steps != self.steps:
+            warnings.warn(f"{steps} steps: this student is made for {self.steps}", stacklevel=2)
         if count < 1 or count * len(prompts) > self.limits["max_images"]:
             raise _refusal(
                 f"{len(prompts)} prompts and count {count} given; count is at least 1, and prompts × count at most "
@@ -166,16 +172,24 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
         # On the CPU: the same noise on every device.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        x_g = torch.zeros(len(seeds), *shape, device=self.device)
+
+        def noise() -> Tensor:
+            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+
+        x_g, z = torch.zeros(len(seeds), *shape, device=self.device), noise()
+        epsilon = z
         for i in range(steps):
-            z = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
             t = self.t_init * (steps - i) // steps
             a_t = self.alphas_cumprod[t].sqrt().float().to(self.device)
             s_t = (1 - self.alphas_cumprod[t]).sqrt().float().to(self.device)
-            x = a_t * x_g + s_t * z
+            x = a_t * x_g + s_t * epsilon
             output = unet(x, torch.full((len(seeds),), t, device=self.device), embeddings).sample
             v = self.pipeline.scheduler.config.prediction_type == "v_prediction"
             x_g = a_t * x - s_t * output if v else (x - s_t * output) / a_t
+            if i < steps - 1:
+                # The next step's noise: new, the first step's, or what this step implies.
+                epsilon = noise() if self.step_noise == "fresh" else z
+                epsilon = (x - a_t * x_g) / s_t if self.step_noise == "ddim" else epsilon
         pixels = vae.decode(x_g / vae.config.scaling_factor).sample
         if not torch.isfinite(pixels).all():
             raise MlflowException("the model generates non-finite images; serve another version")

@@ -110,7 +110,7 @@ def run_params(student: Student) -> dict[str, str]:
 def recipe_params(values: Mapping[str, Any], *, kappas: Sequence[float], **own: str | int) -> dict[str, str]:
     """The parameters of a run: the recipe's values, nested names joined by dots, overridden by the student's own."""
     scales = {f"kappa{i}": kappa for i, kappa in enumerate(kappas, start=1)}
-    merged = {**_flat(values), **own, **scales}
+    merged = {"steps": 1, **_flat(values), **own, **scales}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in merged.items()}
 
 

@@ -16,7 +16,7 @@ from mlflow.entities import Metric
 
 from sidlsg.registry.connection import connect, explained
 from sidlsg.registry.files import artifacts
-from sidlsg.registry.gate_rules import STUDENT
+from sidlsg.registry.gate_rules import is_student
 from sidlsg.registry.run_log import SECONDS_TAG, evaluation_inputs, log_entries, metric_name
 from sidlsg.registry.versions import label, require_same_student
 from sidlsg.runtime.errors import InputError
@@ -110,7 +110,7 @@ def _log_scores(client: MlflowClient, run_id: str, card: Scorecard, known: bool)
         for score in subject.scores:
             key = _metric(subject.subject, score.name, score.protocol)
             metrics.append(Metric(key, score.value, now, 0))
-            if subject.subject != STUDENT:
+            if not is_student(subject):
                 continue  # a teacher's settings would fill the run's page; the scorecard has their terms
             terms = {"steps": subject.steps, "guidance_scale": subject.guidance_scale, "protocol": score.protocol}
             terms |= {"n": score.n, "reference_digest": score.reference_digest, "interval": score.interval}
@@ -144,7 +144,7 @@ def _log_table(client: MlflowClient, run_id: str, card: Scorecard, folder: Path)
 
 def score_tags(card: Scorecard) -> dict[str, str]:
     """The scorecard's digest and the student's scores as tags of its version, for MLflow's pages and searches."""
-    scores = (score for subject in card.subjects if subject.subject == STUDENT for score in subject.scores)
+    scores = (score for subject in card.subjects if is_student(subject) for score in subject.scores)
     return {SCORECARD_TAG: card.digest, **{metric_name(f"{SCORE}{score.name}"): _score_text(score) for score in scores}}
 
 

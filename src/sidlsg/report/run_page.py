@@ -153,6 +153,8 @@ def made_with(student: Student) -> dict[str, str]:
         **{f"κ{index}": kappa for index, kappa in enumerate(student.kappas, 1)},
         "α": recipe.get("alpha"),
         "t_init": student.t_init,
+        "Steps": recipe.get("steps", 1),
+        "Noise of the later steps": recipe.get("step_noise", "fresh") if "steps" in recipe else None,
         "Batch": recipe.get("batch"),
         "Seed": str(student.seed),
         "Iterations": student.iterations,

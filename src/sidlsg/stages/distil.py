@@ -91,7 +91,7 @@ def distil(
     report: Callable[[str], None],
     extras: Extras | None = None,
 ) -> Student:
-    """Distil a teacher into a one-step student and export it with its record; under torchrun, call it in each process.
+    """Distil a teacher into a student of one step or a few, and export it; under torchrun, call it in each process.
 
     Args:
         prompts: folder of a PromptSet.
@@ -354,7 +354,7 @@ def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
 def _write(job: _Job, teacher: Teacher, state: TrainingState, weights: StudentWeights, grids: Path) -> Student:
     recipe = job.recipe
     with atomic_folder(job.output, Student.FILE) as folder:
-        files = write_folder(teacher, weights.unet, recipe.t_init, recipe.export_dtype, folder)
+        files = write_folder(teacher, weights.unet, recipe.few_steps, recipe.export_dtype, folder)
         if weights.adapter:
             files.append(write_lora_file(weights.adapter, recipe.export_dtype, folder))
         log = _write_rows(folder / "training_log.jsonl", state.log)
@@ -388,7 +388,7 @@ def _write(job: _Job, teacher: Teacher, state: TrainingState, weights: StudentWe
             image=running_image(),
         )
         student.save(folder)
-        atomic_write(folder / "README.md", student_card(student))
+        atomic_write(folder / "README.md", student_card(student, teacher))
     return student
 
 

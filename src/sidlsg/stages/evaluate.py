@@ -14,16 +14,18 @@ from typing import Any
 
 from sidlsg.bundled.drawing import IMAGE_SIZE
 from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.recipes import published_results
+from sidlsg.distil.student.folder import noise_scale
 from sidlsg.evaluate.grids import grid_places, save_extremes, save_grids
 from sidlsg.evaluate.published_suite import PublishedSuite, load_published
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
-from sidlsg.evaluate.suite import ImageSet, Suite, TextFit
+from sidlsg.evaluate.suite import ImageSet, Suite
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, read_teacher_scores, require_settings, setting_of
 from sidlsg.evaluate.weights import parse_weights
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.registry.address import given_address
-from sidlsg.registry.gate_rules import STUDENT
+from sidlsg.registry.gate_rules import STUDENT, subject_of
 from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.distributed import joined, own_processes
 from sidlsg.runtime.errors import InputError
@@ -39,10 +41,11 @@ from sidlsg.storage.store import S3, FolderStore, clear
 from sidlsg.storage.uri import open_store, resolve, split_list
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.sampling import StockSampler
-from sidlsg.teacher.setting import Setting
+from sidlsg.teacher.setting import Setting, StudentSetting
 from sidlsg.teacher.source import checked_teacher
 
 STUDENT_SETTING = Setting(steps=1, guidance_scale=0.0)
+"""A one-step student's."""
 COMPARED = ("teacher 20 steps", "teacher 1 step")
 """The teacher's settings that are scored by default."""
 
@@ -92,7 +95,7 @@ def evaluate_step(
         )
         label = f"student {card.student_sha256[:8]}"
         write_scoreboard([(label, scorecard)], html, f"Scores of {label}", published_results())
-        sha256, scores = card.digest, {score.metric: score.value for score in card.subject(STUDENT).scores}
+        sha256, scores = card.digest, {score.metric: score.value for score in subject_of(card, STUDENT).scores}
     if failure := failure_in(scorecard):
         html.write_text(f"<!doctype html><title>Failed</title><p>{escape(failure.text)}</p>")
     # The scores are the artifact's metadata; without a file as well, a local cache considers the artifact lost.
@@ -191,7 +194,9 @@ def evaluate(
                 subject = replace(subject, scores=stored[name].scores + subject.scores)
             subjects.append(subject)
         both: list[Suite] = [suite for suite in (shapes, published) if suite]
-        subject, fit = score_subject(STUDENT, student_sampler, STUDENT_SETTING, both, work)
+        own = student_settings(record, noise_scale(student_sampler.pipeline.scheduler))
+        last = list(own)[-1]
+        subject, fit = score_subject(last, student_sampler, own[last], both, work)
         scorecard = Scorecard(
             student_sha256=record.digest,
             teacher_sha256=teacher_sha256,
@@ -210,9 +215,12 @@ def evaluate(
             if stored:
                 report(f"scores taken from the teacher's own scorecard, same files and protocols: {'; '.join(stored)}")
             samplers = {name: (teacher_sampler, setting_of(name)) for name in wanted}
-            samplers[STUDENT] = (student_sampler, STUDENT_SETTING)
+            samplers |= {name: (student_sampler, setting) for name, setting in own.items()}
             with atomic_folder(output, Scorecard.FILE) as folder:
-                scorecard = _with_images(scorecard, both[0].sets[0], samplers, shapes, fit, folder)
+                scorecard = _with_images(scorecard, both[0].sets[0], samplers, shapes, folder)
+                if fit is not None:
+                    extremes = save_extremes(fit, student_sampler, own[last], folder)
+                    scorecard = replace(scorecard, extremes=extremes)
                 scorecard = replace(scorecard, seconds=round(time.monotonic() - began, 1))
                 scorecard.save(folder)
         # No other process may still be reading the parts when they are deleted.
@@ -220,6 +228,18 @@ def evaluate(
         if world.is_rank0:
             clear(store)
     return scorecard
+
+
+def student_settings(student: Student, noise_scale: float) -> dict[str, Setting]:
+    """How a student is sampled up to each of its steps, by name, its own way last; `noise_scale` as in the setting."""
+    steps = FewSteps.of(student)
+    if steps.count == 1:
+        return {STUDENT: STUDENT_SETTING}
+    names = [f"student step {k} of {steps.count}" for k in range(1, steps.count)] + [f"student {steps.count} steps"]
+    return {
+        name: StudentSetting(steps=k, guidance_scale=0.0, timesteps=steps.timesteps[:k], noise_scale=noise_scale)
+        for k, name in enumerate(names, start=1)
+    }
 
 
 def _shapes_protocols(
@@ -241,10 +261,9 @@ def _with_images(
     sampled: ImageSet,
     samplers: Mapping[str, tuple[StockSampler, Setting]],
     shapes: ShapesProtocols | None,
-    fit: TextFit | None,
     folder: Path,
 ) -> Scorecard:
-    """The scorecard with image grids and extremes, and with the real-image baseline."""
+    """The scorecard with image grids, and with the real-image baseline."""
     indices = grid_places(len(sampled.prompts))
     prompts = [sampled.prompts[index] for index in indices]
     images = {name: sampler(prompts, indices, setting) for name, (sampler, setting) in samplers.items()}
@@ -258,5 +277,4 @@ def _with_images(
         subjects=subjects,
         grids=save_grids(images, folder),
         grid_prompts=tuple(prompts),
-        extremes=save_extremes(fit, *samplers[STUDENT], folder) if fit is not None else (),
     )

@@ -42,6 +42,7 @@ _TINY_GATE = GateRules(
 
 GATES = {name: gate for name, recipe in RECIPES.items() if (gate := _paper_gate(recipe.published))} | {
     "tiny": _TINY_GATE,
+    "tiny_4step": _TINY_GATE,
     "tiny_lora": _TINY_GATE,
 }
 """Gate rules by recipe; a recipe without rules has no protocol here yet."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidlsg.registry.gate_rules import STUDENT
+from sidlsg.registry.gate_rules import STUDENT, subject_of
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.failures import SettingFailure, failure_in, parse_failure
 from sidlsg.stages.sweep import Kappas, parse_setting, parse_settings, setting_of
@@ -75,6 +75,6 @@ def _kappas(failure: SettingFailure) -> Kappas:
 def main_scores(card: Scorecard) -> tuple[Score, ...]:
     """The student's main scores for a table: the first of each kind (`fid`, `kid`, ...)."""
     kinds: dict[str, Score] = {}
-    for score in card.subject(STUDENT).scores:
+    for score in subject_of(card, STUDENT).scores:
         kinds.setdefault(score.name.partition("_")[0], score)
     return tuple(kinds.values())

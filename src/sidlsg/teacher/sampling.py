@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sidlsg.runtime.hardware import best_device, plain_float32
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import NOT_FINITE, Images
 from sidlsg.teacher.pipeline import load_pipeline
-from sidlsg.teacher.setting import Setting
+from sidlsg.teacher.setting import Setting, StudentSetting
 
 PIXELS = 64 * 32 * 32
 """Maximum pixels per batch for small images."""
@@ -69,15 +70,20 @@ class StockSampler:
         parts = []
         for start in range(0, len(prompts), self.batch):
             chosen = slice(start, start + self.batch)
-            noise = seeded_noise(seeds[chosen], shape, device=self.device)[0]
+            generators = _generators(seeds[chosen], self.device)
+            noise = _noise(generators, shape, self.device)
+            called: dict[str, Any] = {"num_inference_steps": setting.steps}
+            if isinstance(setting, StudentSetting):
+                noise, called = setting.noise_scale * noise, {"timesteps": list(setting.timesteps)}
             # With TF32, which torch allows by default, an image would depend on the batch size.
             with plain_float32(self.device):
                 sampled = self.pipeline(
                     list(prompts[chosen]),
-                    num_inference_steps=setting.steps,
                     guidance_scale=setting.guidance_scale,
                     latents=noise.to(self.pipeline.unet.dtype),
+                    generator=generators,
                     output_type="np",
+                    **called,
                 )
             if not np.isfinite(sampled.images).all():
                 raise NotFiniteError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
@@ -90,9 +96,16 @@ def seeded_noise(
 ) -> Tensor:
     """[steps, N, C, H, W] standard normal noise, that of each image from its own seed.
 
-    The first step's is the stock pipeline's for `torch.Generator(device).manual_seed(seed)`, so that diffusers alone
+    They are the stock pipeline's for `torch.Generator(device).manual_seed(seed)`, so that diffusers alone
     reproduces each image. A GPU generates other numbers than the CPU.
     """
-    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-    noise = [[torch.randn(shape, generator=g, device=device) for g in generators] for _ in range(steps)]
-    return torch.stack([torch.stack(each) for each in noise])
+    generators = _generators(seeds, device)
+    return torch.stack([_noise(generators, shape, device) for _ in range(steps)])
+
+
+def _generators(seeds: Sequence[int], device: torch.device | str) -> list[torch.Generator]:
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+
+def _noise(generators: list[torch.Generator], shape: tuple[int, int, int], device: torch.device | str) -> Tensor:
+    return torch.stack([torch.randn(shape, generator=g, device=device) for g in generators])

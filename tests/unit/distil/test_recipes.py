@@ -126,7 +126,7 @@ KAPPAS = {"": 1.5, "2": 2, "3": 3, "4_5": 4.5}
 
 def test_every_recipe_is_found_under_its_own_name() -> None:
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert set(RECIPES) == {"tiny", "tiny_lora", "sd15_lora", "sd21", *PUBLISHED}
+    assert set(RECIPES) == {"tiny", "tiny_lora", "tiny_4step", "sd15_lora", "sd15_4step", "sd21", *PUBLISHED}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -160,6 +160,16 @@ def test_the_768_pixel_recipe_is_the_papers_without_a_result() -> None:
     assert architecture_of("sd21").prediction_type == "v_prediction"
     assert recipe.published == RECIPES["tiny"].published == ()
     assert (recipe.guidance.scales, recipe.batch, recipe.lr) == ((1.5,) * 4, 512, 1e-6)
+
+
+def test_the_recipes_of_four_steps_differ_from_their_namesakes_in_the_steps() -> None:
+    for name in ("tiny", "sd15"):
+        recipe = RECIPES[f"{name}_4step"]
+        assert (recipe.steps, recipe.step_noise, recipe.published) == (4, "ddim", ())
+        changed = {"name": name, "steps": 1, "step_noise": "fresh"} | (
+            {"iterations": RECIPES[name].iterations, "published": RECIPES[name].published}
+        )
+        assert dataclasses.replace(recipe, **changed) == RECIPES[name]
 
 
 def test_the_recipes_of_adapters_differ_from_their_namesakes_in_little() -> None:

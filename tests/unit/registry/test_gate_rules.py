@@ -73,6 +73,21 @@ def test_a_result_has_the_numbers():
     assert "at least" in Floor(subject=STUDENT, score="accuracy", limit=0.5).apply(card()).rule
 
 
+def test_rules_of_the_student_judge_one_of_several_steps():
+    few = card(fid=2.5)
+    few = dataclasses.replace(
+        few, subjects=(dataclasses.replace(few.subjects[0], subject="student 4 steps", steps=4), *few.subjects[1:])
+    )
+    floor = Floor(score="fid", limit=3).apply(few)
+    assert (floor.rule, floor.passed) == ("fid of student 4 steps is at most 3", True)
+    champion = Champion(version=2, scorecard=card(fid=2.0))
+    compared = NoRegression(score="fid", tolerance=1).apply(few, champion)
+    assert compared.passed
+    assert "champion version 2 (student 1 step) has 2" in compared.found
+    with pytest.raises(InputError, match="no subject 'student 2 steps'"):
+        Floor(subject="student 2 steps", score="fid", limit=3).apply(few)
+
+
 @pytest.mark.parametrize(
     ("score", "value", "factor", "passed"),
     [

@@ -19,6 +19,7 @@ from tests.unit.safety_checker import add_safety_checker, likeness
 from typer.testing import CliRunner
 
 from sidlsg.cli.app import app
+from sidlsg.distil.few_steps import STEP_NOISES, FewSteps
 from sidlsg.distil.student.folder import write_folder
 from sidlsg.registry.connection import connect
 from sidlsg.registry.package import PATH_IN_MODEL, save_model
@@ -68,7 +69,7 @@ def checked(student, pipeline_folder, tmp_path_factory):
     teacher = load_teacher(folder / "teacher")
     exported = folder / "student"
     exported.mkdir()
-    files = write_folder(teacher, teacher.unet, 625, "float32", exported)
+    files = write_folder(teacher, teacher.unet, FewSteps(), "float32", exported)
     for name in ("README.md", "training_log.jsonl"):
         shutil.copy(student / name, exported)
     shutil.copytree(student / "grids", exported / "grids")
@@ -87,6 +88,25 @@ def test_images_are_those_of_sidlsg_generate_byte_for_byte(model, student, tmp_p
     assert model.predict([RED]) == [generated(student, tmp_path / "one")]
     several = generated(student, tmp_path / "several", "--seed", "7", "--count", "3", "--steps", "2")
     assert model.predict([BLUE, RED], params={"seed": 7, "count": 3, "steps": 2})[1] == several
+
+
+@pytest.mark.parametrize("noise", STEP_NOISES)
+def test_a_student_of_several_steps_is_served_in_its_own(student, tmp_path, noise):
+    folder = tmp_path / "student"
+    shutil.copytree(student, folder)
+    record = Student.load(student)
+    few = dataclasses.replace(record, recipe_values=record.recipe_values | {"steps": 5, "step_noise": noise})
+    few.save(folder)
+    save_model(few, folder, tmp_path / "model")
+    model = mlflow.pyfunc.load_model(tmp_path / "model")
+    (steps,) = (each for each in model.metadata.signature.params if each.name == "steps")
+    assert steps.default == 5
+    own = generated(folder, tmp_path / "own", "--seed", "3", "--count", "2")
+    assert model.predict([RED], params={"seed": 3, "count": 2}) == [own]
+    with pytest.warns(UserWarning, match="2 steps: this student is made for 5"):
+        two = model.predict([RED], params={"seed": 3, "steps": 2})
+    assert two == [generated(folder, tmp_path / "two", "--seed", "3", "--steps", "2")]
+    assert two[0] != own[:1]
 
 
 def test_pixels_depend_on_prompt_and_seed_and_nothing_else(model):

@@ -7,17 +7,23 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sidlsg.bundled.assets import score_teacher
 from sidlsg.bundled.protocols import ShapesProtocols, load_shapes_protocols
+from sidlsg.distil.few_steps import FewSteps
+from sidlsg.distil.student.folder import noise_scale, write_folder
+from sidlsg.distil.student.generation import generate
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, TeacherScores
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages import evaluate as stage
 from sidlsg.stages.evaluate import evaluate
-from sidlsg.storage.records import Scorecard, Student
+from sidlsg.storage.records import Scorecard, Student, file_ref
 from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.sampling import StockSampler
 
 FEW = 40
 SUBJECTS = ["teacher 20 steps", "teacher 1 step", "student 1 step", "real images"]
@@ -92,6 +98,44 @@ def test_student_and_teacher_are_scored_and_stored_scores_are_reused(
         assert again.subject(name) == card.subject(name)
     # The grid shows the same pictures, drawn from the same seeds.
     assert [ref.path for ref in again.grids] == [ref.path for ref in card.grids]
+
+
+@pytest.mark.usefixtures("few", "quick")
+@pytest.mark.parametrize("noise", ["fresh", "ddim"])
+def test_a_student_of_several_steps_is_scored_in_its_own(
+    tiny_student: Path, teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path, noise: str
+) -> None:
+    record = Student.load(tiny_student)
+    few = tmp_path / "student"
+    shutil.copytree(tiny_student, few)
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        shutil.rmtree(few / name)
+    (tmp_path / "made").mkdir()
+    loaded = load_teacher(tiny_student)
+    files = write_folder(
+        replace(loaded, folder=tiny_student, scheduler=load_teacher(teacher).scheduler),
+        loaded.unet,
+        FewSteps(count=3, noise=noise),
+        "float32",
+        tmp_path / "made",
+    )
+    shutil.copytree(tmp_path / "made", few, dirs_exist_ok=True)
+    values = record.recipe_values | {"steps": 3, "step_noise": noise}
+    model = tuple(file_ref(few / path.relative_to(tmp_path / "made"), few) for path in files)
+    replace(record, recipe_values=values, model=model).save(few)
+
+    card = evaluate(few, teacher, tmp_path / "card", held_out, judge_file, print)
+    assert [subject.subject for subject in card.subjects] == [*SUBJECTS[:2], "student 3 steps", SUBJECTS[3]]
+    assert card.subject("student 3 steps").steps == 3
+    grids = [Path(ref.path).stem for ref in card.grids]
+    assert grids[2:5] == ["student_step_1_of_3", "student_step_2_of_3", "student_3_steps"]
+    # The images are those of the native sampler, and of its first step.
+    sampler = StockSampler(few)
+    settings = stage.student_settings(Student.load(few), noise_scale(sampler.pipeline.scheduler))
+    first, *_, last = settings.values()
+    for setting, folder in ((last, few), (first, tiny_student)):
+        found = sampler(held_out[:2], [3, 4], setting).astype(int)
+        assert np.abs(found - generate(folder, held_out[:2], [3, 4]).astype(int)).max() <= 1
 
 
 @pytest.mark.usefixtures("quick")

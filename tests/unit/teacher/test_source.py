@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.student.folder import write_folder
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_file
@@ -136,7 +137,7 @@ def test_a_unet_to_start_from(assets: Path, tmp_path: Path) -> None:
     (tmp_path / "student").mkdir()
     with torch.no_grad():
         teacher.unet.conv_in.bias += 1
-    write_folder(teacher, teacher.unet, 625, "float32", tmp_path / "student")
+    write_folder(teacher, teacher.unet, FewSteps(), "float32", tmp_path / "student")
     student = load_pipeline(tmp_path / "student").unet.state_dict()
     assert {tensor.dtype for tensor in student.values()} == {torch.float32}
     assert all(torch.equal(tensor, student[name]) for name, tensor in teacher.unet.state_dict().items())

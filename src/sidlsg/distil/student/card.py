@@ -6,34 +6,46 @@ import json
 from collections.abc import Mapping
 
 from sidlsg.distil.adapter import LORA_FILE, Adapter
+from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.records import Licence, Student
+from sidlsg.teacher.pipeline import Teacher
 
 UNKNOWN = "unknown"
 """The value of texts that a record must have and that are not known."""
 _USAGE = """\
 ```python
-from diffusers import StableDiffusionPipeline
+{imports}from diffusers import StableDiffusionPipeline
 
 pipe = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
-image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
+{noise}image = pipe({call}).images[0]
 ```
 
-One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`. Guidance is part of the
+{exact} Guidance is part of the
 weights; do not guide again at inference."""
+_ONE_STEP = "One step only: with this scheduler the stock pipeline is exact for `num_inference_steps=1`."
+_EXACT = {
+    "fresh": "At these timesteps the folder's `LCMScheduler` is the student's own sampler. It passes the first noise\n"
+    "unscaled, hence `latents`; without them images are similar, but not those of this student.",
+    "ddim": "At these timesteps the folder's `EulerDiscreteScheduler` is the student's own sampler.\n"
+    "`num_inference_steps={count}` instead of them rounds some to the next one: off by 0.1 % of the latents' scale.",
+    "fixed": "No stock scheduler repeats the first noise, as this student was trained; the folder's is the nearest.\n"
+    "`sidlsg generate` and the served model are exact.",
+}
+"""What the call gives, by the noise of the later steps; measured on the bundled teacher."""
 
 _LORA = """## As a LoRA file
 
 `{file}` does the same on the teacher, whose digest is above, and can be tried on fine-tunes of it:
 
 ```python
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+{imports}from diffusers import {scheduler}, StableDiffusionPipeline
 
 folder = "path/to/this/folder"
 pipe = StableDiffusionPipeline.from_pretrained("path/to/the/teacher")
 pipe.load_lora_weights(folder, weight_name="{file}")
-pipe.scheduler = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
-image = pipe("a prompt", num_inference_steps=1, guidance_scale=0).images[0]
+pipe.scheduler = {scheduler}.from_pretrained(folder, subfolder="scheduler")
+{noise}image = pipe({call}).images[0]
 ```
 
 Its scale is 1: the scale of training, {scale:g}, is part of its weights. This folder's UNet has it fused.
@@ -41,12 +53,35 @@ Its scale is 1: the scale of training, {scale:g}, is part of its weights. This f
 """
 
 
-def student_card(student: Student) -> str:
+def _stock_call(steps: FewSteps, teacher: Teacher | None = None) -> dict[str, str]:
+    """The parts of the stock pipeline's call that samples a student; its teacher is needed for several steps alone."""
+    parts = {"imports": "", "noise": "", "scheduler": "EulerDiscreteScheduler", "exact": _ONE_STEP}
+    if steps.count == 1 or teacher is None:
+        return parts | {"call": '"a prompt", num_inference_steps=1, guidance_scale=0'}
+    parts["exact"] = _EXACT[steps.noise].format(count=steps.count)
+    call = f'"a prompt", timesteps={list(steps.timesteps)}, guidance_scale=0'
+    if steps.noise == "fresh":
+        scale = float((1 - teacher.schedule.alphas_cumprod[steps.t_init]).sqrt())
+        shape = ", ".join(map(str, teacher.latent_shape))
+        parts |= {
+            "imports": "import torch\n",
+            "scheduler": "LCMScheduler",
+            "noise": "generator = torch.Generator().manual_seed(0)\n"
+            f"latents = {scale:.7g} * torch.randn(1, {shape}, generator=generator)\n",
+        }
+        call += ", latents=latents, generator=generator"
+    return parts | {"call": call}
+
+
+def student_card(student: Student, teacher: Teacher) -> str:
     """Markdown for the README.md of a distilled student."""
+    steps = FewSteps.of(student)
+    number = "one" if steps.count == 1 else str(steps.count)
+    call = _stock_call(steps, teacher)
     kappas = ", ".join(f"κ{i} = {kappa:g}" for i, kappa in enumerate(student.kappas, 1))
     recipe = student.recipe_values
     adapter = Adapter.of(recipe["adapter"]) if recipe.get("adapter") else None
-    lora = "" if adapter is None else _LORA.format(file=LORA_FILE, scale=adapter.scale)
+    lora = "" if adapter is None else _LORA.format(file=LORA_FILE, scale=adapter.scale, **call)
     rows = {
         "teacher (SHA-256 of its model files)": f"`{student.teacher_sha256}`",
         "prompt set (SHA-256 of its record)": f"`{student.prompts_sha256}`",
@@ -58,6 +93,7 @@ def student_card(student: Student) -> str:
         "learning rates": f"generator {recipe['lr']:g}, fake score {recipe['fake_score_lr']:g}",
         "learning rate schedule": recipe["lr_schedule"],
         "α, t_init": f"{recipe['alpha']:g}, {student.t_init}",
+        "steps, at timesteps, noise": _plan_words(steps) if steps.count > 1 else "",
         "EMA half-life": f"{recipe['ema_half_life']:,.0f} images",
         "adapter": "" if adapter is None else _words(adapter),
         "seed": str(student.seed),
@@ -66,8 +102,9 @@ def student_card(student: Student) -> str:
     }
     return _card(
         student.licence,
-        f"One-step student {plain_markdown(student.recipe)}",
-        "A one-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity\n"
+        call,
+        f"{number.capitalize()}-step student {plain_markdown(student.recipe)}",
+        f"A {number}-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity\n"
         "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), without any real image.",
         "How it was made",
         rows,
@@ -82,6 +119,10 @@ def _words(adapter: Adapter) -> str:
     )
 
 
+def _plan_words(steps: FewSteps) -> str:
+    return f"{steps.count}; {', '.join(map(str, steps.timesteps))}; {steps.noise}"
+
+
 def released_card(student: Student) -> str:
     """Markdown for the README.md of a student that `convert_released` wrote."""
     values = student.recipe_values
@@ -94,6 +135,7 @@ def released_card(student: Student) -> str:
     }
     return _card(
         student.licence,
+        _stock_call(ONE_STEP),
         "One-step generator, converted from a released checkpoint",
         f"The weights are those of `{values['source']}`, a checkpoint that the authors of SiD-LSG (arXiv 2406.01561)\n"
         "published. They were not trained here, only written in another format.",
@@ -107,17 +149,24 @@ def released_card(student: Student) -> str:
 
 
 def _card(
-    licence: Licence, title: str, intro: str, heading: str, rows: Mapping[str, str], rest: str, terms: str
+    licence: Licence,
+    call: Mapping[str, str],
+    title: str,
+    intro: str,
+    heading: str,
+    rows: Mapping[str, str],
+    rest: str,
+    terms: str,
 ) -> str:
     """A whole card; rows without a value are omitted."""
     lines = [
         "---",
         "library_name: diffusers",
         "pipeline_tag: text-to-image",
-        "tags: [one-step, distillation, sid-lsg]",
+        f"tags: [{'one' if call['exact'] == _ONE_STEP else 'few'}-step, distillation, sid-lsg]",
         *licence_head(licence),
         "---",
-        *(f"# {title}", "", intro, "", _USAGE, "", f"## {heading}", "", "| | |", "|---|---|"),
+        *(f"# {title}", "", intro, "", _USAGE.format(**call), "", f"## {heading}", "", "| | |", "|---|---|"),
         *(f"| {name} | {value} |" for name, value in rows.items() if value),
         *("", rest, "", "## Use", "", terms, ""),
         *licence_lines(licence),

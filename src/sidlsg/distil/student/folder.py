@@ -1,4 +1,4 @@
-"""Writes a student as a diffusers folder, which the stock pipeline samples in one step without custom code."""
+"""Writes a student as a diffusers folder, which the stock pipeline samples without custom code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, file_ref
@@ -18,23 +19,36 @@ from sidlsg.teacher.config import SAVE_AGAIN
 from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present, load_in_float32
 from sidlsg.teacher.pipeline import Teacher, check_stock
 
+NO_SKIP = 1e6
+"""`timestep_scaling` at which `LCMScheduler` adds nothing of its input to the x0-prediction."""
 
-def one_step_scheduler(teacher_scheduler: Any, t_init: int) -> EulerDiscreteScheduler:
-    """The scheduler whose single step is the student's sampler.
 
-    With the teacher's first t_init + 1 betas and trailing spacing, one step starts at t_init from noise of scale
-    s/a, passes s z to the network, and returns the x0-prediction. It is exact for one step only.
+def student_scheduler(teacher_scheduler: Any, steps: FewSteps) -> EulerDiscreteScheduler | LCMScheduler:
+    """The stock scheduler whose steps are the student's sampler, at its timesteps; see docs/few-steps.md.
+
+    With the teacher's first t_init + 1 betas and trailing spacing, `EulerDiscreteScheduler` starts at t_init from noise
+    of scale s/a, passes s z to the network, and keeps the noise that a step implies. `LCMScheduler` takes fresh noise,
+    and with a large `timestep_scaling` the x0-prediction unchanged; but it passes z, so its caller must scale the
+    noise. None repeats the first noise, as `fixed` does.
     """
-    return EulerDiscreteScheduler(
-        num_train_timesteps=t_init + 1,
-        trained_betas=[float(beta) for beta in teacher_scheduler.betas[: t_init + 1]],
-        timestep_spacing="trailing",
-        steps_offset=1,  # without effect under trailing spacing; the stock pipeline warns at any other value
-        prediction_type=teacher_scheduler.config.prediction_type,
-    )
+    count = steps.t_init + 1
+    shared = {
+        "num_train_timesteps": count,
+        "trained_betas": [float(beta) for beta in teacher_scheduler.betas[:count]],
+        "prediction_type": teacher_scheduler.config.prediction_type,
+        "steps_offset": 1,  # without effect here; the stock pipeline warns at any other value
+    }
+    if steps.count > 1 and steps.noise == "fresh":
+        return LCMScheduler(original_inference_steps=count, timestep_scaling=NO_SKIP, **shared)
+    return EulerDiscreteScheduler(timestep_spacing="trailing", **shared)
 
 
-def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtype: str, folder: Path) -> list[Path]:
+def noise_scale(scheduler: Any) -> float:
+    """s at the first timestep where a student's scheduler passes the first noise unscaled, else 1."""
+    return float((1 - scheduler.alphas_cumprod[-1]).sqrt()) if isinstance(scheduler, LCMScheduler) else 1.0
+
+
+def write_folder(teacher: Teacher, unet: UNet2DConditionModel, steps: FewSteps, dtype: str, folder: Path) -> list[Path]:
     """Write the student's `StableDiffusionPipeline` folder, safetensors only.
 
     All but the UNet and the scheduler are the teacher's files, byte for byte: text encoder, VAE, tokenizer, and its
@@ -43,7 +57,7 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
     Args:
         teacher: with the other components.
         unet: the student.
-        t_init: the timestep of its one step.
+        steps: its own.
         dtype: of the UNet's file, `float16` or `float32`.
         folder: an existing, empty folder.
 
@@ -73,8 +87,9 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, t_init: int, dtyp
             "an earlier checkpoint"
         )
     exported.save_pretrained(folder / "unet", safe_serialization=True)
-    one_step_scheduler(teacher.scheduler, t_init).save_pretrained(folder / "scheduler")
-    index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    scheduler = student_scheduler(teacher.scheduler, steps)
+    scheduler.save_pretrained(folder / "scheduler")
+    index["scheduler"] = ["diffusers", type(scheduler).__name__]
     if is_present(index, "image_encoder"):  # not used by a text-to-image student
         index["image_encoder"] = [None, None]
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

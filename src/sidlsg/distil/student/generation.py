@@ -1,17 +1,20 @@
-"""Generates images with a student's folder, in one step or a few, and writes them to a folder of such images."""
+"""Generates images with a student's folder, and writes them to a folder of such images."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import best_device, plain_float32
+from sidlsg.runtime.provenance import remark
 from sidlsg.storage.files import atomic_write, refuse_foreign
 from sidlsg.storage.records import Student
 from sidlsg.teacher.images import MOST_DECODED, Images, decode, png_bytes
@@ -23,15 +26,17 @@ _OWN = re.compile(r"\d{6,}(-\d+)?\.png")
 
 
 @torch.no_grad()
-def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int = 1, batch: int = 64) -> Images:
-    """Generate one image a prompt.
+def generate(
+    folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: int | None = None, batch: int = 64
+) -> Images:
+    """Generate one image a prompt; logs a warning where the student is made for another number of steps.
 
     Args:
         folder: a student's diffusers folder, with its student.json.
         prompts: N prompts.
         seeds: N seeds, one an image. Images do not depend on each other except for rounding: libraries choose their
             kernels by shape, so a value may differ by one from that of an image generated alone.
-        steps: of the sampler; the student is made for one.
+        steps: of the sampler; by default those that the student is made for.
         batch: images at once.
 
     Returns:
@@ -42,19 +47,30 @@ def generate(folder: Path, prompts: Sequence[str], seeds: Sequence[int], steps: 
         NotFiniteError: an image is not finite.
     """
     record = Student.load(folder)
-    if not 1 <= steps <= record.t_init:
-        raise InputError(f"steps is {steps}; allowed: 1 to t_init = {record.t_init}")
+    own = FewSteps.of(record)
+    used = own if steps is None else replace(own, count=steps)
+    if used != own:
+        remark(f"{steps} steps: this student is made for {own.count}, and its images are best at that")
     device = best_device()
     # The folder has a teacher's components; its scheduler has the timesteps up to t_init, which suffice.
     student = load_teacher(folder, device)
     with plain_float32(device):
         parts = []
         for start in range(0, len(prompts), batch):
-            noise = seeded_noise(seeds[start : start + batch], student.latent_shape, steps).to(device)
+            fresh = used.fresh_noises(used.count)
+            noise = seeded_noise(seeds[start : start + batch], student.latent_shape, 1 + fresh).to(device)
             cond = student.encode(prompts[start : start + batch])
-            further = noise[1:] if steps > 1 else None
             parts.append(
-                generate_latents(student.unet, student.schedule, noise[0], cond, record.t_init, steps, further)
+                generate_latents(
+                    student.unet,
+                    student.schedule,
+                    noise[0],
+                    cond,
+                    used.t_init,
+                    used.count,
+                    noise[1:],
+                    step_noise=used.noise,
+                )
             )
         # In the same batches, since some processors round by the batch's size.
         return decode(student.vae, torch.cat(parts), min(batch, MOST_DECODED))

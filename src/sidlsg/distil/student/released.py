@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.guidance import lsg
 from sidlsg.distil.student.card import UNKNOWN, released_card
 from sidlsg.distil.student.folder import write_folder
@@ -78,7 +79,7 @@ def convert_released(
         unet = _unet(file, tensors, config, loaded)
         dtype = "float16" if {tensor.dtype for tensor in tensors.values()} == {torch.float16} else "float32"
         (folder / "read.safetensors").unlink()
-        files = write_folder(loaded, unet, t_init, dtype, folder)
+        files = write_folder(loaded, unet, FewSteps(t_init=t_init), dtype, folder)
         log = folder / "training_log.jsonl"
         atomic_write(log, "")
         student = Student(

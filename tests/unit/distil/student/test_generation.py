@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 
 from sidlsg.distil.student.generation import generate
 from sidlsg.runtime.errors import InputError, SidlsgError
+from sidlsg.storage.records import Student
 from sidlsg.teacher.sampling import seeded_noise
 
 PROMPT = "a small red circle on a blue background"
@@ -26,6 +29,31 @@ def test_images_do_not_depend_on_the_batch(tiny_student: Path) -> None:
 def test_more_steps_generate_another_image(tiny_student: Path) -> None:
     one, two = (generate(tiny_student, [PROMPT], [5], steps=steps) for steps in (1, 2))
     assert not np.array_equal(one, two)
+
+
+@pytest.fixture
+def of_four_steps(tiny_student: Path, tmp_path: Path) -> Path:
+    """The tiny student as one of four steps."""
+    shutil.copytree(tiny_student, tmp_path / "student")
+    student = Student.load(tiny_student)
+    values = student.recipe_values | {"steps": 4, "step_noise": "ddim"}
+    dataclasses.replace(student, recipe_values=values).save(tmp_path / "student")
+    return tmp_path / "student"
+
+
+def test_a_student_takes_its_own_steps_and_others_with_a_warning(
+    of_four_steps: Path, tiny_student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = generate(of_four_steps, [PROMPT], [5])
+    assert "made for" not in capsys.readouterr().err
+    assert np.array_equal(own, generate(of_four_steps, [PROMPT], [5], steps=4))
+    assert "made for" not in capsys.readouterr().err
+    one = generate(of_four_steps, [PROMPT], [5], steps=1)
+    assert "1 steps: this student is made for 4" in capsys.readouterr().err
+    assert np.array_equal(one, generate(tiny_student, [PROMPT], [5]))
+    assert not np.array_equal(own, one)
+    # `ddim` needs no noise but the first; a student of one step refines with fresh noise.
+    assert not np.array_equal(own, generate(tiny_student, [PROMPT], [5], steps=4))
 
 
 @pytest.mark.parametrize("steps", [0, 626])
@@ -49,7 +77,7 @@ def test_latents_that_are_not_finite_are_an_error_and_not_a_black_image(
     tiny_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sidlsg.distil.student.generation.generate_latents", lambda *_: torch.full((1, 4, 8, 8), math.inf)
+        "sidlsg.distil.student.generation.generate_latents", lambda *_, **__: torch.full((1, 4, 8, 8), math.inf)
     )
     with pytest.raises(SidlsgError, match=r"images that are not finite$"):
         generate(tiny_student, ["a"], [0])
