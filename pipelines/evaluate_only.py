@@ -48,7 +48,7 @@ def evaluate_only(
         tracking_uri: MLflow address: http(s), or sqlite:///FILE that every step can open. Empty for the cluster's.
         recipe: Name of the recipe whose gate rules apply.
         teacher: The student's teacher: a folder or a single safetensors file. A path, bundled:NAME or
-            s3://BUCKET/KEY.
+            s3://BUCKET/KEY. For a variant: URI@variant:fp16.
         teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
             folder.
         held_out: Text file of evaluation captions, one per line. A path, bundled:NAME or s3://BUCKET/KEY.

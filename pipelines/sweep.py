@@ -75,7 +75,7 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
                 bundled:NAME.
             rules: Curation rules to override, such as {"score.minimum": 5.5}.
             teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
-                s3://BUCKET/KEY.
+                s3://BUCKET/KEY. For a variant: URI@variant:fp16.
             teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is
                 a folder.
             held_out: Text file of evaluation captions, one per line, which no prompt may repeat. A path, bundled:NAME

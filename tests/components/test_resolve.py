@@ -6,7 +6,7 @@ from kfp.dsl import Dataset, Model
 
 from sidlsg.components.resolve.component import resolve
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER, uri_digest
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS
 
 
 def test_the_inputs_are_artifacts_with_their_places_and_digests(tmp_path: Path) -> None:

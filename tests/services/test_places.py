@@ -15,7 +15,8 @@ from sidlsg.prompts.prompt_set import MANIFEST
 from sidlsg.runtime.errors import ContentError, InputError
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.uri import HELD_OUT, open_store, resolve, split_s3_uri, uri_digest
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS, TeacherVariant
+from unit.teacher.downloaded import make_downloaded
 
 PROCESSES = 4
 CLOSED = "http://127.0.0.1:9"
@@ -69,6 +70,31 @@ def test_a_teachers_folder_is_fetched_without_what_lies_beside(
     assert uri_digest(f"{place}@sha256:{expected}", DIFFUSERS) == expected
 
 
+def test_only_the_files_of_a_variant_are_fetched(
+    s3_place: str, s3_server: SeaweedFS, assets: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, (bucket, prefix) = make_downloaded(tmp_path / "sd15", assets / "tiny-sd"), split_s3_uri(s3_place)
+    client = s3_server.client()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        key = "/".join(part for part in (prefix, "sd15", file.relative_to(folder).as_posix()) if part)
+        client.upload_file(str(file), bucket, key)
+    place, expected = f"{s3_place}/sd15@variant:fp16", uri_digest(f"{folder}@variant:fp16", DIFFUSERS)
+    assert uri_digest(place, DIFFUSERS) == expected
+    path = resolve(f"{place}@sha256:{expected}", folder=DIFFUSERS)
+    assert path == cache / "sha256" / expected / "sd15-fp16"
+    assert TeacherVariant.load(path).variant == "fp16"
+    assert not [each for each in path.rglob("*") if "non_ema" in each.name or each.suffix in (".bin", ".ckpt")]
+    assert sum(each.stat().st_size for each in path.rglob("*.safetensors")) == sum(
+        each.stat().st_size for each in folder.glob("*/*.fp16.safetensors")
+    )
+    with pytest.raises(InputError, match=f"{s3_place}/sd15 has no safetensors weights of the variant 'bf16'"):
+        uri_digest(f"{s3_place}/sd15@variant:bf16", DIFFUSERS)
+    with pytest.raises(InputError, match="names a variant, which only a folder of a model has"):
+        uri_digest(f"{s3_place}/sd15/v1-5-pruned.safetensors@variant:fp16", DIFFUSERS)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", CLOSED)
+    assert resolve(place, expected, folder=DIFFUSERS) == path
+
+
 def test_a_file_is_fetched_and_a_damaged_copy_replaced(models: str, assets: Path) -> None:
     place, expected = f"{models}/judge.safetensors", judge_digest(assets)
     path = resolve(place, expected, folder=DIFFUSERS)
@@ -115,7 +141,7 @@ def test_what_is_no_input_is_named_by_its_place(models: str, inner: str, told: s
 
 def test_processes_fetch_the_same_teacher_at_the_same_time(models: str, assets: Path, cache: Path) -> None:
     place, expected = f"{models}/tiny-sd", uri_digest(str(assets / "tiny-sd"), DIFFUSERS)
-    code = "import sys; from sidlsg.storage.uri import resolve; from sidlsg.teacher.folder import DIFFUSERS\n"
+    code = "import sys; from sidlsg.storage.uri import resolve; from sidlsg.teacher.format import DIFFUSERS\n"
     code += "print(resolve(*sys.argv[1:], folder=DIFFUSERS))"
     processes = run_all([place, expected], [{}] * PROCESSES, 60, code=code)
     assert [process.returncode for process in processes] == [0] * PROCESSES

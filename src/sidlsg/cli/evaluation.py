@@ -42,7 +42,7 @@ def evaluate(
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.source import checked_teacher
 
-    folder, teacher_sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout)
+    folder, teacher_sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout, variant=inputs.variant)
     card = stage(
         student,
         folder,

@@ -51,6 +51,7 @@ TeacherLayout = Annotated[
         help="For a one-file teacher: folder of its configs.",
     ),
 ]
+Variant = Annotated[str, typer.Option(metavar="NAME", help="Variant of the teacher's weights, such as fp16.")]
 Captions = Annotated[
     str,
     typer.Option(metavar="URI", help="Caption files or folders, split by semicolons; by default bundled."),
@@ -79,6 +80,7 @@ class InputOptions(OptionGroup):
 
     PANEL: ClassVar[str] = "Inputs"
     teacher: TeacherUri = TEACHER
+    variant: Variant = ""
     teacher_layout: TeacherLayout = ""
     held_out: HeldOut = HELD_OUT
     judge: Annotated[str, typer.Option(metavar="URI", help="Network that reads attributes; by default bundled.")] = (

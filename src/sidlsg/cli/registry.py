@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidlsg.cli.options import GateRulesFile, Json, ModelName, Recipe, TeacherLayout, TrackingUri, Which, require_passed
+from sidlsg.cli.options import (
+    GateRulesFile,
+    Json,
+    ModelName,
+    Recipe,
+    TeacherLayout,
+    TrackingUri,
+    Variant,
+    Which,
+    require_passed,
+)
 from sidlsg.runtime.errors import InputError, SidlsgError
 from sidlsg.runtime.provenance import pipeline_run, say
 
@@ -50,6 +60,7 @@ def register_teacher(
     ],
     tracking_uri: TrackingUri,
     name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name for teachers.")],
+    variant: Variant = "",
     teacher_layout: TeacherLayout = "",
 ) -> None:
     """Register a teacher in MLflow; triggers can start runs for it.
@@ -59,10 +70,11 @@ def register_teacher(
       sidlsg register-teacher s3://models/sd15@sha256:DIGEST --name teachers
     """
     from sidlsg.registry.teachers import register_teacher as stage
+    from sidlsg.storage.uri import with_variant
     from sidlsg.teacher.source import checked_teacher
 
-    folder, sha256 = checked_teacher(teacher, layout=teacher_layout)
-    version = stage(folder, teacher, tracking_uri, name, sha256)
+    folder, sha256 = checked_teacher(teacher, layout=teacher_layout, variant=variant)
+    version = stage(folder, with_variant(teacher, variant), tracking_uri, name, sha256)
     print(f"{version.name} version {version.version}: teacher {version.sha256}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import TeacherLayout, TeacherUri
+from sidlsg.cli.options import TeacherLayout, TeacherUri, Variant
 
 
 def convert_single_file(
@@ -26,7 +26,7 @@ def convert_single_file(
       sidlsg convert single-file sd.safetensors --layout f --output o --sha256 D
     """
     from sidlsg.storage.uri import resolve, resolve_with_digest
-    from sidlsg.teacher.folder import DIFFUSERS
+    from sidlsg.teacher.format import DIFFUSERS
     from sidlsg.teacher.source import convert_single_file as stage
 
     path, sha256 = resolve_with_digest(file, sha256, folder=DIFFUSERS)
@@ -41,6 +41,7 @@ def convert_released(
     output: Annotated[Path, typer.Option(help="Output folder of the student.")],
     kappa: Annotated[float, typer.Option(help="The published κ, for the record.")],
     teacher: TeacherUri,
+    variant: Variant = "",
     teacher_layout: TeacherLayout = "",
     sha256: Annotated[str, typer.Option(metavar="DIGEST", help="Expected SHA-256 of the file.")] = "",
     t_init: Annotated[int, typer.Option(min=1, help="Timestep of the generator's single step.")] = 625,
@@ -56,10 +57,10 @@ def convert_released(
     """
     from sidlsg.distil.student.released import convert_released as stage
     from sidlsg.storage.uri import resolve
-    from sidlsg.teacher.folder import DIFFUSERS
+    from sidlsg.teacher.format import DIFFUSERS
     from sidlsg.teacher.source import checked_teacher
 
-    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout)
+    folder, teacher_sha256 = checked_teacher(teacher, layout=teacher_layout, variant=variant)
     student = stage(resolve(file, sha256, folder=DIFFUSERS), folder, output, kappa, t_init, images_seen, teacher_sha256)
     print(f"student from {student.recipe_values['source_sha256']} in {output}")
 
@@ -68,6 +69,7 @@ def digest(
     place: Annotated[
         str, typer.Argument(metavar="URI", help="A file or a teacher's folder: local, bundled:NAME or s3://BUCKET/KEY.")
     ],
+    variant: Variant = "",
 ) -> None:
     """Print the SHA-256 that pins an input; every option that takes a URI also takes URI@sha256:DIGEST.
 
@@ -75,10 +77,10 @@ def digest(
       sidlsg digest /models/sd15
       sidlsg digest s3://models/held_out.txt
     """
-    from sidlsg.storage.uri import uri_digest
-    from sidlsg.teacher.folder import DIFFUSERS
+    from sidlsg.storage.uri import uri_digest, with_variant
+    from sidlsg.teacher.format import DIFFUSERS
 
-    print(uri_digest(place, folder=DIFFUSERS))
+    print(uri_digest(with_variant(place, variant), folder=DIFFUSERS))
 
 
 def teach(

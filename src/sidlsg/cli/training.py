@@ -20,6 +20,7 @@ from sidlsg.cli.options import (
     Set,
     TeacherLayout,
     TeacherUri,
+    Variant,
     process_rank,
     recipe_changes,
 )
@@ -45,6 +46,7 @@ def encode(
     prompts: Annotated[Path, typer.Option(help="Folder of a prompt set.")],
     output: Annotated[Path, typer.Option(help="Folder of the text embeddings.")],
     teacher: TeacherUri = TEACHER,
+    variant: Variant = "",
     teacher_layout: TeacherLayout = "",
     dtype: Annotated[str, typer.Option(metavar="NAME", help="float16 or float32, not below text_states.")] = "float16",
     budget_gb: Annotated[
@@ -62,7 +64,7 @@ def encode(
     from sidlsg.stages.encode import encode as stage
     from sidlsg.teacher.source import checked_teacher
 
-    folder, _ = checked_teacher(teacher, layout=teacher_layout)
+    folder, _ = checked_teacher(teacher, layout=teacher_layout, variant=variant)
     record = stage(prompts, folder, output, dtype, budget_gb, say)
     written = len(record.shards)
     print(f"{f'{written:,}' if written else 'no'} shard{'' if written == 1 else 's'} in {output}")
@@ -108,7 +110,7 @@ def distil(
     from sidlsg.storage.uri import resolve
     from sidlsg.teacher.source import checked_teacher
 
-    folder, sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout)
+    folder, sha256 = checked_teacher(inputs.teacher, layout=inputs.teacher_layout, variant=inputs.variant)
     evaluated = values.evaluate_every > 0
     extras = Extras(
         teacher_sha256=sha256,

@@ -19,7 +19,8 @@ from sidlsg.registry.run_log import licence_tags
 from sidlsg.registry.versions import create_version, require_run, run_of, tagged_versions
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Licence, Student
-from sidlsg.teacher.folder import FOLDER, check_folder, copy_licence, folder_digest
+from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.licence import FOLDER, copy_licence
 
 TEACHER_TAG = "teacher_sha256"
 """On a teacher's version: the digest of its model files."""

@@ -46,8 +46,10 @@ from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store, resolve_with_digest
 from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
-from sidlsg.teacher.folder import DIFFUSERS, check_folder, copy_licence, folder_digest
+from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.images import Images
+from sidlsg.teacher.licence import copy_licence
 from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher
 
 if TYPE_CHECKING:
@@ -383,7 +385,7 @@ def _write(job: _Job, teacher: Teacher, state: TrainingState, weights: StudentWe
             evaluations=file_ref(evaluations, folder) if state.evaluations else None,
             grids=tuple(file_ref(path, folder) for path in copies),
             licence=copy_licence(teacher.folder, folder),
-            lineage=copy_records(job.prompts, job.extras.embeddings, folder),
+            lineage=copy_records(job.prompts, job.extras.embeddings, teacher.folder, folder),
             git_commit=git_commit(),
             image=running_image(),
         )

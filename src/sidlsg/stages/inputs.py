@@ -20,8 +20,18 @@ from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.parsing import read_user_text
 from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.files import require_writable, sha256_bytes
-from sidlsg.storage.uri import PIN, absolute_uri, pinned_uri, refuse_folder, resolve, split_list, split_pin
-from sidlsg.teacher.folder import DIFFUSERS, check_folder
+from sidlsg.storage.uri import (
+    PIN,
+    absolute_uri,
+    pinned_uri,
+    refuse_folder,
+    resolve,
+    split_list,
+    split_pin,
+    with_variant,
+)
+from sidlsg.teacher.folder import check_folder
+from sidlsg.teacher.format import DIFFUSERS
 
 LONGEST_TEXT = 6000
 """Maximum characters of a parameter in MLflow, where Kubeflow Pipelines logs the parameters of steps."""
@@ -128,6 +138,7 @@ def _prompts(given: str, rules: CurationRules) -> str:
 def _located(request: RunRequest) -> dict[str, str]:
     """The URIs of the inputs of every run, absolute and checked."""
     uris = {name: getattr(request, name) for name in ("held_out", "teacher", "judge", "teacher_layout")}
+    uris["teacher"] = with_variant(request.teacher, request.variant)
     for name, what in FILES.items():
         refuse_folder(uris[name], what)
     found = {name: absolute_uri(uri, folder=DIFFUSERS) for name, uri in uris.items() if uri or name != "teacher_layout"}

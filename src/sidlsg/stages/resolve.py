@@ -16,7 +16,7 @@ from sidlsg.runtime.progress import note
 from sidlsg.stages.inputs import parse_seed, settled_text
 from sidlsg.storage.files import sha256_bytes, sha256_files
 from sidlsg.storage.uri import pinned_uri, resolve, split_list, split_pin
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS
 
 
 class Resolved(NamedTuple):

@@ -27,6 +27,8 @@ class RunRequest:
     held_out: str = HELD_OUT
     """URI of the evaluation captions, see `sidlsg.storage.uri`."""
     teacher: str = TEACHER
+    variant: str = ""
+    """Variant of the weights in the teacher's folder, such as `fp16`; empty for the standard ones."""
     teacher_layout: str = ""
     """URI of the small files of a teacher that is one safetensors file; empty for a folder."""
     judge: str = JUDGE

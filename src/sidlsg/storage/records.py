@@ -199,7 +199,7 @@ class Student(Record):
     """Sample grids of the EMA from fixed noise, `grids/<images seen>.png`, in order."""
     licence: Licence = Licence()
     lineage: tuple[FileRef, ...] = ()
-    """The records of its prompt set and, where there are any, its text embeddings."""
+    """The records of its prompt set and, where there are any, its text embeddings and its teacher's variant."""
     git_commit: str = ""
     """With `+changes` for a modified checkout, like the container `image` by digest empty if unknown."""
     image: str = ""

@@ -1,9 +1,9 @@
-"""URIs of inputs and stores: a bundled name, a local path or S3, each with an optional digest of its content."""
+"""URIs of inputs and stores: a bundled name, a local path or S3, each with an optional variant and digest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,8 +22,11 @@ TEACHER = f"{BUNDLED}tiny-sd"
 JUDGE = f"{BUNDLED}judge/judge.safetensors"
 PIN = "@sha256:"
 """Stands between a URI and the digest that its content must have."""
+VARIANT = "@variant:"
+"""Stands between the URI of a model's folder and a variant of its weights, such as fp16; a digest comes after it."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"\w+", re.ASCII)
 _ALLOWED = f"{S3}BUCKET/KEY or {BUNDLED}NAME"
 
 
@@ -31,8 +34,10 @@ _ALLOWED = f"{S3}BUCKET/KEY or {BUNDLED}NAME"
 class FolderFormat:
     """A kind of folder that may be an input, such as a diffusers pipeline."""
 
-    wanted: Callable[[str], bool]
-    """Whether a file is fetched from S3, by its name in the folder."""
+    gather: Callable[[str, Iterable[str], str, Path, Callable[[str, Path], None]], None]
+    """Fills a folder with the files of a variant; see `sidlsg.teacher.format.gather`."""
+    variant: Callable[[Path, str], Path]
+    """A folder that holds the files of a variant of a local folder, under their standard names."""
     check: Callable[[Path], None]
     """Raises InputError for a folder of another format."""
     digest: Callable[[Path], str]
@@ -45,7 +50,8 @@ def resolve(uri: str, sha256: str = "", folder: FolderFormat | None = None) -> P
     content, and a shared address may get another one at any time.
 
     Args:
-        uri: `bundled:NAME`, `s3://BUCKET/KEY` of a file or a folder, or a local path; each may end in `@sha256:DIGEST`.
+        uri: `bundled:NAME`, `s3://BUCKET/KEY` of a file or a folder, or a local path; each may end in `@sha256:DIGEST`,
+            and a folder's in `@variant:NAME` before that.
         sha256: the digest that the content must have; empty to check only the one in the URI.
         folder: the format of a folder; without it, only a file is accepted.
 
@@ -70,7 +76,12 @@ def resolve_with_digest(uri: str, sha256: str = "", folder: FolderFormat | None 
                 f"`sidlsg digest {bare}` prints it: give {bare}{PIN}DIGEST"
             )
         return _from_s3(bare, sha256, folder)
-    path = _bundled(bare.removeprefix(BUNDLED)) if bare.startswith(BUNDLED) else _local(bare)
+    place, variant = _split_variant(bare)
+    path = _bundled(place.removeprefix(BUNDLED)) if place.startswith(BUNDLED) else _local(place)
+    if variant:
+        if folder is None or not path.is_dir():
+            raise _no_variants(bare)
+        path = folder.variant(path, variant)
     if sha256:
         found = _digest(path, folder)
         if found != sha256:
@@ -107,7 +118,9 @@ def absolute_uri(uri: str, folder: FolderFormat | None = None) -> tuple[str, Pat
     path = resolve(uri, folder=folder)
     if bare.startswith((S3, BUNDLED)):
         return uri, path
-    return (f"{path}{PIN}{sha256}" if sha256 else str(path)), path
+    place, variant = _split_variant(bare)
+    whole = with_variant(str(_local(place)), variant)
+    return (f"{whole}{PIN}{sha256}" if sha256 else whole), path
 
 
 def pinned_uri(uri: str, folder: FolderFormat | None = None) -> str:
@@ -130,6 +143,37 @@ def split_pin(uri: str) -> tuple[str, str]:
     return bare, sha256
 
 
+def with_variant(uri: str, variant: str) -> str:
+    """The URI of a folder's variant; the same URI where the variant is empty.
+
+    Raises:
+        InputError: the URI names another variant, or this is no name of one.
+    """
+    if not variant:
+        return uri
+    bare, sha256 = split_pin(uri)
+    place, found = _split_variant(bare)
+    if found not in ("", variant):
+        raise InputError(f"{place} is given with two variants, {found} and {variant}; give one")
+    whole = f"{place}{VARIANT}{variant}"
+    _split_variant(whole)
+    return f"{whole}{PIN}{sha256}" if sha256 else whole
+
+
+def _split_variant(bare: str) -> tuple[str, str]:
+    """A URI without its variant, and the variant; empty where it has none."""
+    place, mark, variant = bare.rpartition(VARIANT)
+    if not mark:
+        return bare, ""
+    if not _WORD.fullmatch(variant):
+        raise InputError(f"{variant!r} is no variant's name; give letters, digits and _, such as fp16 or non_ema")
+    return place, variant
+
+
+def _no_variants(uri: str) -> InputError:
+    return InputError(f"{uri} names a variant, which only a folder of a model has; give the URI without {VARIANT}")
+
+
 def _digest(path: Path, folder: FolderFormat | None) -> str:
     if path.is_dir():
         if folder is None:
@@ -146,34 +190,36 @@ def _from_s3(uri: str, sha256: str, folder: FolderFormat | None) -> tuple[Path, 
     """The cached copy of a file or folder on S3, and its digest."""
     if sha256 and not _SHA256.fullmatch(sha256):
         raise InputError(f"{sha256!r} is not a SHA-256; give 64 digits of 0-9a-f: `sidlsg digest {uri}` prints them")
-    parent, _, name = uri.removesuffix("/").rpartition("/")
+    place, variant = _split_variant(uri)
+    parent, _, name = place.removesuffix("/").rpartition("/")
     if len(parent) <= len(S3):
         raise InputError(f"{uri} is a whole bucket; give {S3}BUCKET/KEY of a file or folder in it")
 
     def fetch(target: Path) -> None:
         store = open_store(parent, check=False)
-        state, objects = s3_contents(uri)
-        prefix = f"{split_s3_uri(uri)[1]}/"
+        state, objects = s3_contents(place)
+        prefix = f"{split_s3_uri(place)[1]}/"
         inside = [inner for key, _ in objects if not is_hidden(inner := key.removeprefix(prefix))]
         if inside and folder is None:
             raise InputError(f"{uri} is a folder; give the URI of one file")
         if inside and folder is not None:
             # Those that the format wants; others, such as pickles of the same model, may be there.
-            for inner in filter(folder.wanted, inside):
-                store.get(f"{name}/{inner}", target / inner)
+            folder.gather(place, inside, variant, target, lambda inner, path: store.get(f"{name}/{inner}", path))
+        elif state is not None and variant:
+            raise _no_variants(uri)
         elif state is not None:
             store.get(name, target)
         else:
-            raise InputError(f"there is nothing at {uri}; give {S3}BUCKET/KEY of an existing file or folder")
+            raise InputError(f"there is nothing at {place}; give {S3}BUCKET/KEY of an existing file or folder")
 
     def digest(path: Path) -> str:
         try:
             return _digest(path, folder)
         except InputError as error:
             # A user knows the URI, not the temporary folder.
-            raise InputError(str(error).replace(str(path), uri.removesuffix("/"))) from error
+            raise InputError(str(error).replace(str(path), place.removesuffix("/"))) from error
 
-    return fetched(uri, name, sha256, fetch, digest)
+    return fetched(uri, f"{name}-{variant}" if variant else name, sha256, fetch, digest)
 
 
 def _bundled(name: str) -> Path:

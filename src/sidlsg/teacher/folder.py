@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
+from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import sha256_files
-from sidlsg.storage.records import FileRef, Licence, file_ref
-from sidlsg.storage.uri import FolderFormat
+from sidlsg.storage.uri import VARIANT
 from sidlsg.teacher.config import (
     CONFIGS,
     SAVE_AGAIN,
@@ -30,6 +30,8 @@ OPTIONAL = ("safety_checker", "feature_extractor")
 """Optional components, which a student inherits."""
 INDEX = "model_index.json"
 CARD = "README.md"
+VARIANT_RECORD = "teacher_variant.json"
+"""Says which variant of another folder's weights a folder holds; see `sidlsg.teacher.format`."""
 _ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-policy", "acceptable_use")
 PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
@@ -68,6 +70,10 @@ _CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
 _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 """Names of weight files, where that is not `model`."""
 _ADAPTER = re.compile(r"adapter_|.*lora", re.IGNORECASE)
+_POINTER = b"version https://git-lfs"
+"""Begins the small file that git leaves in place of a large one."""
+VIEWS = "variants"
+"""The cache's folder of variants, with links to files elsewhere; see `sidlsg.teacher.format`."""
 
 
 def check_folder(folder: Path) -> None:
@@ -82,9 +88,9 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
     index = folder / INDEX
-    if not index.is_file():
+    if not (index.is_file() or index.is_symlink()):
         raise InputError(f"{folder} has no {INDEX}; give the folder of a saved StableDiffusionPipeline")
-    _check_links(folder)
+    check_links(folder, is_wanted)
     named = read_object(index, SAVE_AGAIN)
     kind = named.get("_class_name", PIPELINE)
     if kind != PIPELINE:
@@ -158,16 +164,32 @@ def _check_optional(folder: Path, present: list[str]) -> None:
         read_object(folder / "feature_extractor" / "preprocessor_config.json", SAVE_AGAIN)
 
 
-def _check_links(folder: Path) -> None:
-    """Check that no link leaves the folder, except to the hub's cache that the folder is a part of."""
+def check_links(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Check the links among a folder's components and the files that `wanted` takes, by their names in the folder.
+
+    Raises:
+        InputError: a link is broken, or leaves the folder, except to the hub's cache that the folder is a part of.
+    """
     whole = folder.resolve()
     allowed = [whole, *([whole.parent.parent / "blobs"] if whole.parent.name == "snapshots" else [])]
     for path in folder.rglob("*"):
-        if path.is_symlink() and not any(path.resolve().is_relative_to(each) for each in allowed):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_symlink() or not (wanted(name) or name in (*COMPONENTS, *OPTIONAL)):
+            continue
+        if not path.exists():
+            raise InputError(
+                f"{path} is a link to {path.readlink()}, where there is nothing; download the folder again, or copy it "
+                "with the files themselves (cp --dereference)"
+            )
+        if not any(path.resolve().is_relative_to(each) for each in allowed) and not _is_view(folder):
             raise InputError(
                 f"{path} is a link to {path.resolve()}, outside of the folder; put the file itself there if it belongs "
                 "to the model"
             )
+
+
+def _is_view(folder: Path) -> bool:
+    return folder.parent.parent == cache_folder() / VIEWS
 
 
 def is_about_use(name: str) -> bool:
@@ -184,6 +206,55 @@ def is_loaded(name: str) -> bool:
         return False
     names = rf"{_STEMS.get(component, 'model')}(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
     return ".safetensors" not in file or re.fullmatch(names, file) is not None
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file is the model's: it may be loaded, or is about the model's use or its variant."""
+    return is_loaded(name) or is_about_use(name) or name == VARIANT_RECORD
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights that may be loaded, or is the index of their shards."""
+    return ".safetensors" in name and is_loaded(name)
+
+
+def without_variant(name: str, variant: str) -> str:
+    """The name of a variant's file without the variant, as in `model.fp16-00001-of-00002.safetensors`."""
+    return name.replace(f".{variant}", "", 1)
+
+
+def variants(names: Iterable[str]) -> list[str]:
+    """The variants of weights among the names of a folder's files, such as `fp16` and `non_ema`."""
+    parts = {(name, part) for name in names for part in re.findall(r"\.(\w+)", name)}
+    return sorted({part for name, part in parts if is_weights(without_variant(name, part))})
+
+
+def no_weights(component: Path | str, files: Iterable[str], variant: str = "") -> InputError:
+    """The error for a network that has neither a variant nor standard weights.
+
+    Args:
+        component: path or URI of the network's folder.
+        files: their names in it.
+        variant: empty if standard weights alone were asked for.
+    """
+    name, files = Path(component).name, sorted(files)
+    if found := variants(f"{name}/{file}" for file in files):
+        lacks = f"neither {variant} nor standard weights" if variant else "no standard weights"
+        return InputError(
+            f"{component} has {lacks}, only variants: {', '.join(found)}; choose one with --variant {found[0]}, or "
+            f"in the URI: URI{VARIANT}{found[0]}"
+        )
+    if other := [file for file in files if file.endswith(".safetensors")]:
+        return InputError(
+            f"{component} has {other[0]}, which the stock pipeline does not look for; name it "
+            f"{_STEMS.get(name, 'model')}.safetensors"
+        )
+    if pickles := [file for file in files if Path(file).suffix in _PICKLES]:
+        return InputError(
+            f"{component}/{pickles[0]} is a pickle, which can run code when it is loaded; only safetensors are read: "
+            "save the pipeline with safe_serialization=True"
+        )
+    return InputError(f"{component} has no weights (*.safetensors); save the whole pipeline")
 
 
 def is_present(index: dict[str, Any], name: str) -> bool:
@@ -217,21 +288,13 @@ def weight_files(component: Path) -> list[Path]:
 def _check_weights(component: Path) -> None:
     if not (component / "config.json").is_file():
         raise InputError(f"{component} has no config.json; {SAVE_AGAIN}")
-    if weight_files(component):
-        return
-    others = sorted(path.name for path in component.iterdir() if path.suffix in {".safetensors", *_PICKLES})
-    variants = [name for name in others if name.endswith(".safetensors")]
-    if variants:
-        raise InputError(
-            f"{component} has {variants[0]}, which the stock pipeline does not look for; name it "
-            f"{_STEMS.get(component.name, 'model')}.safetensors"
-        )
-    if others:
-        raise InputError(
-            f"{component / others[0]} is a pickle, which can run code when it is loaded; only safetensors are read: "
-            "save the pipeline with safe_serialization=True"
-        )
-    raise InputError(f"{component} has no weights (*.safetensors); save the whole pipeline")
+    files = weight_files(component)
+    if not files:
+        raise no_weights(component, (path.name for path in component.iterdir()))
+    for path in files:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise InputError(f"{path} is git's pointer to a file that was not downloaded; run `git lfs pull` there")
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -245,52 +308,6 @@ def model_files(folder: Path) -> list[Path]:
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the relative names and contents of the model's files."""
     return sha256_files(folder, model_files(folder))
-
-
-FOLDER = "teacher"
-"""The folder in a student's folder with its teacher's card and licence texts."""
-_MOST_BYTES = 1 << 20
-"""The maximum size of a licence text."""
-
-
-def licence_files(folder: Path) -> list[Path]:
-    """A model folder's card, and its texts of licence and use restrictions."""
-    found = [path for path in folder.iterdir() if is_about_use(path.name)]
-    return sorted(path for path in found if path.is_file() and path.stat().st_size <= _MOST_BYTES)
-
-
-def copy_licence(teacher: Path, student: Path) -> Licence:
-    """Copy a teacher's card and licence texts into its student's folder."""
-    files: list[FileRef] = []
-    for path in licence_files(teacher):
-        target = student / FOLDER / path.name
-        target.parent.mkdir(exist_ok=True)
-        files.append(file_ref(Path(shutil.copyfile(path, target)), student))
-    named = _named(teacher / CARD)
-    return Licence(
-        name=_text(named.get("license_name") if named.get("license") == "other" else named.get("license")),
-        link=_text(named.get("license_link")),
-        files=tuple(files),
-    )
-
-
-def _named(card: Path) -> dict[str, Any]:
-    """The metadata of a model card; empty where it cannot be read."""
-    # These imports take a second.
-    import yaml
-    from huggingface_hub import ModelCard
-
-    try:
-        text = card.read_text(encoding="utf-8")
-        # The library warns of a card without metadata.
-        return dict(vars(ModelCard(text, ignore_metadata_errors=True).data)) if text.startswith("---") else {}
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-
-
-def _text(value: Any) -> str:
-    # Some cards give a list.
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
 def text_encoder_digest(folder: Path) -> str:
@@ -316,9 +333,3 @@ def load_in_float32(config: Path) -> None:
             if name in values:
                 values[name] = "float32"
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-
-
-DIFFUSERS = FolderFormat(
-    wanted=lambda name: is_loaded(name) or is_about_use(name), check=check_folder, digest=folder_digest
-)
-"""The format of a `StableDiffusionPipeline` folder as an input."""

@@ -18,12 +18,11 @@ from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import atomic_folder, file_lock, refuse_foreign, refuse_inside, sha256_file, sha256_files
 from sidlsg.storage.records import Record
-from sidlsg.storage.uri import resolve, resolve_with_digest
+from sidlsg.storage.uri import resolve, resolve_with_digest, with_variant
 from sidlsg.teacher.config import SAVE_AGAIN, TEXT_ENCODER
 from sidlsg.teacher.folder import (
     COMPONENTS,
     DATA_SUFFIXES,
-    DIFFUSERS,
     INDEX,
     OPTIONAL,
     PIPELINE,
@@ -32,9 +31,10 @@ from sidlsg.teacher.folder import (
     check_vocabulary,
     folder_digest,
     is_present,
-    licence_files,
     weight_files,
 )
+from sidlsg.teacher.format import DIFFUSERS
+from sidlsg.teacher.licence import licence_files
 
 SUFFIX = ".safetensors"
 UNET_PREFIX = "model.diffusion_model."
@@ -288,7 +288,7 @@ def _require_all_used(unet: Any, shapes: dict[str, tuple[list[int], str]], file:
         )
 
 
-def checked_teacher(uri: str, sha256: str = "", layout: str = "") -> tuple[Path, str]:
+def checked_teacher(uri: str, sha256: str = "", layout: str = "", variant: str = "") -> tuple[Path, str]:
     """The local folder of a teacher's `StableDiffusionPipeline`, and the digest of its model files if it was checked.
 
     A single file is converted, and the folder cached.
@@ -297,12 +297,13 @@ def checked_teacher(uri: str, sha256: str = "", layout: str = "") -> tuple[Path,
         uri: of a folder, or of one `.safetensors` file with the whole model.
         sha256: the digest that the content must have; empty for no check.
         layout: for a file: the URI of a folder with the model's small files, see `convert_single_file`.
+        variant: of a folder's weights, such as `fp16`; empty for the URI's own, or the standard weights.
 
     Raises:
-        InputError: there is nothing there, the digest differs, it is a pickle, or the layout is missing or does not
-            fit.
+        InputError: there is nothing there, the digest differs, there is no such variant, it is a pickle, or the layout
+            is missing or does not fit.
     """
-    path, found = resolve_with_digest(uri, sha256, folder=DIFFUSERS)
+    path, found = resolve_with_digest(with_variant(uri, variant), sha256, folder=DIFFUSERS)
     if path.is_dir():
         if layout:
             raise InputError(

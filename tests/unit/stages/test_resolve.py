@@ -17,7 +17,7 @@ from sidlsg.stages import resolve as stage
 from sidlsg.stages.inputs import LARGEST_SEED, parse_seed
 from sidlsg.stages.resolve import Resolved, resolve_inputs, results_version
 from sidlsg.storage.uri import resolve, uri_digest
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS
 
 
 @pytest.fixture

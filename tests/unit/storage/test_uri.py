@@ -7,7 +7,7 @@ import pytest
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage import uri as places
 from sidlsg.storage.uri import refuse_folder, resolve, uri_digest
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS
 
 
 def sha256(data: bytes) -> str:

@@ -61,7 +61,8 @@ from sidlsg.stages.resolve import results_version
 from sidlsg.storage.records import FileRef
 from sidlsg.storage.tensors import load_tensors
 from sidlsg.storage.uri import open_store, uri_digest
-from sidlsg.teacher.folder import DIFFUSERS, text_encoder_digest
+from sidlsg.teacher.folder import text_encoder_digest
+from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.sampling import StockSampler
 from sidlsg.teacher.setting import Setting

@@ -111,7 +111,7 @@ def test_a_wrong_folder_is_refused_with_one_line(teacher: Path, name: str) -> No
     assert str(teacher) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["LICENSE.txt", "unet", "vae/config.json"])
+@pytest.mark.parametrize("name", ["LICENSE.txt", "teacher_variant.json", "unet", "vae/config.json"])
 def test_a_link_that_leaves_the_folder_is_refused(teacher: Path, tmp_path: Path, name: str) -> None:
     """Else a student's folder, which carries its teacher's texts, could publish any file of this machine."""
     link, elsewhere = teacher / name, tmp_path / "elsewhere"
@@ -256,9 +256,9 @@ def test_shards_are_taken(teacher: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [UNET, "text_encoder/model.safetensors"])
-def test_a_variant_alone_is_refused(teacher: Path, file: str) -> None:
-    (teacher / file).rename((teacher / file).with_suffix(".fp16.safetensors"))
-    with pytest.raises(InputError, match=r"fp16\.safetensors, which the stock pipeline does not look for; name it"):
+def test_weights_under_another_name_are_refused(teacher: Path, file: str) -> None:
+    (teacher / file).rename(teacher / file.replace("model.", "weights."))
+    with pytest.raises(InputError, match=r"weights\.safetensors, which the stock pipeline does not look for; name it"):
         check_folder(teacher)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sidlsg.distil.student.card import licence_head, licence_lines
 from sidlsg.storage.records import Licence
-from sidlsg.teacher.folder import copy_licence
+from sidlsg.teacher.licence import copy_licence
 
 
 def copied(tmp_path: Path, card: str | bytes | None, **texts: str) -> Licence:

@@ -230,7 +230,7 @@ def with_layers(checker: Path) -> None:
 CHECKERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a variant alone": (
         lambda path: (path / "model.safetensors").rename(path / "model.fp16.safetensors"),
-        "has model.fp16.safetensors, which the stock pipeline does not look for; name it model.safetensors",
+        "safety_checker has no standard weights, only variants: fp16; choose one with --variant fp16",
     ),
     "no extractor": (without_extractor, "names a safety checker and no feature extractor"),
     "no extractor's folder": (

@@ -21,7 +21,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import TEACHER, resolve
 from sidlsg.teacher.architectures import ARCHITECTURES, architecture_of
 from sidlsg.teacher.config import TEXT_ENCODER, UNET, read_config, unet_config
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.pipeline import as_input_error
 
 

@@ -17,6 +17,7 @@ from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, fi
 from sidlsg.storage.tensors import first_not_finite
 from sidlsg.teacher.config import SAVE_AGAIN
 from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present, load_in_float32
+from sidlsg.teacher.format import TeacherVariant
 from sidlsg.teacher.pipeline import Teacher, check_stock
 
 NO_SKIP = 1e6
@@ -97,9 +98,11 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, steps: FewSteps, 
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def copy_records(prompts: Path, embeddings: Path | None, student: Path) -> tuple[FileRef, ...]:
-    """Copy the records of a prompt set and, if any, of its text embeddings to a student's folder."""
-    (student / LINEAGE).mkdir(exist_ok=True)
-    sources = [prompts / PromptSet.FILE] + ([] if embeddings is None else [embeddings / EmbeddingSet.FILE])
+def copy_records(prompts: Path | None, embeddings: Path | None, teacher: Path, student: Path) -> tuple[FileRef, ...]:
+    """Copy the records of a prompt set, text embeddings and a teacher's variant, where there are any, to a student."""
+    kinds = ((prompts, PromptSet.FILE), (embeddings, EmbeddingSet.FILE), (teacher, TeacherVariant.FILE))
+    sources = [source for folder, name in kinds if folder is not None and (source := folder / name).is_file()]
+    if sources:
+        (student / LINEAGE).mkdir(exist_ok=True)
     copies = [Path(shutil.copyfile(source, student / LINEAGE / source.name)) for source in sources]
     return tuple(file_ref(copy, student) for copy in copies)

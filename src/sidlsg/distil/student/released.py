@@ -18,13 +18,13 @@ from diffusers import UNet2DConditionModel
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.guidance import lsg
 from sidlsg.distil.student.card import UNKNOWN, released_card
-from sidlsg.distil.student.folder import write_folder
+from sidlsg.distil.student.folder import copy_records, write_folder
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import code_digest, git_commit, running_image
 from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_file
 from sidlsg.storage.records import Student, file_ref
 from sidlsg.storage.tensors import Tensors, load_tensors
-from sidlsg.teacher.folder import copy_licence
+from sidlsg.teacher.licence import copy_licence
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
 RECIPE = "released"
@@ -110,6 +110,7 @@ def convert_released(
             training_log=file_ref(log, folder),
             grids=(),
             licence=copy_licence(loaded.folder, folder),
+            lineage=copy_records(None, None, loaded.folder, folder),
             git_commit=git_commit(),
             image=running_image(),
         )

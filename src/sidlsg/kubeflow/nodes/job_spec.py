@@ -17,7 +17,8 @@ from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
 from sidlsg.storage.store import S3
 from sidlsg.storage.uri import BUNDLED, PIN, resolve
-from sidlsg.teacher.folder import DIFFUSERS, is_about_use, is_loaded
+from sidlsg.teacher.folder import is_wanted
+from sidlsg.teacher.format import DIFFUSERS
 
 STAGED = "handover:"
 """Starts the URI of an input in the staging area."""
@@ -135,6 +136,6 @@ def _staged(name: str, uri: str, files: dict[str, Path]) -> str:
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
         inner = file.relative_to(path).as_posix()
         # Only the files of a diffusers folder: it may also hold checkpoints and pickles of the same model.
-        if is_loaded(inner) or is_about_use(inner):
+        if is_wanted(inner):
             files[f"{name}/{inner}"] = file
     return f"{STAGED}{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from sidlsg.stages.evaluate import evaluate
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import Student
 from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.format import TeacherVariant
 from sidlsg.teacher.pipeline import load_teacher
 from sidlsg.teacher.sampling import seeded_noise
 
@@ -94,6 +96,15 @@ def test_the_record_holds_what_is_known(released: Write, teacher: Path, tmp_path
     # The same command again replaces its own output.
     again = convert_released(file, teacher, tmp_path / "student", kappa=4.5, t_init=600)
     assert again == student
+
+
+def test_the_teachers_variant_is_recorded(released: Write, teacher: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(teacher, tmp_path / "teacher"))
+    TeacherVariant(variant="fp16").save(copy)
+    student = convert_released(released(), copy, tmp_path / "student", kappa=1.5)
+    assert [ref.path for ref in student.lineage] == ["lineage/teacher_variant.json"]
+    student.verify(tmp_path / "student")
+    assert convert_released(released(), teacher, tmp_path / "other", kappa=1.5).lineage == ()
 
 
 def test_images_seen_are_given_or_named_or_not_known(released: Write, teacher: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from sidlsg.registry.connection import connect
 from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.uri import uri_digest
-from sidlsg.teacher.folder import DIFFUSERS
+from sidlsg.teacher.format import DIFFUSERS
 
 BUNDLED = Path(str(files("sidlsg.assets")))
 
