@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
 from sidlsg.distil.adapter import Adapter
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.guidance import lsg
 from sidlsg.distil.lora import NAME, adapted, kept_tensors, lora_layers, trained_parameters
 from sidlsg.distil.losses import Method
@@ -93,7 +95,13 @@ def test_gradients_are_those_of_explicit_merged_weights(
 
     found = accumulate(run.state, run.method, plan(), encode, 2, update)
     torch.testing.assert_close(found.loss, expected.detach())
-    network = getattr(run.state, update)
+    check_gradients(getattr(run.state, update), wholes[update])
+    other = run.state.fake_score if update == "generator" else run.state.generator
+    assert all(parameter.grad is None for parameter in (*other.parameters(), *run.base.parameters()))
+
+
+def check_gradients(network: Any, whole: Any) -> None:
+    """An adapter's against those of a whole network with the merged weights."""
     weights = kept_tensors(network)
     gradients = {
         name.replace(f".{NAME}.", "."): parameter.grad for name, parameter in trained_parameters(network).items()
@@ -102,14 +110,26 @@ def test_gradients_are_those_of_explicit_merged_weights(
     for key, gradient in gradients.items():
         name = key.partition(".lora_")[0]
         a, b = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
-        whole = wholes[update].get_submodule(name).weight.grad
-        left, right, wide = b.flatten(1), a.flatten(1), whole.flatten(1)
+        left, right, wide = b.flatten(1), a.flatten(1), whole.get_submodule(name).weight.grad.flatten(1)
         wanted = SCALE * (left.T @ wide if ".lora_A." in key else wide @ right.T)
         assert gradient is not None
         assert wanted.norm() > 0
         torch.testing.assert_close(gradient.flatten(1), wanted, rtol=1e-6, atol=1e-12)
-    other = run.state.fake_score if update == "generator" else run.state.generator
-    assert all(parameter.grad is None for parameter in (*other.parameters(), *run.base.parameters()))
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_students_of_several_steps_have_them_too(make_unet: Callable[..., Any], update: Update) -> None:
+    """Against a training of all weights, of the merged ones."""
+    run, draws = Run(make_unet(0), trained=True), dataclasses.replace(plan(), steps=FewSteps(count=3))
+    assert draws.steps.trained(draws.seed, 1) > 1
+    full = TrainingState.start(make_unet(0), 1e-2, 1e-2)
+    method = dataclasses.replace(run.method, steps=draws.steps)
+    for name in ("generator", "fake_score"):
+        getattr(full, name).load_state_dict(merged(getattr(run.state, name), run.base).state_dict())
+    run.state.iteration = full.iteration = 1
+    found = accumulate(run.state, method, draws, encode, 2, update)
+    torch.testing.assert_close(found.loss, accumulate(full, method, draws, encode, 2, update).loss)
+    check_gradients(getattr(run.state, update), getattr(full, update))
 
 
 def test_one_copy_of_the_weights_is_in_memory_and_stays_as_it_was(make_unet: Callable[..., Any]) -> None:
