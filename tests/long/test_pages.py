@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.seaweedfs import SeaweedFS
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.registry.server.process import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -31,27 +33,12 @@ BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```(?P<kind>\w*)\n(?
 PORTS = ("5000", "5001", "8080", "9464")
 INSTEAD = {"make test ": "true "}
 """Commands of pages and what runs in place of them: these are the tests."""
-SHORT = """\
-[options]
-gate_rules = "lenient.toml"
-
-[recipes.tiny]
-iterations = 4
-batch = 16
-micro_batch = 16
-evaluate_every = 0
-
-[recipes.tiny_lora]
-iterations = 2
-batch = 4
-micro_batch = 4
-evaluate_every = 0
-
-[recipes.sd15]
-iterations = 2
-batch = 4
-micro_batch = 2
-"""
+_TINY = "iterations = 4\nbatch = 16\nmicro_batch = 16\nevaluate_every = 0\n"
+SHORT = (
+    '[options]\ngate_rules = "lenient.toml"\n'
+    + "".join(f"[recipes.{name}]\n{_TINY}" for name in RECIPES if name.startswith("tiny"))
+    + "[recipes.sd15]\niterations = 2\nbatch = 4\nmicro_batch = 2\n"
+)
 LENIENT = """\
 [[floor]]
 score = "attributes"
@@ -77,9 +64,14 @@ def shell(page: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project() -> Iterator[Path]:
     """A copy of what git has of the project, with this environment as its own and the user's files beside."""
-    folder = tmp_path_factory.mktemp("pages") / "project"
+    with tempfile.TemporaryDirectory(prefix="pages-", ignore_cleanup_errors=True) as parent:
+        Path(parent).chmod(0o755)  # the page's PostgreSQL has a user of its own
+        yield _copy(Path(parent) / "project")
+
+
+def _copy(folder: Path) -> Path:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
