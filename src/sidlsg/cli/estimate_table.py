@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sidlsg.distil.estimate.estimate import ENOUGH, Choice, Estimate
+from sidlsg.distil.estimate.estimate import CHECKPOINTS, EMBEDDINGS, ENOUGH, IMAGES, Choice, Estimate
 from sidlsg.runtime.progress import PlainConsole
 
 
@@ -24,6 +24,13 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
     table.add_row("together", f"{found.total / 1e9:.2f}", style="bold")
     table.add_row("the device has", f"{found.gpu.memory / 1e9:.2f}")
     console.print(table)
+    console.print()
+    others = Table(box=None, padding=(0, 2, 0, 0))
+    others.add_column("besides")
+    others.add_column("GB", justify="right")
+    for part, size in _others(found).items():
+        others.add_row(part, f"{size / 1e9:.2f}")
+    console.print(others)
     console.print()
     for line in (*_fit(found), *_time(found, price)):
         console.print(line, soft_wrap=True)
@@ -43,6 +50,8 @@ def estimate_json(found: Estimate, price: float) -> dict[str, Any]:
         "gpu": found.gpu.name,
         "gpus": found.world_size,
         "bytes": {**found.parts, "together": found.total, "device": found.gpu.memory},
+        "host_bytes": found.host,
+        "disk_bytes": found.disk,
         "fits": found.fits,
         "micro_batch": found.micro_batch,
         "largest_micro_batch": found.largest_micro_batch,
@@ -51,6 +60,15 @@ def estimate_json(found: Estimate, price: float) -> dict[str, Any]:
         "images_per_second": found.images_per_second,
         "gpu_hours": found.gpu_hours,
         "cost": None if found.gpu_hours is None or not price else found.gpu_hours * price,
+    }
+
+
+def _others(found: Estimate) -> dict[str, int]:
+    return {
+        "host memory for offloaded tensors and checkpoints": found.host,
+        "disk for checkpoints, at most": found.disk[CHECKPOINTS],
+        "disk for a million prompts' text embeddings, if encoded before": found.disk[EMBEDDINGS],
+        "disk for 1,000 images, if `evaluate` keeps them, at most": found.disk[IMAGES],
     }
 
 
@@ -64,9 +82,9 @@ def _fit(found: Estimate) -> list[str]:
         lines = ["It does not fit, not even one image at once."]
     if found.fits_one is None:
         return [*lines, f"No options make it fit; it takes {found.advice}."]
-    lines.append(_choice(found, "Cheapest options for one image at once", found.fits_one))
+    lines.append(_choice(found, "Fastest options that fit one image at once", found.fits_one))
     if found.fits_enough is not None and found.fits_enough.settings != found.fits_one.settings:
-        lines.append(_choice(found, f"Cheapest options for {ENOUGH} or more", found.fits_enough))
+        lines.append(_choice(found, f"Fastest options that fit {ENOUGH} or more", found.fits_enough))
     return lines
 
 

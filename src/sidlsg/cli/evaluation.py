@@ -152,7 +152,7 @@ def features(
 
 def statistics(
     parts: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files of features or statistics; several are merged.")
+        list[Path], typer.Argument(metavar="FILE", help="Files of features or statistics; several are merged.")
     ],
     output: FileOutput,
 ) -> None:

@@ -177,7 +177,7 @@ def schedule(
 
 
 def profile_images(
-    profiles: Annotated[list[Path], typer.Argument(metavar="PROFILE...", help="Profiles to change.")],
+    profiles: Annotated[list[Path], typer.Argument(metavar="PROFILE", help="Profiles to change.")],
     images: Annotated[Path, typer.Option(help="The images.json of a release.")],
 ) -> None:
     """Put a release's images, by digest, into profiles; all else is kept.

@@ -31,6 +31,8 @@ def test_an_estimate_as_json(sidlsg: Run) -> None:
     found = json.loads(out)
     assert found["fits"] is True
     assert found["bytes"]["together"] < found["bytes"]["device"]
+    assert set(found["disk_bytes"]) == {"checkpoints", "million_embeddings", "thousand_images"}
+    assert 0 < found["host_bytes"] < found["disk_bytes"]["checkpoints"]
     assert found["cost"] == pytest.approx(2 * found["gpu_hours"])
 
 

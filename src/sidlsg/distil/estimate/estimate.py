@@ -17,6 +17,7 @@ from sidlsg.distil.estimate.speed import MFU, iteration_seconds
 from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import host_memory
+from sidlsg.teacher.architectures import TEXT_LENGTH
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "optimizer": ("adam", "adam8bit"),
@@ -25,6 +26,11 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "ema_offload": (False, True),
 }
 """Settings that save memory without changing the method, with their values."""
+CHECKPOINTS, EMBEDDINGS, IMAGES = "checkpoints", "million_embeddings", "thousand_images"
+FLOAT16 = 2
+"""Bytes of a number in stored text embeddings."""
+LATENT_SIDE = 8
+"""Pixels of an image on a side of a latent: Stable Diffusion's."""
 ENOUGH = 4
 """The micro-batch from which a GPU is well used."""
 _ANY_PEAK = 100e12
@@ -77,7 +83,7 @@ def choices(
     return sorted(found, key=lambda choice: (choice.settings.optimizer == "adam8bit", choice.seconds))
 
 
-def cheapest(found: list[Choice], micro_batch: int) -> Choice | None:
+def fastest(found: list[Choice], micro_batch: int) -> Choice | None:
     """The first choice with which this micro-batch fits."""
     return next((choice for choice in found if choice.micro_batch >= micro_batch), None)
 
@@ -91,6 +97,10 @@ class Estimate:
     world_size: int
     parts: dict[str, int]
     """Bytes by part at the peak, on one device, at the recipe's micro-batch."""
+    host: int
+    """Bytes in the host's memory, of all processes."""
+    disk: dict[str, int]
+    """Bytes on disk at most: of the checkpoints, of a million prompts' text embeddings, of a thousand images."""
     micro_batch: int
     """The recipe's, or a process's share of the batch if that is less."""
     largest_micro_batch: int
@@ -101,9 +111,9 @@ class Estimate:
     seconds: float | None
     """Seconds of an iteration; None where the device's peak is unknown."""
     fits_one: Choice | None
-    """The cheapest options for a micro-batch of 1."""
+    """The fastest options for a micro-batch of 1."""
     fits_enough: Choice | None
-    """The cheapest options for one of `ENOUGH`."""
+    """The fastest options for one of `ENOUGH`."""
 
     @property
     def total(self) -> int:
@@ -117,7 +127,7 @@ class Estimate:
 
     @property
     def options(self) -> Choice | None:
-        """The cheapest options that make the run fit; None if it fits, or nothing makes it fit."""
+        """The fastest options that make the run fit; None if it fits, or nothing makes it fit."""
         return None if self.fits else self.fits_enough or self.fits_one
 
     @property
@@ -210,14 +220,26 @@ def estimate(
         gpu=gpu,
         world_size=world_size,
         parts=parts,
+        host=use.host,
+        disk=_disk(config, recipe, use.state),
         micro_batch=micro_batch,
         largest_micro_batch=use.largest_micro_batch(own, gpu.memory, share),
         flops=own.flops,
         mfu=mfu,
         seconds=None if peak is None else iteration_seconds(use, own.flops, recipe.batch, peak, mfu),
-        fits_one=cheapest(found, 1),
-        fits_enough=cheapest(found, min(ENOUGH, share)),
+        fits_one=fastest(found, 1),
+        fits_enough=fastest(found, min(ENOUGH, share)),
     )
+
+
+def _disk(config: Mapping[str, Any], recipe: Recipe, state: int) -> dict[str, int]:
+    # Besides those that stay, the one that is being written, and the one with the best score.
+    checkpoints = recipe.keep_checkpoints + 1 + (recipe.evaluate_every > 0)
+    return {
+        CHECKPOINTS: checkpoints * state,
+        EMBEDDINGS: 10**6 * TEXT_LENGTH * config["cross_attention_dim"] * FLOAT16,
+        IMAGES: 1000 * 3 * (LATENT_SIDE * config["sample_size"]) ** 2,  # without compression
+    }
 
 
 def check_fits(

@@ -91,6 +91,19 @@ class Use:
             parts["text encoder and embeddings"] = FLOAT32 * self.text_encoder + CACHED_EMBEDDINGS
         return parts
 
+    @property
+    def state(self) -> int:
+        """Bytes of a training's state, which a checkpoint holds whole."""
+        return round((3 * FLOAT32 + 2 * OPTIMIZER_BYTES[self.settings.optimizer]) * self.network.trained)
+
+    @property
+    def host(self) -> int:
+        """Bytes in the host's memory, of all processes: what is offloaded, and the copy that becomes a checkpoint."""
+        settings = self.settings
+        moments = 2 * OPTIMIZER_BYTES[settings.optimizer] if settings.optimizer_offload else 0
+        offloaded = round((moments + (FLOAT32 if settings.ema_offload else 0)) * self.network.trained)
+        return (self.state + offloaded) * (1 if settings.parallel == "fsdp" else self.world_size)
+
     def at(self, needs: IterationNeeds, micro_batch: int) -> dict[str, int]:
         """Bytes by part at the peak of a micro-batch."""
         peak = needs.peak(micro_batch)

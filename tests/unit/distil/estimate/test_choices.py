@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sidlsg.distil.estimate.estimate import Choice, cheapest, choices
+from sidlsg.distil.estimate.estimate import Choice, choices, fastest
 from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_COPIES
 from sidlsg.distil.estimate.iteration import IterationNeeds
 from sidlsg.distil.estimate.memory import Network, Use
@@ -29,7 +29,7 @@ def found(available: float, use: Use = USE) -> list[Choice]:
 
 
 def test_nothing_is_turned_on_where_there_is_room() -> None:
-    choice = cheapest(found(80e9), 4)
+    choice = fastest(found(80e9), 4)
     assert choice is not None
     assert choice.settings == Settings()
     assert choice.flags(Settings()) == ""
@@ -37,10 +37,10 @@ def test_nothing_is_turned_on_where_there_is_room() -> None:
 
 def test_offloading_comes_before_recomputing_and_8_bits_come_last() -> None:
     """In GB: persistent parts 2.4 with optimizer states of 0.8, gradients 0.4, the context 1, an image 1.05."""
-    one = cheapest(found(4.6e9), 1)
+    one = fastest(found(4.6e9), 1)
     assert one is not None
     assert one.flags(Settings()) == "--set optimizer_offload=true"
-    many = cheapest(found(4.6e9), 4)
+    many = fastest(found(4.6e9), 4)
     assert many is not None
     assert many.settings.activation_checkpointing
     assert many.settings.optimizer == "adam"
@@ -57,10 +57,10 @@ def test_options_that_exclude_each_other_are_not_offered() -> None:
 
 
 def test_no_choice_is_made_where_nothing_fits() -> None:
-    assert cheapest(found(1e9), 1) is None
+    assert fastest(found(1e9), 1) is None
 
 
 def test_flags_turn_off_what_a_recipe_has_and_does_not_need() -> None:
-    choice = cheapest(found(80e9), 1)
+    choice = fastest(found(80e9), 1)
     assert choice is not None
     assert choice.flags(Settings(ema_offload=True)) == "--set ema_offload=false"

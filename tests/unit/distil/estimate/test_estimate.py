@@ -52,7 +52,18 @@ def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixtur
     print_estimate(found, "bundled:tiny-sd", price=1.5)
     text = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
-    for words in ("Recipe tiny", "2 × a10g", "optimizer states", "assumed", "GPU-hours", "which cost", "docs/estimate"):
+    for words in (
+        "host memory for",
+        "disk for checkpoints",
+        "Fastest options that fit one",
+        "Recipe tiny",
+        "2 × a10g",
+        "optimizer states",
+        "assumed",
+        "GPU-hours",
+        "which cost",
+        "docs/estimate",
+    ):
         assert words in text
     unknown = dataclasses.replace(found, seconds=None, fits_one=None, fits_enough=None, largest_micro_batch=0)
     print_estimate(unknown, "bundled:tiny-sd", price=0)

@@ -67,6 +67,22 @@ def test_on_the_cpu_offloading_moves_nothing() -> None:
     assert moved == use(gpu=False).persistent()
 
 
+@pytest.mark.parametrize(
+    ("world_size", "settings", "host"),
+    [
+        (1, {}, 20 * N),
+        (1, {"ema_offload": True}, 24 * N),
+        (1, {"optimizer_offload": True, "ema_offload": True}, 32 * N),
+        (2, {}, 40 * N),
+        (2, {"parallel": "fsdp"}, 20 * N),
+    ],
+)
+def test_the_host_holds_the_copies_for_checkpoints_and_what_is_offloaded(
+    world_size: int, settings: dict[str, Any], host: int
+) -> None:
+    assert use(world_size, **settings).host == host
+
+
 def test_a_text_encoder_caches_embeddings() -> None:
     assert use(text_encoder=10).persistent()["text encoder and embeddings"] == 40 + CACHED_EMBEDDINGS
     assert "text encoder and embeddings" not in use().persistent()
