@@ -66,7 +66,7 @@ def evaluate_only(
         verdict: The Verdict record, as JSON.
         passed: Whether the version may become the champion.
     """
-    given = {"prompts": "", "seed": "0", **locals()}
+    given = {"prompts": "", "changes": {}, "seed": "0", **locals()}
     resolved = steps.resolve_inputs(given)
     # Never cached: an alias may have moved.
     found = find(tracking_uri=tracking_uri, name=model_name, which=version).set_caching_options(False)

@@ -24,7 +24,18 @@ RESOLVED = ("teacher", "held_out", "judge", "results_version")
 
 def resolve_inputs(given: Given) -> Any:
     """Compute the digests of a run's inputs. Never cached: their content may have changed since the last run."""
-    names = ("prompts", "held_out", "teacher", "teacher_layout", "judge", "weights", "gate_rules", "seed")
+    names = (
+        "prompts",
+        "held_out",
+        "teacher",
+        "teacher_layout",
+        "judge",
+        "weights",
+        "gate_rules",
+        "recipe",
+        "changes",
+        "seed",
+    )
     inputs = {name: given[name] for name in names}
     return resolve(**inputs, pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
 
@@ -44,6 +55,8 @@ def make_prompts(given: Given, resolved: Any) -> tuple[Any, Any]:
         teacher_layout=given["teacher_layout"],
         dtype=given["embeddings_dtype"],
         budget_gb=given["embeddings_gb"],
+        real_images=resolved.outputs["real_images"],
+        held_out=resolved.outputs["held_out"],
         results_version=resolved.outputs["results_version"],
     ).set_caching_options(True)
     return curated, encoded

@@ -15,6 +15,8 @@ def encode(
     teacher_layout: str,
     dtype: str,
     budget_gb: float,
+    real_images: str,
+    held_out: str,
     results_version: str,
     embeddings: Output[Dataset],
 ) -> NamedTuple("Outputs", [("seconds", float)]):
@@ -28,18 +30,27 @@ def encode(
             folder.
         dtype: Data type of the text embeddings: float16 or float32.
         budget_gb: Disk budget of the text embeddings in gigabytes. 0 to encode during training.
+        real_images: Real images to encode as well: JSON of the component resolve. Empty for none.
+        held_out: Text file of evaluation captions, whose images are not used. A path, bundled:NAME or s3://BUCKET/KEY.
         results_version: Digest of the versions that affect results; part of the cache key.
-        embeddings: The text embeddings with their EmbeddingSet record, or only the record.
+        embeddings: The text embeddings with their EmbeddingSet record, or only the record; and any real images.
 
     Returns:
         seconds: Duration of the step in seconds.
     """
     from pathlib import Path
 
-    from sidlsg.stages.encode import encode_step
+    from sidlsg.stages.real_images import encode_step
 
     record, seconds = encode_step(
-        Path(prompt_set.path), teacher, teacher_layout, dtype, budget_gb, Path(embeddings.path)
+        prompt_set=Path(prompt_set.path),
+        teacher=teacher,
+        teacher_layout=teacher_layout,
+        dtype=dtype,
+        budget_gb=budget_gb,
+        real_images=real_images,
+        held_out=held_out,
+        embeddings=Path(embeddings.path),
     )
     embeddings.metadata.update(sha256=record.digest, shards=len(record.shards), results_version=results_version)
     return (seconds,)

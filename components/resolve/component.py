@@ -17,6 +17,8 @@ def resolve(
     judge: str,
     weights: str,
     gate_rules: str,
+    recipe: str,
+    changes: dict,
     seed: str,
     pipeline_run: str,
     teacher_model: Output[Model],
@@ -31,6 +33,7 @@ def resolve(
         ("judge", str),
         ("weights", str),
         ("gate_rules", str),
+        ("real_images", str),
         ("results_version", str),
         ("seed", int),
         ("digest", str),
@@ -48,6 +51,8 @@ def resolve(
         judge: Safetensors file of the judge network. A path, bundled:NAME or s3://BUCKET/KEY.
         weights: weights.toml: its text, or a URI that ends in .toml. Empty for none.
         gate_rules: TOML file of gate rules: its text, or a URI that ends in .toml. Empty for the recipe's rules.
+        recipe: Name of the recipe.
+        changes: Values of the recipe to override. {} for none.
         seed: Seed of all random numbers, or fresh to derive one from the run's id.
         pipeline_run: Id of the pipeline run.
         teacher_model: The teacher's URI, with its digest as metadata.
@@ -61,6 +66,7 @@ def resolve(
         judge: The judge's URI, with the digest of its content.
         weights: The text as given, or the URI with the digest of its content.
         gate_rules: The text as given, or the URI with the digest of its content.
+        real_images: Source, state and licence of the recipe's real images, as JSON. Empty for none.
         results_version: Digest of everything else that affects results, mainly this package's versions.
         seed: The seed as a number.
         digest: Digest of all these outputs.
@@ -77,6 +83,8 @@ def resolve(
         judge=judge,
         weights=weights,
         gate_rules=gate_rules,
+        recipe=recipe,
+        changes=changes,
         seed=seed,
         pipeline_run=pipeline_run,
         teacher_model=Path(teacher_model.path),

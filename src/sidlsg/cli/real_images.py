@@ -21,7 +21,9 @@ def encode(
     teacher: TeacherUri = TEACHER,
     teacher_layout: TeacherLayout = "",
     held_out: HeldOut = HELD_OUT,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float16 or float32, not below text_states.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="Of text embeddings: float32, or float16 for such text_states.")
+    ] = "float32",
     budget_gb: Annotated[
         float, typer.Option(min=0, help="Disk budget of text embeddings in GB; more are encoded in training.")
     ] = 100.0,

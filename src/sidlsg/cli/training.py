@@ -78,6 +78,7 @@ def distil(
     training: RecipeOptions,
     seed: Seed = 0,
     embeddings: Annotated[Path | None, typer.Option(help="Folder of `sidlsg encode`; else encodes now.")] = None,
+    real_images: Annotated[Path | None, typer.Option(help="Folder of `sidlsg images encode`, for adversarial.")] = None,
     generator_from: Annotated[
         str, typer.Option(metavar="PATH", help="Student whose UNet the generator starts from.")
     ] = "",
@@ -115,6 +116,7 @@ def distil(
     extras = Extras(
         teacher_sha256=sha256,
         embeddings=embeddings,
+        real_images=real_images,
         generator_from=generator_from,
         accept_changes=accept_changes and not no_accept_changes,
         held_out=read_held_out(resolve(inputs.held_out)) if evaluated else (),

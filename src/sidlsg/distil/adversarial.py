@@ -113,23 +113,43 @@ class RealBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RealImages:
+    """Real images by index."""
+
+    count: int
+    latents: Callable[[Sequence[int]], Tensor]
+    """[B, C, H, W]."""
+    encode: TextEmbeddings
+    """Their captions' text embeddings."""
+
+
+def mid_block_of(network: Any) -> nn.Module:
+    """A UNet's mid block.
+
+    Raises:
+        InputError: it has none.
+    """
+    block: nn.Module | None = network.mid_block
+    if block is None:
+        raise InputError("the teacher's UNet has no mid block, whose output the adversarial term needs; train without")
+    return block
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adversary:
     """The term with what it is computed from."""
 
     term: Adversarial
     mid_block: nn.Module
     """The fake score's."""
-    latents: Callable[[Sequence[int]], Tensor]
-    """Latents of real images by index."""
-    encode: TextEmbeddings
-    """Their captions' text embeddings by index."""
+    images: RealImages
 
     def batch(self, draws: Draws) -> RealBatch | None:
         """The real images that were drawn; where the empty prompt replaces a sample's, so it does their captions."""
         if not draws.real:
             return None
-        latents = self.latents(draws.real).to(draws.z)
-        return RealBatch(latents, self.encode(draws.real, draws.replaced)[0])
+        latents = self.images.latents(draws.real).to(draws.z)
+        return RealBatch(latents, self.images.encode(draws.real, draws.replaced)[0])
 
     @contextmanager
     def features(self) -> Iterator[list[Tensor]]:

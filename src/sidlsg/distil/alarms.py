@@ -39,6 +39,14 @@ GRADIENT_GROWTH = 100.0
 GRADIENT_ROWS = 50
 GRADIENT_RATIO = 1e-5
 """The generator's gradient against the fake score's: both losses sum over the same elements, so the ratio is near 1."""
+SATURATED = 0.5
+"""Share of the discriminator's logits at the clamp, where it passes no gradient on."""
+GUESSING = 0.52
+"""The discriminator's accuracy, mean of both sides: 0.5 is a guess."""
+CERTAIN = 0.99
+"""Share of a side's samples that it tells right."""
+DISCRIMINATOR_ROWS = 20
+"""Rows for which it guesses or is certain."""
 STRONG_GUIDANCE = 10.0
 """Above, a scale is blamed first: published runs take 1.5 to 4.5, and ordinary sampling 7.5."""
 
@@ -266,6 +274,56 @@ def _gradients_explode(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
     return None
 
 
+def _logits_saturated(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    share = _median(rows, "logits_saturated")
+    if share is None or share <= SATURATED:
+        return None
+    return Alarm(
+        "discriminator-saturated",
+        f"{share:.0%} of the discriminator's logits are at the clamp (limit {SATURATED:.0%}), so that it passes no "
+        "gradient on",
+        f"its part of the fake score's loss is too large (lambda_d = {recipe.adversarial.get('lambda_d', 0):g})",
+        "lower adversarial.lambda_d or fake_score_lr",
+    )
+
+
+def _discriminator_guesses(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    # Once the term is in the generator's loss, guessing is what the generator works for.
+    learning = [row for row in rows if row.get("images_seen", 0) <= recipe.adversarial.get("join", 0)]
+    accuracies = _accuracies(learning) if learning and learning[-1] is rows[-1] else None
+    if accuracies is None or max(map(statistics.fmean, accuracies)) > GUESSING:
+        return None
+    return Alarm(
+        "discriminator-guesses",
+        f"the discriminator told at most {max(map(statistics.fmean, accuracies)):.0%} of real and generated images "
+        f"apart in {DISCRIMINATOR_ROWS} rows (50% is a guess; limit {GUESSING:.0%}), before it is used",
+        f"its part of the fake score's loss is too small (lambda_d = {recipe.adversarial.get('lambda_d', 0):g}), or "
+        "the student's images are as good as the real ones",
+        "raise adversarial.lambda_d, freeze or join; train without real images where the student's are as good",
+    )
+
+
+def _discriminator_certain(rows: Sequence[Row], recipe: Recipe) -> Alarm | None:
+    joined = recipe.adversarial.get("join", 0)
+    accuracies = _accuracies([row for row in rows if row.get("images_seen", 0) > joined])
+    if accuracies is None or min(map(min, accuracies)) < CERTAIN:
+        return None
+    return Alarm(
+        "discriminator-certain",
+        f"the discriminator told at least {CERTAIN:.0%} of real and of generated images apart in "
+        f"{DISCRIMINATOR_ROWS} rows with the adversarial term, so that the generator does not come closer",
+        f"the term's weight is too small for the generator (lambda_g = {recipe.adversarial.get('lambda_g', 0):g}), or "
+        f"too large for the fake score (lambda_d = {recipe.adversarial.get('lambda_d', 0):g})",
+        "raise adversarial.lambda_g, lower lambda_d, or check that the real images are of the prompts' domain",
+    )
+
+
+def _accuracies(rows: Sequence[Row]) -> list[tuple[float, float]] | None:
+    """(real, fake) of the last rows; None where there are too few."""
+    both = [(row["real_accuracy"], row["fake_accuracy"]) for row in rows if "real_accuracy" in row]
+    return both[-DISCRIMINATOR_ROWS:] if len(both) >= DISCRIMINATOR_ROWS else None
+
+
 Check = Callable[[Sequence[Row], Recipe], Alarm | None]
 FIRST_CHECKS: tuple[Check, ...] = (_large_steps, _nan_samples)
 """Where samples or weights are lost, nothing is trained any more, and what the other checks find would mislead."""
@@ -277,6 +335,9 @@ CHECKS: tuple[Check, ...] = (
     _latent_size,
     _gradients_explode,
     _fake_score_drift,
+    _logits_saturated,
+    _discriminator_guesses,
+    _discriminator_certain,
 )
 
 

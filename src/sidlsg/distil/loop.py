@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sidlsg.distil.adversarial import Adversary, RealImages, mid_block_of
 from sidlsg.distil.alarms import Alarms, diagnosis
 from sidlsg.distil.appearance import check_is_due
 from sidlsg.distil.checkpoint import Checkpoints
@@ -108,6 +109,8 @@ class TrainingRun:
     seed: int
     checkpoints: Checkpoints
     report: Callable[[str], None]
+    real_images: RealImages | None = None
+    """For the recipe's adversarial term."""
     grids: GridSampler | None = None
     evaluation: Evaluation | None = None
     alarms: Alarms | None = None
@@ -150,6 +153,13 @@ def train(recipe: Recipe, state: TrainingState, run: TrainingRun) -> TrainingSta
     return state
 
 
+def _adversary(recipe: Recipe, state: TrainingState, images: RealImages | None) -> Adversary | None:
+    term = recipe.adversarial_term
+    if term is None or images is None:
+        return None
+    return Adversary(term=term, mid_block=mid_block_of(state.fake_score), images=images)
+
+
 class _Loop:
     """The iterations that are left."""
 
@@ -162,6 +172,7 @@ class _Loop:
             guidance=recipe.guidance,
             alpha=recipe.alpha,
             steps=recipe.few_steps,
+            adversary=_adversary(recipe, state, run.real_images),
         )
         self.plan = DrawPlan(
             seed=run.seed,
@@ -169,6 +180,7 @@ class _Loop:
             prompt_count=run.prompt_count,
             latent_shape=run.latent_shape,
             prompt_dropout=recipe.prompt_dropout if recipe.guidance.drops_prompts else 0.0,
+            real_count=0 if run.real_images is None else run.real_images.count,
             steps=recipe.few_steps,
         )
         self.snapshot_steps = snapshot_steps(recipe)
@@ -208,7 +220,8 @@ class _Loop:
                     self._end_early()
                 if observe:
                     row = self._log(result, factor * recipe.lr)
-                    losses = [f"{update.replace('_', ' ')} {row[f'{update}_loss']:.2f}" for update in UPDATES]
+                    shown = {update.replace("_", " "): row.get(f"{update}_loss") for update in UPDATES}
+                    losses = [f"{name} {'frozen' if x is None else f'{x:.2f}'}" for name, x in shown.items()]
                     note = f"losses: {', '.join(losses)}"
                 state.carried = {}
                 self._count_time()

@@ -226,10 +226,10 @@ class Method:
         else:
             x_r = self.schedule.add_noise(real.latents, draws.noise, draws.t)
             # At κ1 = 0 the fake score sees no text, of real images either.
-            halves = (
-                [uncond.expand_as(cond)] if kappa1 == 0 else [cond] if kappa1 == 1 else [cond, uncond.expand_as(cond)]
-            )
-            text = torch.cat([*halves, halves[0] if kappa1 == 0 else real.cond])
+            empty = uncond.expand_as(cond)
+            halves = [cond] if kappa1 else [empty]
+            halves += [] if kappa1 in (0, 1) else [empty]
+            text = torch.cat([*halves, empty if kappa1 == 0 else real.cond])
             parts = len(halves)
             outputs = fake_score(torch.cat([x_t] * parts + [x_r]), draws.t.repeat(parts + 1), text).sample
             output = outputs[: len(x_t)]

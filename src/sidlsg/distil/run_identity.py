@@ -52,7 +52,12 @@ def _short(value: str | None) -> str:
 
 
 def run_identity(
-    recipe: Recipe, teacher_sha256: str, prompts_sha256: str, seed: int, generator_sha256: str = ""
+    recipe: Recipe,
+    teacher_sha256: str,
+    prompts_sha256: str,
+    seed: int,
+    generator_sha256: str = "",
+    real_images_sha256: str = "",
 ) -> RunIdentity:
     """Everything that a checkpoint depends on."""
     parts = {
@@ -62,7 +67,8 @@ def run_identity(
         "seed": str(seed),
         "code": NUMERICS,
     }
-    return RunIdentity(parts | ({"generator_from": generator_sha256} if generator_sha256 else {}))
+    optional = {"generator_from": generator_sha256, "real_images": real_images_sha256}
+    return RunIdentity(parts | {name: sha256 for name, sha256 in optional.items() if sha256})
 
 
 def run_name(recipe: Recipe, identity: RunIdentity) -> str:

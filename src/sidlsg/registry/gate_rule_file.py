@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from sidlsg.registry.gate_rules import (
     Approval,
     Better,
+    DataFree,
     Floor,
     GateRules,
     MaximumCost,
@@ -42,6 +43,7 @@ TABLES: dict[str, tuple[str, type[Any]]] = {
     "not_worse": ("not_worse", NotWorse),
     "better": ("better", Better),
     "required": ("required", Required),
+    "data_free": ("data_free", DataFree),
     "cost": ("costs", MaximumCost),
     "approval": ("approvals", Approval),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field, FiniteFloat
 
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.parsing import parse_json
 from sidlsg.storage.records import Record, RuleResult, Score, Scorecard, SubjectScores
 
 APPROVAL_TAG = "approved_by"
+REAL_IMAGES_TAG = "real_images"
+"""The version's tag that says which real images a student was trained with; absent for a data-free one."""
 
 STUDENT = "student 1 step"
 """A rule's subject where none is given: the student in its own number of steps, one or several."""
@@ -220,6 +224,17 @@ class Required:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataFree:
+    """The student must have been trained without real images."""
+
+    def apply(self, facts: Facts) -> RuleResult:
+        """Judge by the tag that registration sets for a student of real images."""
+        images = facts.tags.get(REAL_IMAGES_TAG, "")
+        found = f"with real images: {images}" if images else "without"
+        return RuleResult(rule="trained without real images", found=found, passed=not images)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaximumCost:
     """The training may have cost at most `maximum`, in the currency of the price."""
 
@@ -287,14 +302,23 @@ class GateRules(Record):
     not_worse: tuple[NotWorse, ...] = ()
     better: tuple[Better, ...] = ()
     required: tuple[Required, ...] = ()
+    data_free: tuple[DataFree, ...] = ()
     costs: tuple[MaximumCost, ...] = ()
     approvals: tuple[Approval, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.floors or self.ratios or self.no_regression or self.not_worse or self.better or self.required):
-            if self.costs or self.approvals:
+            if self.data_free or self.costs or self.approvals:
                 raise InputError("no rule asks for a score, so any image would pass; give one that does")
             raise InputError("a gate without rules would let everything through; give at least one rule")
+
+    def to_json(self) -> str:
+        """Canonical JSON; without `data_free` where there is no such rule, so that earlier rules keep their digests."""
+        if self.data_free:
+            return super().to_json()
+        values = parse_json(super().to_json())
+        del values["data_free"]
+        return json.dumps(values, sort_keys=True, indent=2) + "\n"
 
     def apply(self, card: Scorecard, champion: Champion | None, facts: Facts | None = None) -> tuple[RuleResult, ...]:
         """Apply every rule, in order, to the challenger's scores and facts; the champion is None where there is none.

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from sidlsg.registry.address import check_model_name
 from sidlsg.registry.connection import connect, experiment_id, explained
 from sidlsg.registry.files import COMPLETE_TAG, check_complete, upload
+from sidlsg.registry.gate_rules import REAL_IMAGES_TAG
 from sidlsg.registry.locks import locked
 from sidlsg.registry.package import (
     MODEL_PATH,
@@ -41,7 +42,11 @@ from sidlsg.registry.versions import (
 )
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.provenance import RUN_TAG
+from sidlsg.storage.real_image_set import real_images_of
 from sidlsg.storage.records import ModelVersion, Student
+
+MOST_TAG = 1000
+"""Characters of the tag with a student's real images, whose licence may be a long text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,7 @@ def register(
                 TEACHER_MODEL_TAG: teacher.name,
                 TEACHER_VERSION_TAG: str(teacher.version),
                 SAFETY_TAG: safety_checker_of(student),
+                **_real_images_tag(student, student_folder),
                 **circumstances.tags(student),
             }
             lock.check()
@@ -124,6 +130,11 @@ def register(
                 "the student again"
             ) from error
     return model_version(version)
+
+
+def _real_images_tag(student: Student, folder: Path) -> dict[str, str]:
+    images = real_images_of(student, folder)
+    return {} if images is None else {REAL_IMAGES_TAG: images.summary[:MOST_TAG]}
 
 
 def _to_register(client: MlflowClient, name: str, digest: str) -> str | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.alarms import Alarms
 from sidlsg.distil.appearance import Appearance, teacher_images
@@ -34,6 +33,7 @@ from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import cpu_quota, device_name
 from sidlsg.runtime.provenance import code_digest, git_commit, running_image
+from sidlsg.stages.distil_inputs import open_real_images, real_images_digest, require_both, starting_unet
 from sidlsg.storage.files import (
     atomic_folder,
     atomic_write,
@@ -42,15 +42,15 @@ from sidlsg.storage.files import (
     refuse_inside,
     require_writable,
 )
+from sidlsg.storage.real_image_set import real_images_of
 from sidlsg.storage.records import PromptSet, Student, file_ref
-from sidlsg.storage.uri import open_store, resolve_with_digest
-from sidlsg.teacher.config import SCHEDULER, UNET, read_config, unet_config
+from sidlsg.storage.uri import open_store
+from sidlsg.teacher.config import UNET, unet_config
 from sidlsg.teacher.embeddings import open_embeddings
-from sidlsg.teacher.folder import check_folder, folder_digest
-from sidlsg.teacher.format import DIFFUSERS
+from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
-from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_pipeline, load_teacher
+from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_teacher
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics
@@ -69,6 +69,8 @@ class Extras:
     """Folder of an EmbeddingSet; None to encode prompts during training."""
     teacher_sha256: str = ""
     """Digest of the teacher's model files, if the caller has computed it."""
+    real_images: Path | None = None
+    """Folder of a RealImageSet, for the recipe's adversarial term."""
     generator_from: str = ""
     """URI of a folder whose UNet the generator starts from, such as an earlier student's; empty for the teacher's."""
     accept_changes: bool = False
@@ -119,6 +121,7 @@ def distil(
         raise InputError("the recipe has evaluate_every, which needs evaluation prompts and a judge; give both")
     if recipe.lora is not None and extras.generator_from:
         raise InputError("adapters start at the teacher: leave --generator-from out, or train all weights (adapter={})")
+    require_both(recipe, extras.real_images)
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
@@ -198,8 +201,15 @@ class _Job:
                 sum(p.numel() for p in teacher.encode.text_encoder.parameters()),
                 self.report if world.is_rank0 else lambda _: None,
             )
-            origin, origin_sha256 = _origin(extras.generator_from, teacher)
-            identity = run_identity(recipe, teacher.sha256, self.prompt_set.digest, self.seed, origin_sha256)
+            origin, origin_sha256 = starting_unet(extras.generator_from, teacher)
+            identity = run_identity(
+                recipe,
+                teacher.sha256,
+                self.prompt_set.digest,
+                self.seed,
+                origin_sha256,
+                real_images_digest(extras.real_images),
+            )
             state = TrainingState.start(
                 teacher.unet,
                 recipe.lr,
@@ -272,6 +282,7 @@ class _Job:
             seed=self.seed,
             at_once=recipe.micro_batch,
         )
+        real_images = open_real_images(extras.real_images, teacher, recipe.text_states, world.device)
         frozen = state.frozen(teacher.unet)
         call = state.call(frozen)
         alarms = Alarms(recipe, self.report, None if metrics is None else metrics.alarmed)
@@ -301,6 +312,7 @@ class _Job:
             seed=self.seed,
             checkpoints=checkpoints,
             report=self.report,
+            real_images=real_images,
             grids=sampler,
             evaluation=evaluation,
             alarms=alarms,
@@ -330,20 +342,6 @@ class _Job:
         tracker = open_tracker(tracking_address(uri), self.extras.experiment, training, self.report, mfu)
         self.report(f"MLflow follows this training in run {tracker.run_id}")
         return tracker
-
-
-def _origin(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:
-    """The UNet that the generator starts from and its digest; None and an empty string for the teacher's."""
-    if not uri:
-        return None, ""
-    folder, sha256 = resolve_with_digest(uri, folder=DIFFUSERS)
-    unet, shapes = load_pipeline(folder).unet, {name: p.shape for name, p in teacher.unet.named_parameters()}
-    if {name: p.shape for name, p in unet.named_parameters()} != shapes:
-        raise InputError(f"{uri} has a UNet of another architecture than the teacher's; give one that came from it")
-    ours, its = (read_config(each, SCHEDULER).get("prediction_type", "epsilon") for each in (teacher.folder, folder))
-    if ours != its:
-        raise InputError(f"{uri} predicts {its}, but the teacher {ours}; give a student that came from this teacher")
-    return unet, sha256 or folder_digest(folder)
 
 
 def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
@@ -385,12 +383,12 @@ def _write(job: _Job, teacher: Teacher, state: TrainingState, weights: StudentWe
             evaluations=file_ref(evaluations, folder) if state.evaluations else None,
             grids=tuple(file_ref(path, folder) for path in copies),
             licence=copy_licence(teacher.folder, folder),
-            lineage=copy_records(job.prompts, job.extras.embeddings, teacher.folder, folder),
+            lineage=copy_records(job.prompts, job.extras.embeddings, teacher.folder, folder, job.extras.real_images),
             git_commit=git_commit(),
             image=running_image(),
         )
         student.save(folder)
-        atomic_write(folder / "README.md", student_card(student, teacher))
+        atomic_write(folder / "README.md", student_card(student, teacher, real_images_of(student, folder)))
     return student
 
 

@@ -11,29 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sidlsg.runtime.errors import InputError, nearest
-from sidlsg.runtime.hardware import require_gpus
-from sidlsg.runtime.progress import note
-from sidlsg.stages import timed
 from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
 from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_digest
-from sidlsg.teacher.source import checked_teacher
 
 BYTES = {"float16": 2, "float32": 4}
 """Bytes per number, by dtype."""
 GB = 1e9
 _DIGITS = 16
-
-
-@timed
-def encode_step(
-    prompt_set: Path, teacher: str, teacher_layout: str, dtype: str, budget_gb: float, embeddings: Path
-) -> EmbeddingSet:
-    """Encode with the GPU that the step requested."""
-    require_gpus()
-    folder, _ = checked_teacher(teacher, layout=teacher_layout)
-    return encode(prompt_set, folder, embeddings, dtype, budget_gb, note)
 
 
 def encode(

@@ -44,6 +44,8 @@ GATES = {name: gate for name, recipe in RECIPES.items() if (gate := _paper_gate(
     "tiny": _TINY_GATE,
     "tiny_4step": _TINY_GATE,
     "tiny_lora": _TINY_GATE,
+    "tiny_real": _TINY_GATE,
+    "sd15_real": _paper_gate(RECIPES["sd15"].published) or _TINY_GATE,
 }
 """Gate rules by recipe; a recipe without rules has no protocol here yet."""
 

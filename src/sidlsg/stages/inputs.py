@@ -21,6 +21,7 @@ from sidlsg.runtime.parsing import read_user_text
 from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.files import require_writable, sha256_bytes
 from sidlsg.storage.uri import (
+    BUNDLED,
     PIN,
     absolute_uri,
     pinned_uri,
@@ -93,20 +94,36 @@ def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 def training_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """The parameters of every pipeline that trains; raises InputError if a value or a file cannot be used."""
+    changes = _with_absolute_images(parse_changes(request.changes))
     recipe = recipe_with_changes(request.recipe, request.changes)
+    if recipe.adversarial and not recipe.real_images:
+        raise InputError(
+            f"recipe {request.recipe!r} has an adversarial term, which needs real images; give them with "
+            '--set \'real_images={"source": URI, "licence": TEXT}\''
+        )
     parse_seed(str(request.seed), "")
     rules = curation_rules(request.rules)
     if not (math.isfinite(request.embeddings_gb) and request.embeddings_gb >= 0):
         raise InputError(f"embeddings_gb is {request.embeddings_gb}, not a size; give 0 or more")
     return {
         **common_arguments(request, run_dir),
-        "changes": parse_changes(request.changes),
+        "changes": changes,
         "seed": str(request.seed),
         "rules": parse_changes(request.rules),
         "prompts": _prompts(request.prompts, rules),
         "embeddings_gb": float(request.embeddings_gb),
         "embeddings_dtype": recipe.text_states,
     }
+
+
+def _with_absolute_images(changes: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's changes, whose source of real images is valid in any working directory."""
+    images = changes.get("real_images")
+    if not isinstance(images, dict) or not isinstance(source := images.get("source"), str) or not source:
+        return changes
+    local = "://" not in source and not source.startswith(BUNDLED)
+    given = str(Path(source).expanduser().absolute()) if local else source
+    return changes | {"real_images": images | {"source": given}}
 
 
 def gate_text(request: RunRequest) -> str:

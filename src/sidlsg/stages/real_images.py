@@ -2,16 +2,93 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sidlsg.distil.recipes import Recipe
+from sidlsg.prompts.held_out import read_held_out
 from sidlsg.real_images import NUMERICS
 from sidlsg.real_images.source import find_source
+from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.hardware import require_gpus
+from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.progress import note
+from sidlsg.stages import timed
 from sidlsg.stages.encode import encode, work_folder
 from sidlsg.storage.files import refuse_foreign, refuse_inside
 from sidlsg.storage.real_image_set import RealImageSet
-from sidlsg.storage.uri import split_pin
+from sidlsg.storage.records import EmbeddingSet
+from sidlsg.storage.uri import resolve, split_pin
 from sidlsg.teacher.folder import check_folder
+from sidlsg.teacher.source import checked_teacher
+
+
+@timed
+def encode_step(
+    prompt_set: Path,
+    teacher: str,
+    teacher_layout: str,
+    dtype: str,
+    budget_gb: float,
+    real_images: str,
+    held_out: str,
+    embeddings: Path,
+) -> EmbeddingSet:
+    """Encode prompts and, beside them, the recipe's real images, with the GPU that the step requested."""
+    require_gpus()
+    folder, _ = checked_teacher(teacher, layout=teacher_layout)
+    record = encode(prompt_set, folder, embeddings, dtype, budget_gb, note)
+    captions = read_held_out(resolve(held_out)) if real_images else ()
+    encode_settled(real_images, folder, captions, embeddings, dtype, budget_gb, note)
+    return record
+
+
+def settled_real_images(recipe: Recipe) -> str:
+    """Source, state and licence of a recipe's real images as JSON, for `encode_step`; empty if it has none.
+
+    Raises:
+        InputError: there are no images at the source.
+        StorageError: the S3 server did not answer.
+    """
+    if not recipe.real_images:
+        return ""
+    source = find_source(recipe.real_images["source"])
+    return json.dumps({**recipe.real_images, "state": source.state}, sort_keys=True)
+
+
+def encode_settled(
+    settled: str,
+    teacher: Path,
+    held_out: Sequence[str],
+    embeddings: Path,
+    dtype: str,
+    budget_gb: float,
+    report: Callable[[str], None],
+) -> RealImageSet | None:
+    """Encode what `settled_real_images` gave into a folder inside that of the prompts' embeddings; None if it is empty.
+
+    Raises:
+        InputError: the images were changed since, or as `encode_real_images`.
+    """
+    if not settled:
+        return None
+    given = parse_json(settled)
+    if find_source(given["source"]).state != given["state"]:
+        raise InputError(
+            f"images at {given['source']} were changed after this run began; start another run while nothing writes "
+            "there"
+        )
+    return encode_real_images(
+        given["source"],
+        teacher,
+        held_out,
+        embeddings / RealImageSet.FOLDER,
+        report,
+        licence=given.get("licence", ""),
+        dtype=dtype,
+        embeddings_gb=budget_gb,
+    )
 
 
 def encode_real_images(
@@ -22,7 +99,7 @@ def encode_real_images(
     report: Callable[[str], None],
     *,
     licence: str = "",
-    dtype: str = "float16",
+    dtype: str = "float32",
     embeddings_gb: float = 100.0,
 ) -> RealImageSet:
     """Write a folder with the latents of real images, their captions and the captions' text embeddings.

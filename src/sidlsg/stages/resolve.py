@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sidlsg import __version__, distil, evaluate, prompts, teacher
-from sidlsg.distil.recipes import RECIPES
+from sidlsg.distil.recipes import RECIPES, recipe_with_changes
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.files import sources_state
+from sidlsg.runtime.overrides import changes_text
 from sidlsg.runtime.progress import note
 from sidlsg.stages.inputs import parse_seed, settled_text
+from sidlsg.stages.real_images import settled_real_images
 from sidlsg.storage.files import sha256_bytes, sha256_files
 from sidlsg.storage.uri import pinned_uri, resolve, split_list, split_pin
 from sidlsg.teacher.format import DIFFUSERS
@@ -31,6 +33,8 @@ class Resolved(NamedTuple):
     weights: str
     """The text as given, or the URI with the digest of its content; see `sidlsg.stages.inputs.settled_text`."""
     gate_rules: str
+    real_images: str
+    """Source, state and licence of the recipe's real images as JSON; empty if it has none."""
     results_version: str
     """Digest of everything else that affects results: this package's versions, and a single-file teacher's layout."""
     seed: int
@@ -39,7 +43,12 @@ class Resolved(NamedTuple):
 
 
 def resolve_step(
-    *, prompts: str, teacher_model: Path, held_out_captions: Path, judge_model: Path, **inputs: str
+    *,
+    prompts: str,
+    teacher_model: Path,
+    held_out_captions: Path,
+    judge_model: Path,
+    **inputs: Any,
 ) -> tuple[Resolved, dict[str, dict[str, str]]]:
     """Resolve a run's inputs and write three URIs to files; also return these artifacts' metadata, by input.
 
@@ -64,6 +73,8 @@ def resolve_inputs(
     judge: str,
     weights: str,
     gate_rules: str,
+    recipe: str,
+    changes: Mapping[str, Any],
     seed: str,
     pipeline_run: str,
 ) -> Resolved:
@@ -86,10 +97,13 @@ def resolve_inputs(
         **{name: pinned_uri(uri, folder=DIFFUSERS) if uri else "" for name, uri in uris.items()},
         "weights": settled_text(weights, "weights"),
         "gate_rules": settled_text(gate_rules, "gate_rules"),
+        "real_images": settled_real_images(recipe_with_changes(recipe, changes_text(changes))),
         "results_version": versions,
     }
     number = parse_seed(seed, pipeline_run)
-    digest = sha256_bytes(json.dumps([found, number], sort_keys=True).encode())
+    # As before there were real images, where there are none.
+    named = {name: value for name, value in found.items() if value or name != "real_images"}
+    digest = sha256_bytes(json.dumps([named, number], sort_keys=True).encode())
     return Resolved(**found, seed=number, digest=digest)
 
 

@@ -20,6 +20,7 @@ from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import checkpoints_place
 from sidlsg.stages import timed
 from sidlsg.stages.failures import recording_failure, without_attempt
+from sidlsg.storage.real_image_set import real_images_beside
 from sidlsg.storage.records import PromptSet, Student
 from sidlsg.storage.uri import resolve
 from sidlsg.teacher.folder import folder_digest
@@ -92,12 +93,15 @@ def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes
     # Imported here: a step that only supervises must not load torch and diffusers into the pod's memory.
     from sidlsg.distil.run_identity import run_identity, run_name
     from sidlsg.stages.distil import Extras, distil
+    from sidlsg.stages.distil_inputs import real_images_digest
 
     folder, sha256 = checked_teacher(asked.teacher, layout=asked.teacher_layout)
     sha256 = sha256 or folder_digest(folder)
     values = recipe_with_changes(asked.recipe, asked.changes)
-    prompts = Path(asked.prompts)
-    identity = run_identity(values, sha256, PromptSet.load(prompts).digest, asked.seed)
+    prompts, real_images = Path(asked.prompts), real_images_beside(asked.embeddings)
+    identity = run_identity(
+        values, sha256, PromptSet.load(prompts).digest, asked.seed, "", real_images_digest(real_images)
+    )
     checkpoints = f"{asked.checkpoints}/{run_name(values, identity)}"
     if notes is not None:
         notes.set_checkpoints(checkpoints)
@@ -113,6 +117,7 @@ def train(asked: PodTraining, report: Callable[[str], None], notes: ProcessNotes
         extras=Extras(
             teacher_sha256=sha256,
             embeddings=Path(asked.embeddings) if asked.embeddings else None,
+            real_images=real_images,
             held_out=read_held_out(resolve(asked.held_out)) if evaluated else (),
             judge=resolve(asked.judge) if evaluated else None,
             tracking_uri=asked.tracking_uri,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import NonNegativeInt
 
 from sidlsg.storage.files import sha256_bytes
-from sidlsg.storage.records import FileRef, FunnelStep, Record
+from sidlsg.storage.records import LINEAGE, FileRef, FunnelStep, Record, Student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,8 @@ class RealImageSet(Record):
     """Latents of captioned real images, with their captions as a PromptSet and the captions' EmbeddingSet."""
 
     FILE: ClassVar[str] = "real_image_set.json"
+    FOLDER: ClassVar[str] = "real_images"
+    """The set's folder beside a prompt set's text embeddings."""
     CAPTIONS: ClassVar[str] = "captions"
     """The folder of the captions' PromptSet, in the order of the latents."""
     EMBEDDINGS: ClassVar[str] = "embeddings"
@@ -50,3 +53,15 @@ class RealImageSet(Record):
             f"{self.count:,} from {self.source} (SHA-256 {self.source_sha256}), "
             f"{f'licence: {self.licence}' if self.licence else 'licence not stated'}"
         )
+
+
+def real_images_beside(embeddings: str) -> Path | None:
+    """The folder of the RealImageSet inside that of a prompt set's text embeddings; None where there is none."""
+    folder = Path(embeddings) / RealImageSet.FOLDER
+    return folder if embeddings and folder.is_dir() else None
+
+
+def real_images_of(student: Student, folder: Path) -> RealImageSet | None:
+    """The record of the real images that a student was trained with; None for a data-free one."""
+    path = f"{LINEAGE}/{RealImageSet.FILE}"
+    return RealImageSet.load(folder / path) if path in [ref.path for ref in student.lineage] else None

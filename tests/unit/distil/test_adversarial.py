@@ -14,6 +14,7 @@ from torch import Tensor
 from sidlsg.distil.adversarial import (
     Adversarial,
     Adversary,
+    RealImages,
     discriminator_diagnostics,
     discriminator_loss,
     generator_adversarial_loss,
@@ -47,8 +48,7 @@ def method_of(
     adversary = Adversary(
         term=replace(TERM, **term),
         mid_block=state.fake_score.mid_block,
-        latents=lambda indices: REAL[list(indices)],
-        encode=encode,
+        images=RealImages(count=len(REAL), latents=lambda indices: REAL[list(indices)], encode=encode),
     )
     return Method(
         teacher=teacher.requires_grad_(False), schedule=schedule(prediction), guidance=guidance, adversary=adversary
@@ -90,10 +90,10 @@ def reference(
 
     for b in keep:
         text = EMPTY if draws.replaced[b] else PROMPTS[draws.prompts[b]][None]
-        init = torch.tensor([method.t_init])
-        start = coefficients(method.t_init)[1] * draws.z[b][None].double()
+        init = torch.tensor([625])
+        start = coefficients(625)[1] * draws.z[b][None].double()
         with torch.set_grad_enabled(update == "generator"):
-            x_g = x0(state.generator(start, init, text).sample, start, method.t_init)
+            x_g = x0(state.generator(start, init, text).sample, start, 625)
         t, noise = int(draws.t[b]), draws.noise[b][None].double()
         a_t, s_t = coefficients(t)
         x_t = a_t * x_g + s_t * noise
@@ -236,7 +236,8 @@ def test_a_sample_that_is_not_finite_on_either_side_leaves_with_its_partner(
             rows[[i for i, p in enumerate(indices) if p == draws.real[2]]] = math.nan
         return rows
 
-    spoilt = replace(method, adversary=replace(method.adversary, latents=latents))
+    images = RealImages(count=len(REAL), latents=latents, encode=encode)
+    spoilt = replace(method, adversary=replace(method.adversary, images=images))
     expected = reference(state, method, "fake_score", draws, [0, 1, 3], 4)
     wanted = torch.autograd.grad(expected, list(state.fake_score.parameters()))
     found = accumulate(state, spoilt, plan(dropout=0), prompts, 2, "fake_score")

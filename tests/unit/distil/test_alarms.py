@@ -221,3 +221,33 @@ def test_a_real_run_is_stopped_by_an_alarm(
         return
     with pytest.raises(AlarmError, match=cause):
         train(values, state, run)
+
+
+ADVERSARIAL = {"adversarial": {"lambda_d": 1, "lambda_g": 0.01, "freeze": 100, "join": 1000}}
+
+
+def adversarial_log(count: int, images: int, **changes: float) -> list[Row]:
+    logits = {"real_accuracy": 0.7, "fake_accuracy": 0.7, "logits_saturated": 0.0}
+    return [row | logits | {"images_seen": images} | changes for row in log(count)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "expected", "text"),
+    [
+        ({}, 500, [], ""),
+        ({"logits_saturated": 0.6}, 500, ["discriminator-saturated"], "60% of the discriminator's logits"),
+        ({"real_accuracy": 1.0, "fake_accuracy": 0.0}, 500, ["discriminator-guesses"], "told at most 50% of real"),
+        ({"real_accuracy": 0.5, "fake_accuracy": 0.5}, 500, ["discriminator-guesses"], "lambda_d = 1"),
+        ({"real_accuracy": 0.5, "fake_accuracy": 0.5}, 2000, [], ""),
+        ({"real_accuracy": 1.0, "fake_accuracy": 1.0}, 500, [], ""),
+        ({"real_accuracy": 1.0, "fake_accuracy": 1.0}, 2000, ["discriminator-certain"], "lambda_g = 0.01"),
+        ({"real_accuracy": 1.0, "fake_accuracy": 0.9}, 2000, [], ""),
+    ],
+)
+def test_the_discriminator_is_checked(changes: Row, images: int, expected: list[str], text: str) -> None:
+    rows = adversarial_log(20, images, **changes)
+    found = check_rows(rows, recipe(**ADVERSARIAL))
+    assert names(found) == expected
+    assert not expected or text in str(found[0])
+    if "accuracy" in str(changes):
+        assert check_rows(rows[:19], recipe(**ADVERSARIAL)) == []

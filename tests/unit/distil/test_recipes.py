@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidlsg.distil.recipes import RECIPES, Recipe, get_recipe, recipe_with_changes
+from sidlsg.distil.recipes import ADDED, RECIPES, Recipe, get_recipe, recipe_with_changes
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.records import Published
 from sidlsg.teacher.architectures import architecture_of
@@ -81,7 +81,7 @@ def test_what_cannot_be_used_is_refused_with_one_line(changes: dict[str, Any], s
 
 def test_the_digest_is_over_the_values_as_json() -> None:
     recipe = RECIPES["sd15"]
-    left_out = {"published", "adapter", "steps", "step_noise"}  # the last three at their defaults alone
+    left_out = {"published", *ADDED}  # the latter at their defaults alone
     values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(Recipe) if f.name not in left_out}
     assert recipe.values() == values
     assert recipe.digest == hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -126,7 +126,10 @@ KAPPAS = {"": 1.5, "2": 2, "3": 3, "4_5": 4.5}
 
 def test_every_recipe_is_found_under_its_own_name() -> None:
     assert all(recipe.name == name for name, recipe in RECIPES.items())
-    assert set(RECIPES) == {"tiny", "tiny_lora", "tiny_4step", "sd15_lora", "sd15_4step", "sd21", *PUBLISHED}
+    assert set(RECIPES) == {
+        *("tiny", "tiny_lora", "tiny_4step", "tiny_real", "sd15_lora", "sd15_4step", "sd15_real", "sd21"),
+        *PUBLISHED,
+    }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

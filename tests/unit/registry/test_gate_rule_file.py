@@ -12,6 +12,7 @@ from sidlsg.registry.gate_rule_file import gate_rules_text, parse_gate_rules, re
 from sidlsg.registry.gate_rules import (
     Approval,
     Better,
+    DataFree,
     Floor,
     GateRules,
     MaximumCost,
@@ -51,6 +52,8 @@ score = "fid"
 [[required]]
 protocol = "fid/judge"
 
+[data_free]
+
 [cost]
 maximum = 20
 hourly_price = 2.5
@@ -73,6 +76,7 @@ def test_every_kind_is_read_and_written() -> None:
         not_worse=(NotWorse(subject=student, score="attributes"),),
         better=(Better(subject=student, score="fid"),),
         required=(Required(subject=student, protocol="fid/judge"),),
+        data_free=(DataFree(),),
         costs=(MaximumCost(maximum=20.0, hourly_price=2.5),),
         approvals=(Approval(people=("Ann", 'ben "b"')),),
     )

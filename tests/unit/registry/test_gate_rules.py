@@ -13,6 +13,7 @@ from sidlsg.registry.gate_rules import (
     Approval,
     Better,
     Champion,
+    DataFree,
     Facts,
     Floor,
     GateRules,
@@ -262,3 +263,20 @@ def test_somebody_must_have_agreed(tags: dict[str, str], people: tuple[str, ...]
     if not passed:
         assert "set the version's tag approved_by" in result.found
         assert "run `sidlsg approve m 3 --by " in result.found
+
+
+def test_a_student_may_be_required_to_be_data_free() -> None:
+    assert DataFree().apply(Facts()).passed
+    result = DataFree().apply(Facts(tags={"real_images": "300 from shapes (SHA-256 ab), licence: CC0-1.0"}))
+    assert not result.passed
+    assert result.found == "with real images: 300 from shapes (SHA-256 ab), licence: CC0-1.0"
+
+
+def test_rules_without_it_have_the_json_of_before_and_it_alone_asks_for_no_score() -> None:
+    floors = (Floor(subject=STUDENT, score="fid", limit=3),)
+    assert "data_free" not in GateRules(floors=floors).to_json()
+    with_it = GateRules(floors=floors, data_free=(DataFree(),))
+    assert GateRules.from_json(with_it.to_json()) == with_it
+    assert with_it.digest != GateRules(floors=floors).digest
+    with pytest.raises(InputError, match="no rule asks for a score"):
+        GateRules(data_free=(DataFree(),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -13,7 +14,8 @@ from mlflow import MlflowClient
 from sidlsg.registry import registration as stage
 from sidlsg.registry.registration import Circumstances, register
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.records import Student
+from sidlsg.storage.real_image_set import RealImageSet
+from sidlsg.storage.records import LINEAGE, Student, file_ref
 from sidlsg.storage.uri import PIN
 
 
@@ -221,3 +223,33 @@ def test_a_run_has_its_teachers_uri(client, tracking_uri, tiny_student, known):
 def test_an_invalid_price_is_refused(price):
     with pytest.raises(InputError, match="hourly price"):
         Circumstances(hourly_price=price)
+
+
+def test_a_version_says_which_real_images_its_student_was_trained_with(client, tracking_uri, make_student):
+    plain = make_student()
+    folder = plain.with_name("with-images")
+    shutil.copytree(plain, folder)
+    images = RealImageSet(
+        source="s3://data/photos",
+        source_sha256="a" * 64,
+        licence="CC0-1.0 " * 200,
+        vae_sha256="b" * 64,
+        captions_sha256="c" * 64,
+        resolution=32,
+        count=3,
+        shape=(4, 8, 8),
+        shards=(),
+        funnel=(),
+    )
+    (folder / LINEAGE).mkdir(exist_ok=True)
+    record = Student.load(folder)
+    lineage = (*record.lineage, file_ref(images.save(folder / LINEAGE), folder))
+    dataclasses.replace(record, lineage=lineage).save(folder)
+    for student, name in ((plain, "images-none"), (folder, "images-some")):
+        version = register(student, tracking_uri, name)
+        tags = client.get_model_version(name, str(version.version)).tags
+        if student == plain:
+            assert "real_images" not in tags
+        else:
+            assert tags["real_images"].startswith(f"3 from s3://data/photos (SHA-256 {'a' * 64}), licence: CC0-1.0")
+            assert len(tags["real_images"]) == 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from sidlsg.bundled.real_images import write_real_images
 from sidlsg.distil.recipes import RECIPES
+from sidlsg.real_images.source import find_source
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages import resolve as stage
 from sidlsg.stages.inputs import LARGEST_SEED, parse_seed
+from sidlsg.stages.real_images import encode_settled
 from sidlsg.stages.resolve import Resolved, resolve_inputs, results_version
 from sidlsg.storage.uri import resolve, uri_digest
 from sidlsg.teacher.format import DIFFUSERS
@@ -38,6 +42,8 @@ def given(tmp_path: Path, assets: Path) -> dict[str, Any]:
         **places,
         "weights": str(tmp_path / "weights.toml"),
         "gate_rules": "",
+        "recipe": "tiny",
+        "changes": {},
         "prompts": [places["prompts"]],
         "teacher": str(tmp_path / "teacher"),
         "teacher_layout": "",
@@ -137,3 +143,22 @@ def test_the_version_of_results_needs_no_network_library() -> None:
     code = "import sys, sidlsg.stages.resolve as p; p.results_version(); "
     code += "sys.exit(str({'torch', 'polars'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == "set()"
+
+
+def test_real_images_are_found_by_the_state_of_their_files(given: dict[str, Any], tmp_path: Path) -> None:
+    write_real_images(tmp_path / "shapes.tar", 3, 0)
+    images = {"source": str(tmp_path / "shapes.tar"), "licence": "CC0-1.0"}
+    plain = resolve_inputs(**given)
+    changes = {"adversarial": {"lambda_d": 1, "lambda_g": 1}, "real_images": images}
+    before = resolve_inputs(**given | {"changes": changes})
+    found = json.loads(before.real_images)
+    assert found == {**images, "state": find_source(images["source"]).state}
+    assert (plain.real_images, plain.digest != before.digest) == ("", True)
+    (tmp_path / "shapes.tar").unlink()
+    write_real_images(tmp_path / "shapes.tar", 4, 0)
+    after = resolve_inputs(**given | {"changes": changes})
+    assert after.digest != before.digest
+    with pytest.raises(InputError, match="were changed after this run began"):
+        encode_settled(before.real_images, tmp_path / "teacher", [], tmp_path / "e", "float32", 1.0, print)
+    with pytest.raises(InputError, match="there is nothing at"):
+        resolve_inputs(**given | {"changes": changes | {"real_images": {"source": str(tmp_path / "absent")}}})

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sidlsg.distil.adversarial import Adversary, RealImages, mid_block_of
 from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import COMPUTE, autocasting
@@ -43,6 +44,7 @@ class _ShapesOnly(DrawPlan):
             t=torch.empty(count, dtype=torch.long),
             step=self.step,
             step_noises=torch.empty(fresh, *z.shape) if fresh else None,
+            real=(0,) * count if self.real_count and update == "fake_score" else (),
         )
 
 
@@ -81,8 +83,29 @@ class FakeIteration:
                 guidance=recipe.guidance,
                 alpha=recipe.alpha,
                 steps=replace(recipe.few_steps, t_init=min(recipe.t_init, TIMESTEPS - 1)),
+                adversary=self._adversary(),
             )
             self._teacher = teacher
+
+    def _adversary(self) -> Adversary | None:
+        """The adversarial term, in the generator's loss from the start."""
+        term = self._recipe.adversarial_term
+        if term is None:
+            return None
+
+        def latents(indices: Sequence[int]) -> Tensor:
+            return torch.empty(len(indices), *self._latent_shape)
+
+        return Adversary(
+            term=replace(term, freeze=0, join=0),
+            mid_block=mid_block_of(self.state.fake_score),
+            images=RealImages(count=1, latents=latents, encode=self.encode),
+        )
+
+    @property
+    def _latent_shape(self) -> tuple[int, int, int]:
+        size = self._config["sample_size"]
+        return self._config["in_channels"], size, size
 
     def encode(self, _: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
         """Text embeddings of the right shape."""
@@ -91,15 +114,15 @@ class FakeIteration:
 
     def plan(self, batch: int, step: int = 1) -> DrawPlan:
         """A plan whose samples have the right shapes, and train this step."""
-        size = self._config["sample_size"]
         return _ShapesOnly(
             seed=0,
             batch=batch,
             prompt_count=batch,
-            latent_shape=(self._config["in_channels"], size, size),
+            latent_shape=self._latent_shape,
             prompt_dropout=self._recipe.prompt_dropout,
             steps=self._recipe.few_steps,
             step=step,
+            real_count=1 if self.method.adversary else 0,
         )
 
     def run(self, update: Update, micro_batch: int, accumulated: bool, step: int = 1) -> StorageTracker:
@@ -135,7 +158,8 @@ class IterationNeeds:
     """Memory and FLOPs of an iteration, from micro-batches of two sizes."""
 
     small: Mapping[str, int]
-    """Bytes by part at the peak of the generator's update of one sample, which is above the fake score's."""
+    """Bytes by part at the peak of one sample's larger update: the generator's, unless real images pass in the fake
+    score's."""
     large: Mapping[str, int]
     """The same for `micro_batch` samples."""
     micro_batch: int
@@ -171,10 +195,19 @@ def measure(
     report(f"simulating an iteration in {settings.precision}, activations {activations} ...")
     iteration = FakeIteration(config, recipe, settings, gpu)
     micro_batch = max(2, recipe.micro_batch)
+    updates: tuple[Update, ...] = UPDATES if recipe.adversarial else ("generator",)
     last = recipe.steps
+    small, large = (
+        max((iteration.run(update, count, accumulated, last).peak for update in updates), key=_total)
+        for count in (1, micro_batch)
+    )
     return IterationNeeds(
-        small=iteration.run("generator", 1, accumulated, last).peak,
-        large=iteration.run("generator", micro_batch, accumulated, last).peak,
+        small=small,
+        large=large,
         micro_batch=micro_batch,
         flops=iteration.flops(),
     )
+
+
+def _total(parts: Mapping[str, int]) -> int:
+    return sum(parts.values())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from sidlsg.distil.adapter import LORA_FILE, Adapter
 from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.runtime.formatting import plain_markdown
+from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import Licence, Student
 from sidlsg.teacher.pipeline import Teacher
 
@@ -73,8 +74,8 @@ def _stock_call(steps: FewSteps, teacher: Teacher | None = None) -> dict[str, st
     return parts | {"call": call}
 
 
-def student_card(student: Student, teacher: Teacher) -> str:
-    """Markdown for the README.md of a distilled student."""
+def student_card(student: Student, teacher: Teacher, real_images: RealImageSet | None = None) -> str:
+    """Markdown for the README.md of a distilled student, and the real images that it was trained with, if any."""
     steps = FewSteps.of(student)
     number = "one" if steps.count == 1 else str(steps.count)
     call = _stock_call(steps, teacher)
@@ -97,6 +98,8 @@ def student_card(student: Student, teacher: Teacher) -> str:
         "EMA half-life": f"{recipe['ema_half_life']:,.0f} images",
         "adapter": "" if adapter is None else _words(adapter),
         "seed": str(student.seed),
+        "real images": "" if real_images is None else plain_markdown(real_images.summary),
+        "adversarial term": "" if real_images is None else json.dumps(recipe["adversarial"]),
         "samples masked for NaN": str(student.nan_samples),
         "training time": f"{student.seconds:,.0f} s on {plain_markdown(student.hardware)}",
     }
@@ -105,11 +108,13 @@ def student_card(student: Student, teacher: Teacher) -> str:
         call,
         f"{number.capitalize()}-step student {plain_markdown(student.recipe)}",
         f"A {number}-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity\n"
-        "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), without any real image.",
+        "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), "
+        + ("without any real image." if real_images is None else "and with an adversarial term on real images."),
         "How it was made",
         rows,
         f"{lora}## Scores\n\nNot evaluated yet. The registry holds the scores of registered versions.",
-        "The teacher's licence and use restrictions hold for this student as well.",
+        "The teacher's licence and use restrictions hold for this student as well."
+        + ("" if real_images is None else " Check those of the real images too: they are above as they were stated."),
     )
 
 

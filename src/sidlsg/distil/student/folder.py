@@ -13,6 +13,7 @@ from diffusers import EulerDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.parsing import read_object
+from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, file_ref
 from sidlsg.storage.tensors import first_not_finite
 from sidlsg.teacher.config import SAVE_AGAIN
@@ -98,9 +99,20 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, steps: FewSteps, 
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def copy_records(prompts: Path | None, embeddings: Path | None, teacher: Path, student: Path) -> tuple[FileRef, ...]:
-    """Copy the records of a prompt set, text embeddings and a teacher's variant, where there are any, to a student."""
-    kinds = ((prompts, PromptSet.FILE), (embeddings, EmbeddingSet.FILE), (teacher, TeacherVariant.FILE))
+def copy_records(
+    prompts: Path | None,
+    embeddings: Path | None,
+    teacher: Path,
+    student: Path,
+    real_images: Path | None = None,
+) -> tuple[FileRef, ...]:
+    """Copy the records of a prompt set, text embeddings, real images and a teacher's variant, if any, to a student."""
+    kinds = (
+        (prompts, PromptSet.FILE),
+        (embeddings, EmbeddingSet.FILE),
+        (real_images, RealImageSet.FILE),
+        (teacher, TeacherVariant.FILE),
+    )
     sources = [source for folder, name in kinds if folder is not None and (source := folder / name).is_file()]
     if sources:
         (student / LINEAGE).mkdir(exist_ok=True)

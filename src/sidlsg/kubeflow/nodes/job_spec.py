@@ -14,6 +14,7 @@ from sidlsg.registry.address import SERVERS, check_address, shown
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.training import PodTraining
 from sidlsg.storage.files import sha256_file
+from sidlsg.storage.real_image_set import RealImageSet, real_images_beside
 from sidlsg.storage.records import EmbeddingSet, FileRef, PromptSet, Record, Student, file_refs
 from sidlsg.storage.store import S3
 from sidlsg.storage.uri import BUNDLED, PIN, resolve
@@ -23,6 +24,7 @@ from sidlsg.teacher.format import DIFFUSERS
 STAGED = "handover:"
 """Starts the URI of an input in the staging area."""
 PROMPTS, EMBEDDINGS = "prompts", "embeddings"
+_REAL_IMAGES = f"{EMBEDDINGS}/{RealImageSet.FOLDER}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class JobSpec(Record):
     @property
     def training(self) -> str:
         """SHA-256 of all that the checkpoints depend on: two jobs must not write the same ones at the same time."""
-        files = {ref.path: ref.sha256 for ref in self.inputs if not ref.path.startswith(f"{EMBEDDINGS}/")}
+        files = {ref.path: ref.sha256 for ref in self.inputs if not _follows_from_others(ref.path)}
         parts = [self.values.identity, self.seed, self.checkpoints, self.teacher, self.teacher_layout, files]
         return hashlib.sha256(json.dumps([*parts, NUMERICS], sort_keys=True).encode()).hexdigest()
 
@@ -107,6 +109,10 @@ def pack(training: PodTraining) -> Bundle:
     if training.embeddings:
         embeddings = Path(training.embeddings)
         files |= _record_files(EMBEDDINGS, embeddings, EmbeddingSet.load(embeddings))
+        if images := real_images_beside(training.embeddings):
+            files |= _record_files(_REAL_IMAGES, images, RealImageSet.load(images))
+            for name, kind in ((RealImageSet.CAPTIONS, PromptSet), (RealImageSet.EMBEDDINGS, EmbeddingSet)):
+                files |= _record_files(f"{_REAL_IMAGES}/{name}", images / name, kind.load(images / name))
     own = {field.name for field in fields(JobSpec)}
     values = {name: value for name, value in asdict(training).items() if name in own}
     staged = {name: _staged(name, values[name], files) for name in ("teacher", "teacher_layout", "held_out", "judge")}
@@ -117,6 +123,13 @@ def pack(training: PodTraining) -> Bundle:
         inputs=tuple(FileRef(path=name, sha256=sha256_file(path)) for name, path in sorted(files.items())),
     )
     return Bundle(spec=spec, files=files)
+
+
+def _follows_from_others(path: str) -> bool:
+    """Whether a staged file follows from the others, as text embeddings do; real images do not."""
+    images = f"{_REAL_IMAGES}/"
+    inner = path.removeprefix(images) if path.startswith(images) else path
+    return inner.startswith(f"{EMBEDDINGS}/")
 
 
 def _record_files(name: str, folder: Path, record: Record) -> dict[str, Path]:

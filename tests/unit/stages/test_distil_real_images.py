@@ -1,0 +1,149 @@
+"""Training with real images: what it needs and records, and that processes, kills and restarts change nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from forked import Program
+from sidlsg.bundled.real_images import write_real_images
+from sidlsg.distil.recipes import Recipe, recipe_with_changes
+from sidlsg.distil.run_identity import run_identity
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.distil import Extras, distil
+from sidlsg.stages.real_images import encode_real_images
+from sidlsg.storage.real_image_set import RealImageSet, real_images_of
+from sidlsg.storage.records import Student
+
+TERM = {"lambda_d": 0.1, "lambda_g": 0.1, "freeze": 16, "join": 24}
+CHANGES: dict[str, Any] = {
+    "iterations": 6,
+    "batch": 8,
+    "micro_batch": 4,
+    "grids": 0,
+    "log_every": 1,
+    "evaluate_every": 0,
+    "checkpoint_every": 2,
+    "adversarial": TERM,
+}
+
+
+def recipe(**changes: Any) -> Recipe:
+    return recipe_with_changes("tiny", json.dumps(CHANGES | changes))
+
+
+@pytest.fixture(scope="module")
+def real(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    write_real_images(folder / "shapes.tar", 40, 0)
+    encode_real_images(str(folder / "shapes.tar"), assets / "tiny-sd", [], folder / "set", [].append, licence="CC0-1.0")
+    return folder / "set"
+
+
+@pytest.mark.parametrize(
+    ("given", "term", "message"),
+    [
+        (False, TERM, r"the recipe's adversarial term needs real images, and none are given; give --real-images"),
+        (True, {}, r"set are real images, which the recipe does not use; take one with an adversarial term"),
+    ],
+)
+def test_the_term_and_images_come_together(
+    given: bool, term: dict[str, float], message: str, real: Path, tiny_student: Path, assets: Path, tmp_path: Path
+) -> None:
+    extras = Extras(real_images=real if given else None)
+    inputs = (tiny_student.parent / "prompts", assets / "tiny-sd", tmp_path / "student")
+    with pytest.raises(InputError, match=message):
+        distil(*inputs, recipe(adversarial=term), 0, tmp_path / "checkpoints", [].append, extras)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_images_are_part_of_a_runs_identity_and_where_they_come_from_is_not() -> None:
+    plain = run_identity(recipe(adversarial={}), "1" * 64, "2" * 64, 0)
+    with_images = run_identity(recipe(), "1" * 64, "2" * 64, 0, "", "3" * 64)
+    assert set(with_images.parts) - set(plain.parts) == {"adversarial", "real_images"}
+    moved = recipe(real_images={"source": "s3://elsewhere/images"})
+    assert run_identity(moved, "1" * 64, "2" * 64, 0, "", "3" * 64) == with_images
+    assert json.loads(with_images.parts["adversarial"]) == {name: float(value) for name, value in TERM.items()}
+
+
+Train = Callable[..., Program]
+
+
+@pytest.fixture
+def training(real: Path, tiny_student: Path, assets: Path, tmp_path: Path) -> Iterator[Train]:
+    def start(name: str, processes: int = 1) -> Program:
+        words = [
+            *("distil", "--prompts", str(tiny_student.parent / "prompts"), "--teacher", str(assets / "tiny-sd")),
+            *("--recipe", "tiny", "--real-images", str(real), "--processes", str(processes), "--threads", "1"),
+            *("--output", str(tmp_path / name), "--checkpoints", str(tmp_path / f"{name} state")),
+        ]
+        for key, value in CHANGES.items():
+            words += ["--set", f"{key}={json.dumps(value)}"]
+        return Program(words)
+
+    yield start
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "training_log.jsonl").read_text().splitlines()]
+
+
+def test_a_training_freezes_joins_and_records_its_images(training: Train, real: Path, tmp_path: Path) -> None:
+    assert training("student").wait() == 0
+    log = rows(tmp_path / "student")
+    assert ["generator_loss" in row for row in log] == [False, False, True, True, True, True]
+    assert ["adversarial_loss" in row for row in log] == [False, False, False, True, True, True]
+    assert all({"discriminator_loss", "real_logit", "fake_logit", "logits_saturated"} <= row.keys() for row in log)
+    student = Student.load(tmp_path / "student")
+    student.verify(tmp_path / "student")
+    assert student.recipe_values["adversarial"] == TERM
+    assert real_images_of(student, tmp_path / "student") == RealImageSet.load(real)
+    card = (tmp_path / "student" / "README.md").read_text()
+    record = RealImageSet.load(real)
+    assert f"| real images | 40 from {record.source} (SHA-256 {record.source_sha256}), licence: CC0-1.0 |" in card
+    assert "without any real image" not in card
+
+
+@pytest.mark.long
+def test_one_process_and_two_train_alike(training: Train, tmp_path: Path) -> None:
+    for name, processes in (("one", 1), ("two", 2)):
+        assert training(name, processes).wait() == 0
+    for key in ("fake_score_loss", "generator_loss", "discriminator_loss"):
+        one, two = ([row.get(key, 0.0) for row in rows(tmp_path / name)] for name in ("one", "two"))
+        if key != "discriminator_loss":  # of a process's last micro-batch
+            assert one == pytest.approx(two, rel=1e-5)
+    two = weights(tmp_path / "two")
+    assert max(float((each - two[name]).abs().max()) for name, each in weights(tmp_path / "one").items()) < 1e-6
+
+
+@pytest.mark.long
+def test_a_killed_training_resumes_to_the_same_bits(training: Train, tmp_path: Path) -> None:
+    assert training("whole").wait() == 0
+    process = training("killed")
+    try:
+        # The generator is frozen up to iteration 2, and the term joins after 3.
+        while not (tmp_path / "killed state" / "000000002").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert training("killed").wait() == 0
+    file = Path("unet") / "diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    ours, theirs = (
+        [{k: v for k, v in row.items() if "second" not in k} for row in rows(tmp_path / name)]
+        for name in ("killed", "whole")
+    )
+    assert ours == theirs
