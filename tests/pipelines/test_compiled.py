@@ -44,7 +44,7 @@ UNCACHED = {
 CACHED_STAGES = [(name, stage) for name, stages in CACHED.items() for stage in sorted(stages)]
 TYPES = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN", "LIST", "STRUCT")
 PLACES = {"prompts", "held_out", "teacher", "judge", "weights"}
-RESOLVED = {"prompts_state", "held_out", "teacher", "judge", "weights", "results_version", "seed"}
+RESOLVED = {"prompts_state", "real_images", "held_out", "teacher", "judge", "weights", "results_version", "seed"}
 IRRELEVANT = {"tracking_uri", "model_name", "hourly_price", "prices", "gate_rules"}
 """Parameters that no cached step's result depends on."""
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sidlsg.distil import adversarial
 from sidlsg.distil.adversarial import (
     Adversarial,
     Adversary,
@@ -20,9 +21,11 @@ from sidlsg.distil.adversarial import (
     generator_adversarial_loss,
     logit_map,
     make_adversarial,
+    mid_block_of,
 )
 from sidlsg.distil.guidance import Guidance, anti_cfg, lsg, none, zero_cfg
 from sidlsg.distil.losses import Method
+from sidlsg.distil.recipes import Settings
 from sidlsg.distil.sampler import DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import accumulate, train_step
@@ -349,3 +352,45 @@ def test_values_that_cannot_be_used_are_refused(values: dict[str, Any], message:
 def test_no_values_are_no_term() -> None:
     assert make_adversarial({}) is None
     assert make_adversarial({"lambda_d": 1, "lambda_g": 2}) == Adversarial(lambda_d=1, lambda_g=2)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_recomputed_activations_change_nothing(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], update: Update
+) -> None:
+    found = []
+    for recomputed in (False, True):
+        state, teacher = make_state(), make_unet(0)
+        for network in (state.generator, state.fake_score, teacher) if recomputed else ():
+            network.enable_gradient_checkpointing()
+            network.train()  # the library recomputes in this mode alone
+        method = method_of(state, teacher, lsg(1.5))
+        loss = accumulate(state, method, plan(4), encode, 4, update).loss
+        found.append((float(loss), gradients(state.fake_score if update == "fake_score" else state.generator)))
+    (one, kept), (two, again) = found
+    assert two == pytest.approx(one, rel=1e-12)
+    assert float((kept - again).norm() / kept.norm()) < 1e-9
+
+
+def test_under_autocast_logits_and_losses_are_float32(
+    make_unet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = TrainingState.start(make_unet(0, torch.float32), 1e-3, 1e-3, settings=Settings(precision="bf16"))
+    teacher = state.call(state.frozen(make_unet(0, torch.float32)))
+    adversary = Adversary(
+        term=TERM,
+        mid_block=mid_block_of(state.fake_score),
+        images=RealImages(
+            count=len(REAL),
+            latents=lambda indices: REAL[list(indices)].float(),
+            encode=lambda *given: tuple(each.float() for each in encode(*given)),
+        ),
+    )
+    seen: list[torch.dtype] = []
+    exact = adversarial.logit_map
+    monkeypatch.setattr("sidlsg.distil.losses.logit_map", lambda x: (seen.append(x.dtype), exact(x))[1])
+    method = Method(teacher=teacher, schedule=schedule(), guidance=lsg(1.5), adversary=adversary)
+    result = train_step(state, method, plan(), adversary.images.encode, 4, 100.0)
+    assert seen == [torch.bfloat16] * 2
+    assert {loss.dtype for loss in result.losses.values()} == {torch.float32}
+    assert all(torch.isfinite(value) for value in (*result.losses.values(), *result.diagnostics.values()))
