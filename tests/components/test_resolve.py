@@ -21,6 +21,8 @@ def test_the_inputs_are_artifacts_with_their_places_and_digests(tmp_path: Path) 
         judge=JUDGE,
         weights="",
         gate_rules="",
+        recipe="tiny",
+        changes={},
         seed="0",
         pipeline_run="run-7",
         **made,

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
 
+from sidlsg.bundled.real_images import write_real_images
 from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
 from sidlsg.components.encode.component import encode
@@ -15,9 +16,13 @@ from sidlsg.components.find.component import find
 from sidlsg.components.gate.component import gate
 from sidlsg.components.plan.component import plan
 from sidlsg.components.promote.component import promote
+from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.prompts.source.files import sources_state
 from sidlsg.runtime.errors import InputError
-from sidlsg.storage.records import EmbeddingSet, PromptSet, Verdict
+from sidlsg.runtime.overrides import changes_text
+from sidlsg.stages.real_images import settled_real_images
+from sidlsg.storage.real_image_set import real_images_of
+from sidlsg.storage.records import EmbeddingSet, PromptSet, Student, Verdict
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 
@@ -77,6 +82,8 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
         teacher_layout="",
         dtype="float32",
         budget_gb=budget_gb,
+        real_images="",
+        held_out=str(held_out),
         results_version="code",
         embeddings=embeddings,
     )
@@ -90,6 +97,43 @@ def test_encode_keeps_to_the_budget_and_tells_what_it_wrote(
     assert embeddings.metadata == {"sha256": record.digest, "shards": shards, "results_version": "code"}
     assert isinstance(seconds, float)
     assert "note: 2 text embeddings of 16 × 96 in float32 take " in capsys.readouterr().out
+
+
+def test_real_images_are_encoded_beside_the_embeddings_and_trained_with(
+    source: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDLSG_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    write_real_images(tmp_path / "shapes.tar", 8, 0)
+    changes = {"iterations": 2.0, "batch": 4.0, "micro_batch": 4.0, "grids": 0.0, "evaluate_every": 0.0}
+    changes |= {
+        "adversarial": {"lambda_d": 0.1, "lambda_g": 0.1},
+        "real_images": {"source": str(tmp_path / "shapes.tar"), "licence": "CC0-1.0"},
+    }
+    prompt_set, _ = run_curate(source, held_out, tmp_path / "prompts")
+    embeddings = Dataset(name="embeddings", uri=str(tmp_path / "states"), metadata={})
+    inputs = {"prompt_set": prompt_set, "teacher": TEACHER, "teacher_layout": "", "results_version": ""}
+    encode.python_func(
+        **inputs,
+        dtype="float32",
+        budget_gb=1.0,
+        real_images=settled_real_images(recipe_with_changes("tiny", changes_text(changes))),
+        held_out=str(held_out),
+        embeddings=embeddings,
+    )
+    student = Model(name="student", uri=str(tmp_path / "student"), metadata={})
+    distil.python_func(
+        **inputs,
+        embeddings=embeddings,
+        recipe="tiny",
+        changes=changes,
+        seed=0,
+        held_out=HELD_OUT,
+        judge=JUDGE,
+        student=student,
+    )
+    images = real_images_of(Student.load(tmp_path / "student"), tmp_path / "student")
+    assert images is not None
+    assert (images.count, images.licence) == (8, "CC0-1.0")
 
 
 def test_distil_trains_on_the_text_states_that_it_is_given(
@@ -110,6 +154,8 @@ def test_distil_trains_on_the_text_states_that_it_is_given(
                 teacher_layout="",
                 dtype="float32",
                 budget_gb=budget_gb,
+                real_images="",
+                held_out=str(held_out),
                 results_version="",
                 embeddings=embeddings,
             )
