@@ -155,7 +155,7 @@ def test_a_full_iteration_of_adapters_runs_at_the_true_size() -> None:
     iteration = FakeIteration(ARCHITECTURES["sd15"].unet, recipe, recipe.settings, gpu=True)
     state = iteration.state
     before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
-    with iteration.mode:
+    with iteration.mode, StorageTracker(state.generator):
         result = train_step(state, iteration.method, iteration.plan(2), iteration.encode, 1, recipe.ema_half_life)
     assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
     assert {dtype for _, dtype in before.values()} == {torch.float32}
