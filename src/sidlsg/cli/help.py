@@ -47,12 +47,13 @@ class OptionGroup:
 
 
 class _Narrow:
-    """Leaves most of the width to the texts."""
+    """Leaves most of the width to the texts, and colours them on a terminal alone."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from typer import rich_utils  # it takes a while
 
         rich_utils.STYLE_OPTIONS_TABLE_PADDING = (0, 1, 0, 0)  # type: ignore[assignment]
+        rich_utils.FORCE_TERMINAL = None  # CI writes to a file; FORCE_COLOR works without this
         super().format_help(ctx, formatter)  # type: ignore[misc]
 
     def get_help_option(self, ctx: Any) -> Any:

@@ -28,6 +28,11 @@ class PlainConsole(Console):
         return super().render_str(printable(text), **options)
 
 
+def draws(file: TextIO) -> bool:
+    """Whether a bar can be drawn there: it is a terminal that can go back in a line."""
+    return file.isatty() and not Console(file=file).is_dumb_terminal
+
+
 LINE_EVERY = 2.0
 """Seconds between lines where output is not a terminal."""
 PREFIX = "progress: "
@@ -73,7 +78,7 @@ class Meter:
         self._task = TaskID(0)
 
     def __enter__(self) -> Self:
-        if sys.stdout.isatty():
+        if draws(sys.stdout):
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=PlainConsole()
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from sidlsg.distil.recipes import RECIPES
 from sidlsg.evaluate.published import PROTOCOLS
 
 Run = Callable[..., tuple[int, str, str]]
+FORCING = ("FORCE_COLOR", "NO_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERM")
 CAPTION = "a small red circle on a blue background"
 
 
@@ -62,6 +64,30 @@ def test_errors_are_printed_with_quiet(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "variable", ["TERM=xterm-256color", "TERM=dumb", "NO_COLOR=1", "GITHUB_ACTIONS=1", "PY_COLORS=1"]
+)
+def test_piped_output_is_plain(variable: str, tmp_path: Path) -> None:
+    """No colours, no bars: a log or another program reads it."""
+    name, _, value = variable.partition("=")
+    environment = {key: each for key, each in os.environ.items() if key not in FORCING} | {name: value}
+    for words in (["--help"], ["run", "--help"], ["recipes"], ["nonsense"]):
+        command = [sys.executable, "-m", "sidlsg", *words]
+        done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path, env=environment)
+        assert done.returncode == (2 if words == ["nonsense"] else 0)
+        printed = done.stdout + done.stderr
+        assert printed
+        assert b"\x1b" not in printed
+        assert b"\r" not in printed
+
+
+def test_forced_colours_reach_texts_and_no_json(sidlsg: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b" in sidlsg("recipes", "--help")[1]
+    assert "\x1b" not in "".join(map(str, sidlsg("recipes", "--json")))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

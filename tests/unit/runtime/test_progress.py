@@ -10,6 +10,8 @@ from rich.table import Table
 
 from sidlsg.runtime.progress import LINE_EVERY, PREFIX, Meter, PlainConsole, clock
 
+Capture = pytest.CaptureFixture[str]
+
 
 class Time:
     """A clock that the test winds."""
@@ -78,6 +80,7 @@ def test_a_terminal_gets_a_bar_and_no_lines(
     time: Time, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     with Meter("work", 10, "images") as meter:
         time.now += 5
         meter.update(10)
@@ -85,6 +88,18 @@ def test_a_terminal_gets_a_bar_and_no_lines(
     assert PREFIX not in out
     assert "work" in out
     assert "10/10 images" in out
+
+
+@pytest.mark.parametrize(("terminal", "variable", "value"), [(True, "TERM", "dumb"), (False, "FORCE_COLOR", "1")])
+def test_where_no_bar_can_be_drawn_lines_come(
+    terminal: bool, variable: str, value: str, time: Time, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setenv(variable, value)
+    with Meter("work", 10, "images") as meter:
+        time.now += 5
+        meter.update(10)
+    assert capsys.readouterr().out == f"{PREFIX}work 100%: 10/10 images, 2.0 images/s, took 0:05\n"
 
 
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", "[/x]", ":smile:", "plain", "κ1..κ4 ↑"])

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from sidlsg.kubeflow.local.results import StageRun
 from sidlsg.runtime.errors import StageError
-from sidlsg.runtime.progress import PlainConsole
+from sidlsg.runtime.progress import PlainConsole, draws
 
 LINE_EVERY = 15.0
 """Seconds between progress lines where output is not a terminal."""
@@ -28,7 +28,7 @@ class Screen:
 
     def __init__(self, file: TextIO) -> None:
         self._console = PlainConsole(file, soft_wrap=True)
-        self._live = file.isatty()
+        self._live = draws(file)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._setting = ""

@@ -122,7 +122,17 @@ def test_without_a_terminal_every_line_is_plain() -> None:
     ]
 
 
-def test_a_terminal_shows_one_bar_that_goes_away() -> None:
+def test_a_terminal_that_cannot_go_back_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    screen = Screen(file := Terminal())
+    screen.stage_started("distil")
+    screen.progress("distil", 100, "8/8 images")
+    screen.close()
+    assert file.getvalue() == "distil ...\n  distil 100%: 8/8 images\n"
+
+
+def test_a_terminal_shows_one_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     file = Terminal()
     screen = Screen(file)
     screen.stage_started("distil")
