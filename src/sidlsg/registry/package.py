@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
         staged = Path(scratch) / _ARTIFACT
         for path in student_files(student, folder):
             _link_or_copy(folder / path, staged / path)
-        with warnings.catch_warnings(record=True) as caught:
+        with without_advice():
             mlflow.pyfunc.save_model(
                 path=target,
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -73,6 +75,13 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
                 metadata={SAFETY_TAG: safety_checker_of(student)},
                 pip_requirements=requirements(),  # given, so that MLflow does not load the model to infer them
             )
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Drop MLflow's advice to authors of models, which comes in colour also where output is no terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
     for warning in caught:
         # MLflow sets its own filter around its advice, so it is filtered afterwards.
         if not any(words in str(warning.message) for words in _IGNORED_ADVICE):

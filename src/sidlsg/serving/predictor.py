@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sidlsg import __version__
-from sidlsg.registry.package import PATH_IN_MODEL
+from sidlsg.registry.package import PATH_IN_MODEL, without_advice
 from sidlsg.runtime.errors import InputError, SidlsgError, first_line
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.serving.protocol import INPUTS, OUTPUTS, Predictions, V1Request, V2Request, parse, v2_answer
@@ -98,7 +98,8 @@ class Predictor:
         self.metrics = ServingMetrics()
         self._student = folder / PATH_IN_MODEL
         try:
-            self._model = mlflow.pyfunc.load_model(str(folder), model_config=config)
+            with without_advice():
+                self._model = mlflow.pyfunc.load_model(str(folder), model_config=config)
         except MlflowException as error:
             raise InputError(f"the model in {folder} cannot be served: {error.message}") from error
         self._predicting, self._referring = threading.Lock(), threading.Lock()

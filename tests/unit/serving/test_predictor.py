@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ def generated(student: Path, folder: Path, prompt: str, seed: int, count: int) -
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     return [base64.b64encode(path.read_bytes()).decode() for path in sorted(folder.iterdir())]
+
+
+def test_loading_a_model_gives_its_users_no_advice_for_its_author(folder: Path) -> None:
+    """MLflow's comes in colour, also where output is no terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        Predictor(folder, "tiny", {})
+    assert not [each for each in caught if "type hints" in str(each.message)]
 
 
 def test_both_protocols_answer_with_the_bytes_of_sidlsg_generate(ask: Ask, tiny_student: Path, tmp_path: Path) -> None:
