@@ -71,7 +71,7 @@ def wanted(found: Mapping[str, Any]) -> str:
     """What is allowed instead of a value: `a whole number`."""
     kind = str(found["type"])
     if kind not in LIMITS:
-        return WORDS.get(kind.partition("_")[0], f"another ({found['msg']})")
+        return WORDS.get(kind.partition("_")[0], str(found["msg"]).removeprefix("Input should be "))
     key, words = LIMITS[kind]
     limit = found["ctx"][key]
     return words.format(f"{limit:g}" if isinstance(limit, float) else limit)

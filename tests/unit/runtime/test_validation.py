@@ -36,6 +36,7 @@ def even(value: int) -> int:
         (Closed, 3, "n is 3; give a table"),
         (Closed, {}, "n is missing; give it"),
         (Closed, {"count": 1, "more": 2}, "n is unknown; remove it"),
+        (None, 3, "n is 3; give None"),
         (Literal["a", "b"], "c", "n is 'c'; give 'a' or 'b'"),
         (Annotated[int, Field(ge=1)], 0, "n is 0; give a number of at least 1"),
         (Annotated[float, Field(gt=0)], -1.5, "n is -1.5; give a number above 0"),
