@@ -93,6 +93,21 @@ def test_one_process_goes_on_from_what_two_saved(
         check(alone, outcome, first_weights, f"1 after {kind} with 2")
 
 
+@pytest.mark.long
+def test_students_of_several_steps_are_the_same_in_two_and_four_processes(workers: Workers) -> None:
+    """Also with samples left out, whose places take another sample's noises."""
+    steps: dict[str, Any] = {"steps": 3, "iterations": 10, "lr": 1e-3}
+    bad = steps | {"do": "gradients", "iterations": 2, "bad": [0, 5]}
+    start, one, expected = workers.do(1, steps | {"iterations": 0}, steps | {"micro_batch": 8}, bad)
+    for processes in (2, 4):
+        jobs = [steps | {"parallel": kind} for kind in BOTH] + [bad]
+        *trained, left_out = workers.do(processes, *jobs)
+        for kind, outcome in zip(BOTH, trained, strict=True):
+            check(one, outcome, start.tensors, f"3 steps, {kind} with {processes}")
+        assert left_out.numbers == expected.numbers
+        assert distance(left_out.tensors, expected.tensors) < 1e-9 * length(expected.tensors)
+
+
 ADAPTER = {"adapter": {"rank": 4}, "iterations": 10, "lr": 1e-2}
 
 

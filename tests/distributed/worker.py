@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.distil.checkpoint import Checkpoints
+from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.guidance import lsg
 from sidlsg.distil.lora import kept_tensors, trained_parameters
 from sidlsg.distil.losses import Method
@@ -65,6 +66,8 @@ class Job:
     bundled: bool = False
     """Whether to train the bundled teacher's UNet, and not the smaller `first_unet`."""
     adapter: dict[str, Any] = field(default_factory=dict)
+    steps: int = 1
+    """The student's, with fresh noise."""
 
 
 def first_unet(like: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -89,9 +92,17 @@ class Bench:
         settings = Settings(parallel=job.parallel, precision=job.precision, adapter=job.adapter)
         self.state = TrainingState.start(self.like, job.lr, job.lr, settings=settings, world=world)
         self.frozen = self.state.frozen(self.like if job.adapter else copy.deepcopy(self.like))
-        self.method = Method(teacher=self.state.call(self.frozen), schedule=teacher.schedule, guidance=lsg(1.5))
+        steps = FewSteps(count=job.steps)
+        self.method = Method(
+            teacher=self.state.call(self.frozen), schedule=teacher.schedule, guidance=lsg(1.5), steps=steps
+        )
         self.plan = DrawPlan(
-            seed=0, batch=job.batch, prompt_count=PROMPTS, latent_shape=teacher.latent_shape, prompt_dropout=0.1
+            seed=0,
+            batch=job.batch,
+            prompt_count=PROMPTS,
+            latent_shape=teacher.latent_shape,
+            prompt_dropout=0.1,
+            steps=steps,
         )
         self.spoilt: set[int] = set()
 

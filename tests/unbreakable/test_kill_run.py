@@ -21,3 +21,10 @@ def test_killed_runs_with_adapters_continue_to_the_same_bits(tmp_path: Path) -> 
     lines = kill_runs(tmp_path, kills=2, terms=1, seed=2, recipe="tiny_lora")
     assert sum(line.startswith("kill ") for line in lines) == 2
     assert sum(line.startswith("term ") for line in lines) >= 1
+
+
+@pytest.mark.long
+def test_killed_runs_of_several_steps_continue_to_the_same_bits(tmp_path: Path) -> None:
+    lines = kill_runs(tmp_path, kills=2, terms=1, seed=3, recipe="tiny_4step")
+    assert sum(line.startswith("kill ") for line in lines) == 2
+    assert sum(line.startswith("term ") for line in lines) >= 1

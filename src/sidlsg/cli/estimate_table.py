@@ -32,7 +32,7 @@ def print_estimate(found: Estimate, teacher: str, price: float) -> None:
         others.add_row(part, f"{size / 1e9:.2f}")
     console.print(others)
     console.print()
-    for line in (*_fit(found), *_time(found, price)):
+    for line in (*_fit(found), *_time(found, price), *_sampling(found)):
         console.print(line, soft_wrap=True)
     console.print()
     console.print(
@@ -49,6 +49,7 @@ def estimate_json(found: Estimate, price: float) -> dict[str, Any]:
         "recipe": found.recipe.name,
         "gpu": found.gpu.name,
         "gpus": found.world_size,
+        "sampling_passes": found.recipe.steps,
         "bytes": {**found.parts, "together": found.total, "device": found.gpu.memory},
         "host_bytes": found.host,
         "disk_bytes": found.disk,
@@ -86,6 +87,11 @@ def _fit(found: Estimate) -> list[str]:
     if found.fits_enough is not None and found.fits_enough.settings != found.fits_one.settings:
         lines.append(_choice(found, f"Fastest options that fit {ENOUGH} or more", found.fits_enough))
     return lines
+
+
+def _sampling(found: Estimate) -> list[str]:
+    steps = found.recipe.steps
+    return [f"Its student takes {steps} passes of the network to sample an image."] if steps > 1 else []
 
 
 def _choice(found: Estimate, what: str, choice: Choice) -> str:

@@ -36,6 +36,12 @@ def test_an_estimate_as_json(sidlsg: Run) -> None:
     assert set(found["disk_bytes"]) == {"checkpoints", "million_embeddings", "thousand_images"}
     assert 0 < found["host_bytes"] < found["disk_bytes"]["checkpoints"]
     assert found["cost"] == pytest.approx(2 * found["gpu_hours"])
+    assert found["sampling_passes"] == 1
+
+
+def test_an_estimate_of_several_steps_has_what_sampling_takes(sidlsg: Run) -> None:
+    out = sidlsg("estimate", "--gpu", "h100", "--recipe", "tiny_4step")[1]
+    assert "Its student takes 4 passes of the network to sample an image." in out
 
 
 def test_generated_images_as_json_and_in_silence(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sidlsg.distil import networks as precision
 from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
 from sidlsg.distil.estimate.iteration import FakeIteration, measure
 from sidlsg.distil.estimate.memory import Network, Use
+from sidlsg.distil.few_steps import STEP_NOISES
 from sidlsg.distil.losses import Method
 from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.sampler import DrawPlan
@@ -64,6 +65,22 @@ def test_fake_attention_has_the_precision_of_the_device(
     recipe = dataclasses.replace(get_recipe("tiny"), precision="bf16")
     FakeIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, accumulated=False)
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
+
+
+@pytest.mark.parametrize("noise", STEP_NOISES)
+def test_several_steps_take_forward_passes_alone(assets: Path, noise: str) -> None:
+    """(K - 1)/2 more in each of two updates: 3 at K = 4; and no memory, but for some latents."""
+    config, one = tiny_config(assets), get_recipe("tiny")
+    few = dataclasses.replace(one, steps=4, step_noise=noise)
+    size, width = config["sample_size"], config["cross_attention_dim"]
+    with FakeMode(), torch.no_grad():
+        unet = fake_unet(config, gpu_norms=False)
+        with StorageTracker(unet) as forward:
+            unet(torch.empty(1, 4, size, size), torch.empty(1, dtype=torch.long), torch.empty(1, 77, width))
+    needs = [measure(config, recipe, recipe.settings, accumulated=False, gpu=True) for recipe in (one, few)]
+    assert needs[1].flops - needs[0].flops == pytest.approx(3 * forward.flops, rel=1e-6)
+    peaks = [sum(each.peak(8).values()) for each in needs]
+    assert peaks[0] <= peaks[1] < 1.02 * peaks[0]
 
 
 def real_peak(config: dict[str, Any], recipe: Recipe) -> int:
