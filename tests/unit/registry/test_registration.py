@@ -42,6 +42,7 @@ def test_a_student_becomes_one_run_and_one_version(client, tracking_uri, make_st
         "strategy": "lsg",
         "seed": "0",
         "t_init": "625",
+        "steps": "1",
         "kappa1": "2.0",
         "kappa2": "2.0",
         "kappa3": "2.0",
