@@ -21,6 +21,7 @@ from typer.models import OptionInfo
 
 from sidlsg.cli import configuration
 from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.provenance import without_remarks
 
 OPTIONS, COMMON = "Options", "Common"
 """Panels: a command's own options, and those that many have."""
@@ -149,10 +150,10 @@ def _require_local(value: object) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Discard what this process and its children print to standard output."""
+    """Discard notes, and what this process and its children print to standard output."""
     sys.stdout.flush()
     kept = os.dup(1)
-    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing), without_remarks():
         os.dup2(nothing.fileno(), 1)
         try:
             yield

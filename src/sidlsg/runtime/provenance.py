@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -124,9 +127,23 @@ NOTE = "note: "
 """Starts a line for the user."""
 
 
+_silent = ContextVar("silent", default=False)
+
+
+@contextlib.contextmanager
+def without_remarks() -> Iterator[None]:
+    """Print no remark during the block."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def remark(text: str) -> None:
     """Print a note to standard error, as standard output may hold a record."""
-    print(f"{NOTE}{text}", file=sys.stderr)  # noqa: T201
+    if not _silent.get():
+        print(f"{NOTE}{text}", file=sys.stderr)  # noqa: T201
 
 
 def say(text: str) -> None:

@@ -72,6 +72,16 @@ def test_errors_are_printed_with_quiet(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
 
 
+def test_notes_are_printed_without_quiet_alone(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
+    given = ("register", "--student", str(tiny_student), "--name", "m", "--tracking-uri")
+    assert sidlsg(*given, "sqlite:///a/mlflow.db", "--quiet") == (0, "", "")
+    assert sidlsg(*given, "sqlite:///b/mlflow.db") == (
+        0,
+        "version 1 of m is registered\n",
+        f"note: {tmp_path}/b/mlflow.db is a new MLflow store\n",
+    )
+
+
 @pytest.mark.parametrize(
     "variable", ["TERM=xterm-256color", "TERM=dumb", "NO_COLOR=1", "GITHUB_ACTIONS=1", "PY_COLORS=1"]
 )
