@@ -100,7 +100,8 @@ def test_a_pipeline_gets_it_in_the_teachers_uri(sidlsg: Run, sd15: str, tmp_path
     assert given["teacher"] == f"{sd15}@variant:fp16"
     files = {"held_out": "bundled:prompts/held_out.txt", "judge": "bundled:judge/judge.safetensors"}
     empty = {"teacher_layout": "", "weights": "", "gate_rules": "", "seed": "0", "pipeline_run": ""}
-    found = resolve_inputs(prompts=[], teacher=given["teacher"], **files, **empty)
+    recipe = {"recipe": "tiny", "changes": {}}
+    found = resolve_inputs(prompts=[], teacher=given["teacher"], **files, **empty, **recipe)
     assert found.teacher == f"{sd15}@variant:fp16@sha256:{digest_of(sidlsg, sd15, '--variant', 'fp16')}"
     with pytest.raises(InputError, match="bf16"):
         common_arguments(RunRequest(run_dir=tmp_path, teacher=sd15, variant="bf16"), tmp_path)
