@@ -18,9 +18,9 @@ from sidlsg.components.plan.component import plan
 from sidlsg.components.promote.component import promote
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.prompts.source.files import sources_state
+from sidlsg.real_images.source import settled_source
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import changes_text
-from sidlsg.stages.real_images import settled_real_images
 from sidlsg.storage.real_image_set import real_images_of
 from sidlsg.storage.records import EmbeddingSet, PromptSet, Student, Verdict
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
@@ -116,7 +116,7 @@ def test_real_images_are_encoded_beside_the_embeddings_and_trained_with(
         **inputs,
         dtype="float32",
         budget_gb=1.0,
-        real_images=settled_real_images(recipe_with_changes("tiny", changes_text(changes))),
+        real_images=settled_source(recipe_with_changes("tiny", changes_text(changes)).real_images),
         held_out=str(held_out),
         embeddings=embeddings,
     )

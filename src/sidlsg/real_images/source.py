@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,3 +134,15 @@ def _on_s3(uri: str) -> tuple[Store, dict[str, ObjectState]]:
     found = {name.removeprefix(prefix): each for name, each in objects}
     shown = {name: each for name, each in found.items() if not any(part[:1] in (".", "") for part in name.split("/"))}
     return open_store(uri, check=False), shown
+
+
+def settled_source(real_images: Mapping[str, str]) -> str:
+    """A recipe's `real_images` and the state of their source as JSON, for the step `encode`; empty if it has none.
+
+    Raises:
+        InputError: there are no images at the source.
+        StorageError: the S3 server did not answer.
+    """
+    if not real_images:
+        return ""
+    return json.dumps({**real_images, "state": find_source(real_images["source"]).state}, sort_keys=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sidlsg.distil.recipes import Recipe
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.real_images import NUMERICS
 from sidlsg.real_images.source import find_source
@@ -44,19 +42,6 @@ def encode_step(
     return record
 
 
-def settled_real_images(recipe: Recipe) -> str:
-    """Source, state and licence of a recipe's real images as JSON, for `encode_step`; empty if it has none.
-
-    Raises:
-        InputError: there are no images at the source.
-        StorageError: the S3 server did not answer.
-    """
-    if not recipe.real_images:
-        return ""
-    source = find_source(recipe.real_images["source"])
-    return json.dumps({**recipe.real_images, "state": source.state}, sort_keys=True)
-
-
 def encode_settled(
     settled: str,
     teacher: Path,
@@ -66,7 +51,7 @@ def encode_settled(
     budget_gb: float,
     report: Callable[[str], None],
 ) -> RealImageSet | None:
-    """Encode what `settled_real_images` gave into a folder inside that of the prompts' embeddings; None if it is empty.
+    """Encode what `settled_source` gave into a folder inside that of the embeddings; None if it is empty.
 
     Raises:
         InputError: the images were changed since, or as `encode_real_images`.

@@ -12,10 +12,10 @@ from sidlsg import __version__, distil, evaluate, prompts, teacher
 from sidlsg.distil.recipes import RECIPES, recipe_with_changes
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.source.files import sources_state
+from sidlsg.real_images.source import settled_source
 from sidlsg.runtime.overrides import changes_text
 from sidlsg.runtime.progress import note
 from sidlsg.stages.inputs import parse_seed, settled_text
-from sidlsg.stages.real_images import settled_real_images
 from sidlsg.storage.files import sha256_bytes, sha256_files
 from sidlsg.storage.uri import pinned_uri, resolve, split_list, split_pin
 from sidlsg.teacher.format import DIFFUSERS
@@ -97,7 +97,7 @@ def resolve_inputs(
         **{name: pinned_uri(uri, folder=DIFFUSERS) if uri else "" for name, uri in uris.items()},
         "weights": settled_text(weights, "weights"),
         "gate_rules": settled_text(gate_rules, "gate_rules"),
-        "real_images": settled_real_images(recipe_with_changes(recipe, changes_text(changes))),
+        "real_images": settled_source(recipe_with_changes(recipe, changes_text(changes)).real_images),
         "results_version": versions,
     }
     number = parse_seed(seed, pipeline_run)
