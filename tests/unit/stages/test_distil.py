@@ -10,7 +10,6 @@ import torch
 
 from sidlsg import distil
 from sidlsg.distil import run_identity
-from sidlsg.distil.loop import StopRequest
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.provenance import code_digest
@@ -20,6 +19,7 @@ from sidlsg.storage.uri import PIN
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.pipeline import load_pipeline, load_teacher
 from unit.edited import comment, edited
+from unit.stages.stopping import StopSoon
 
 
 @pytest.mark.parametrize("pinned", [True, False])
@@ -43,18 +43,6 @@ def test_without_a_uri_it_is_the_teacher(assets: Path, tiny_student: Path) -> No
 CHANGES = json.dumps(
     {"iterations": 2, "batch": 2, "micro_batch": 2, "grids": 0, "log_every": 1, "evaluate_every": 0, "on_alarm": "off"}
 )
-
-
-class StopSoon(StopRequest):
-    """Asks to stop after the first update of the second iteration."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left = 3
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def test_an_edited_comment_continues_a_run(

@@ -13,7 +13,6 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from sidlsg.distil.adapter import LORA_FILE, TARGETS
-from sidlsg.distil.loop import StopRequest
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.distil.student.generation import generate
 from sidlsg.runtime.errors import InputError, StoppedError
@@ -22,6 +21,7 @@ from sidlsg.stages.distil import Extras, distil
 from sidlsg.storage.records import Student
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.pipeline import load_unet
+from unit.stages.stopping import StopSoon
 
 SHORT = {"iterations": 2, "batch": 2, "micro_batch": 2, "grids": 0, "log_every": 1, "evaluate_every": 0}
 
@@ -75,18 +75,6 @@ def test_both_forms_of_the_cards_code_make_the_programs_image(student: Path, inp
         ).images[0]
         own = torch.from_numpy(generate(student, [prompt], [3])[0]).permute(2, 0, 1)
         assert (255 * image - own).abs().max() < 2
-
-
-class StopSoon(StopRequest):
-    """Asks to stop after the first update of the second iteration."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left = 3
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def test_a_stopped_run_continues_to_the_same_bits(
