@@ -7,6 +7,7 @@ Shapes, here as in the paper's symbols: x_g, y_real, y_fake, output, target: [B,
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,13 +142,22 @@ class Method:
         networks = generator, fake_score, draws, cond, uncond
         if update == "fake_score":
             return self._fake_score_loss(*networks, divisor, mask, real)
-        if joined and self.adversary is not None:
-            return self._joined_loss(self.adversary, *networks, divisor, mask)
-        forward = self.generator_forward(*networks)
+        adversary = self.adversary if joined else None
+        with _features_of(adversary) as features:
+            forward = self.generator_forward(*networks)
         x_g, y_real, y_fake, y_fake_kappa3 = forward
-        finite = finite_samples(*(y for y in forward if y is not None))
-        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, finite if mask is None else mask, divisor)
-        return MicroBatchLoss(loss, finite, generator_diagnostics(x_g, y_real, y_fake))
+        d_fake = logit_map(features[-1][: len(x_g)]) if adversary else None
+        finite = finite_samples(*(y for y in (*forward, d_fake) if y is not None))
+        counted = finite if mask is None else mask
+        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, counted, divisor)
+        diagnostics = generator_diagnostics(x_g, y_real, y_fake)
+        if adversary and d_fake is not None:
+            # L_θ = ½ L_SiD + ½ λ · CHW · w · ℓ_G, with w = 1/ω_b, the weight that a sample has in L_SiD.
+            l_g = generator_adversarial_loss(d_fake)
+            weighted = masked_sum(l_g / omega(x_g, y_real), counted) / divisor
+            loss = loss / 2 + adversary.term.lambda_g * x_g[0].numel() * weighted / 2
+            diagnostics["adversarial_loss"] = l_g.detach().mean()
+        return MicroBatchLoss(loss, finite, diagnostics)
 
     def _fake_score_loss(
         self,
@@ -161,47 +171,21 @@ class Method:
         real: RealBatch | None,
     ) -> MicroBatchLoss:
         """L_ψ; with real images, L_ψ + λ_D · CHW · ℓ_D."""
-        if self.adversary is None or real is None:
-            output, target, weight = self.fake_score_forward(generator, fake_score, draws, cond, uncond)
-            finite = finite_samples(output, target)
-            loss = fake_score_loss(output, target, weight, finite if mask is None else mask, divisor)
-            return MicroBatchLoss(loss, finite, fake_score_diagnostics(output, target, weight))
-        with self.adversary.features() as features:
+        adversary = self.adversary if real is not None else None
+        with _features_of(adversary) as features:
             output, target, weight = self.fake_score_forward(generator, fake_score, draws, cond, uncond, real)
         # The first rows are of the conditional half (at κ1 = 0 of the only one), the last of the real images.
-        logits = logit_map(features[-1])
-        d_fake, d_real = logits[: len(output)], logits[-len(output) :]
-        finite = finite_samples(output, target, d_fake, d_real)
+        logits = logit_map(features[-1]) if adversary else None
+        both = () if logits is None else (logits[: len(output)], logits[-len(output) :])
+        finite = finite_samples(output, target, *both)
         counted = finite if mask is None else mask
         loss = fake_score_loss(output, target, weight, counted, divisor)
-        l_d = masked_sum(discriminator_loss(d_real, d_fake), counted) / divisor
-        loss = loss + self.adversary.term.lambda_d * output[0].numel() * l_d
-        diagnostics = fake_score_diagnostics(output, target, weight) | discriminator_diagnostics(d_real, d_fake)
-        return MicroBatchLoss(loss, finite, diagnostics)
-
-    def _joined_loss(
-        self,
-        adversary: Adversary,
-        generator: Any,
-        fake_score: Any,
-        draws: Draws,
-        cond: Tensor,
-        uncond: Tensor,
-        divisor: int,
-        mask: Tensor | None,
-    ) -> MicroBatchLoss:
-        """L_θ = ½ L_SiD + ½ λ · CHW · w · ℓ_G, with w = 1/ω_b, the weight that a sample has in L_SiD."""
-        with adversary.features() as features:
-            forward = self.generator_forward(generator, fake_score, draws, cond, uncond)
-        x_g, y_real, y_fake, y_fake_kappa3 = forward
-        d_fake = logit_map(features[-1][: len(x_g)])
-        finite = finite_samples(d_fake, *(y for y in forward if y is not None))
-        counted = finite if mask is None else mask
-        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, counted, divisor)
-        l_g = generator_adversarial_loss(d_fake)
-        weighted = masked_sum(l_g / omega(x_g, y_real), counted) / divisor
-        loss = loss / 2 + adversary.term.lambda_g * x_g[0].numel() * weighted / 2
-        diagnostics = generator_diagnostics(x_g, y_real, y_fake) | {"adversarial_loss": l_g.detach().mean()}
+        diagnostics = fake_score_diagnostics(output, target, weight)
+        if adversary and both:
+            d_fake, d_real = both
+            l_d = masked_sum(discriminator_loss(d_real, d_fake), counted) / divisor
+            loss = loss + adversary.term.lambda_d * output[0].numel() * l_d
+            diagnostics |= discriminator_diagnostics(d_real, d_fake)
         return MicroBatchLoss(loss, finite, diagnostics)
 
     def fake_score_forward(
@@ -269,6 +253,10 @@ class Method:
             step_noise=steps.noise,
             last=draws.step,
         )
+
+
+def _features_of(adversary: Adversary | None) -> AbstractContextManager[list[Tensor]]:
+    return nullcontext([]) if adversary is None else adversary.features()
 
 
 @torch.no_grad()
