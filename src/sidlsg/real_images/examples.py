@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.csv
@@ -168,7 +168,7 @@ def _column(schema: pa.Schema, names: tuple[str, ...], fits: Callable[[pa.DataTy
 def _of_tar(path: Path, place: str, first: int) -> Iterator[Found]:
     """The samples of a webdataset tar: consecutive files whose names are equal up to the first dot."""
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=_Member) as tar:
             for index, (key, members) in enumerate(_samples(tar)):
                 if index < first:
                     continue
@@ -179,6 +179,20 @@ def _of_tar(path: Path, place: str, first: int) -> Iterator[Found]:
         if isinstance(error, OSError) and error.errno:
             raise
         raise _damaged(place, "a tar", error) from error
+
+
+class _Member(tarfile.TarInfo):
+    """A file of a tar; a damaged or missing header is an error here, where `tarfile` takes it for the tar's end."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """The next header; raises ReadError where there is neither one nor the marker of the end."""
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} where a file or the tar's end should begin") from error
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:

@@ -21,6 +21,7 @@ from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_unet
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
+from sidlsg.distil.lora import lora_config
 from sidlsg.distil.networks import set_matmul_precision
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.run_identity import RunIdentity, run_identity, run_name
@@ -125,10 +126,12 @@ def distil(
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
-    open_store(uri)  # raises where it cannot be used
     config = unet_config(teacher)
     with as_input_error(teacher / UNET):
-        meta_unet(config)
+        without_weights = meta_unet(config)
+    if recipe.lora is not None:
+        lora_config(without_weights, recipe.lora)  # raises where a target matches nothing
+    open_store(uri)  # raises where it cannot be used, and makes the folder
     settled = fixed_layout(recipe)
     layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
     report_once = report if is_rank0() else lambda _: None

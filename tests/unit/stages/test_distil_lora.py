@@ -120,4 +120,4 @@ def test_what_an_adapter_cannot_start_from_is_refused(
     unknown = replace(recipe(), adapter={"rank": 4, "targets": ["to_x"]})
     with pytest.raises(InputError, match="adapter target 'to_x' matches no linear or convolutional layer"):
         distil(*inputs, output, unknown, 0, state, print)
-    assert not output.exists()
+    assert not output.exists() and not state.exists()
