@@ -21,8 +21,9 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime.errors import StoppedError
-from unbreakable.runs import PATIENCE_S, RECIPE, Process, Result, TinyRun, make_prompts
+from unbreakable.runs import PATIENCE_S, RECIPE, Process, Result, TinyRun, make_prompts, make_real_images
 
 TRIES = 8
 """A moment may come too late: the run has ended by itself. Then another is drawn."""
@@ -56,13 +57,15 @@ class Harness:
     seconds: dict[int, float]
     """How long that took."""
     recipe: str = "tiny"
+    real_images: Path | None = None
 
     @classmethod
     def make(cls, folder: Path, seed: int, processes: set[int], recipe: str) -> Harness:
         """Run once without interruption for each number of processes."""
-        harness = cls(folder, make_prompts(folder / "prompts"), seed, {}, {}, recipe)
+        real_images = make_real_images(folder / "real") if RECIPES[recipe].adversarial else None
+        harness = cls(folder, make_prompts(folder / "prompts"), seed, {}, {}, recipe, real_images)
         for count in sorted(processes):
-            run = TinyRun(folder / f"whole-{count}", harness.prompts, count, recipe=recipe)
+            run = harness.run(f"whole-{count}", count)
             began = time.monotonic()
             if run.finish():
                 raise TrialError(f"the uninterrupted run failed: {run.said()}")
@@ -71,11 +74,15 @@ class Harness:
             say(f"uninterrupted, {count} process(es): {harness.seconds[count]:.1f} s")
         return harness
 
+    def run(self, name: str, processes: int) -> TinyRun:
+        """A run in a folder of that name."""
+        return TinyRun(self.folder / name, self.prompts, processes, recipe=self.recipe, real_images=self.real_images)
+
     def trial(self, kind: Kind, number: int) -> str:
         """Start a run, end it, continue it until it is done and compare; what happened on the way."""
         draw = random.Random(f"{self.seed}/{kind.name}/{number}")
         for _ in range(TRIES):
-            run = TinyRun(self.folder / f"{kind.name}-{number}", self.prompts, kind.processes, recipe=self.recipe)
+            run = self.run(f"{kind.name}-{number}", kind.processes)
             shutil.rmtree(run.folder, ignore_errors=True)
             story = []
             # Some are ended once more while they continue.

@@ -31,6 +31,20 @@ TEMPORARY = (".unfinished-*", ".student.*", ".checkpoint.json.*", ".*.png.*")
 """What a writer that is killed may leave behind."""
 
 
+TERM = {"lambda_d": 0.1, "lambda_g": 0.03, "freeze": 8, "join": 12}
+"""Of a run with real images: the generator waits for two iterations, and the adversarial term joins after three."""
+
+
+def make_real_images(folder: Path) -> Path:
+    """A few drawings, encoded."""
+    from sidlsg.bundled.real_images import write_real_images
+    from sidlsg.stages.real_images import encode_real_images
+
+    write_real_images(folder / "shapes.tar", 40, 0)
+    encode_real_images(str(folder / "shapes.tar"), ASSETS / "tiny-sd", [], folder / "set", [].append)
+    return folder / "set"
+
+
 def make_prompts(folder: Path) -> Path:
     """The bundled prompts, curated."""
     from sidlsg.prompts.held_out import read_held_out
@@ -40,6 +54,10 @@ def make_prompts(folder: Path) -> Path:
     held_out = read_held_out(ASSETS / "prompts" / "held_out.txt")
     curate(ASSETS / "prompts" / "prompts.parquet", folder, CurationRules(), held_out)
     return folder
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,7 @@ class TinyRun:
     """Of the checkpoints; empty for `checkpoints` in the folder."""
     environment: dict[str, str] = field(default_factory=dict)
     recipe: str = "tiny"
+    real_images: Path | None = None
 
     @property
     def student(self) -> Path:
@@ -67,7 +86,7 @@ class TinyRun:
 
     def words(self) -> list[str]:
         """The command line, without the program's name."""
-        values = RECIPE | self.changes
+        values = RECIPE | self.changes | ({"adversarial": TERM} if self.real_images else {})
         return [
             "distil",
             *("--prompts", str(self.prompts)),
@@ -75,7 +94,8 @@ class TinyRun:
             *("--recipe", self.recipe),
             *("--output", str(self.student)),
             *("--checkpoints", self.place or str(self.checkpoints)),
-            *(part for name, value in values.items() for part in ("--set", f"{name}={value}")),
+            *(("--real-images", str(self.real_images)) if self.real_images else ()),
+            *(part for name, value in values.items() for part in ("--set", f"{name}={_text(value)}")),
         ]
 
     def start(self) -> Process:

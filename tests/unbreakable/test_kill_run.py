@@ -17,14 +17,8 @@ def test_killed_and_ended_runs_continue_to_the_same_bits(tmp_path: Path) -> None
 
 
 @pytest.mark.long
-def test_killed_runs_with_adapters_continue_to_the_same_bits(tmp_path: Path) -> None:
-    lines = kill_runs(tmp_path, kills=2, terms=1, seed=2, recipe="tiny_lora")
-    assert sum(line.startswith("kill ") for line in lines) == 2
-    assert sum(line.startswith("term ") for line in lines) >= 1
-
-
-@pytest.mark.long
-def test_killed_runs_of_several_steps_continue_to_the_same_bits(tmp_path: Path) -> None:
-    lines = kill_runs(tmp_path, kills=2, terms=1, seed=3, recipe="tiny_4step")
-    assert sum(line.startswith("kill ") for line in lines) == 2
+@pytest.mark.parametrize("recipe", ["tiny_4step", "tiny_real", "tiny_lora"])
+def test_killed_runs_of_other_recipes_continue_to_the_same_bits(recipe: str, tmp_path: Path) -> None:
+    lines = kill_runs(tmp_path, kills=4, terms=1, seed=2, recipe=recipe)
+    assert sum(line.startswith("kill ") for line in lines) == 4
     assert sum(line.startswith("term ") for line in lines) >= 1

@@ -88,7 +88,8 @@ def encode(
 def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
     """Yield the folder next to `output` with unfinished work of this key, or a new one; moved when the block ends.
 
-    Work of other keys for the same output, and unfinished files, are deleted first.
+    Work of other keys for the same output, and unfinished files, are deleted first. An InputError deletes work of which
+    nothing is finished.
 
     Args:
         output: where the folder is moved at the end; an earlier output there is replaced.
@@ -115,7 +116,12 @@ def work_folder(output: Path, key: str, marker: str) -> Iterator[Path]:
             if inner.isdisjoint((path, *path.parents)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         (work / WORK_MARK).touch()
-        yield work
+        try:
+            yield work
+        except InputError:
+            if not any(work.rglob("*.safetensors")):  # a repeated call could resume at nothing
+                shutil.rmtree(work)
+            raise
         put_in_place(work, output)
         (output / WORK_MARK).unlink()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,25 +123,3 @@ def test_one_process_and_two_train_alike(training: Train, tmp_path: Path) -> Non
             assert one == pytest.approx(two, rel=1e-5)
     two = weights(tmp_path / "two")
     assert max(float((each - two[name]).abs().max()) for name, each in weights(tmp_path / "one").items()) < 1e-6
-
-
-@pytest.mark.long
-def test_a_killed_training_resumes_to_the_same_bits(training: Train, tmp_path: Path) -> None:
-    assert training("whole").wait() == 0
-    process = training("killed")
-    try:
-        # The generator is frozen up to iteration 2, and the term joins after 3.
-        while not (tmp_path / "killed state" / "000000002").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-    finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert training("killed").wait() == 0
-    file = Path("unet") / "diffusion_pytorch_model.safetensors"
-    assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    ours, theirs = (
-        [{k: v for k, v in row.items() if "second" not in k} for row in rows(tmp_path / name)]
-        for name in ("killed", "whole")
-    )
-    assert ours == theirs
