@@ -28,7 +28,7 @@ from sidlsg.registry.server.process import free_ports
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 WHOLE = (README, ROOT / "docs" / "from-the-demo.md")
-"""Pages whose trainings are run at their length."""
+"""Pages that come first, and whose trainings are run at their length."""
 BLOCK = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 PORTS = ("5000", "5001", "8080", "9464")
 INSTEAD = {"make test ": "true "}
@@ -49,9 +49,9 @@ pytestmark = pytest.mark.long
 
 
 def pages() -> list[Path]:
-    """README, then the pages of docs in the order of its links, then the others."""
+    """Those of `WHOLE`, then the pages of docs in the order of README's links, then the others."""
     linked = [ROOT / link for link in re.findall(r"\((docs/[\w-]+\.md)", README.read_text())]
-    return list(dict.fromkeys([README, *linked, *sorted((ROOT / "docs").glob("*.md"))]))
+    return list(dict.fromkeys([*WHOLE, *linked, *sorted((ROOT / "docs").glob("*.md"))]))
 
 
 def shell(page: Path) -> str:

@@ -76,7 +76,7 @@ def test_every_page_of_docs_is_linked() -> None:
     linked = {
         (page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in LINK.findall(prose(page)) if link
     }
-    assert {page for page in PAGES if page.parent.name == "docs"} <= linked
+    assert {page for page in PAGES if page.parent == ROOT / "docs"} <= linked
 
 
 @every_page
