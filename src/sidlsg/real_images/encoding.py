@@ -33,7 +33,7 @@ from sidlsg.teacher.shards import BLOCK, shard_path
 
 PROGRESS = "progress.json"
 """How far the unfinished work in a folder is; written after each block."""
-RESIZING = "upright, on white, shorter side to the resolution by bicubic averaging, centre crop, [-1, 1]; VAE mean"
+RESIZING = "upright, on white, shorter side to the resolution by bicubic averaging, centre crop, [-1, 1]; sampled"
 """What is done with an image before and by the VAE; part of the work's key."""
 
 
@@ -100,7 +100,7 @@ def encode_source(
         for block in _blocks(selection(read_examples(source, done.after))):
             number = done.count // BLOCK
             pixels = np.stack([each.pixels for each in block])
-            write_latents(shard_path(folder, number), encode_images(vae, pixels, device))
+            write_latents(shard_path(folder, number), encode_images(vae, pixels, done.count, device))
             _write_captions(captions / "shards" / shard_name(number), block, done.count)
             done = _Progress(
                 after=block[-1].after,

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sidlsg.runtime.errors import InputError, NotFiniteError
+from sidlsg.runtime.randomness import counted
 from sidlsg.storage.files import sha256_files
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.tensors import save_tensors
@@ -30,16 +32,28 @@ def vae_digest(folder: Path) -> str:
 
 
 @torch.no_grad()
-def encode_images(vae: Any, images: Images, device: torch.device) -> Tensor:
-    """[N, H, W, 3] uint8 sRGB to [N, C, h, w] float16 latents: the mean of the VAE's posterior, scaled as for the UNet.
+def encode_images(vae: Any, images: Images, first: int, device: torch.device) -> Tensor:
+    """[N, H, W, 3] uint8 sRGB to [N, C, h, w] float16 latents: samples of the VAE's posterior, scaled as for the UNet.
+
+    Teachers are trained on samples. Means have a smaller spread, by which alone a discriminator would tell them from
+    the student's.
+
+    Args:
+        vae: the teacher's.
+        images: the images.
+        first: the number of the first; the noise of a sample follows from its number.
+        device: the VAE's.
 
     Raises:
         NotFiniteError: the latents of an image are not finite.
     """
     parts = []
     for start in range(0, len(images), MOST_ENCODED):
-        pixels = pixels_of(images[start : start + MOST_ENCODED]).to(device)
-        latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+        posterior = vae.encode(pixels_of(images[start : start + MOST_ENCODED]).to(device)).latent_dist
+        numbers = range(first + start, first + start + len(posterior.mean))
+        shape = posterior.mean.shape[1:]
+        noise = np.stack([counted(0, "real images", n).standard_normal(shape, np.float32) for n in numbers])
+        latents = (posterior.mean + posterior.std * torch.from_numpy(noise).to(device)) * vae.config.scaling_factor
         parts.append(latents.to("cpu", torch.float16))
     latents = torch.cat(parts)
     if not torch.isfinite(latents).all():

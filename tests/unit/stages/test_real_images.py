@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
-from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.captions import held_out_captions, training_captions
+from sidlsg.bundled.drawing import draw
 from sidlsg.bundled.real_images import write_real_images
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.real_images.pixels import square
@@ -21,8 +22,8 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.stages.real_images import encode_real_images
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import EmbeddingSet, PromptSet
-from sidlsg.teacher.images import decode
-from sidlsg.teacher.latents import KEY, LatentReader, vae_digest
+from sidlsg.teacher.images import decode, pixels_of
+from sidlsg.teacher.latents import KEY, LatentReader, encode_images, vae_digest
 from sidlsg.teacher.pipeline import load_pipeline
 from unit.real_images.conftest import CAPTIONS, COUNT, PNGS, png, write_source
 
@@ -53,6 +54,18 @@ def test_the_set_holds_what_the_images_are(teacher_folder: Path, tmp_path: Path)
     latents = load_file(tmp_path / "out" / record.shards[0].path)[KEY]
     error = np.abs(decode(vae, latents)[0].astype(int) - square(PNGS[0], 32).astype(int)).mean()
     assert error < 12
+
+
+def test_latents_have_the_spread_that_teachers_are_trained_on(assets: Path) -> None:
+    vae, cpu = load_pipeline(assets / "tiny-sd").vae, torch.device("cpu")
+    images = draw(training_captions()[:128], 0, range(128))
+    with torch.no_grad():
+        posterior = vae.encode(pixels_of(images)).latent_dist
+    latents = encode_images(vae, images, 0, cpu).float() / vae.config.scaling_factor
+    expected = posterior.mean.var((0, 2, 3)) + posterior.var.mean((0, 2, 3))
+    assert torch.allclose(latents.var((0, 2, 3)), expected, rtol=0.1)
+    assert posterior.mean.var((0, 2, 3)).min() < 0.1 * expected.min()  # of means, one channel would have almost none
+    assert torch.equal(encode_images(vae, images[32:64], 32, cpu), encode_images(vae, images, 0, cpu)[32:64])
 
 
 def test_every_form_of_the_source_gives_the_same_set(teacher_folder: Path, tmp_path: Path) -> None:
