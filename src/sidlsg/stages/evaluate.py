@@ -202,6 +202,7 @@ def evaluate(
             teacher_sha256=teacher_sha256,
             package_sha256=code_digest(),
             recipe=record.recipe,
+            recipe_values=record.recipe_values,
             strategy=record.strategy,
             kappas=record.kappas,
             images_seen=record.images_seen,

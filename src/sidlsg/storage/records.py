@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -40,10 +40,13 @@ class Record:
     """A frozen dataclass that is stored as a JSON file named `FILE`."""
 
     FILE: ClassVar[str]
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that such records did not have at first: left out of the JSON if empty, so that old digests hold."""
 
     def to_json(self) -> str:
         """Canonical JSON: equal records have equal text."""
         plain = TypeAdapter(type(self)).dump_python(self, mode="json")
+        plain = {name: value for name, value in plain.items() if value or name not in self.ADDED}
         return json.dumps(plain, sort_keys=True, indent=2) + "\n"
 
     @property
@@ -270,10 +273,10 @@ class Score:
 
     def require_comparable(self, other: Score) -> None:
         """Raise InputError unless name, protocol, count and reference are equal."""
-        for field in ("name", "protocol", "n", "reference_digest"):
-            ours, theirs = getattr(self, field), getattr(other, field)
+        for part in ("name", "protocol", "n", "reference_digest"):
+            ours, theirs = getattr(self, part), getattr(other, part)
             if ours != theirs:
-                raise InputError(f"scores of unlike {field} do not compare: {ours} and {theirs}; evaluate both alike")
+                raise InputError(f"scores of unlike {part} do not compare: {ours} and {theirs}; evaluate both alike")
 
     def better_by(self, other: Score) -> float:
         """By how much this score is better than `other`; negative if it is worse."""
@@ -329,11 +332,13 @@ class Scorecard(Record):
     """The scores of a student, and of its teacher under the same protocols."""
 
     FILE: ClassVar[str] = "scorecard.json"
+    ADDED: ClassVar[frozenset[str]] = frozenset({"recipe_values"})
     student_sha256: str
     teacher_sha256: str
     package_sha256: str
     recipe: str = ""
-    """The student's, as are the next three; empty if unknown."""
+    """The student's, as are the next four; empty if unknown."""
+    recipe_values: dict[str, Any] = field(default_factory=dict)
     strategy: str = ""
     kappas: tuple[float, float, float, float] | None = None
     images_seen: NonNegativeInt | None = None

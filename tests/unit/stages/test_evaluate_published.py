@@ -19,7 +19,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.stages import evaluate as stage
 from sidlsg.stages.evaluate import evaluate
 from sidlsg.storage.files import folder_lock
-from sidlsg.storage.records import Scorecard
+from sidlsg.storage.records import Scorecard, Student
 from unit.evaluate.standin import save_stand_in, sha256
 
 PR, FEW = "pr/inception-k3", 24
@@ -58,6 +58,7 @@ def test_both_kinds_of_protocols_and_the_teacher_as_asked_for(
     assert all(s.protocol == PR and s.n == FEW for s in card.subject("student 1 step").scores[-2:])
     # Whose it is, and what a person looks at.
     assert (card.recipe, card.strategy, card.kappas) == ("tiny", "lsg", (1.2, 1.2, 1.2, 1.2))
+    assert card.recipe_values == Student.load(tiny_student).recipe_values
     assert [extreme.best for extreme in card.extremes] == [True] * 6 + [False] * 6
     values = [extreme.value for extreme in card.extremes]
     assert values[:6] == sorted(values[:6], reverse=True)
