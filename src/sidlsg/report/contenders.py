@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,6 +56,12 @@ class Entry:
     folder: Path
     """The card's files."""
 
+    @property
+    def other_values(self) -> str:
+        """As JSON, the values of the student's recipe but its guidance: κ may be written in several ways."""
+        values = self.card.recipe_values
+        return json.dumps({name: values[name] for name in values.keys() - {"strategy", "scales"}}, sort_keys=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
@@ -76,6 +83,8 @@ class Contender:
     """Guidance of a student; empty if unknown."""
     steps: int = 0
     kappas: tuple[float, float, float, float] | None = None
+    other_values: str = ""
+    """The entry's."""
 
 
 def kind_of(subject: SubjectScores) -> Kind:
@@ -114,9 +123,11 @@ def contenders(entries: Sequence[Entry]) -> list[Contender]:
 
 
 def student_names(entries: Sequence[Entry]) -> list[str]:
-    """The name of each entry's student: its guidance if known, else the entry's label."""
+    """The name of each entry's student: its guidance if it is known and all that differs, else the entry's label."""
     if len(entries) == 1:
         return [next((student.subject for student in students_of(entries[0].card)), "student")]
+    if len({entry.other_values for entry in entries}) > 1:
+        return [entry.label for entry in entries]
     names = [_guidance(entry.card) or entry.label for entry in entries]
     count = Counter(names)
     return [f"{name} ({entry.label})" if count[name] > 1 else name for name, entry in zip(names, entries, strict=True)]
@@ -153,6 +164,7 @@ def _contender(subject: SubjectScores, entry: Entry) -> Contender:
         strategy=card.strategy if kind == "student" else "",
         steps=subject.steps,
         kappas=card.kappas,
+        other_values=entry.other_values,
     )
 
 

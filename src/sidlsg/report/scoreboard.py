@@ -74,18 +74,28 @@ def _plot(title: str, x: Column, y: Column, rows: Sequence[Contender]) -> Plot:
         )
         for one in rows
     ]
-    students: dict[tuple[str, int, str], list[tuple[float, Point]]] = {}
+    students: dict[tuple[str, int, str, str], list[tuple[float, str, Point]]] = {}
     for one, point in zip(rows, points, strict=True):
         if one.strategy in CURVES and one.kappas is not None:
-            key = (one.strategy, one.steps, one.teacher)
-            students.setdefault(key, []).append((one.kappas[CURVES[one.strategy]], point))
+            key = (one.strategy, one.steps, one.teacher, one.other_values)
+            students.setdefault(key, []).append((one.kappas[CURVES[one.strategy]], one.entry, point))
     curves = [
-        (f"{strategy}, in order of κ", [point for _, point in sorted(ones, key=lambda pair: pair[0])])
-        for (strategy, _, _), ones in students.items()
+        (
+            f"{_shared_words(strategy, [entry for _, entry, _ in ones])}, in order of κ",
+            [point for _, _, point in sorted(ones, key=lambda each: each[0])],
+        )
+        for (strategy, *_), ones in students.items()
         if len(ones) > 1
     ]
     about = f"{title}: {y.name} against {x.name}"
     return Plot(title=title, x=x, y=y, svg=scatter_plot(about, _axis_label(x), _axis_label(y), points, curves))
+
+
+def _shared_words(strategy: str, labels: Sequence[str]) -> str:
+    """The words that all labels have, as `lsg steps=4` of a sweep's settings; the strategy if it is not among them."""
+    first, *others = (label.split() for label in labels)
+    shared = [word for word in first if all(word in other for other in others)]
+    return " ".join(shared) if strategy in shared else strategy
 
 
 def _axis_label(column: Column) -> str:

@@ -78,6 +78,15 @@ def test_what_is_not_known_or_not_unlike_is_named_by_label():
     assert student_names(entries) == ["a", "lsg κ = 2 (b)", "lsg κ = 2 (c)"]
 
 
+def test_students_that_differ_in_more_than_guidance_are_named_by_label():
+    one = entry("lsg kappa=1.5", student(9.0), kappa=1.5, recipe_values={"lr": 1e-4, "scales": {"kappa": 1.5}})
+    other = entry("lsg kappa=2", student(8.0), kappa=2.0, recipe_values={"scales": {"kappa": 2}, "lr": 1e-4})
+    assert student_names([one, other]) == ["lsg κ = 1.5", "lsg κ = 2"]
+    four = entry("lsg kappa=2 steps=4", student(7.0, steps=4), kappa=2.0, recipe_values={"lr": 1e-4, "steps": 4})
+    found = contenders([one, other, four])
+    assert [(each.name, each.note) for each in found] == [("lsg kappa=1.5", ""), ("lsg kappa=2", ""), (four.label, "")]
+
+
 def test_several_ways_of_sampling_a_student_have_different_names():
     found = names(entry("a", student(9.0), student(7.0, steps=4), kappa=2.0), entry("b", student(8.0), kappa=3.0))
     assert found == [("student", "lsg κ = 2, 1 step"), ("student", "lsg κ = 2, 4 steps"), ("student", "lsg κ = 3")]

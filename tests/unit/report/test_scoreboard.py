@@ -100,6 +100,24 @@ def test_each_strategy_has_a_curve_in_the_order_of_kappa(curves):
     ]
 
 
+def test_a_curve_joins_students_that_differ_in_kappa_alone(curves):
+    def swept(text, kappa, fid, **values):
+        scores = subject("student 1 step", 1, {"fid": fid, "clip": 0.3})
+        values = {"lr": 1e-4, "strategy": "lsg", "scales": {"kappa": kappa}, **values}
+        return entry(text, scores, strategy="lsg", kappas=(kappa,) * 4, recipe_values=values)
+
+    plain = [swept(f"lsg kappa={kappa}", kappa, 9.0) for kappa in (3.0, 1.5)]
+    adapted = [swept(f"lsg kappa={kappa} adapter={{}}", kappa, 8.0, adapter={"rank": 8}) for kappa in (1.5, 2.0)]
+    lone = swept("lsg kappa=2.0 lr=0.1", 2.0, 7.0, lr=0.1)
+    plots(contenders([*plain, *adapted, lone]))
+    assert curves == [
+        [
+            ("lsg, in order of κ", ["lsg kappa=1.5", "lsg kappa=3.0"]),
+            ("lsg adapter={}, in order of κ", ["lsg kappa=1.5 adapter={}", "lsg kappa=2.0 adapter={}"]),
+        ]
+    ]
+
+
 def test_students_of_different_teachers_are_not_joined(curves):
     plots(contenders([guided("lsg", 1.5, 8.0, 0.28), guided("lsg", 2.0, 9.0, 0.29, teacher_sha256="b" * 64)]))
     assert curves == [[]]
