@@ -1,4 +1,4 @@
-"""Compare guidance settings: distil, register and score one student for each, from the same prompts."""
+"""Compare settings of a recipe: distil, register and score one student for each, from the same prompts."""
 
 from typing import NamedTuple
 
@@ -58,17 +58,17 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
         embeddings_gb: float = 0.0,
         embeddings_dtype: str = "float32",
     ) -> Outputs:
-        """Distil one student per guidance setting, register and score each, and show all scores on one page.
+        """Distil one student per setting, register and score each, and show all scores on one page.
 
         Prompts are curated and encoded once. Results of curate, encode, distil and evaluate are cached until one of
         their inputs changes, so adding a setting later only costs that setting. Scores are recorded on the versions; no
         version is judged or promoted. Any URI may end in @sha256:DIGEST; the content must then have that digest.
 
         Args:
-            settings: The settings to compare, each a guidance strategy with its scales, such as
-                ["none", "lsg kappa=1.5"].
+            settings: The settings to compare, each a guidance strategy with its scales and other values of the recipe,
+                such as ["none", "lsg kappa=1.5 steps=4"].
             recipe: Name of the recipe, whose guidance the settings replace.
-            changes: Other values of the recipe to override, such as {"iterations": 400}.
+            changes: Values of the recipe that all settings override, such as {"iterations": 400}.
             seed: Seed of all random numbers in training, the same for all settings; or fresh to derive one from the
                 run's id.
             prompts: Tables of captions, separated by semicolons. Paths that the steps can read, s3:// URIs or
@@ -116,6 +116,7 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
             judge_model=resolved.outputs["judge_model"],
             settings=settings,
             recipe=recipe,
+            changes=changes,
             tracking_uri=tracking_uri,
         ).set_caching_options(False)
         done = [planned, resolved, curated, encoded, distilled, registered, evaluated, compared]

@@ -14,6 +14,7 @@ def compare(
     judge_model: Input[Model],
     settings: list[str],
     recipe: str,
+    changes: dict,
     tracking_uri: str,
     html: Output[HTML],
     metrics: Output[Metrics],
@@ -26,7 +27,8 @@ def compare(
         held_out_captions: URI of the evaluation captions, logged with the runs' inputs in MLflow.
         judge_model: The judge's URI, logged with the runs' inputs in MLflow.
         settings: The sweep's settings.
-        recipe: Name of the recipe, for the title.
+        recipe: Name of the recipe.
+        changes: Values of the recipe that all settings override. {} for none.
         tracking_uri: MLflow: an http(s) address, or sqlite:///FILE. Empty for the address in the step's environment.
         html: The scoreboard, one file.
         metrics: The main scores of each setting, each under its protocol.
@@ -45,6 +47,7 @@ def compare(
         judge_model=Path(judge_model.path),
         settings=settings,
         recipe=recipe,
+        changes=changes,
         tracking_uri=tracking_uri,
         html=Path(html.path),
         metrics=Path(metrics.path),

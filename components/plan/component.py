@@ -14,12 +14,13 @@ def plan(
     """Turn a sweep's settings into changes of its recipe, and check all of them before training starts.
 
     Args:
-        settings: The settings: each a guidance strategy with its scales, such as lsg kappa=1.5.
+        settings: The settings: each a guidance strategy with its scales and other values of the recipe, such as
+            lsg kappa=1.5 steps=4.
         recipe: Name of the recipe.
-        changes: Other values of the recipe to override. {} for none.
+        changes: Values of the recipe that all settings override. {} for none.
 
     Returns:
-        Output: For each setting, the recipe values to override, and an attempt number if it failed before.
+        Output: For each setting, the recipe values to override; where needed, the setting's text and attempt number.
     """
     from sidlsg.stages.failures import plan_step
 

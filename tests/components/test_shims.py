@@ -220,6 +220,8 @@ def test_what_is_not_a_record_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_plan_checks_every_setting() -> None:
     assert plan.python_func(settings=["none"], recipe="tiny", changes={}) == [{"scales": {}, "strategy": "none"}]
+    (more,) = plan.python_func(settings=["none steps=2"], recipe="tiny", changes={"iterations": 2.0})
+    assert more == {"scales": {}, "strategy": "none", "iterations": 2, "steps": 2, "setting": "none steps=2"}
     with pytest.raises(InputError, match="setting 'lsg'"):
         plan.python_func(settings=["none", "lsg"], recipe="tiny", changes={})
 

@@ -61,9 +61,9 @@ GRAPHS = {
     ("evaluate_only", "none"): "906aa1db67ca9872b12d6cf630c32ca1c5cb3617c3c2dfc0543729516139a684",
     ("evaluate_only", "one pod"): "3bc0c898bf216c0d143adba36fb972e14fc4aaaf4aded6029221a746e54c6064",
     ("evaluate_only", "two nodes"): "3bc0c898bf216c0d143adba36fb972e14fc4aaaf4aded6029221a746e54c6064",
-    ("sweep", "none"): "d1ae733ca4ea37a6c16fae5231bf2be025c352e6889f3462a39130462e222ec5",
-    ("sweep", "one pod"): "2b8a6b7b23f470199ac507a41b91122f5ffbb7cc00b03cfb1bb3f1c732c7b634",
-    ("sweep", "two nodes"): "1bd8b8dac0d4891a785aa4b4dc8771b3ef38afc6c82032d18cd437f4b3f6f9a1",
+    ("sweep", "none"): "2058ca13c434e78785f96074c2a284285338d902d21b30d383e58a5322ca4f36",
+    ("sweep", "one pod"): "59dd0e4eecb8dfb9e698097ca05266ffde62c72e35f8862c8949488dc96ca5a6",
+    ("sweep", "two nodes"): "be06f9a6ac08e34836b1d855badb1bacd2636080f53f52f3e4eda541d0417a33",
 }
 
 

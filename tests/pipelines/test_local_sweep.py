@@ -14,8 +14,9 @@ from sidlsg.runtime.errors import InputError, StageError
 from sidlsg.stages.run_request import RunRequest
 from sidlsg.storage.records import ModelVersion, PromptSet, Scorecard, Student, Verdict
 
-SETTINGS = ("none", "lsg  kappa=1.50")
-TEXTS = ["none", "lsg kappa=1.5"]
+SETTINGS = ("lsg  steps=2 kappa=1.50", "lsg  kappa=1.50")
+TEXTS = ["lsg kappa=1.5 steps=2", "lsg kappa=1.5"]
+FOLDERS = {"lsg-kappa-1.5-steps-2", "lsg-kappa-1.5"}
 ROUND = ["distil", "register", "evaluate"]
 
 
@@ -23,16 +24,16 @@ ROUND = ["distil", "register", "evaluate"]
 @pytest.mark.usefixtures("as_code")
 def test_a_setting_that_fails_leaves_the_others_and_is_tried_again(changes: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "sweep"
-    settings = ("lsg kappa=1e30", "none")
+    settings = ("lsg kappa=1e30 steps=2", "none")
     request = RunRequest(run_dir=run_dir, settings=settings, changes=changes, teacher_settings=("teacher 1 step",))
     told = []
     for _ in range(2):
-        with pytest.raises(StageError, match=r"setting 'lsg kappa=1e\+30': distil failed: ") as raised:
+        with pytest.raises(StageError, match=r"setting 'lsg kappa=1e\+30 steps=2': distil failed: ") as raised:
             run_sweep(local_sweep(), request)
         told.append(str(raised.value))
     assert str(run_dir / "scoreboard.html") in told[0]
     page = (run_dir / "scoreboard.html").read_text()
-    assert "setting &#39;lsg kappa=1e+30&#39;: distil failed" in page
+    assert "setting &#39;lsg kappa=1e+30 steps=2&#39;: distil failed" in page
     assert {path.name for path in (run_dir / "students").iterdir()} == {"none"}
     assert {path.name for path in (run_dir / "scorecards").iterdir()} == {"none"}
     assert json.loads((run_dir / "run.json").read_text())["state"].startswith("ended by StageError")
@@ -66,19 +67,22 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
     assert "compare ... done in " in shown.splitlines()[-1]
 
     prompts = PromptSet.load(run_dir / "prompts")
-    for result, kappa in zip(first.settings, (1, 1.5), strict=True):
+    subjects = ("student 2 steps", "student 1 step")
+    for result, subject in zip(first.settings, subjects, strict=True):
         student = Student.load(result.student)
         student.verify(result.student)
         result.scorecard.verify(result.scorecard_folder)
-        assert student.kappas == (kappa,) * 4
+        assert student.kappas == (1.5,) * 4
+        assert result.scorecard.recipe_values == student.recipe_values
         assert student.prompts_sha256 == prompts.digest
         assert result.scorecard.student_sha256 == result.version.student_sha256 == student.digest
-        assert result.scorecard.subject("student 1 step").scores[0].n == images
+        assert result.scorecard.subject(subject).scores[0].n == images
     assert [result.setting for result in first.settings] == TEXTS
     assert [result.version.version for result in first.settings] == [1, 2]
-    assert {path.name for path in (run_dir / "students").iterdir()} == {"none", "lsg-kappa-1.5"}
-    assert {path.name for path in (run_dir / "scorecards").iterdir()} == {"none", "lsg-kappa-1.5"}
+    assert {path.name for path in (run_dir / "students").iterdir()} == FOLDERS
+    assert {path.name for path in (run_dir / "scorecards").iterdir()} == FOLDERS
     assert first.page.read_text().lstrip().lower().startswith("<!doctype html")
+    assert all(f">{text}<" in first.page.read_text() for text in TEXTS)
     client = MlflowClient(first.tracking_uri)
     assert len(client.search_model_versions("name = 'shapes'")) == 2
     assert client.get_registered_model("shapes").aliases == {}
@@ -90,7 +94,7 @@ def test_a_sweep_compares_its_settings_and_its_versions_can_be_scored_again(
 
     print_sweep(first)
     table = capsys.readouterr().out
-    assert all(any(line.startswith(text) for line in table.splitlines()) for text in TEXTS)
+    assert all(any(line.startswith(f"{text}  ") for line in table.splitlines()) for text in TEXTS)
     assert "fid_judge: fid/shapes-judge64-2016, 96 images" in table
     assert str(first.page) in table
 

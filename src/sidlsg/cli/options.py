@@ -14,7 +14,7 @@ import typer
 from sidlsg.cli import configuration
 from sidlsg.cli.help import OptionGroup
 from sidlsg.runtime.errors import InputError, VerdictError
-from sidlsg.runtime.parsing import parse_json
+from sidlsg.runtime.overrides import parse_value
 from sidlsg.storage.uri import HELD_OUT, JUDGE, TEACHER
 
 if TYPE_CHECKING:  # records take a third of a second
@@ -192,10 +192,7 @@ def set_values(texts: Iterable[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text!r} has no value; give {text}=VALUE")
-        try:
-            values[name] = parse_json(value)
-        except ValueError:
-            values[name] = value
+        values[name] = parse_value(value)
     return values
 
 

@@ -46,8 +46,8 @@ def sweep(
         list[str],
         typer.Option(
             metavar="SETTING",
-            help="A guidance setting, such as none, 'lsg kappa=1.5' or 'long kappa4=2'; repeat for more. By default "
-            "the paper's strategies, and LSG at κ 1.2 to 4.5.",
+            help="A strategy with its scales and values of the recipe, such as none, 'lsg kappa=1.5' or 'lsg "
+            "kappa=1.5 steps=4'; repeat for more. By default the paper's strategies, and LSG at κ 1.2 to 4.5.",
         ),
     ] = [],  # noqa: B006 - typer reads the default and never changes it
     recipe: Recipe = "tiny",
@@ -58,7 +58,7 @@ def sweep(
     tracking_uri: RunTracking = "",
     embeddings_gb: EmbeddingsGb = 0.0,
 ) -> None:
-    """Distil, score and compare one student per guidance setting.
+    """Distil, score and compare one student per setting.
 
     No version is judged or promoted. The same command again reuses results, and resumes an interrupted sweep.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,16 @@ STRATEGIES: dict[str, Callable[..., Guidance]] = {
     strategy.__name__: strategy for strategy in (none, long, short, lsg, zero_cfg, anti_cfg)
 }
 """Every strategy by name; each takes its scales and returns the four κ."""
+_MAKERS: dict[str, Callable[..., Guidance]] = {**STRATEGIES, "custom": Guidance}
+
+
+def scales_of(strategy: str) -> Mapping[str, inspect.Parameter]:
+    """The scales that a strategy in `STRATEGIES`, or `custom`, takes; raises InputError for another name."""
+    if strategy not in _MAKERS:
+        raise InputError(
+            f"guidance strategy {strategy!r} is unknown{nearest(strategy, _MAKERS)}; allowed: {', '.join(_MAKERS)}"
+        )
+    return inspect.signature(_MAKERS[strategy]).parameters
 
 
 def make_guidance(strategy: str, scales: dict[str, float]) -> Guidance:
@@ -90,12 +100,7 @@ def make_guidance(strategy: str, scales: dict[str, float]) -> Guidance:
     Raises:
         InputError: the name or a scale is unknown, missing or not a number.
     """
-    makers = {**STRATEGIES, "custom": Guidance}
-    if strategy not in makers:
-        raise InputError(
-            f"guidance strategy {strategy!r} is unknown{nearest(strategy, makers)}; allowed: {', '.join(makers)}"
-        )
-    parameters = inspect.signature(makers[strategy]).parameters
+    parameters = scales_of(strategy)
     for name in scales:
         if name not in parameters:
             takes = ", ".join(parameters) or "no scale at all"
@@ -103,7 +108,7 @@ def make_guidance(strategy: str, scales: dict[str, float]) -> Guidance:
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in scales:
             raise InputError(f"strategy {strategy!r} needs {name}, for example {name}=1.5")
-    return makers[strategy](**scales)
+    return _MAKERS[strategy](**scales)
 
 
 def _not_negative(strategy: str, guidance: Guidance) -> Guidance:

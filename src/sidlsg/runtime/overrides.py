@@ -24,6 +24,14 @@ def parse_changes(text: str) -> dict[str, Any]:
     return changes
 
 
+def parse_value(text: str) -> Any:
+    """A value as users write it: JSON if it is valid JSON, otherwise the text itself."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text
+
+
 def changes_text(changes: Mapping[str, Any]) -> str:
     """The JSON that `parse_changes` reads, whole doubles as integers: a pipeline's parameters have no integers."""
 

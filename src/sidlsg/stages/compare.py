@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from sidlsg.distil.recipes import published_results
 from sidlsg.registry.address import given_address
 from sidlsg.report.scoreboard import write_scoreboard
+from sidlsg.runtime.overrides import changes_text
 from sidlsg.stages.failures import SettingFailure, raise_failures, write_note
 from sidlsg.stages.gate import evaluation_inputs, record_scores
-from sidlsg.stages.sweep import parse_setting
+from sidlsg.stages.sweep import parse_settings
 from sidlsg.stages.sweep_results import by_setting, main_scores
 
 
@@ -25,6 +27,7 @@ def compare_step(
     judge_model: Path,
     settings: Sequence[str],
     recipe: str,
+    changes: Mapping[str, Any],
     tracking_uri: str,
     html: Path,
     metrics: Path,
@@ -34,21 +37,19 @@ def compare_step(
     Raises:
         StageError: all settings failed.
     """
-    swept, failures = by_setting(settings, scorecards, versions)
+    swept, failures = by_setting(parse_settings(settings, recipe, changes_text(changes)), scorecards, versions)
     for failure in failures:
         write_note(failure)
     if not swept:
         raise_failures(failures)
-    entries = [(each.setting, each.folder) for each in swept]
+    entries = [(each.setting.text, each.folder) for each in swept]
     reasons = [failure.text for failure in failures]
     write_scoreboard(entries, html, f"Settings of recipe {recipe}", published_results(), reasons)
     address, inputs = given_address(tracking_uri), evaluation_inputs(held_out_captions, judge_model)
     for each in swept:
         record_scores(each.version, each.folder, address, inputs)
     scores = {
-        f"{parse_setting(each.setting).folder} {score.metric}": score.value
-        for each in swept
-        for score in main_scores(each.card)
+        f"{each.setting.folder} {score.metric}": score.value for each in swept for score in main_scores(each.card)
     }
     # The scores are the artifact's metadata; without a file as well, the artifact would look lost when it is copied.
     metrics.write_text(json.dumps(scores))

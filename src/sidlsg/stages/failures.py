@@ -22,7 +22,7 @@ from sidlsg.runtime.errors import InputError, SidlsgError, StageError, StoppedEr
 from sidlsg.runtime.overrides import changes_text, parse_changes
 from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE, checkpoints_place
-from sidlsg.stages.sweep import GuidanceSetting, plan_changes
+from sidlsg.stages.sweep import TEXT, SweepSetting, plan_changes
 from sidlsg.storage.files import sha256_bytes
 from sidlsg.storage.records import Record
 from sidlsg.storage.store import Store
@@ -94,7 +94,7 @@ def recording_failure(step: str, setting: Mapping[str, Any], results: Path) -> I
             raise
         known = isinstance(error, SidlsgError)
         failure = SettingFailure(
-            setting=GuidanceSetting(setting["strategy"], setting["scales"]).text,
+            setting=setting.get(TEXT) or SweepSetting(setting["strategy"], setting["scales"]).text,
             step=step,
             error=first_line(error) if known else f"{type(error).__name__}: {first_line(error)}",
             exit_code=getattr(error, "exit_code", 1),
@@ -140,9 +140,9 @@ def number_attempts(planned: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each | ({ATTEMPT: count} if (count := failures[_key(each)]) else {}) for each in planned]
 
 
-def without_attempt(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A setting's changes without the attempt number, for the recipe."""
-    return {name: value for name, value in changes.items() if name != ATTEMPT}
+def recipe_changes(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting's changes of the recipe, without its attempt number and its text."""
+    return {name: value for name, value in setting.items() if name not in (ATTEMPT, TEXT)}
 
 
 def raise_failures(failures: Sequence[SettingFailure], page: str = "") -> None:
@@ -162,7 +162,7 @@ def conclude_step(failures: str, page: str = "the sweep's page") -> None:
 
 def _key(setting: Mapping[str, Any]) -> str:
     """The setting's key, equal for whole numbers and for the doubles that pipeline parameters turn them into."""
-    plain = parse_changes(changes_text(without_attempt(setting)))
+    plain = parse_changes(changes_text(recipe_changes(setting)))
     return sha256_bytes(json.dumps(plain, sort_keys=True).encode())[:16]
 
 

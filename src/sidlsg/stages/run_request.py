@@ -40,7 +40,7 @@ class RunRequest:
     tracking_uri: str = ""
     """MLflow's address; empty for a store inside the run folder."""
     settings: tuple[str, ...] = SETTINGS
-    """Guidance settings of a sweep, see `sidlsg.stages.sweep.parse_setting`."""
+    """Settings of a sweep, see `sidlsg.stages.sweep.parse_setting`."""
     protocols: tuple[str, ...] = ()
     """Published protocols to score under as well."""
     weights: Path | None = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidlsg.registry.gate_rules import STUDENT, subject_of
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.failures import SettingFailure, failure_in, parse_failure
-from sidlsg.stages.sweep import Kappas, parse_setting, parse_settings, setting_of
+from sidlsg.stages.sweep import SettingKey, SweepSetting, parse_setting, setting_of
 from sidlsg.storage.records import ModelVersion, Score, Scorecard
 
 
@@ -17,7 +17,7 @@ from sidlsg.storage.records import ModelVersion, Score, Scorecard
 class Swept:
     """A sweep's results for one setting."""
 
-    setting: str
+    setting: SweepSetting
     folder: Path
     """Folder of the scorecard."""
     card: Scorecard
@@ -25,51 +25,49 @@ class Swept:
 
 
 def by_setting(
-    settings: Sequence[str], folders: Sequence[Path], versions: Sequence[str]
+    settings: Mapping[SettingKey, SweepSetting], folders: Sequence[Path], versions: Sequence[str]
 ) -> tuple[list[Swept], list[SettingFailure]]:
     """The results and failures of a sweep in the order of its settings, from records in any order.
 
     Args:
-        settings: the sweep's settings.
+        settings: of the sweep, from `parse_settings`.
         folders: folders of the scorecards, or of the failures recorded instead.
         versions: the ModelVersion records, or the failures, as JSON.
 
     Raises:
-        InputError: a setting cannot be used, or a scorecard belongs to no setting or has no version.
+        InputError: a scorecard belongs to no setting or has no version, or a setting has neither result nor failure.
     """
-    known = parse_settings(settings)
-    failed: dict[Kappas, SettingFailure] = {}
+    failed: dict[str, SettingFailure] = {}
     registered, found = {}, {}
     for text in versions:
         if (failure := parse_failure(text)) is not None:
-            failed[_kappas(failure)] = failure
+            failed[_text(failure)] = failure
         else:
             version = ModelVersion.from_json(text)
             registered[version.student_sha256] = version
     for folder in folders:
         if (failure := failure_in(folder)) is not None:
-            failed.setdefault(_kappas(failure), failure)
+            failed.setdefault(_text(failure), failure)
             continue
         card = Scorecard.load(folder)
-        setting = setting_of(card.kappas, known)
-        if card.kappas in failed:
+        setting = setting_of(card, settings)
+        if setting.text in failed:
             continue
         if card.student_sha256 not in registered:
             raise InputError(
                 f"the scorecard at {folder}, of setting {setting.text!r}, is of none of the versions given; "
                 "give the versions of the same sweep"
             )
-        found[card.kappas] = Swept(
-            setting=setting.text, folder=folder, card=card, version=registered[card.student_sha256]
-        )
-    if missing := [setting.text for kappas, setting in known.items() if kappas not in found.keys() | failed.keys()]:
+        found[setting.text] = Swept(setting=setting, folder=folder, card=card, version=registered[card.student_sha256])
+    texts = [setting.text for setting in settings.values()]
+    if missing := [text for text in texts if text not in found.keys() | failed.keys()]:
         raise InputError(f"there is neither a scorecard nor a failure of {', '.join(map(repr, missing))}; sweep again")
-    return [found[each] for each in known if each in found], [failed[each] for each in known if each in failed]
+    return [found[text] for text in texts if text in found], [failed[text] for text in texts if text in failed]
 
 
-def _kappas(failure: SettingFailure) -> Kappas:
-    """The four κ of the failed setting, which can be written in several ways."""
-    return parse_setting(failure.setting).guidance.scales
+def _text(failure: SettingFailure) -> str:
+    """The failed setting, its scales in the strategy's order."""
+    return parse_setting(failure.setting).text
 
 
 def main_scores(card: Scorecard) -> tuple[Score, ...]:

@@ -19,7 +19,7 @@ from sidlsg.runtime.overrides import changes_text
 from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import checkpoints_place
 from sidlsg.stages import timed
-from sidlsg.stages.failures import recording_failure, without_attempt
+from sidlsg.stages.failures import recipe_changes, recording_failure
 from sidlsg.storage.real_image_set import real_images_beside
 from sidlsg.storage.records import PromptSet, Student
 from sidlsg.storage.uri import resolve
@@ -63,7 +63,7 @@ def distil_step(setting: Mapping[str, Any], changes: Mapping[str, Any], **inputs
 def training_of(changes: Mapping[str, Any], **inputs: Any) -> PodTraining:
     """The training of a step: its recipe changes and other inputs, and the settings in its environment."""
     return PodTraining(
-        changes=changes_text(without_attempt(changes)),
+        changes=changes_text(recipe_changes(changes)),
         checkpoints=checkpoints_place(),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""),
         experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", "sidlsg"),

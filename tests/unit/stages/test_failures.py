@@ -17,10 +17,11 @@ from sidlsg.stages.failures import (
     conclude_step,
     failure_in,
     number_attempts,
+    plan_step,
     raise_failures,
+    recipe_changes,
     recording_failure,
     results_in,
-    without_attempt,
     write_note,
 )
 
@@ -62,7 +63,24 @@ def test_a_failure_is_recorded_and_its_setting_gets_another_number_each_time(
         assert planned == [SETTING | {"attempt": attempt}, other]
         # As a pipeline's parameters have them.
         planned[0] = planned[0] | {"attempt": float(attempt), "iterations": 2.0, "scales": {"kappa": 3.0}}
-        assert without_attempt(planned[0]) == SETTING
+        assert recipe_changes(planned[0]) == SETTING
+
+
+@pytest.mark.usefixtures("place")
+def test_settings_that_differ_in_the_recipe_alone_fail_and_are_retried_apart() -> None:
+    texts = ["lsg kappa=3", "lsg kappa=3 steps=2", 'lsg kappa=3 adapter={"rank": 8} steps=2']
+    given = texts, "tiny", {"iterations": 2.0}
+    planned = plan_step(*given)
+    # As a pipeline's parameters have them.
+    failed = fail(planned[1] | {"steps": 2.0}, AlarmError("the loss is too large"))
+    assert failed is not None
+    assert failed.setting == "lsg kappa=3 steps=2"
+    assert failed.text == "setting 'lsg kappa=3 steps=2': distil failed: the loss is too large"
+    again = plan_step(*given)
+    assert again == [planned[0], planned[1] | {"attempt": 1}, planned[2]]
+    assert recipe_changes(again[1]) == {"iterations": 2, "strategy": "lsg", "scales": {"kappa": 3.0}, "steps": 2}
+    fail(again[2], InputError("no"))
+    assert [each.get("attempt", 0) for each in plan_step(*given)] == [0, 1, 1]
 
 
 def test_a_lost_note_is_written_again(place: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from sidlsg.stages.failures import conclude_step, failure_in
 from sidlsg.stages.gate_rules import gate_rules
 from sidlsg.stages.inputs import common_arguments, gate_text, training_arguments
 from sidlsg.stages.run_request import RunRequest
-from sidlsg.stages.sweep import parse_setting, parse_settings, plan_changes, setting_of
+from sidlsg.stages.sweep import SettingKey, SweepSetting, parse_settings, setting_of
 from sidlsg.stages.sweep_results import by_setting
 from sidlsg.storage.files import atomic_write
 from sidlsg.storage.records import ModelVersion, Promotion, PromptSet, Record, Scorecard, Student, Verdict
@@ -82,8 +82,9 @@ def run_sweep(pipeline: Any, request: RunRequest) -> SweepResult:
         InputError: an input or the run folder cannot be used.
         StageError: a stage failed; the message and the exit code are the stage's.
     """
-    texts = _setting_texts(request)
-    publish, rounds = partial(_publish_sweep, texts), Rounds(labels=texts, stages=ROUND)
+    parsed = _settings(request)
+    labels = tuple(setting.text for setting in parsed.values())
+    publish, rounds = partial(_publish_sweep, parsed), Rounds(labels=labels, stages=ROUND)
     settings, result = _run(pipeline, request, sweep_arguments, "scoreboard.html", publish, rounds)
     return SweepResult(**result, settings=settings)
 
@@ -109,13 +110,13 @@ def evaluate_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
 
 def sweep_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
     """The parameters of a sweep."""
-    plan_changes(request.settings, request.recipe, request.changes)
     # As a record has them, however they were written: the page and the cache should not see spaces.
-    return {**training_arguments(request, run_dir), "settings": list(_setting_texts(request))}
+    texts = [setting.text for setting in _settings(request).values()]
+    return {**training_arguments(request, run_dir), "settings": texts}
 
 
-def _setting_texts(request: RunRequest) -> tuple[str, ...]:
-    return tuple(setting.text for setting in parse_settings(request.settings).values())
+def _settings(request: RunRequest) -> dict[SettingKey, SweepSetting]:
+    return parse_settings(request.settings, request.recipe, request.changes)
 
 
 def _gate(request: RunRequest) -> str:
@@ -168,22 +169,23 @@ def _publish(outputs: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     return found | ({"cost": cost_of_json(outputs["costs"])} if "costs" in outputs else {})
 
 
-def _publish_sweep(texts: Sequence[str], outputs: dict[str, Any], run_dir: Path) -> tuple[SettingResult, ...]:
+def _publish_sweep(
+    settings: Mapping[SettingKey, SweepSetting], outputs: dict[str, Any], run_dir: Path
+) -> tuple[SettingResult, ...]:
     publish_folder(Path(outputs["prompt_set"].path), run_dir / "prompts", PromptSet.FILE)
-    settings = parse_settings(texts)
     for artifact in outputs["students"]:
         if failure_in(Path(artifact.path)) is not None:
             continue
-        setting = setting_of(Student.load(Path(artifact.path)).kappas, settings)
+        setting = setting_of(Student.load(Path(artifact.path)), settings)
         publish_folder(Path(artifact.path), run_dir / STUDENTS / setting.folder, Student.FILE)
     results = []
-    found, _ = by_setting(texts, [Path(artifact.path) for artifact in outputs["scorecards"]], outputs["versions"])
+    found, _ = by_setting(settings, [Path(artifact.path) for artifact in outputs["scorecards"]], outputs["versions"])
     for swept in found:
-        name = parse_setting(swept.setting).folder
+        name = swept.setting.folder
         publish_folder(swept.folder, run_dir / SCORECARDS / name, Scorecard.FILE)
         results.append(
             SettingResult(
-                setting=swept.setting,
+                setting=swept.setting.text,
                 student=run_dir / STUDENTS / name,
                 scorecard_folder=run_dir / SCORECARDS / name,
                 scorecard=swept.card,

@@ -244,9 +244,10 @@ def test_a_mistyped_version_is_reported_before_anything_is_written(evaluation: R
 
 
 def test_settings_are_given_as_records_have_them(tmp_path: Path) -> None:
-    request = RunRequest(run_dir=tmp_path / "run", settings=(" none", "lsg  kappa=2.0"), recipe="sd15")
+    settings = (" none", "lsg  kappa=2.0", "none  steps=2 lr=2e-6")
+    request = RunRequest(run_dir=tmp_path / "run", settings=settings, recipe="sd15")
     arguments = sweep_arguments(request, tmp_path / "run")
-    assert arguments["settings"] == ["none", "lsg kappa=2"]
+    assert arguments["settings"] == ["none", "lsg kappa=2", "none lr=2e-06 steps=2"]
     # No gate is asked, so a recipe without one can be swept.
     assert (arguments["recipe"], arguments["embeddings_dtype"]) == ("sd15", "float16")
 
@@ -270,6 +271,8 @@ def test_what_the_evaluation_is_asked_for_becomes_text(tmp_path: Path, monkeypat
         ({"settings": ()}, "without settings"),
         ({"settings": ("lsg",)}, "setting 'lsg': strategy 'lsg' needs kappa"),
         ({"settings": ("none", "lsg kappa=1")}, "mean the same"),
+        ({"settings": ("none steps=9",)}, "setting 'none steps=9': steps is 9"),
+        ({"settings": ("none steps=2",), "changes": json.dumps({"steps": 2})}, "replace steps, which a sweep's"),
         ({"changes": json.dumps({"strategy": "none"})}, "which a sweep's settings do"),
         ({"recipe": "tinny"}, r"did you mean 'tiny'\?"),
         ({"model_name": "a/b"}, "model name 'a/b' is not allowed"),
