@@ -31,8 +31,8 @@ TEMPORARY = (".unfinished-*", ".student.*", ".checkpoint.json.*", ".*.png.*")
 """What a writer that is killed may leave behind."""
 
 
-TERM = {"lambda_d": 0.1, "lambda_g": 0.03, "freeze": 8, "join": 12}
-"""Of a run with real images: the generator waits for two iterations, and the adversarial term joins after three."""
+TERM = {"lambda_d": 0.1, "lambda_g": 0.03, "freeze": 4, "join": 8}
+"""Of a run with real images: the generator waits for an iteration, and the adversarial term joins after two."""
 
 
 def make_real_images(folder: Path) -> Path:
