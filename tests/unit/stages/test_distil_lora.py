@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 
 from sidlsg.distil.adapter import LORA_FILE, TARGETS
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.distil.student.generation import generate
+from sidlsg.registry.connection import connect
+from sidlsg.registry.files import fetch_student
+from sidlsg.registry.registration import register
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.stages import distil as stage
 from sidlsg.stages.distil import Extras, distil
@@ -75,6 +83,18 @@ def test_both_forms_of_the_cards_code_make_the_programs_image(student: Path, inp
         ).images[0]
         own = torch.from_numpy(generate(student, [prompt], [3])[0]).permute(2, 0, 1)
         assert (255 * image - own).abs().max() < 2
+
+
+def test_it_is_registered_and_served_with_its_file(student: Path, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/mlflow.db"
+    version = register(student, database, "adapters")
+    served = mlflow.pyfunc.load_model(connect(database).get_model_version("adapters", str(version.version)).source)
+    prompt = "a small red circle on a blue background"
+    ((text,),) = served.predict([prompt], params={"seed": 3})
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    assert np.array_equal(pixels, generate(student, [prompt], [3])[0])
+    fetched = fetch_student(version, database, tmp_path / "fetched")
+    assert (fetched / LORA_FILE).read_bytes() == (student / LORA_FILE).read_bytes()
 
 
 def test_a_stopped_run_continues_to_the_same_bits(
