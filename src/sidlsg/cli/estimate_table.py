@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sidlsg.distil.estimate.estimate import CHECKPOINTS, EMBEDDINGS, ENOUGH, IMAGES, Choice, Estimate
+from sidlsg.distil.estimate.estimate import CHECKPOINTS, EMBEDDINGS, ENOUGH, IMAGES, LATENTS, Choice, Estimate
 from sidlsg.runtime.progress import PlainConsole
 
 
@@ -64,12 +64,18 @@ def estimate_json(found: Estimate, price: float) -> dict[str, Any]:
     }
 
 
+_DISK = {
+    CHECKPOINTS: "disk for checkpoints, at most",
+    EMBEDDINGS: "disk for a million prompts' text embeddings, if encoded before",
+    LATENTS: "disk for a million real images' latents, beside captions' embeddings",
+    IMAGES: "disk for 1,000 images, if `evaluate` keeps them, at most",
+}
+
+
 def _others(found: Estimate) -> dict[str, int]:
     return {
         "host memory for offloaded tensors and checkpoints": found.host,
-        "disk for checkpoints, at most": found.disk[CHECKPOINTS],
-        "disk for a million prompts' text embeddings, if encoded before": found.disk[EMBEDDINGS],
-        "disk for 1,000 images, if `evaluate` keeps them, at most": found.disk[IMAGES],
+        **{text: found.disk[name] for name, text in _DISK.items() if name in found.disk},
     }
 
 

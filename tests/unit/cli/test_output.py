@@ -44,6 +44,11 @@ def test_an_estimate_of_several_steps_has_what_sampling_takes(sidlsg: Run) -> No
     assert "Its student takes 4 passes of the network to sample an image." in out
 
 
+def test_an_estimate_with_real_images_has_their_latents_disk(sidlsg: Run) -> None:
+    found = json.loads(sidlsg("estimate", "--gpu", "h100", "--recipe", "tiny_real", "--json")[1])
+    assert found["disk_bytes"]["million_real_latents"] == 10**6 * 4 * 8 * 8 * 2
+
+
 def test_generated_images_as_json_and_in_silence(sidlsg: Run, tiny_student: Path, tmp_path: Path) -> None:
     given = (
         "generate",

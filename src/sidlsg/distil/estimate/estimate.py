@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 """Settings that save memory without changing the method, with their values."""
 CHECKPOINTS, EMBEDDINGS, IMAGES = "checkpoints", "million_embeddings", "thousand_images"
+LATENTS = "million_real_latents"
 FLOAT16 = 2
 """Bytes of a number in stored text embeddings."""
 LATENT_SIDE = 8
@@ -100,7 +101,8 @@ class Estimate:
     host: int
     """Bytes in the host's memory, of all processes."""
     disk: dict[str, int]
-    """Bytes on disk at most: of the checkpoints, of a million prompts' text embeddings, of a thousand images."""
+    """Bytes on disk at most: of the checkpoints, of a million prompts' text embeddings, of a thousand images; of a
+    million real images' latents where the recipe uses any."""
     micro_batch: int
     """The recipe's, or a process's share of the batch if that is less."""
     largest_micro_batch: int
@@ -235,10 +237,13 @@ def estimate(
 def _disk(config: Mapping[str, Any], recipe: Recipe, state: int) -> dict[str, int]:
     # Besides those that stay, the one that is being written, and the one with the best score.
     checkpoints = recipe.keep_checkpoints + 1 + (recipe.evaluate_every > 0)
+    side = config["sample_size"]
+    latents = {LATENTS: 10**6 * config["in_channels"] * side**2 * FLOAT16} if recipe.adversarial else {}
     return {
         CHECKPOINTS: checkpoints * state,
         EMBEDDINGS: 10**6 * TEXT_LENGTH * config["cross_attention_dim"] * FLOAT16,
-        IMAGES: 1000 * 3 * (LATENT_SIDE * config["sample_size"]) ** 2,  # without compression
+        IMAGES: 1000 * 3 * (LATENT_SIDE * side) ** 2,  # without compression
+        **latents,
     }
 
 
