@@ -63,14 +63,15 @@ def prepare(work: Path) -> None:
         sidlsg("images", "encode", work / "shapes.tar", "--output", work / "real", "--licence", "CC0-1.0")
 
 
-def scorecard(work: Path, name: str, seed: int) -> dict[str, Any]:
+def scorecard(work: Path, name: str, seed: int, iterations: int) -> dict[str, Any]:
     """The scorecard of a variant's student, made if it is missing."""
     variant, folder = VARIANTS[name], work / name.replace(" ", "-").replace(",", "") / f"{seed}"
     card = folder / "scores" / "scorecard.json"
     if not card.exists():
-        changes = [part for change in (*COMMON, *variant.changes) for part in ("--set", change)]
+        given = (*COMMON, f"iterations={iterations}", *variant.changes)
+        changes = [part for change in given for part in ("--set", change)]
         if variant.follows:
-            scorecard(work, variant.follows, seed)
+            scorecard(work, variant.follows, seed, iterations)
             changes += ["--generator-from", str(work / variant.follows.replace(" ", "-") / f"{seed}" / "student")]
         if variant.real_images:
             changes += ["--real-images", str(work / "real")]
@@ -109,13 +110,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON file of all scores so far")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="by default all")
     parser.add_argument("--seed", type=int, action="append", help="by default 0 to 4")
+    parser.add_argument("--iterations", type=int, default=260, help="of each training, at 64 images; 260 by default")
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     prepare(asked.work)
-    found = json.loads(asked.output.read_text()) if asked.output.exists() else {"students": {}}
+    found = (
+        json.loads(asked.output.read_text())
+        if asked.output.exists()
+        else {"iterations": asked.iterations, "students": {}}
+    )
     for seed in asked.seed or SEEDS:
         for name in asked.variant or VARIANTS:
-            card = scorecard(asked.work, name, seed)
+            card = scorecard(asked.work, name, seed, asked.iterations)
             found["students"].setdefault(name, {})[f"{seed}"] = scores_of(card, "student")
             found["teacher, 20 steps"] = scores_of(card, "teacher 20 steps")
             asked.output.write_text(json.dumps(found, indent=2) + "\n")
