@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from forked import Program
@@ -111,6 +112,32 @@ def test_a_training_freezes_joins_and_records_its_images(training: Train, real: 
     record = RealImageSet.load(real)
     assert f"| real images | 40 from {record.source} (SHA-256 {record.source_sha256}), licence: CC0-1.0 |" in card
     assert "without any real image" not in card
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": 4, "step_noise": "ddim"},
+        {"adapter": {"rank": 4}},
+        {"adapter": {"rank": 4}, "steps": 2, "precision": "bf16", "activation_checkpointing": True},
+        {"strategy": "zero_cfg", "scales": {}},
+    ],
+    ids=str,
+)
+def test_the_term_goes_with_steps_adapters_and_other_guidance(
+    changes: dict[str, Any], real: Path, tiny_student: Path, assets: Path, tmp_path: Path
+) -> None:
+    folder, given = tmp_path / "student", (tiny_student.parent / "prompts", assets / "tiny-sd")
+    extras = Extras(real_images=real)
+    distil(*given, folder, recipe(**changes), 0, tmp_path / "state", [].append, extras)
+    Student.load(folder).verify(folder)
+    assert ["adversarial_loss" in row for row in rows(folder)] == [False, False, False, True, True, True]
+    # A generator that the term does not reach is another one.
+    without = {**changes, "adversarial": TERM | {"lambda_g": 0.0}}
+    distil(*given, tmp_path / "other", recipe(**without), 0, tmp_path / "other state", [].append, extras)
+    one, other = weights(folder), weights(tmp_path / "other")
+    assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.long
