@@ -306,13 +306,14 @@ RECIPES: dict[str, Recipe] = {
         replace(_TINY, name="tiny_lora", adapter={"rank": 16}, lr=2e-3, fake_score_lr=2e-3),
         # With `ddim` a plain call of the stock pipeline samples the exported folder, and z alone decides an image.
         replace(_TINY, name="tiny_4step", steps=4, step_noise="ddim"),
-        # From a finished student of tiny, whose L_ψ is about 40: λ_D · CHW · ℓ_D begins at about 18.
+        # From a finished student of tiny. Guidance would draw the student away from the real images.
         replace(
             _TINY,
             name="tiny_real",
+            strategy="none",
+            scales={},
             lr=1e-4,
-            fake_score_lr=1e-4,
-            adversarial={"lambda_d": 0.1, "lambda_g": 0.03, "freeze": 1664, "join": 3328},
+            adversarial={"lambda_d": 1.0, "lambda_g": 0.1, "freeze": 1664, "join": 1664},
         ),
         _paper("sd15", 1.5, 18.8, (8.8, 8.71, 0.302), (18.8, 8.15, 0.304)),
         _paper("sd15_kappa2", 2, 4.8, (4.8, 9.56, 0.313)),
