@@ -2,8 +2,9 @@
 
     python benchmarks/variants.py --work runs/variants --output benchmarks/results/variants.json
 
-Each student is distilled and scored by `sidlsg distil` and `sidlsg evaluate`, one after the other. What is finished is
-kept in the folder of `--work`: the same command continues, and `--variant` and `--seed` choose some.
+Each student is distilled and scored by `sidlsg distil` and `sidlsg evaluate`, one after the other. The same command
+continues: scores in the file of `--output` and what is finished in the folder of `--work` are kept. `--variant` and
+`--seed` choose some.
 """
 
 from __future__ import annotations
@@ -121,8 +122,11 @@ def main() -> None:
     )
     for seed in asked.seed or SEEDS:
         for name in asked.variant or VARIANTS:
+            scores = found["students"].setdefault(name, {})
+            if f"{seed}" in scores:
+                continue
             card = scorecard(asked.work, name, seed, asked.iterations)
-            found["students"].setdefault(name, {})[f"{seed}"] = scores_of(card, "student")
+            scores[f"{seed}"] = scores_of(card, "student")
             found["teacher, 20 steps"] = scores_of(card, "teacher 20 steps")
             asked.output.write_text(json.dumps(found, indent=2) + "\n")
     rows: list[tuple[str, Sequence[str]]] = [("", SCORES)]
