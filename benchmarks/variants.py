@@ -64,16 +64,21 @@ def prepare(work: Path) -> None:
         sidlsg("images", "encode", work / "shapes.tar", "--output", work / "real", "--licence", "CC0-1.0")
 
 
+def folder_of(work: Path, name: str, seed: int) -> Path:
+    """Where a variant's training, student and scores of a seed are."""
+    return work / name.replace(" ", "-").replace(",", "") / f"{seed}"
+
+
 def scorecard(work: Path, name: str, seed: int, iterations: int) -> dict[str, Any]:
     """The scorecard of a variant's student, made if it is missing."""
-    variant, folder = VARIANTS[name], work / name.replace(" ", "-").replace(",", "") / f"{seed}"
+    variant, folder = VARIANTS[name], folder_of(work, name, seed)
     card = folder / "scores" / "scorecard.json"
     if not card.exists():
         given = (*COMMON, f"iterations={iterations}", *variant.changes)
         changes = [part for change in given for part in ("--set", change)]
         if variant.follows:
             scorecard(work, variant.follows, seed, iterations)
-            changes += ["--generator-from", str(work / variant.follows.replace(" ", "-") / f"{seed}" / "student")]
+            changes += ["--generator-from", str(folder_of(work, variant.follows, seed) / "student")]
         if variant.real_images:
             changes += ["--real-images", str(work / "real")]
         sidlsg(
@@ -113,13 +118,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append", help="by default 0 to 4")
     parser.add_argument("--iterations", type=int, default=260, help="of each training, at 64 images; 260 by default")
     asked = parser.parse_args()
-    asked.work.mkdir(parents=True, exist_ok=True)
-    prepare(asked.work)
     found = (
         json.loads(asked.output.read_text())
         if asked.output.exists()
         else {"iterations": asked.iterations, "students": {}}
     )
+    if found["iterations"] != asked.iterations:
+        parser.error(f"{asked.output} has trainings of {found['iterations']} iterations; give another file and folder")
+    asked.work.mkdir(parents=True, exist_ok=True)
+    prepare(asked.work)
     for seed in asked.seed or SEEDS:
         for name in asked.variant or VARIANTS:
             scores = found["students"].setdefault(name, {})

@@ -32,7 +32,7 @@ TEMPORARY = (".unfinished-*", ".student.*", ".checkpoint.json.*", ".*.png.*")
 
 
 TERM = {"lambda_d": 0.1, "lambda_g": 0.03, "freeze": 4, "join": 8}
-"""Of a run with real images: the generator waits for an iteration, and the adversarial term joins after two."""
+"""Of a run with real images: the generator is frozen for one iteration, and the adversarial term joins after two."""
 
 
 def make_real_images(folder: Path) -> Path:

@@ -67,7 +67,7 @@ def estimate_json(found: Estimate, price: float) -> dict[str, Any]:
 _DISK = {
     CHECKPOINTS: "disk for checkpoints, at most",
     EMBEDDINGS: "disk for a million prompts' text embeddings, if encoded before",
-    LATENTS: "disk for a million real images' latents, beside captions' embeddings",
+    LATENTS: "disk for a million real images' latents, without their captions",
     IMAGES: "disk for 1,000 images, if `evaluate` keeps them, at most",
 }
 

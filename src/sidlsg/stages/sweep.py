@@ -197,7 +197,7 @@ def setting_of(record: Student | Scorecard, settings: Mapping[SettingKey, SweepS
 def _recorded_rest(record: Student | Scorecard) -> frozenset[tuple[str, str]]:
     """The values of a student's recipe but guidance; empty if they are not known or not a recipe's."""
     try:
-        # Those that a record lacks are the defaults, not the recipe's of that name: see `ADDED`.
+        # A value that a record lacks has its default, whatever the recipe of that name has: see `ADDED`.
         return _rest(Recipe(**record.recipe_values))
     except (TypeError, InputError):
         return frozenset()
