@@ -50,6 +50,7 @@ def test_an_edited_comment_continues_a_run(
 ) -> None:
     inputs = (tiny_student.parent / "prompts", assets / "tiny-sd", tmp_path / "student")
     lines: list[str] = []
+    digest_before = code_digest()
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
         patch.setattr(stage, "StopRequest", StopSoon)
         stage.distil(*inputs, recipe_with_changes("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
@@ -60,7 +61,7 @@ def test_an_edited_comment_continues_a_run(
         from sidlsg.stages.distil import distil as new_distil
 
         student = new_distil(*inputs, recipe("tiny", CHANGES), 0, tmp_path / "checkpoints", lines.append)
-        assert student.package_sha256 == new_digest() != code_digest()
+        assert student.package_sha256 == new_digest() != digest_before
     (line,) = [line for line in lines if line.startswith("continues from ")]
     assert line.endswith("iteration 1 of 2, 2 images seen")
     assert student.images_seen == 4
