@@ -38,7 +38,9 @@ def run(script: str, folder: Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("passed", 0), ("awaiting", 0), ("rejected", 3)])
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("passed", 0), pytest.param("awaiting", 0, marks=pytest.mark.long), ("rejected", 3)]
+)
 def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path, verdict: str, code: int) -> None:
     workflow, store = WORKFLOWS["retrain"], f"sqlite:///{checkout}/mlflow.db"
     client = connect(store, create=True)

@@ -209,6 +209,7 @@ def test_a_run_that_became_slow_is_measured_again_and_continues_to_the_same_bits
 
 
 @pytest.mark.usefixtures("slow_once")
+@pytest.mark.long
 def test_after_threads_nothing_is_measured(train: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """A fork of a process with a pool of threads would wait for them for ever."""
     measured: list[object] = []

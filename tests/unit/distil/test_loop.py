@@ -41,6 +41,7 @@ RECIPE = Recipe(
     checkpoint_every=5,
     grids=2,
 )
+SHORT = replace(RECIPE, iterations=16, log_every=2, checkpoint_every=2)
 UNCOND = torch.zeros(1, 3, 8)
 
 
@@ -107,9 +108,9 @@ def weights(state: TrainingState) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("time", "iteration"),
     [
-        pytest.param(40, 20, marks=pytest.mark.long, id="after a checkpoint"),
-        pytest.param(41, 20, id="half-way"),
-        pytest.param(46, 23, marks=pytest.mark.long, id="between checkpoints"),
+        pytest.param(16, 8, marks=pytest.mark.long, id="after a checkpoint"),
+        pytest.param(17, 8, id="half-way"),
+        pytest.param(18, 9, marks=pytest.mark.long, id="between checkpoints"),
     ],
 )
 def test_a_stopped_run_continues_to_bit_identical_weights(
@@ -117,15 +118,15 @@ def test_a_stopped_run_continues_to_bit_identical_weights(
 ) -> None:
     lines: list[str] = []
     state, run = start("a", lines.append)
-    whole = train(RECIPE, state, run)
+    whole = train(SHORT, state, run)
     assert lines == []
     state, run = start("b", lines.append, stop=StopAt(time))
-    with pytest.raises(StoppedError, match=f"iteration {iteration} of 40"):
-        train(RECIPE, state, run)
+    with pytest.raises(StoppedError, match=f"iteration {iteration} of 16"):
+        train(SHORT, state, run)
     state, run = start("b", lines.append)
-    again = train(RECIPE, state, run)
+    again = train(SHORT, state, run)
     assert len(lines) == 1
-    assert f"iteration {iteration} of 40, {2 * iteration} images seen" in lines[0]
+    assert f"iteration {iteration} of 16, {2 * iteration} images seen" in lines[0]
 
     tensors, others = weights(whole), weights(again)
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
@@ -135,34 +136,34 @@ def test_a_stopped_run_continues_to_bit_identical_weights(
         for p, q in zip(again.generator.parameters(), first.generator.parameters(), strict=True)
     ]
     assert max(moved) > 1e-4
-    assert [row["iteration"] for row in again.log] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [row["iteration"] for row in again.log] == list(range(2, 17, 2))
     timed = ("seconds", "images_per_second")
     for ours, theirs in zip(whole.log, again.log, strict=True):
         assert {k: v for k, v in ours.items() if k not in timed} == {k: v for k, v in theirs.items() if k not in timed}
     grids = sorted(p.name for p in (tmp_path / "b" / "grids").iterdir())
-    assert grids == ["000000000.png", "000000020.png", "000000080.png"]
+    assert grids == ["000000000.png", "000000008.png", "000000032.png"]
     assert all((tmp_path / "a/grids" / g).read_bytes() == (tmp_path / "b/grids" / g).read_bytes() for g in grids)
     json.dumps(again.log)
 
 
 def test_another_micro_batch_continues_the_same_run(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     """How the machine is used is not part of a run's identity."""
-    state, run = start("a", stop=StopAt(20))
+    state, run = start("a", stop=StopAt(10))
     with pytest.raises(StoppedError):
-        train(RECIPE, state, run)
+        train(SHORT, state, run)
     state, run = start("a")
-    changed = replace(RECIPE, micro_batch=1, log_every=10)
-    assert changed.identity == RECIPE.identity
-    assert train(changed, state, run).iteration == 40
+    changed = replace(SHORT, micro_batch=1, log_every=4)
+    assert changed.identity == SHORT.identity
+    assert train(changed, state, run).iteration == 16
 
 
 def test_a_checkpoint_is_written_after_minutes_too_and_changes_nothing(
     start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
-    short = replace(RECIPE, iterations=6, checkpoint_every=1000)
+    short = replace(RECIPE, iterations=3, checkpoint_every=1000)
     state, run = start("usual")
     usual = weights(train(short, state, run))
-    for minutes, saved in ((1e-9, [5, 6]), (0, [6]), (1e9, [6])):
+    for minutes, saved in ((1e-9, [2, 3]), (0, [3]), (1e9, [3])):
         often = replace(short, checkpoint_minutes=minutes)
         assert often.identity == short.identity
         state, run = start(f"{minutes:g}")
@@ -186,15 +187,15 @@ class Falling:
 
 def test_evaluations_make_a_curve_and_keep_the_best(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     state, run = start("a", evaluation=Falling())
-    train(replace(RECIPE, evaluate_every=20, checkpoint_every=3), state, run)
+    train(replace(SHORT, evaluate_every=8, checkpoint_every=3), state, run)
     assert [(row["images_seen"], row["distance"]) for row in state.evaluations] == [
-        (20, 9.0),
-        (40, 5.0),
-        (60, 2.0),
-        (80, 4.0),
+        (8, 9.0),
+        (16, 5.0),
+        (24, 2.0),
+        (32, 4.0),
     ]
-    assert run.checkpoints.best() == 30
-    assert run.checkpoints.iterations() == [30, 39, 40]
+    assert run.checkpoints.best() == 12
+    assert run.checkpoints.iterations() == [12, 15, 16]
 
 
 class Falls(Alarms):
@@ -211,16 +212,16 @@ class Falls(Alarms):
 def test_an_alarm_ends_the_run_and_leaves_the_earlier_checkpoints(
     start: Callable[..., tuple[TrainingState, TrainingRun]],
 ) -> None:
-    falling = Falls(15)
+    falling = Falls(6)
     state, run = start("a", alarms=falling)
     with pytest.raises(AlarmError, match="the sky falls"):
-        train(RECIPE, state, run)
-    assert run.checkpoints.iterations() == [5, 10]
+        train(SHORT, state, run)
+    assert run.checkpoints.iterations() == [2, 4]
     # A run that resumes from there knows what was before.
     assert falling.rows == []
     state, run = start("a", alarms=(later := Falls(100)))
-    train(RECIPE, state, run)
-    assert [row["iteration"] for row in later.rows] == [5, 10]
+    train(SHORT, state, run)
+    assert [row["iteration"] for row in later.rows] == [2, 4]
 
 
 def test_the_fixed_samples_are_checked_early_and_at_every_grid(
@@ -273,10 +274,10 @@ class Diary:
 def test_observers_receive_all(start: Callable[..., tuple[TrainingState, TrainingRun]]) -> None:
     diary = Diary()
     state, run = start("a", observers=[diary], evaluation=Falling())
-    train(replace(RECIPE, evaluate_every=40), state, run)
-    assert diary.iterations == list(range(2, 82, 2))
+    train(replace(SHORT, evaluate_every=16), state, run)
+    assert diary.iterations == list(range(2, 34, 2))
     assert diary.rows == state.log
-    assert diary.grids == [0, 20, 80]
+    assert diary.grids == [0, 8, 32]
     assert diary.scores == state.evaluations
     assert all(row["images_per_second"] > 0 for row in diary.rows)
 

@@ -101,7 +101,7 @@ def test_student_and_teacher_are_scored_and_stored_scores_are_reused(
 
 
 @pytest.mark.usefixtures("few", "quick")
-@pytest.mark.parametrize("noise", ["fresh", "ddim"])
+@pytest.mark.parametrize("noise", [pytest.param("fresh", marks=pytest.mark.long), "ddim"])
 def test_a_student_of_several_steps_is_scored_in_its_own(
     tiny_student: Path, teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path, noise: str
 ) -> None:

@@ -63,6 +63,8 @@ def choices(
 ) -> list[Choice]:
     """Every set of options by cost: 8-bit states last, because they round; the others by time.
 
+    Only the first, without any option, where `ENOUGH` images fit with it: none is faster.
+
     Args:
         use: with the settings to vary.
         needs: of an iteration, with or without activation checkpointing.
@@ -81,6 +83,8 @@ def choices(
         micro_batch = varied.largest_micro_batch(measured, available, batch // use.world_size)
         seconds = iteration_seconds(varied, measured.flops, batch, peak, mfu)
         found.append(Choice(settings=settings, micro_batch=micro_batch, seconds=seconds))
+        if micro_batch >= min(ENOUGH, batch // use.world_size) and len(found) == 1:
+            break
     return sorted(found, key=lambda choice: (choice.settings.optimizer == "adam8bit", choice.seconds))
 
 
@@ -186,7 +190,7 @@ def estimate(
         text_encoder: its parameters, if it encodes during training; 0 if prompts were encoded before.
         mfu: the assumed share of the GPU's peak.
         on_host: whether the device is the CPU.
-        advise: whether to compare options also where the recipe fits, which takes as long again.
+        advise: whether to compare options also where the recipe fits, which may take as long again.
         report: receives progress lines; the estimate takes up to a minute.
 
     Raises:

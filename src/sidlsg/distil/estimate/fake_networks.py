@@ -152,6 +152,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count it."""
         kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].fake_device  # what FakeTensorMode returns, which is asked for it more than for all else
         if func is _ATEN._local_scalar_dense.default and isinstance(args[0], FakeTensor):
             return 0  # read by the host: no sample was masked, and no stop was requested
         out = func(*args, **kwargs)

@@ -143,14 +143,18 @@ class FakeIteration:
             network.zero_grad(set_to_none=True)
         return tracker
 
-    def flops(self) -> float:
-        """FLOPs of an iteration, per image: the mean over the steps, of which each takes one forward more."""
-        first = sum(self.run(update, 1, accumulated=False).flops for update in UPDATES)
+    def flops(self, of_last: float | None = None) -> float:
+        """FLOPs of an iteration, per image; `of_last` are those of an iteration that trains the last step, if known.
+
+        Each step takes one forward pass more than the one before, so the mean is that of the first and the last.
+        """
         steps = self._recipe.steps
-        if steps == 1:
-            return first
-        second = sum(self.run(update, 1, accumulated=False, step=2).flops for update in UPDATES)
-        return first + (steps - 1) / 2 * (second - first)
+
+        def of(step: int) -> float:
+            return sum(self.run(update, 1, accumulated=False, step=step).flops for update in UPDATES)
+
+        last = of(steps) if of_last is None else of_last
+        return last if steps == 1 else (of(1) + last) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,18 +198,14 @@ def measure(
     activations = "recomputed" if settings.activation_checkpointing else "kept"
     report(f"simulating an iteration in {settings.precision}, activations {activations} ...")
     iteration = FakeIteration(config, recipe, settings, gpu)
-    micro_batch = max(2, recipe.micro_batch)
-    updates: tuple[Update, ...] = UPDATES if recipe.adversarial else ("generator",)
-    last = recipe.steps
-    small, large = (
-        max((iteration.run(update, count, accumulated, last).peak for update in updates), key=_total)
-        for count in (1, micro_batch)
-    )
+    micro_batch, last = max(2, recipe.micro_batch), recipe.steps
+    single = {update: iteration.run(update, 1, accumulated, last) for update in UPDATES}
+    larger: tuple[Update, ...] = UPDATES if recipe.adversarial else ("generator",)
     return IterationNeeds(
-        small=small,
-        large=large,
+        small=max((single[update].peak for update in larger), key=_total),
+        large=max((iteration.run(update, micro_batch, accumulated, last).peak for update in larger), key=_total),
         micro_batch=micro_batch,
-        flops=iteration.flops(),
+        flops=iteration.flops(sum(each.flops for each in single.values())),
     )
 
 

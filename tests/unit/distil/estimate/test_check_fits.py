@@ -36,7 +36,7 @@ def test_a_small_run_passes_at_once_with_one_line(config: dict[str, Any]) -> Non
     assert lines[0].startswith("memory: at most ")
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_lora"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("tiny_lora", marks=pytest.mark.long)])
 def test_the_bound_is_above_the_estimate(config: dict[str, Any], name: str) -> None:
     recipe = dataclasses.replace(get_recipe(name), batch=8, micro_batch=8)
     use = Use(network=Network.of(config, recipe.lora), settings=recipe.settings, gpu=False)

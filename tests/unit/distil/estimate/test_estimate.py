@@ -65,6 +65,10 @@ def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixtur
         "docs/estimate",
     ):
         assert words in text
+    assert "takes 4 passes" not in text
+    several = dataclasses.replace(found, recipe=get_recipe("tiny_4step"))
+    print_estimate(several, "bundled:tiny-sd", price=0)
+    assert "Its student takes 4 passes of the network to sample an image." in capsys.readouterr().out
     unknown = dataclasses.replace(found, seconds=None, fits_one=None, fits_enough=None, largest_micro_batch=0)
     print_estimate(unknown, "bundled:tiny-sd", price=0)
     text = capsys.readouterr().out

@@ -19,7 +19,6 @@ from sidlsg.distil import networks as precision
 from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
 from sidlsg.distil.estimate.iteration import FakeIteration, measure
 from sidlsg.distil.estimate.memory import Network, Use
-from sidlsg.distil.few_steps import STEP_NOISES
 from sidlsg.distil.losses import Method
 from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.sampler import DrawPlan
@@ -67,7 +66,7 @@ def test_fake_attention_has_the_precision_of_the_device(
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
-@pytest.mark.parametrize("noise", STEP_NOISES)
+@pytest.mark.parametrize("noise", [pytest.param("fixed", marks=pytest.mark.long), "fresh", "ddim"])
 def test_several_steps_take_forward_passes_alone(assets: Path, noise: str) -> None:
     """(K - 1)/2 more in each of two updates: 3 at K = 4; and no memory, but for some latents."""
     config, one = tiny_config(assets), get_recipe("tiny")
@@ -121,8 +120,7 @@ def live_bytes() -> int:
     ("name", "batch", "micro_batch", "checkpointing"),
     [
         ("tiny", 16, 16, True),
-        ("tiny_lora", 16, 16, True),
-        pytest.param("tiny_lora", 16, 8, False, marks=pytest.mark.long),
+        *(pytest.param("tiny_lora", 16, *each, marks=pytest.mark.long) for each in ((16, True), (8, False))),
         *(pytest.param("tiny", *each, False, marks=pytest.mark.long) for each in ((16, 16), (64, 64), (64, 16))),
     ],
 )
@@ -218,7 +216,7 @@ def quarter(name: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd21"])
+@pytest.mark.parametrize("name", [pytest.param("sd15", marks=pytest.mark.long), "sd21"])
 def test_a_real_iteration_runs_at_a_quarter_of_the_width(name: str) -> None:
     config, recipe = quarter(name), get_recipe(name)
     torch.manual_seed(0)
