@@ -57,19 +57,21 @@ def doctor(
         "S3": lambda: _s3(place),
         **{f"profile {path}": functools.partial(_profile, path) for path in profile},
     }
-    failed = False
     rows = []
     for name, check in checks.items():
         try:
             found = check()
             row = {"name": name, "works": None if found.startswith(NOT_ASKED) else True, "found": found}
         except SidlsgError as error:
-            row, failed = {"name": name, "works": False, "found": str(error)}, True
+            row = {"name": name, "works": False, "found": str(error)}
         rows.append(row)
         if not as_json:
             print(f"{name:<14} {'FAILED: ' if row['works'] is False else ''}{row['found']}")
+    failed = [str(row["name"]) for row in rows if row["works"] is False]
     if as_json:
         print(json.dumps(rows, indent=1))
+    else:
+        print(f"\nThis does not work: {', '.join(failed)}" if failed else "\nAll that was checked works.")
     if failed:
         raise typer.Exit(1)
 

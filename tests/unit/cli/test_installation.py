@@ -41,8 +41,10 @@ def test_placeholder_digests_are_found(sidlsg: Run, tmp_path: Path) -> None:
     code, out, _ = sidlsg("doctor", "--profile", str(PROFILES / "team.toml"))
     assert code == 1
     assert "FAILED: curate, train, evaluate: the image's digest is a placeholder" in out
+    assert out.endswith(f"\nThis does not work: profile {PROFILES / 'team.toml'}\n")
     real = tmp_path / "team.toml"
     real.write_text((PROFILES / "team.toml").read_text().replace("sha256:00000000", "sha256:12345678"))
-    assert sidlsg("doctor", "--profile", str(real))[0] == 0
+    code, out, _ = sidlsg("doctor", "--profile", str(real))
+    assert (code, out.splitlines()[-1]) == (0, "All that was checked works.")
     assert "placeholders" in sidlsg("compile", "--profile", str(PROFILES / "team.toml"))[2]
     assert sidlsg("compile", "--profile", str(real))[2] == ""
