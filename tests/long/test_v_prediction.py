@@ -50,7 +50,7 @@ def teach_v(source: Path, target: Path) -> Path:
             group["lr"] = 1e-3 * min(1, (iteration + 1) / 20) * (1 - iteration / TEACHING)
         chosen, pixels = batch_of(captions, 0, "v", iteration, BATCH)
         draws = counted(0, "v/noise", iteration)
-        t = torch.from_numpy(draws.integers(0, len(schedule), BATCH))
+        t = torch.from_numpy(draws.integers(0, schedule.last + 1, BATCH))
         noise = torch.from_numpy(draws.standard_normal((BATCH, *teacher.latent_shape), dtype="float32"))
         texts = ["" if draws.random() < 0.1 else caption.text for caption in chosen]
         with torch.no_grad():

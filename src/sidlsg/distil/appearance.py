@@ -163,15 +163,14 @@ def few_step_latents(
     [1, L, D] the encoded empty prompt.
     """
     schedule, kappa = samples.schedule, float(np.clip(kappa4, *REFERENCE_GUIDANCE))
-    timesteps = np.linspace(len(schedule) - 1, 0, steps + 1).round().astype(int).tolist()
+    timesteps = np.linspace(schedule.last, 0, steps + 1).round().astype(int).tolist()
     parts = []
     for z, cond, _ in samples.parts():
         x = z
         for timestep, following in itertools.pairwise(timesteps):
-            t = torch.full((len(z),), timestep, device=z.device)
+            t = torch.full((len(z),), timestep, dtype=schedule.time_dtype, device=z.device)
             x_0 = schedule.x0(guided_output(teacher, x, t, cond, uncond.to(z.device), kappa), x, t)
-            a_t, s_t = schedule.alphas_cumprod[timestep].sqrt(), (1 - schedule.alphas_cumprod[timestep]).sqrt()
-            noise = ((x - a_t * x_0) / s_t).to(x_0.dtype)
+            noise = schedule.implied_noise(x, x_0, t)
             x = schedule.add_noise(x_0, noise, torch.full_like(t, following)) if following else x_0
         parts.append(x)
     return torch.cat(parts)

@@ -15,7 +15,7 @@ from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.embeddings import TextEmbeddings
 from sidlsg.teacher.images import Images, decode, grid, save_png
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.schedule import Schedule
 
 IMAGES = 36
 COLUMNS = 6
@@ -30,7 +30,7 @@ class FixedSamples:
         self,
         *,
         vae: Any,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         z: Tensor,
         cond: Tensor,
         steps: FewSteps,
@@ -53,7 +53,7 @@ class FixedSamples:
 
     def parts(self, chosen: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(z, cond, noises) of all samples or some, in parts of `at_once`, on the networks' device."""
-        device = self.schedule.alphas_cumprod.device
+        device = self.schedule.device
         z_parts, cond_parts = (torch.split(each[chosen], self.at_once) for each in (self.z, self.cond))
         noise_parts = torch.split(self.noises[:, chosen], self.at_once, dim=1)
         for z, cond, noises in zip(z_parts, cond_parts, noise_parts, strict=True):

@@ -29,7 +29,7 @@ from sidlsg.runtime.errors import AlarmError, NotFiniteError, StoppedError
 from sidlsg.runtime.progress import Meter
 from sidlsg.teacher.embeddings import TextEmbeddings
 from sidlsg.teacher.images import Images
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.schedule import Schedule
 
 
 class StopRequest:
@@ -101,7 +101,7 @@ class TrainingRun:
 
     teacher: Any
     """The frozen teacher's `UNet2DConditionModel`, as `TrainingState.frozen` gives it."""
-    schedule: NoiseSchedule
+    schedule: Schedule
     """On the networks' device."""
     latent_shape: tuple[int, int, int]
     prompt_count: int
@@ -173,6 +173,7 @@ class _Loop:
             alpha=recipe.alpha,
             steps=recipe.few_steps,
             adversary=_adversary(recipe, state, run.real_images),
+            generator_weight=recipe.generator_weight,
         )
         self.plan = DrawPlan(
             seed=run.seed,
@@ -182,6 +183,7 @@ class _Loop:
             prompt_dropout=recipe.prompt_dropout if recipe.guidance.drops_prompts else 0.0,
             real_count=0 if run.real_images is None else run.real_images.count,
             steps=recipe.few_steps,
+            sample_time=run.schedule.sample_time,
         )
         self.snapshot_steps = snapshot_steps(recipe)
         self.clock = self.saved_at = time.monotonic()

@@ -25,7 +25,8 @@ from sidlsg.distil.adversarial import (
 from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.sampler import Draws, Update, generate_latents
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.distil.weighting import OF_SIGMA, OMEGA
+from sidlsg.teacher.schedule import Schedule
 
 OMEGA_MINIMUM = 1e-5
 
@@ -54,12 +55,12 @@ def generator_loss(
     y_fake_kappa3: Tensor | None = None,
     mask: Tensor | None = None,
     divisor: int | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """The generator's loss: L_θ = (1/B) Σ_b Σ_i (y_real - y_fake)(y_real - x_g - α (y_real - y_fake)) / ω_b, a scalar.
+    """The generator's loss: L_θ = (1/B) Σ_b w_b Σ_i (y_real - y_fake)(y_real - x_g - α (y_real - y_fake)), a scalar.
 
-    At α = 1, that is (y_real - y_fake)(y_fake - x_g) / ω_b. ω_b is the mean over C, H, W of |x_g - y_real|, without
-    gradient and at least 1e-5. Where κ2 and κ3 differ, the first factor takes `y_fake` (κ2), and the whole second
-    factor `y_fake_kappa3`. Gradient flows through x_g, y_real and both fake predictions.
+    At α = 1, that is (y_real - y_fake)(y_fake - x_g). Where κ2 and κ3 differ, the first factor takes `y_fake` (κ2),
+    and the whole second factor `y_fake_kappa3`. Gradient flows through x_g, y_real and both fake predictions.
 
     Args:
         x_g: the generator's sample.
@@ -69,10 +70,15 @@ def generator_loss(
         y_fake_kappa3: the fake score's x0-prediction at κ3; default `y_fake`.
         mask: samples with False leave the sum.
         divisor: divides the sum; default B.
+        weight: w_b; default 1/ω_b.
     """
     second = y_fake if y_fake_kappa3 is None else y_fake_kappa3
     product = (y_real - y_fake) * (y_real - x_g - alpha * (y_real - second))
-    return masked_sum(product.flatten(1).sum(1) / omega(x_g, y_real), mask) / (divisor or len(x_g))
+    return masked_sum(_weighted(product.flatten(1).sum(1), weight, x_g, y_real), mask) / (divisor or len(x_g))
+
+
+def _weighted(each: Tensor, weight: Tensor | None, x_g: Tensor, y_real: Tensor) -> Tensor:
+    return each / omega(x_g, y_real) if weight is None else each * weight.to(each.dtype)
 
 
 def omega(x_g: Tensor, y_real: Tensor) -> Tensor:
@@ -104,13 +110,15 @@ class Method:
 
     teacher: Any
     """The frozen `UNet2DConditionModel` f_φ, or a callable that runs it."""
-    schedule: NoiseSchedule
+    schedule: Schedule
     guidance: Guidance
     alpha: float = 1.0
     steps: FewSteps = ONE_STEP
     """The student's."""
     adversary: Adversary | None = None
     """The adversarial term, where real images are used."""
+    generator_weight: str = OMEGA
+    """A name in `GENERATOR_WEIGHTS`."""
 
     def loss(
         self,
@@ -149,12 +157,13 @@ class Method:
         d_fake = logit_map(features[-1][: len(x_g)]) if adversary else None
         finite = finite_samples(*(y for y in (*forward, d_fake) if y is not None))
         counted = finite if mask is None else mask
-        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, counted, divisor)
+        weight = self._generator_weight(draws.t)
+        loss = generator_loss(x_g, y_real, y_fake, self.alpha, y_fake_kappa3, counted, divisor, weight)
         diagnostics = generator_diagnostics(x_g, y_real, y_fake)
         if adversary and d_fake is not None:
-            # L_θ = ½ L_SiD + ½ λ · CHW · w · ℓ_G, with w = 1/ω_b, the weight that a sample has in L_SiD.
+            # L_θ = ½ L_SiD + ½ λ · CHW · w · ℓ_G, with w, the weight that a sample has in L_SiD.
             l_g = generator_adversarial_loss(d_fake)
-            weighted = masked_sum(l_g / omega(x_g, y_real), counted) / divisor
+            weighted = masked_sum(_weighted(l_g, weight, x_g, y_real), counted) / divisor
             loss = loss / 2 + adversary.term.lambda_g * x_g[0].numel() * weighted / 2
             diagnostics["adversarial_loss"] = l_g.detach().mean()
         return MicroBatchLoss(loss, finite, diagnostics)
@@ -238,6 +247,12 @@ class Method:
         # One forward serves both scales.
         pair = guidance_pair(fake_score, x_t, draws.t, cond, uncond)
         return x_g, y_real, x0(combine(*pair, kappa2)), x0(combine(*pair, kappa3))
+
+    def _generator_weight(self, t: Tensor) -> Tensor | None:
+        if self.generator_weight == OMEGA:
+            return None
+        _, sigma = self.schedule.levels(t)
+        return OF_SIGMA[self.generator_weight](sigma)
 
     def _generated(self, generator: Any, draws: Draws, cond: Tensor) -> Tensor:
         """x_g = x̂_k of the step that the iteration trains."""

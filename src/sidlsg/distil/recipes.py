@@ -14,6 +14,7 @@ from sidlsg.distil.adapter import Adapter
 from sidlsg.distil.adversarial import Adversarial, make_adversarial
 from sidlsg.distil.few_steps import MOST_STEPS, STEP_NOISES, FewSteps
 from sidlsg.distil.guidance import Guidance, make_guidance
+from sidlsg.distil.weighting import GENERATOR_WEIGHTS, OMEGA
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.overrides import parse_changes, with_changes
 from sidlsg.storage.records import Published
@@ -24,6 +25,7 @@ CHOICES = {
     "parallel": ("ddp", "fsdp"),
     "lr_schedule": ("constant", "cosine"),
     "step_noise": STEP_NOISES,
+    "generator_weight": GENERATOR_WEIGHTS,
     "text_states": ("float16", "float32"),
     "on_alarm": ("warn", "stop", "off"),
     "memory_check": ("refuse", "warn"),
@@ -96,7 +98,7 @@ MACHINE = {
 """Values that change how a run executes, not its results (except rounding): a stopped run may resume with others.
 
 Where real images come from is among them, since what they are is part of a run's identity by digest."""
-ADDED = {"adapter", "adversarial", "real_images", "steps", "step_noise"}
+ADDED = {"adapter", "adversarial", "generator_weight", "real_images", "steps", "step_noise"}
 """Values that recipes did not have at first: at their defaults they are left out, so that no digest changes."""
 
 
@@ -110,6 +112,9 @@ class Recipe(Settings):
     scales: dict[str, float] = dataclasses.field(default_factory=dict)
     """The strategy's arguments, such as {"kappa": 1.5}."""
     alpha: float = 1.0
+    generator_weight: str = OMEGA
+    """What weighs a sample in the generator's loss: `omega` for 1/ω_b, or a function of the noise level σ such as
+    `1-sigma`; see `sidlsg.distil.weighting`."""
     t_init: int = 625
     steps: int = 1
     """K, the student's steps: 1 to 8. One of them is trained in an iteration, chosen at random."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -13,18 +14,16 @@ from torch import Tensor
 from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.randomness import counted
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.schedule import NoiseSchedule, Schedule
 from sidlsg.teacher.shards import BLOCK
 
 Update = Literal["fake_score", "generator"]
 UPDATES: tuple[Update, ...] = ("fake_score", "generator")
-T_MIN, T_MAX = 20, 979
-"""t is uniform on {20, …, 979}, both ends included."""
 
 
 def generate_latents(
     unet: Any,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     z: Tensor,
     cond: Tensor,
     t_init: int = 625,
@@ -55,8 +54,8 @@ def generate_latents(
     Raises:
         InputError: `steps`, `t_init` or `noises` do not fit.
     """
-    if not 1 <= t_init < len(schedule):
-        raise InputError(f"t_init is {t_init}; allowed: 1 to {len(schedule) - 1}")
+    if not 1 <= t_init <= schedule.last:
+        raise InputError(f"t_init is {t_init}; allowed: 1 to {schedule.last}")
     plan = FewSteps(t_init=t_init, count=steps, noise=step_noise)
     k = steps if last is None else last
     given, needed = 0 if noises is None else len(noises), plan.fresh_noises(k)
@@ -65,7 +64,7 @@ def generate_latents(
     x_g, noise = torch.zeros_like(z), z
     for i, timestep in enumerate(plan.timesteps[:k]):
         with torch.set_grad_enabled(torch.is_grad_enabled() and i == k - 1):
-            t = torch.full((len(z),), timestep, dtype=torch.long, device=z.device)
+            t = torch.full((len(z),), timestep, dtype=schedule.time_dtype, device=z.device)
             x = schedule.add_noise(x_g, noise, t)
             x_g = schedule.x0(unet(x, t, cond).sample, x, t)
             if i < k - 1:
@@ -87,7 +86,7 @@ class Draws:
     noise: Tensor
     """[B, C, H, W] float32: ε."""
     t: Tensor
-    """[B] long."""
+    """[B]: the schedule's times."""
     real: tuple[int, ...] = ()
     """Index of each sample's real image, for the fake score's update where there are some."""
     step: int = 1
@@ -112,6 +111,8 @@ class DrawPlan:
     """Real images; 0 for none."""
     steps: FewSteps = ONE_STEP
     """The student's."""
+    sample_time: Callable[[np.random.Generator], np.generic] = NoiseSchedule.sample_time
+    """The schedule's."""
 
     def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:
         """Samples start..stop-1 of this update: functions of (seed, iteration, update, index in the global batch)."""
@@ -119,7 +120,7 @@ class DrawPlan:
         dropout = self.prompt_dropout if update == "fake_score" else 0.0
         # The order of draws within a sample's stream is part of the result: do not reorder.
         replaced = tuple(bool(row.random() < dropout) for row in rows)
-        t = np.array([row.integers(T_MIN, T_MAX, endpoint=True) for row in rows], np.int64)
+        t = np.array([self.sample_time(row) for row in rows])
         z = np.stack([row.standard_normal(self.latent_shape, dtype=np.float32) for row in rows])
         noise = np.stack([row.standard_normal(self.latent_shape, dtype=np.float32) for row in rows])
         prompts = tuple(self._prompt_at(iteration, update, index) for index in range(start, stop))

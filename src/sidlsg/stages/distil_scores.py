@@ -25,7 +25,7 @@ from sidlsg.runtime.errors import InputError, NotFiniteError
 from sidlsg.teacher.images import NOT_FINITE, Images, pixels_of
 from sidlsg.teacher.pipeline import Teacher
 from sidlsg.teacher.sampling import seeded_noise
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.schedule import Schedule
 
 REFERENCE_STEPS = 20
 """Sampling steps of the teacher's images, the reference of `TeacherLikeness`."""
@@ -121,7 +121,7 @@ def evaluation_during_training(
     recipe: Recipe,
     teacher: Teacher,
     frozen: Callable[..., Any],
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     held_out: Sequence[str],
     judge: Path,
     world: World,

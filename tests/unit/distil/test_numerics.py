@@ -11,6 +11,7 @@ import pytest
 
 from sidlsg import distil
 from sidlsg.distil import guidance, loop, losses, optimizer, sampler, step
+from sidlsg.teacher import schedule
 from sidlsg.teacher.schedule import NoiseSchedule
 from unit.distil.numerics import CASES, COMMAND, FILE, VERSION, numbers, trained
 from unit.golden_numbers import Numbers, differences, remake
@@ -50,7 +51,7 @@ def altered(function: Callable[..., Any], **changed: Callable[[Any], Any]) -> Ca
             ("v_prediction", step, "ema_decay", altered(step.ema_decay, half_life=lambda images: 1.001 * images)),
             ("v_prediction", optimizer, "BETA2", 0.9999),
             ("epsilon", step, "UPDATES", ("generator", "fake_score")),
-            ("epsilon", sampler, "T_MIN", sampler.T_MIN + 1),
+            ("epsilon", schedule, "T_MIN", schedule.T_MIN + 1),
             ("epsilon", loop, "learning_rate_factor", lambda *_: 1.0),
             ("v_prediction", NoiseSchedule, "weight", lambda self, t: self.alphas_cumprod[t].sqrt()),
         )

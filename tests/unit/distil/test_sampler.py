@@ -12,9 +12,9 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from sidlsg.distil.sampler import T_MAX, T_MIN, DrawPlan, generate_latents
+from sidlsg.distil.sampler import DrawPlan, generate_latents
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.schedule import T_MAX, T_MIN, NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_scheduler(
     DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)

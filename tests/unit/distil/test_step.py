@@ -19,7 +19,8 @@ from sidlsg.distil.losses import Method
 from sidlsg.distil.sampler import DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import accumulate, train_step
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.distil.weighting import GENERATOR_WEIGHTS
+from sidlsg.teacher.schedule import FlowSchedule, NoiseSchedule, Schedule
 
 PROMPTS = torch.randn(10, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 EMPTY = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -29,17 +30,30 @@ def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Te
     return torch.stack([EMPTY[0] if r else PROMPTS[i] for i, r in zip(indices, replaced, strict=True)]), EMPTY
 
 
-def plan(batch: int = 4, dropout: float = 0.5, seed: int = 0) -> DrawPlan:
-    return DrawPlan(seed=seed, batch=batch, prompt_count=10, latent_shape=(4, 4, 4), prompt_dropout=dropout)
+KINDS = ["epsilon", "v_prediction", "flow"]
+"""Of schedules."""
 
 
-def few_steps(noise: str, k: int, count: int = 3) -> tuple[FewSteps, int]:
+def plan(batch: int = 4, dropout: float = 0.5, seed: int = 0, kind: str = "epsilon") -> DrawPlan:
+    return DrawPlan(
+        seed=seed,
+        batch=batch,
+        prompt_count=10,
+        latent_shape=(4, 4, 4),
+        prompt_dropout=dropout,
+        sample_time=schedule(kind).sample_time,
+    )
+
+
+def few_steps(noise: str, k: int, kind: str, count: int = 3) -> tuple[FewSteps, int]:
     """The steps, and an iteration that trains the k-th."""
-    steps = FewSteps(count=count, noise=noise)
+    steps = FewSteps(t_init=1000 if kind == "flow" else 625, count=count, noise=noise)
     return steps, next(i for i in range(100) if steps.trained(0, i) == k)
 
 
-def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
+def schedule(prediction_type: str = "epsilon") -> Schedule:
+    if prediction_type == "flow":
+        return FlowSchedule()
     scheduler = DDPMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type
     )
@@ -76,22 +90,27 @@ def reference_loss(
     the state's own.
     """
     k1, k2, k3, k4 = method.guidance.scales
-    epsilon = method.schedule.prediction_type == "epsilon"
+    flow = not isinstance(method.schedule, NoiseSchedule)
+    epsilon = not flow and method.schedule.prediction_type == "epsilon"
     held = held or state.generator
 
-    def coefficients(t: int) -> tuple[float, float]:
-        alpha_bar = method.schedule.alphas_cumprod[t].item()
+    def coefficients(t: float) -> tuple[float, float]:
+        if isinstance(method.schedule, FlowSchedule):
+            return 1 - t / 1000, t / 1000
+        alpha_bar = method.schedule.alphas_cumprod[int(t)].item()
         return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
-    def x0(out: Tensor, x_t: Tensor, t: int) -> Tensor:
+    def x0(out: Tensor, x_t: Tensor, t: float) -> Tensor:
         a_t, s_t = coefficients(t)
+        if flow:
+            return x_t - s_t * out
         return (x_t - s_t * out) / a_t if epsilon else a_t * x_t - s_t * out
 
-    def out(unet: Any, x: Tensor, t: int, text: Tensor) -> Tensor:
+    def out(unet: Any, x: Tensor, t: float, text: Tensor) -> Tensor:
         result: Tensor = unet(x, torch.tensor([t]), text).sample
         return result
 
-    def guided(unet: Any, x_t: Tensor, t: int, text: Tensor, *kappas: float) -> list[Tensor]:
+    def guided(unet: Any, x_t: Tensor, t: float, text: Tensor, *kappas: float) -> list[Tensor]:
         unconditional, conditional = out(unet, x_t, t, EMPTY), out(unet, x_t, t, text)
         return [unconditional + kappa * (conditional - unconditional) for kappa in kappas]
 
@@ -99,7 +118,7 @@ def reference_loss(
         z = draws.z[b : b + 1].double()
         x_g, noise = torch.zeros_like(z), z
         for i in range(draws.step):
-            t = math.floor(625 * (1 - i / method.steps.count) + 1e-9)
+            t = math.floor(method.steps.t_init * (1 - i / method.steps.count) + 1e-9)
             a_t, s_t = coefficients(t)
             x = a_t * x_g.detach() + s_t * noise
             last = i == draws.step - 1
@@ -114,18 +133,18 @@ def reference_loss(
     total = torch.zeros((), dtype=torch.float64)
     for b in keep:
         text = EMPTY if draws.replaced[b] else PROMPTS[draws.prompts[b]][None]
-        noise, t = draws.noise[b : b + 1].double(), int(draws.t[b])
+        noise, t = draws.noise[b : b + 1].double(), draws.t[b].item()
         x_g = generated(b, text, state.generator)
         a_t, s_t = coefficients(t)
         if update == "fake_score":
             x_g = x_g.detach()
-            target = noise if epsilon else a_t * noise - s_t * x_g
-            weight = 1.0 if epsilon else a_t**2
+            target = noise if epsilon else noise - x_g if flow else a_t * noise - s_t * x_g
+            weight = 1.0 if epsilon or flow else a_t**2
             (found,) = guided(state.fake_score, a_t * x_g + s_t * noise, t, text, k1)
             total = total + weight * (found - target).square().sum()
             continue
 
-        def real(x_g: Tensor, text: Tensor = text, noise: Tensor = noise, t: int = t) -> Tensor:
+        def real(x_g: Tensor, text: Tensor = text, noise: Tensor = noise, t: float = t) -> Tensor:
             x_t = coefficients(t)[0] * x_g + coefficients(t)[1] * noise
             return x0(guided(method.teacher, x_t, t, text, k4)[0], x_t, t)
 
@@ -134,12 +153,21 @@ def reference_loss(
         x_held = generated(b, text, held).detach()
         omega = max(float((x_held - real(x_held)).detach().abs().mean()), 1e-5)
         first, second = y_real - y_fake_2, y_real - x_g - method.alpha * (y_real - y_fake_3)
-        total = total + (first * second).sum() / omega
+        weight = {
+            "omega": 1 / omega,
+            "1-sigma": 1 - s_t,
+            "(1-sigma)^2": (1 - s_t) ** 2,
+            "1/sigma": 1 / s_t,
+            "1/sigma^2": s_t**-2,
+            "(1-sigma)/sigma": 1 / s_t - 1,
+            "((1-sigma)/sigma)^2": (1 / s_t - 1) ** 2,
+        }[method.generator_weight]
+        total = total + weight * (first * second).sum()
     return total / divisor
 
 
 @pytest.mark.parametrize(("update", "alpha"), [("fake_score", 1.0), ("generator", 1.0), ("generator", 1.2)])
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", KINDS)
 @pytest.mark.parametrize(
     "guidance",
     [none(), lsg(1.5), lsg(4.5), short(0.5), zero_cfg(), anti_cfg(-1), Guidance(1.5, 0.0, 4.5, -1.0)],
@@ -156,7 +184,7 @@ def test_loss_and_gradient_are_the_formulas(
     state = make_state()
     teacher = make_unet(0).requires_grad_(False)
     method = Method(teacher=teacher, schedule=schedule(prediction_type), guidance=guidance, alpha=alpha)
-    two = plan(2, seed=2)
+    two = plan(2, seed=2, kind=prediction_type)
     draws = two.draw(0, update, 0, 2)
     # The fake score sees one sample without its prompt, and one with it.
     assert draws.replaced == ((True, False) if update == "fake_score" else (False, False))
@@ -176,8 +204,28 @@ def test_loss_and_gradient_are_the_formulas(
             torch.testing.assert_close(parameter.grad, wanted, rtol=1e-5, atol=1e-7 * float(wanted.abs().max() + 1))
 
 
+@pytest.mark.parametrize("prediction_type", KINDS)
+@pytest.mark.parametrize("weight", GENERATOR_WEIGHTS)
+def test_each_weight_of_the_generators_loss_is_its_formula(
+    make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], prediction_type: str, weight: str
+) -> None:
+    state, drawn = make_state(), plan(kind=prediction_type)
+    method = Method(
+        teacher=make_unet(0).requires_grad_(False),
+        schedule=schedule(prediction_type),
+        guidance=lsg(1.5),
+        generator_weight=weight,
+    )
+    expected = reference_loss(state, method, "generator", drawn.draw(0, "generator", 0, 4), range(4), 4)
+    wanted = torch.autograd.grad(expected, list(state.generator.parameters()), allow_unused=True)
+    found = accumulate(state, method, drawn, encode, 2, "generator")
+    assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)
+    flat = torch.cat([g.flatten() for g in wanted if g is not None])
+    assert float((gradients(state.generator) - flat).norm() / flat.norm()) < 1e-6
+
+
 @pytest.mark.parametrize("update", ["fake_score", "generator"])
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", KINDS)
 @pytest.mark.parametrize("noise", STEP_NOISES)
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_loss_and_gradient_of_a_step_are_the_formulas(
@@ -189,13 +237,13 @@ def test_loss_and_gradient_of_a_step_are_the_formulas(
     k: int,
 ) -> None:
     """Of one of three steps: no gradient reaches the steps before it."""
-    steps, iteration = few_steps(noise, k)
+    steps, iteration = few_steps(noise, k, prediction_type)
     state = make_state()
     state.iteration = iteration
     method = Method(
         teacher=make_unet(0).requires_grad_(False), schedule=schedule(prediction_type), guidance=lsg(1.5), steps=steps
     )
-    drawn = dataclasses.replace(plan(), steps=steps)
+    drawn = dataclasses.replace(plan(kind=prediction_type), steps=steps)
     draws = drawn.draw(iteration, update, 0, 4)
     assert draws.step == k
     network = state.fake_score if update == "fake_score" else state.generator
@@ -207,7 +255,7 @@ def test_loss_and_gradient_of_a_step_are_the_formulas(
     assert float((gradients(network) - flat).norm() / flat.norm()) < 1e-6
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", KINDS)
 @pytest.mark.parametrize(("update", "k"), [("fake_score", 1), ("fake_score", 3), ("generator", 1), ("generator", 3)])
 def test_the_gradient_reaches_the_weights_by_finite_differences(
     make_state: Callable[..., TrainingState],
@@ -217,7 +265,7 @@ def test_the_gradient_reaches_the_weights_by_finite_differences(
     prediction_type: str,
 ) -> None:
     """Along random directions; ω and the steps before the last are held at the centre."""
-    steps, iteration = few_steps("fresh", k)
+    steps, iteration = few_steps("fresh", k, prediction_type)
     state = make_state()
     state.iteration = iteration
     method = Method(
@@ -227,7 +275,7 @@ def test_the_gradient_reaches_the_weights_by_finite_differences(
         alpha=1.2,
         steps=steps,
     )
-    drawn = dataclasses.replace(plan(), steps=steps)
+    drawn = dataclasses.replace(plan(kind=prediction_type), steps=steps)
     network = state.fake_score if update == "fake_score" else state.generator
     network.to(memory_format=torch.contiguous_format)  # torch's vectors of parameters know no other
     accumulate(state, method, drawn, encode, 4, update)
@@ -390,9 +438,9 @@ def test_no_number_leaves_the_device_within_an_iteration_but_one_copy_an_update(
     copies: list[int] = []
     monkeypatch.setattr("sidlsg.distil.step.AsyncHostCopy.read", lambda _: copies.append(1) or [0, 0, 0])
     method = Method(teacher=make_unet(0).requires_grad_(False), schedule=schedule(), guidance=lsg(1.5))
-    state = make_state()
+    state, drawn = make_state(), plan()
     with Reads():
-        train_step(state, method, plan(), encode, 2, 1000)
+        train_step(state, method, drawn, encode, 2, 1000)
     assert reads == []
     assert len(copies) == 2
     assert state.iteration == 1

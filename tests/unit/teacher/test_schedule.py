@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.schedule import FlowSchedule, NoiseSchedule
 
 T = torch.tensor([20, 625, 979])
 
@@ -91,7 +92,7 @@ def test_a_schedule_that_leaves_x0_undefined_is_refused() -> None:
     """A prediction of noise says nothing of x0 where nothing of it is left; one of v does."""
     with pytest.raises(InputError, match=r"Scheduler has ᾱ = 0 at timestep 1, where .* a teacher that predicts v"):
         NoiseSchedule.from_scheduler(Scheduler([0.5, 0.0]))
-    assert len(NoiseSchedule.from_scheduler(Scheduler([0.5, 0.0], "v_prediction"))) == 2
+    assert NoiseSchedule.from_scheduler(Scheduler([0.5, 0.0], "v_prediction")).last == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -0.1, 1.1])
@@ -104,3 +105,31 @@ def test_an_invalid_schedule_is_refused(value: float, prediction_type: str) -> N
 def test_a_scheduler_of_another_family_is_refused_with_those_that_work() -> None:
     with pytest.raises(InputError, match=r"a Scheduler has no ᾱ .*flow matching.* one of .*DDIMScheduler"):
         NoiseSchedule.from_scheduler(Scheduler(None))
+
+
+def test_a_flow_is_the_stock_schedulers() -> None:
+    """Noise as it adds it, and x0 as its one step from σ = 1 gives it, and any other step down to 0."""
+    flow, stock = FlowSchedule(), FlowMatchEulerDiscreteScheduler()
+    x, noise, velocity = normal(1), normal(2), normal(3)
+    stock.set_timesteps(sigmas=[1.0, 0.75, 0.25])
+    t = stock.timesteps.clone()
+    x_t = flow.add_noise(x, noise, t)
+    torch.testing.assert_close(x_t, stock.scale_noise(x, t, noise))
+    torch.testing.assert_close(flow.target(x, noise, t), noise - x)
+    torch.testing.assert_close(flow.implied_noise(x_t, x, t), noise)
+    torch.testing.assert_close(flow.x0(flow.target(x, noise, t), x_t, t), x)
+    assert flow.weight(t).tolist() == [1, 1, 1]
+    for b, time in enumerate(t):
+        stock.set_timesteps(sigmas=[float(time) / 1000])
+        (given,) = stock.timesteps
+        found = stock.step(velocity[b], given, x_t[b]).prev_sample
+        torch.testing.assert_close(flow.x0(velocity, x_t, t)[b], found, rtol=1e-6, atol=1e-6)
+
+
+def test_a_flows_times_have_their_logits_distribution() -> None:
+    rows = (counted(0, "test", n) for n in range(4000))
+    sigma = torch.tensor([float(FlowSchedule.sample_time(row)) for row in rows]) / 1000
+    logit = torch.logit(sigma.double())
+    assert 0 < sigma.min() < sigma.max() <= 1
+    assert float(logit.mean()) == pytest.approx(math.log(2), abs=0.1)
+    assert float(logit.std()) == pytest.approx(1.6, abs=0.1)

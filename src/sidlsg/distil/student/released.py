@@ -69,8 +69,8 @@ def convert_released(
     refuse_inside(output, file=file, teacher=teacher)
     guidance = lsg(kappa)
     loaded = load_teacher(teacher, sha256=teacher_sha256)
-    if not 1 <= t_init < len(loaded.schedule):
-        raise InputError(f"t_init is {t_init}; allowed: 1 to {len(loaded.schedule) - 1}")
+    if not 1 <= t_init <= loaded.schedule.last:
+        raise InputError(f"t_init is {t_init}; allowed: 1 to {loaded.schedule.last}")
     if images_seen is None:
         named = _KIMG.search(file.name)
         images_seen = 1000 * int(named[1]) if named else 0
