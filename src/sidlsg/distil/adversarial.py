@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sidlsg.distil.sampler import Draws
+    from sidlsg.teacher.conditioning import Conditioning
     from sidlsg.teacher.embeddings import TextEmbeddings
 
 LOGIT_LIMIT = 10.0
@@ -108,7 +109,7 @@ class RealBatch:
 
     latents: Tensor
     """[B, C, H, W]: x_r."""
-    cond: Tensor
+    cond: Conditioning
     """[B, L, D]: their own captions, encoded."""
 
 

@@ -16,6 +16,7 @@ from sidlsg.distil.alarms import Alarm, diagnosis
 from sidlsg.distil.grids import FixedSamples
 from sidlsg.distil.guidance import guided_output
 from sidlsg.distil.recipes import Recipe
+from sidlsg.teacher.conditioning import Conditioning, mapped
 from sidlsg.teacher.images import Images
 
 CHECK_AFTER = (10, 25, 50, 100)
@@ -155,7 +156,11 @@ class Appearance:
 
 @torch.no_grad()
 def few_step_latents(
-    teacher: Callable[..., Any], samples: FixedSamples, uncond: Tensor, kappa4: float, steps: int = REFERENCE_STEPS
+    teacher: Callable[..., Any],
+    samples: FixedSamples,
+    uncond: Conditioning,
+    kappa4: float,
+    steps: int = REFERENCE_STEPS,
 ) -> Tensor:
     """[N, C, h, w] the teacher's own latents for fixed prompts and noises, by DDIM without noise (arXiv 2010.02502).
 
@@ -165,18 +170,19 @@ def few_step_latents(
     schedule, kappa = samples.schedule, float(np.clip(kappa4, *REFERENCE_GUIDANCE))
     timesteps = np.linspace(schedule.last, 0, steps + 1).round().astype(int).tolist()
     parts = []
+    empty = mapped(lambda each: each.to(schedule.device), uncond)
     for z, cond, _ in samples.parts():
         x = z
         for timestep, following in itertools.pairwise(timesteps):
             t = torch.full((len(z),), timestep, dtype=schedule.time_dtype, device=z.device)
-            x_0 = schedule.x0(guided_output(teacher, x, t, cond, uncond.to(z.device), kappa), x, t)
+            x_0 = schedule.x0(guided_output(teacher, x, t, cond, empty, kappa), x, t)
             noise = schedule.implied_noise(x, x_0, t)
             x = schedule.add_noise(x_0, noise, torch.full_like(t, following)) if following else x_0
         parts.append(x)
     return torch.cat(parts)
 
 
-def teacher_images(teacher: Callable[..., Any], samples: FixedSamples, uncond: Tensor, kappa4: float) -> Images:
+def teacher_images(teacher: Callable[..., Any], samples: FixedSamples, uncond: Conditioning, kappa4: float) -> Images:
     """[N, H, W, 3] uint8: the teacher's own images for fixed prompts and noises, in a few steps."""
     return samples.decoded(few_step_latents(teacher, samples, uncond, kappa4))
 

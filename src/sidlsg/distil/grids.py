@@ -13,6 +13,7 @@ from torch import Tensor
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.conditioning import Conditioning, mapped
 from sidlsg.teacher.embeddings import TextEmbeddings
 from sidlsg.teacher.images import Images, decode, grid, save_png
 from sidlsg.teacher.schedule import Schedule
@@ -32,7 +33,7 @@ class FixedSamples:
         vae: Any,
         schedule: Schedule,
         z: Tensor,
-        cond: Tensor,
+        cond: Conditioning,
         steps: FewSteps,
         at_once: int,
         noises: Tensor | None = None,
@@ -48,16 +49,17 @@ class FixedSamples:
         """
         self.vae, self.schedule, self.steps, self.at_once = vae, schedule, steps, at_once
         # On the host: they are needed seldom.
-        self.z, self.cond = z.cpu(), cond.cpu()
+        self.z, self.cond = z.cpu(), mapped(Tensor.cpu, cond)
         self.noises = torch.empty(0, *z.shape) if noises is None else noises.cpu()
 
-    def parts(self, chosen: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def parts(self, chosen: slice = slice(None)) -> Iterator[tuple[Tensor, Conditioning, Tensor]]:
         """(z, cond, noises) of all samples or some, in parts of `at_once`, on the networks' device."""
         device = self.schedule.device
-        z_parts, cond_parts = (torch.split(each[chosen], self.at_once) for each in (self.z, self.cond))
-        noise_parts = torch.split(self.noises[:, chosen], self.at_once, dim=1)
-        for z, cond, noises in zip(z_parts, cond_parts, noise_parts, strict=True):
-            yield z.to(device), cond.to(device), noises.to(device)
+        numbers = range(len(self.z))[chosen]
+        for start in range(0, len(numbers), self.at_once):
+            part = list(numbers[start : start + self.at_once])
+            cond = mapped(lambda each, part=part: each[part].to(device), self.cond)
+            yield self.z[part].to(device), cond, self.noises[:, part].to(device)
 
     @torch.no_grad()
     def images(self, unet: Callable[..., Any], chosen: slice = slice(None)) -> Images:

@@ -16,6 +16,8 @@ from sidlsg.runtime.errors import InputError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sidlsg.teacher.conditioning import Conditioning
+
 KAPPAS = ("kappa1", "kappa2", "kappa3", "kappa4")
 
 
@@ -122,15 +124,17 @@ def _not_negative(strategy: str, guidance: Guidance) -> Guidance:
     return guidance
 
 
-def guidance_pair(unet: Any, x_t: Tensor, t: Tensor, cond: Tensor, uncond: Tensor) -> tuple[Tensor, Tensor]:
+def guidance_pair(unet: Any, x_t: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning) -> tuple[Tensor, Tensor]:
     """f(x_t, c) and f(x_t, ∅) from one forward of 2B samples; gradient flows through both.
 
-    Shapes: x_t: [B, C, H, W]; t: [B] long; cond, the encoded prompts: [B, L, D]; uncond, the encoded empty prompt:
+    Shapes: x_t: [B, C, H, W]; t: [B]; cond, the encoded prompts: [B, L, D]; uncond, the encoded empty prompt:
     [1, L, D] or [B, L, D].
     """
     import torch
 
-    text = torch.cat([cond, uncond.expand_as(cond)])
+    from sidlsg.teacher.conditioning import expanded, joined
+
+    text = joined(cond, expanded(uncond, cond))
     out_cond, out_uncond = unet(torch.cat([x_t, x_t]), torch.cat([t, t]), text).sample.chunk(2)
     return out_cond, out_uncond
 
@@ -145,10 +149,12 @@ def combine(out_cond: Tensor, out_uncond: Tensor, kappa: float) -> Tensor:
     return out_uncond + kappa * (out_cond - out_uncond)
 
 
-def guided_output(unet: Any, x_t: Tensor, t: Tensor, cond: Tensor, uncond: Tensor, kappa: float) -> Tensor:
+def guided_output(unet: Any, x_t: Tensor, t: Tensor, cond: Conditioning, uncond: Conditioning, kappa: float) -> Tensor:
     """f_κ(x_t, c) in float32 (float64 stays); at κ = 1 or 0 only the half that counts runs."""
+    from sidlsg.teacher.conditioning import expanded
+
     if kappa in (0, 1):
-        return _float32(unet(x_t, t, cond if kappa == 1 else uncond.expand_as(cond)).sample)
+        return _float32(unet(x_t, t, cond if kappa == 1 else expanded(uncond, cond)).sample)
     return combine(*guidance_pair(unet, x_t, t, cond, uncond), kappa)
 
 

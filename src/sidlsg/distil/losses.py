@@ -26,6 +26,7 @@ from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.distil.guidance import Guidance, combine, guidance_pair, guided_output
 from sidlsg.distil.sampler import Draws, Update, generate_latents
 from sidlsg.distil.weighting import OF_SIGMA, OMEGA
+from sidlsg.teacher.conditioning import Conditioning, expanded, joined
 from sidlsg.teacher.schedule import Schedule
 
 OMEGA_MINIMUM = 1e-5
@@ -126,8 +127,8 @@ class Method:
         generator: Any,
         fake_score: Any,
         draws: Draws,
-        cond: Tensor,
-        uncond: Tensor,
+        cond: Conditioning,
+        uncond: Conditioning,
         divisor: int,
         mask: Tensor | None = None,
         real: RealBatch | None = None,
@@ -173,8 +174,8 @@ class Method:
         generator: Any,
         fake_score: Any,
         draws: Draws,
-        cond: Tensor,
-        uncond: Tensor,
+        cond: Conditioning,
+        uncond: Conditioning,
         divisor: int,
         mask: Tensor | None,
         real: RealBatch | None,
@@ -202,8 +203,8 @@ class Method:
         generator: Any,
         fake_score: Any,
         draws: Draws,
-        cond: Tensor,
-        uncond: Tensor,
+        cond: Conditioning,
+        uncond: Conditioning,
         real: RealBatch | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(output, target, weight) of L_ψ; x_g carries no gradient.
@@ -219,10 +220,10 @@ class Method:
         else:
             x_r = self.schedule.add_noise(real.latents, draws.noise, draws.t)
             # At κ1 = 0 the fake score sees no text, of real images either.
-            empty = uncond.expand_as(cond)
+            empty = expanded(uncond, cond)
             halves = [cond] if kappa1 else [empty]
             halves += [] if kappa1 in (0, 1) else [empty]
-            text = torch.cat([*halves, empty if kappa1 == 0 else real.cond])
+            text = joined(*halves, empty if kappa1 == 0 else real.cond)
             parts = len(halves)
             outputs = fake_score(torch.cat([x_t] * parts + [x_r]), draws.t.repeat(parts + 1), text).sample
             output = outputs[: len(x_t)]
@@ -231,7 +232,7 @@ class Method:
         return output, self.schedule.target(x_g, draws.noise, draws.t), self.schedule.weight(draws.t)
 
     def generator_forward(
-        self, generator: Any, fake_score: Any, draws: Draws, cond: Tensor, uncond: Tensor
+        self, generator: Any, fake_score: Any, draws: Draws, cond: Conditioning, uncond: Conditioning
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """(x_g, y_real, y_fake at κ2, y_fake at κ3 where it differs) of L_θ."""
         _, kappa2, kappa3, kappa4 = self.guidance.scales
@@ -254,7 +255,7 @@ class Method:
         _, sigma = self.schedule.levels(t)
         return OF_SIGMA[self.generator_weight](sigma)
 
-    def _generated(self, generator: Any, draws: Draws, cond: Tensor) -> Tensor:
+    def _generated(self, generator: Any, draws: Draws, cond: Conditioning) -> Tensor:
         """x_g = x̂_k of the step that the iteration trains."""
         steps, noises = self.steps, draws.step_noises
         return generate_latents(

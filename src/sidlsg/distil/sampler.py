@@ -14,6 +14,7 @@ from torch import Tensor
 from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.conditioning import Conditioning
 from sidlsg.teacher.schedule import NoiseSchedule, Schedule
 from sidlsg.teacher.shards import BLOCK
 
@@ -25,7 +26,7 @@ def generate_latents(
     unet: Any,
     schedule: Schedule,
     z: Tensor,
-    cond: Tensor,
+    cond: Conditioning,
     t_init: int = 625,
     steps: int = 1,
     noises: Tensor | None = None,

@@ -20,6 +20,7 @@ from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import local, whole
 from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
+from sidlsg.teacher.conditioning import Conditioning, expanded, mapped
 from sidlsg.teacher.embeddings import TextEmbeddings
 
 INFINITE_GRADIENT = 1e5
@@ -302,8 +303,8 @@ def _to_network(draws: Draws, network: nn.Module) -> Draws:
 
 
 def _without(
-    draws: Draws, cond: Tensor, uncond: Tensor, finite: Tensor, real: RealBatch | None
-) -> tuple[Draws, Tensor, RealBatch | None]:
+    draws: Draws, cond: Conditioning, uncond: Conditioning, finite: Tensor, real: RealBatch | None
+) -> tuple[Draws, Conditioning, RealBatch | None]:
     """The same number of samples, with each non-finite one replaced by a finite sample's draws and real image.
 
     If no sample is finite, zeros and the empty prompt replace them all: a process without finite samples must still
@@ -313,10 +314,15 @@ def _without(
     if not good:
         nothing = torch.zeros_like(draws.z)
         noises = None if draws.step_noises is None else torch.zeros_like(draws.step_noises)
-        empty = None if real is None else RealBatch(nothing, uncond.expand_as(cond))
-        return replace(draws, z=nothing, noise=nothing, step_noises=noises), uncond.expand_as(cond), empty
+        empty = expanded(uncond, cond)
+        images = None if real is None else RealBatch(nothing, empty)
+        return replace(draws, z=nothing, noise=nothing, step_noises=noises), empty, images
     rows = [i if ok else good[0] for i, ok in enumerate(finite.tolist())]
     # Their prompts are encoded already.
     noises = None if draws.step_noises is None else draws.step_noises[:, rows]
     kept = replace(draws, z=draws.z[rows], noise=draws.noise[rows], t=draws.t[rows], step_noises=noises)
-    return kept, cond[rows], None if real is None else RealBatch(real.latents[rows], real.cond[rows])
+
+    def chosen(conditioning: Conditioning) -> Conditioning:
+        return mapped(lambda each: each[rows], conditioning)
+
+    return kept, chosen(cond), None if real is None else RealBatch(real.latents[rows], chosen(real.cond))

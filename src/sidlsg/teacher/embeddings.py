@@ -15,6 +15,7 @@ from sidlsg.runtime.hardware import best_device, set_threads
 from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import EmbeddingSet, PromptSet, file_ref
 from sidlsg.storage.tensors import save_tensors
+from sidlsg.teacher.conditioning import Conditioning
 from sidlsg.teacher.folder import text_encoder_digest
 from sidlsg.teacher.pipeline import Teacher, load_pipeline
 from sidlsg.teacher.shards import BLOCK, MappedShards, ShardFormat, shard_path
@@ -24,7 +25,7 @@ KEY = "states"
 """The tensor of a shard: [n, L, D], in the order of the prompts."""
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 SHARDS = ShardFormat(key=KEY, record=EmbeddingSet.FILE, what="text embeddings", stage="the encode stage")
-TextEmbeddings = Callable[[Sequence[int], Sequence[bool]], tuple[Tensor, Tensor]]
+TextEmbeddings = Callable[[Sequence[int], Sequence[bool]], tuple[Conditioning, Conditioning]]
 """Prompt indices, and whether the empty prompt replaces each, to (cond [B, L, D], uncond [1, L, D]), float32."""
 
 
