@@ -67,7 +67,10 @@ def make_adversarial(values: dict[str, float]) -> Adversarial | None:
 
 
 def logit_map(features: Tensor) -> Tensor:
-    """D: the mean over channels of the mid block's output, [B, C, h, w] to [B, h, w], in float32 (float64 stays)."""
+    """D: the mean over dimension 1 of a feature block's output, in float32 (float64 stays).
+
+    That is over a UNet's channels, [B, C, h, w] to [B, h, w], or a transformer's tokens, [B, N, D] to [B, D].
+    """
     return (features if features.itemsize >= 4 else features.float()).mean(1)
 
 
@@ -124,13 +127,15 @@ class RealImages:
     """Their captions' text embeddings."""
 
 
-def mid_block_of(network: Any) -> nn.Module:
-    """A UNet's mid block.
+def feature_block_of(network: Any) -> nn.Module:
+    """The part of a network whose output has the discriminator's logits as its mean: a UNet's mid block.
 
     Raises:
         InputError: it has none.
     """
-    block: nn.Module | None = network.mid_block
+    from sidlsg.teacher.families import family_of
+
+    block = family_of(network).features(network)
     if block is None:
         raise InputError("the teacher's UNet has no mid block, whose output the adversarial term needs; train without")
     return block
@@ -141,8 +146,8 @@ class Adversary:
     """The term with what it is computed from."""
 
     term: Adversarial
-    mid_block: nn.Module
-    """The fake score's."""
+    feature_block: nn.Module
+    """The fake score's; see `feature_block_of`."""
     images: RealImages
 
     def batch(self, draws: Draws) -> RealBatch | None:
@@ -154,7 +159,7 @@ class Adversary:
 
     @contextmanager
     def features(self) -> Iterator[list[Tensor]]:
-        """The mid block's outputs in the fake score's forward passes of the block: no pass of its own is needed.
+        """The feature block's outputs in the fake score's forward passes of the block: no pass of its own is needed.
 
         Activation checkpointing, compilation and FSDP work on what is inside the block, or on all of it, and DDP calls
         it as it is.
@@ -164,7 +169,7 @@ class Adversary:
         def keep(_module: Any, _arguments: Any, output: Tensor) -> None:
             found.append(output)
 
-        handle = self.mid_block.register_forward_hook(keep)
+        handle = self.feature_block.register_forward_hook(keep)
         try:
             yield found
         finally:

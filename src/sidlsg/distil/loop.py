@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sidlsg.distil.adversarial import Adversary, RealImages, mid_block_of
+from sidlsg.distil.adversarial import Adversary, RealImages, feature_block_of
 from sidlsg.distil.alarms import Alarms, diagnosis
 from sidlsg.distil.appearance import check_is_due
 from sidlsg.distil.checkpoint import Checkpoints
@@ -157,7 +157,7 @@ def _adversary(recipe: Recipe, state: TrainingState, images: RealImages | None) 
     term = recipe.adversarial_term
     if term is None or images is None:
         return None
-    return Adversary(term=term, mid_block=mid_block_of(state.fake_score), images=images)
+    return Adversary(term=term, feature_block=feature_block_of(state.fake_score), images=images)
 
 
 class _Loop:

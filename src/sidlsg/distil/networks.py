@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -20,9 +19,8 @@ from torch.overrides import TorchFunctionMode
 from sidlsg.distil.lora import trained_parameters
 from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.distributed import World
+from sidlsg.teacher.families import family_of
 
-BLOCKS = (BasicTransformerBlock, ResnetBlock2D)
-"""What is compiled: the repeated parts, each small enough for a short compilation that all its copies share."""
 FORMS = 128
 """The most forms in which a kind of block may be compiled; the compiler would silently leave more uncompiled.
 
@@ -32,7 +30,7 @@ alone, on a micro-batch or on both guidance halves of it, and the teacher's in a
 
 
 def prepared(network: Any, settings: Settings, device: torch.device, compiled: bool, trained: bool) -> Any:
-    """Prepare a `UNet2DConditionModel` to run, in place: on its device, channels last, with the settings' blocks."""
+    """Prepare a network to run, in place: on its device, channels last, with the settings' blocks."""
     network.to(device).requires_grad_(False)
     for parameter in trained_parameters(network).values():
         parameter.requires_grad_(trained)
@@ -48,13 +46,14 @@ def prepared(network: Any, settings: Settings, device: torch.device, compiled: b
 
 
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> int:
-    """Compile each repeated block in place, at its first call; returns how many there are.
+    """Compile each of the network's repeated blocks in place, at its first call; returns how many there are.
 
     The backend compiles what was traced; `eager` runs it as it is.
     """
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, FORMS)
-    blocks = [module for module in network.modules() if isinstance(module, BLOCKS)]
+    kinds = family_of(network).compiled
+    blocks = [module for module in network.modules() if isinstance(module, kinds)]
     for block in blocks:
         # Otherwise the compiler takes the second shape that it meets for one of many, and makes slower code for all.
         block.compile(backend=backend, dynamic=False)
@@ -156,7 +155,7 @@ class Parallel:
         """Shard a network under FSDP, block by block, so that only one block is whole at a time."""
         if self.mode == "fsdp":
             network.to(memory_format=torch.contiguous_format)  # it shards no other layout
-            for block in (*network.down_blocks, network.mid_block, *network.up_blocks):
+            for block in family_of(network).sharded(network):
                 fully_shard(block, mesh=self._mesh, mp_policy=self._policy)
             # Otherwise the root's own weights would stay whole after a pass without gradients, as the EMA's are.
             fully_shard(network, mesh=self._mesh, mp_policy=self._policy, reshard_after_forward=True)

@@ -19,6 +19,8 @@ from sidlsg.distil.networks import COMPUTE, Parallel, autocasting, compiles, new
 from sidlsg.distil.optimizer import make_optimizer, optimizer_tensors, set_learning_rate
 from sidlsg.distil.recipes import Settings
 from sidlsg.runtime.distributed import World
+from sidlsg.teacher.families import family_of
+from sidlsg.teacher.families.family import Family
 
 Row = dict[str, float]
 
@@ -81,6 +83,8 @@ class TrainingState(Progress):
     scalers: dict[str, torch.amp.GradScaler]
     parallel: Parallel
     settings: Settings
+    family: Family
+    """The networks'."""
     compiled: bool = False
     """Whether the networks' blocks are compiled."""
 
@@ -129,6 +133,7 @@ class TrainingState(Progress):
             scalers={name: new_loss_scaler(settings.precision, world.device) for name in trained},
             parallel=parallel,
             settings=settings,
+            family=family_of(teacher),
             compiled=compiled,
         )
 
@@ -139,8 +144,8 @@ class TrainingState(Progress):
         return self.parallel.spread(network)
 
     def call(self, network: nn.Module) -> Callable[..., Any]:
-        """A network as a callable in the run's precision."""
-        return autocasting(network, self.settings.precision, self.world.device)
+        """A network as a callable of x_t, t and conditioning, in the run's precision."""
+        return self.family.takes(autocasting(network, self.settings.precision, self.world.device))
 
     @contextlib.contextmanager
     def ema_on_device(self) -> Iterator[Callable[..., Any]]:

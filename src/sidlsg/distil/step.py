@@ -22,6 +22,7 @@ from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
 from sidlsg.teacher.conditioning import Conditioning, expanded, mapped
 from sidlsg.teacher.embeddings import TextEmbeddings
+from sidlsg.teacher.families import family_of
 
 INFINITE_GRADIENT = 1e5
 RAMP_UP = 0.05
@@ -206,7 +207,7 @@ def _last_weight(network: Any) -> tuple[Tensor, Tensor]:
     """Copies of the last trained layer's weights: the part that training changes, and the whole."""
     layers = lora_layers(network)
     if not layers:
-        weight = local(network.conv_out.weight).clone()
+        weight = local(family_of(network).last(network).weight).clone()
         return weight, weight
     added: Tensor = layers[-1].get_delta_weight(NAME)
     return added, layers[-1].get_base_layer().weight + added

@@ -18,10 +18,10 @@ from sidlsg.distil.adversarial import (
     RealImages,
     discriminator_diagnostics,
     discriminator_loss,
+    feature_block_of,
     generator_adversarial_loss,
     logit_map,
     make_adversarial,
-    mid_block_of,
 )
 from sidlsg.distil.guidance import Guidance, anti_cfg, lsg, none, zero_cfg
 from sidlsg.distil.losses import Method
@@ -50,7 +50,7 @@ def method_of(
 ) -> Method:
     adversary = Adversary(
         term=replace(TERM, **term),
-        mid_block=state.fake_score.mid_block,
+        feature_block=state.fake_score.mid_block,
         images=RealImages(count=len(REAL), latents=lambda indices: REAL[list(indices)], encode=encode),
     )
     return Method(
@@ -379,7 +379,7 @@ def test_under_autocast_logits_and_losses_are_float32(
     teacher = state.call(state.frozen(make_unet(0, torch.float32)))
     adversary = Adversary(
         term=TERM,
-        mid_block=mid_block_of(state.fake_score),
+        feature_block=feature_block_of(state.fake_score),
         images=RealImages(
             count=len(REAL),
             latents=lambda indices: REAL[list(indices)].float(),

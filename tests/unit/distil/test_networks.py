@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sidlsg.distil.networks import (
-    BLOCKS,
     autocasting,
     compile_blocks,
     compiles,
@@ -25,6 +24,7 @@ from sidlsg.distil.recipes import Settings
 from sidlsg.distil.state import TrainingState
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.architectures import ARCHITECTURES
+from sidlsg.teacher.families.sd import COMPILED
 
 CPU = torch.device("cpu")
 T, TEXT = torch.tensor([20, 900]), torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(5))
@@ -54,7 +54,7 @@ def runs_again(unet: Any, x: Tensor) -> set[str]:
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: again.add(name))
         for name, module in unet.named_modules()
-        if isinstance(module, BLOCKS)
+        if isinstance(module, COMPILED)
     ]
     loss.backward()
     for hook in hooks:
@@ -71,7 +71,7 @@ def test_activation_checkpointing_reaches_the_blocks(make_unet: Callable[..., An
     assert runs_again(plain, x) == set()
     first = x.grad.clone()  # type: ignore[union-attr]
     x.grad = None
-    blocks = {name for name, module in lean.named_modules() if isinstance(module, BLOCKS)}
+    blocks = {name for name, module in lean.named_modules() if isinstance(module, COMPILED)}
     # The library leaves out the first of the middle block.
     assert runs_again(lean, x) == blocks - {"mid_block.resnets.0"}
     assert len(blocks) == 9

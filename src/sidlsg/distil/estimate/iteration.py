@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sidlsg.distil.adversarial import Adversary, RealImages, mid_block_of
+from sidlsg.distil.adversarial import Adversary, RealImages, feature_block_of
 from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import COMPUTE, autocasting
@@ -52,7 +52,7 @@ class _GpuState(TrainingState):
     """As on a GPU, attention stays in autocast's precision; on a CPU it would be in float32."""
 
     def call(self, network: nn.Module) -> Callable[..., Any]:
-        return autocasting(network, self.settings.precision, self.world.device, gpu=True)
+        return self.family.takes(autocasting(network, self.settings.precision, self.world.device, gpu=True))
 
 
 class FakeIteration:
@@ -98,7 +98,7 @@ class FakeIteration:
 
         return Adversary(
             term=replace(term, freeze=0, join=0),
-            mid_block=mid_block_of(self.state.fake_score),
+            feature_block=feature_block_of(self.state.fake_score),
             images=RealImages(count=1, latents=latents, encode=self.encode),
         )
 

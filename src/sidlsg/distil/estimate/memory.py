@@ -22,6 +22,7 @@ from sidlsg.distil.lora import adapted, trained_parameters
 from sidlsg.distil.networks import COMPUTE
 from sidlsg.distil.recipes import Settings
 from sidlsg.teacher.architectures import TEXT_LENGTH
+from sidlsg.teacher.families import family_of
 
 FLOAT32 = 4
 OPTIMIZER_BYTES = {"adam": 4.0, "adam8bit": 2 * (1 + 4 / 256)}
@@ -51,10 +52,9 @@ class Network:
         """The counts of a UNet with this configuration, and an adapter if one is trained."""
         unet = meta_unet(config)
         trained = unet if adapter is None else adapted(unet, adapter, 0, 0)
-        blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
         return cls(
             parameters=parameter_count(unet),
-            block=max(parameter_count(block) for block in blocks if block is not None),
+            block=max(map(parameter_count, family_of(unet).sharded(unet))),
             trained=sum(each.numel() for each in trained_parameters(trained).values()),
         )
 

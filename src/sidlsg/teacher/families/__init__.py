@@ -1,0 +1,26 @@
+"""What families of teachers have of their own in the network that is distilled; a module each, found by `family_of`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidlsg.runtime.errors import InputError
+from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.sd import SD
+from sidlsg.teacher.families.sd3 import SD3
+from sidlsg.teacher.families.sdxl import SDXL
+
+FAMILIES = (SD, SDXL, SD3)
+
+
+def family_of(network: Any) -> Family:
+    """The family of a network.
+
+    Raises:
+        InputError: it is of none.
+    """
+    for family in FAMILIES:
+        if family.has(network):
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise InputError(f"a {type(network).__name__} is of no family that is known; the families are: {known}")
