@@ -30,8 +30,9 @@ def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Te
     return torch.stack([EMPTY[0] if r else PROMPTS[i] for i, r in zip(indices, replaced, strict=True)]), EMPTY
 
 
-KINDS = ["epsilon", "v_prediction", "flow"]
+KINDS = ["epsilon", pytest.param("v_prediction", marks=pytest.mark.long), "flow"]
 """Of schedules."""
+FOUR = Guidance(1.5, 0.0, 4.5, -1.0)
 
 
 def plan(batch: int = 4, dropout: float = 0.5, seed: int = 0, kind: str = "epsilon") -> DrawPlan:
@@ -167,11 +168,14 @@ def reference_loss(
 
 
 @pytest.mark.parametrize(("update", "alpha"), [("fake_score", 1.0), ("generator", 1.0), ("generator", 1.2)])
-@pytest.mark.parametrize("prediction_type", KINDS)
 @pytest.mark.parametrize(
-    "guidance",
-    [none(), lsg(1.5), lsg(4.5), short(0.5), zero_cfg(), anti_cfg(-1), Guidance(1.5, 0.0, 4.5, -1.0)],
-    ids=lambda g: "/".join(f"{k:g}" for k in g.scales),
+    ("guidance", "prediction_type"),
+    [
+        pytest.param(guidance, kind, id=f"{'/'.join(f'{k:g}' for k in guidance.scales)}-{kind}", marks=marks)
+        for guidance in (none(), lsg(1.5), lsg(4.5), short(0.5), zero_cfg(), anti_cfg(-1), FOUR)
+        for kind in ("epsilon", "v_prediction", "flow")
+        for marks in [[pytest.mark.long] if kind != "epsilon" and guidance is not FOUR else []]
+    ],
 )
 def test_loss_and_gradient_are_the_formulas(
     make_state: Callable[..., TrainingState],
@@ -204,8 +208,9 @@ def test_loss_and_gradient_are_the_formulas(
             torch.testing.assert_close(parameter.grad, wanted, rtol=1e-5, atol=1e-7 * float(wanted.abs().max() + 1))
 
 
-@pytest.mark.parametrize("prediction_type", KINDS)
-@pytest.mark.parametrize("weight", GENERATOR_WEIGHTS)
+@pytest.mark.parametrize(
+    ("prediction_type", "weight"), [("epsilon", "1-sigma"), *(("flow", w) for w in GENERATOR_WEIGHTS)]
+)
 def test_each_weight_of_the_generators_loss_is_its_formula(
     make_state: Callable[..., TrainingState], make_unet: Callable[..., Any], prediction_type: str, weight: str
 ) -> None:
