@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,12 @@ def test_the_rules_in_the_text_are_all_rules_with_their_defaults() -> None:
     page = (ROOT / "docs/curate-rules.md").read_text()
     listing, *_ = re.findall(r"```toml\n(\[columns\].*?)```", page, re.DOTALL)
     assert listing.strip() == rules_toml(CurationRules()).strip()
+
+
+@every_page
+def test_changes_on_a_page_apply(page: Path) -> None:
+    """`tests/long/test_extension_pages.py` also runs what they change."""
+    if changes := blocks(page, "diff"):
+        given = ["git", "apply", "--check", "-"]
+        done = subprocess.run(given, cwd=ROOT, input="".join(changes), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
