@@ -115,8 +115,10 @@ def ending_with_this(scratch: Path, start_no_more: Callable[[], None]) -> Iterat
     """
 
     def end() -> None:
-        start_no_more()
-        end_stages(scratch)
+        try:
+            start_no_more()
+        finally:  # it may write to a terminal that is gone
+            end_stages(scratch)
 
     def ended(number: int, _: FrameType | None) -> None:
         # kfp would still wait for a stage when this is raised, so the stage is ended first.
