@@ -159,7 +159,7 @@ class Adversary:
 
     @contextmanager
     def features(self) -> Iterator[list[Tensor]]:
-        """The feature block's outputs in the fake score's forward passes of the block: no pass of its own is needed.
+        """The feature block's outputs in the fake score's forward passes meanwhile: no pass of its own is needed.
 
         Activation checkpointing, compilation and FSDP work on what is inside the block, or on all of it, and DDP calls
         it as it is.

@@ -41,7 +41,7 @@ class Schedule(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Of the times and latents."""
+        """Where the times and latents are."""
 
     @staticmethod
     @abstractmethod
@@ -130,7 +130,7 @@ class NoiseSchedule(Schedule):
 
     @property
     def device(self) -> torch.device:
-        """Of ᾱ."""
+        """Where ᾱ is."""
         return self.alphas_cumprod.device
 
     @staticmethod
@@ -181,7 +181,7 @@ class FlowSchedule(Schedule):
 
     @property
     def device(self) -> torch.device:
-        """Of the times and latents."""
+        """Where the times and latents are."""
         return self.place
 
     @staticmethod

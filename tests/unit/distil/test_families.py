@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler, SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from sidlsg.distil.adversarial import feature_block_of, logit_map
-from sidlsg.distil.few_steps import FewSteps
+from sidlsg.distil.few_steps import ONE_STEP, FewSteps
 from sidlsg.distil.guidance import lsg
 from sidlsg.distil.losses import Method
 from sidlsg.distil.sampler import DrawPlan, Draws, Update
@@ -100,6 +100,18 @@ class Prompts:
         return {name: rows[chosen] for name, rows in self.rows.items()}
 
 
+def drawn(schedule: Schedule, dropout: float, steps: FewSteps = ONE_STEP) -> DrawPlan:
+    return DrawPlan(
+        seed=0,
+        batch=B,
+        prompt_count=10,
+        latent_shape=(4, 4, 4),
+        prompt_dropout=dropout,
+        steps=steps,
+        sample_time=schedule.sample_time,
+    )
+
+
 def called(family: str, net: Any, x: Tensor, t: float, given: dict[str, Tensor]) -> Tensor:
     """One sample through the network by its own signature."""
     if family == "sd3":
@@ -167,15 +179,7 @@ def test_loss_and_gradient_are_the_formulas(family: str, update: Update, k: int)
     frozen = copy.deepcopy(teacher).requires_grad_(False)
     shared: dict[str, Any] = {"schedule": schedule, "guidance": lsg(KAPPA), "steps": steps}
     method = Method(teacher=state.call(frozen), generator_weight="1-sigma" if family == "sd3" else "omega", **shared)
-    plan = DrawPlan(
-        seed=0,
-        batch=B,
-        prompt_count=10,
-        latent_shape=(4, 4, 4),
-        prompt_dropout=0.5,
-        steps=steps,
-        sample_time=schedule.sample_time,
-    )
+    plan = drawn(schedule, 0.5, steps)
     draws = plan.draw(state.iteration, update, 0, B)
     assert draws.step == k
     expected = reference(family, state, Method(teacher=frozen, **shared), update, draws, prompts)
@@ -194,14 +198,7 @@ def test_an_iteration_moves_both_networks(family: str) -> None:
     teacher, schedule = network(family, 0), CASES[family][1]()
     state = TrainingState.start(teacher, 1e-3, 1e-3)
     method = Method(teacher=state.call(state.frozen(teacher)), schedule=schedule, guidance=lsg(KAPPA))
-    plan = DrawPlan(
-        seed=0,
-        batch=B,
-        prompt_count=10,
-        latent_shape=(4, 4, 4),
-        prompt_dropout=0.1,
-        sample_time=schedule.sample_time,
-    )
+    plan = drawn(schedule, 0.1)
     before = {name: each.clone() for name, each in state.tensors().items()}
     result = train_step(state, method, plan, Prompts(family), 2, 1000)
     assert result.diagnostics["generator_step"] > 0

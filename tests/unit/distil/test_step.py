@@ -31,7 +31,7 @@ def encode(indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Te
 
 
 KINDS = ["epsilon", pytest.param("v_prediction", marks=pytest.mark.long), "flow"]
-"""Of schedules."""
+"""The kinds of schedules."""
 FOUR = Guidance(1.5, 0.0, 4.5, -1.0)
 
 

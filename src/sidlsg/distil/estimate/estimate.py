@@ -83,7 +83,7 @@ def choices(
         micro_batch = varied.largest_micro_batch(measured, available, batch // use.world_size)
         seconds = iteration_seconds(varied, measured.flops, batch, peak, mfu)
         found.append(Choice(settings=settings, micro_batch=micro_batch, seconds=seconds))
-        if micro_batch >= min(ENOUGH, batch // use.world_size) and len(found) == 1:
+        if len(found) == 1 and micro_batch >= min(ENOUGH, batch // use.world_size):
             break
     return sorted(found, key=lambda choice: (choice.settings.optimizer == "adam8bit", choice.seconds))
 

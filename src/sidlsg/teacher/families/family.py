@@ -17,7 +17,7 @@ class Family:
     has: Callable[[Any], bool]
     """Whether a network is of the family."""
     takes: Callable[[Callable[..., Any]], Callable[..., Any]]
-    """Of a network, or of what runs it: f(x_t, t, conditioning), whose result has the output as `sample`."""
+    """Makes f(x_t, t, conditioning) of a network, or of what runs it; the result's `sample` is the output."""
     compiled: tuple[type[nn.Module], ...]
     """Kinds of the repeated parts, each small enough for a short compilation that all its copies share."""
     sharded: Callable[[Any], Iterable[nn.Module]]
@@ -26,8 +26,3 @@ class Family:
     """The part whose output has the discriminator's logits as its mean over dimension 1; None where it is missing."""
     last: Callable[[Any], nn.Linear | nn.Conv2d]
     """The last layer with weights."""
-
-
-def same(network: Callable[..., Any]) -> Callable[..., Any]:
-    """A network that takes x_t, t and one tensor of text embeddings already."""
-    return network

@@ -10,12 +10,12 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from sidlsg.teacher.families.family import Family, same
+from sidlsg.teacher.families.family import Family
 
 COMPILED = (BasicTransformerBlock, ResnetBlock2D)
 
 
-def blocks(unet: Any) -> Iterator[nn.Module]:
+def _blocks(unet: Any) -> Iterator[nn.Module]:
     """A UNet's blocks from the input to the output."""
     yield from unet.down_blocks
     if unet.mid_block is not None:
@@ -26,9 +26,9 @@ def blocks(unet: Any) -> Iterator[nn.Module]:
 SD = Family(
     name="sd",
     has=lambda network: isinstance(network, UNet2DConditionModel) and network.config.addition_embed_type is None,
-    takes=same,
+    takes=lambda unet: unet,
     compiled=COMPILED,
-    sharded=blocks,
+    sharded=_blocks,
     features=lambda unet: unet.mid_block,
     last=lambda unet: unet.conv_out,
 )

@@ -6,13 +6,13 @@ Its conditioning has `encoder_hidden_states` [B, L, D], `text_embeds` [B, P] and
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from sidlsg.teacher.families.family import Family
-from sidlsg.teacher.families.sd import COMPILED, blocks
+from sidlsg.teacher.families.sd import SD
 
 ADDED = ("text_embeds", "time_ids")
 
@@ -25,12 +25,9 @@ def _takes(network: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-SDXL = Family(
+SDXL = replace(
+    SD,
     name="sdxl",
     has=lambda network: isinstance(network, UNet2DConditionModel) and network.config.addition_embed_type == "text_time",
     takes=_takes,
-    compiled=COMPILED,
-    sharded=blocks,
-    features=lambda unet: unet.mid_block,
-    last=lambda unet: unet.conv_out,
 )

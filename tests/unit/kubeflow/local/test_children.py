@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.kubeflow.local.execution import end_stages
+from sidlsg.kubeflow.local.execution import end_stages, ending_with_this
 
 # A stage that takes long and does not care about SIGTERM, started as kfp starts one: by a shell, with its output read.
 STAGE = """
@@ -73,3 +73,16 @@ def test_a_killed_run_s_stage_is_ended_by_the_next_run_and_another_run_s_is_not(
         assert is_alive(second)
         two.terminate()
     assert not is_alive(second)
+
+
+def test_a_stage_ends_even_where_nothing_can_be_told(tmp_path: Path) -> None:
+    """Such as to a terminal that is gone."""
+
+    def broken() -> None:
+        raise BrokenPipeError
+
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment) as stage:
+        with pytest.raises(BrokenPipeError), ending_with_this(tmp_path, broken):
+            raise ValueError
+        assert stage.wait(timeout=20) < 0
