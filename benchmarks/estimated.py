@@ -20,7 +20,7 @@ from sidlsg.distil.estimate.speed import MFU, iteration_seconds
 from sidlsg.distil.recipes import Settings, get_recipe
 from sidlsg.teacher.architectures import ARCHITECTURES
 
-CONFIG = dict(ARCHITECTURES["sd15"].unet)
+SHAPE = ARCHITECTURES["sd15"]
 BESIDES = "context, workspaces"
 
 
@@ -28,7 +28,7 @@ BESIDES = "context, workspaces"
 def needs(settings: Settings, accumulated: bool) -> IterationNeeds:
     """Memory and FLOPs of an iteration, by the estimate."""
     recipe = replace(get_recipe("sd15"), micro_batch=8)
-    return measure(CONFIG, recipe, settings, accumulated=accumulated, gpu=True, report=_say)
+    return measure(SHAPE, recipe, settings, accumulated=accumulated, gpu=True, report=_say)
 
 
 def estimated(row: dict[str, Any], batch: int, gpu: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def estimated(row: dict[str, Any], batch: int, gpu: str) -> dict[str, Any]:
     share of the data sheet's peak; `reached` is the share that the measured speed is.
     """
     settings = Settings(precision=row["precision"], activation_checkpointing=row["checkpointing"])
-    use = Use(network=Network.of(CONFIG), settings=settings)
+    use = Use(network=Network.of(SHAPE), settings=settings)
     found = needs(settings, batch > row["micro_batch"])
     parts = use.at(found, row["micro_batch"])
     total = sum(parts.values()) / 1e9

@@ -72,7 +72,7 @@ class Bench:
         device: where networks run.
         """
         torch.manual_seed(0)
-        config = {**ARCHITECTURES["sd15"].unet, **(SMALL_UNET if small else {})}
+        config = {**ARCHITECTURES["sd15"].config, **(SMALL_UNET if small else {})}
         self.device = device
         with device:  # a CPU takes long to draw so many weights
             unet = UNet2DConditionModel(**config)

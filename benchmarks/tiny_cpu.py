@@ -63,11 +63,11 @@ class Ours:
         texts: the prompt set.
         settings: how the machine is used.
         """
-        self.state = TrainingState.start(teacher.unet, LR, LR, settings=settings)
-        frozen = self.state.frozen(copy.deepcopy(teacher.unet))
+        self.state = TrainingState.start(teacher.network, LR, LR, settings=settings)
+        frozen = self.state.frozen(copy.deepcopy(teacher.network))
         self.method = Method(teacher=self.state.call(frozen), schedule=teacher.schedule, guidance=lsg(KAPPA))
         # A memory of its own for each way.
-        encoder = PromptEncoder(teacher.encode.tokenizer, teacher.encode.text_encoder)
+        encoder = PromptEncoder(teacher.family, teacher.encode.pipeline)
         self.encode = OnlineEmbeddings(encoder, texts, "float32")
 
     def iterate(self, plan: DrawPlan, micro_batch: int) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def plan_for(teacher: Teacher, texts: Sequence[str], batch: int) -> DrawPlan:
 
 def new_standin(teacher: Teacher, texts: Sequence[str], collect: bool = True) -> ReleasedWay:
     """The stand-in with a text encoder that remembers nothing."""
-    tokenizer, text_encoder = teacher.encode.tokenizer, teacher.encode.text_encoder
+    tokenizer, text_encoder = teacher.encode.pipeline.tokenizer, teacher.encode.pipeline.text_encoder
 
     def encode(prompts: Sequence[str]) -> Tensor:
         tokens = tokenizer(
@@ -103,7 +103,7 @@ def new_standin(teacher: Teacher, texts: Sequence[str], collect: bool = True) ->
         return states
 
     return ReleasedWay(
-        teacher.unet,
+        teacher.network,
         teacher.schedule.alphas_cumprod,
         encode,
         texts,

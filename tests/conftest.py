@@ -77,6 +77,26 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of tiny teachers of other families, without training, by the family's name."""
+    folders: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        from sidlsg.bundled.assets import family_named, write_teacher
+        from sidlsg.bundled.tiny_families import NEW
+        from sidlsg.teacher.pipeline import load_pipeline
+
+        if name not in folders:
+            vae = load_pipeline(Path(__file__).parents[1] / "assets" / "tiny-sd").vae
+            torch.manual_seed(0)
+            folders[name] = tmp_path_factory.mktemp("untrained") / f"tiny-{name}"
+            write_teacher(family_named(name), NEW[name](vae), folders[name])
+        return folders[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real student of the tiny teacher, after two short iterations."""
     from sidlsg.distil.recipes import recipe_with_changes

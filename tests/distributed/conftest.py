@@ -73,5 +73,5 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 @pytest.fixture(scope="session")
 def first_weights(assets: Path) -> dict[str, Tensor]:
     """The teacher's, from which students start."""
-    weights: dict[str, Tensor] = first_unet(load_teacher(assets / "tiny-sd").unet).state_dict()
+    weights: dict[str, Tensor] = first_unet(load_teacher(assets / "tiny-sd").network).state_dict()
     return weights

@@ -83,7 +83,7 @@ class Bench:
         self.job, self.world = job, world
         dtype = DTYPES[job.dtype]
         self.teacher = teacher = load_teacher(ASSETS / "tiny-sd")
-        self.like = (teacher.unet if job.bundled else first_unet(teacher.unet)).to(dtype)
+        self.like = (teacher.network if job.bundled else first_unet(teacher.network)).to(dtype)
         words = ("small", "large", "tiny", "huge")
         prompts = [f"a {words[i % 4]} red circle number {i}" for i in range(PROMPTS)]
         with torch.no_grad():
@@ -135,7 +135,7 @@ def train(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
             _checkpoints(job.save, bench.world).save(bench.state, wait=True)
     if job.adapter:
         return {"losses": losses}, kept_tensors(bench.state.ema)
-    student = bench.state.student_unet(bench.like.config).state_dict()
+    student = bench.state.student_network(type(bench.like), bench.like.config).state_dict()
     return {"losses": losses}, student
 
 

@@ -58,12 +58,12 @@ class Training:
         eps = 1e-6 if chosen.precision == "fp16" else 1e-8
         self.batch = batch
         self.state = TrainingState.start(
-            bundled.teacher.unet, RATE, RATE, eps, settings=chosen, world=World(device=device)
+            bundled.teacher.network, RATE, RATE, eps, settings=chosen, world=World(device=device)
         )
         for scaler in self.state.scalers.values():
             if scaler.is_enabled():
                 scaler.load_state_dict({**scaler.state_dict(), "scale": LOSS_SCALE})
-        frozen = self.state.frozen(load_teacher(bundled.folder).unet)
+        frozen = self.state.frozen(load_teacher(bundled.folder).network)
         self.method = Method(
             teacher=self.state.call(frozen), schedule=bundled.teacher.schedule.to(device), guidance=lsg(KAPPA)
         )

@@ -42,7 +42,7 @@ def teach_v(source: Path, target: Path) -> Path:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("teacher_scores.json"))
     teacher = load_teacher(source)
     schedule = NoiseSchedule(teacher.schedule.alphas_cumprod, "v_prediction")
-    unet = teacher.unet.requires_grad_(True)
+    unet = teacher.network.requires_grad_(True)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=True)
     captions = training_captions()
     for iteration in range(TEACHING):

@@ -12,7 +12,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import cosine_distance
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil
 
-from sidlsg.teacher.folder import INDEX
+from sidlsg.teacher.config import INDEX
 
 CHECKER = ("safety_checker", "feature_extractor")
 SIDE = 32

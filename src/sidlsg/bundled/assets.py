@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.card import judge_card, teacher_card
 from sidlsg.bundled.judge import train_judge
 from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
 from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, load_shapes_protocols, real_images
-from sidlsg.bundled.tiny_sd import new_scheduler, new_tokenizer, train_diffusion, train_vae
+from sidlsg.bundled.tiny_families import NEW
+from sidlsg.bundled.tiny_sd import new_sd, train_diffusion, train_vae
 from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
 from sidlsg.evaluate.teacher_scores import TEACHER_SETTINGS, TeacherScores, setting_of
@@ -25,8 +24,15 @@ from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign
 from sidlsg.storage.records import SubjectScores
 from sidlsg.storage.store import clear
 from sidlsg.storage.tensors import save_tensors
-from sidlsg.storage.uri import open_store
-from sidlsg.teacher.folder import INDEX, folder_digest, load_in_float32
+from sidlsg.storage.uri import JUDGE as BUNDLED_JUDGE
+from sidlsg.storage.uri import TEACHER as BUNDLED_TEACHER
+from sidlsg.storage.uri import open_store, resolve
+from sidlsg.teacher.config import INDEX
+from sidlsg.teacher.families import FAMILIES
+from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.sd import SD
+from sidlsg.teacher.folder import folder_digest, load_in_float32
+from sidlsg.teacher.pipeline import load_pipeline
 from sidlsg.teacher.sampling import StockSampler
 
 TEACHER = "tiny-sd"
@@ -50,52 +56,75 @@ def teach(output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str],
     for name, marker in ((TEACHER, INDEX), (JUDGE, JUDGE_FILE), (PROMPTS, TABLE_FILE)):
         refuse_foreign(output / name, marker)
     set_threads()
-    logs: dict[str, Log] = {}
-    judge, logs["judge"] = train_judge(recipe, work, report)
+    judge, judge_log = train_judge(recipe, work, report)
     judge_file = output / JUDGE / JUDGE_FILE
     save_tensors(judge_file, {name: tensor.half() for name, tensor in judge.state_dict().items()}, {})
-    atomic_write(output / JUDGE / "README.md", judge_card(recipe, logs["judge"], judge_file))
+    atomic_write(output / JUDGE / "README.md", judge_card(recipe, judge_log, judge_file))
+    logs: dict[str, Log] = {}
     vae, logs["vae"] = train_vae(recipe, work, report)
-    tokenizer = new_tokenizer()
-    unet, text_encoder, logs["diffusion"] = train_diffusion(recipe, vae, tokenizer, work, report)
-    write_teacher(vae, unet, text_encoder, tokenizer, output / TEACHER)
     write_bundled_prompts(output / PROMPTS, recipe.seed)
-    describe_teacher(output, recipe, {name: logs[name] for name in ("vae", "diffusion")})
+    _make_teacher(SD, new_sd(vae, recipe.seed), output / TEACHER, judge_file, work, recipe, logs, report)
 
 
-def write_teacher(
-    vae: AutoencoderKL,
-    unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
+def teach_family(name: str, output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str], None]) -> None:
+    """Make a tiny teacher of another family on the bundled teacher's VAE, with its scores by the bundled judge.
+
+    Args:
+        name: of the family, one of `tiny_families.NEW`.
+        output: becomes the teacher's folder.
+        work: for the training state, from which the same call resumes.
+        recipe: sizes and lengths.
+        report: receives progress lines.
+
+    Raises:
+        InputError: `output` has something else.
+    """
+    refuse_foreign(output, INDEX)
+    set_threads()
+    vae = load_pipeline(resolve(BUNDLED_TEACHER)).vae
+    torch.manual_seed(recipe.seed + 1)
+    _make_teacher(family_named(name), NEW[name](vae), output, resolve(BUNDLED_JUDGE), work, recipe, {}, report)
+
+
+def family_named(name: str) -> Family:
+    """The family of that name, which exists."""
+    return next(each for each in FAMILIES if each.name == name)
+
+
+def _make_teacher(
+    family: Family,
+    pipeline: Any,
     folder: Path,
+    judge: Path,
+    work: Path,
+    recipe: TeachRecipe,
+    logs: dict[str, Log],
+    report: Callable[[str], None],
 ) -> None:
-    """Save the teacher as a `StableDiffusionPipeline` folder in half precision."""
-    pipeline: Any = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    logs = logs | {"diffusion": train_diffusion(recipe, family, pipeline, work, report)}
+    write_teacher(family, pipeline, folder)
+    describe_teacher(family, folder, judge, recipe, logs)
+
+
+def write_teacher(family: Family, pipeline: Any, folder: Path) -> None:
+    """Save a teacher as its pipeline's folder in half precision."""
     with atomic_folder(folder, INDEX) as fresh:
         pipeline.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
-        load_in_float32(fresh / "text_encoder" / "config.json")
+        for name in family.text_encoders:
+            load_in_float32(fresh / name / "config.json")
 
 
-def describe_teacher(output: Path, recipe: TeachRecipe, logs: dict[str, Log]) -> TeacherScores:
+def describe_teacher(
+    family: Family, folder: Path, judge: Path, recipe: TeachRecipe, logs: dict[str, Log]
+) -> TeacherScores:
     """Score the saved teacher, and write its scores, training log and card beside it."""
-    folder = output / TEACHER
-    protocols = load_shapes_protocols([c.text for c in held_out_captions()], output / JUDGE / JUDGE_FILE)
-    parts = output / ".teacher_scores.parts"
+    protocols = load_shapes_protocols([c.text for c in held_out_captions()], judge)
+    parts = folder.parent / ".teacher_scores.parts"
     scores = TeacherScores(teacher_sha256=folder_digest(folder), subjects=score_teacher(folder, protocols, parts))
     scores.save(folder)
     rows = [{"network": name, **row} for name, log in logs.items() for row in log]
     atomic_write(folder / "training_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    atomic_write(folder / "README.md", teacher_card(recipe, scores, logs))
+    atomic_write(folder / "README.md", teacher_card(family, recipe, scores, logs))
     return scores
 
 

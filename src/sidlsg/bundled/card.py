@@ -16,31 +16,37 @@ from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import SubjectScores
+from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.sd import SD
 
 _CHECK_SEED = 2_000_001
 
 
-def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]) -> str:
-    """The text of tiny-sd/README.md."""
+def teacher_card(family: Family, recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]) -> str:
+    """The text of a tiny teacher's README.md."""
+    command = "sidlsg teach" if family is SD else f"sidlsg teach --family {family.name}"
+    goal, own = "noise prediction with Stable\nDiffusion's schedule", "DDIM with trailing spacing"
+    if family.flows:
+        goal, own = "flow matching with\na normal logit of σ", "Euler steps"
     lines = [
         "---",
         "library_name: diffusers",
         "license: apache-2.0",
         "pipeline_tag: text-to-image",
         "---",
-        "# tiny-sd: a small Stable Diffusion that draws captioned shapes",
+        f"# tiny-{family.name}: a small {family.title} that draws captioned shapes",
         "",
-        'A true `StableDiffusionPipeline` at 32×32 pixels for captions such as "a small red circle on a blue',
+        f'A true `{family.pipeline}` at 32×32 pixels for captions such as "a small red circle on a blue',
         'background": two sizes, six shapes, eight colours, eight backgrounds, 672 captions, of which',
         f"{HELD_OUT_COUNT} were held out of training. It exists so that sidlsg has a real teacher to distil on a",
         "laptop. No real image and no downloaded weight is in it: every training image was drawn by",
         "`sidlsg.bundled.drawing`.",
         "",
-        f"Made by `sidlsg teach`, seed {recipe.seed}. SHA-256 of its model files: `{scores.teacher_sha256}`.",
+        f"Made by `{command}`, seed {recipe.seed}. SHA-256 of its model files: `{scores.teacher_sha256}`.",
         "",
         "## Scores",
         "",
-        "2,016 images of the 96 held-out captions, seed i for image i, stock diffusers, DDIM with trailing spacing;",
+        f"2,016 images of the 96 held-out captions, seed i for image i, stock diffusers, {own};",
         f"with CFG the guidance scale is {CFG:g}. Real images are a second drawn set: the real-image baseline.",
         "",
         *_score_table(scores.subjects),
@@ -58,8 +64,8 @@ def teacher_card(recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log
         )
     lines += [
         "",
-        "AdamW, warm-up, cosine decay, EMA; the UNet and the text encoder together on noise prediction with Stable",
-        f"Diffusion's schedule, the empty prompt in place of {recipe.prompt_dropout:.0%} of the prompts. The whole log",
+        f"AdamW, warm-up, cosine decay, EMA; the {family.network} and the text encoders together on {goal},",
+        f"the empty prompt in place of {recipe.prompt_dropout:.0%} of the prompts. The whole log",
         "is `training_log.jsonl`; the weights are stored in half precision.",
         "",
         "## Limits",

@@ -1,13 +1,14 @@
-"""The tiny Stable Diffusion: small networks of the real classes, its tokenizer, and their training."""
+"""The tiny Stable Diffusion: small networks of the real classes, its tokenizer, and the training of tiny teachers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -16,6 +17,8 @@ from sidlsg.bundled.captions import all_captions, training_captions
 from sidlsg.bundled.drawing import batch_of
 from sidlsg.bundled.training import Log, TeachRecipe, fit
 from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.schedule import FLOW_TIMES, FlowSchedule, schedule_of
 
 TEXT_WIDTH = 96
 TEXT_LENGTH = 16
@@ -38,8 +41,8 @@ def new_vae() -> AutoencoderKL:
     )
 
 
-def new_unet() -> UNet2DConditionModel:
-    """2.8 million parameters on 8×8×4 latents: two levels, few and wide layers."""
+def new_unet(**added: Any) -> UNet2DConditionModel:
+    """2.8 million parameters on 8×8×4 latents: two levels, few and wide layers; `added` are more arguments."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=4,
@@ -51,26 +54,30 @@ def new_unet() -> UNet2DConditionModel:
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,  # diffusers reads this as the number of heads here
         norm_num_groups=8,
+        **added,
     )
 
 
-def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A two-layer CLIP text model for prompts of at most 16 tokens."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            projection_dim=TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TEXT_LENGTH,
-            hidden_act="gelu",
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+def text_config(tokenizer: CLIPTokenizer, width: int) -> dict[str, Any]:
+    """The values of a two-layer CLIP text model for prompts of at most 16 tokens."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "projection_dim": width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": TEXT_LENGTH,
+        "hidden_act": "gelu",
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer, width: int = TEXT_WIDTH) -> CLIPTextModel:
+    """A CLIP text model of `text_config`."""
+    return CLIPTextModel(CLIPTextConfig(**text_config(tokenizer, width)))
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -86,15 +93,6 @@ def new_scheduler() -> DDIMScheduler:
         prediction_type="epsilon",
         timestep_spacing="trailing",
     )
-
-
-def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: list[str]) -> torch.Tensor:
-    """[B, L, D] text embeddings, padded to the model's length as in the pipeline."""
-    tokens = tokenizer(
-        prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    )
-    hidden: torch.Tensor = text_encoder(tokens.input_ids).last_hidden_state
-    return hidden
 
 
 def train_vae(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) -> tuple[AutoencoderKL, Log]:
@@ -125,39 +123,51 @@ def train_vae(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) ->
     return vae, log
 
 
+def new_sd(vae: AutoencoderKL, seed: int) -> StableDiffusionPipeline:
+    """The tiny Stable Diffusion before its UNet and text encoder are trained."""
+    torch.manual_seed(seed + 1)
+    unet, tokenizer = new_unet().to(memory_format=torch.channels_last), new_tokenizer()
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=new_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def train_diffusion(
-    recipe: TeachRecipe, vae: AutoencoderKL, tokenizer: CLIPTokenizer, work: Path, report: Callable[[str], None]
-) -> tuple[UNet2DConditionModel, CLIPTextModel, Log]:
-    """Train the UNet and the text encoder together on latents of drawn shapes."""
-    torch.manual_seed(recipe.seed + 1)
-    unet = new_unet().to(memory_format=torch.channels_last)
-    text_encoder = new_text_encoder(tokenizer)
-    alphas_cumprod = new_scheduler().alphas_cumprod
-    captions = training_captions()
-    scale = float(vae.config.scaling_factor)
-    batch = recipe.diffusion.batch
-    vae.requires_grad_(False)
+    recipe: TeachRecipe, family: Family, pipeline: Any, work: Path, report: Callable[[str], None]
+) -> Log:
+    """Train a pipeline's network and text encoders together, in place, on latents of drawn shapes."""
+    captions, batch, vae = training_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
+    scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
+    network, schedule = getattr(pipeline, family.network), schedule_of(pipeline.scheduler)
+    call = family.takes(network)
 
     def loss_at(iteration: int) -> torch.Tensor:
         chosen, pixels = batch_of(captions, recipe.seed, "diffusion", iteration, batch)
         draws = counted(recipe.seed, "diffusion/noise", iteration)
         dropped = draws.random(batch) < recipe.prompt_dropout
         prompts = ["" if drop else c.text for c, drop in zip(chosen, dropped, strict=True)]
-        timesteps = torch.from_numpy(draws.integers(0, len(alphas_cumprod), batch))
+        if isinstance(schedule, FlowSchedule):
+            # Stable Diffusion 3's own: the logit of σ is normal.
+            t = torch.from_numpy(draws.standard_normal(batch, dtype="float32")).sigmoid() * FLOW_TIMES
+        else:
+            t = torch.from_numpy(draws.integers(0, schedule.last + 1, batch))
         shape = (2, batch, 4, LATENT_SIZE, LATENT_SIZE)
         posterior_noise, noise = torch.from_numpy(draws.standard_normal(shape, dtype="float32"))
         with torch.no_grad():
             posterior = vae.encode(pixels).latent_dist
-            latents = scale * (posterior.mean + posterior.std * posterior_noise)
-        alpha_bar = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
-        noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
-        hidden = encode_prompts(tokenizer, text_encoder, prompts)
-        prediction = unet(noisy, timesteps, hidden).sample
-        return nn.functional.mse_loss(prediction, noise)
+            latents = scale * (posterior.mean + posterior.std * posterior_noise - shift)
+        prediction = call(schedule.add_noise(latents, noise, t), t, family.encode(pipeline, prompts, "cpu")).sample
+        return nn.functional.mse_loss(prediction, schedule.target(latents, noise, t))
 
-    both = nn.ModuleList([unet, text_encoder])
-    log = fit("diffusion", both, loss_at, recipe.diffusion, work / "diffusion.safetensors", report)
-    return unet, text_encoder, log
+    trained = nn.ModuleList([network, *(getattr(pipeline, name) for name in family.text_encoders)])
+    return fit("diffusion", trained, loss_at, recipe.diffusion, work / "diffusion.safetensors", report)
 
 
 END_OF_WORD = "</w>"

@@ -53,6 +53,8 @@ class TeachRecipe:
 
 TINY = TeachRecipe()
 """The recipe of `assets/`."""
+OTHER = TeachRecipe(diffusion=TeachSchedule(iterations=5000, batch=64, lr=1e-3, warmup=300))
+"""The recipe of other families' tiny teachers, which have the bundled one's VAE."""
 
 
 LOG_EVERY = 50

@@ -84,20 +84,31 @@ def digest(
 
 
 def teach(
-    output: Annotated[Path, typer.Option(help="Folder that receives tiny-sd/, judge/ and prompts/, as in assets/.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder that receives tiny-sd/, judge/ and prompts/; of another family, the teacher's.")
+    ],
     work: Annotated[Path, typer.Option(help="Training state; the same command again resumes from it.")] = Path(
         ".cache/teach"
     ),
+    family: Annotated[str, typer.Option(help="sd; or sdxl or sd3, a teacher on the bundled one's VAE.")] = "sd",
 ) -> None:
-    """Make the bundled teacher, its judge and its prompts.
+    """Make the bundled teacher, its judge and its prompts; or a tiny teacher of another family.
 
     Examples:
       sidlsg teach --output assets
-      sidlsg teach --output assets --work /scratch/teach
+      sidlsg teach --family sd3 --output tiny-sd3
     """
     from sidlsg.bundled.assets import teach as make
-    from sidlsg.bundled.training import TINY
+    from sidlsg.bundled.assets import teach_family
+    from sidlsg.bundled.tiny_families import NEW
+    from sidlsg.bundled.training import OTHER, TINY
+    from sidlsg.runtime.errors import InputError, nearest
 
     began = time.monotonic()
-    make(output, work, TINY, print)
+    if family == "sd":
+        make(output, work, TINY, print)
+    elif family in NEW:
+        teach_family(family, output, work / family, OTHER, print)
+    else:
+        raise InputError(f"family {family!r} is unknown{nearest(family, NEW)}; allowed: sd, {', '.join(NEW)}")
     print(f"made {output} in {(time.monotonic() - began) / 60:.0f} minutes")

@@ -153,7 +153,7 @@ def generate(
     from sidlsg.runtime.hardware import sampling_threads, set_threads
 
     require_image_folder(output)
-    set_threads(sampling_threads(student / "unet"))
+    set_threads(sampling_threads(student))
     seeds = range(seed, seed + count)
     # One at a time, because an image's last bits depend on its batch.
     images = sample(student, [prompt] * count, seeds, steps, batch=1)
@@ -199,11 +199,11 @@ def estimate(
     values = recipe_with_changes(recipe, json.dumps(recipe_changes(recipe, set_)))
     shape = shape_of(teacher, recipe)
     found = stage(
-        shape.unet,
+        shape,
         values,
         chosen_gpu(gpu, memory_gb),
         world_size=gpus,
-        text_encoder=0 if encoded else shape.text_encoder,
+        text_encoder=0 if encoded else shape.text_encoder_parameters,
         mfu=mfu,
         report=(lambda _: None) if as_json else print,
     )

@@ -15,17 +15,17 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.recipes import Recipe
 from sidlsg.distil.state import Row
 from sidlsg.runtime.distributed import end_with, fork, started_as_many
 from sidlsg.runtime.hardware import cpu_quota, host_memory, set_threads
-from sidlsg.teacher.architectures import TEXT_LENGTH
+from sidlsg.teacher.architectures import Architecture
+from sidlsg.teacher.conditioning import mapped, of_shapes
+from sidlsg.teacher.pipeline import network_class
 
 MEASURED_S = 0.4
 """Seconds that each layout is measured for in each round, after a first pass."""
@@ -67,15 +67,12 @@ def fixed_layout(recipe: Recipe) -> Layout | None:
 
 
 def choose_layout(
-    layouts: Sequence[Layout], config: Mapping[str, Any], recipe: Recipe, report: Callable[[str], None]
+    layouts: Sequence[Layout], shape: Architecture, recipe: Recipe, report: Callable[[str], None]
 ) -> Layout:
-    """Choose one of several layouts by a short measurement, and report the choice.
-
-    `config` is the teacher's UNet's.
-    """
+    """Choose one of several layouts for a teacher by a short measurement, and report the choice."""
     chosen, measured = layouts[0], ""
     if len(layouts) > 1:
-        rounds = [measure(config, layouts, recipe.micro_batch, recipe.batch) for _ in range(ROUNDS)]
+        rounds = [measure(shape, layouts, recipe.micro_batch, recipe.batch) for _ in range(ROUNDS)]
         chosen = best(layouts, rounds)
         complete = [each for each in layouts if all(each in rates for rates in rounds)]
         means = {each: sum(rates[each] for rates in rounds) / ROUNDS for each in complete}
@@ -84,21 +81,21 @@ def choose_layout(
     return chosen
 
 
-def candidates(config: Mapping[str, Any], recipe: Recipe, cpus: int) -> list[Layout]:
+def candidates(shape: Architecture, recipe: Recipe, cpus: int) -> list[Layout]:
     """The layouts worth measuring, the preferred one first: as many processes as CPUs and memory allow, and one.
 
     The recipe's batch must divide among the processes.
     """
-    processes = next(n for n in range(cpus, 0, -1) if recipe.batch % n == 0 and _fits(config, recipe, n))
+    processes = next(n for n in range(cpus, 0, -1) if recipe.batch % n == 0 and _fits(shape, recipe, n))
     return list(dict.fromkeys([Layout(processes=processes, threads=cpus // processes), Layout(threads=cpus)]))
 
 
-def _fits(config: Mapping[str, Any], recipe: Recipe, processes: int) -> bool:
+def _fits(shape: Architecture, recipe: Recipe, processes: int) -> bool:
     memory = host_memory(processes=processes)
     if processes == 1 or memory is None:
         return True
-    use = Use(network=Network.of(config), settings=recipe.settings, world_size=processes, gpu=False)
-    return upper_bound(config, use, min(recipe.batch // processes, recipe.micro_batch)) <= memory
+    use = Use(network=Network.of(shape), settings=recipe.settings, world_size=processes, gpu=False)
+    return upper_bound(shape, use, min(recipe.batch // processes, recipe.micro_batch)) <= memory
 
 
 def best(layouts: Sequence[Layout], rounds: Sequence[Mapping[Layout, float]]) -> Layout:
@@ -110,15 +107,15 @@ def best(layouts: Sequence[Layout], rounds: Sequence[Mapping[Layout, float]]) ->
     return next(faster, first)
 
 
-def measure(config: Mapping[str, Any], layouts: Sequence[Layout], micro_batch: int, batch: int) -> dict[Layout, float]:
-    """Images/s of forward and backward passes of the UNet, by layout; one that takes too long has no rate.
+def measure(shape: Architecture, layouts: Sequence[Layout], micro_batch: int, batch: int) -> dict[Layout, float]:
+    """Images/s of forward and backward passes of the network, by layout; one that takes too long has no rate.
 
     Each layout runs in forks that end with it, so that no pool of threads stays behind in this process.
     """
     rates = {}
     for layout in layouts:
         size = min(micro_batch, batch // layout.processes)
-        rate = _measured(partial(_passes, config, layout.threads, size), layout.processes)
+        rate = _measured(partial(_passes, shape, layout.threads, size), layout.processes)
         if rate is not None:
             rates[layout] = rate
     return rates
@@ -156,15 +153,16 @@ def _measured(work: Callable[[], float], processes: int) -> float | None:
     return total if total > 0 else None
 
 
-def _passes(config: Mapping[str, Any], threads: int, size: int) -> float:
+def _passes(shape: Architecture, threads: int, size: int) -> float:
     torch.set_num_threads(threads)
-    unet = UNet2DConditionModel.from_config(config).to(memory_format=torch.channels_last)
-    side = config["sample_size"]
-    x = torch.randn(size, config["in_channels"], side, side).to(memory_format=torch.channels_last)
-    t, cond = torch.full((size,), 500), torch.randn(size, TEXT_LENGTH, config["cross_attention_dim"])
+    family = shape.family
+    network = network_class(family).from_config(shape.config).to(memory_format=torch.channels_last)
+    latents = torch.randn(size, *family.latent_shape(shape.config)).to(memory_format=torch.channels_last)
+    t, cond = torch.full((size,), 500), mapped(torch.randn_like, of_shapes(shape.conditioning, size))
+    call = family.takes(network)
 
     def run() -> None:
-        torch.autograd.backward(unet(x, t, cond).sample.square().mean())
+        torch.autograd.backward(call(latents, t, cond).sample.square().mean())
 
     run()
     began, count = time.monotonic(), 0

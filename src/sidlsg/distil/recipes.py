@@ -311,6 +311,8 @@ RECIPES: dict[str, Recipe] = {
         replace(_TINY, name="tiny_lora", adapter={"rank": 16}, lr=2e-3, fake_score_lr=2e-3),
         # With `ddim` a plain call of the stock pipeline samples the exported folder, and z alone decides an image.
         replace(_TINY, name="tiny_4step", steps=4, step_noise="ddim"),
+        # For a teacher of flow matching, such as the tiny Stable Diffusion 3 of `sidlsg teach --family sd3`.
+        replace(_TINY, name="tiny_flow", steps=4, step_noise="ddim", t_init=1000, generator_weight="1-sigma"),
         # From a finished student of tiny. Guidance would draw the student away from the real images.
         replace(
             _TINY,

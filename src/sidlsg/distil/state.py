@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from pydantic import NonNegativeInt, TypeAdapter
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -104,14 +103,14 @@ class TrainingState(Progress):
     ) -> TrainingState:
         """Generator, fake score and EMA as copies of the teacher; Adam with β = (0, 0.999), no weight decay.
 
-        The teacher is a float32 `UNet2DConditionModel`, which is not changed; so is `generator`, which the generator
+        The teacher is a float32 network of a family, which is not changed; so is `generator`, which the generator
         and the EMA start from instead. With adapters, which the `seed` initialises, the teacher is the part that all
         share: it is frozen, and takes the precision of the products. `report` receives a line where a setting is not
         possible here.
         """
         settings, world = settings or Settings(), world or World()
         parallel = Parallel(world, settings.parallel, COMPUTE[settings.precision])
-        compiled = settings.compile and compiles(teacher, world.device, report)
+        compiled = settings.compile and compiles(world.device, report)
 
         if settings.lora is not None:
             _to_compute(teacher, settings)
@@ -138,7 +137,7 @@ class TrainingState(Progress):
         )
 
     def frozen(self, teacher: Any) -> Any:
-        """The teacher's UNet, prepared in place to run with these networks; under autocast in that precision."""
+        """The teacher's network, prepared in place to run with these networks; under autocast in that precision."""
         _to_compute(teacher, self.settings)
         network = prepared(teacher, self.settings, self.world.device, self.compiled, trained=False)
         return self.parallel.spread(network)
@@ -158,14 +157,14 @@ class TrainingState(Progress):
             if self.settings.ema_offload:
                 self.ema.to("cpu")
 
-    def student_unet(self, config: Any) -> UNet2DConditionModel:
+    def student_network(self, kind: Any, config: Any) -> Any:
         """The EMA as a float32 network in the host's memory, put together where processes have parts of it."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(self.ema, options=options)
-        unet = UNet2DConditionModel.from_config(config)
+        network = kind.from_config(config)
         if weights:  # only rank 0 has them all
-            unet.load_state_dict(weights)
-        return unet
+            network.load_state_dict(weights)
+        return network
 
     @property
     def device(self) -> torch.device:

@@ -26,7 +26,7 @@ from sidlsg.runtime.progress import Meter
 from sidlsg.storage.files import atomic_write, sha256_bytes
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import FunnelStep, PromptSet, file_ref
-from sidlsg.teacher.config import VAE, read_config, unet_config
+from sidlsg.teacher.config import latent_shape, read_config
 from sidlsg.teacher.latents import encode_images, vae_digest, write_latents
 from sidlsg.teacher.pipeline import load_pipeline
 from sidlsg.teacher.shards import BLOCK, shard_path
@@ -61,8 +61,8 @@ class _Progress:
 
 def resolution_of(teacher: Path) -> int:
     """Pixels on each side of a teacher's images."""
-    factor = 2 ** (len(read_config(teacher, VAE)["block_out_channels"]) - 1)
-    return int(unet_config(teacher)["sample_size"] * factor)
+    factor = 2 ** (len(read_config(teacher, "vae")["block_out_channels"]) - 1)
+    return int(latent_shape(teacher)[1] * factor)
 
 
 def encode_source(
@@ -77,7 +77,7 @@ def encode_source(
 
     Args:
         source: the images with captions.
-        teacher: folder of a `StableDiffusionPipeline`.
+        teacher: folder of a family's pipeline.
         held_out: captions whose images are not used.
         licence: the terms of the images' use, for the record.
         folder: receives `shards/` and `captions/`; may have the finished blocks of an earlier call.
@@ -178,7 +178,6 @@ def _record(
         funnel=tuple(funnel),
     )
     prompts.save(captions)
-    config = unet_config(teacher)
     return RealImageSet(
         source=source.uri,
         source_sha256=done.content,
@@ -187,7 +186,7 @@ def _record(
         captions_sha256=prompts.digest,
         resolution=size,
         count=done.count,
-        shape=(config["in_channels"], config["sample_size"], config["sample_size"]),
+        shape=latent_shape(teacher),
         shards=tuple(file_ref(shard_path(folder, number), folder) for number in numbers),
         funnel=tuple(funnel),
     )

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.pyfunc
@@ -21,6 +22,7 @@ from mlflow.types.schema import Array
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_files
 from sidlsg.storage.records import Student, file_refs
+from sidlsg.teacher.config import family_in, read_configs
 
 CARD = "README.md"
 """The model card in a student's folder."""
@@ -71,7 +73,11 @@ def save_model(student: Student, folder: Path, target: Path) -> None:
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                 artifacts={_ARTIFACT: str(staged)},
                 signature=signature(steps_of(student)),
-                model_config={"safety_checker": safety_checker_of(student), **serving(steps_of(student))},
+                model_config={
+                    "safety_checker": safety_checker_of(student),
+                    **serving(steps_of(student)),
+                    **_called(folder),
+                },
                 metadata={SAFETY_TAG: safety_checker_of(student)},
                 pip_requirements=requirements(),  # given, so that MLflow does not load the model to infer them
             )
@@ -91,6 +97,12 @@ def without_advice() -> Iterator[None]:
 def safety_checker_of(student: Student) -> str:
     """The default of serving: `required` where the student has a safety checker, else `none`."""
     return "required" if any(ref.path.startswith("safety_checker/") for ref in student.model) else "none"
+
+
+def _called(folder: Path) -> dict[str, Any]:
+    """What a call of the student's stock pipeline needs besides the prompt, as `call`, where it needs something."""
+    call = family_in(folder).called(read_configs(folder))
+    return {"call": call} if call else {}
 
 
 def steps_of(student: Student) -> int:

@@ -4,6 +4,7 @@ MLflow stores this file beside the student's diffusers folder and runs it when t
 nothing of this package. MLflow also runs it when the model is saved, so torch and diffusers, which take seconds, are
 imported where they are used. A server's configuration is MLflow's `model_config`:
 
+call: arguments that a call of the student's stock pipeline needs besides the prompt; none for Stable Diffusion 1 and 2.
 safety_checker: `required` checks each image with the model's safety checker, and loads no model without one; `none`
     checks no image. The default is `required` where the model's teacher had a checker, else `none`.
 batch: images per forward pass. At 1 an image is exact; more is faster, and a value may differ by one from the image
@@ -14,6 +15,7 @@ max_images, max_steps, max_prompt_characters: limits of one request.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import os
@@ -50,7 +52,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
                 file is missing.
         """
         import torch
-        from diffusers import StableDiffusionPipeline
+        from diffusers import DiffusionPipeline
 
         self.limits = {name: _whole(context.model_config, name) for name in ("max_images", "max_steps")}
         self.longest = _whole(context.model_config, "max_prompt_characters")
@@ -58,22 +60,22 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         checker = context.model_config["safety_checker"]
         if checker not in CHECKERS:
             raise _refusal(f"safety_checker {checker!r} configured; allowed: {' or '.join(CHECKERS)}")
-        skipped = {"safety_checker": None, "requires_safety_checker": False} if checker == "none" else {}
         folder = Path(context.artifacts["student"])
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(_threads(folder))
         try:
-            record = json.loads((folder / "student.json").read_text())
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, **skipped
-            )
+            record, index = (json.loads((folder / name).read_text()) for name in ("student.json", "model_index.json"))
+            skips = checker == "none" and "safety_checker" in index
+            skipped = {"safety_checker": None, "requires_safety_checker": False} if skips else {}
+            pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True, **skipped)
         except OSError as error:
             reason = str(error).partition("\n")[0]
             raise _refusal(
                 f"a file of this model cannot be read ({reason}); `sidlsg registry doctor NAME` on its registry says "
                 "what is missing"
             ) from error
-        if checker == "required" and (pipeline.safety_checker is None or pipeline.feature_extractor is None):
+        self.checker = getattr(pipeline, "safety_checker", None)
+        if checker == "required" and (self.checker is None or pipeline.feature_extractor is None):
             raise _refusal(
                 "safety_checker 'required' configured, and this model has none; "
                 "configure 'none' and check its images elsewhere, or serve another model"
@@ -83,8 +85,17 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         self.step_noise = record["recipe_values"].get("step_noise", "fresh")
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pipeline = pipeline.to(self.device)
-        self.pipeline.unet.to(memory_format=torch.channels_last)
-        self.alphas_cumprod = torch.as_tensor(pipeline.scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+        self.network.to(memory_format=torch.channels_last)
+        self.flows = not hasattr(pipeline.scheduler, "alphas_cumprod")
+        if not self.flows:
+            self.alphas_cumprod = torch.as_tensor(pipeline.scheduler.alphas_cumprod, dtype=torch.float64, device="cpu")
+        # Of other families than Stable Diffusion 1 and 2, the stock pipeline samples.
+        self.call = context.model_config.get("call", {})
+        self.own = type(pipeline).__name__ == "StableDiffusionPipeline"
+        if not self.own and self.steps > 1 and self.step_noise == "fixed":
+            raise _refusal("this student repeats its first noise, which no stock pipeline of its family does")
 
     # No type hints: MLflow would take them for the signature and drop the params.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
@@ -126,10 +137,14 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         wanted = [(row, seed + i) for row in range(len(prompts)) for i in range(count)]
         answer: list[list[str | None]] = [[] for _ in prompts]
         with torch.no_grad():
-            embeddings = self._embeddings(prompts)
+            embeddings = self._embeddings(prompts) if self.own else None
             for start in range(0, len(wanted), self.batch):
                 part = wanted[start : start + self.batch]
-                images = self._generate(embeddings[[row for row, _ in part]], [seed for _, seed in part], steps)
+                rows, seeds = [row for row, _ in part], [seed for _, seed in part]
+                if embeddings is None:
+                    images = self._sample([prompts[row] for row in rows], seeds, steps)
+                else:
+                    images = self._generate(embeddings[rows], seeds, steps)
                 for (row, _), image in zip(part, images, strict=True):
                     answer[row].append(None if image is None else _encoded(image, params["format"]))
         return answer
@@ -168,18 +183,10 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         """An image for each seed, [H, W, 3] uint8; None where the safety checker flagged it."""
         import torch
 
-        unet, vae = self.pipeline.unet, self.pipeline.vae
-        shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-        # On the CPU: the same noise on every device.
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-
-        def noise() -> Tensor:
-            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
-
-        x_g, z = torch.zeros(len(seeds), *shape, device=self.device), noise()
-        epsilon = z
-        for i in range(steps):
-            t = self.t_init * (steps - i) // steps
+        unet, vae, generators = self.network, self.pipeline.vae, _generators(seeds)
+        z = self._noise(generators)
+        x_g, epsilon = torch.zeros_like(z), z
+        for i, t in enumerate(self._times(steps)):
             a_t = self.alphas_cumprod[t].sqrt().float().to(self.device)
             s_t = (1 - self.alphas_cumprod[t]).sqrt().float().to(self.device)
             x = a_t * x_g + s_t * epsilon
@@ -188,21 +195,60 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             x_g = a_t * x - s_t * output if v else (x - s_t * output) / a_t
             if i < steps - 1:
                 # The next step's noise: new, the first step's, or what this step implies.
-                epsilon = noise() if self.step_noise == "fresh" else z
+                epsilon = self._noise(generators) if self.step_noise == "fresh" else z
                 epsilon = (x - a_t * x_g) / s_t if self.step_noise == "ddim" else epsilon
         pixels = vae.decode(x_g / vae.config.scaling_factor).sample
         if not torch.isfinite(pixels).all():
             raise MlflowException("the model generates non-finite images; serve another version")
         pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
         images = list((pixels * 255).round().to(torch.uint8).cpu().numpy())
-        if self.pipeline.safety_checker is None:
+        if self.checker is None:
             return images
         features = self.pipeline.feature_extractor([Image.fromarray(each) for each in images], return_tensors="pt")
         # The checker returns black images, which could also be answers; None is unambiguous.
-        _, flagged = self.pipeline.safety_checker(
-            images=np.stack(images), clip_input=features.pixel_values.to(self.device)
-        )
+        _, flagged = self.checker(images=np.stack(images), clip_input=features.pixel_values.to(self.device))
         return [None if bad else image for image, bad in zip(images, flagged, strict=True)]
+
+    def _sample(self, prompts: list[str], seeds: list[int], steps: int) -> list[Any]:
+        """An image for each prompt and seed, [H, W, 3] uint8, by the stock pipeline as the student's card calls it."""
+        generators, times = _generators(seeds), self._times(steps)
+        noise, scheduler = self._noise(generators), self.pipeline.scheduler
+        step = scheduler.step
+        if self.flows:
+            called: dict[str, Any] = {"sigmas": [t / 1000 for t in times]}
+            # The pipelines pass generators to other schedulers alone.
+            scheduler.step = functools.partial(step, generator=generators)
+        else:
+            called = {"timesteps": times}
+            if type(scheduler).__name__ == "LCMScheduler":  # the only one that takes the noise unscaled
+                noise = noise * float((1 - self.alphas_cumprod[-1]).sqrt())
+        try:
+            images = self.pipeline(
+                prompts, latents=noise, generator=generators, guidance_scale=0, output_type="np", **self.call, **called
+            ).images
+        finally:
+            scheduler.step = step
+        if not np.isfinite(images).all():
+            raise MlflowException("the model generates non-finite images; serve another version")
+        return list((images * 255).round().astype(np.uint8))
+
+    def _times(self, steps: int) -> list[int]:
+        return [self.t_init * (steps - i) // steps for i in range(steps)]
+
+    def _noise(self, generators: list[Any]) -> Tensor:
+        """Standard normal noise, that of each image from its own generator."""
+        import torch
+
+        config = self.network.config
+        shape = (config.in_channels, config.sample_size, config.sample_size)
+        return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+
+
+def _generators(seeds: list[int]) -> list[Any]:
+    import torch
+
+    # On the CPU: the same noise on every device.
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
 def _encoded(image: Any, kind: str) -> str:
@@ -213,7 +259,8 @@ def _encoded(image: Any, kind: str) -> str:
 
 def _threads(folder: Path) -> int:
     """Threads for an image: as many as the container may use CPUs, or one for a small network."""
-    if sum(file.stat().st_size for file in (folder / "unet").glob("*.safetensors")) < SMALL:
+    networks = (file for name in ("unet", "transformer") for file in (folder / name).glob("*.safetensors"))
+    if sum(file.stat().st_size for file in networks) < SMALL:
         return 1
     cpus = len(os.sched_getaffinity(0))
     try:

@@ -55,7 +55,7 @@ def register_teacher(folder: Path, uri: str, tracking_uri: str, name: str, sha25
     The weights are not uploaded: the version has their digest, the card, and the texts of licence and use restrictions.
 
     Args:
-        folder: a `StableDiffusionPipeline`.
+        folder: a family's pipeline.
         uri: see `sidlsg.storage.uri`.
         tracking_uri: see `connect`.
         name: the registered model's, created if there is none.

@@ -43,9 +43,10 @@ def set_threads(threads: int = 0) -> int:
     return torch.get_num_threads()
 
 
-def sampling_threads(unet: Path) -> int:
-    """The best `set_threads` for sampling one image at a time: 1 for a UNet with small weights, otherwise 0."""
-    return int(sum(file.stat().st_size for file in unet.glob("*.safetensors")) < SMALL)
+def sampling_threads(student: Path) -> int:
+    """The best `set_threads` for sampling one image at a time: 1 for a small network's folder, otherwise 0."""
+    networks = (file for name in ("unet", "transformer") for file in (student / name).glob("*.safetensors"))
+    return int(sum(file.stat().st_size for file in networks) < SMALL)
 
 
 def best_device() -> torch.device:

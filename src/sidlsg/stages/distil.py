@@ -18,7 +18,7 @@ from sidlsg.distil.appearance import Appearance, teacher_images
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.cpu_layout import Layout, SlowdownDetector, candidates, choose_layout, fixed_layout
 from sidlsg.distil.estimate.estimate import check_fits
-from sidlsg.distil.estimate.fake_networks import meta_unet
+from sidlsg.distil.estimate.fake_networks import meta_network, shape_in
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
 from sidlsg.distil.lora import lora_config
@@ -34,7 +34,7 @@ from sidlsg.runtime.distributed import World, is_rank0, joined, started_as_many
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.hardware import cpu_quota, device_name
 from sidlsg.runtime.provenance import code_digest, git_commit, running_image
-from sidlsg.stages.distil_inputs import open_real_images, real_images_digest, require_both, starting_unet
+from sidlsg.stages.distil_inputs import open_real_images, real_images_digest, require_both, starting_network
 from sidlsg.storage.files import (
     atomic_folder,
     atomic_write,
@@ -46,12 +46,13 @@ from sidlsg.storage.files import (
 from sidlsg.storage.real_image_set import real_images_of
 from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store
-from sidlsg.teacher.config import UNET, unet_config
+from sidlsg.teacher.architectures import Architecture
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
-from sidlsg.teacher.pipeline import Teacher, as_input_error, check_optional, load_teacher
+from sidlsg.teacher.pipeline import Teacher, check_optional, load_teacher
+from sidlsg.teacher.schedule import FlowSchedule
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics
@@ -73,7 +74,7 @@ class Extras:
     real_images: Path | None = None
     """Folder of a RealImageSet, for the recipe's adversarial term."""
     generator_from: str = ""
-    """URI of a folder whose UNet the generator starts from, such as an earlier student's; empty for the teacher's."""
+    """URI of a folder whose network the generator starts from, such as a student's; empty for the teacher's."""
     accept_changes: bool = False
     """Whether to resume from checkpoints of another recipe, teacher, prompt set, seed or version of the numerics."""
     held_out: Sequence[str] = ()
@@ -100,7 +101,7 @@ def distil(
 
     Args:
         prompts: folder of a PromptSet.
-        teacher: folder of a `StableDiffusionPipeline` with safetensors weights.
+        teacher: folder of a family's pipeline with safetensors weights.
         output: becomes the student's diffusers folder.
         recipe: all values of the run.
         seed: of all random numbers.
@@ -126,19 +127,17 @@ def distil(
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
-    config = unet_config(teacher)
-    with as_input_error(teacher / UNET):
-        without_weights = meta_unet(config)
+    shape = shape_in(teacher, str(teacher))
     if recipe.lora is not None:
-        lora_config(without_weights, recipe.lora)  # raises where a target matches nothing
+        lora_config(meta_network(shape.config, shape.family), recipe.lora)  # raises where a target matches nothing
     open_store(uri)  # raises where it cannot be used, and makes the folder
     settled = fixed_layout(recipe)
-    layouts = candidates(config, recipe, cpu_quota()) if settled is None else [settled]
+    layouts = candidates(shape, recipe, cpu_quota()) if settled is None else [settled]
     report_once = report if is_rank0() else lambda _: None
-    layout = settled or choose_layout(layouts, config, recipe, report_once)
+    layout = settled or choose_layout(layouts, shape, recipe, report_once)
     slowdown = SlowdownDetector() if len(layouts) > 1 and layouts[0].threads == 1 else None
     stop = StopRequest()
-    job = _Job(prompts, prompt_set, teacher, output, recipe, seed, uri, report, extras, stop, slowdown)
+    job = _Job(prompts, prompt_set, teacher, shape, output, recipe, seed, uri, report, extras, stop, slowdown)
     # Listen from the start: loading takes minutes, and an export ends soon anyway.
     with stop.listening():
         while True:
@@ -156,7 +155,7 @@ def distil(
             # A process that has run several threads cannot be forked for a measurement: its OpenMP pool would not
             # exist in the fork, which would hang. Several threads also slow down most on a busy machine.
             again = layouts if layout.threads == 1 else layouts[:1]
-            layout = choose_layout(again, config, recipe, report_once)
+            layout = choose_layout(again, shape, recipe, report_once)
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,7 @@ class _Job:
     prompts: Path
     prompt_set: PromptSet
     teacher: Path
+    shape: Architecture
     output: Path
     recipe: Recipe
     seed: int
@@ -195,16 +195,17 @@ class _Job:
 
                 metrics = stack.enter_context(exposed(recipe, self.report))
             teacher = load_teacher(self.teacher, text_device=world.device, sha256=extras.teacher_sha256)
+            _check_start(teacher, recipe)
             # With stored embeddings the text encoder may not be needed, but it is small compared with the rest.
             check_fits(
-                teacher.unet.config,
+                self.shape,
                 recipe,
                 world.size,
                 world.device,
-                sum(p.numel() for p in teacher.encode.text_encoder.parameters()),
+                teacher.encode.parameters,
                 self.report if world.is_rank0 else lambda _: None,
             )
-            origin, origin_sha256 = starting_unet(extras.generator_from, teacher)
+            origin, origin_sha256 = starting_network(extras.generator_from, teacher)
             identity = run_identity(
                 recipe,
                 teacher.sha256,
@@ -214,7 +215,7 @@ class _Job:
                 real_images_digest(extras.real_images),
             )
             state = TrainingState.start(
-                teacher.unet,
+                teacher.network,
                 recipe.lr,
                 recipe.fake_score_lr,
                 max(recipe.adam_eps, FP16_EPS) if recipe.precision == "fp16" else recipe.adam_eps,
@@ -286,7 +287,7 @@ class _Job:
             at_once=recipe.micro_batch,
         )
         real_images = open_real_images(extras.real_images, teacher, recipe.text_states, world.device)
-        frozen = state.frozen(teacher.unet)
+        frozen = state.frozen(teacher.network)
         call = state.call(frozen)
         alarms = Alarms(recipe, self.report, None if metrics is None else metrics.alarmed)
         check_images, evaluation = None, None
@@ -341,10 +342,21 @@ class _Job:
             prompts_sha256=self.prompt_set.digest,
             params=training_params(self.recipe, self.seed),
         )
-        mfu = mfu_of(teacher.unet.config, self.recipe, world.size, world.device)
+        mfu = mfu_of(self.shape, self.recipe, world.size, world.device)
         tracker = open_tracker(tracking_address(uri), self.extras.experiment, training, self.report, mfu)
         self.report(f"MLflow follows this training in run {tracker.run_id}")
         return tracker
+
+
+def _check_start(teacher: Teacher, recipe: Recipe) -> None:
+    """Check that a flow's student starts from noise alone, as its stock pipeline does."""
+    last = teacher.schedule.last
+    if isinstance(teacher.schedule, FlowSchedule) and recipe.t_init != last:
+        raise InputError(
+            f"the teacher, a {teacher.family.title}, is trained by flow matching, whose student starts at t_init = "
+            f"{last}, and the recipe {recipe.name} has {recipe.t_init}; take a recipe for flows, such as tiny_flow, or "
+            f"set t_init={last}"
+        )
 
 
 def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
@@ -357,9 +369,9 @@ def training_params(recipe: Recipe, seed: int) -> dict[str, str]:
 def _write(job: _Job, teacher: Teacher, state: TrainingState, weights: StudentWeights, grids: Path) -> Student:
     recipe = job.recipe
     with atomic_folder(job.output, Student.FILE) as folder:
-        files = write_folder(teacher, weights.unet, recipe.few_steps, recipe.export_dtype, folder)
+        files = write_folder(teacher, weights.network, recipe.few_steps, recipe.export_dtype, folder)
         if weights.adapter:
-            files.append(write_lora_file(weights.adapter, recipe.export_dtype, folder))
+            files.append(write_lora_file(teacher.family, weights.adapter, recipe.export_dtype, folder))
         log = _write_rows(folder / "training_log.jsonl", state.log)
         evaluations = _write_rows(folder / "evaluations.jsonl", state.evaluations)
         if images := sorted(grids.glob("*.png")):

@@ -1,11 +1,11 @@
-"""Optional inputs of a training: the UNet that the generator starts from, and real images."""
+"""Optional inputs of a training: the network that the generator starts from, and real images."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 
 from sidlsg.distil.adversarial import RealImages
 from sidlsg.distil.recipes import Recipe
@@ -14,7 +14,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.uri import resolve_with_digest
-from sidlsg.teacher.config import SCHEDULER, read_config
+from sidlsg.teacher.config import family_in, read_config
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.format import DIFFUSERS
@@ -22,18 +22,22 @@ from sidlsg.teacher.latents import LatentReader, vae_digest
 from sidlsg.teacher.pipeline import Teacher, load_pipeline
 
 
-def starting_unet(uri: str, teacher: Teacher) -> tuple[UNet2DConditionModel | None, str]:
-    """The UNet that the generator starts from and its digest; None and an empty string for the teacher's."""
+def starting_network(uri: str, teacher: Teacher) -> tuple[Any, str]:
+    """The network that the generator starts from and its digest; None and an empty string for the teacher's."""
     if not uri:
         return None, ""
     folder, sha256 = resolve_with_digest(uri, folder=DIFFUSERS)
-    unet, shapes = load_pipeline(folder).unet, {name: p.shape for name, p in teacher.unet.named_parameters()}
-    if {name: p.shape for name, p in unet.named_parameters()} != shapes:
-        raise InputError(f"{uri} has a UNet of another architecture than the teacher's; give one that came from it")
-    ours, its = (read_config(each, SCHEDULER).get("prediction_type", "epsilon") for each in (teacher.folder, folder))
+    network = getattr(load_pipeline(folder), family_in(folder).network)
+    ours, its = ({name: p.shape for name, p in each.named_parameters()} for each in (teacher.network, network))
+    if ours != its:
+        raise InputError(
+            f"{uri} has a {teacher.family.network} of another architecture than the teacher's; give one that came from "
+            "it"
+        )
+    ours, its = (read_config(each, "scheduler").get("prediction_type", "epsilon") for each in (teacher.folder, folder))
     if ours != its:
         raise InputError(f"{uri} predicts {its}, but the teacher {ours}; give a student that came from this teacher")
-    return unet, sha256 or folder_digest(folder)
+    return network, sha256 or folder_digest(folder)
 
 
 def require_both(recipe: Recipe, real_images: Path | None) -> None:

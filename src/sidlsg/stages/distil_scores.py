@@ -22,6 +22,7 @@ from sidlsg.evaluate.networks import PROJECTED_WIDTH, EfficientNetFeatures
 from sidlsg.evaluate.suite import Measure
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError, NotFiniteError
+from sidlsg.teacher.conditioning import Conditioning, mapped
 from sidlsg.teacher.images import NOT_FINITE, Images, pixels_of
 from sidlsg.teacher.pipeline import Teacher
 from sidlsg.teacher.sampling import seeded_noise
@@ -63,9 +64,9 @@ class TeacherLikeness:
     best_by = "fid_teacher"
 
     def __init__(
-        self, samples: FixedSamples, teacher: Callable[..., Any], uncond: Tensor, kappa4: float, world: World
+        self, samples: FixedSamples, teacher: Callable[..., Any], uncond: Conditioning, kappa4: float, world: World
     ) -> None:
-        """The teacher's images are sampled here, once. uncond: [1, L, D] the encoded empty prompt."""
+        """The teacher's images are sampled here, once. uncond: [1, …] the encoded empty prompt."""
         self._samples, self._features, self._world = samples, EfficientNetFeatures(), world
         latents = few_step_latents(teacher, samples, uncond, kappa4, REFERENCE_STEPS)
         self._reference = self._statistics(self._read(samples.decoded(latents)))
@@ -128,7 +129,7 @@ def evaluation_during_training(
 ) -> ShapesDuringTraining | TeacherLikeness:
     """The evaluation of the EMA: with the shapes domain's judge for its captions, otherwise by likeness to the teacher.
 
-    The held-out prompts repeat until there are enough. `frozen` is the teacher's UNet as it runs during training,
+    The held-out prompts repeat until there are enough. `frozen` is the teacher's network as it runs during training,
     `judge` the shapes judge's file, and `world` has the processes that share the work.
 
     Raises:
@@ -139,7 +140,8 @@ def evaluation_during_training(
     count = recipe.evaluate_images
     texts = [held_out[i % len(held_out)] for i in range(count)]
     unlike = list(dict.fromkeys(texts))
-    embeddings = dict(zip(unlike, teacher.encode.encode(unlike).cpu(), strict=True))
+    place = {text: number for number, text in enumerate(unlike)}
+    rows = [place[text] for text in texts]
     steps = recipe.few_steps
     noises = seeded_noise(range(count), teacher.latent_shape, 1 + steps.fresh_noises(steps.count))
     samples = FixedSamples(
@@ -147,7 +149,7 @@ def evaluation_during_training(
         schedule=schedule,
         z=noises[0],
         noises=noises[1:],
-        cond=torch.stack([embeddings[text] for text in texts]),
+        cond=mapped(lambda each: each.cpu()[rows], teacher.encode.encode(unlike)),
         steps=steps,
         at_once=recipe.micro_batch,
     )

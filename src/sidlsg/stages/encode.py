@@ -14,7 +14,7 @@ from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
-from sidlsg.teacher.folder import check_folder, embedding_shape, text_encoder_digest
+from sidlsg.teacher.folder import check_folder, conditioning_shapes, text_encoder_digest
 
 BYTES = {"float16": 2, "float32": 4}
 """Bytes per number, by dtype."""
@@ -31,7 +31,7 @@ def encode(
 
     Args:
         prompts: folder of a PromptSet.
-        teacher: folder of a `StableDiffusionPipeline` with safetensors weights.
+        teacher: folder of a family's pipeline with safetensors weights.
         output: becomes the folder of the EmbeddingSet.
         dtype: `float16` or `float32`, of the embeddings.
         disk_budget_gb: in 10⁹ bytes; a larger set is not written, and its record names no shards.
@@ -48,16 +48,18 @@ def encode(
     refuse_inside(output, prompts=prompts, teacher=teacher)
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
+    (length, width), *others = (shapes := conditioning_shapes(teacher)).values()
     record = EmbeddingSet(
         prompts_sha256=prompt_set.digest,
         text_encoder_sha256=text_encoder_digest(teacher),
         dtype=dtype,
         count=prompt_set.count,
-        shape=embedding_shape(teacher),
+        shape=(length, width),
+        more=dict(zip(list(shapes)[1:], others, strict=True)),
         shards=(),
         uncond=None,
     )
-    size = record.count * math.prod(record.shape) * BYTES[dtype]
+    size = record.count * sum(map(math.prod, shapes.values())) * BYTES[dtype]
     needs = f"{record.count:,} text embeddings of {record.shape[0]} × {record.shape[1]} in {dtype} take {_gb(size)}"
     if size > disk_budget_gb * GB:
         report(f"{needs}, the budget is {disk_budget_gb:g} GB: prompts are encoded during training")

@@ -43,6 +43,7 @@ _TINY_GATE = GateRules(
 GATES = {name: gate for name, recipe in RECIPES.items() if (gate := _paper_gate(recipe.published))} | {
     "tiny": _TINY_GATE,
     "tiny_4step": _TINY_GATE,
+    "tiny_flow": _TINY_GATE,
     "tiny_lora": _TINY_GATE,
     "tiny_real": _TINY_GATE,
     "sd15_real": _paper_gate(RECIPES["sd15"].published) or _TINY_GATE,

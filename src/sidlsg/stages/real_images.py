@@ -93,7 +93,7 @@ def encode_real_images(
 
     Args:
         uri: of the images, see `sidlsg.real_images.source.find_source`.
-        teacher: folder of a `StableDiffusionPipeline`, whose VAE and text encoder are used.
+        teacher: folder of a family's pipeline, whose VAE and text encoders are used.
         held_out: captions whose images are not used.
         output: becomes the folder of the RealImageSet.
         report: receives lines for the user.

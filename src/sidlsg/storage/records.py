@@ -143,6 +143,7 @@ class EmbeddingSet(Record):
     """The text embeddings of a prompt set in safetensors shards, or the decision to encode during training."""
 
     FILE: ClassVar[str] = "embedding_set.json"
+    ADDED: ClassVar[frozenset[str]] = frozenset({"more"})
     prompts_sha256: str
     text_encoder_sha256: str
     """Of the teacher's text encoder and tokenizer."""
@@ -150,6 +151,8 @@ class EmbeddingSet(Record):
     count: NonNegativeInt
     shape: tuple[int, int]
     """(L, D): tokens and width of one prompt's embeddings."""
+    more: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of what else a prompt's conditioning has, by name."""
     shards: tuple[FileRef, ...]
     """One a block of prompts; without any, training encodes, and `uncond`, of the empty prompt, is None."""
     uncond: FileRef | None

@@ -1,4 +1,4 @@
-"""The architectures of the Stable Diffusions that have recipes, without weights."""
+"""The architectures of teachers that have recipes, without weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidlsg.runtime.errors import InputError
+from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.sd import SD
 
 TEXT_LENGTH = 77
 """Tokens of a prompt in CLIP's text encoders."""
@@ -33,35 +35,43 @@ class Architecture:
     """What a teacher's size and work depend on."""
 
     name: str
-    unet: Mapping[str, Any]
-    """Arguments of a `UNet2DConditionModel`; `sample_size` is the latents' height and width."""
-    prediction_type: str
-    """`epsilon` or `v_prediction`."""
+    config: Mapping[str, Any]
+    """Of its network; `sample_size` is the latents' height and width."""
+    conditioning: Mapping[str, tuple[int, ...]]
+    """Shapes of a prompt's, as of `Family.shapes`."""
     text_encoder_parameters: int
-    """Counted on a `CLIPTextModel` of its shape: 12 layers of width 768, or 23 of 1024."""
+    """Of all its text encoders."""
+    family: Family = SD
+    prediction_type: str = "epsilon"
+    """`epsilon` or `v_prediction`; without meaning for a flow."""
 
 
+def stable_diffusion(
+    name: str, config: Mapping[str, Any], parameters: int = 0, prediction_type: str = "epsilon"
+) -> Architecture:
+    """Of a Stable Diffusion 1 or 2 with 77 tokens, by its UNet's configuration and its text encoder's parameters."""
+    return Architecture(
+        name=name,
+        config=config,
+        conditioning={"encoder_hidden_states": (TEXT_LENGTH, config["cross_attention_dim"])},
+        text_encoder_parameters=parameters,
+        prediction_type=prediction_type,
+    )
+
+
+_FIRST_ENCODER, _SECOND_ENCODER = 123_060_480, 340_387_840
+"""Counted on `CLIPTextModel`s: 12 layers of width 768, and 23 of 1024."""
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
-        Architecture(
-            name="sd15",
-            unet={**_SHARED, "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-            prediction_type="epsilon",
-            text_encoder_parameters=123_060_480,
+        stable_diffusion(
+            "sd15",
+            {**_SHARED, "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+            _FIRST_ENCODER,
+            "epsilon",
         ),
-        Architecture(
-            name="sd21_base",
-            unet={**_SECOND, "sample_size": 64},
-            prediction_type="epsilon",
-            text_encoder_parameters=340_387_840,
-        ),
-        Architecture(
-            name="sd21",
-            unet={**_SECOND, "sample_size": 96},
-            prediction_type="v_prediction",
-            text_encoder_parameters=340_387_840,
-        ),
+        stable_diffusion("sd21_base", {**_SECOND, "sample_size": 64}, _SECOND_ENCODER, "epsilon"),
+        stable_diffusion("sd21", {**_SECOND, "sample_size": 96}, _SECOND_ENCODER, "v_prediction"),
     )
 }
 """Stable Diffusion 1.5, 2.1-base (512 pixels) and 2.1 (768 pixels)."""

@@ -6,7 +6,7 @@ In both forms the first dimension counts prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,3 +32,15 @@ def joined(*parts: Conditioning) -> Conditioning:
 def expanded(empty: Conditioning, like: Conditioning) -> Conditioning:
     """The empty prompt's, [1, …] or [B, …], in the shape of a conditioning of B prompts, without a copy."""
     return mapped(lambda each, other: each.expand_as(other), empty, like)
+
+
+def of_shapes(shapes: Mapping[str, tuple[int, ...]], count: int, device: torch.device | str = "cpu") -> Conditioning:
+    """Zeros for so many prompts, by a family's shapes of one; a single tensor is without its name."""
+    tensors = {name: torch.zeros(count, *shape, device=device) for name, shape in shapes.items()}
+    return tensors if len(tensors) > 1 else next(iter(tensors.values()))
+
+
+def nbytes(conditioning: Conditioning) -> int:
+    """Its size in memory."""
+    parts = [conditioning] if isinstance(conditioning, Tensor) else conditioning.values()
+    return sum(each.nbytes for each in parts)

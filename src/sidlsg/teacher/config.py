@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,24 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
+from sidlsg.teacher.families import PIPELINES
+from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.sd import SD
 
-UNET, VAE, TEXT_ENCODER = "unet/config.json", "vae/config.json", "text_encoder/config.json"
-SCHEDULER, TOKENIZER = "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"
-CONFIGS = (UNET, VAE, TEXT_ENCODER, SCHEDULER, TOKENIZER)
-"""Relative to the pipeline's folder."""
+INDEX = "model_index.json"
 SAVE_AGAIN = "save the whole pipeline again"
 _LARGEST, _MOST_LAYERS = 1 << 20, 256
 
-Config = dict[str, Any]
+
+class Config(dict[str, Any]):
+    """A component's configuration; a missing value that is asked for is an error of the user's folder."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"{self.path} has no {key}; {SAVE_AGAIN}")
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,17 @@ _BETAS = _Form(
     _list_of(Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)], _LARGEST) | None,
 )
 _NULL = _Form("null: a Stable Diffusion's UNet takes latents, a timestep and text embeddings alone", None)
+_NAME = _Form("a text, or null", str | None)
 _BLOCKS = {"block_out_channels": _WHOLES, "down_block_types": _TEXTS, "up_block_types": _TEXTS}
-_TRANSFORMER = {
+_LAYERED = {
     "hidden_size": _WHOLE,
     "intermediate_size": _WHOLE,
     "num_hidden_layers": _LAYERS,
     "num_attention_heads": _WHOLE,
 }
+_T5 = {"d_model": _WHOLE, "d_kv": _WHOLE, "d_ff": _WHOLE, "num_layers": _LAYERS, "num_heads": _WHOLE}
 _FORMS: dict[str, dict[str, _Form]] = {
-    UNET: {
+    "unet": {
         **_BLOCKS,
         "sample_size": _SIZE,
         "in_channels": _WHOLE,
@@ -92,10 +104,25 @@ _FORMS: dict[str, dict[str, _Form]] = {
         "norm_num_groups": _WHOLE.or_null(),
         "class_embed_type": _NULL,
         "num_class_embeds": _NULL,
-        "addition_embed_type": _NULL,
+        "addition_embed_type": _NAME,
+        "addition_time_embed_dim": _WHOLE.or_null(),
+        "projection_class_embeddings_input_dim": _WHOLE.or_null(),
         "encoder_hid_dim_type": _NULL,
     },
-    VAE: {
+    "transformer": {
+        "sample_size": _WHOLE,
+        "patch_size": _WHOLE,
+        "in_channels": _WHOLE,
+        "out_channels": _WHOLE,
+        "num_layers": _LAYERS,
+        "attention_head_dim": _WHOLE,
+        "num_attention_heads": _WHOLE,
+        "joint_attention_dim": _WHOLE,
+        "caption_projection_dim": _WHOLE,
+        "pooled_projection_dim": _WHOLE,
+        "pos_embed_max_size": _WHOLE,
+    },
+    "vae": {
         **_BLOCKS,
         "in_channels": _WHOLE,
         "out_channels": _WHOLE,
@@ -103,79 +130,117 @@ _FORMS: dict[str, dict[str, _Form]] = {
         "layers_per_block": _LAYERS,
         "norm_num_groups": _WHOLE,
         "scaling_factor": _SCALE,
+        "shift_factor": _NUMBER.or_null(),
     },
-    TEXT_ENCODER: {**_TRANSFORMER, "vocab_size": _WHOLE, "max_position_embeddings": _WHOLE},
-    SCHEDULER: {
+    "text_encoder": {
+        **_LAYERED,
+        **_T5,
+        "vocab_size": _WHOLE,
+        "max_position_embeddings": _WHOLE,
+        "projection_dim": _WHOLE,
+    },
+    "scheduler": {
         "num_train_timesteps": _WHOLE,
         "beta_start": _NUMBER,
         "beta_end": _NUMBER,
         "trained_betas": _BETAS,
+        "shift": _SCALE,
     },
-    TOKENIZER: {"model_max_length": _WHOLE},
+    "tokenizer": {"model_max_length": _WHOLE},
 }
-"""The values that are read, by file; the libraries have defaults for missing ones."""
-_NEEDED = {UNET: ("sample_size",), TEXT_ENCODER: ("hidden_size",), TOKENIZER: ("model_max_length",)}
-_CHANNELS = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 1280}
-"""The libraries' defaults of a UNet."""
+"""The values that are read, by kind of component; the libraries have defaults for missing ones."""
 
 
-def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Read and check one of `CONFIGS`; raises InputError where it cannot be read, or a value is missing or wrong."""
-    config = read_object(folder / name, SAVE_AGAIN)
-    check_forms(folder / name, config, name)
+def family_in(folder: Path) -> Family:
+    """The family of the pipeline that a folder's index names.
+
+    Raises:
+        InputError: it has no index, or names another pipeline.
+    """
+    named = read_object(folder / INDEX, SAVE_AGAIN).get("_class_name", SD.pipeline)
+    if not isinstance(named, str) or named not in PIPELINES:
+        raise InputError(f"{folder} is a {named}; a teacher is one of {', '.join(PIPELINES)}: give another folder")
+    return PIPELINES[named]
+
+
+def is_present(index: Mapping[str, Any], name: str) -> bool:
+    """Whether a pipeline's index names a class for an optional component."""
+    return index.get(name) not in (None, [None, None])
+
+
+def present(folder: Path) -> list[str]:
+    """The names of a pipeline's components: those that its family needs, and of the others those in its index."""
+    index = read_object(folder / INDEX, SAVE_AGAIN)
+    components = family_in(folder).components
+    return [name for name, component in components.items() if component.needed or is_present(index, name)]
+
+
+def read_config(folder: Path, component: str) -> Config:
+    """Read and check a component's configuration; raises InputError where it cannot be read, or a value is wrong."""
+    path = folder / component / family_in(folder).components[component].config
+    return checked_config(path, read_object(path, SAVE_AGAIN))
+
+
+def checked_config(path: Path, values: Mapping[str, Any]) -> Config:
+    """The values of a component's configuration; raises InputError where one is wrong."""
+    config = Config(path, values)
+    _check(path, config, _FORMS[re.sub(r"_\d+$", "", path.parent.name)])
+    if isinstance(size := config.get("sample_size"), list):
+        config["sample_size"] = size[0]
     return config
 
 
-def unet_config(folder: Path) -> dict[str, Any]:
-    """The UNet's configuration with default channels and width, and `sample_size` as one number."""
-    config = _CHANNELS | read_config(folder, UNET)
-    if isinstance(config["sample_size"], list):
-        config["sample_size"] = config["sample_size"][0]
-    return config
+def read_configs(folder: Path) -> dict[str, Config]:
+    """The configurations of all components that a folder has; raises as `read_config`."""
+    return {name: read_config(folder, name) for name in present(folder)}
 
 
-def check_forms(path: Path, config: Config, name: str) -> None:
-    """Check the values of a file that is one of `CONFIGS`; raises InputError where one is missing or wrong."""
-    for key in _NEEDED.get(name, ()):
-        if key not in config:
-            raise InputError(f"{path} has no {key}; {SAVE_AGAIN}")
-    _check(path, config, _FORMS[name])
+def network_config(folder: Path) -> Config:
+    """The configuration of the network that is distilled; raises as `read_config`."""
+    return read_config(folder, family_in(folder).network)
 
 
-def check_checker_forms(path: Path, config: Config) -> None:
-    """`check_forms` of a safety checker's configuration."""
+def latent_shape(folder: Path) -> tuple[int, int, int]:
+    """(C, H, W) of a teacher's latents; raises as `read_config`."""
+    return family_in(folder).latent_shape(network_config(folder))
+
+
+def check_checker_forms(path: Path, config: Mapping[str, Any]) -> None:
+    """Check the values of a safety checker's configuration; raises InputError where one is wrong."""
     for part in ("text_config", "vision_config"):
         values = config.get(part, {})
         if not isinstance(values, dict):
             raise InputError(f"{path}: {part} is {values!r}; allowed: an object of values")
-        _check(path, values, _TRANSFORMER, f"{part}.")
+        _check(path, values, _LAYERED, f"{part}.")
 
 
-def _check(path: Path, config: Config, forms: Mapping[str, _Form], prefix: str = "") -> None:
+def _check(path: Path, config: Mapping[str, Any], forms: Mapping[str, _Form], prefix: str = "") -> None:
     for key, form in forms.items():
         if key in config and not form.fits(config[key]):
             raise InputError(f"{path}: {prefix}{key} is {config[key]!r}; allowed: {form.allowed}")
 
 
-def check_agreement(folder: Path, configs: Mapping[str, Config]) -> None:
+def check_agreement(family: Family, configs: Mapping[str, Config]) -> None:
     """Check that the components fit each other; raises InputError where two configurations contradict each other."""
-    unet, vae, encoder = _CHANNELS | configs[UNET], configs[VAE], configs[TEXT_ENCODER]
-    latent, width = vae.get("latent_channels", 4), encoder["hidden_size"]
-    channels = f"the VAE's latents have {latent} channels"
-    for name, key, found, wanted, why in (
-        (UNET, "in_channels", unet["in_channels"], latent, channels),
-        (UNET, "out_channels", unet["out_channels"], latent, channels),
-        (UNET, "cross_attention_dim", unet["cross_attention_dim"], width, f"the text encoder's hidden_size is {width}"),
-        (VAE, "out_channels", vae.get("out_channels", 3), 3, "an image has 3 channels"),
-    ):
+    for component, key, found, wanted, why in family.agreements(configs):
         if found != wanted:
-            raise InputError(
-                f"{folder / name}: {key} is {found}, and {why}; give a text-to-image Stable Diffusion, saved as a whole"
-            )
-    tokens = configs[TOKENIZER]["model_max_length"]
+            path = configs[component].path
+            raise InputError(f"{path}: {key} is {found!r}, and {why}; give a text-to-image {family.title}, saved whole")
+    for name in family.text_encoders:
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        if (name in configs) != (tokenizer in configs):
+            here, missing = (name, tokenizer) if name in configs else (tokenizer, name)
+            folder = configs[here].path.parents[1]
+            raise InputError(f"{folder / INDEX} names a {here} and no {missing}; save both, or neither")
+        if name in configs:
+            _check_length(configs[name], configs[tokenizer])
+
+
+def _check_length(encoder: Config, tokenizer: Config) -> None:
+    tokens = tokenizer["model_max_length"]
     positions = encoder.get("max_position_embeddings", tokens)
     if tokens > positions:
         raise InputError(
-            f"{folder / TOKENIZER}: model_max_length is {tokens}, and the text encoder has {positions} positions; "
+            f"{tokenizer.path}: model_max_length is {tokens}, and the text encoder has {positions} positions; "
             "save both together"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,23 +15,35 @@ from sidlsg.runtime.hardware import best_device, set_threads
 from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import EmbeddingSet, PromptSet, file_ref
 from sidlsg.storage.tensors import save_tensors
-from sidlsg.teacher.conditioning import Conditioning
+from sidlsg.teacher.conditioning import Conditioning, joined, mapped
 from sidlsg.teacher.folder import text_encoder_digest
-from sidlsg.teacher.pipeline import Teacher, load_pipeline
+from sidlsg.teacher.pipeline import Teacher, load_pipeline, prompt_encoder
 from sidlsg.teacher.shards import BLOCK, MappedShards, ShardFormat, shard_path
 from sidlsg.teacher.text_encoder import PromptEncoder
 
-KEY = "states"
-"""The tensor of a shard: [n, L, D], in the order of the prompts."""
+KEY, STATES = "states", "encoder_hidden_states"
+"""A shard's first tensor, [n, L, D] in the order of the prompts, and its name in a conditioning of several tensors.
+
+The others have the same name in both."""
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-SHARDS = ShardFormat(key=KEY, record=EmbeddingSet.FILE, what="text embeddings", stage="the encode stage")
+SHARDS = ShardFormat(record=EmbeddingSet.FILE, what="text embeddings", stage="the encode stage")
 TextEmbeddings = Callable[[Sequence[int], Sequence[bool]], tuple[Conditioning, Conditioning]]
-"""Prompt indices, and whether the empty prompt replaces each, to (cond [B, L, D], uncond [1, L, D]), float32."""
+"""Prompt indices, and whether the empty prompt replaces each, to (cond [B, …], uncond [1, …]), float32."""
 
 
-def write_embeddings(path: Path, embeddings: Tensor) -> None:
-    """Write [n, L, D] embeddings, complete or not at all; equal ones give equal bytes."""
-    save_tensors(path, {KEY: embeddings}, {})
+def write_embeddings(path: Path, embeddings: Conditioning) -> None:
+    """Write embeddings of n prompts, complete or not at all; equal ones give equal bytes."""
+    if isinstance(embeddings, Tensor):
+        save_tensors(path, {KEY: embeddings}, {})
+    else:
+        save_tensors(path, {KEY if name == STATES else name: each for name, each in embeddings.items()}, {})
+
+
+def _conditioning(tensors: Mapping[str, Tensor]) -> Conditioning:
+    """A shard's tensors as a network takes them."""
+    if tensors.keys() == {KEY}:
+        return tensors[KEY]
+    return {STATES if name == KEY else name: each for name, each in tensors.items()}
 
 
 def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -70,41 +82,50 @@ class EmbeddingReader:
                 f"{folder} holds embeddings in {self.record.dtype}, but the recipe's text_states is {dtype}; "
                 f"encode with dtype {dtype}, or set text_states to {self.record.dtype}"
             )
-        self._rows = MappedShards(folder, self.record.shards, self.record.count, self.record.shape, self._held, SHARDS)
-        self._empty = self._rows.open(self.record.uncond, 1)[0].to(self._dtype, copy=True)
-        self.uncond = self._empty[None].to(self.device, torch.float32)
-        """[1, L, D]: the empty prompt."""
+        self._shapes = {KEY: self.record.shape, **self.record.more}
+        self._rows = MappedShards(folder, self.record.shards, self.record.count, self._shapes, self._held, SHARDS)
+        empty = self._rows.open(self.record.uncond, 1)
+        self._empty = {name: each[0].to(self._dtype, copy=True) for name, each in empty.items()}
+        self.uncond = _conditioning(
+            {name: each[None].to(self.device, torch.float32) for name, each in self._empty.items()}
+        )
+        """[1, …]: the empty prompt."""
 
-    def __call__(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """(cond [B, L, D], uncond [1, L, D]) in float32 on the device.
+    def __call__(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Conditioning, Conditioning]:
+        """(cond [B, …], uncond [1, …]) in float32 on the device.
 
         Raises:
             InputError: a shard is missing, changed or damaged.
         """
         # From pinned memory the copy is asynchronous; each call has its own buffer, as the last one may be in use.
         on_gpu = self.device.type == "cuda"
-        rows = torch.empty((len(indices), *self.record.shape), dtype=self._dtype, pin_memory=on_gpu)
+        rows = {
+            name: torch.empty((len(indices), *shape), dtype=self._dtype, pin_memory=on_gpu)
+            for name, shape in self._shapes.items()
+        }
         for row, (index, empty) in enumerate(zip(indices, replaced, strict=True)):
-            rows[row] = self._empty if empty else self._rows[index]
-        return rows.to(self.device, non_blocking=on_gpu).to(torch.float32), self.uncond
+            for name, each in (self._empty if empty else self._rows[index]).items():
+                rows[name][row] = each
+        cond = {name: each.to(self.device, non_blocking=on_gpu).to(torch.float32) for name, each in rows.items()}
+        return _conditioning(cond), self.uncond
 
 
 class OnlineEmbeddings:
-    """Encodes to the same embeddings, rounded as in shards of `dtype`; the text encoder stays in memory."""
+    """Encodes to the same embeddings, rounded as in shards of `dtype`; the text encoders stay in memory."""
 
     def __init__(self, encoder: PromptEncoder, texts: Sequence[str], dtype: str) -> None:
         self.encoder, self.texts = encoder, texts
         self._dtype = DTYPES[dtype]
         self.uncond = self._rounded(encoder.uncond)
-        """[1, L, D]: the empty prompt."""
+        """[1, …]: the empty prompt."""
 
-    def __call__(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """(cond [B, L, D], uncond [1, L, D]) in float32 on the encoder's device."""
+    def __call__(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Conditioning, Conditioning]:
+        """(cond [B, …], uncond [1, …]) in float32 on the encoder's device."""
         texts = ["" if empty else self.texts[index] for index, empty in zip(indices, replaced, strict=True)]
         return self._rounded(self.encoder(texts)), self.uncond
 
-    def _rounded(self, embeddings: Tensor) -> Tensor:
-        return embeddings.to(self._dtype).to(torch.float32)
+    def _rounded(self, embeddings: Conditioning) -> Conditioning:
+        return mapped(lambda each: each.to(self._dtype).to(torch.float32), embeddings)
 
 
 def open_embeddings(
@@ -115,7 +136,7 @@ def open_embeddings(
     dtype: str,
     device: torch.device | str,
 ) -> TextEmbeddings:
-    """The embeddings in shards, whose text encoder leaves the device, or the same ones encoded during training.
+    """The embeddings in shards, whose text encoders leave the device, or the same ones encoded during training.
 
     Args:
         embeddings: folder of an EmbeddingSet; None, or a set without shards, to encode during training.
@@ -167,7 +188,7 @@ def write_shards(
     Args:
         record: of the set, without its files.
         texts: in the set's order.
-        teacher: folder of a `StableDiffusionPipeline`.
+        teacher: folder of a family's pipeline.
         folder: receives `shards/00000.safetensors`, … and `uncond.safetensors`.
         report: receives a line about resuming.
 
@@ -175,11 +196,9 @@ def write_shards(
         InputError: prompts or teacher cannot be used.
     """
     set_threads()
-    pipeline, device = load_pipeline(teacher), best_device()
-    pipeline.text_encoder.requires_grad_(False).eval().to(device)
-    encoder = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device)
-    uncond = folder / "uncond.safetensors"
-    write_embeddings(uncond, encoder.uncond.to("cpu", DTYPES[record.dtype]))
+    encoder = prompt_encoder(teacher, load_pipeline(teacher), best_device())
+    uncond, dtype = folder / "uncond.safetensors", DTYPES[record.dtype]
+    write_embeddings(uncond, mapped(lambda each: each.to("cpu", dtype), encoder.uncond))
     shards = []
     done = sum(1 for _ in (folder / "shards").glob("*.safetensors")) * BLOCK
     if done:
@@ -188,15 +207,12 @@ def write_shards(
         for number, block in enumerate(blocks(texts)):
             path = shard_path(folder, number)
             if not path.is_file():
-                write_embeddings(path, _encode(encoder, block, record))
+                write_embeddings(path, _encode(encoder, block, dtype))
                 meter.update(number * BLOCK + len(block))
             shards.append(file_ref(path, folder))
     return dataclasses.replace(record, shards=tuple(shards), uncond=file_ref(uncond, folder))
 
 
-def _encode(encoder: PromptEncoder, texts: Sequence[str], record: EmbeddingSet) -> Tensor:
-    embeddings = torch.empty((len(texts), *record.shape), dtype=DTYPES[record.dtype])
-    for start in range(0, len(texts), CHUNK):
-        part = texts[start : start + CHUNK]
-        embeddings[start : start + len(part)] = encoder.encode(part)
-    return embeddings
+def _encode(encoder: PromptEncoder, texts: Sequence[str], dtype: torch.dtype) -> Conditioning:
+    parts = [encoder.encode(texts[start : start + CHUNK]) for start in range(0, len(texts), CHUNK)]
+    return joined(*(mapped(lambda each: each.to("cpu", dtype), part) for part in parts))

@@ -14,60 +14,36 @@ from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import sha256_files
 from sidlsg.storage.uri import VARIANT
 from sidlsg.teacher.config import (
-    CONFIGS,
+    INDEX,
     SAVE_AGAIN,
-    TEXT_ENCODER,
-    TOKENIZER,
     check_agreement,
     check_checker_forms,
-    check_forms,
-    read_config,
+    family_in,
+    is_present,
+    present,
+    read_configs,
 )
+from sidlsg.teacher.families import FAMILIES
+from sidlsg.teacher.families.family import NETWORKS
+from sidlsg.teacher.families.sd import SD
 
-COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-WITH_WEIGHTS = ("unet", "vae", "text_encoder")
 OPTIONAL = ("safety_checker", "feature_extractor")
 """Optional components, which a student inherits."""
-INDEX = "model_index.json"
 CARD = "README.md"
 VARIANT_RECORD = "teacher_variant.json"
 """Says which variant of another folder's weights a folder holds; see `sidlsg.teacher.format`."""
 _ABOUT_USE = ("license", "licence", "notice", "copying", "use_policy", "use-policy", "acceptable_use")
-PIPELINE = "StableDiffusionPipeline"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 DATA_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
-SCHEDULERS = (
-    "DDIMParallelScheduler",
-    "DDIMScheduler",
-    "DDPMParallelScheduler",
-    "DDPMScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "LCMScheduler",
-    "LMSDiscreteScheduler",
-    "PNDMScheduler",
-    "SASolverScheduler",
-    "TCDScheduler",
-    "UniPCMultistepScheduler",
-)
-"""The stock pipeline's schedulers that have β, ᾱ and a prediction type."""
-_CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "unet": ("diffusers", ("UNet2DConditionModel",)),
-    "vae": ("diffusers", ("AutoencoderKL",)),
-    "text_encoder": ("transformers", ("CLIPTextModel",)),
-    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
-    "scheduler": ("diffusers", SCHEDULERS),
+_OPTIONAL_CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "safety_checker": ("stable_diffusion", ("StableDiffusionSafetyChecker",)),
     "feature_extractor": ("transformers", ("CLIPImageProcessor", "CLIPFeatureExtractor")),
 }
-"""Library and classes that the index may name for a component."""
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+"""Library and classes that the index may name for an optional component."""
+COMPONENTS = tuple(dict.fromkeys(name for family in FAMILIES for name in family.components))
+"""The components of any family."""
+WITH_WEIGHTS = tuple(dict.fromkeys(name for family in FAMILIES for name in family.with_weights))
+_STEMS = dict.fromkeys((*NETWORKS, "vae"), "diffusion_pytorch_model")
 """Names of weight files, where that is not `model`."""
 _ADAPTER = re.compile(r"adapter_|.*lora", re.IGNORECASE)
 _POINTER = b"version https://git-lfs"
@@ -77,7 +53,7 @@ VIEWS = "variants"
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder is a `StableDiffusionPipeline` with safetensors weights that the stock pipeline would load.
+    """Check that a folder is a family's pipeline with safetensors weights that the stock pipeline would load.
 
     Weights are not read: `sidlsg.teacher.pipeline` compares them with the networks.
 
@@ -86,40 +62,36 @@ def check_folder(folder: Path) -> None:
             folder.
     """
     if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}; give the folder of a StableDiffusionPipeline (with {INDEX} in it)")
+        raise InputError(f"no such folder: {folder}; give the folder of a saved pipeline (with {INDEX} in it)")
     index = folder / INDEX
     if not (index.is_file() or index.is_symlink()):
-        raise InputError(f"{folder} has no {INDEX}; give the folder of a saved StableDiffusionPipeline")
+        raise InputError(f"{folder} has no {INDEX}; give the folder of a saved pipeline, such as {SD.pipeline}")
     check_links(folder, is_wanted)
-    named = read_object(index, SAVE_AGAIN)
-    kind = named.get("_class_name", PIPELINE)
-    if kind != PIPELINE:
-        raise InputError(f"{folder} is a {kind}; a teacher must be a {PIPELINE}: give another folder")
-    for name in COMPONENTS:
-        if name not in named or not (folder / name).is_dir():
+    family, named = family_in(folder), read_object(index, SAVE_AGAIN)
+    for name, component in family.components.items():
+        if component.needed and (name not in named or not (folder / name).is_dir()):
+            needed = [name for name, component in family.components.items() if component.needed]
             raise InputError(
-                f"{folder} has no {name}; a teacher needs {', '.join(COMPONENTS)}: save the whole pipeline"
+                f"{folder} has no {name}; a {family.pipeline} needs {', '.join(needed)}: save the whole pipeline"
             )
+    components = {name: family.components[name] for name in present(folder)}
+    for name, component in components.items():
+        _check_class(index, name, named[name], component.library, component.classes)
     optional = [name for name in OPTIONAL if is_present(named, name)]
-    for name in (*COMPONENTS, *optional):
-        _check_class(index, name, named[name])
-    contents = {name: _read_component(folder / name) for name in COMPONENTS}
-    for name in WITH_WEIGHTS:
-        _check_weights(folder / name)
-    check_vocabulary(folder / "tokenizer")
-    configs = {}
-    for config in CONFIGS:
-        component, file = config.split("/")
-        if file not in contents[component]:
-            raise InputError(f"{folder / component} has no {file}; save the whole pipeline")
-        configs[config] = contents[component][file]
-        check_forms(folder / config, configs[config], config)
-    check_agreement(folder, configs)
+    for name in optional:
+        _check_class(index, name, named[name], *_OPTIONAL_CLASSES[name])
+    for name, component in components.items():
+        if component.config not in _read_component(folder / name):
+            raise InputError(f"{folder / name} has no {component.config}; {SAVE_AGAIN}")
+        if component.weights:
+            _check_weights(folder / name)
+        if name.startswith("tokenizer"):
+            check_vocabulary(folder / name)
+    check_agreement(family, read_configs(folder))
     _check_optional(folder, optional)
 
 
-def _check_class(index: Path, component: str, named: Any) -> None:
-    library, classes = _CLASSES[component]
+def _check_class(index: Path, component: str, named: Any, library: str, classes: tuple[str, ...]) -> None:
     if not isinstance(named, list) or len(named) != 2 or named[0] != library or named[1] not in classes:
         raise InputError(
             f"{index} names {named!r} for the {component}; allowed: {', '.join(classes)} of {library}: give a pipeline "
@@ -129,6 +101,8 @@ def _check_class(index: Path, component: str, named: Any) -> None:
 
 def _read_component(component: Path) -> dict[str, dict[str, Any]]:
     """A component's JSON objects by file name."""
+    if not component.is_dir():
+        raise InputError(f"no such folder: {component}, though {INDEX} names it; save the whole pipeline")
     files = [path for path in component.iterdir() if path.suffix in DATA_SUFFIXES | _PICKLES]
     if not files:
         raise InputError(f"{component} is empty; save the whole pipeline")
@@ -141,7 +115,7 @@ def _read_component(component: Path) -> dict[str, dict[str, Any]]:
 def check_vocabulary(tokenizer: Path) -> None:
     """Check that a tokenizer has its vocabulary, without which it loads and reads all prompts as the same one."""
     there = {path.name for path in tokenizer.iterdir() if path.is_file()}
-    if "tokenizer.json" in there or {"vocab.json", "merges.txt"} <= there:
+    if {"tokenizer.json", "spiece.model", "tokenizer.model"} & there or {"vocab.json", "merges.txt"} <= there:
         return
     part = "vocab.json and no merges.txt" if "vocab.json" in there else "no vocabulary"
     raise InputError(
@@ -149,18 +123,18 @@ def check_vocabulary(tokenizer: Path) -> None:
     )
 
 
-def _check_optional(folder: Path, present: list[str]) -> None:
+def _check_optional(folder: Path, names: list[str]) -> None:
     """Check the optional components before training, since the student inherits them."""
-    if "safety_checker" in present:
+    if "safety_checker" in names:
         path = folder / "safety_checker"
         _check_weights(path)
         check_checker_forms(path / "config.json", read_object(path / "config.json", SAVE_AGAIN))
-        if "feature_extractor" not in present:
+        if "feature_extractor" not in names:
             raise InputError(
                 f"{folder / INDEX} names a safety checker and no feature extractor, without which the stock pipeline "
                 'does not load; save both, or set "safety_checker" to [null, null] there'
             )
-    if "feature_extractor" in present:
+    if "feature_extractor" in names:
         read_object(folder / "feature_extractor" / "preprocessor_config.json", SAVE_AGAIN)
 
 
@@ -257,11 +231,6 @@ def no_weights(component: Path | str, files: Iterable[str], variant: str = "") -
     return InputError(f"{component} has no weights (*.safetensors); save the whole pipeline")
 
 
-def is_present(index: dict[str, Any], name: str) -> bool:
-    """Whether a pipeline's index names a class for an optional component."""
-    return index.get(name) not in (None, [None, None])
-
-
 def weight_files(component: Path) -> list[Path]:
     """A network's weight files: the shards of an index, otherwise one or none.
 
@@ -300,7 +269,7 @@ def _check_weights(component: Path) -> None:
 def model_files(folder: Path) -> list[Path]:
     """The files that make the model: the index, then those that are loaded of each component, sorted."""
     files = [folder / INDEX]
-    for name in COMPONENTS:
+    for name in present(folder):
         files += [p for p in sorted((folder / name).iterdir()) if p.is_file() and is_loaded(f"{name}/{p.name}")]
     return files
 
@@ -311,14 +280,14 @@ def folder_digest(folder: Path) -> str:
 
 
 def text_encoder_digest(folder: Path) -> str:
-    """SHA-256 over the model files of text encoder and tokenizer, which determine a prompt's embeddings."""
+    """SHA-256 over the model files of text encoders and tokenizers, which determine a prompt's conditioning."""
     parts = ("text_encoder", "tokenizer")
-    return sha256_files(folder, [path for path in model_files(folder) if path.parent.name in parts])
+    return sha256_files(folder, [path for path in model_files(folder) if path.parent.name.startswith(parts)])
 
 
-def embedding_shape(folder: Path) -> tuple[int, int]:
-    """(L, D): tokens and width of a prompt's embeddings; raises InputError for a bad configuration."""
-    return read_config(folder, TOKENIZER)["model_max_length"], read_config(folder, TEXT_ENCODER)["hidden_size"]
+def conditioning_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a prompt's conditioning by name, the hidden states' (L, D) first; raises as `read_config`."""
+    return family_in(folder).shapes(read_configs(folder))
 
 
 def load_in_float32(config: Path) -> None:

@@ -1,4 +1,4 @@
-"""The format of a `StableDiffusionPipeline` folder as an input: which files are taken, and the choice of a variant.
+"""The format of a pipeline's folder as an input: which files are taken, and the choice of a variant.
 
 A variant's files, such as `unet/diffusion_pytorch_model.fp16.safetensors`, get their standard names in a folder of the
 cache. So everything after reads an ordinary folder, and a variant has the digest of the same files without variant.
@@ -73,7 +73,7 @@ def chosen(uri: str, names: Iterable[str], variant: str = "") -> dict[str, str]:
     with_it, weights = {_component(name) for name in own}, {name for name in standard if is_weights(name)}
     without = {_component(name) for name in weights} - with_it
     for name in WITH_WEIGHTS:
-        if name not in with_it | without:
+        if f"{name}/config.json" in names and name not in with_it | without:
             inside = [each.partition("/")[2] for each in names if _component(each) == name]
             raise no_weights(f"{uri}/{name}", inside, variant)
     if kept := [name for name in (*WITH_WEIGHTS, *OPTIONAL) if name in without]:
@@ -150,4 +150,4 @@ def view(folder: Path, variant: str) -> Path:
 
 
 DIFFUSERS = FolderFormat(gather=gather, variant=view, check=check_folder, digest=folder_digest)
-"""The format of a `StableDiffusionPipeline` folder as an input."""
+"""The format of a pipeline's folder as an input."""

@@ -30,9 +30,10 @@ def decode(vae: Any, latents: Tensor, batch: int = MOST_DECODED) -> Images:
     Raises:
         NotFiniteError: an image is not finite; in uint8 it would be black.
     """
-    parts = []
+    parts, shift = [], getattr(vae.config, "shift_factor", None)
     for part in torch.split(latents.float(), batch):
-        pixels = vae.decode(part / vae.config.scaling_factor).sample
+        part = part / vae.config.scaling_factor
+        pixels = vae.decode(part if shift is None else part + shift).sample
         if not torch.isfinite(pixels).all():
             raise NotFiniteError(NOT_FINITE)
         pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)

@@ -21,7 +21,7 @@ from sidlsg.teacher.shards import BLOCK, MappedShards, ShardFormat
 
 KEY = "latents"
 """The tensor of a shard: [n, C, H, W] float16, in the order of the captions."""
-SHARDS = ShardFormat(key=KEY, record=RealImageSet.FILE, what="latents", stage="`sidlsg images encode`")
+SHARDS = ShardFormat(record=RealImageSet.FILE, what="latents", stage="`sidlsg images encode`")
 MOST_ENCODED = 32
 """The VAE's batch size; an image's last bits depend on it."""
 
@@ -33,7 +33,7 @@ def vae_digest(folder: Path) -> str:
 
 @torch.no_grad()
 def encode_images(vae: Any, images: Images, first: int, device: torch.device) -> Tensor:
-    """[N, H, W, 3] uint8 sRGB to [N, C, h, w] float16 latents: samples of the VAE's posterior, scaled as for the UNet.
+    """[N, H, W, 3] uint8 sRGB to [N, C, h, w] float16 latents: samples of the VAE's posterior, scaled for the network.
 
     Teachers are trained on samples. Means have a smaller spread, by which alone a discriminator would tell them from
     the student's.
@@ -47,13 +47,14 @@ def encode_images(vae: Any, images: Images, first: int, device: torch.device) ->
     Raises:
         NotFiniteError: the latents of an image are not finite.
     """
-    parts = []
+    parts, shift = [], getattr(vae.config, "shift_factor", None) or 0.0
     for start in range(0, len(images), MOST_ENCODED):
         posterior = vae.encode(pixels_of(images[start : start + MOST_ENCODED]).to(device)).latent_dist
         numbers = range(first + start, first + start + len(posterior.mean))
         shape = posterior.mean.shape[1:]
         noise = np.stack([counted(0, "real images", n).standard_normal(shape, np.float32) for n in numbers])
-        latents = (posterior.mean + posterior.std * torch.from_numpy(noise).to(device)) * vae.config.scaling_factor
+        samples = posterior.mean + posterior.std * torch.from_numpy(noise).to(device)
+        latents = (samples - shift) * vae.config.scaling_factor
         parts.append(latents.to("cpu", torch.float16))
     latents = torch.cat(parts)
     if not torch.isfinite(latents).all():
@@ -91,7 +92,7 @@ class LatentReader:
                 "run `sidlsg images encode` again"
             )
         self.count, self.device = record.count, torch.device(device)
-        self._rows = MappedShards(folder, record.shards, record.count, record.shape, torch.float16, SHARDS)
+        self._rows = MappedShards(folder, record.shards, record.count, {KEY: record.shape}, torch.float16, SHARDS)
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
         """[B, C, H, W] latents in float32 on the device.
@@ -99,6 +100,6 @@ class LatentReader:
         Raises:
             InputError: a shard is missing, changed or damaged.
         """
-        rows = torch.stack([self._rows[index] for index in indices])
+        rows = torch.stack([self._rows[index][KEY] for index in indices])
         on_gpu = self.device.type == "cuda"
         return (rows.pin_memory() if on_gpu else rows).to(self.device, non_blocking=on_gpu).to(torch.float32)

@@ -3,87 +3,106 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+import transformers
+from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from sidlsg.runtime.errors import InputError, first_line
 from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.tensors import first_not_finite
-from sidlsg.teacher.config import SAVE_AGAIN, SCHEDULER, TOKENIZER, unet_config
-from sidlsg.teacher.folder import INDEX, check_folder, folder_digest, is_present
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.config import INDEX, SAVE_AGAIN, family_in, is_present, network_config, present
+from sidlsg.teacher.families.family import Component, Family
+from sidlsg.teacher.folder import check_folder, folder_digest
+from sidlsg.teacher.schedule import FlowSchedule, NoiseSchedule, schedule_of
 from sidlsg.teacher.text_encoder import PromptEncoder
 
-NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A pretrained Stable Diffusion, frozen, in float32."""
+    """A pretrained teacher, frozen, in float32."""
 
     folder: Path
     sha256: str
-    unet: UNet2DConditionModel
+    family: Family
+    network: Any
+    """What is distilled."""
     vae: AutoencoderKL
     encode: PromptEncoder
     scheduler: Any
     """The diffusers scheduler of the folder."""
-    schedule: NoiseSchedule
+    schedule: NoiseSchedule | FlowSchedule
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The network as a callable of x_t, t and conditioning."""
+        return self.family.takes(self.network)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of its latents."""
-        size = self.unet.config.sample_size
-        return self.unet.config.in_channels, size, size
+        return self.family.latent_shape(self.network.config)
+
+
+def network_class(family: Family) -> Any:
+    """The class of a family's network that is distilled."""
+    component = family.components[family.network]
+    return getattr(LIBRARIES[component.library], component.classes[0])
 
 
 def load_pipeline(folder: Path) -> Any:
     """The stock pipeline of a folder, in float32, from local safetensors alone; raises InputError if it is unusable."""
     check_folder(folder)
     quiet_libraries()
-    networks = {name: _load_network(kind, folder / name) for name, kind in NETWORKS.items() if name != "unet"}
-    networks["unet"] = load_unet(folder)
-    with as_input_error(folder / TOKENIZER):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    entries, known = len(tokenizer), networks["text_encoder"].config.vocab_size
-    if entries > known:
-        raise InputError(
-            f"{folder / 'tokenizer'} has {entries} entries, but the text encoder knows {known}; save both together"
-        )
-    kind = read_object(folder / INDEX, SAVE_AGAIN)["scheduler"][1]
-    with as_input_error(folder / SCHEDULER):
-        scheduler = getattr(diffusers, kind).from_pretrained(folder / "scheduler", local_files_only=True)
+    family, index = family_in(folder), read_object(folder / INDEX, SAVE_AGAIN)
+    parts: dict[str, Any] = dict.fromkeys(family.components)
+    for name in present(folder):
+        parts[name] = _load_component(family.components[name], index[name][1], folder / name)
+    _set_size(parts[family.network], folder)
+    for name in family.text_encoders:
+        tokenizer, encoder = parts[name.replace("text_encoder", "tokenizer")], parts[name]
+        if encoder is not None and len(tokenizer) > (known := encoder.config.vocab_size):
+            raise InputError(
+                f"{folder / name.replace('text_encoder', 'tokenizer')} has {len(tokenizer)} entries, but the text "
+                f"encoder knows {known}; save both together"
+            )
     with as_input_error(folder):
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-            tokenizer=tokenizer,
-            scheduler=scheduler,
-            **networks,
+        pipeline = getattr(diffusers, family.pipeline).from_pretrained(
+            folder, local_files_only=True, **family.off, **parts
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def load_unet(folder: Path) -> UNet2DConditionModel:
-    """The UNet of a checked folder, in float32; raises InputError if it is unusable."""
-    unet = _load_network(UNet2DConditionModel, folder / "unet")
+def _load_component(component: Component, kind: str, folder: Path) -> Any:
+    made = getattr(LIBRARIES[component.library], kind)
+    if component.weights:
+        return _load_network(made, folder)
+    with as_input_error(folder / component.config):
+        return made.from_pretrained(folder, local_files_only=True)
+
+
+def load_network(folder: Path) -> Any:
+    """The network of a checked folder that is distilled, in float32; raises InputError if it is unusable."""
+    family = family_in(folder)
+    component = family.components[family.network]
+    network = _load_component(component, component.classes[0], folder / family.network)
+    _set_size(network, folder)
+    return network
+
+
+def _set_size(network: Any, folder: Path) -> None:
     # It may be a pair in the file.
-    unet.register_to_config(sample_size=unet_config(folder)["sample_size"])
-    return unet
+    network.register_to_config(sample_size=network_config(folder)["sample_size"])
 
 
 def check_optional(folder: Path) -> None:
@@ -112,7 +131,7 @@ def check_stock(folder: Path, what: str) -> None:
     """
     quiet_libraries()
     try:
-        StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:  # any type, as in `as_input_error`
         reason = first_line(error).replace(str(folder), "its folder")
         raise InputError(f"the stock pipeline does not load {what}: {reason}; report this with the versions") from error
@@ -168,22 +187,33 @@ def load_teacher(
     """Load and freeze a teacher; raises InputError if its folder is unusable.
 
     Args:
-        folder: of a `StableDiffusionPipeline`.
-        device: of UNet and VAE.
-        text_device: of the text encoder and the embeddings; by default `device`.
+        folder: of a family's pipeline.
+        device: of network and VAE.
+        text_device: of the text encoders and the embeddings; by default `device`.
         sha256: the model's digest if it is known; empty to compute it.
     """
-    pipeline = load_pipeline(folder)
+    pipeline, family = load_pipeline(folder), family_in(folder)
     text_device = device if text_device is None else text_device
-    for network, target in ((pipeline.unet, device), (pipeline.vae, device), (pipeline.text_encoder, text_device)):
-        network.requires_grad_(False).eval().to(target)
-    pipeline.unet.to(memory_format=torch.channels_last)
+    network = getattr(pipeline, family.network)
+    for each in (network, pipeline.vae):
+        each.requires_grad_(False).eval().to(device)
+    network.to(memory_format=torch.channels_last)
     return Teacher(
         folder=folder,
         sha256=sha256 or folder_digest(folder),
-        unet=pipeline.unet,
+        family=family,
+        network=network,
         vae=pipeline.vae,
-        encode=PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, text_device),
+        encode=prompt_encoder(folder, pipeline, text_device),
         scheduler=pipeline.scheduler,
-        schedule=NoiseSchedule.from_scheduler(pipeline.scheduler).to(device),
+        schedule=schedule_of(pipeline.scheduler).to(device),
     )
+
+
+def prompt_encoder(folder: Path, pipeline: Any, device: torch.device | str) -> PromptEncoder:
+    """The encoder of a folder's loaded pipeline, its text encoders frozen and on the embeddings' device."""
+    family = family_in(folder)
+    for name in family.text_encoders:
+        if (encoder := getattr(pipeline, name)) is not None:
+            encoder.requires_grad_(False).eval().to(device)
+    return PromptEncoder(family, pipeline, device)

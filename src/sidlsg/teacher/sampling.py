@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.hardware import best_device, plain_float32
+from sidlsg.teacher.config import family_in, read_configs
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import NOT_FINITE, Images
 from sidlsg.teacher.pipeline import load_pipeline
+from sidlsg.teacher.schedule import FLOW_TIMES
 from sidlsg.teacher.setting import Setting, StudentSetting
 
 PIXELS = 64 * 32 * 32
@@ -29,7 +34,7 @@ class StockSampler:
 
     def __init__(self, folder: Path, device: torch.device | None = None, half: bool = False, sha256: str = "") -> None:
         """Args:
-        folder: of a `StableDiffusionPipeline`.
+        folder: of a family's pipeline.
         device: of the networks and the noise; the best one by default.
         half: use float16, as the published protocols do on a GPU.
         sha256: the model's digest if it is known; empty to compute it.
@@ -40,15 +45,22 @@ class StockSampler:
         device = best_device() if device is None else device
         pipeline = load_pipeline(folder)
         self.pipeline = pipeline.to(device, torch.float16) if half else pipeline.to(device)
-        self.pipeline.unet.to(memory_format=torch.channels_last)
+        self.family = family_in(folder)
+        self._called = self.family.called(read_configs(folder))
+        self.network.to(memory_format=torch.channels_last)
         self.device = device
         self.identity = f"{sha256 or folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
         """What an image depends on besides prompt, seed and setting."""
 
     @property
+    def network(self) -> Any:
+        """The one that is distilled."""
+        return getattr(self.pipeline, self.family.network)
+
+    @property
     def image_size(self) -> int:
         """Pixels on each side of its images."""
-        return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
+        return int(self.network.config.sample_size * self.pipeline.vae_scale_factor)
 
     @property
     def batch(self) -> int:
@@ -65,22 +77,20 @@ class StockSampler:
 
     def pixels(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> NDArray[np.float32]:
         """The same images in [0, 1] float32."""
-        config = self.pipeline.unet.config
-        shape = (config.in_channels, config.sample_size, config.sample_size)
-        parts = []
+        shape = self.family.latent_shape(self.network.config)
+        parts, called = [], self._called | stock_steps(self.pipeline.scheduler, setting)
         for start in range(0, len(prompts), self.batch):
             chosen = slice(start, start + self.batch)
             generators = _generators(seeds[chosen], self.device)
             noise = _noise(generators, shape, self.device)
-            called: dict[str, Any] = {"num_inference_steps": setting.steps}
             if isinstance(setting, StudentSetting):
-                noise, called = setting.noise_scale * noise, {"timesteps": list(setting.timesteps)}
+                noise = setting.noise_scale * noise
             # With TF32, which torch allows by default, an image would depend on the batch size.
-            with plain_float32(self.device):
+            with plain_float32(self.device), _stepping_with(self.pipeline.scheduler, generators):
                 sampled = self.pipeline(
                     list(prompts[chosen]),
                     guidance_scale=setting.guidance_scale,
-                    latents=noise.to(self.pipeline.unet.dtype),
+                    latents=noise.to(self.network.dtype),
                     generator=generators,
                     output_type="np",
                     **called,
@@ -89,6 +99,32 @@ class StockSampler:
                 raise NotFiniteError(f"{NOT_FINITE} at {setting.steps} steps and guidance {setting.guidance_scale:g}")
             parts.append(sampled.images)
         return np.concatenate(parts)
+
+
+def stock_steps(scheduler: Any, setting: Setting) -> dict[str, Any]:
+    """The arguments of a stock pipeline's call that say at which noise levels it samples."""
+    if not isinstance(setting, StudentSetting):
+        return {"num_inference_steps": setting.steps}
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return {"sigmas": [t / FLOW_TIMES for t in setting.timesteps]}
+    return {"timesteps": list(setting.timesteps)}
+
+
+@contextlib.contextmanager
+def _stepping_with(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
+    """Give a flow's steps their noise from the images' generators: the pipelines pass these to other schedulers alone.
+
+    For one image that is what torch's own generator gives after `torch.manual_seed`, without any given.
+    """
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        yield
+        return
+    step = scheduler.step
+    scheduler.step = functools.partial(step, generator=generators)
+    try:
+        yield
+    finally:
+        scheduler.step = step
 
 
 def seeded_noise(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.folder import SCHEDULERS
+from sidlsg.teacher.families.sd import SCHEDULERS
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
@@ -208,3 +208,9 @@ class FlowSchedule(Schedule):
 def _wide(x: Tensor) -> Tensor:
     """At least float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def schedule_of(scheduler: Any) -> NoiseSchedule | FlowSchedule:
+    """The schedule of a diffusers scheduler, on the CPU; raises InputError as `NoiseSchedule.from_scheduler`."""
+    flows = type(scheduler).__name__.startswith("FlowMatch")
+    return FlowSchedule() if flows else NoiseSchedule.from_scheduler(scheduler)

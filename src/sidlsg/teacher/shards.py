@@ -1,9 +1,9 @@
-"""Shards of a set: safetensors files with one tensor each, whose rows are read by index."""
+"""Shards of a set: safetensors files, whose tensors' rows are read by index."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,8 +32,6 @@ def shard_path(folder: Path, number: int) -> Path:
 class ShardFormat:
     """What a set's shards hold, and how messages call it."""
 
-    key: str
-    """The tensor of a shard."""
     record: str
     """File name of the set's record."""
     what: str
@@ -42,23 +40,29 @@ class ShardFormat:
     """What writes it, such as `the encode stage`."""
 
 
-def map_tensor(path: Path, shape: tuple[int, ...], dtype: torch.dtype, kind: ShardFormat) -> Tensor:
-    """The tensor of a file, whose rows are read from the disk on use.
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of a row's tensors, by their names in the file."""
+
+
+def map_tensors(path: Path, shapes: Shapes, count: int, dtype: torch.dtype, kind: ShardFormat) -> dict[str, Tensor]:
+    """The tensors of a file, whose rows are read from the disk on use.
 
     Raises:
         InputError: the file cannot be read, or holds something else.
     """
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
-            tensor: Tensor = file.get_tensor(kind.key)
+            tensors = {name: file.get_tensor(name) for name in shapes}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} holds no {kind.what} ({error}); run {kind.stage} again") from error
-    if tensor.shape != shape or tensor.dtype != dtype:
-        raise InputError(
-            f"{path} holds {tuple(tensor.shape)} {tensor.dtype}, but its record says {shape} {dtype}; "
-            f"run {kind.stage} again"
-        )
-    return tensor
+    for name, tensor in tensors.items():
+        wanted = (count, *shapes[name])
+        if tensor.shape != wanted or tensor.dtype != dtype:
+            raise InputError(
+                f"{path} holds {tuple(tensor.shape)} {tensor.dtype}, but its record says {wanted} {dtype}; "
+                f"run {kind.stage} again"
+            )
+    return tensors
 
 
 @dataclass
@@ -72,8 +76,7 @@ class MappedShards:
     folder: Path
     refs: Sequence[FileRef]
     count: int
-    shape: tuple[int, ...]
-    """Of a row."""
+    shapes: Shapes
     dtype: torch.dtype
     kind: ShardFormat
     _checked: set[FileRef] = field(default_factory=set)
@@ -81,14 +84,14 @@ class MappedShards:
     def __post_init__(self) -> None:
         self._shard = lru_cache(MAPPED)(self._open_shard)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One row; raises InputError where its shard is missing, changed or damaged."""
-        return self._shard(index // BLOCK)[index % BLOCK]
+        return {name: rows[index % BLOCK] for name, rows in self._shard(index // BLOCK).items()}
 
-    def _open_shard(self, number: int) -> Tensor:
+    def _open_shard(self, number: int) -> dict[str, Tensor]:
         return self.open(self.refs[number], min(BLOCK, self.count - number * BLOCK))
 
-    def open(self, ref: FileRef, count: int) -> Tensor:
+    def open(self, ref: FileRef, count: int) -> dict[str, Tensor]:
         """The rows of one of the set's files, checked; raises as `__getitem__`."""
         if "://" in ref.path:
             raise InputError(f"{ref.path} of {self.folder} is not on this machine; copy the whole set here first")
@@ -101,4 +104,4 @@ class MappedShards:
                 f"run {self.kind.stage} again"
             )
         self._checked.add(ref)
-        return map_tensor(path, (count, *self.shape), self.dtype, self.kind)
+        return map_tensors(path, self.shapes, count, self.dtype, self.kind)

@@ -19,24 +19,26 @@ from sidlsg.storage.cache import cache_folder
 from sidlsg.storage.files import atomic_folder, file_lock, refuse_foreign, refuse_inside, sha256_file, sha256_files
 from sidlsg.storage.records import Record
 from sidlsg.storage.uri import resolve, resolve_with_digest, with_variant
-from sidlsg.teacher.config import SAVE_AGAIN, TEXT_ENCODER
+from sidlsg.teacher.config import INDEX, SAVE_AGAIN, is_present
+from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.folder import (
-    COMPONENTS,
     DATA_SUFFIXES,
-    INDEX,
     OPTIONAL,
-    PIPELINE,
-    WITH_WEIGHTS,
     check_folder,
     check_vocabulary,
     folder_digest,
-    is_present,
     weight_files,
 )
 from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.licence import licence_files
 
 SUFFIX = ".safetensors"
+_OTHERS = {
+    "conditioner.embedders.1.": "Stable Diffusion XL",
+    "model.diffusion_model.joint_blocks.": "Stable Diffusion 3",
+    "model.diffusion_model.double_blocks.": "FLUX",
+}
+"""Beginnings of weights' names in single files of other families."""
 UNET_PREFIX = "model.diffusion_model."
 TEXT_PREFIX = "cond_stage_model.transformer."
 """The prefix of a CLIPTextModel's weights; the second generation's text encoder has other names."""
@@ -68,8 +70,14 @@ def check_single_file(file: Path) -> None:
     if file.suffix in (".ckpt", ".bin", ".pt", ".pth", ".pkl"):
         raise InputError(f"{file} is a pickle, which can run code when it is loaded; give the same model as {SUFFIX}")
     if file.suffix != SUFFIX:
-        raise InputError(f"{file} is not a {SUFFIX} file; give a folder of a {PIPELINE}, or one {SUFFIX} file")
+        raise InputError(f"{file} is not a {SUFFIX} file; give a folder of a {SD.pipeline}, or one {SUFFIX} file")
     shapes = tensor_shapes(file)
+    for prefix, title in _OTHERS.items():
+        if any(each.startswith(prefix) for each in shapes):
+            raise InputError(
+                f"{file} is a {title} in one file; only Stable Diffusion 1 and 2 are taken in one: give its diffusers "
+                "folder"
+            )
     for name, prefix in _PREFIXES.items():
         if not any(each.startswith(prefix) for each in shapes):
             raise InputError(
@@ -88,15 +96,15 @@ def layout_files(layout: Path) -> list[Path]:
     """
     index = _read_index(layout)
     files = [layout / INDEX]
-    for name in (*COMPONENTS, *_kept(layout, index)):
+    for name in (*SD.components, *_kept(layout, index)):
         if not (layout / name).is_dir():
             raise InputError(
-                f"the layout {layout} has no {name}; it needs {', '.join(COMPONENTS)}, without weights: {_SAME_KIND}"
+                f"the layout {layout} has no {name}; it needs {', '.join(SD.components)}, without weights: {_SAME_KIND}"
             )
-        suffixes = DATA_SUFFIXES - {SUFFIX} if name in WITH_WEIGHTS else DATA_SUFFIXES
+        suffixes = DATA_SUFFIXES - {SUFFIX} if name in SD.with_weights else DATA_SUFFIXES
         # An index of shards belongs to weights that are not used.
         found = [p for p in sorted((layout / name).iterdir()) if p.suffix in suffixes and ".index." not in p.name]
-        if name in WITH_WEIGHTS and layout / name / "config.json" not in found:
+        if name in SD.with_weights and layout / name / "config.json" not in found:
             raise InputError(f"{layout / name} has no config.json; {_SAME_KIND}")
         files += found
     check_vocabulary(layout / "tokenizer")
@@ -145,7 +153,7 @@ def convert_single_file(file: Path, layout: Path, output: Path, file_sha256: str
         for source in licence_files(layout):
             shutil.copyfile(source, folder / source.name)
         _write_index(layout, folder)
-        for name in WITH_WEIGHTS:
+        for name in SD.with_weights:
             half = kinds == {"F16"}
             if name == "text_encoder" and _is_bare(shapes):
                 network = _bare_text_encoder(file, layout, half)
@@ -166,8 +174,8 @@ def _read_index(layout: Path) -> dict[str, Any]:
         raise InputError(f"the layout {layout} has no {INDEX}; {_SAME_KIND}")
     index = read_object(layout / INDEX, SAVE_AGAIN)
     kind = index.get("_class_name")
-    if kind != PIPELINE:
-        raise InputError(f"the layout {layout} is of a {kind}; a teacher must be a {PIPELINE}: {_SAME_KIND}")
+    if kind != SD.pipeline:
+        raise InputError(f"the layout {layout} is of a {kind}; a teacher must be a {SD.pipeline}: {_SAME_KIND}")
     return index
 
 
@@ -221,7 +229,7 @@ def _bare_text_encoder(file: Path, layout: Path, half: bool) -> Any:
     try:
         network, found = CLIPTextModel.from_pretrained(
             None,
-            config=CLIPTextConfig.from_dict(read_object(layout / TEXT_ENCODER, SAVE_AGAIN)),
+            config=CLIPTextConfig.from_dict(read_object(layout / "text_encoder" / "config.json", SAVE_AGAIN)),
             state_dict=state,
             dtype=torch.float16 if half else torch.float32,
             output_loading_info=True,
@@ -250,7 +258,7 @@ def _network(name: str, file: Path, layout: Path, half: bool) -> Any:
     from sidlsg.teacher.pipeline import quiet_libraries
 
     quiet_libraries()
-    others: dict[str, None] = dict.fromkeys((*COMPONENTS, *OPTIONAL, "image_encoder"))
+    others: dict[str, None] = dict.fromkeys((*SD.components, *OPTIONAL, "image_encoder"))
     del others[name]
     try:
         pipeline = StableDiffusionPipeline.from_single_file(

@@ -1,4 +1,4 @@
-"""Prompts to text embeddings, with a cache."""
+"""Prompts to conditioning, with a cache."""
 
 from __future__ import annotations
 
@@ -7,44 +7,50 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from sidlsg.teacher.conditioning import Conditioning, joined, mapped, nbytes
+from sidlsg.teacher.families.family import Family
 
 ROWS = 16
-"""The fixed batch size of the text encoder: libraries choose kernels by shape, so that the last bits of an embedding
+"""The fixed batch size of the text encoders: libraries choose kernels by shape, so that the last bits of an embedding
 would depend on the batch, and those of a resumed run on its cache."""
 
 
 class PromptEncoder:
-    """Encodes prompts as `StableDiffusionPipeline` does, independently of each other, and caches the latest ones."""
+    """Encodes prompts as the stock pipeline does, independently of each other, and caches the latest ones."""
 
     def __init__(
-        self, tokenizer: Any, text_encoder: Any, device: torch.device | str = "cpu", cache_bytes: int = 2**28
+        self, family: Family, pipeline: Any, device: torch.device | str = "cpu", cache_bytes: int = 2**28
     ) -> None:
         """Args:
-        tokenizer: a `CLIPTokenizer`.
-        text_encoder: a `CLIPTextModel`, frozen.
+        family: the pipeline's.
+        pipeline: the stock one, with frozen text encoders.
         device: of the embeddings, also cached ones.
         cache_bytes: size of the cache.
         """
-        self.tokenizer = tokenizer
-        self.text_encoder = text_encoder
+        self.family, self.pipeline = family, pipeline
+        found = [getattr(pipeline, name) for name in family.text_encoders]
+        self.text_encoders = [each for each in found if each is not None]
         self.device = torch.device(device)
-        self._cached: OrderedDict[str, Tensor] = OrderedDict()
+        self._cached: OrderedDict[str, Conditioning] = OrderedDict()
         self.uncond = self.encode([""])
-        """[1, L, D]: the empty prompt."""
-        self.cache = cache_bytes // self.uncond.nbytes
+        """[1, …]: the empty prompt."""
+        self.cache = cache_bytes // nbytes(self.uncond)
         """Number of prompts in the cache."""
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """[B, L, D] embeddings of prompts, on `device`."""
+    def __call__(self, prompts: Sequence[str]) -> Conditioning:
+        """[B, …] conditioning of prompts, on `device`."""
         missing = sorted({p for p in prompts if p and p not in self._cached})
-        # Clones, because a slice would keep its whole batch in memory.
-        encoded = [each.clone() for each in self.encode(missing)] if missing else []
-        fresh = dict(zip(missing, encoded, strict=True))
+        fresh: dict[str, Conditioning] = {}
+        if missing:
+            encoded = self.encode(missing)
+            for i, prompt in enumerate(missing):
+                # A clone, because a slice would keep its whole batch in memory.
+                fresh[prompt] = mapped(lambda each, i=i: each[i].clone(), encoded)
         found = []
         for prompt in prompts:
             if not prompt:
-                found.append(self.uncond[0])
+                found.append(mapped(lambda each: each[0], self.uncond))
             elif prompt in fresh:
                 found.append(fresh[prompt])
             else:
@@ -53,37 +59,27 @@ class PromptEncoder:
         self._cached.update(fresh)
         while len(self._cached) > self.cache:
             self._cached.popitem(last=False)
-        return torch.stack(found)
+        return mapped(lambda *each: torch.stack(each), *found)
+
+    @property
+    def parameters(self) -> int:
+        """Number of the text encoders' parameters."""
+        return sum(each.numel() for encoder in self.text_encoders for each in encoder.parameters())
 
     def offload(self) -> None:
-        """Move the text encoder to the CPU; embeddings stay on `device`."""
-        self.text_encoder.to("cpu")
+        """Move the text encoders to the CPU; embeddings stay on `device`."""
+        for encoder in self.text_encoders:
+            encoder.to("cpu")
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """[B, L, D] embeddings of at least one prompt, on `device`, without the cache."""
-        tokens = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        # As the stock pipeline: a mask only if the text encoder's config asks for one.
-        masked = getattr(self.text_encoder.config, "use_attention_mask", False)
-        device = self.text_encoder.device
-        parts = []
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """[B, …] conditioning of at least one prompt, on `device`, without the cache."""
+        device, parts = self.text_encoders[0].device, []
         # In full precision even if the caller trains in half precision.
         with torch.autocast(device.type, enabled=False):
             for start in range(0, len(prompts), ROWS):
-                count = min(ROWS, len(prompts) - start)
-                ids = _padded(tokens.input_ids[start : start + ROWS]).to(device)
-                mask = _padded(tokens.attention_mask[start : start + ROWS]).to(device) if masked else None
-                embeddings: Tensor = self.text_encoder(ids, attention_mask=mask).last_hidden_state
-                parts.append(embeddings[:count].to(self.device))
-        return torch.cat(parts)
-
-
-def _padded(rows: Tensor) -> Tensor:
-    """`ROWS` rows, filled up with the last one."""
-    return torch.cat([rows, rows[-1:].expand(ROWS - len(rows), -1)])
+                part = list(prompts[start : start + ROWS])
+                padded = part + part[-1:] * (ROWS - len(part))
+                encoded = self.family.encode(self.pipeline, padded, device)
+                parts.append(mapped(lambda each: each.to(self.device), encoded))
+        return mapped(lambda each: each[: len(prompts)], joined(*parts))

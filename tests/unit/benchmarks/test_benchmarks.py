@@ -40,7 +40,7 @@ def test_a_standin_that_computes_something_else_is_not_measured(monkeypatch: pyt
 
 def test_sd15_costs_what_is_published() -> None:
     # TFLOP an image under LSG: docs/method.md.
-    assert flops_per_image(dict(ARCHITECTURES["sd15"].unet)) == pytest.approx(14.9e12, rel=0.005)
+    assert flops_per_image(dict(ARCHITECTURES["sd15"].config)) == pytest.approx(14.9e12, rel=0.005)
 
 
 @pytest.mark.long

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
 from sidlsg.bundled.tiny_sd import (
     LATENT_SIZE,
-    TEXT_LENGTH,
-    TEXT_WIDTH,
-    encode_prompts,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
@@ -38,20 +34,6 @@ def test_pixels_become_latents_and_latents_pixels() -> None:
         assert vae.decode(latents).sample.shape == (2, 3, 32, 32)
 
 
-def test_the_unet_takes_the_text_encoders_states() -> None:
-    tokenizer = new_tokenizer()
-    text_encoder = new_text_encoder(tokenizer).eval()
-    with torch.no_grad():
-        states = encode_prompts(tokenizer, text_encoder, ["a small red circle", ""])
-        assert states.shape == (2, TEXT_LENGTH, TEXT_WIDTH)
-        x = torch.randn(2, 4, LATENT_SIZE, LATENT_SIZE)
-        unet = new_unet().eval()
-        output = unet(x, torch.tensor([3, 999]), states).sample
-        assert output.shape == x.shape
-        # It listens to the text.
-        assert not torch.allclose(output, unet(x, torch.tensor([3, 999]), states.flip(0)).sample, atol=1e-6)
-
-
 def test_the_noise_schedule_is_stable_diffusions() -> None:
     scheduler = new_scheduler()
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -64,23 +46,3 @@ def test_few_steps_start_at_the_last_timestep(steps: int, expected: list[int]) -
     scheduler = new_scheduler()
     scheduler.set_timesteps(steps)
     assert scheduler.timesteps.tolist() == expected
-
-
-def test_prompts_are_encoded_as_the_pipeline_encodes_them() -> None:
-    tokenizer = new_tokenizer()
-    text_encoder = new_text_encoder(tokenizer).eval()
-    pipeline = StableDiffusionPipeline(
-        vae=new_vae(),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=new_unet(),
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    prompts = ["a small red circle on a blue background", "one two three four five six seven eight nine ten eleven"]
-    with torch.no_grad():
-        cond, uncond = pipeline.encode_prompt(prompts, torch.device("cpu"), 1, True)
-        assert torch.allclose(encode_prompts(tokenizer, text_encoder, prompts), cond, atol=1e-6)
-        assert torch.allclose(encode_prompts(tokenizer, text_encoder, ["", ""]), uncond, atol=1e-6)

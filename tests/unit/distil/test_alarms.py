@@ -197,7 +197,7 @@ def test_a_real_run_is_stopped_by_an_alarm(
     values = recipe(batch=4, micro_batch=4, log_every=1, checkpoint_every=100, grids=0, on_alarm="stop", **changes)
     # Checked in so few iterations, while the learning rate is that of a long run.
     values = dataclasses.replace(values, lr_schedule="constant", iterations=WINDOW + 1)
-    state = TrainingState.start(teacher.unet, values.lr, values.fake_score_lr, settings=values.settings)
+    state = TrainingState.start(teacher.network, values.lr, values.fake_score_lr, settings=values.settings)
     prompts = ["a small red circle on a blue background", "a large green cross on a white background"]
     uncond = teacher.encode([""])
     cond = teacher.encode(prompts)
@@ -206,7 +206,7 @@ def test_a_real_run_is_stopped_by_an_alarm(
         return torch.where(torch.tensor(empty)[:, None, None], uncond, cond[list(places)]), uncond
 
     run = TrainingRun(
-        teacher=state.frozen(teacher.unet),
+        teacher=state.frozen(teacher.network),
         schedule=teacher.schedule,
         latent_shape=teacher.latent_shape,
         prompt_count=2,

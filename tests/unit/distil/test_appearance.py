@@ -67,12 +67,12 @@ def grids(teacher: Teacher) -> GridSampler:
 
 @pytest.fixture(scope="module")
 def few_steps(teacher: Teacher, grids: GridSampler) -> Images:
-    return teacher_images(teacher.unet, grids, teacher.encode([""]), 1.2)
+    return teacher_images(teacher.network, grids, teacher.encode([""]), 1.2)
 
 
 @pytest.fixture(scope="module")
 def one_step(teacher: Teacher, grids: GridSampler) -> Images:
-    return grids.images(teacher.unet)
+    return grids.images(teacher.network)
 
 
 @pytest.fixture
@@ -116,16 +116,16 @@ def test_the_teachers_few_steps_follow_the_reference_scheduler(teacher: Teacher,
     states = torch.cat([cond, uncond.expand_as(cond)])
     with torch.no_grad():
         t = scheduler.timesteps[0]
-        a, b = teacher.unet(torch.cat([z, z]), t, states).sample.chunk(2)
+        a, b = teacher.network(torch.cat([z, z]), t, states).sample.chunk(2)
         expected = scheduler.step(b + 2 * (a - b), t, z).prev_sample
-    torch.testing.assert_close(few_step_latents(teacher.unet, grids, uncond, 2.0, 1), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(few_step_latents(teacher.network, grids, uncond, 2.0, 1), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_guidance_of_the_reference_stays_in_a_range_that_makes_images(teacher: Teacher, grids: GridSampler) -> None:
     uncond = teacher.encode([""])
-    strong, cut, weak = (few_step_latents(teacher.unet, grids, uncond, kappa, 2) for kappa in (50, 4.5, -1))
+    strong, cut, weak = (few_step_latents(teacher.network, grids, uncond, kappa, 2) for kappa in (50, 4.5, -1))
     assert torch.equal(strong, cut)
-    assert torch.equal(weak, few_step_latents(teacher.unet, grids, uncond, 1.0, 2))
+    assert torch.equal(weak, few_step_latents(teacher.network, grids, uncond, 1.0, 2))
     assert not torch.equal(strong, weak)
 
 

@@ -19,7 +19,9 @@ from sidlsg.distil.cpu_layout import Layout, SlowdownDetector, best, candidates,
 from sidlsg.distil.recipes import Recipe, get_recipe, recipe_with_changes
 from sidlsg.stages import distil as stage
 from sidlsg.stages.distil import distil
+from sidlsg.teacher.architectures import Architecture, stable_diffusion
 
+ANY = stable_diffusion("any", {"cross_attention_dim": 1})
 MANY, ONE = Layout(processes=4), Layout(threads=4)
 SHORT = {"iterations": 4, "batch": 4, "micro_batch": 4, "grids": 0, "log_every": 1, "evaluate_every": 0}
 
@@ -38,8 +40,8 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture
-def config(make_unet: Callable[..., UNet2DConditionModel]) -> dict[str, Any]:
-    return dict(make_unet().config)
+def shape(make_unet: Callable[..., UNet2DConditionModel]) -> Architecture:
+    return stable_diffusion("small", dict(make_unet().config))
 
 
 def test_a_layout_in_words() -> None:
@@ -70,14 +72,14 @@ def test_gpus_torchrun_and_a_single_cpu_leave_no_choice(recipe: Recipe, monkeypa
 
 
 def test_candidates_are_as_many_processes_as_cpus_memory_and_batch_allow(
-    recipe: Recipe, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, shape: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert candidates(config, recipe, 4) == [MANY, ONE]
-    assert candidates(config, replace(recipe, batch=6), 4) == [Layout(processes=3, threads=1), ONE]
+    assert candidates(shape, recipe, 4) == [MANY, ONE]
+    assert candidates(shape, replace(recipe, batch=6), 4) == [Layout(processes=3, threads=1), ONE]
     monkeypatch.setattr(cpu_layout, "host_memory", lambda processes: 10**9 if processes < 3 else 10)
-    assert candidates(config, recipe, 4) == [Layout(processes=2, threads=2), ONE]
+    assert candidates(shape, recipe, 4) == [Layout(processes=2, threads=2), ONE]
     monkeypatch.setattr(cpu_layout, "host_memory", lambda processes: 10)  # noqa: ARG005
-    assert candidates(config, recipe, 4) == [ONE]
+    assert candidates(shape, recipe, 4) == [ONE]
 
 
 def test_processes_are_taken_unless_threads_are_clearly_faster_each_time() -> None:
@@ -90,28 +92,28 @@ def test_processes_are_taken_unless_threads_are_clearly_faster_each_time() -> No
 
 
 def test_layouts_are_measured_in_separate_processes(
-    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    shape: Architecture, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cpu_layout, "MEASURED_S", 0.05)
     threads = torch.get_num_threads()
-    rates = measure(config, [Layout(processes=2), Layout(threads=2)], micro_batch=2, batch=4)
+    rates = measure(shape, [Layout(processes=2), Layout(threads=2)], micro_batch=2, batch=4)
     assert all(rates[each] > 0 for each in (Layout(processes=2), Layout(threads=2)))
     assert torch.get_num_threads() == threads
     with monkeypatch.context() as patch:
         patch.setattr(cpu_layout, "PATIENCE_S", 0.0)
-        assert measure(config, [Layout(processes=2)], micro_batch=2, batch=4) == {}
+        assert measure(shape, [Layout(processes=2)], micro_batch=2, batch=4) == {}
     capfd.readouterr()
-    assert measure({**config, "sample_size": -1}, [Layout()], micro_batch=2, batch=4) == {}
+    assert measure(replace(shape, config={**shape.config, "sample_size": -1}), [Layout()], micro_batch=2, batch=4) == {}
     assert "RuntimeError" in capfd.readouterr().err
 
 
 def test_the_choice_is_reported_in_one_line(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(cpu_layout, "measure", lambda *_: {MANY: 100.0, ONE: 40.0})
-    assert choose_layout([MANY, ONE], {}, recipe, lines.append) == MANY
+    assert choose_layout([MANY, ONE], ANY, recipe, lines.append) == MANY
     monkeypatch.setattr(cpu_layout, "measure", lambda *_: {})
-    assert choose_layout([MANY, ONE], {}, recipe, lines.append) == ONE
-    assert choose_layout([ONE], {}, recipe, lines.append) == ONE
+    assert choose_layout([MANY, ONE], ANY, recipe, lines.append) == ONE
+    assert choose_layout([ONE], ANY, recipe, lines.append) == ONE
     assert lines == [
         "training uses 4 processes of 1 thread each; forward and backward passes measured: "
         "100 images/s as 4 processes of 1 thread each, 40 images/s as 1 process of 4 threads",

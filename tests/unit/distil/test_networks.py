@@ -54,7 +54,7 @@ def runs_again(unet: Any, x: Tensor) -> set[str]:
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: again.add(name))
         for name, module in unet.named_modules()
-        if isinstance(module, COMPILED)
+        if type(module).__name__ in COMPILED
     ]
     loss.backward()
     for hook in hooks:
@@ -71,7 +71,7 @@ def test_activation_checkpointing_reaches_the_blocks(make_unet: Callable[..., An
     assert runs_again(plain, x) == set()
     first = x.grad.clone()  # type: ignore[union-attr]
     x.grad = None
-    blocks = {name for name, module in lean.named_modules() if isinstance(module, COMPILED)}
+    blocks = {name for name, module in lean.named_modules() if type(module).__name__ in COMPILED}
     # The library leaves out the first of the middle block.
     assert runs_again(lean, x) == blocks - {"mid_block.resnets.0"}
     assert len(blocks) == 9
@@ -142,7 +142,7 @@ def test_blocks_that_cannot_be_compiled_are_left_with_a_message(
     monkeypatch.setenv("CXX", "/nowhere/a-compiler")
     unet = make_unet(0, torch.float32)
     with torch._inductor.config.patch("cpp.cxx", ("/nowhere/a-compiler",)):
-        assert not compiles(unet, CPU, lines.append)
+        assert not compiles(CPU, lines.append)
     assert len(lines) == 1
     assert "training continues without" in lines[0]
     assert all(parameter.grad is None for parameter in unet.parameters())
@@ -152,7 +152,7 @@ def test_blocks_that_cannot_be_compiled_are_left_with_a_message(
 def test_compiled_blocks_compute_the_same(make_unet: Callable[..., Any]) -> None:
     unet, plain = make_unet(0, torch.float32), make_unet(0, torch.float32)
     lines: list[str] = []
-    if not compiles(unet, CPU, lines.append):
+    if not compiles(CPU, lines.append):
         pytest.skip(f"no compiler here: {lines}")
     names = set(unet.state_dict())
     assert compile_blocks(unet) == 9
@@ -196,7 +196,7 @@ def test_attention_is_float32_under_a_cpus_autocast(make_unet: Callable[..., Any
 def test_every_shape_of_block_is_compiled(trained: bool) -> None:
     # As many shapes as the true network has: the compiler's own limit is 8 forms of a kind of block.
     small = {"block_out_channels": (16, 32, 48, 48), "norm_num_groups": 8, "cross_attention_dim": 16, "sample_size": 8}
-    unet = UNet2DConditionModel(**{**ARCHITECTURES["sd15"].unet, **small, "attention_head_dim": 2})
+    unet = UNet2DConditionModel(**{**ARCHITECTURES["sd15"].config, **small, "attention_head_dim": 2})
     unet.requires_grad_(trained)
     x, t, states = torch.randn(1, 4, 8, 8), torch.zeros(1, dtype=torch.long), torch.randn(1, 7, 16)
     expected = unet(x, t, states).sample

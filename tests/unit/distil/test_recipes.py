@@ -127,7 +127,7 @@ KAPPAS = {"": 1.5, "2": 2, "3": 3, "4_5": 4.5}
 def test_every_recipe_is_found_under_its_own_name() -> None:
     assert all(recipe.name == name for name, recipe in RECIPES.items())
     assert set(RECIPES) == {
-        *("tiny", "tiny_lora", "tiny_4step", "tiny_real", "sd15_lora", "sd15_4step", "sd15_real", "sd21"),
+        *("tiny", "tiny_lora", "tiny_4step", "tiny_real", "tiny_flow", "sd15_lora", "sd15_4step", "sd15_real", "sd21"),
         *PUBLISHED,
     }
 

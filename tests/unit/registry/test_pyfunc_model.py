@@ -25,7 +25,7 @@ from sidlsg.registry.connection import connect
 from sidlsg.registry.package import PATH_IN_MODEL, save_model
 from sidlsg.registry.registration import register
 from sidlsg.storage.records import Student, file_ref
-from sidlsg.teacher.folder import INDEX
+from sidlsg.teacher.config import INDEX
 from sidlsg.teacher.pipeline import load_teacher
 
 RED, BLUE = "a small red circle on a blue background", "a large blue ring on a red background"
@@ -69,7 +69,7 @@ def checked(student, pipeline_folder, tmp_path_factory):
     teacher = load_teacher(folder / "teacher")
     exported = folder / "student"
     exported.mkdir()
-    files = write_folder(teacher, teacher.unet, FewSteps(), "float32", exported)
+    files = write_folder(teacher, teacher.network, FewSteps(), "float32", exported)
     for name in ("README.md", "training_log.jsonl"):
         shutil.copy(student / name, exported)
     shutil.copytree(student / "grids", exported / "grids")

@@ -98,6 +98,7 @@ def test_plain_float32_is_neither_tf32_nor_autocast_and_leaves_things_as_they_we
 
 def test_small_networks_are_sampled_with_one_thread(tmp_path: Path) -> None:
     assert sampling_threads(tmp_path) == 1
-    with (tmp_path / "weights.safetensors").open("wb") as file:
+    (tmp_path / "transformer").mkdir()
+    with (tmp_path / "transformer" / "weights.safetensors").open("wb") as file:
         file.truncate(SMALL)
     assert sampling_threads(tmp_path) == 0

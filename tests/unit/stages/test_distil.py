@@ -14,7 +14,7 @@ from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.runtime.errors import InputError, StoppedError
 from sidlsg.runtime.provenance import code_digest
 from sidlsg.stages import distil as stage
-from sidlsg.stages.distil_inputs import starting_unet
+from sidlsg.stages.distil_inputs import starting_network
 from sidlsg.storage.uri import PIN
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.pipeline import load_pipeline, load_teacher
@@ -26,7 +26,7 @@ from unit.stages.stopping import StopSoon
 def test_a_student_is_hashed_once(assets: Path, tiny_student: Path, hashed: list[str], pinned: bool) -> None:
     teacher, sha256 = load_teacher(assets / "tiny-sd"), folder_digest(tiny_student)
     hashed.clear()
-    unet, found = starting_unet(f"{tiny_student}{PIN}{sha256}" if pinned else str(tiny_student), teacher)
+    unet, found = starting_network(f"{tiny_student}{PIN}{sha256}" if pinned else str(tiny_student), teacher)
     assert found == sha256
     assert hashed.count(str(tiny_student / "unet" / "diffusion_pytorch_model.safetensors")) == 1
     assert unet is not None
@@ -35,9 +35,9 @@ def test_a_student_is_hashed_once(assets: Path, tiny_student: Path, hashed: list
 
 def test_without_a_uri_it_is_the_teacher(assets: Path, tiny_student: Path) -> None:
     teacher = load_teacher(assets / "tiny-sd")
-    assert starting_unet("", teacher) == (None, "")
+    assert starting_network("", teacher) == (None, "")
     with pytest.raises(InputError, match="has SHA-256"):
-        starting_unet(f"{tiny_student}{PIN}{'0' * 64}", teacher)
+        starting_network(f"{tiny_student}{PIN}{'0' * 64}", teacher)
 
 
 CHANGES = json.dumps(

@@ -28,7 +28,7 @@ from sidlsg.stages import distil as stage
 from sidlsg.stages.distil import Extras, distil
 from sidlsg.storage.records import Student
 from sidlsg.teacher.folder import folder_digest
-from sidlsg.teacher.pipeline import load_unet
+from sidlsg.teacher.pipeline import load_network
 from unit.stages.stopping import StopSoon
 
 SHORT = {"iterations": 2, "batch": 2, "micro_batch": 2, "grids": 0, "log_every": 1, "evaluate_every": 0}
@@ -58,7 +58,7 @@ def test_the_folder_holds_the_fused_student_and_the_lora_file(student: Path, inp
     assert record.recipe_values["adapter"] == {"rank": 16, "alpha": 8.0, "targets": list(TARGETS)}
     assert record.teacher_sha256 == folder_digest(inputs[1])
     lora, unet = load_file(student / LORA_FILE), load_file(student / "unet" / "diffusion_pytorch_model.safetensors")
-    teacher = load_unet(inputs[1]).state_dict()
+    teacher = load_network(inputs[1]).state_dict()
     changed = {name for name, weight in unet.items() if not torch.equal(weight, teacher[name])}
     targets = {f"{name.removeprefix('unet.').partition('.lora_')[0]}.weight" for name in lora}
     assert changed <= targets
@@ -125,7 +125,7 @@ def test_half_precision_and_recomputed_activations_train(inputs: tuple[Path, Pat
     record = Student.load(tmp_path / "student")
     record.verify(tmp_path / "student")
     assert {tensor.dtype for tensor in load_file(tmp_path / "student" / LORA_FILE).values()} == {torch.float16}
-    unet, teacher = load_unet(tmp_path / "student").state_dict(), load_unet(inputs[1]).state_dict()
+    unet, teacher = load_network(tmp_path / "student").state_dict(), load_network(inputs[1]).state_dict()
     # Of the teacher's own weights, not of those that trained in half precision.
     assert torch.equal(unet["conv_in.weight"], teacher["conv_in.weight"].half().float())
 

@@ -114,7 +114,7 @@ def test_a_student_of_several_steps_is_scored_in_its_own(
     loaded = load_teacher(tiny_student)
     files = write_folder(
         replace(loaded, folder=tiny_student, scheduler=load_teacher(teacher).scheduler),
-        loaded.unet,
+        loaded.network,
         FewSteps(count=3, noise=noise),
         "float32",
         tmp_path / "made",

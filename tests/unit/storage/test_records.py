@@ -54,6 +54,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         hints = get_type_hints(kind)
         return st.builds(kind, **{field.name: values_of(hints[field.name]) for field in fields(kind)})
     parts = get_args(kind)
+    if get_origin(kind) is dict:
+        return st.dictionaries(values_of(parts[0]), values_of(parts[1]), max_size=3)
     if get_origin(kind) is not tuple:
         return st.one_of(*map(values_of, parts))
     if parts[-1] is Ellipsis:
@@ -70,6 +72,7 @@ def example(kind: type[Record]) -> Any:
         "recipe_values": {"batch": 64, "scales": {"kappa": 1.5}},
         "kappas": (1.5, 1.5, 1.5, 1.5),
         "shape": (16, 96),
+        "more": {"pooled": (96,)},
         "uncond": ref,
         "evaluations": None,
         "model": (ref, replace(ref, path="unet/b.safetensors")),

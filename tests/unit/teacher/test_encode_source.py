@@ -50,7 +50,7 @@ def test_the_text_encoder_leaves_the_device_where_shards_are_read(
     encoded: Encoded, prompts: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[str] = []
-    monkeypatch.setattr(teacher.encode.text_encoder, "to", moved.append)
+    monkeypatch.setattr(teacher.encode.text_encoders[0], "to", moved.append)
     open_source(None, prompts, teacher, "float16", "cpu")
     assert moved == []
     open_source(encoded("float16"), prompts, teacher, "float16", "cpu")

@@ -15,7 +15,7 @@ import pytest
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.teacher import folder as folder_module
-from sidlsg.teacher.config import unet_config
+from sidlsg.teacher.config import network_config
 from sidlsg.teacher.folder import check_folder, folder_digest, is_loaded, is_present, model_files
 from sidlsg.teacher.pipeline import load_pipeline
 
@@ -63,13 +63,16 @@ def written(name: str, text: str) -> Callable[[Path], object]:
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (shutil.rmtree, "no such folder: .*; give the folder of a StableDiffusionPipeline"),
-    "no UNet folder": (lambda folder: shutil.rmtree(folder / "unet"), "has no unet; a teacher needs unet, vae"),
+    "no folder": (shutil.rmtree, "no such folder: .*; give the folder of a saved pipeline"),
+    "no UNet folder": (
+        lambda folder: shutil.rmtree(folder / "unet"),
+        "has no unet; a StableDiffusionPipeline needs unet, vae",
+    ),
     "no VAE in the index": (
         lambda folder: written(
             "model_index.json", '{"unet": [], "text_encoder": [], "tokenizer": [], "scheduler": []}'
         )(folder),
-        "has no vae; a teacher needs",
+        "has no vae; a StableDiffusionPipeline needs",
     ),
     "a pickle": (as_pickle, r"diffusion_pytorch_model.bin is a pickle, .*; only safetensors are read"),
     "no weights": (lambda folder: (folder / UNET).unlink(), r"unet has no weights \(\*.safetensors\)"),
@@ -81,8 +84,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken config": (written("unet/config.json", "{"), "unet/config.json is not JSON"),
     "broken tokenizer": (written("tokenizer/tokenizer.json", "["), "tokenizer/tokenizer.json is not JSON"),
     "another pipeline": (
-        lambda folder: with_index(folder, _class_name="StableDiffusionXLPipeline"),
-        "is a StableDiffusionXLPipeline; a teacher must be a StableDiffusionPipeline",
+        lambda folder: with_index(folder, _class_name="StableDiffusionXLImg2ImgPipeline"),
+        "is a StableDiffusionXLImg2ImgPipeline; a teacher is one of StableDiffusionPipeline, StableDiffusionXLPipeline",
     ),
     "empty tokenizer": (emptied("tokenizer"), "tokenizer is empty"),
     "empty scheduler": (emptied("scheduler"), "scheduler is empty"),
@@ -172,7 +175,7 @@ def test_betas_are_numbers_from_0_to_1(teacher: Path, value: object) -> None:
 
 def test_a_square_pair_is_one_size(teacher: Path) -> None:
     changed(teacher / "unet" / "config.json", sample_size=[8, 8])
-    assert unet_config(teacher)["sample_size"] == 8
+    assert network_config(teacher)["sample_size"] == 8
     assert load_pipeline(teacher).unet.config.sample_size == 8
 
 
@@ -201,10 +204,16 @@ def test_layers_without_end_are_refused_before_they_are_built(teacher: Path) -> 
         check_folder(teacher)
 
 
-@pytest.mark.parametrize("key", ["class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type"])
+@pytest.mark.parametrize("key", ["class_embed_type", "num_class_embeds", "encoder_hid_dim_type"])
 def test_a_unet_that_needs_more_than_the_pipeline_gives_is_refused(teacher: Path, key: str) -> None:
     changed(teacher / "unet" / "config.json", **{key: "text"})
     with pytest.raises(InputError, match=f"{key} is 'text'; allowed: null: a Stable Diffusion's UNet takes"):
+        check_folder(teacher)
+
+
+def test_another_familys_unet_is_refused(teacher: Path) -> None:
+    changed(teacher / "unet" / "config.json", addition_embed_type="text_time")
+    with pytest.raises(InputError, match="addition_embed_type is 'text_time', and a Stable Diffusion's UNet takes"):
         check_folder(teacher)
 
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.folder import SCHEDULERS, check_folder, folder_digest
+from sidlsg.teacher.families.sd import SCHEDULERS
+from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.pipeline import check_optional, check_stock, load_pipeline, load_teacher
 from sidlsg.teacher.schedule import NoiseSchedule
 
@@ -42,7 +43,7 @@ def refused(folder: Path, said: str) -> None:
 
 def test_a_teacher_is_frozen_in_float32(assets: Path) -> None:
     teacher = load_teacher(assets / "tiny-sd")
-    for network in (teacher.unet, teacher.vae, teacher.encode.text_encoder):
+    for network in (teacher.network, teacher.vae, teacher.encode.text_encoders[0]):
         assert not network.training
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in network.parameters())
     assert teacher.sha256 == folder_digest(assets / "tiny-sd")

@@ -5,10 +5,15 @@ import torch
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
-from sidlsg.teacher.embeddings import SHARDS, blocks, write_embeddings
-from sidlsg.teacher.shards import BLOCK, map_tensor, shard_path
+from sidlsg.teacher.embeddings import KEY, SHARDS, blocks, write_embeddings
+from sidlsg.teacher.shards import BLOCK, map_tensors, shard_path
 
 SHAPE = (5, 3, 4)
+
+
+def only(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """The one tensor of a file that is expected to have this shape."""
+    return map_tensors(path, {KEY: shape[1:]}, shape[0], dtype, SHARDS)[KEY]
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def test_embeddings_can_be_read_again_and_equal_ones_make_equal_files(made: torc
         write_embeddings(shard_path(tmp_path, number), made)
     first, second = shard_path(tmp_path, 0), shard_path(tmp_path, 1)
     assert [p.name for p in (first, second)] == ["00000.safetensors", "00001.safetensors"]
-    assert torch.equal(map_tensor(first, SHAPE, torch.float16, SHARDS), made)
+    assert torch.equal(only(first, SHAPE, torch.float16), made)
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -34,7 +39,7 @@ def test_rows_are_read_when_they_are_used(tmp_path: Path) -> None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
     before = private()
-    mapped = map_tensor(tmp_path / "a", shape, torch.float32, SHARDS)
+    mapped = only(tmp_path / "a", shape, torch.float32)
     assert float(mapped[7].sum()) == 0
     assert private() - before < mapped.nbytes / 4
 
@@ -47,7 +52,7 @@ def test_other_embeddings_than_expected_are_refused(
 ) -> None:
     write_embeddings(tmp_path / "a", made)
     with pytest.raises(InputError, match="but its record says"):
-        map_tensor(tmp_path / "a", shape, dtype, SHARDS)
+        only(tmp_path / "a", shape, dtype)
 
 
 def test_a_file_that_is_not_a_shard_is_refused(made: torch.Tensor, tmp_path: Path) -> None:
@@ -55,7 +60,7 @@ def test_a_file_that_is_not_a_shard_is_refused(made: torch.Tensor, tmp_path: Pat
     save_tensors(tmp_path / "other", {"weights": made}, {})
     for name in ("text", "other", "nothing"):
         with pytest.raises(InputError, match="holds no text embeddings"):
-            map_tensor(tmp_path / name, SHAPE, torch.float16, SHARDS)
+            only(tmp_path / name, SHAPE, torch.float16)
 
 
 def test_blocks_are_consecutive_and_only_the_last_is_shorter() -> None:

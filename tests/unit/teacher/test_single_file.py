@@ -38,7 +38,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     teacher = load_teacher(folder)
-    parts = {"unet": teacher.unet, "vae": teacher.vae, "text_encoder": teacher.encode.text_encoder}
+    parts = {"unet": teacher.network, "vae": teacher.vae, "text_encoder": teacher.encode.text_encoders[0]}
     return {
         f"{part}.{name}": tensor for part, network in parts.items() for name, tensor in network.state_dict().items()
     }

@@ -136,11 +136,11 @@ def test_a_unet_to_start_from(assets: Path, tmp_path: Path) -> None:
     teacher = load_teacher(assets / "tiny-sd")
     (tmp_path / "student").mkdir()
     with torch.no_grad():
-        teacher.unet.conv_in.bias += 1
-    write_folder(teacher, teacher.unet, FewSteps(), "float32", tmp_path / "student")
+        teacher.network.conv_in.bias += 1
+    write_folder(teacher, teacher.network, FewSteps(), "float32", tmp_path / "student")
     student = load_pipeline(tmp_path / "student").unet.state_dict()
     assert {tensor.dtype for tensor in student.values()} == {torch.float32}
-    assert all(torch.equal(tensor, student[name]) for name, tensor in teacher.unet.state_dict().items())
+    assert all(torch.equal(tensor, student[name]) for name, tensor in teacher.network.state_dict().items())
     assert not torch.equal(load_pipeline(assets / "tiny-sd").unet.state_dict()["conv_in.bias"], student["conv_in.bias"])
     with pytest.raises(InputError, match=r"has no model_index.json"):
         load_pipeline(assets / "prompts")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.pipeline import load_pipeline
 from sidlsg.teacher.text_encoder import ROWS, PromptEncoder
 
@@ -24,29 +26,27 @@ def pipeline(assets: Path) -> Any:
     return load_pipeline(assets / "tiny-sd")
 
 
-class CountingTokenizer:
-    """The real tokenizer, which remembers what it was asked."""
+class Counting:
+    """The family's encoding, which remembers what it was asked, without the padding."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.model_max_length = tokenizer.model_max_length
+    def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    def __call__(self, prompts: Sequence[str], **options: Any) -> Any:
-        self.asked.append(list(prompts))
-        return self.tokenizer(prompts, **options)
+    def __call__(self, pipeline: Any, prompts: Sequence[str], device: torch.device) -> Any:
+        self.asked.append(list(dict.fromkeys(prompts)))
+        return SD.encode(pipeline, prompts, device)
 
 
 @pytest.fixture
-def tokenizer(pipeline: Any) -> CountingTokenizer:
-    return CountingTokenizer(pipeline.tokenizer)
+def counting() -> Counting:
+    return Counting()
 
 
 @pytest.fixture
-def encode(pipeline: Any, tokenizer: CountingTokenizer) -> PromptEncoder:
+def encode(pipeline: Any, counting: Counting) -> PromptEncoder:
     """Keeps the states of two prompts."""
     size = 4 * pipeline.tokenizer.model_max_length * pipeline.text_encoder.config.hidden_size
-    return PromptEncoder(tokenizer, pipeline.text_encoder, cache_bytes=3 * size - 1)
+    return PromptEncoder(replace(SD, encode=counting), pipeline, cache_bytes=3 * size - 1)
 
 
 def test_embeddings_are_those_of_the_stock_pipeline(encode: PromptEncoder, pipeline: Any) -> None:
@@ -89,9 +89,9 @@ def test_embeddings_are_exact_inside_autocast(encode: PromptEncoder) -> None:
 
 def test_embeddings_are_on_the_given_device_wherever_the_encoder_is(pipeline: Any) -> None:
     # The only other device that every machine has.
-    encode = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, device="meta")
+    encode = PromptEncoder(SD, pipeline, device="meta")
     encode.offload()
-    assert encode.text_encoder.device.type == "cpu"
+    assert encode.text_encoders[0].device.type == "cpu"
     assert encode([RED, ""]).device.type == encode.uncond.device.type == "meta"
 
 
@@ -104,42 +104,40 @@ def test_the_order_is_that_of_the_prompts(encode: PromptEncoder) -> None:
     assert not torch.allclose(states[0], states[1], atol=1e-3)
 
 
-def test_a_prompt_is_encoded_once_and_the_cache_returns_the_same(
-    encode: PromptEncoder, tokenizer: CountingTokenizer
-) -> None:
+def test_a_prompt_is_encoded_once_and_the_cache_returns_the_same(encode: PromptEncoder, counting: Counting) -> None:
     first = encode([RED, RED, BLUE])
     again = encode([BLUE, RED])
     assert torch.equal(again[0], first[2])
     assert torch.equal(again[1], first[0])
-    assert sorted(prompt for prompts in tokenizer.asked for prompt in prompts) == sorted(["", RED, BLUE])
+    assert sorted(prompt for prompts in counting.asked for prompt in prompts) == sorted(["", RED, BLUE])
 
 
-def test_the_empty_prompt_is_encoded_once(encode: PromptEncoder, tokenizer: CountingTokenizer) -> None:
+def test_the_empty_prompt_is_encoded_once(encode: PromptEncoder, counting: Counting) -> None:
     for _ in range(3):
         encode(["", ""])
-    assert tokenizer.asked == [[""]]
+    assert counting.asked == [[""]]
 
 
-def test_the_least_recently_used_prompt_is_forgotten(encode: PromptEncoder, tokenizer: CountingTokenizer) -> None:
+def test_the_least_recently_used_prompt_is_forgotten(encode: PromptEncoder, counting: Counting) -> None:
     for prompt in (RED, BLUE, RED, RING):  # the third use makes BLUE the oldest when RING needs its place
         encode([prompt])
-    tokenizer.asked.clear()
+    counting.asked.clear()
     encode([RED])
     encode([RING])
-    assert tokenizer.asked == []
+    assert counting.asked == []
     encode([BLUE])
-    assert tokenizer.asked == [[BLUE]]
+    assert counting.asked == [[BLUE]]
 
 
-def test_more_prompts_than_fit_are_encoded_all_the_same(encode: PromptEncoder, tokenizer: CountingTokenizer) -> None:
+def test_more_prompts_than_fit_are_encoded_all_the_same(encode: PromptEncoder, counting: Counting) -> None:
     states = encode([RED, BLUE, RING, RED])
     assert len(states) == 4
     assert len(encode._cached) == 2
     assert torch.equal(states[0], states[3])
-    tokenizer.asked.clear()
+    counting.asked.clear()
     again = encode([RED, BLUE, RING])
-    assert len(tokenizer.asked) == 1
-    assert len(tokenizer.asked[0]) == 1
+    assert len(counting.asked) == 1
+    assert len(counting.asked[0]) == 1
     assert torch.equal(again, states[:3])
 
 
@@ -153,9 +151,7 @@ def test_embeddings_carry_no_gradients(encode: PromptEncoder) -> None:
     assert not encode([RED, ""]).requires_grad
 
 
-def test_a_text_model_that_wants_a_mask_gets_one(
-    pipeline: Any, tokenizer: CountingTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_model_that_wants_a_mask_gets_one(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     real = pipeline.text_encoder.forward
 
@@ -164,9 +160,9 @@ def test_a_text_model_that_wants_a_mask_gets_one(
         return real(*arguments, **options)
 
     monkeypatch.setattr(pipeline.text_encoder, "forward", forward)
-    PromptEncoder(tokenizer, pipeline.text_encoder)
+    PromptEncoder(SD, pipeline)
     assert given == [None]
     monkeypatch.setattr(pipeline.text_encoder.config, "use_attention_mask", True, raising=False)
-    PromptEncoder(tokenizer, pipeline.text_encoder)([RED])
+    PromptEncoder(SD, pipeline)([RED])
     # Start and end marker; each word between them is one token.
     assert [mask.sum(1).tolist() for mask in given[1:]] == [[2] * ROWS, [2 + len(RED.split())] * ROWS]

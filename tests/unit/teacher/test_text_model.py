@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.folder import embedding_shape, text_encoder_digest
+from sidlsg.teacher.folder import conditioning_shapes, text_encoder_digest
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def test_the_digest_is_of_text_encoder_and_tokenizer_alone(teacher: Path) -> Non
 
 
 def test_the_shape_is_that_of_the_configurations(teacher: Path) -> None:
-    assert embedding_shape(teacher) == (16, 96)
+    assert conditioning_shapes(teacher) == {"encoder_hidden_states": (16, 96)}
     change(teacher / "text_encoder" / "config.json", hidden_size=768)
     change(teacher / "tokenizer" / "tokenizer_config.json", model_max_length=77)
-    assert embedding_shape(teacher) == (77, 768)
+    assert conditioning_shapes(teacher) == {"encoder_hidden_states": (77, 768)}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_configuration_that_lacks_a_value_is_refused(teacher: Path, part: str,
     for value in (None, "77", 0):
         change(teacher / part, **{name: value})
         with pytest.raises(InputError, match=f"{name}; save the whole pipeline|{name} is .*; allowed: a whole number"):
-            embedding_shape(teacher)
+            conditioning_shapes(teacher)
     (teacher / part).unlink()
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        embedding_shape(teacher)
+        conditioning_shapes(teacher)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ from sidlsg.distil.estimate.speed import MFU, iteration_seconds
 from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import host_memory
-from sidlsg.teacher.architectures import TEXT_LENGTH
+from sidlsg.teacher.architectures import Architecture
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "optimizer": ("adam", "adam8bit"),
@@ -169,7 +170,7 @@ class Estimate:
 
 
 def estimate(
-    config: Mapping[str, Any],
+    shape: Architecture,
     recipe: Recipe,
     gpu: Gpu,
     *,
@@ -180,10 +181,10 @@ def estimate(
     advise: bool = True,
     report: Callable[[str], None] = lambda _: None,
 ) -> Estimate:
-    """What a recipe needs, from its teacher's configuration alone.
+    """What a recipe needs, from its teacher's architecture alone.
 
     Args:
-        config: of the teacher's UNet, as in `unet/config.json`.
+        shape: the teacher's.
         recipe: the recipe.
         gpu: each process's device.
         world_size: number of processes.
@@ -202,7 +203,7 @@ def estimate(
         )
     share, settings = recipe.batch // world_size, recipe.settings
     use = Use(
-        network=Network.of(config, recipe.lora),
+        network=Network.of(shape, recipe.lora),
         settings=settings,
         world_size=world_size,
         text_encoder=text_encoder,
@@ -212,7 +213,7 @@ def estimate(
     @cache
     def needs(checkpointing: bool) -> IterationNeeds:
         varied = replace(settings, activation_checkpointing=checkpointing)
-        return measure(config, recipe, varied, share > recipe.micro_batch, not on_host, report)
+        return measure(shape, recipe, varied, share > recipe.micro_batch, not on_host, report)
 
     own = needs(settings.activation_checkpointing)
     micro_batch = min(share, recipe.micro_batch)
@@ -227,7 +228,7 @@ def estimate(
         world_size=world_size,
         parts=parts,
         host=use.host,
-        disk=_disk(config, recipe, use.state),
+        disk=_disk(shape, recipe, use.state),
         micro_batch=micro_batch,
         largest_micro_batch=use.largest_micro_batch(own, gpu.memory, share),
         flops=own.flops,
@@ -238,21 +239,21 @@ def estimate(
     )
 
 
-def _disk(config: Mapping[str, Any], recipe: Recipe, state: int) -> dict[str, int]:
+def _disk(shape: Architecture, recipe: Recipe, state: int) -> dict[str, int]:
     # Besides those that stay, the one that is being written, and the one with the best score.
     checkpoints = recipe.keep_checkpoints + 1 + (recipe.evaluate_every > 0)
-    side = config["sample_size"]
-    latents = {LATENTS: 10**6 * config["in_channels"] * side**2 * FLOAT16} if recipe.adversarial else {}
+    size = shape.family.latent_shape(shape.config)
+    latents = {LATENTS: 10**6 * math.prod(size) * FLOAT16} if recipe.adversarial else {}
     return {
         CHECKPOINTS: checkpoints * state,
-        EMBEDDINGS: 10**6 * TEXT_LENGTH * config["cross_attention_dim"] * FLOAT16,
-        IMAGES: 1000 * 3 * (LATENT_SIDE * side) ** 2,  # without compression
+        EMBEDDINGS: 10**6 * sum(map(math.prod, shape.conditioning.values())) * FLOAT16,
+        IMAGES: 1000 * 3 * (LATENT_SIDE * size[1]) ** 2,  # without compression
         **latents,
     }
 
 
 def check_fits(
-    config: Mapping[str, Any],
+    shape: Architecture,
     recipe: Recipe,
     world_size: int,
     device: torch.device,
@@ -264,7 +265,7 @@ def check_fits(
     An upper bound decides for small networks within a second; an estimate for others within half a minute.
 
     Args:
-        config: of the teacher's UNet.
+        shape: the teacher's.
         recipe: the recipe.
         world_size: number of processes.
         device: this process's.
@@ -278,18 +279,18 @@ def check_fits(
     if gpu is None:
         return
     use = Use(
-        network=Network.of(config, recipe.lora),
+        network=Network.of(shape, recipe.lora),
         settings=recipe.settings,
         world_size=world_size,
         text_encoder=text_encoder,
         gpu=not on_host,
     )
-    bound = upper_bound(config, use, min(max(1, recipe.batch // world_size), recipe.micro_batch))
+    bound = upper_bound(shape, use, min(max(1, recipe.batch // world_size), recipe.micro_batch))
     if bound <= gpu.memory:
         report(f"memory: at most {_gb(bound)} of the {_gb(gpu.memory)} GB that are free on {gpu.name}")
         return
     found = estimate(
-        config,
+        shape,
         recipe,
         gpu,
         world_size=world_size,

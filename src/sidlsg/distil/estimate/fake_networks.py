@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+import transformers
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from sidlsg.distil.lora import trained_parameters
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import TEACHER, resolve
-from sidlsg.teacher.architectures import ARCHITECTURES, architecture_of
-from sidlsg.teacher.config import TEXT_ENCODER, UNET, read_config, unet_config
+from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, architecture_of
+from sidlsg.teacher.config import INDEX, Config, family_in, read_configs
+from sidlsg.teacher.families.family import Family
 from sidlsg.teacher.format import DIFFUSERS
-from sidlsg.teacher.pipeline import as_input_error
+from sidlsg.teacher.pipeline import as_input_error, network_class
 
 
 class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -38,20 +39,28 @@ class FakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         return self  # copies of a network meet the network
 
 
-class FakeUNet(UNet2DConditionModel):  # type: ignore[misc]
-    """A UNet whose parameters are replaced when it changes device, dtype or layout.
+class _Replaced:
+    """Replaces a network's parameters when it changes device, dtype or layout.
 
     PyTorch would swap the data of the parameters, which fake tensors refuse.
     """
 
-    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> FakeUNet:  # noqa: ARG002 - PyTorch's signature
+    def _apply(self: Any, fn: Callable[[Any], Any], recurse: bool = True) -> Any:  # noqa: ARG002 - PyTorch's signature
         for module in self.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     with torch.no_grad():
                         changed = fn(parameter)
                     module._parameters[name] = nn.Parameter(changed, parameter.requires_grad)
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = fn(buffer)
         return self
+
+
+@cache
+def _fake(kind: type[Any]) -> type[Any]:
+    return type(f"Fake{kind.__name__}", (_Replaced, kind), {})
 
 
 def _gpu_norm(kind: type[Any]) -> type[Any]:
@@ -69,11 +78,11 @@ def _gpu_norm(kind: type[Any]) -> type[Any]:
 _GPU_NORMS = {kind: _gpu_norm(kind) for kind in (nn.GroupNorm, nn.LayerNorm)}
 
 
-def meta_unet(config: Mapping[str, Any]) -> FakeUNet:
-    """A UNet of this configuration without memory, in evaluation mode."""
+def meta_network(config: Mapping[str, Any], family: Family) -> Any:
+    """A family's network of this configuration without memory, in evaluation mode."""
+    kind = _fake(network_class(family))
     with torch.device("meta"):
-        unet: FakeUNet = FakeUNet.from_config({k: v for k, v in config.items() if not k.startswith("_")}).eval()
-    return unet
+        return kind.from_config({k: v for k, v in config.items() if not k.startswith("_")}).eval()
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -81,19 +90,19 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def fake_unet(config: Mapping[str, Any], gpu_norms: bool) -> FakeUNet:
-    """A UNet of this configuration for the active `FakeMode`, in which it must be called.
+def fake_network(shape: Architecture, gpu_norms: bool) -> Any:
+    """A network of this architecture for the active `FakeMode`, in which it must be called.
 
     Args:
-        config: of a `UNet2DConditionModel`.
+        shape: of the network.
         gpu_norms: whether norms return float32, whatever their input is.
     """
-    unet = meta_unet(config)
+    network = meta_network(shape.config, shape.family)
     if gpu_norms:
-        for module in unet.modules():
+        for module in network.modules():
             module.__class__ = _GPU_NORMS.get(type(module), type(module))
-    unet._apply(lambda parameter: torch.empty(parameter.shape))
-    return unet
+    network._apply(lambda parameter: torch.empty(parameter.shape, dtype=parameter.dtype))
+    return network
 
 
 ACTIVATIONS = "activations"
@@ -196,40 +205,48 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.live[GRADIENTS] += size
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """A teacher's architecture, as far as an estimate depends on it."""
-
-    name: str
-    unet: Mapping[str, Any]
-    """Configuration of its `UNet2DConditionModel`."""
-    text_encoder: int
-    """Number of parameters."""
-
-
-def shape_of(teacher: str, recipe: str) -> Shape:
-    """The shape of a teacher, by default of the architecture that a recipe is named after.
+def shape_of(teacher: str, recipe: str) -> Architecture:
+    """The architecture of a teacher, by default that which a recipe is named after.
 
     Args:
-        teacher: path or URI of a `StableDiffusionPipeline`'s folder; empty for the default.
+        teacher: path or URI of a pipeline's folder, of which the configurations are enough; empty for the default.
         recipe: a recipe's name.
 
     Raises:
         InputError: the folder or architecture does not exist, or its configuration cannot be read.
     """
     if not teacher and not recipe.startswith("tiny"):
-        architecture = architecture_of(recipe)
-        return Shape(name=architecture.name, unet=architecture.unet, text_encoder=architecture.text_encoder_parameters)
+        return architecture_of(recipe)
     uri = teacher or TEACHER
     folder = resolve(uri, folder=DIFFUSERS)
     if not folder.is_dir():
         raise InputError(
-            f"{uri} is a file, which does not describe its networks; give a folder with unet/config.json, "
-            f"or no teacher and a recipe of {', '.join(ARCHITECTURES)}"
+            f"{uri} is a file, which does not describe its networks; give a folder with {INDEX} and its parts' "
+            f"configurations, or no teacher and a recipe of {', '.join(ARCHITECTURES)}"
         )
-    unet, encoder = unet_config(folder), read_config(folder, TEXT_ENCODER)
-    with as_input_error(folder / UNET):
-        meta_unet(unet)
-    with as_input_error(folder / TEXT_ENCODER), torch.device("meta"):
-        text_model = CLIPTextModel(CLIPTextConfig(**encoder))
-    return Shape(name=uri, unet=unet, text_encoder=parameter_count(text_model))
+    return shape_in(folder, uri)
+
+
+def shape_in(folder: Path, name: str) -> Architecture:
+    """The architecture of a pipeline's folder, which `name` names; raises as `shape_of`."""
+    family, configs = family_in(folder), read_configs(folder)
+    with as_input_error(configs[family.network].path):
+        meta_network(configs[family.network], family)
+    return Architecture(
+        name=name,
+        family=family,
+        config=configs[family.network],
+        conditioning=family.shapes(configs),
+        text_encoder_parameters=sum(
+            _parameters_of(family.components[name].classes[0], configs[name])
+            for name in family.text_encoders
+            if name in configs
+        ),
+    )
+
+
+def _parameters_of(kind: str, config: Config) -> int:
+    """The number of a text encoder's parameters."""
+    made = getattr(transformers, kind)
+    with as_input_error(config.path), torch.device("meta"):
+        return parameter_count(made(made.config_class(**config)))

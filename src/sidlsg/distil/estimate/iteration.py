@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from sidlsg.distil.adversarial import Adversary, RealImages, feature_block_of
-from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
+from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_network
 from sidlsg.distil.losses import Method
 from sidlsg.distil.networks import COMPUTE, autocasting
 from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.distil.sampler import UPDATES, DrawPlan, Draws, Update
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import accumulate
-from sidlsg.teacher.architectures import TEXT_LENGTH
-from sidlsg.teacher.schedule import NoiseSchedule
+from sidlsg.teacher.architectures import Architecture
+from sidlsg.teacher.conditioning import Conditioning, of_shapes
+from sidlsg.teacher.schedule import FlowSchedule, NoiseSchedule, Schedule
 
 TIMESTEPS = 1000
 
@@ -30,6 +31,7 @@ class _ShapesOnly(DrawPlan):
 
     step: int
     """The step that is trained."""
+    time_dtype: torch.dtype
 
     def draw(self, iteration: int, update: Update, start: int, stop: int) -> Draws:  # noqa: ARG002
         """Samples start..stop-1, none of their prompts replaced."""
@@ -41,7 +43,7 @@ class _ShapesOnly(DrawPlan):
             replaced=(False,) * count,
             z=z,
             noise=noise,
-            t=torch.empty(count, dtype=torch.long),
+            t=torch.empty(count, dtype=self.time_dtype),
             step=self.step,
             step_noises=torch.empty(fresh, *z.shape) if fresh else None,
             real=(0,) * count if self.real_count and update == "fake_score" else (),
@@ -58,31 +60,34 @@ class _GpuState(TrainingState):
 class FakeIteration:
     """A recipe's networks on fake tensors, through which micro-batches pass."""
 
-    def __init__(self, config: Mapping[str, Any], recipe: Recipe, settings: Settings, gpu: bool) -> None:
+    def __init__(self, shape: Architecture, recipe: Recipe, settings: Settings, gpu: bool) -> None:
         """Build the networks.
 
         Args:
-            config: of the teacher's UNet.
+            shape: the teacher's.
             recipe: with the guidance.
             settings: precision and activation checkpointing; offloading is not simulated.
             gpu: whether dtypes follow a GPU's rules.
         """
-        self._config, self._recipe = config, recipe
+        self._shape, self._recipe = shape, recipe
         # Compiled blocks fuse operations, which saves memory that cannot be relied on.
         settings = replace(settings, optimizer="adam", optimizer_offload=False, ema_offload=False, compile=False)
         self.mode = FakeMode()
         with warnings.catch_warnings(), self.mode:
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             half = COMPUTE[settings.precision] is not None
-            teacher = fake_unet(config, gpu_norms=gpu and half)
+            teacher = fake_network(shape, gpu_norms=gpu and half)
             state = _GpuState if gpu else TrainingState
             self.state = state.start(teacher, recipe.lr, recipe.fake_score_lr, settings=settings)
+            schedule: Schedule = FlowSchedule()
+            if not shape.family.flows:
+                schedule = NoiseSchedule(torch.empty(TIMESTEPS, dtype=torch.float64), "epsilon")
             self.method = Method(
                 teacher=self.state.call(self.state.frozen(teacher)),
-                schedule=NoiseSchedule(torch.empty(TIMESTEPS, dtype=torch.float64), "epsilon"),
+                schedule=schedule,
                 guidance=recipe.guidance,
                 alpha=recipe.alpha,
-                steps=replace(recipe.few_steps, t_init=min(recipe.t_init, TIMESTEPS - 1)),
+                steps=replace(recipe.few_steps, t_init=min(recipe.t_init, schedule.last)),
                 adversary=self._adversary(),
             )
             self._teacher = teacher
@@ -104,13 +109,12 @@ class FakeIteration:
 
     @property
     def _latent_shape(self) -> tuple[int, int, int]:
-        size = self._config["sample_size"]
-        return self._config["in_channels"], size, size
+        return self._shape.family.latent_shape(self._shape.config)
 
-    def encode(self, _: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """Text embeddings of the right shape."""
-        width = self._config["cross_attention_dim"]
-        return torch.empty(len(replaced), TEXT_LENGTH, width), torch.empty(1, TEXT_LENGTH, width)
+    def encode(self, _: Sequence[int], replaced: Sequence[bool]) -> tuple[Conditioning, Conditioning]:
+        """Conditioning of the right shape."""
+        shapes = self._shape.conditioning
+        return of_shapes(shapes, len(replaced)), of_shapes(shapes, 1)
 
     def plan(self, batch: int, step: int = 1) -> DrawPlan:
         """A plan whose samples have the right shapes, and train this step."""
@@ -121,6 +125,7 @@ class FakeIteration:
             latent_shape=self._latent_shape,
             prompt_dropout=self._recipe.prompt_dropout,
             steps=self._recipe.few_steps,
+            time_dtype=self.method.schedule.time_dtype,
             step=step,
             real_count=1 if self.method.adversary else 0,
         )
@@ -178,7 +183,7 @@ class IterationNeeds:
 
 
 def measure(
-    config: Mapping[str, Any],
+    shape: Architecture,
     recipe: Recipe,
     settings: Settings,
     accumulated: bool,
@@ -188,7 +193,7 @@ def measure(
     """Simulate an iteration on fake tensors.
 
     Args:
-        config: of the teacher's UNet.
+        shape: the teacher's.
         recipe: with the guidance and the micro-batch.
         settings: the precision and activation checkpointing.
         accumulated: whether an update has several micro-batches, so that gradients are kept along with activations.
@@ -197,7 +202,7 @@ def measure(
     """
     activations = "recomputed" if settings.activation_checkpointing else "kept"
     report(f"simulating an iteration in {settings.precision}, activations {activations} ...")
-    iteration = FakeIteration(config, recipe, settings, gpu)
+    iteration = FakeIteration(shape, recipe, settings, gpu)
     micro_batch, last = max(2, recipe.micro_batch), recipe.steps
     single = {update: iteration.run(update, 1, accumulated, last) for update in UPDATES}
     larger: tuple[Update, ...] = UPDATES if recipe.adversarial else ("generator",)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -14,15 +12,15 @@ from sidlsg.distil.estimate.fake_networks import (
     GRADIENTS,
     WEIGHT_COPIES,
     StorageTracker,
-    meta_unet,
+    meta_network,
     parameter_count,
 )
 from sidlsg.distil.estimate.iteration import IterationNeeds
 from sidlsg.distil.lora import adapted, trained_parameters
 from sidlsg.distil.networks import COMPUTE
 from sidlsg.distil.recipes import Settings
-from sidlsg.teacher.architectures import TEXT_LENGTH
-from sidlsg.teacher.families import family_of
+from sidlsg.teacher.architectures import Architecture
+from sidlsg.teacher.conditioning import of_shapes
 
 FLOAT32 = 4
 OPTIMIZER_BYTES = {"adam": 4.0, "adam8bit": 2 * (1 + 4 / 256)}
@@ -39,7 +37,7 @@ FORWARDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A UNet's number of parameters."""
+    """A network's number of parameters."""
 
     parameters: int
     block: int
@@ -48,13 +46,13 @@ class Network:
     """Parameters that training changes: all, or an adapter's."""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], adapter: Adapter | None = None) -> Network:
-        """The counts of a UNet with this configuration, and an adapter if one is trained."""
-        unet = meta_unet(config)
-        trained = unet if adapter is None else adapted(unet, adapter, 0, 0)
+    def of(cls, shape: Architecture, adapter: Adapter | None = None) -> Network:
+        """The counts of an architecture's network, and an adapter if one is trained."""
+        network = meta_network(shape.config, shape.family)
+        trained = network if adapter is None else adapted(network, adapter, 0, 0)
         return cls(
-            parameters=parameter_count(unet),
-            block=max(map(parameter_count, family_of(unet).sharded(unet))),
+            parameters=parameter_count(network),
+            block=max(map(parameter_count, shape.family.sharded(network))),
             trained=sum(each.numel() for each in trained_parameters(trained).values()),
         )
 
@@ -129,16 +127,14 @@ class Use:
         return min(most, 1 + (available - one) // (two - one)) if two > one else most
 
 
-def upper_bound(config: Mapping[str, Any], use: Use, micro_batch: int) -> int:
+def upper_bound(shape: Architecture, use: Use, micro_batch: int) -> int:
     """Bytes that a run cannot exceed: those of a forward pass that frees nothing, and as many for the backward pass."""
-    adapter, unet = use.settings.lora, meta_unet(config)
-    unet = unet if adapter is None else adapted(unet, adapter, 0, 0)
-    size, tracker = config["sample_size"], StorageTracker(unet)
+    adapter, network = use.settings.lora, meta_network(shape.config, shape.family)
+    network = network if adapter is None else adapted(network, adapter, 0, 0)
+    latents = torch.empty(1, *shape.family.latent_shape(shape.config), device="meta")
+    t = torch.empty(1, dtype=torch.float32 if shape.family.flows else torch.long, device="meta")
+    tracker = StorageTracker(network)
     with torch.no_grad(), tracker:
-        unet(
-            torch.empty(1, config["in_channels"], size, size, device="meta"),
-            torch.empty(1, dtype=torch.long, device="meta"),
-            torch.empty(1, TEXT_LENGTH, config["cross_attention_dim"], device="meta"),
-        )
+        shape.family.takes(network)(latents, t, of_shapes(shape.conditioning, 1, "meta"))
     gradients = 2 * FLOAT32 * use.network.trained
     return sum(use.persistent().values()) + gradients + 2 * FORWARDS * micro_batch * tracker.total

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from sidlsg.distil.estimate.iteration import FakeIteration
 from sidlsg.distil.estimate.memory import FLOAT32, Use
 from sidlsg.distil.recipes import Recipe
 from sidlsg.runtime.errors import InputError
+from sidlsg.teacher.architectures import Architecture
 
 MFU = 0.2
 """Model FLOPs utilisation that a run is assumed to reach: measured on an H200 in bf16, 0.19 to 0.21, not compiled."""
@@ -47,12 +47,12 @@ def iteration_seconds(use: Use, flops: float, batch: int, peak: float, mfu: floa
 
 
 def mfu_of(
-    config: Mapping[str, Any], recipe: Recipe, world_size: int, device: torch.device
+    shape: Architecture, recipe: Recipe, world_size: int, device: torch.device
 ) -> Callable[[float], float] | None:
     """The model FLOPs utilisation of a run by its images/s; None where the device's peak is unknown, as for a CPU.
 
     Args:
-        config: of the teacher's UNet.
+        shape: the teacher's.
         recipe: with the guidance and precision.
         world_size: devices, all of the same kind.
         device: one of them.
@@ -61,6 +61,6 @@ def mfu_of(
     if peak is None:
         return None
     # Recomputed activations are not the model's work.
-    iteration = FakeIteration(config, recipe, replace(recipe.settings, activation_checkpointing=False), gpu=True)
+    iteration = FakeIteration(shape, recipe, replace(recipe.settings, activation_checkpointing=False), gpu=True)
     flops = iteration.flops()
     return lambda images_per_second: images_per_second * flops / (peak * world_size)

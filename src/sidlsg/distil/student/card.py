@@ -7,18 +7,21 @@ from collections.abc import Mapping
 
 from sidlsg.distil.adapter import LORA_FILE, Adapter
 from sidlsg.distil.few_steps import ONE_STEP, FewSteps
+from sidlsg.distil.student.folder import student_scheduler
 from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import Licence, Student
+from sidlsg.teacher.config import read_configs
 from sidlsg.teacher.pipeline import Teacher
+from sidlsg.teacher.schedule import FLOW_TIMES, FlowSchedule, NoiseSchedule
 
 UNKNOWN = "unknown"
 """The value of texts that a record must have and that are not known."""
 _USAGE = """\
 ```python
-{imports}from diffusers import StableDiffusionPipeline
+{imports}from diffusers import {pipeline}
 
-pipe = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
+pipe = {pipeline}.from_pretrained("path/to/this/folder")
 {noise}image = pipe({call}).images[0]
 ```
 
@@ -34,39 +37,59 @@ _EXACT = {
     "`sidlsg generate` and the served model are exact.",
 }
 """What the call gives, by the noise of the later steps; measured on the bundled teacher."""
+_EXACT_FLOW = {
+    **_EXACT,
+    "fresh": "At these σ the folder's `FlowMatchEulerDiscreteScheduler` is the student's own sampler. The pipeline\n"
+    "passes it no generator, hence `torch.manual_seed`.",
+    "ddim": "At these σ the folder's `FlowMatchEulerDiscreteScheduler` is the student's own sampler.",
+}
+"""The same of a flow's student."""
 
 _LORA = """## As a LoRA file
 
 `{file}` does the same on the teacher, whose digest is above, and can be tried on fine-tunes of it:
 
 ```python
-{imports}from diffusers import {scheduler}, StableDiffusionPipeline
+{imports}from diffusers import {scheduler}, {pipeline}
 
 folder = "path/to/this/folder"
-pipe = StableDiffusionPipeline.from_pretrained("path/to/the/teacher")
+pipe = {pipeline}.from_pretrained("path/to/the/teacher")
 pipe.load_lora_weights(folder, weight_name="{file}")
 pipe.scheduler = {scheduler}.from_pretrained(folder, subfolder="scheduler")
 {noise}image = pipe({call}).images[0]
 ```
 
-Its scale is 1: the scale of training, {scale:g}, is part of its weights. This folder's UNet has it fused.
+Its scale is 1: the scale of training, {scale:g}, is part of its weights. This folder's {network} has it fused.
 
 """
 
 
-def _stock_call(steps: FewSteps, teacher: Teacher | None = None) -> dict[str, str]:
-    """The parts of the stock pipeline's call that samples a student; its teacher is needed for several steps alone."""
-    parts = {"imports": "", "noise": "", "scheduler": "EulerDiscreteScheduler", "exact": _ONE_STEP}
-    if steps.count == 1 or teacher is None:
-        return parts | {"call": '"a prompt", num_inference_steps=1, guidance_scale=0'}
-    parts["exact"] = _EXACT[steps.noise].format(count=steps.count)
-    call = f'"a prompt", timesteps={list(steps.timesteps)}, guidance_scale=0'
-    if steps.noise == "fresh":
+def _stock_call(steps: FewSteps, teacher: Teacher) -> dict[str, str]:
+    """The parts of the stock pipeline's call that samples a student."""
+    flows = isinstance(teacher.schedule, FlowSchedule)
+    parts = {
+        "imports": "",
+        "noise": "",
+        "pipeline": teacher.family.pipeline,
+        "network": teacher.family.network,
+        "scheduler": type(student_scheduler(teacher.scheduler, steps)).__name__,
+        "exact": _ONE_STEP,
+    }
+    also = "".join(f", {name}={value}" for name, value in teacher.family.called(read_configs(teacher.folder)).items())
+    if steps.count == 1:
+        return parts | {"call": f'"a prompt", num_inference_steps=1, guidance_scale=0{also}'}
+    parts["exact"] = (_EXACT_FLOW if flows else _EXACT)[steps.noise].format(count=steps.count)
+    if flows:
+        call = f'"a prompt", sigmas={[t / FLOW_TIMES for t in steps.timesteps]}, guidance_scale=0{also}'
+        if steps.noise == "fresh":
+            parts |= {"imports": "import torch\n", "noise": "torch.manual_seed(0)\n"}
+        return parts | {"call": call}
+    call = f'"a prompt", timesteps={list(steps.timesteps)}, guidance_scale=0{also}'
+    if isinstance(teacher.schedule, NoiseSchedule) and steps.noise == "fresh":
         scale = float((1 - teacher.schedule.alphas_cumprod[steps.t_init]).sqrt())
         shape = ", ".join(map(str, teacher.latent_shape))
         parts |= {
             "imports": "import torch\n",
-            "scheduler": "LCMScheduler",
             "noise": "generator = torch.Generator().manual_seed(0)\n"
             f"latents = {scale:.7g} * torch.randn(1, {shape}, generator=generator)\n",
         }
@@ -107,8 +130,8 @@ def student_card(student: Student, teacher: Teacher, real_images: RealImageSet |
         student.licence,
         call,
         f"{number.capitalize()}-step student {plain_markdown(student.recipe)}",
-        f"A {number}-step text-to-image generator, distilled from a pretrained Stable Diffusion by Score identity\n"
-        "Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), "
+        f"A {number}-step text-to-image generator, distilled from a pretrained {teacher.family.title} by Score\n"
+        "identity Distillation with Long-Short Guidance (SiD-LSG, arXiv 2406.01561), "
         + ("without any real image." if real_images is None else "and with an adversarial term on real images."),
         "How it was made",
         rows,
@@ -128,7 +151,7 @@ def _plan_words(steps: FewSteps) -> str:
     return f"{steps.count}; {', '.join(map(str, steps.timesteps))}; {steps.noise}"
 
 
-def released_card(student: Student) -> str:
+def released_card(student: Student, teacher: Teacher) -> str:
     """Markdown for the README.md of a student that `convert_released` wrote."""
     values = student.recipe_values
     rows = {
@@ -140,7 +163,7 @@ def released_card(student: Student) -> str:
     }
     return _card(
         student.licence,
-        _stock_call(ONE_STEP),
+        _stock_call(ONE_STEP, teacher),
         "One-step generator, converted from a released checkpoint",
         f"The weights are those of `{values['source']}`, a checkpoint that the authors of SiD-LSG (arXiv 2406.01561)\n"
         "published. They were not trained here, only written in another format.",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, LCMScheduler, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.runtime.errors import NotFiniteError
@@ -16,23 +16,28 @@ from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import LINEAGE, EmbeddingSet, FileRef, PromptSet, file_ref
 from sidlsg.storage.tensors import first_not_finite
-from sidlsg.teacher.config import SAVE_AGAIN
-from sidlsg.teacher.folder import COMPONENTS, INDEX, OPTIONAL, is_loaded, is_present, load_in_float32
+from sidlsg.teacher.config import INDEX, SAVE_AGAIN, is_present, present
+from sidlsg.teacher.folder import OPTIONAL, is_loaded, load_in_float32
 from sidlsg.teacher.format import TeacherVariant
-from sidlsg.teacher.pipeline import Teacher, check_stock
+from sidlsg.teacher.pipeline import Teacher, check_stock, network_class
 
 NO_SKIP = 1e6
 """`timestep_scaling` at which `LCMScheduler` adds nothing of its input to the x0-prediction."""
 
 
-def student_scheduler(teacher_scheduler: Any, steps: FewSteps) -> EulerDiscreteScheduler | LCMScheduler:
+def student_scheduler(teacher_scheduler: Any, steps: FewSteps) -> Any:
     """The stock scheduler whose steps are the student's sampler, at its timesteps; see docs/few-steps.md.
 
     With the teacher's first t_init + 1 betas and trailing spacing, `EulerDiscreteScheduler` starts at t_init from noise
     of scale s/a, passes s z to the network, and keeps the noise that a step implies. `LCMScheduler` takes fresh noise,
     and with a large `timestep_scaling` the x0-prediction unchanged; but it passes z, so its caller must scale the
     noise. None repeats the first noise, as `fixed` does.
+
+    Of a flow, `FlowMatchEulerDiscreteScheduler` without a shift keeps the implied noise or takes fresh noise.
     """
+    fresh = steps.count > 1 and steps.noise == "fresh"
+    if isinstance(teacher_scheduler, FlowMatchEulerDiscreteScheduler):
+        return FlowMatchEulerDiscreteScheduler(stochastic_sampling=fresh)
     count = steps.t_init + 1
     shared = {
         "num_train_timesteps": count,
@@ -40,7 +45,7 @@ def student_scheduler(teacher_scheduler: Any, steps: FewSteps) -> EulerDiscreteS
         "prediction_type": teacher_scheduler.config.prediction_type,
         "steps_offset": 1,  # without effect here; the stock pipeline warns at any other value
     }
-    if steps.count > 1 and steps.noise == "fresh":
+    if fresh:
         return LCMScheduler(original_inference_steps=count, timestep_scaling=NO_SKIP, **shared)
     return EulerDiscreteScheduler(timestep_spacing="trailing", **shared)
 
@@ -50,17 +55,17 @@ def noise_scale(scheduler: Any) -> float:
     return float((1 - scheduler.alphas_cumprod[-1]).sqrt()) if isinstance(scheduler, LCMScheduler) else 1.0
 
 
-def write_folder(teacher: Teacher, unet: UNet2DConditionModel, steps: FewSteps, dtype: str, folder: Path) -> list[Path]:
-    """Write the student's `StableDiffusionPipeline` folder, safetensors only.
+def write_folder(teacher: Teacher, network: Any, steps: FewSteps, dtype: str, folder: Path) -> list[Path]:
+    """Write the student's pipeline as a folder, safetensors only.
 
-    All but the UNet and the scheduler are the teacher's files, byte for byte: text encoder, VAE, tokenizer, and its
-    safety checker if it has one.
+    All but the network and the scheduler are the teacher's files, byte for byte: text encoders, VAE, tokenizers, and
+    its safety checker if it has one.
 
     Args:
         teacher: with the other components.
-        unet: the student.
+        network: the student.
         steps: its own.
-        dtype: of the UNet's file, `float16` or `float32`.
+        dtype: of the network's file, `float16` or `float32`.
         folder: an existing, empty folder.
 
     Returns:
@@ -71,7 +76,8 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, steps: FewSteps, 
         NotFiniteError: a weight of the student is not finite in this dtype.
     """
     index = read_object(teacher.folder / INDEX, SAVE_AGAIN)
-    kept = [name for name in COMPONENTS if name not in ("unet", "scheduler")]
+    family = teacher.family
+    kept = [name for name in present(teacher.folder) if name not in (family.network, "scheduler")]
     kept += [name for name in OPTIONAL if is_present(index, name)]
     for name in kept:
         (folder / name).mkdir()
@@ -80,15 +86,15 @@ def write_folder(teacher: Teacher, unet: UNet2DConditionModel, steps: FewSteps, 
                 shutil.copyfile(path, folder / name / path.name)
         load_in_float32(folder / name / "config.json")
     # A copy, so that the caller's network keeps its precision.
-    exported = UNet2DConditionModel.from_config(unet.config)
-    exported.load_state_dict(unet.state_dict())
+    exported = network_class(family).from_config(network.config)
+    exported.load_state_dict(network.state_dict())
     exported.to(getattr(torch, dtype))
     if bad := first_not_finite(exported.state_dict()):
         raise NotFiniteError(
             f"the student's {bad} holds values that are not finite in {dtype}; export it in float32, or resume from "
             "an earlier checkpoint"
         )
-    exported.save_pretrained(folder / "unet", safe_serialization=True)
+    exported.save_pretrained(folder / family.network, safe_serialization=True)
     scheduler = student_scheduler(teacher.scheduler, steps)
     scheduler.save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", type(scheduler).__name__]

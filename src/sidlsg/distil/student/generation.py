@@ -62,7 +62,7 @@ def generate(
             cond = student.encode(prompts[start : start + batch])
             parts.append(
                 generate_latents(
-                    student.unet,
+                    student.call,
                     student.schedule,
                     noise[0],
                     cond,

@@ -24,6 +24,7 @@ from sidlsg.runtime.provenance import code_digest, git_commit, running_image
 from sidlsg.storage.files import atomic_folder, atomic_write, refuse_foreign, refuse_inside, sha256_file
 from sidlsg.storage.records import Student, file_ref
 from sidlsg.storage.tensors import Tensors, load_tensors
+from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.licence import copy_licence
 from sidlsg.teacher.pipeline import Teacher, load_teacher
 
@@ -69,6 +70,8 @@ def convert_released(
     refuse_inside(output, file=file, teacher=teacher)
     guidance = lsg(kappa)
     loaded = load_teacher(teacher, sha256=teacher_sha256)
+    if loaded.family is not SD:
+        raise InputError(f"{teacher} is a {loaded.family.title}; released checkpoints are of {SD.title} 1 and 2 alone")
     if not 1 <= t_init <= loaded.schedule.last:
         raise InputError(f"t_init is {t_init}; allowed: 1 to {loaded.schedule.last}")
     if images_seen is None:
@@ -115,7 +118,7 @@ def convert_released(
             image=running_image(),
         )
         student.save(folder)
-        atomic_write(folder / "README.md", released_card(student))
+        atomic_write(folder / "README.md", released_card(student, loaded))
     return student
 
 
@@ -153,11 +156,11 @@ def _unet(file: Path, tensors: Tensors, config: dict[str, Any], teacher: Teacher
         if name == "self" or name in _SAME_RESULT:
             continue
         # A value that an older release of diffusers lacks is today's default.
-        ours = json.loads(json.dumps(teacher.unet.config.get(name, parameter.default)))
+        ours = json.loads(json.dumps(teacher.network.config.get(name, parameter.default)))
         theirs = config.get(name, json.loads(json.dumps(parameter.default)))
         if ours != theirs:
             raise InputError(f"{file} has {name} = {theirs}, and the teacher {teacher.folder} has {ours}; {advice}")
-    unet = UNet2DConditionModel.from_config(teacher.unet.config)
+    unet = UNet2DConditionModel.from_config(teacher.network.config)
     wanted = {name: tensor.shape for name, tensor in unet.state_dict().items()}
     if different := sorted(wanted.keys() ^ tensors.keys()):
         name = different[0]

@@ -1,4 +1,4 @@
-"""What families of teachers have of their own in the network that is distilled; a module each, found by `family_of`."""
+"""What families of teachers have of their own; a module each, found by its pipeline or its network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from sidlsg.teacher.families.sd3 import SD3
 from sidlsg.teacher.families.sdxl import SDXL
 
 FAMILIES = (SD, SDXL, SD3)
+PIPELINES = {family.pipeline: family for family in FAMILIES}
+"""The families by their stock pipelines."""
 
 
 def family_of(network: Any) -> Family:

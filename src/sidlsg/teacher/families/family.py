@@ -1,28 +1,139 @@
-"""The interface of a family."""
+"""The interface of a family of teachers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sidlsg.teacher.conditioning import Conditioning
+
+Configs = Mapping[str, Mapping[str, Any]]
+"""The components' configurations by the components' names; one that lacks a value that is asked for says so itself."""
+NETWORKS = ("unet", "transformer")
+"""Names of the network that is distilled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A part of a pipeline's folder."""
+
+    library: str
+    """As the index names it."""
+    classes: tuple[str, ...]
+    """That the index may name."""
+    config: str = "config.json"
+    weights: bool = True
+    needed: bool = True
+    """Whether the pipeline needs it; another one may be `[null, null]` in the index."""
+
+
+class Agreement(NamedTuple):
+    """A value that must be as other components want it."""
+
+    component: str
+    key: str
+    found: Any
+    wanted: Any
+    why: str
+    """Such as `the VAE's latents have 4 channels`."""
+
+
+def clip_tokenizer() -> Component:
+    """CLIP's tokenizer."""
+    classes = ("CLIPTokenizer", "CLIPTokenizerFast")
+    return Component(library="transformers", classes=classes, config="tokenizer_config.json", weights=False)
+
+
+def text_model(name: str, *, needed: bool = True) -> Component:
+    """A text encoder of transformers."""
+    return Component(library="transformers", classes=(name,), needed=needed)
+
+
+def scheduler(*classes: str) -> Component:
+    """A scheduler."""
+    return Component(library="diffusers", classes=classes, config="scheduler_config.json", weights=False)
+
+
+def channels_agree(configs: Configs, network: str, default: int) -> Iterable[Agreement]:
+    """That a network and the VAE have the same latents, and that images have three channels.
+
+    Args:
+        configs: of all components.
+        network: its name.
+        default: number of channels where its configuration names none.
+    """
+    vae = configs["vae"]
+    latent = vae.get("latent_channels", 4)
+    for key in ("in_channels", "out_channels"):
+        found = configs[network].get(key, default)
+        yield Agreement(network, key, found, latent, f"the VAE's latents have {latent} channels")
+    yield Agreement("vae", "out_channels", vae.get("out_channels", 3), 3, "an image has 3 channels")
+
+
+def is_a(network: Any, name: str) -> bool:
+    """Whether a network is of the class of that name, or of one that is made from it."""
+    return any(kind.__name__ == name for kind in type(network).__mro__)
+
+
+def square_latents(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(C, H, W) of the latents of a network whose configuration has `in_channels` and `sample_size`."""
+    return config["in_channels"], config["sample_size"], config["sample_size"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the engine has to know of a family's network."""
+    """What the product has to know of a family."""
 
     name: str
+    title: str
+    """As users call it, such as `Stable Diffusion XL`."""
+    pipeline: str
+    """The stock pipeline's class."""
+    network: str
+    """The name of the component that is distilled, one of `NETWORKS`."""
+    components: Mapping[str, Component]
+    off: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments with which the stock pipeline is loaded without its parts that a training does not need."""
+    agreements: Callable[[Configs], Iterable[Agreement]]
+    """How the components must fit each other."""
+    shapes: Callable[[Configs], dict[str, tuple[int, ...]]]
+    """Shapes of a prompt's conditioning by the tensors' names, that of the hidden states, (L, D), first."""
+    encode: Callable[[Any, Sequence[str], Any], Conditioning]
+    """Of the stock pipeline, prompts and the text encoders' device: the conditioning.
+
+    The empty prompt's is the unconditional one, as the stock pipeline guides with it."""
+    latent_shape: Callable[[Mapping[str, Any]], tuple[int, int, int]] = square_latents
+    """(C, H, W), of the network's configuration."""
+    called: Callable[[Configs], dict[str, Any]] = lambda _: {}
+    """What a call of the stock pipeline must be given besides the prompt, to sample as in training."""
     has: Callable[[Any], bool]
     """Whether a network is of the family."""
     takes: Callable[[Callable[..., Any]], Callable[..., Any]]
     """Makes f(x_t, t, conditioning) of a network, or of what runs it; the result's `sample` is the output."""
-    compiled: tuple[type[nn.Module], ...]
-    """Kinds of the repeated parts, each small enough for a short compilation that all its copies share."""
+    compiled: tuple[str, ...]
+    """Classes of the repeated parts, each small enough for a short compilation that all its copies share."""
     sharded: Callable[[Any], Iterable[nn.Module]]
     """The blocks that FSDP shards, of which one is whole at a time."""
     features: Callable[[Any], nn.Module | None]
     """The part whose output has the discriminator's logits as its mean over dimension 1; None where it is missing."""
     last: Callable[[Any], nn.Linear | nn.Conv2d]
     """The last layer with weights."""
+
+    @property
+    def flows(self) -> bool:
+        """Whether it is trained by flow matching."""
+        return self.components["scheduler"].classes[0].startswith("FlowMatch")
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """The names of the text encoders."""
+        return tuple(name for name in self.components if name.startswith("text_encoder"))
+
+    @property
+    def with_weights(self) -> tuple[str, ...]:
+        """The names of the components that have weights."""
+        return tuple(name for name, component in self.components.items() if component.weights)

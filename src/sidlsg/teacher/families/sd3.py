@@ -1,18 +1,82 @@
 """Stable Diffusion 3 and 3.5: a transformer over the tokens of image and prompt, trained by flow matching.
 
-Its conditioning has `encoder_hidden_states` [B, L, D] and `pooled_projections` [B, P].
+The third text encoder, T5, may be missing, as in the stock pipeline, which takes zeros for its embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from diffusers import SD3Transformer2DModel
-from diffusers.models.attention import JointTransformerBlock
-from torch import Tensor
+from sidlsg.teacher.families.family import (
+    Agreement,
+    Component,
+    Configs,
+    Family,
+    channels_agree,
+    clip_tokenizer,
+    is_a,
+    scheduler,
+    text_model,
+)
+from sidlsg.teacher.families.sd import VAE
 
-from sidlsg.teacher.families.family import Family
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T5_TOKENS = 256
+"""T5's tokens of a prompt, as the stock pipeline calls it where it is told nothing else."""
+CHANNELS, JOINT, POOLED, PROJECTION = 16, 4096, 2048, 512
+"""The libraries' defaults: of the transformer, and of the CLIP models' pooled embeddings."""
+
+
+def _pooled(configs: Configs) -> int:
+    return sum(configs[name].get("projection_dim", PROJECTION) for name in ("text_encoder", "text_encoder_2"))
+
+
+def _agreements(configs: Configs) -> Iterable[Agreement]:
+    yield from channels_agree(configs, "transformer", CHANNELS)
+    transformer = configs["transformer"]
+    joint, pooled = transformer.get("joint_attention_dim", JOINT), _pooled(configs)
+    if "text_encoder_3" in configs:
+        width = configs["text_encoder_3"]["d_model"]
+        yield Agreement("transformer", "joint_attention_dim", joint, width, f"T5's d_model is {width}")
+    clip = configs["text_encoder"]["hidden_size"] + configs["text_encoder_2"]["hidden_size"]
+    why = f"the CLIP models' embeddings, joined, have {clip}"
+    yield Agreement("transformer", "joint_attention_dim", joint, max(joint, clip), why)
+    found = transformer.get("pooled_projection_dim", POOLED)
+    why = f"the CLIP models' pooled embeddings, joined, have {pooled}"
+    yield Agreement("transformer", "pooled_projection_dim", found, pooled, why)
+
+
+def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
+    t5 = _called(configs).get("max_sequence_length", T5_TOKENS)
+    return {
+        "encoder_hidden_states": (
+            configs["tokenizer"]["model_max_length"] + t5,
+            configs["transformer"].get("joint_attention_dim", JOINT),
+        ),
+        "pooled_projections": (_pooled(configs),),
+    }
+
+
+def _shorter(longest: int) -> dict[str, int]:
+    """The stock pipeline's argument for a T5 whose tokenizer takes fewer tokens than it calls for."""
+    return {"max_sequence_length": longest} if longest < T5_TOKENS else {}
+
+
+def _called(configs: Configs) -> dict[str, Any]:
+    return _shorter(configs["tokenizer_3"]["model_max_length"]) if "tokenizer_3" in configs else {}
+
+
+def _encode(pipeline: Any, prompts: Sequence[str], device: Any) -> dict[str, Tensor]:
+    tokenizer = pipeline.tokenizer_3
+    shorter = {} if tokenizer is None else _shorter(tokenizer.model_max_length)
+    states, _, pooled, _ = pipeline.encode_prompt(
+        list(prompts), None, None, device=device, do_classifier_free_guidance=False, **shorter
+    )
+    return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
 
 def _takes(network: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,11 +86,31 @@ def _takes(network: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+_CLIP = text_model("CLIPTextModelWithProjection")
 SD3 = Family(
     name="sd3",
-    has=lambda network: isinstance(network, SD3Transformer2DModel),
+    title="Stable Diffusion 3",
+    pipeline="StableDiffusion3Pipeline",
+    network="transformer",
+    components={
+        "transformer": Component(library="diffusers", classes=("SD3Transformer2DModel",)),
+        "vae": VAE,
+        "text_encoder": _CLIP,
+        "tokenizer": clip_tokenizer(),
+        "text_encoder_2": _CLIP,
+        "tokenizer_2": clip_tokenizer(),
+        "text_encoder_3": text_model("T5EncoderModel", needed=False),
+        "tokenizer_3": replace(clip_tokenizer(), classes=("T5Tokenizer", "T5TokenizerFast"), needed=False),
+        "scheduler": scheduler("FlowMatchEulerDiscreteScheduler"),
+    },
+    off={"feature_extractor": None, "image_encoder": None},
+    agreements=_agreements,
+    shapes=_shapes,
+    encode=_encode,
+    called=_called,
+    has=lambda network: is_a(network, "SD3Transformer2DModel"),
     takes=_takes,
-    compiled=(JointTransformerBlock,),
+    compiled=("JointTransformerBlock",),
     sharded=lambda transformer: transformer.transformer_blocks,
     # SiD-DiT's discriminator: the mean over tokens after the final norm (arXiv 2509.25127, its published code).
     features=lambda transformer: transformer.norm_out,

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,20 +16,18 @@ from sidlsg.distil.estimate.estimate import Estimate, estimate
 from sidlsg.distil.estimate.speed import MFU
 from sidlsg.distil.recipes import get_recipe, recipe_with_changes
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.architectures import ARCHITECTURES
+from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, stable_diffusion
 
 
 @pytest.fixture(scope="module")
-def tiny_config() -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(
-        (Path(__file__).parents[4] / "assets" / "tiny-sd" / "unet" / "config.json").read_text()
-    )
-    return config
+def tiny() -> Architecture:
+    config = json.loads((Path(__file__).parents[4] / "assets" / "tiny-sd" / "unet" / "config.json").read_text())
+    return stable_diffusion("tiny", config)
 
 
 @pytest.fixture(scope="module")
-def found(tiny_config: dict[str, Any]) -> Estimate:
-    return estimate(tiny_config, get_recipe("tiny"), GPUS["a10g"], world_size=2, text_encoder=10**6)
+def found(tiny: Architecture) -> Estimate:
+    return estimate(tiny, get_recipe("tiny"), GPUS["a10g"], world_size=2, text_encoder=10**6)
 
 
 @pytest.mark.long
@@ -76,9 +73,9 @@ def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixtur
     assert "No options make it fit; it takes more memory, or several GPUs" in text
 
 
-def test_a_batch_that_does_not_divide_is_refused(tiny_config: dict[str, Any]) -> None:
+def test_a_batch_that_does_not_divide_is_refused(tiny: Architecture) -> None:
     with pytest.raises(InputError, match="batch 64 does not divide among 3 processes"):
-        estimate(tiny_config, get_recipe("tiny"), GPUS["h100"], world_size=3)
+        estimate(tiny, get_recipe("tiny"), GPUS["h100"], world_size=3)
 
 
 def test_the_command_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,9 +93,7 @@ def test_the_command_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 @pytest.mark.parametrize("gpu", ["4090", "l4"])
 def test_sd15_with_its_ema_fits_a_card_of_24_gb(gpu: str) -> None:
     architecture = ARCHITECTURES["sd15"]
-    found = estimate(
-        architecture.unet, get_recipe("sd15"), GPUS[gpu], text_encoder=architecture.text_encoder_parameters
-    )
+    found = estimate(architecture, get_recipe("sd15"), GPUS[gpu], text_encoder=architecture.text_encoder_parameters)
     assert not found.fits
     assert found.fits_one is not None
     assert found.fits_one.settings.optimizer == "adam"
@@ -110,7 +105,7 @@ def test_sd15_with_its_ema_fits_a_card_of_24_gb(gpu: str) -> None:
     }
     advised = recipe_with_changes("sd15", json.dumps(changes))
     assert estimate(
-        architecture.unet, advised, GPUS[gpu], text_encoder=architecture.text_encoder_parameters, advise=False
+        architecture, advised, GPUS[gpu], text_encoder=architecture.text_encoder_parameters, advise=False
     ).fits
 
 
@@ -118,7 +113,7 @@ def test_sd15_with_its_ema_fits_a_card_of_24_gb(gpu: str) -> None:
 def test_adapters_of_sd15_fit_a_card_of_24_gb_at_a_micro_batch_of_8() -> None:
     recipe, architecture = get_recipe("sd15_lora"), ARCHITECTURES["sd15"]
     text_encoder = architecture.text_encoder_parameters
-    found = estimate(architecture.unet, recipe, GPUS["4090"], text_encoder=text_encoder, advise=False)
+    found = estimate(architecture, recipe, GPUS["4090"], text_encoder=text_encoder, advise=False)
     assert found.micro_batch == 8
     assert found.fits
     assert found.largest_micro_batch >= 8
@@ -132,7 +127,7 @@ def test_adapters_of_sd15_fit_a_card_of_24_gb_at_a_micro_batch_of_8() -> None:
 def test_the_recipes_fit_a_gpu_of_80_gb_with_a_tenth_to_spare(name: str) -> None:
     card = Gpu(name="80 GB", memory=round(79 * GIB), peaks={})
     text_encoder = ARCHITECTURES[name].text_encoder_parameters
-    found = estimate(ARCHITECTURES[name].unet, get_recipe(name), card, text_encoder=text_encoder, advise=False)
+    found = estimate(ARCHITECTURES[name], get_recipe(name), card, text_encoder=text_encoder, advise=False)
     assert found.fits
     assert found.seconds is None
     assert found.total * 1.1 < card.memory

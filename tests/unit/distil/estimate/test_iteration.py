@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from sidlsg.distil import networks as precision
-from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_unet
+from sidlsg.distil.estimate.fake_networks import FakeMode, StorageTracker, fake_network
 from sidlsg.distil.estimate.iteration import FakeIteration, measure
 from sidlsg.distil.estimate.memory import Network, Use
 from sidlsg.distil.losses import Method
@@ -24,13 +24,12 @@ from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.sampler import DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import train_step
-from sidlsg.teacher.architectures import ARCHITECTURES
+from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, stable_diffusion
 from sidlsg.teacher.schedule import NoiseSchedule
 
 
-def tiny_config(assets: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text())
-    return config
+def tiny(assets: Path) -> Architecture:
+    return stable_diffusion("tiny", json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text()))
 
 
 def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
@@ -62,27 +61,27 @@ def test_fake_attention_has_the_precision_of_the_device(
 
     monkeypatch.setattr(precision._Float32Attention, "__torch_function__", noted)
     recipe = dataclasses.replace(get_recipe("tiny"), precision="bf16")
-    FakeIteration(tiny_config(assets), recipe, recipe.settings, gpu).run("generator", 1, accumulated=False)
+    FakeIteration(tiny(assets), recipe, recipe.settings, gpu).run("generator", 1, accumulated=False)
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
 @pytest.mark.parametrize("noise", [pytest.param("fixed", marks=pytest.mark.long), "fresh", "ddim"])
 def test_several_steps_take_forward_passes_alone(assets: Path, noise: str) -> None:
     """(K - 1)/2 more in each of two updates: 3 at K = 4; and no memory, but for some latents."""
-    config, one = tiny_config(assets), get_recipe("tiny")
+    shape, one = tiny(assets), get_recipe("tiny")
     few = dataclasses.replace(one, steps=4, step_noise=noise)
-    size, width = config["sample_size"], config["cross_attention_dim"]
+    size, width = shape.config["sample_size"], shape.config["cross_attention_dim"]
     with FakeMode(), torch.no_grad():
-        unet = fake_unet(config, gpu_norms=False)
+        unet = fake_network(shape, gpu_norms=False)
         with StorageTracker(unet) as forward:
             unet(torch.empty(1, 4, size, size), torch.empty(1, dtype=torch.long), torch.empty(1, 77, width))
-    needs = [measure(config, recipe, recipe.settings, accumulated=False, gpu=True) for recipe in (one, few)]
+    needs = [measure(shape, recipe, recipe.settings, accumulated=False, gpu=True) for recipe in (one, few)]
     assert needs[1].flops - needs[0].flops == pytest.approx(3 * forward.flops, rel=1e-6)
     peaks = [sum(each.peak(8).values()) for each in needs]
     assert peaks[0] <= peaks[1] < 1.02 * peaks[0]
 
 
-def real_peak(config: dict[str, Any], recipe: Recipe) -> int:
+def real_peak(config: Mapping[str, Any], recipe: Recipe) -> int:
     """Bytes at the peak of a real iteration: every tensor that is there before, and the allocator's events after."""
     before = live_bytes()
     teacher = UNet2DConditionModel.from_config(config).eval()
@@ -130,11 +129,11 @@ def test_the_estimate_of_tiny_is_within_a_tenth_of_a_real_iteration(
     recipe = dataclasses.replace(
         get_recipe(name), batch=batch, micro_batch=micro_batch, activation_checkpointing=checkpointing
     )
-    config = tiny_config(assets)
-    passes = measure(config, recipe, recipe.settings, accumulated=batch > micro_batch, gpu=False)
-    use = Use(network=Network.of(config, recipe.lora), settings=recipe.settings, gpu=False)
+    shape = tiny(assets)
+    passes = measure(shape, recipe, recipe.settings, accumulated=batch > micro_batch, gpu=False)
+    use = Use(network=Network.of(shape, recipe.lora), settings=recipe.settings, gpu=False)
     estimated = sum(use.at(passes, micro_batch).values())
-    assert estimated == pytest.approx(real_peak(config, recipe), rel=0.1)
+    assert estimated == pytest.approx(real_peak(shape.config, recipe), rel=0.1)
 
 
 # Of the true networks: parameters, TFLOP of one forward pass and of an iteration (algorithm's count, by PyTorch's
@@ -147,15 +146,15 @@ SLOW = [
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_true_unets_have_their_parameters(name: str) -> None:
-    assert Network.of(ARCHITECTURES[name].unet).parameters == TRUE[name][0]
+    assert Network.of(ARCHITECTURES[name]).parameters == TRUE[name][0]
 
 
 @pytest.mark.parametrize("name", SLOW)
 def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
-    config = ARCHITECTURES[name].unet
+    config = ARCHITECTURES[name].config
     size = config["sample_size"]
     with FakeMode(), torch.no_grad():
-        unet = fake_unet(config, gpu_norms=False)
+        unet = fake_network(ARCHITECTURES[name], gpu_norms=False)
         tracker = StorageTracker(unet)
         with tracker:
             out = unet(torch.empty(1, 4, size, size), 0, torch.empty(1, 77, config["cross_attention_dim"])).sample
@@ -167,14 +166,14 @@ def test_a_forward_pass_of_a_true_unet_does_the_known_work(name: str) -> None:
 def test_a_full_iteration_of_adapters_runs_at_the_true_size() -> None:
     """Adapters in float32, moments and EMA included, are the whole state; the network in bfloat16 is in none of it."""
     recipe = dataclasses.replace(get_recipe("sd15_lora"), batch=2, micro_batch=1)
-    iteration = FakeIteration(ARCHITECTURES["sd15"].unet, recipe, recipe.settings, gpu=True)
+    iteration = FakeIteration(ARCHITECTURES["sd15"], recipe, recipe.settings, gpu=True)
     state = iteration.state
     before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
     with iteration.mode, StorageTracker(state.generator):
         result = train_step(state, iteration.method, iteration.plan(2), iteration.encode, 1, recipe.ema_half_life)
     assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
     assert {dtype for _, dtype in before.values()} == {torch.float32}
-    counts = Network.of(ARCHITECTURES["sd15"].unet, recipe.lora)
+    counts = Network.of(ARCHITECTURES["sd15"], recipe.lora)
     assert counts.trained == 67_252_224
     assert sum(shape.numel() for shape, _ in before.values()) == 5 * counts.trained + 2
     frozen = [p for name, p in state.generator.named_parameters() if ".lora_" not in name]
@@ -189,7 +188,7 @@ def test_a_full_iteration_of_adapters_runs_at_the_true_size() -> None:
 def test_a_full_iteration_runs_at_the_true_size(name: str) -> None:
     """Both updates, their optimizer steps and the EMA: every tensor keeps its name, shape and dtype."""
     recipe = dataclasses.replace(get_recipe(name), batch=2, micro_batch=1)
-    iteration = FakeIteration(ARCHITECTURES[name].unet, recipe, recipe.settings, gpu=True)
+    iteration = FakeIteration(ARCHITECTURES[name], recipe, recipe.settings, gpu=True)
     state = iteration.state
     before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
     with iteration.mode, StorageTracker(state.generator) as tracker:
@@ -205,7 +204,7 @@ def test_a_full_iteration_runs_at_the_true_size(name: str) -> None:
 
 def quarter(name: str) -> dict[str, Any]:
     """The true UNet at a quarter of its width, with latents of 16×16."""
-    config = dict(ARCHITECTURES[name].unet)
+    config = dict(ARCHITECTURES[name].config)
     heads = config["attention_head_dim"]
     return config | {
         "block_out_channels": tuple(width // 4 for width in config["block_out_channels"]),

@@ -11,6 +11,7 @@ from sidlsg.distil.estimate.fake_networks import ACTIVATIONS, GRADIENTS, WEIGHT_
 from sidlsg.distil.estimate.iteration import IterationNeeds
 from sidlsg.distil.estimate.memory import CACHED_EMBEDDINGS, CONTEXT, Network, Use
 from sidlsg.distil.recipes import Settings
+from sidlsg.teacher.architectures import stable_diffusion
 
 N = 1000
 NETWORK = Network(parameters=N, block=100, trained=N)
@@ -119,7 +120,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not() -> None:
 
 def test_a_networks_size_and_its_largest_block(make_unet: Any) -> None:
     unet = make_unet()
-    network = Network.of(unet.config)
+    network = Network.of(stable_diffusion("small", unet.config))
     assert network.parameters == sum(p.numel() for p in unet.parameters())
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     assert network.block == max(sum(p.numel() for p in block.parameters()) for block in blocks)

@@ -13,30 +13,39 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from sidlsg.distil.estimate.fake_networks import shape_of
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.architectures import ARCHITECTURES
+from sidlsg.teacher.config import INDEX
+
+CONFIGS = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json",
+)
 
 
 @pytest.fixture
 def configs(assets: Path, tmp_path: Path) -> Path:
     """The bundled teacher's configurations alone."""
-    for name in ("unet", "text_encoder"):
-        (tmp_path / name).mkdir()
-        shutil.copy(assets / "tiny-sd" / name / "config.json", tmp_path / name)
+    for name in (INDEX, *CONFIGS):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(assets / "tiny-sd" / name, tmp_path / name)
     return tmp_path
 
 
 def test_a_folder_is_read_without_weights(configs: Path, assets: Path) -> None:
     shape = shape_of(str(configs), "sd15")
-    assert shape.unet["sample_size"] == 8
+    assert shape.config["sample_size"] == 8
     text_model = CLIPTextModel.from_pretrained(assets / "tiny-sd" / "text_encoder", local_files_only=True)
-    assert shape.text_encoder == sum(p.numel() for p in text_model.parameters())
-    assert shape_of("", "tiny").text_encoder == shape.text_encoder
+    assert shape.text_encoder_parameters == sum(p.numel() for p in text_model.parameters())
+    assert shape_of("", "tiny").text_encoder_parameters == shape.text_encoder_parameters
 
 
 @pytest.mark.parametrize(
     ("recipe", "name"), [("sd15_kappa2", "sd15"), ("sd21_base_kappa3", "sd21_base"), ("sd21", "sd21")]
 )
 def test_without_a_folder_a_recipe_has_the_shape_that_it_is_named_after(recipe: str, name: str) -> None:
-    assert shape_of("", recipe).unet == ARCHITECTURES[name].unet
+    assert shape_of("", recipe).config == ARCHITECTURES[name].config
 
 
 @pytest.mark.parametrize(("name", "width", "layers"), [("sd15", 768, 12), ("sd21_base", 1024, 23), ("sd21", 1024, 23)])
@@ -81,7 +90,7 @@ def test_what_cannot_be_read_is_reported(configs: Path, tmp_path: Path) -> None:
 def test_a_square_pair_is_the_size_that_distil_takes(configs: Path) -> None:
     path = configs / "unet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sample_size": [8, 8]}))
-    assert shape_of(str(configs), "sd15").unet["sample_size"] == 8
+    assert shape_of(str(configs), "sd15").config["sample_size"] == 8
 
 
 @pytest.mark.parametrize("values", [{"hidden_size": None}, {"num_hidden_layers": 10**9}, {"hidden_act": "none"}])

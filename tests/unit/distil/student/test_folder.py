@@ -57,7 +57,7 @@ def test_the_stock_pipeline_generates_the_native_samplers_latents(tiny_student: 
     student = load_teacher(tiny_student)
     noise = seeded_noise([7, 8], student.latent_shape)[0]
     with torch.no_grad():
-        native = generate_latents(student.unet, student.schedule, noise, student.encode(prompts))
+        native = generate_latents(student.network, student.schedule, noise, student.encode(prompts))
     assert (native - stock).abs().max() < 1e-4
 
 
@@ -87,7 +87,7 @@ def test_the_cards_call_is_the_native_sampler(
     """Of `fixed`, which no stock scheduler repeats, it is near alone."""
     teacher = load_teacher(assets / "tiny-sd")
     plan = FewSteps(count=steps, noise=noise)
-    write_folder(teacher, teacher.unet, plan, "float32", tmp_path)
+    write_folder(teacher, teacher.network, plan, "float32", tmp_path)
     student = Student.load(tiny_student)
     values = student.recipe_values | {"steps": steps, "step_noise": noise}
     card = student_card(dataclasses.replace(student, recipe_values=values), teacher)
@@ -96,7 +96,14 @@ def test_the_cards_call_is_the_native_sampler(
     draws = seeded_noise([7], loaded.latent_shape, 1 + plan.fresh_noises(steps))
     with torch.no_grad():
         native = generate_latents(
-            loaded.unet, loaded.schedule, draws[0], loaded.encode(PROMPTS[:1]), 625, steps, draws[1:], step_noise=noise
+            loaded.network,
+            loaded.schedule,
+            draws[0],
+            loaded.encode(PROMPTS[:1]),
+            625,
+            steps,
+            draws[1:],
+            step_noise=noise,
         )
     difference = float((native[0] - stock).abs().max() / native.std())
     if noise == "fixed" and steps > 1:
@@ -109,7 +116,7 @@ def test_the_cards_call_is_the_native_sampler(
 def test_a_plain_number_of_steps_is_near_with_ddim(assets: Path, tmp_path: Path) -> None:
     """What those get whose tools take no timesteps: 0.1 % of the latents' scale."""
     teacher = load_teacher(assets / "tiny-sd")
-    write_folder(teacher, teacher.unet, FewSteps(count=4, noise="ddim"), "float32", tmp_path)
+    write_folder(teacher, teacher.network, FewSteps(count=4, noise="ddim"), "float32", tmp_path)
     pipeline: Any = StableDiffusionPipeline.from_pretrained(tmp_path)
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
@@ -118,7 +125,7 @@ def test_a_plain_number_of_steps_is_near_with_ddim(assets: Path, tmp_path: Path)
     ).images
     z, cond = seeded_noise([7, 8], teacher.latent_shape)[0], teacher.encode(PROMPTS)
     with torch.no_grad():
-        native = generate_latents(teacher.unet, teacher.schedule, z, cond, 625, 4, step_noise="ddim")
+        native = generate_latents(teacher.network, teacher.schedule, z, cond, 625, 4, step_noise="ddim")
     assert float((native - stock).square().mean().sqrt() / native.std()) < SIZE
 
 
@@ -165,9 +172,9 @@ def test_the_folder_holds_safetensors_and_the_teachers_parts_unchanged(tiny_stud
 def test_weights_that_are_not_finite_are_not_exported(assets: Path, tmp_path: Path, value: float, dtype: str) -> None:
     teacher = load_teacher(assets / "tiny-sd")
     with torch.no_grad():
-        teacher.unet.conv_out.bias[0] = value
+        teacher.network.conv_out.bias[0] = value
     with pytest.raises(NotFiniteError, match=rf"student's conv_out.bias holds values that are not finite in {dtype}"):
-        write_folder(teacher, teacher.unet, FewSteps(), dtype, tmp_path)
+        write_folder(teacher, teacher.network, FewSteps(), dtype, tmp_path)
 
 
 def test_the_teachers_licence_and_the_prompts_record_are_copied(tiny_student: Path, assets: Path) -> None:

@@ -62,9 +62,9 @@ def test_the_student_generates_the_same_latents_as_the_module(
     ours, theirs = load_teacher(tmp_path / "student"), load_teacher(teacher)
     z = seeded_noise([1, 2], ours.latent_shape)[0]
     with torch.no_grad():
-        found = generate_latents(ours.unet, ours.schedule, z, ours.encode(PROMPTS), student.t_init)
+        found = generate_latents(ours.network, ours.schedule, z, ours.encode(PROMPTS), student.t_init)
         expected = generate_latents(module, theirs.schedule, z, theirs.encode(PROMPTS), 625)
-        teachers = generate_latents(theirs.unet, theirs.schedule, z, theirs.encode(PROMPTS), 625)
+        teachers = generate_latents(theirs.network, theirs.schedule, z, theirs.encode(PROMPTS), 625)
     assert (found - expected).abs().max() <= tolerance
     assert (found - teachers).abs().max() > 0.1
 
