@@ -97,6 +97,12 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
+def of_family(assets: Path, untrained: Callable[[str], Path]) -> Callable[[str], Path]:
+    """Folders of tiny teachers by family: the bundled one's, and `untrained` ones."""
+    return lambda name: assets / "tiny-sd" if name == "sd" else untrained(name)
+
+
+@pytest.fixture(scope="session")
 def tiny_student(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real student of the tiny teacher, after two short iterations."""
     from sidlsg.distil.recipes import recipe_with_changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,23 @@ def test_students_of_several_steps_are_the_same_in_two_and_four_processes(worker
             check(one, outcome, start.tensors, f"3 steps, {kind} with {processes}")
         assert left_out.numbers == expected.numbers
         assert distance(left_out.tensors, expected.tensors) < 1e-9 * length(expected.tensors)
+
+
+@pytest.mark.long
+def test_a_flows_students_are_the_same_in_two_and_four_processes_and_go_on_in_another_number(
+    workers: Workers, of_family: Callable[[str], Path]
+) -> None:
+    """A transformer's blocks, sharded; several tensors of conditioning; and times that are no whole numbers."""
+    flow: dict[str, Any] = {"teacher": str(of_family("sd3")), "steps": 2, "iterations": 6, "lr": 1e-3}
+    start, one = workers.do(1, flow | {"iterations": 0}, flow | {"micro_batch": 8})
+    for processes in (2, 4):
+        saved = {kind: str(workers.folder / f"{kind}-{processes}") for kind in BOTH}
+        outcomes = workers.do(processes, *(flow | {"parallel": kind, "save": saved[kind]} for kind in BOTH))
+        for kind, outcome in zip(BOTH, outcomes, strict=True):
+            check(one, outcome, start.tensors, f"flow, {kind} with {processes}")
+            (resumed,) = workers.do(1, flow | {"load": saved[kind], "micro_batch": 8})
+            assert sorted(resumed.losses) == [4, 5, 6]
+            check(one, resumed, start.tensors, f"flow, 1 after {kind} with {processes}")
 
 
 ADAPTER = {"adapter": {"rank": 4}, "iterations": 10, "lr": 1e-2}

@@ -33,7 +33,8 @@ from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import accumulate, train_step
 from sidlsg.runtime.distributed import World, joined
 from sidlsg.stages.distil_scores import evaluation_during_training
-from sidlsg.teacher.pipeline import load_teacher
+from sidlsg.teacher.conditioning import Conditioning, mapped
+from sidlsg.teacher.pipeline import load_teacher, network_class
 
 ASSETS = Path(__file__).parents[2] / "assets"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -65,6 +66,8 @@ class Job:
     """The samples of the global batch whose text states are not finite, in gradients."""
     bundled: bool = False
     """Whether to train the bundled teacher's UNet, and not the smaller `first_unet`."""
+    teacher: str = ""
+    """Folder of another teacher, whose network is trained."""
     adapter: dict[str, Any] = field(default_factory=dict)
     steps: int = 1
     """The student's, with fresh noise."""
@@ -82,17 +85,18 @@ class Bench:
     def __init__(self, job: Job, world: World) -> None:
         self.job, self.world = job, world
         dtype = DTYPES[job.dtype]
-        self.teacher = teacher = load_teacher(ASSETS / "tiny-sd")
-        self.like = (teacher.network if job.bundled else first_unet(teacher.network)).to(dtype)
+        self.teacher = teacher = load_teacher(Path(job.teacher or ASSETS / "tiny-sd"))
+        self.like = (teacher.network if job.bundled or job.teacher else first_unet(teacher.network)).to(dtype)
         words = ("small", "large", "tiny", "huge")
         prompts = [f"a {words[i % 4]} red circle number {i}" for i in range(PROMPTS)]
         with torch.no_grad():
-            self.states = teacher.encode(prompts).to(dtype)
-            self.empty = teacher.encode([""]).to(dtype)
+            self.states = mapped(lambda each: each.to(dtype), teacher.encode([*prompts, ""]))
+            self.empty = mapped(lambda each: each[-1:], self.states)
         settings = Settings(parallel=job.parallel, precision=job.precision, adapter=job.adapter)
         self.state = TrainingState.start(self.like, job.lr, job.lr, settings=settings, world=world)
         self.frozen = self.state.frozen(self.like if job.adapter else copy.deepcopy(self.like))
-        steps = FewSteps(count=job.steps)
+        last = teacher.schedule.last
+        steps = FewSteps(count=job.steps, t_init=last if teacher.family.flows else 625)
         self.method = Method(
             teacher=self.state.call(self.frozen), schedule=teacher.schedule, guidance=lsg(1.5), steps=steps
         )
@@ -103,17 +107,21 @@ class Bench:
             latent_shape=teacher.latent_shape,
             prompt_dropout=0.1,
             steps=steps,
+            sample_time=teacher.schedule.sample_time,
         )
         self.spoilt: set[int] = set()
 
-    def encode(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    def encode(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Conditioning, Conditioning]:
         """Text states by index; of the spoilt ones, not finite."""
-        rows = [self.empty[0] if empty else self.states[i] for i, empty in zip(indices, replaced, strict=True)]
-        cond = torch.stack(rows)
-        for row, index in enumerate(indices):
-            if index in self.spoilt:
-                cond[row] = torch.nan
-        return cond, self.empty
+        rows = [-1 if empty else i for i, empty in zip(indices, replaced, strict=True)]
+        spoilt = [row for row, index in enumerate(indices) if index in self.spoilt]
+
+        def chosen(states: Tensor) -> Tensor:
+            cond = states[rows]
+            cond[spoilt] = torch.nan
+            return cond
+
+        return mapped(chosen, self.states), self.empty
 
     def step(self, micro_batch: int | None = None) -> list[float]:
         """One iteration; both losses over the whole batch."""
@@ -135,7 +143,7 @@ def train(bench: Bench) -> tuple[dict[str, Any], dict[str, Tensor]]:
             _checkpoints(job.save, bench.world).save(bench.state, wait=True)
     if job.adapter:
         return {"losses": losses}, kept_tensors(bench.state.ema)
-    student = bench.state.student_network(type(bench.like), bench.like.config).state_dict()
+    student = bench.state.student_network(network_class(bench.teacher.family), bench.like.config).state_dict()
     return {"losses": losses}, student
 
 

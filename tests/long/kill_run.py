@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from sidlsg.distil.recipes import RECIPES
 from sidlsg.runtime.errors import StoppedError
-from unbreakable.runs import PATIENCE_S, RECIPE, Process, Result, TinyRun, make_prompts, make_real_images
+from unbreakable.runs import ASSETS, PATIENCE_S, RECIPE, Process, Result, TinyRun, make_prompts, make_real_images
 
 TRIES = 8
 """A moment may come too late: the run has ended by itself. Then another is drawn."""
@@ -58,12 +58,13 @@ class Harness:
     """How long that took."""
     recipe: str = "tiny"
     real_images: Path | None = None
+    teacher: Path = ASSETS / "tiny-sd"
 
     @classmethod
-    def make(cls, folder: Path, seed: int, processes: set[int], recipe: str) -> Harness:
+    def make(cls, folder: Path, seed: int, processes: set[int], recipe: str, teacher: Path) -> Harness:
         """Run once without interruption for each number of processes."""
         real_images = make_real_images(folder / "real") if RECIPES[recipe].adversarial else None
-        harness = cls(folder, make_prompts(folder / "prompts"), seed, {}, {}, recipe, real_images)
+        harness = cls(folder, make_prompts(folder / "prompts"), seed, {}, {}, recipe, real_images, teacher)
         for count in sorted(processes):
             run = harness.run(f"whole-{count}", count)
             began = time.monotonic()
@@ -76,7 +77,8 @@ class Harness:
 
     def run(self, name: str, processes: int) -> TinyRun:
         """A run in a folder of that name."""
-        return TinyRun(self.folder / name, self.prompts, processes, recipe=self.recipe, real_images=self.real_images)
+        more = {"recipe": self.recipe, "real_images": self.real_images, "teacher": self.teacher}
+        return TinyRun(self.folder / name, self.prompts, processes, **more)
 
     def trial(self, kind: Kind, number: int) -> str:
         """Start a run, end it, continue it until it is done and compare; what happened on the way."""
@@ -256,6 +258,7 @@ def kill_runs(
     terms_of_many: int = 0,
     at_once: int = 1,
     recipe: str = "tiny",
+    teacher: Path = ASSETS / "tiny-sd",
 ) -> list[str]:
     """Do all trials.
 
@@ -268,6 +271,7 @@ def kill_runs(
         terms_of_many: SIGTERM to one of two processes.
         at_once: how many trials run side by side.
         recipe: its name.
+        teacher: its folder.
 
     Returns:
         What happened, a line a trial.
@@ -275,7 +279,7 @@ def kill_runs(
     Raises:
         TrialError: a run did not end as the uninterrupted one.
     """
-    harness = Harness.make(folder, seed, {1, 2} if workers or terms_of_many else {1}, recipe)
+    harness = Harness.make(folder, seed, {1, 2} if workers or terms_of_many else {1}, recipe, teacher)
     kinds = {
         Kind("kill", 1, harness.kill): kills,
         Kind("term", 1, harness.terminate): terms,

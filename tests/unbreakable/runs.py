@@ -73,6 +73,7 @@ class TinyRun:
     environment: dict[str, str] = field(default_factory=dict)
     recipe: str = "tiny"
     real_images: Path | None = None
+    teacher: Path = ASSETS / "tiny-sd"
 
     @property
     def student(self) -> Path:
@@ -90,7 +91,7 @@ class TinyRun:
         return [
             "distil",
             *("--prompts", str(self.prompts)),
-            *("--teacher", str(ASSETS / "tiny-sd")),
+            *("--teacher", str(self.teacher)),
             *("--recipe", self.recipe),
             *("--output", str(self.student)),
             *("--checkpoints", self.place or str(self.checkpoints)),

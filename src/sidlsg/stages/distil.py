@@ -48,6 +48,7 @@ from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store
 from sidlsg.teacher.architectures import Architecture
 from sidlsg.teacher.embeddings import open_embeddings
+from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
@@ -195,7 +196,7 @@ class _Job:
 
                 metrics = stack.enter_context(exposed(recipe, self.report))
             teacher = load_teacher(self.teacher, text_device=world.device, sha256=extras.teacher_sha256)
-            _check_start(teacher, recipe)
+            _check_steps(teacher, recipe)
             # With stored embeddings the text encoder may not be needed, but it is small compared with the rest.
             check_fits(
                 self.shape,
@@ -348,14 +349,19 @@ class _Job:
         return tracker
 
 
-def _check_start(teacher: Teacher, recipe: Recipe) -> None:
-    """Check that a flow's student starts from noise alone, as its stock pipeline does."""
+def _check_steps(teacher: Teacher, recipe: Recipe) -> None:
+    """Check that the teacher's stock pipeline can take the student's steps."""
     last = teacher.schedule.last
     if isinstance(teacher.schedule, FlowSchedule) and recipe.t_init != last:
         raise InputError(
             f"the teacher, a {teacher.family.title}, is trained by flow matching, whose student starts at t_init = "
             f"{last}, and the recipe {recipe.name} has {recipe.t_init}; take a recipe for flows, such as tiny_flow, or "
             f"set t_init={last}"
+        )
+    if recipe.steps > 1 and recipe.step_noise == "fixed" and teacher.family is not SD:
+        raise InputError(
+            f"no stock pipeline of {teacher.family.title} repeats a student's first noise, as step_noise 'fixed' does; "
+            "take 'ddim' or 'fresh'"
         )
 
 

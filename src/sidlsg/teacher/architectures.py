@@ -9,6 +9,8 @@ from typing import Any
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.families.family import Family
 from sidlsg.teacher.families.sd import SD
+from sidlsg.teacher.families.sd3 import SD3, T5_TOKENS
+from sidlsg.teacher.families.sdxl import SDXL, TIME_IDS
 
 TEXT_LENGTH = 77
 """Tokens of a prompt in CLIP's text encoders."""
@@ -59,6 +61,49 @@ def stable_diffusion(
     )
 
 
+_SDXL = {
+    **_SHARED,
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+_CLIP_L, _CLIP_G, _T5_XXL = 123_060_480, 694_659_840, 4_762_310_656
+"""Parameters of Stable Diffusion XL's and 3's text encoders; CLIP-L without its projection."""
+_CLIP_L_PROJECTION = 768 * 768
+
+
+def _sd3(name: str, layers: int, **more: Any) -> Architecture:
+    """A Stable Diffusion 3 with as many heads as layers."""
+    return Architecture(
+        name=name,
+        family=SD3,
+        config={
+            "sample_size": 128,
+            "patch_size": 2,
+            "in_channels": 16,
+            "out_channels": 16,
+            "num_layers": layers,
+            "num_attention_heads": layers,
+            "attention_head_dim": 64,
+            "caption_projection_dim": 64 * layers,
+            "joint_attention_dim": 4096,
+            "pooled_projection_dim": 2048,
+            "pos_embed_max_size": 192,
+            **more,
+        },
+        conditioning={"encoder_hidden_states": (TEXT_LENGTH + T5_TOKENS, 4096), "pooled_projections": (2048,)},
+        text_encoder_parameters=_CLIP_L + _CLIP_L_PROJECTION + _CLIP_G + _T5_XXL,
+    )
+
+
 _FIRST_ENCODER, _SECOND_ENCODER = 123_060_480, 340_387_840
 """Counted on `CLIPTextModel`s: 12 layers of width 768, and 23 of 1024."""
 ARCHITECTURES: dict[str, Architecture] = {
@@ -72,9 +117,29 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         stable_diffusion("sd21_base", {**_SECOND, "sample_size": 64}, _SECOND_ENCODER, "epsilon"),
         stable_diffusion("sd21", {**_SECOND, "sample_size": 96}, _SECOND_ENCODER, "v_prediction"),
+        Architecture(
+            name="sdxl",
+            family=SDXL,
+            config=_SDXL,
+            conditioning={
+                "encoder_hidden_states": (TEXT_LENGTH, 2048),
+                "text_embeds": (1280,),
+                "time_ids": (TIME_IDS,),
+            },
+            text_encoder_parameters=_CLIP_L + _CLIP_G,
+        ),
+        _sd3("sd3_medium", 24),
+        _sd3(
+            "sd35_medium",
+            24,
+            pos_embed_max_size=384,
+            qk_norm="rms_norm",
+            dual_attention_layers=tuple(range(13)),
+        ),
+        _sd3("sd35_large", 38, qk_norm="rms_norm"),
     )
 }
-"""Stable Diffusion 1.5, 2.1-base (512 pixels) and 2.1 (768 pixels)."""
+"""Stable Diffusion 1.5, 2.1-base (512 pixels) and 2.1 (768 pixels), XL, 3 and 3.5 (1024 pixels)."""
 
 
 def architecture_of(recipe: str) -> Architecture:

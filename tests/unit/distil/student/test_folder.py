@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import shutil
@@ -72,7 +73,7 @@ def called(card: str, folder: Path, seed: int) -> Any:
     code = code.replace("path/to/this/folder", str(folder)).replace("a prompt", PROMPTS[0])
     code = code.replace("manual_seed(0)", f"manual_seed({seed})").replace(").images", ", **more).images")
     more: dict[str, Any] = {"output_type": "latent"}
-    if "generator" not in code:
+    if "manual_seed" not in code:
         more["generator"] = torch.Generator().manual_seed(seed)
     names: dict[str, Any] = {"more": more}
     exec(code, names)
@@ -80,27 +81,31 @@ def called(card: str, folder: Path, seed: int) -> Any:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-@pytest.mark.parametrize("noise", STEP_NOISES)
+@pytest.mark.parametrize(
+    ("family", "noise"),
+    [*(("sd", noise) for noise in STEP_NOISES), *itertools.product(["sdxl", "sd3"], ["fresh", "ddim"])],
+)
 def test_the_cards_call_is_the_native_sampler(
-    tiny_student: Path, assets: Path, tmp_path: Path, steps: int, noise: str
+    tiny_student: Path, of_family: Callable[[str], Path], tmp_path: Path, steps: int, noise: str, family: str
 ) -> None:
     """Of `fixed`, which no stock scheduler repeats, it is near alone."""
-    teacher = load_teacher(assets / "tiny-sd")
-    plan = FewSteps(count=steps, noise=noise)
+    teacher = load_teacher(of_family(family))
+    t_init = teacher.schedule.last if teacher.family.flows else 625
+    plan = FewSteps(t_init=t_init, count=steps, noise=noise)
     write_folder(teacher, teacher.network, plan, "float32", tmp_path)
     student = Student.load(tiny_student)
     values = student.recipe_values | {"steps": steps, "step_noise": noise}
-    card = student_card(dataclasses.replace(student, recipe_values=values), teacher)
+    card = student_card(dataclasses.replace(student, t_init=t_init, recipe_values=values), teacher)
     stock = called(card, tmp_path, 7)
     loaded = load_teacher(tmp_path)
     draws = seeded_noise([7], loaded.latent_shape, 1 + plan.fresh_noises(steps))
     with torch.no_grad():
         native = generate_latents(
-            loaded.network,
+            loaded.call,
             loaded.schedule,
             draws[0],
             loaded.encode(PROMPTS[:1]),
-            625,
+            t_init,
             steps,
             draws[1:],
             step_noise=noise,

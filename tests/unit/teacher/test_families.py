@@ -1,0 +1,196 @@
+"""Folders of every family: what is taken, what is refused, and their prompts' conditioning."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sidlsg.runtime.errors import InputError
+from sidlsg.stages.encode import encode
+from sidlsg.storage.records import EmbeddingSet
+from sidlsg.teacher.conditioning import mapped
+from sidlsg.teacher.config import latent_shape, read_configs
+from sidlsg.teacher.embeddings import EmbeddingReader, OnlineEmbeddings
+from sidlsg.teacher.families import FAMILIES, PIPELINES
+from sidlsg.teacher.folder import check_folder, conditioning_shapes, folder_digest, text_encoder_digest
+from sidlsg.teacher.pipeline import load_pipeline, load_teacher
+
+OTHERS = ["sdxl", "sd3"]
+RED, BLUE = "a small red circle on a blue background", "a large blue square on a white background"
+
+
+@pytest.fixture
+def copied(of_family: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    return lambda name: Path(shutil.copytree(of_family(name), tmp_path / name))
+
+
+def with_index(folder: Path, **changes: object) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | changes))
+
+
+def changed(config: Path, **values: object) -> None:
+    config.write_text(json.dumps(json.loads(config.read_text()) | values))
+
+
+def without_t5(folder: Path) -> Path:
+    for name in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(folder / name)
+    with_index(folder, text_encoder_3=[None, None], tokenizer_3=[None, None])
+    return folder
+
+
+def test_every_pipeline_is_of_one_family() -> None:
+    assert len(PIPELINES) == len(FAMILIES) == len({family.name for family in FAMILIES})
+
+
+@pytest.mark.parametrize("name", ["sd", *OTHERS])
+def test_a_folder_says_what_the_loaded_pipeline_is(of_family: Callable[[str], Path], name: str) -> None:
+    folder = of_family(name)
+    teacher = load_teacher(folder)
+    assert teacher.family.name == name
+    assert teacher.latent_shape == latent_shape(folder) == (4, 8, 8)
+    encoded = teacher.encode([RED, BLUE])
+    found = {"encoder_hidden_states": encoded} if isinstance(encoded, torch.Tensor) else encoded
+    assert {key: tuple(each.shape[1:]) for key, each in found.items()} == conditioning_shapes(folder)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_conditioning_is_the_stock_pipelines(of_family: Callable[[str], Path], name: str) -> None:
+    """What the network is called with in the stock pipeline's first step, with the unconditional half first."""
+    folder = of_family(name)
+    teacher, pipeline = load_teacher(folder), load_pipeline(folder)
+    given: dict[str, torch.Tensor] = {}
+
+    def seen(_: object, __: object, options: dict[str, object]) -> None:
+        more = options.get("added_cond_kwargs") or {}
+        assert isinstance(more, dict)
+        given.update({key: each for key, each in {**options, **more}.items() if isinstance(each, torch.Tensor)})
+
+    getattr(pipeline, teacher.family.network).register_forward_pre_hook(seen, with_kwargs=True)
+    called = teacher.family.called(read_configs(folder))
+    assert called == ({"max_sequence_length": 12} if name == "sd3" else {})
+    pipeline([RED, BLUE], num_inference_steps=1, guidance_scale=3.0, **called)
+    ours = teacher.encode(["", "", RED, BLUE])
+    assert isinstance(ours, dict)
+    for key, each in ours.items():
+        torch.testing.assert_close(each, given[key], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_shards_hold_what_is_encoded_during_training(
+    of_family: Callable[[str], Path], prompts: Path, texts: list[str], tmp_path: Path, name: str, dtype: str
+) -> None:
+    folder = of_family(name)
+    record = encode(prompts, folder, tmp_path / "set", dtype, 1.0, lambda _: None)
+    assert record == EmbeddingSet.load(tmp_path / "set")
+    assert {**record.more, "encoder_hidden_states": record.shape} == conditioning_shapes(folder)
+    assert record.text_encoder_sha256 == text_encoder_digest(folder)
+    online = OnlineEmbeddings(load_teacher(folder).encode, texts, dtype)
+    stored = EmbeddingReader(tmp_path / "set", "cpu", dtype)
+    for a, b in zip(stored([1, 0, 2], [False, True, False]), online([1, 0, 2], [False, True, False]), strict=True):
+        mapped(lambda x, y: (torch.testing.assert_close(x, y, rtol=0, atol=0), x)[1], a, b)
+
+
+def test_a_third_encoder_may_be_missing(copied: Callable[[str], Path]) -> None:
+    """As in the stock pipeline, which takes zeros for the embeddings of 256 tokens."""
+    folder = without_t5(copied("sd3"))
+    teacher = load_teacher(folder)
+    assert conditioning_shapes(folder)["encoder_hidden_states"] == (16 + 256, 96)
+    encoded = teacher.encode([RED])
+    assert isinstance(encoded, dict)
+    assert encoded["encoder_hidden_states"].shape == (1, 272, 96)
+    assert not encoded["encoder_hidden_states"][:, 16:].any()
+    assert folder_digest(folder) != folder_digest(copied("sdxl"))
+
+
+WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a tokenizer alone": (
+        "sd3",
+        lambda folder: with_index(folder, text_encoder_3=[None, None]),
+        "names a tokenizer_3 and no text_encoder_3; save both, or neither",
+    ),
+    "a third encoder that is not there": (
+        "sd3",
+        lambda folder: shutil.rmtree(folder / "text_encoder_3"),
+        "no such folder: .*text_encoder_3, though model_index.json names it",
+    ),
+    "another family's name": (
+        "sd3",
+        lambda folder: with_index(folder, _class_name="StableDiffusionXLPipeline"),
+        "has no unet; a StableDiffusionXLPipeline needs unet, vae",
+    ),
+    "another family's UNet": (
+        "sdxl",
+        lambda folder: changed(folder / "unet" / "config.json", addition_embed_type=None),
+        "addition_embed_type is None, and the base model of Stable Diffusion XL takes",
+    ),
+    "a refiner": (
+        "sdxl",
+        lambda folder: with_index(folder, _class_name="StableDiffusionXLImg2ImgPipeline"),
+        "is a StableDiffusionXLImg2ImgPipeline; a teacher is one of",
+    ),
+    "an inpainting UNet": (
+        "sdxl",
+        lambda folder: changed(folder / "unet" / "config.json", in_channels=9),
+        "in_channels is 9, and the VAE's latents have 4 channels; give a text-to-image Stable Diffusion XL",
+    ),
+    "another model's second encoder": (
+        "sdxl",
+        lambda folder: changed(folder / "text_encoder_2" / "config.json", hidden_size=64),
+        "cross_attention_dim is 96, and the two text encoders' hidden_size add up to 112",
+    ),
+    "another pooled embedding": (
+        "sdxl",
+        lambda folder: changed(folder / "text_encoder_2" / "config.json", projection_dim=64),
+        "projection_class_embeddings_input_dim is 96, and the pooled embedding has 64, and the 6 sizes the rest of 112",
+    ),
+    "another T5": (
+        "sd3",
+        lambda folder: changed(folder / "text_encoder_3" / "config.json", d_model=64),
+        "joint_attention_dim is 96, and T5's d_model is 64",
+    ),
+    "pooled embeddings of another width": (
+        "sd3",
+        lambda folder: changed(folder / "text_encoder" / "config.json", projection_dim=64),
+        "pooled_projection_dim is 96, and the CLIP models' pooled embeddings, joined, have 112",
+    ),
+    "latents of another VAE": (
+        "sd3",
+        lambda folder: changed(folder / "vae" / "config.json", latent_channels=16),
+        "in_channels is 4, and the VAE's latents have 16 channels",
+    ),
+    "a diffusion's scheduler": (
+        "sd3",
+        lambda folder: with_index(folder, scheduler=["diffusers", "DDIMScheduler"]),
+        "for the scheduler; allowed: FlowMatchEulerDiscreteScheduler of diffusers",
+    ),
+    "a flow's scheduler": (
+        "sdxl",
+        lambda folder: with_index(folder, scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]),
+        "for the scheduler; allowed: DDIMParallelScheduler",
+    ),
+    "a tokenizer longer than its encoder": (
+        "sd3",
+        lambda folder: changed(folder / "tokenizer_2" / "tokenizer_config.json", model_max_length=77),
+        "tokenizer_2.*model_max_length is 77, and the text encoder has 16 positions",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_does_not_fit_is_refused_with_one_line(copied: Callable[[str], Path], wrong: str) -> None:
+    name, spoil, said = WRONG[wrong]
+    folder = copied(name)
+    check_folder(folder)
+    spoil(folder)
+    with pytest.raises(InputError, match=said) as caught:
+        check_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
