@@ -61,7 +61,7 @@ def distil_and_evaluate(
         seed: Seed of all random numbers in training, or fresh for another student from the same data.
         prompts: Tables of captions, separated by semicolons. Paths that the steps can read, s3:// URIs or bundled:NAME.
         rules: Curation rules to override, such as {"score.minimum": 5.5}.
-        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+        teacher: Stable Diffusion pipeline: a folder or a single safetensors file. A path, bundled:NAME or
             s3://BUCKET/KEY. For a variant: URI@variant:fp16.
         teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
             folder.

@@ -74,7 +74,7 @@ def make_sweep(at_once: int, concludes: bool = True) -> dsl.base_component.BaseC
             prompts: Tables of captions, separated by semicolons. Paths that the steps can read, s3:// URIs or
                 bundled:NAME.
             rules: Curation rules to override, such as {"score.minimum": 5.5}.
-            teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+            teacher: Stable Diffusion pipeline: a folder or a single safetensors file. A path, bundled:NAME or
                 s3://BUCKET/KEY. For a variant: URI@variant:fp16.
             teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is
                 a folder.

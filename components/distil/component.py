@@ -28,7 +28,7 @@ def distil(
     Args:
         prompt_set: The curated prompts.
         embeddings: Text embeddings of the prompts, or only their record, if prompts are encoded during training.
-        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+        teacher: Stable Diffusion pipeline: a folder or a single safetensors file. A path, bundled:NAME or
             s3://BUCKET/KEY.
         teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
             folder.

@@ -44,7 +44,7 @@ def resolve(
     Args:
         prompts: Tables of captions, separated by semicolons. Empty for none.
         held_out: Text file of evaluation captions. A path, bundled:NAME or s3://BUCKET/KEY.
-        teacher: StableDiffusionPipeline: a folder or a single safetensors file. A path, bundled:NAME or
+        teacher: Stable Diffusion pipeline: a folder or a single safetensors file. A path, bundled:NAME or
             s3://BUCKET/KEY.
         teacher_layout: For a single-file teacher: a folder with its pipeline's small files. Empty if the teacher is a
             folder.

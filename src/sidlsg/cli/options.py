@@ -43,7 +43,9 @@ GateRulesFile = Annotated[
         help="TOML file of rules, as `sidlsg gate-rules` prints.",
     ),
 ]
-TeacherUri = Annotated[str, typer.Option(metavar="URI", help="StableDiffusionPipeline folder; by default bundled.")]
+TeacherUri = Annotated[
+    str, typer.Option(metavar="URI", help="Folder of a Stable Diffusion 1, 2, XL or 3; default bundled.")
+]
 TeacherLayout = Annotated[
     str,
     typer.Option(

@@ -56,7 +56,7 @@ def register(
 def register_teacher(
     teacher: Annotated[
         str,
-        typer.Argument(metavar="URI", help="A StableDiffusionPipeline for runs: a folder, or s3://… with its digest."),
+        typer.Argument(metavar="URI", help="A teacher for runs: a folder, or s3://… with its digest."),
     ],
     tracking_uri: TrackingUri,
     name: Annotated[str, typer.Option(metavar="NAME", help="Registered model's name for teachers.")],

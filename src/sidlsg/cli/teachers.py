@@ -16,7 +16,7 @@ def convert_single_file(
     layout: Annotated[
         str, typer.Option(metavar="URI", help="Folder with its pipeline's small files; weights there are not read.")
     ],
-    output: Annotated[Path, typer.Option(help="Output folder of the StableDiffusionPipeline.")],
+    output: Annotated[Path, typer.Option(help="Output folder of the teacher.")],
     sha256: Annotated[str, typer.Option(metavar="DIGEST", help="Expected SHA-256 of the file.")] = "",
 ) -> None:
     """Convert a one-file Stable Diffusion to a diffusers folder, without downloads.

@@ -151,11 +151,11 @@ def test_flagged_images_are_no_images_and_their_share_is_counted(
 ) -> None:
     names = [f'sidlsg_serving_images_total{{flagged="{value}"}}' for value in ("false", "true")]
     before = [sample(ask, name) for name in names]
-    pipeline = predictor._model.unwrap_python_model().pipeline
+    model = predictor._model.unwrap_python_model()
     # The bundled teacher has no checker; this one flags the second image of each two.
-    monkeypatch.setattr(pipeline, "feature_extractor", lambda _images, return_tensors: Pixels())  # noqa: ARG005
+    monkeypatch.setattr(model.pipeline, "feature_extractor", lambda _images, return_tensors: Pixels())  # noqa: ARG005
     flags = iter([False, True, False, True])
-    monkeypatch.setattr(pipeline, "safety_checker", lambda images, clip_input: (images, [next(flags)]))  # noqa: ARG005
+    monkeypatch.setattr(model, "checker", lambda images, clip_input: (images, [next(flags)]))  # noqa: ARG005
     made = ask("/v1/models/tiny:predict", {"instances": [RED], "parameters": {"count": 2}})[1]["predictions"][0]
     assert [image is None for image in made] == [False, True]
     outputs = ask("/v2/models/tiny/infer", {"inputs": [TENSOR], "parameters": {"count": 2}})[1]["outputs"]
