@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,9 +26,15 @@ _CHECK_SEED = 2_000_001
 def teacher_card(family: Family, recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]) -> str:
     """The text of a tiny teacher's README.md."""
     command = "sidlsg teach" if family is SD else f"sidlsg teach --family {family.name}"
-    goal, own = "noise prediction with Stable\nDiffusion's schedule", "DDIM with trailing spacing"
+    goal, own = "noise prediction with Stable Diffusion's schedule", "DDIM with trailing spacing"
     if family.flows:
-        goal, own = "flow matching with\na normal logit of σ", "Euler steps"
+        goal, own = "flow matching with a normal logit of σ", "Euler steps"
+    training = (
+        f"AdamW, warm-up, cosine decay, EMA; the {family.network.replace('unet', 'UNet')} and the text "
+        f"encoders together on {goal}, the empty prompt in place of {recipe.prompt_dropout:.0%} of the prompts. "
+    )
+    training += "" if "vae" in logs else "The VAE is tiny-sd's. "
+    training += "The whole log is `training_log.jsonl`; the weights are stored in half precision."
     lines = [
         "---",
         "library_name: diffusers",
@@ -64,9 +71,7 @@ def teacher_card(family: Family, recipe: TeachRecipe, scores: TeacherScores, log
         )
     lines += [
         "",
-        f"AdamW, warm-up, cosine decay, EMA; the {family.network} and the text encoders together on {goal},",
-        f"the empty prompt in place of {recipe.prompt_dropout:.0%} of the prompts. The whole log",
-        "is `training_log.jsonl`; the weights are stored in half precision.",
+        *textwrap.wrap(training, 110),
         "",
         "## Limits",
         "",

@@ -295,7 +295,11 @@ def _flow(name: str, micro_batch: int, **more: Any) -> Recipe:
     """
     return replace(
         _paper(name, 4.5, 1.0, micro_batch=micro_batch),
-        **{"batch": 256, "iterations": round(1e6 / 256), "steps": 4, "step_noise": "ddim", "t_init": 1000},
+        batch=256,
+        iterations=round(1e6 / 256),
+        steps=4,
+        step_noise="ddim",
+        t_init=1000,
         generator_weight="1-sigma",
         activation_checkpointing=True,
         **more,
@@ -374,8 +378,8 @@ RECIPES: dict[str, Recipe] = {
             step_noise="ddim",
             activation_checkpointing=True,
         ),
-        _flow("sd3_medium_4step", 16),
-        _flow("sd35_medium_4step", 8),
+        _flow("sd3_medium_4step", 8),
+        _flow("sd35_medium_4step", 4),
         _flow("sd35_large_4step", 4, parallel="fsdp"),  # on 8 GPUs
         _flow("sd35_large_lora", 4, adapter={"rank": 64}, lr=5e-5, fake_score_lr=5e-5),
     )
