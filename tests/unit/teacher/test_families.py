@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from sidlsg.bundled.tiny_families import NEW
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet
@@ -19,8 +21,9 @@ from sidlsg.teacher.embeddings import EmbeddingReader, OnlineEmbeddings
 from sidlsg.teacher.families import FAMILIES, PIPELINES
 from sidlsg.teacher.folder import check_folder, conditioning_shapes, folder_digest, text_encoder_digest
 from sidlsg.teacher.pipeline import load_pipeline, load_teacher
+from sidlsg.teacher.source import check_single_file
 
-OTHERS = ["sdxl", "sd3"]
+OTHERS = list(NEW)
 RED, BLUE = "a small red circle on a blue background", "a large blue square on a white background"
 
 
@@ -194,3 +197,17 @@ def test_what_does_not_fit_is_refused_with_one_line(copied: Callable[[str], Path
         check_folder(folder)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("weight", "title"),
+    [
+        ("conditioner.embedders.1.model.ln_final.weight", "Stable Diffusion XL"),
+        ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3"),
+        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "FLUX"),
+    ],
+)
+def test_a_single_file_of_another_family_is_named(tmp_path: Path, weight: str, title: str) -> None:
+    save_file({weight: torch.zeros(1), "first_stage_model.conv.weight": torch.zeros(1)}, tmp_path / "one.safetensors")
+    with pytest.raises(InputError, match=f"is a {title} in one file; only Stable Diffusion 1 and 2 are taken in one"):
+        check_single_file(tmp_path / "one.safetensors")

@@ -98,6 +98,14 @@ def test_the_record_holds_what_is_known(released: Write, teacher: Path, tmp_path
     assert again == student
 
 
+def test_a_teacher_of_another_family_is_refused(
+    released: Write, of_family: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is a Stable Diffusion 3; released checkpoints are of Stable Diffusion 1"):
+        convert_released(released(), of_family("sd3"), tmp_path / "student", kappa=1.5)
+    assert not (tmp_path / "student").exists()
+
+
 def test_the_teachers_variant_is_recorded(released: Write, teacher: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(teacher, tmp_path / "teacher"))
     TeacherVariant(variant="fp16").save(copy)
