@@ -18,7 +18,14 @@ def test_a_recipe_without_a_gate_is_refused() -> None:
 
 
 def test_a_recipe_with_published_results_asks_for_scores_near_them() -> None:
-    families = {"sdxl_4step", "sd3_medium_4step", "sd35_medium_4step", "sd35_large_4step", "sd35_large_lora"}
+    families = {
+        "sdxl_4step",
+        "sdxl_lora",
+        "sd3_medium_4step",
+        "sd35_medium_4step",
+        "sd35_large_4step",
+        "sd35_large_lora",
+    }
     assert RECIPES.keys() - GATES.keys() == {"sd21", "sd15_lora", "sd15_4step", *families}
     assert gate_rules("tiny_lora") == gate_rules("tiny")
     assert (RECIPES["tiny"].published, RECIPES["sd21"].published) == ((), ())

@@ -24,7 +24,8 @@ from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.sampler import DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import train_step
-from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, stable_diffusion
+from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, architecture_of, stable_diffusion
+from sidlsg.teacher.conditioning import of_shapes
 from sidlsg.teacher.schedule import NoiseSchedule
 
 
@@ -136,17 +137,55 @@ def test_the_estimate_of_tiny_is_within_a_tenth_of_a_real_iteration(
     assert estimated == pytest.approx(real_peak(shape.config, recipe), rel=0.1)
 
 
+BLOCKS = {
+    "JointTransformerBlock",
+    *("DownBlock2D", "CrossAttnDownBlock2D", "UNetMidBlock2DCrossAttn", "CrossAttnUpBlock2D", "UpBlock2D"),
+}
 # Of the true networks: parameters, TFLOP of one forward pass and of an iteration (algorithm's count, by PyTorch's
 # FlopCounterMode with plain attention; the attention that trains computes some of it again, going back).
 TRUE = {"sd15": (859_520_964, 0.803, 14.9), "sd21_base": (865_910_724, 0.804, 14.9), "sd21": (865_910_724, 2.149, 41.1)}
-SLOW = [
-    pytest.param(name, marks=[pytest.mark.long] if name.startswith("sd21") else [], id=name) for name in ARCHITECTURES
-]
+SLOW = [pytest.param(name, marks=[pytest.mark.long] if name.startswith("sd21") else [], id=name) for name in TRUE]
+# Of other families, as published: parameters.
+OTHERS = {
+    "sdxl": 2_567_463_684,
+    "sd3_medium": 2_028_328_000,
+    "sd35_medium": 2_243_171_520,
+    "sd35_large": 8_056_627_520,
+}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_true_unets_have_their_parameters(name: str) -> None:
-    assert Network.of(ARCHITECTURES[name]).parameters == TRUE[name][0]
+def test_the_true_networks_have_their_parameters(name: str) -> None:
+    assert Network.of(ARCHITECTURES[name]).parameters == {**OTHERS, **{each: TRUE[each][0] for each in TRUE}}[name]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_forward_pass_of_a_true_network_of_another_family_keeps_the_latents_shape(name: str) -> None:
+    shape = ARCHITECTURES[name]
+    with FakeMode(), torch.no_grad():
+        network = fake_network(shape, gpu_norms=False)
+        x = torch.empty(2, *shape.family.latent_shape(shape.config))
+        out = shape.family.takes(network)(x, torch.empty(2), of_shapes(shape.conditioning, 2)).sample
+    assert out.shape == x.shape
+    assert x.shape[1:] == ((4, 128, 128) if name == "sdxl" else (16, 128, 128))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "recipe", ["sdxl_4step", "sdxl_lora", "sd3_medium_4step", "sd35_medium_4step", "sd35_large_lora"]
+)
+def test_a_full_iteration_of_another_family_runs_at_the_true_size(recipe: str) -> None:
+    """Both updates, their optimizer steps and the EMA: every tensor keeps its name, shape and dtype."""
+    values = dataclasses.replace(get_recipe(recipe), batch=2, micro_batch=1)
+    shape = architecture_of(recipe)
+    iteration = FakeIteration(shape, values, values.settings, gpu=True)
+    state = iteration.state
+    before = {key: (value.shape, value.dtype) for key, value in state.tensors().items()}
+    with iteration.mode, StorageTracker(state.generator):
+        train_step(state, iteration.method, iteration.plan(2, 4), iteration.encode, 1, values.ema_half_life)
+    assert {key: (value.shape, value.dtype) for key, value in state.tensors().items()} == before
+    assert {dtype for _, dtype in before.values()} == {torch.float32}
+    assert {type(block).__name__ for block in shape.family.sharded(state.generator)} <= BLOCKS
 
 
 @pytest.mark.parametrize("name", SLOW)
