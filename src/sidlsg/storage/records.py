@@ -196,7 +196,7 @@ class Student(Record):
     """Of training, restarts included."""
     hardware: str
     model: tuple[FileRef, ...]
-    """The files that `StableDiffusionPipeline.from_pretrained` reads, and the LoRA file of a student that has one."""
+    """The files that the stock pipeline's `from_pretrained` reads, and the LoRA file of a student that has one."""
     training_log: FileRef
     """JSON lines, one a logged iteration."""
     evaluations: FileRef | None = None

@@ -297,7 +297,7 @@ def _require_all_used(unet: Any, shapes: dict[str, tuple[list[int], str]], file:
 
 
 def checked_teacher(uri: str, sha256: str = "", layout: str = "", variant: str = "") -> tuple[Path, str]:
-    """The local folder of a teacher's `StableDiffusionPipeline`, and the digest of its model files if it was checked.
+    """The local folder of a teacher's pipeline, and the digest of its model files if it was checked.
 
     A single file is converted, and the folder cached.
 
