@@ -80,7 +80,7 @@ def distil(
     embeddings: Annotated[Path | None, typer.Option(help="Folder of `sidlsg encode`; else encodes now.")] = None,
     real_images: Annotated[Path | None, typer.Option(help="Folder of `sidlsg images encode`, for adversarial.")] = None,
     generator_from: Annotated[
-        str, typer.Option(metavar="PATH", help="Student whose UNet the generator starts from.")
+        str, typer.Option(metavar="PATH", help="Student whose network the generator starts from.")
     ] = "",
     accept_changes: Annotated[
         bool,

@@ -137,7 +137,7 @@ def feature_block_of(network: Any) -> nn.Module:
 
     block = family_of(network).features(network)
     if block is None:
-        raise InputError("the teacher's UNet has no mid block, whose output the adversarial term needs; train without")
+        raise InputError("the teacher's network has no block whose output the adversarial term needs; train without")
     return block
 
 
