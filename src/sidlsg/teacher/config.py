@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.teacher.families import PIPELINES
-from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.family import NETWORKS, Family
 from sidlsg.teacher.families.sd import SD
 
 INDEX = "model_index.json"
@@ -185,7 +185,7 @@ def checked_config(path: Path, values: Mapping[str, Any]) -> Config:
     """The values of a component's configuration; raises InputError where one is wrong."""
     config = Config(path, values)
     _check(path, config, _FORMS[re.sub(r"_\d+$", "", path.parent.name)])
-    if isinstance(size := config.get("sample_size"), list):
+    if path.parent.name in NETWORKS and isinstance(size := config.get("sample_size"), list):
         config["sample_size"] = size[0]
     return config
 
@@ -222,6 +222,7 @@ def _check(path: Path, config: Mapping[str, Any], forms: Mapping[str, _Form], pr
 
 def check_agreement(family: Family, configs: Mapping[str, Config]) -> None:
     """Check that the components fit each other; raises InputError where two configurations contradict each other."""
+    family.latent_shape(configs[family.network])  # raises where a value is missing
     for component, key, found, wanted, why in family.agreements(configs):
         if found != wanted:
             path = configs[component].path

@@ -182,7 +182,32 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a tokenizer longer than its encoder": (
         "sd3",
         lambda folder: changed(folder / "tokenizer_2" / "tokenizer_config.json", model_max_length=77),
-        "tokenizer_2.*model_max_length is 77, and the text encoder has 16 positions",
+        "tokenizer_2.*model_max_length is 77, and the first tokenizer's is 16",
+    ),
+    "tokenizers of two lengths": (
+        "sdxl",
+        lambda folder: changed(folder / "tokenizer_2" / "tokenizer_config.json", model_max_length=8),
+        "tokenizer_2.*model_max_length is 8, and the first tokenizer's is 16",
+    ),
+    "captions of another width": (
+        "sd3",
+        lambda folder: changed(folder / "transformer" / "config.json", caption_projection_dim=64),
+        "caption_projection_dim is 64, and its heads have 96 channels together",
+    ),
+    "more patches than positions": (
+        "sd3",
+        lambda folder: changed(folder / "transformer" / "config.json", sample_size=9),
+        "pos_embed_max_size is 8, and its latents have 9 patches on a side",
+    ),
+    "a part of a patch": (
+        "sd3",
+        lambda folder: changed(folder / "transformer" / "config.json", patch_size=3),
+        "sample_size is 8, and its patches are of 3",
+    ),
+    "another scale of a flow's times": (
+        "sd3",
+        lambda folder: changed(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=100),
+        "num_train_timesteps is 100, and a flow's t is 1000 σ",
     ),
 }
 

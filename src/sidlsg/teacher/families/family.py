@@ -79,9 +79,9 @@ def is_a(network: Any, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(network).__mro__)
 
 
-def square_latents(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """(C, H, W) of the latents of a network whose configuration has `in_channels` and `sample_size`."""
-    return config["in_channels"], config["sample_size"], config["sample_size"]
+def square_latents(config: Mapping[str, Any], default: int = 4) -> tuple[int, int, int]:
+    """(C, H, W) of the latents of a network with `sample_size`, and `default` channels where it names none."""
+    return config.get("in_channels", default), config["sample_size"], config["sample_size"]
 
 
 @dataclass(frozen=True, kw_only=True)

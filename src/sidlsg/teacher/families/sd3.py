@@ -18,6 +18,7 @@ from sidlsg.teacher.families.family import (
     clip_tokenizer,
     is_a,
     scheduler,
+    square_latents,
     text_model,
 )
 from sidlsg.teacher.families.sd import VAE
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 T5_TOKENS = 256
 """T5's tokens of a prompt, as the stock pipeline calls it where it is told nothing else."""
 CHANNELS, JOINT, POOLED, PROJECTION = 16, 4096, 2048, 512
+HEADS, HEAD_DIM, CAPTION, PATCH, POSITIONS = 18, 64, 1152, 2, 96
 """The libraries' defaults: of the transformer, and of the CLIP models' pooled embeddings."""
+TIMES = 1000
+"""t at σ = 1."""
 
 
 def _pooled(configs: Configs) -> int:
@@ -45,6 +49,19 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
     clip = configs["text_encoder"]["hidden_size"] + configs["text_encoder_2"]["hidden_size"]
     why = f"the CLIP models' embeddings, joined, have {clip}"
     yield Agreement("transformer", "joint_attention_dim", joint, max(joint, clip), why)
+    length = configs["tokenizer"]["model_max_length"]
+    why = f"the first tokenizer's is {length}"
+    yield Agreement("tokenizer_2", "model_max_length", configs["tokenizer_2"]["model_max_length"], length, why)
+    inner = transformer.get("num_attention_heads", HEADS) * transformer.get("attention_head_dim", HEAD_DIM)
+    found, why = transformer.get("caption_projection_dim", CAPTION), f"its heads have {inner} channels together"
+    yield Agreement("transformer", "caption_projection_dim", found, inner, why)
+    size, patch = transformer["sample_size"], transformer.get("patch_size", PATCH)
+    yield Agreement("transformer", "sample_size", size, size // patch * patch, f"its patches are of {patch}")
+    largest = transformer.get("pos_embed_max_size", POSITIONS)
+    why = f"its latents have {size // patch} patches on a side"
+    yield Agreement("transformer", "pos_embed_max_size", largest, max(largest, size // patch), why)
+    times = configs["scheduler"].get("num_train_timesteps", TIMES)
+    yield Agreement("scheduler", "num_train_timesteps", times, TIMES, f"a flow's t is {TIMES} σ")
     found = transformer.get("pooled_projection_dim", POOLED)
     why = f"the CLIP models' pooled embeddings, joined, have {pooled}"
     yield Agreement("transformer", "pooled_projection_dim", found, pooled, why)
@@ -107,6 +124,7 @@ SD3 = Family(
     agreements=_agreements,
     shapes=_shapes,
     encode=_encode,
+    latent_shape=lambda config: square_latents(config, CHANNELS),
     called=_called,
     has=lambda network: is_a(network, "SD3Transformer2DModel"),
     takes=_takes,

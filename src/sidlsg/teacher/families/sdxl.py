@@ -28,6 +28,9 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
     width = first["hidden_size"] + second["hidden_size"]
     why = f"the two text encoders' hidden_size add up to {width}"
     yield Agreement("unet", "cross_attention_dim", unet.get("cross_attention_dim", CROSS_ATTENTION), width, why)
+    length = configs["tokenizer"]["model_max_length"]
+    why = f"the first tokenizer's is {length}"
+    yield Agreement("tokenizer_2", "model_max_length", configs["tokenizer_2"]["model_max_length"], length, why)
     pooled = second.get("projection_dim", PROJECTION)
     wanted = pooled + TIME_IDS * (unet.get("addition_time_embed_dim") or 0)
     why = f"the pooled embedding has {pooled}, and the {TIME_IDS} sizes the rest of {wanted}"
