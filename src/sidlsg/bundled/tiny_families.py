@@ -69,7 +69,7 @@ def new_t5_tokenizer() -> T5Tokenizer:
 
 
 def new_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
-    """A Stable Diffusion 3 without training: a transformer of 1.7 million parameters, and three text encoders.
+    """A Stable Diffusion 3 without training: a transformer of 1.6 million parameters, and three text encoders.
 
     The VAE gets a `shift_factor`, so that latents have mean 0, as in this family's.
     """

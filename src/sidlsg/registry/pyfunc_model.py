@@ -123,6 +123,8 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
             raise _refusal(f"seed {seed} given; allowed: 0 to 2^53 - 1")
         if not 1 <= steps <= most:
             raise _refusal(f"steps {steps} given; allowed: 1 to {most}, and {self.steps} is what the model is made for")
+        if steps > self.steps == 1 and not self.own:
+            raise _refusal(f"steps {steps} given; this model's pipeline samples it in one step alone")
         if steps != self.steps:
             warnings.warn(f"{steps} steps: this student is made for {self.steps}", stacklevel=2)
         if count < 1 or count * len(prompts) > self.limits["max_images"]:

@@ -48,12 +48,13 @@ from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store
 from sidlsg.teacher.architectures import Architecture
 from sidlsg.teacher.embeddings import open_embeddings
+from sidlsg.teacher.families.family import Family
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
 from sidlsg.teacher.pipeline import Teacher, check_optional, load_teacher
-from sidlsg.teacher.schedule import FlowSchedule
+from sidlsg.teacher.schedule import FLOW_TIMES
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics
@@ -129,6 +130,7 @@ def distil(
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
     shape = shape_in(teacher, str(teacher))
+    _check_steps(shape.family, recipe)
     if recipe.lora is not None:
         lora_config(meta_network(shape.config, shape.family), recipe.lora)  # raises where a target matches nothing
     open_store(uri)  # raises where it cannot be used, and makes the folder
@@ -196,7 +198,6 @@ class _Job:
 
                 metrics = stack.enter_context(exposed(recipe, self.report))
             teacher = load_teacher(self.teacher, text_device=world.device, sha256=extras.teacher_sha256)
-            _check_steps(teacher, recipe)
             # With stored embeddings the text encoder may not be needed, but it is small compared with the rest.
             check_fits(
                 self.shape,
@@ -349,18 +350,17 @@ class _Job:
         return tracker
 
 
-def _check_steps(teacher: Teacher, recipe: Recipe) -> None:
+def _check_steps(family: Family, recipe: Recipe) -> None:
     """Check that the teacher's stock pipeline can take the student's steps."""
-    last = teacher.schedule.last
-    if isinstance(teacher.schedule, FlowSchedule) and recipe.t_init != last:
+    if family.flows and recipe.t_init != FLOW_TIMES:
         raise InputError(
-            f"the teacher, a {teacher.family.title}, is trained by flow matching, whose student starts at t_init = "
-            f"{last}, and the recipe {recipe.name} has {recipe.t_init}; take a recipe for flows, such as tiny_flow, or "
-            f"set t_init={last}"
+            f"the teacher, a {family.title}, is trained by flow matching, whose student starts at t_init = "
+            f"{FLOW_TIMES}, and the recipe {recipe.name} has {recipe.t_init}; take a recipe for flows, such as tiny_flow, "
+            f"or set t_init={FLOW_TIMES}"
         )
-    if recipe.steps > 1 and recipe.step_noise == "fixed" and teacher.family is not SD:
+    if recipe.steps > 1 and recipe.step_noise == "fixed" and family is not SD:
         raise InputError(
-            f"no stock pipeline of {teacher.family.title} repeats a student's first noise, as step_noise 'fixed' does; "
+            f"no stock pipeline of {family.title} repeats a student's first noise, as step_noise 'fixed' does; "
             "take 'ddim' or 'fresh'"
         )
 

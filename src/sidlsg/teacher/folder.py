@@ -11,7 +11,7 @@ from typing import Any
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.cache import cache_folder
-from sidlsg.storage.files import sha256_files
+from sidlsg.storage.files import sha256_bytes, sha256_files
 from sidlsg.storage.uri import VARIANT
 from sidlsg.teacher.config import (
     INDEX,
@@ -20,6 +20,7 @@ from sidlsg.teacher.config import (
     check_checker_forms,
     family_in,
     is_present,
+    latent_shape,
     present,
     read_configs,
 )
@@ -74,6 +75,10 @@ def check_folder(folder: Path) -> None:
             raise InputError(
                 f"{folder} has no {name}; a {family.pipeline} needs {', '.join(needed)}: save the whole pipeline"
             )
+    if family is not SD and is_present(named, "safety_checker"):
+        raise InputError(
+            f"{index} names a safety_checker, which a {family.pipeline} cannot use; set it to [null, null]"
+        )
     components = {name: family.components[name] for name in present(folder)}
     for name, component in components.items():
         _check_class(index, name, named[name], component.library, component.classes)
@@ -280,9 +285,17 @@ def folder_digest(folder: Path) -> str:
 
 
 def text_encoder_digest(folder: Path) -> str:
-    """SHA-256 over the model files of text encoders and tokenizers, which determine a prompt's conditioning."""
+    """SHA-256 of what determines a prompt's conditioning: the model files of text encoders and tokenizers.
+
+    Of families with more than text embeddings, also the shapes, the images' size, and how the empty prompt is encoded.
+    """
     parts = ("text_encoder", "tokenizer")
-    return sha256_files(folder, [path for path in model_files(folder) if path.parent.name.startswith(parts)])
+    digest = sha256_files(folder, [path for path in model_files(folder) if path.parent.name.startswith(parts)])
+    shapes = conditioning_shapes(folder)
+    if len(shapes) == 1:
+        return digest
+    zeros = read_object(folder / INDEX, SAVE_AGAIN).get("force_zeros_for_empty_prompt")
+    return sha256_bytes(json.dumps([digest, shapes, latent_shape(folder), zeros]).encode())
 
 
 def conditioning_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

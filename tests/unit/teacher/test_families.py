@@ -101,6 +101,16 @@ def test_shards_hold_what_is_encoded_during_training(
         mapped(lambda x, y: (torch.testing.assert_close(x, y, rtol=0, atol=0), x)[1], a, b)
 
 
+def test_what_the_empty_prompt_and_sizes_depend_on_is_in_the_digest(copied: Callable[[str], Path]) -> None:
+    folder = copied("sdxl")
+    digests = {text_encoder_digest(folder)}
+    with_index(folder, force_zeros_for_empty_prompt=False)
+    digests.add(text_encoder_digest(folder))
+    changed(folder / "unet" / "config.json", sample_size=16)
+    digests.add(text_encoder_digest(folder))
+    assert len(digests) == 3
+
+
 def test_a_third_encoder_may_be_missing(copied: Callable[[str], Path]) -> None:
     """As in the stock pipeline, which takes zeros for the embeddings of 256 tokens."""
     folder = without_t5(copied("sd3"))
@@ -183,6 +193,11 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "sd3",
         lambda folder: changed(folder / "tokenizer_2" / "tokenizer_config.json", model_max_length=77),
         "tokenizer_2.*model_max_length is 77, and the first tokenizer's is 16",
+    ),
+    "a safety checker": (
+        "sdxl",
+        lambda folder: with_index(folder, safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"]),
+        "names a safety_checker, which a StableDiffusionXLPipeline cannot use",
     ),
     "tokenizers of two lengths": (
         "sdxl",

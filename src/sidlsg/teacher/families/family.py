@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sidlsg.teacher.conditioning import Conditioning
 
 Configs = Mapping[str, Mapping[str, Any]]
-"""The components' configurations by the components' names; one that lacks a value that is asked for says so itself."""
+"""The components' configurations by the components' names; a missing key raises InputError."""
 NETWORKS = ("unet", "transformer")
 """Names of the network that is distilled."""
 
@@ -22,9 +22,9 @@ class Component:
     """A part of a pipeline's folder."""
 
     library: str
-    """As the index names it."""
+    """Library that the index must name."""
     classes: tuple[str, ...]
-    """That the index may name."""
+    """Classes that the index may name."""
     config: str = "config.json"
     weights: bool = True
     needed: bool = True
@@ -59,7 +59,7 @@ def scheduler(*classes: str) -> Component:
 
 
 def channels_agree(configs: Configs, network: str, default: int) -> Iterable[Agreement]:
-    """That a network and the VAE have the same latents, and that images have three channels.
+    """Yield the agreements of the network's and the VAE's latents, and of the images' channels.
 
     Args:
         configs: of all components.
@@ -97,7 +97,7 @@ class Family:
     """The name of the component that is distilled, one of `NETWORKS`."""
     components: Mapping[str, Component]
     off: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments with which the stock pipeline is loaded without its parts that a training does not need."""
+    """Arguments that load the stock pipeline without the parts that training does not need."""
     agreements: Callable[[Configs], Iterable[Agreement]]
     """How the components must fit each other."""
     shapes: Callable[[Configs], dict[str, tuple[int, ...]]]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T5_TOKENS = 256
-"""T5's tokens of a prompt, as the stock pipeline calls it where it is told nothing else."""
+"""T5's tokens of a prompt, the stock pipeline's default."""
 CHANNELS, JOINT, POOLED, PROJECTION = 16, 4096, 2048, 512
 HEADS, HEAD_DIM, CAPTION, PATCH, POSITIONS = 18, 64, 1152, 2, 96
 """The libraries' defaults: of the transformer, and of the CLIP models' pooled embeddings."""
