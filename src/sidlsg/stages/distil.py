@@ -355,7 +355,7 @@ def _check_steps(family: Family, recipe: Recipe) -> None:
     if family.flows and recipe.t_init != FLOW_TIMES:
         raise InputError(
             f"the teacher, a {family.title}, is trained by flow matching, whose student starts at t_init = "
-            f"{FLOW_TIMES}, and the recipe {recipe.name} has {recipe.t_init}; take a recipe for flows, such as tiny_flow, "
+            f"{FLOW_TIMES}, and the recipe {recipe.name} has {recipe.t_init}; take one for flows, such as tiny_flow, "
             f"or set t_init={FLOW_TIMES}"
         )
     if recipe.steps > 1 and recipe.step_noise == "fixed" and family is not SD:
