@@ -92,7 +92,8 @@ def test_an_adapter_is_a_file_for_the_stock_pipeline(
     assert not all(torch.equal(ours[name], plain[name]) for name in ours)
 
 
-@pytest.mark.parametrize("family", EACH)
+@pytest.mark.long
+@pytest.mark.parametrize("family", RECIPES)
 def test_real_images_are_encoded_by_the_teachers_own_vae(
     of_family: Callable[[str], Path], prompts: Path, tmp_path: Path, family: str
 ) -> None:

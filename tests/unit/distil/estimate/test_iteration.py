@@ -66,7 +66,9 @@ def test_fake_attention_has_the_precision_of_the_device(
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
-@pytest.mark.parametrize("noise", [pytest.param("fixed", marks=pytest.mark.long), "fresh", "ddim"])
+@pytest.mark.parametrize(
+    "noise", [*(pytest.param(noise, marks=pytest.mark.long) for noise in ("fixed", "fresh")), "ddim"]
+)
 def test_several_steps_take_forward_passes_alone(assets: Path, noise: str) -> None:
     """(K - 1)/2 more in each of two updates: 3 at K = 4; and no memory, but for some latents."""
     shape, one = tiny(assets), get_recipe("tiny")

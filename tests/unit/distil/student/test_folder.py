@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import shutil
@@ -83,7 +82,11 @@ def called(card: str, folder: Path, seed: int) -> Any:
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize(
     ("family", "noise"),
-    [*(("sd", noise) for noise in STEP_NOISES), *itertools.product(["sdxl", "sd3"], ["fresh", "ddim"])],
+    [
+        *(("sd", noise) for noise in STEP_NOISES),
+        *(("sd3", noise) for noise in ("fresh", "ddim")),
+        *(pytest.param("sdxl", noise, marks=pytest.mark.long) for noise in ("fresh", "ddim")),
+    ],
 )
 def test_the_cards_call_is_the_native_sampler(
     tiny_student: Path, of_family: Callable[[str], Path], tmp_path: Path, steps: int, noise: str, family: str

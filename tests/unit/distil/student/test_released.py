@@ -50,7 +50,10 @@ def forked_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", read)
 
 
-@pytest.mark.parametrize(("half", "tolerance"), [(False, 0.0), (True, 0.0)], ids=["fp32", "fp16"])
+@pytest.mark.parametrize(
+    ("half", "tolerance"),
+    [pytest.param(False, 0.0, id="fp32", marks=pytest.mark.long), pytest.param(True, 0.0, id="fp16")],
+)
 def test_the_student_generates_the_same_latents_as_the_module(
     released: Write, generator: UNet2DConditionModel, teacher: Path, tmp_path: Path, half: bool, tolerance: float
 ) -> None:
