@@ -11,7 +11,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, ConfigMixin, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -165,6 +165,9 @@ def _load_network(kind: Any, folder: Path) -> Any:
             f"{folder} holds values that are not finite, in {bad}, which would spoil every image; take another copy, "
             "or save the pipeline in float32"
         )
+    if isinstance(network, ConfigMixin):
+        # Else the path of the folder on this machine would be written with the network.
+        network.register_to_config(_name_or_path=None)
     return network
 
 

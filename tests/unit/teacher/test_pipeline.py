@@ -263,3 +263,10 @@ def test_a_folder_that_the_stock_pipeline_does_not_load_is_not_exported(folder: 
     (folder / "scheduler" / "scheduler_config.json").write_text('{"beta_schedule": "none"}')
     with pytest.raises(InputError, match="the stock pipeline does not load the student of x: "):
         check_stock(folder, "the student of x")
+
+
+def test_what_is_saved_again_names_no_path_of_this_machine(folder: Path, tmp_path: Path) -> None:
+    pipeline = load_pipeline(folder)
+    for name in ("unet", "vae"):
+        getattr(pipeline, name).save_pretrained(tmp_path / name)
+        assert str(tmp_path) not in (tmp_path / name / "config.json").read_text()
