@@ -29,7 +29,7 @@ from sidlsg.bundled.tiny_sd import (
 from sidlsg.teacher.families.sdxl import TIME_IDS
 
 HALF_WIDTH = TEXT_WIDTH // 2
-"""Of each of two text encoders whose embeddings are joined."""
+"""Width of a text encoder where the embeddings of two are joined."""
 T5_LENGTH = 12
 """Tokens of a caption and the end marker, with two to spare."""
 SIZE_WIDTH = 8

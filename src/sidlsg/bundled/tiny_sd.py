@@ -17,8 +17,8 @@ from sidlsg.bundled.captions import all_captions, training_captions
 from sidlsg.bundled.drawing import batch_of
 from sidlsg.bundled.training import Log, TeachRecipe, fit
 from sidlsg.runtime.randomness import counted
-from sidlsg.teacher.families.family import Family
-from sidlsg.teacher.schedule import FLOW_TIMES, FlowSchedule, schedule_of
+from sidlsg.teacher.families.family import FLOW_TIMES, Family
+from sidlsg.teacher.schedule import FlowSchedule, schedule_of
 
 TEXT_WIDTH = 96
 TEXT_LENGTH = 16
@@ -145,7 +145,7 @@ def train_diffusion(
     """Train a pipeline's network and text encoders together, in place, on latents of drawn shapes."""
     captions, batch, vae = training_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
-    network, schedule = getattr(pipeline, family.network), schedule_of(pipeline.scheduler)
+    network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
     call = family.takes(network)
 
     def loss_at(iteration: int) -> torch.Tensor:

@@ -48,13 +48,12 @@ from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store
 from sidlsg.teacher.architectures import Architecture
 from sidlsg.teacher.embeddings import open_embeddings
-from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
 from sidlsg.teacher.pipeline import Teacher, check_optional, load_teacher
-from sidlsg.teacher.schedule import FLOW_TIMES
 
 if TYPE_CHECKING:
     from sidlsg.distil.metrics import TrainingMetrics

@@ -14,6 +14,7 @@ from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.storage.files import WORK_MARK, atomic_folder, folder_lock, put_in_place, refuse_foreign, refuse_inside
 from sidlsg.storage.records import EmbeddingSet, PromptSet
 from sidlsg.teacher import NUMERICS
+from sidlsg.teacher.families.family import STATES
 from sidlsg.teacher.folder import check_folder, conditioning_shapes, text_encoder_digest
 
 BYTES = {"float16": 2, "float32": 4}
@@ -48,14 +49,15 @@ def encode(
     refuse_inside(output, prompts=prompts, teacher=teacher)
     check_folder(teacher)
     prompt_set = PromptSet.load(prompts)
-    (length, width), *others = (shapes := conditioning_shapes(teacher)).values()
+    shapes = conditioning_shapes(teacher)
+    length, width = shapes[STATES]
     record = EmbeddingSet(
         prompts_sha256=prompt_set.digest,
         text_encoder_sha256=text_encoder_digest(teacher),
         dtype=dtype,
         count=prompt_set.count,
         shape=(length, width),
-        more=dict(zip(list(shapes)[1:], others, strict=True)),
+        more={name: shape for name, shape in shapes.items() if name != STATES},
         shards=(),
         uncond=None,
     )

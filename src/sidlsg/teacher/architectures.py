@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.family import STATES, Family
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.families.sd3 import SD3, T5_TOKENS
 from sidlsg.teacher.families.sdxl import SDXL, TIME_IDS
@@ -38,11 +38,11 @@ class Architecture:
 
     name: str
     config: Mapping[str, Any]
-    """Of its network; `sample_size` is the latents' height and width."""
+    """Configuration of its network; `sample_size` is the latents' height and width."""
     conditioning: Mapping[str, tuple[int, ...]]
-    """Shapes of a prompt's, as of `Family.shapes`."""
+    """Shapes of a prompt's conditioning, as in `Family.shapes`."""
     text_encoder_parameters: int
-    """Of all its text encoders."""
+    """Parameters of all its text encoders together."""
     family: Family = SD
     prediction_type: str = "epsilon"
     """`epsilon` or `v_prediction`; without meaning for a flow."""
@@ -51,11 +51,11 @@ class Architecture:
 def stable_diffusion(
     name: str, config: Mapping[str, Any], parameters: int = 0, prediction_type: str = "epsilon"
 ) -> Architecture:
-    """Of a Stable Diffusion 1 or 2 with 77 tokens, by its UNet's configuration and its text encoder's parameters."""
+    """A Stable Diffusion 1 or 2: its UNet's configuration, 77 tokens, and its text encoder's number of parameters."""
     return Architecture(
         name=name,
         config=config,
-        conditioning={"encoder_hidden_states": (TEXT_LENGTH, config["cross_attention_dim"])},
+        conditioning={STATES: (TEXT_LENGTH, config["cross_attention_dim"])},
         text_encoder_parameters=parameters,
         prediction_type=prediction_type,
     )
@@ -75,8 +75,9 @@ _SDXL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-_CLIP_L, _CLIP_G, _T5_XXL = 123_060_480, 694_659_840, 4_762_310_656
-"""Parameters of Stable Diffusion XL's and 3's text encoders; CLIP-L without its projection."""
+_CLIP_L, _CLIP_H, _CLIP_G, _T5_XXL = 123_060_480, 340_387_840, 694_659_840, 4_762_310_656
+"""Parameters of text encoders: `CLIPTextModel`s of 12 layers of width 768 and 23 of 1024, CLIP-G with its projection,
+and T5's encoder."""
 _CLIP_L_PROJECTION = 768 * 768
 
 
@@ -99,30 +100,28 @@ def _sd3(name: str, layers: int, **more: Any) -> Architecture:
             "pos_embed_max_size": 192,
             **more,
         },
-        conditioning={"encoder_hidden_states": (TEXT_LENGTH + T5_TOKENS, 4096), "pooled_projections": (2048,)},
+        conditioning={STATES: (TEXT_LENGTH + T5_TOKENS, 4096), "pooled_projections": (2048,)},
         text_encoder_parameters=_CLIP_L + _CLIP_L_PROJECTION + _CLIP_G + _T5_XXL,
     )
 
 
-_FIRST_ENCODER, _SECOND_ENCODER = 123_060_480, 340_387_840
-"""Counted on `CLIPTextModel`s: 12 layers of width 768, and 23 of 1024."""
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
         stable_diffusion(
             "sd15",
             {**_SHARED, "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-            _FIRST_ENCODER,
+            _CLIP_L,
             "epsilon",
         ),
-        stable_diffusion("sd21_base", {**_SECOND, "sample_size": 64}, _SECOND_ENCODER, "epsilon"),
-        stable_diffusion("sd21", {**_SECOND, "sample_size": 96}, _SECOND_ENCODER, "v_prediction"),
+        stable_diffusion("sd21_base", {**_SECOND, "sample_size": 64}, _CLIP_H, "epsilon"),
+        stable_diffusion("sd21", {**_SECOND, "sample_size": 96}, _CLIP_H, "v_prediction"),
         Architecture(
             name="sdxl",
             family=SDXL,
             config=_SDXL,
             conditioning={
-                "encoder_hidden_states": (TEXT_LENGTH, 2048),
+                STATES: (TEXT_LENGTH, 2048),
                 "text_embeds": (1280,),
                 "time_ids": (TIME_IDS,),
             },

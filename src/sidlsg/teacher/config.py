@@ -227,8 +227,7 @@ def check_agreement(family: Family, configs: Mapping[str, Config]) -> None:
         if found != wanted:
             path = configs[component].path
             raise InputError(f"{path}: {key} is {found!r}, and {why}; give a text-to-image {family.title}, saved whole")
-    for name in family.text_encoders:
-        tokenizer = name.replace("text_encoder", "tokenizer")
+    for name, tokenizer in family.text_encoders.items():
         if (name in configs) != (tokenizer in configs):
             here, missing = (name, tokenizer) if name in configs else (tokenizer, name)
             folder = configs[here].path.parents[1]

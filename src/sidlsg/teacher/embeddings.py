@@ -16,15 +16,15 @@ from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import EmbeddingSet, PromptSet, file_ref
 from sidlsg.storage.tensors import save_tensors
 from sidlsg.teacher.conditioning import Conditioning, joined, mapped
+from sidlsg.teacher.config import family_in
+from sidlsg.teacher.families.family import STATES
 from sidlsg.teacher.folder import text_encoder_digest
 from sidlsg.teacher.pipeline import Teacher, load_pipeline, prompt_encoder
 from sidlsg.teacher.shards import BLOCK, MappedShards, ShardFormat, shard_path
 from sidlsg.teacher.text_encoder import PromptEncoder
 
-KEY, STATES = "states", "encoder_hidden_states"
-"""A shard's first tensor, [n, L, D] in the order of the prompts, and its name in a conditioning of several tensors.
-
-The others have the same name in both."""
+KEY = "states"
+"""A shard's first tensor, [n, L, D] in the order of the prompts: a conditioning's `STATES`. Others keep their names."""
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 SHARDS = ShardFormat(record=EmbeddingSet.FILE, what="text embeddings", stage="the encode stage")
 TextEmbeddings = Callable[[Sequence[int], Sequence[bool]], tuple[Conditioning, Conditioning]]
@@ -196,7 +196,7 @@ def write_shards(
         InputError: prompts or teacher cannot be used.
     """
     set_threads()
-    encoder = prompt_encoder(teacher, load_pipeline(teacher), best_device())
+    encoder = prompt_encoder(family_in(teacher), load_pipeline(teacher), best_device())
     uncond, dtype = folder / "uncond.safetensors", DTYPES[record.dtype]
     write_embeddings(uncond, mapped(lambda each: each.to("cpu", dtype), encoder.uncond))
     shards = []

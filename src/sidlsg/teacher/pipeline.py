@@ -68,12 +68,11 @@ def load_pipeline(folder: Path) -> Any:
     for name in present(folder):
         parts[name] = _load_component(family.components[name], index[name][1], folder / name)
     _set_size(parts[family.network], folder)
-    for name in family.text_encoders:
-        tokenizer, encoder = parts[name.replace("text_encoder", "tokenizer")], parts[name]
-        if encoder is not None and len(tokenizer) > (known := encoder.config.vocab_size):
+    for name, tokenizer in family.text_encoders.items():
+        encoder = parts[name]
+        if encoder is not None and (entries := len(parts[tokenizer])) > (known := encoder.config.vocab_size):
             raise InputError(
-                f"{folder / name.replace('text_encoder', 'tokenizer')} has {len(tokenizer)} entries, but the text "
-                f"encoder knows {known}; save both together"
+                f"{folder / tokenizer} has {entries} entries, but the text encoder knows {known}; save both together"
             )
     with as_input_error(folder):
         pipeline = getattr(diffusers, family.pipeline).from_pretrained(
@@ -207,15 +206,14 @@ def load_teacher(
         family=family,
         network=network,
         vae=pipeline.vae,
-        encode=prompt_encoder(folder, pipeline, text_device),
+        encode=prompt_encoder(family, pipeline, text_device),
         scheduler=pipeline.scheduler,
-        schedule=schedule_of(pipeline.scheduler).to(device),
+        schedule=schedule_of(family, pipeline.scheduler).to(device),
     )
 
 
-def prompt_encoder(folder: Path, pipeline: Any, device: torch.device | str) -> PromptEncoder:
-    """The encoder of a folder's loaded pipeline, its text encoders frozen and on the embeddings' device."""
-    family = family_in(folder)
+def prompt_encoder(family: Family, pipeline: Any, device: torch.device | str) -> PromptEncoder:
+    """The encoder of a loaded pipeline, its text encoders frozen and on the embeddings' device."""
     for name in family.text_encoders:
         if (encoder := getattr(pipeline, name)) is not None:
             encoder.requires_grad_(False).eval().to(device)

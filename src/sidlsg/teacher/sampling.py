@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sidlsg.runtime.errors import NotFiniteError
 from sidlsg.runtime.hardware import best_device, plain_float32
 from sidlsg.teacher.config import family_in, read_configs
+from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.images import NOT_FINITE, Images
 from sidlsg.teacher.pipeline import load_pipeline
-from sidlsg.teacher.schedule import FLOW_TIMES
 from sidlsg.teacher.setting import Setting, StudentSetting
 
 PIXELS = 64 * 32 * 32
@@ -78,7 +77,7 @@ class StockSampler:
     def pixels(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> NDArray[np.float32]:
         """The same images in [0, 1] float32."""
         shape = self.family.latent_shape(self.network.config)
-        parts, called = [], self._called | stock_steps(self.pipeline.scheduler, setting)
+        parts, called = [], self._called | stock_steps(self.family, setting)
         for start in range(0, len(prompts), self.batch):
             chosen = slice(start, start + self.batch)
             generators = _generators(seeds[chosen], self.device)
@@ -86,7 +85,7 @@ class StockSampler:
             if isinstance(setting, StudentSetting):
                 noise = setting.noise_scale * noise
             # With TF32, which torch allows by default, an image would depend on the batch size.
-            with plain_float32(self.device), _stepping_with(self.pipeline.scheduler, generators):
+            with plain_float32(self.device), self._stepping_with(generators):
                 sampled = self.pipeline(
                     list(prompts[chosen]),
                     guidance_scale=setting.guidance_scale,
@@ -100,31 +99,31 @@ class StockSampler:
             parts.append(sampled.images)
         return np.concatenate(parts)
 
+    @contextlib.contextmanager
+    def _stepping_with(self, generators: list[torch.Generator]) -> Iterator[None]:
+        """Give a flow's steps their noise from the images' generators; pipelines pass these to other schedulers alone.
 
-def stock_steps(scheduler: Any, setting: Setting) -> dict[str, Any]:
+        For one image that is what torch's own generator gives after `torch.manual_seed`, without any given.
+        """
+        if not self.family.flows:
+            yield
+            return
+        scheduler = self.pipeline.scheduler
+        step = scheduler.step
+        scheduler.step = functools.partial(step, generator=generators)
+        try:
+            yield
+        finally:
+            scheduler.step = step
+
+
+def stock_steps(family: Family, setting: Setting) -> dict[str, Any]:
     """The arguments of a stock pipeline's call that say at which noise levels it samples."""
     if not isinstance(setting, StudentSetting):
         return {"num_inference_steps": setting.steps}
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if family.flows:
         return {"sigmas": [t / FLOW_TIMES for t in setting.timesteps]}
     return {"timesteps": list(setting.timesteps)}
-
-
-@contextlib.contextmanager
-def _stepping_with(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
-    """Give a flow's steps their noise from the images' generators: the pipelines pass these to other schedulers alone.
-
-    For one image that is what torch's own generator gives after `torch.manual_seed`, without any given.
-    """
-    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        yield
-        return
-    step = scheduler.step
-    scheduler.step = functools.partial(step, generator=generators)
-    try:
-        yield
-    finally:
-        scheduler.step = step
 
 
 def seeded_noise(

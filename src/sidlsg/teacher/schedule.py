@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sidlsg.runtime.errors import InputError
+from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.families.sd import SCHEDULERS
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -19,8 +20,6 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 T_MIN, T_MAX = 20, 979
 """Training draws t uniformly from {20, …, 979}, both ends included."""
-FLOW_TIMES = 1000
-"""A flow-matching network's t is 1000 σ."""
 SIGMA_LOGIT_MEAN, SIGMA_LOGIT_STD = math.log(2), 1.6
 """Training draws the logit of a flow's σ from this normal distribution (arXiv 2509.25127, its published code)."""
 
@@ -210,7 +209,6 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def schedule_of(scheduler: Any) -> NoiseSchedule | FlowSchedule:
-    """The schedule of a diffusers scheduler, on the CPU; raises InputError as `NoiseSchedule.from_scheduler`."""
-    flows = type(scheduler).__name__.startswith("FlowMatch")
-    return FlowSchedule() if flows else NoiseSchedule.from_scheduler(scheduler)
+def schedule_of(family: Family, scheduler: Any) -> NoiseSchedule | FlowSchedule:
+    """The schedule of a family's scheduler, on the CPU; raises InputError as `NoiseSchedule.from_scheduler`."""
+    return FlowSchedule() if family.flows else NoiseSchedule.from_scheduler(scheduler)

@@ -41,7 +41,7 @@ class ShardFormat:
 
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of a row's tensors, by their names in the file."""
+"""The shape of a row by tensor name."""
 
 
 def map_tensors(path: Path, shapes: Shapes, count: int, dtype: torch.dtype, kind: ShardFormat) -> dict[str, Tensor]:

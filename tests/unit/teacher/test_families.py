@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from sidlsg.teacher.families import FAMILIES, PIPELINES
 from sidlsg.teacher.folder import check_folder, conditioning_shapes, folder_digest, text_encoder_digest
 from sidlsg.teacher.pipeline import load_pipeline, load_teacher
 from sidlsg.teacher.source import check_single_file
+from unit.teacher.spoilt import changed, with_index
 
 OTHERS = list(NEW)
 RED, BLUE = "a small red circle on a blue background", "a large blue square on a white background"
@@ -30,15 +30,6 @@ RED, BLUE = "a small red circle on a blue background", "a large blue square on a
 @pytest.fixture
 def copied(of_family: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     return lambda name: Path(shutil.copytree(of_family(name), tmp_path / name))
-
-
-def with_index(folder: Path, **changes: object) -> None:
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | changes))
-
-
-def changed(config: Path, **values: object) -> None:
-    config.write_text(json.dumps(json.loads(config.read_text()) | values))
 
 
 def without_t5(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from sidlsg.teacher import folder as folder_module
 from sidlsg.teacher.config import network_config
 from sidlsg.teacher.folder import check_folder, folder_digest, is_loaded, is_present, model_files
 from sidlsg.teacher.pipeline import load_pipeline
+from unit.teacher.spoilt import changed, with_index
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -26,15 +27,6 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def teacher(assets: Path, tmp_path: Path) -> Path:
     """A copy of the bundled teacher."""
     return Path(shutil.copytree(assets / "tiny-sd", tmp_path / "teacher"))
-
-
-def with_index(folder: Path, **changes: object) -> None:
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | changes))
-
-
-def changed(config: Path, **values: object) -> None:
-    config.write_text(json.dumps(json.loads(config.read_text()) | values))
 
 
 def as_pickle(folder: Path) -> None:

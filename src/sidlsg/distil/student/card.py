@@ -12,8 +12,9 @@ from sidlsg.runtime.formatting import plain_markdown
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import Licence, Student
 from sidlsg.teacher.config import read_configs
+from sidlsg.teacher.families.family import FLOW_TIMES
 from sidlsg.teacher.pipeline import Teacher
-from sidlsg.teacher.schedule import FLOW_TIMES, FlowSchedule, NoiseSchedule
+from sidlsg.teacher.schedule import NoiseSchedule
 
 UNKNOWN = "unknown"
 """The value of texts that a record must have and that are not known."""
@@ -66,7 +67,7 @@ Its scale is 1: the scale of training, {scale:g}, is part of its weights. This f
 
 def _stock_call(steps: FewSteps, teacher: Teacher) -> dict[str, str]:
     """The parts of the stock pipeline's call that samples a student."""
-    flows = isinstance(teacher.schedule, FlowSchedule)
+    flows = teacher.family.flows
     parts = {
         "imports": "",
         "noise": "",

@@ -15,6 +15,10 @@ Configs = Mapping[str, Mapping[str, Any]]
 """The components' configurations by the components' names; a missing key raises InputError."""
 NETWORKS = ("unet", "transformer")
 """Names of the network that is distilled."""
+STATES = "encoder_hidden_states"
+"""The text embeddings' name in a conditioning of several tensors, and in `Family.shapes`."""
+FLOW_TIMES = 1000
+"""A flow-matching network's t is 1000 σ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ class Family:
     shapes: Callable[[Configs], dict[str, tuple[int, ...]]]
     """Shapes of a prompt's conditioning by the tensors' names, that of the hidden states, (L, D), first."""
     encode: Callable[[Any, Sequence[str], Any], Conditioning]
-    """Of the stock pipeline, prompts and the text encoders' device: the conditioning.
+    """Encodes prompts, given the stock pipeline, the prompts and the text encoders' device.
 
     The empty prompt's is the unconditional one, as the stock pipeline guides with it."""
     latent_shape: Callable[[Mapping[str, Any]], tuple[int, int, int]] = square_latents
@@ -129,9 +133,10 @@ class Family:
         return self.components["scheduler"].classes[0].startswith("FlowMatch")
 
     @property
-    def text_encoders(self) -> tuple[str, ...]:
-        """The names of the text encoders."""
-        return tuple(name for name in self.components if name.startswith("text_encoder"))
+    def text_encoders(self) -> dict[str, str]:
+        """The names of the text encoders, each with its tokenizer's."""
+        names = (name for name in self.components if name.startswith("text_encoder"))
+        return {name: name.replace("text_encoder", "tokenizer") for name in names}
 
     @property
     def with_weights(self) -> tuple[str, ...]:

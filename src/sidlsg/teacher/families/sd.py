@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidlsg.teacher.families.family import (
+    STATES,
     Agreement,
     Component,
     Configs,
@@ -91,9 +92,7 @@ SD = Family(
     },
     off={"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False},
     agreements=_agreements,
-    shapes=lambda configs: {
-        "encoder_hidden_states": (configs["tokenizer"]["model_max_length"], configs["text_encoder"]["hidden_size"])
-    },
+    shapes=lambda configs: {STATES: (configs["tokenizer"]["model_max_length"], configs["text_encoder"]["hidden_size"])},
     encode=_encode,
     has=lambda network: is_unet(network, None),
     takes=lambda unet: unet,

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sidlsg.teacher.families.family import (
+    FLOW_TIMES,
+    STATES,
     Agreement,
     Component,
     Configs,
@@ -31,8 +33,6 @@ T5_TOKENS = 256
 CHANNELS, JOINT, POOLED, PROJECTION = 16, 4096, 2048, 512
 HEADS, HEAD_DIM, CAPTION, PATCH, POSITIONS = 18, 64, 1152, 2, 96
 """The libraries' defaults: of the transformer, and of the CLIP models' pooled embeddings."""
-TIMES = 1000
-"""t at σ = 1."""
 
 
 def _pooled(configs: Configs) -> int:
@@ -60,8 +60,8 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
     largest = transformer.get("pos_embed_max_size", POSITIONS)
     why = f"its latents have {size // patch} patches on a side"
     yield Agreement("transformer", "pos_embed_max_size", largest, max(largest, size // patch), why)
-    times = configs["scheduler"].get("num_train_timesteps", TIMES)
-    yield Agreement("scheduler", "num_train_timesteps", times, TIMES, f"a flow's t is {TIMES} σ")
+    times = configs["scheduler"].get("num_train_timesteps", FLOW_TIMES)
+    yield Agreement("scheduler", "num_train_timesteps", times, FLOW_TIMES, f"a flow's t is {FLOW_TIMES} σ")
     found = transformer.get("pooled_projection_dim", POOLED)
     why = f"the CLIP models' pooled embeddings, joined, have {pooled}"
     yield Agreement("transformer", "pooled_projection_dim", found, pooled, why)
@@ -70,7 +70,7 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
 def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
     t5 = _called(configs).get("max_sequence_length", T5_TOKENS)
     return {
-        "encoder_hidden_states": (
+        STATES: (
             configs["tokenizer"]["model_max_length"] + t5,
             configs["transformer"].get("joint_attention_dim", JOINT),
         ),
@@ -93,7 +93,7 @@ def _encode(pipeline: Any, prompts: Sequence[str], device: Any) -> dict[str, Ten
     states, _, pooled, _ = pipeline.encode_prompt(
         list(prompts), None, None, device=device, do_classifier_free_guidance=False, **shorter
     )
-    return {"encoder_hidden_states": states, "pooled_projections": pooled}
+    return {STATES: states, "pooled_projections": pooled}
 
 
 def _takes(network: Callable[..., Any]) -> Callable[..., Any]:

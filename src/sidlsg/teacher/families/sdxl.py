@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sidlsg.teacher.families.family import Agreement, Configs, channels_agree, clip_tokenizer, text_model
+from sidlsg.teacher.families.family import STATES, Agreement, Configs, channels_agree, clip_tokenizer, text_model
 from sidlsg.teacher.families.sd import CROSS_ATTENTION, SD, UNET_CHANNELS, is_unet
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
 def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
     first, second = configs["text_encoder"], configs["text_encoder_2"]
     return {
-        "encoder_hidden_states": (
+        STATES: (
             configs["tokenizer"]["model_max_length"],
             first["hidden_size"] + second["hidden_size"],
         ),
@@ -57,13 +57,13 @@ def _encode(pipeline: Any, prompts: Sequence[str], device: torch.device) -> dict
         states, pooled = states * given[:, None, None], pooled * given[:, None]
     side = float(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
     sizes = states.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), -1)
-    return {"encoder_hidden_states": states, "text_embeds": pooled, "time_ids": sizes}
+    return {STATES: states, "text_embeds": pooled, "time_ids": sizes}
 
 
 def _takes(network: Callable[..., Any]) -> Callable[..., Any]:
     def call(x_t: Tensor, t: Tensor, conditioning: dict[str, Tensor]) -> Any:
         added = {name: conditioning[name] for name in ADDED}
-        return network(x_t, t, conditioning["encoder_hidden_states"], added_cond_kwargs=added)
+        return network(x_t, t, conditioning[STATES], added_cond_kwargs=added)
 
     return call
 
