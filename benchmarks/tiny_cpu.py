@@ -67,7 +67,7 @@ class Ours:
         frozen = self.state.frozen(copy.deepcopy(teacher.network))
         self.method = Method(teacher=self.state.call(frozen), schedule=teacher.schedule, guidance=lsg(KAPPA))
         # A memory of its own for each way.
-        encoder = PromptEncoder(teacher.family, teacher.encode.pipeline)
+        encoder = PromptEncoder(teacher.family, teacher.encode.pipeline, {})
         self.encode = OnlineEmbeddings(encoder, texts, "float32")
 
     def iterate(self, plan: DrawPlan, micro_batch: int) -> dict[str, Tensor]:

@@ -85,12 +85,14 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         from sidlsg.bundled.assets import family_named, write_teacher
         from sidlsg.bundled.tiny_families import NEW
         from sidlsg.teacher.pipeline import load_pipeline
+        from tiny_sana import new_sana
 
         if name not in folders:
             vae = load_pipeline(Path(__file__).parents[1] / "assets" / "tiny-sd").vae
             torch.manual_seed(0)
             folders[name] = tmp_path_factory.mktemp("untrained") / f"tiny-{name}"
-            write_teacher(family_named(name), NEW[name](vae), folders[name])
+            made = new_sana() if name == "sana" else NEW[name](vae)
+            write_teacher(family_named(name), made, folders[name])
         return folders[name]
 
     return folder

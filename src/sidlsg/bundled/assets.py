@@ -32,7 +32,7 @@ from sidlsg.teacher.families import FAMILIES
 from sidlsg.teacher.families.family import Family
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.folder import folder_digest, load_in_float32
-from sidlsg.teacher.pipeline import load_pipeline
+from sidlsg.teacher.pipeline import load_component
 from sidlsg.teacher.sampling import StockSampler
 
 TEACHER = "tiny-sd"
@@ -81,7 +81,7 @@ def teach_family(name: str, output: Path, work: Path, recipe: TeachRecipe, repor
     """
     refuse_foreign(output, INDEX)
     set_threads()
-    vae = load_pipeline(resolve(BUNDLED_TEACHER)).vae
+    vae = load_component(resolve(BUNDLED_TEACHER), "vae")
     torch.manual_seed(recipe.seed + 1)
     _make_teacher(family_named(name), NEW[name](vae), output, resolve(BUNDLED_JUDGE), work, recipe, {}, report)
 

@@ -9,6 +9,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -68,14 +70,32 @@ def new_t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=T5_LENGTH)
 
 
-def new_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
-    """A Stable Diffusion 3 without training: a transformer of 1.6 million parameters, and three text encoders.
+def new_t5(tokenizer: T5Tokenizer) -> T5EncoderModel:
+    """A two-layer T5 encoder."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=TEXT_WIDTH,
+            d_kv=TEXT_WIDTH // 4,
+            d_ff=2 * TEXT_WIDTH,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+        )
+    )
 
-    The VAE gets a `shift_factor`, so that latents have mean 0, as in this family's.
-    """
+
+def with_shift(vae: AutoencoderKL) -> AutoencoderKL:
+    """The VAE with a `shift_factor`, so that latents have mean 0, as those of flow-matching families have."""
     with torch.no_grad():
         _, pixels = batch_of(training_captions(), 0, "vae/scale", 0, 2048)
         vae.register_to_config(shift_factor=float(vae.encode(pixels).latent_dist.mean.mean()))
+    return vae
+
+
+def new_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
+    """A Stable Diffusion 3 without training: a transformer of 1.6 million parameters, and three text encoders."""
     tokenizer, t5_tokenizer = new_tokenizer(), new_t5_tokenizer()
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
@@ -92,27 +112,42 @@ def new_sd3(vae: AutoencoderKL) -> StableDiffusion3Pipeline:
             pos_embed_max_size=LATENT_SIZE,
             qk_norm="rms_norm",
         ),
-        vae=vae,
+        vae=with_shift(vae),
         text_encoder=new_projecting_encoder(tokenizer),
         tokenizer=tokenizer,
         text_encoder_2=new_projecting_encoder(tokenizer),
         tokenizer_2=tokenizer,
-        text_encoder_3=T5EncoderModel(
-            T5Config(
-                vocab_size=len(t5_tokenizer),
-                d_model=TEXT_WIDTH,
-                d_kv=TEXT_WIDTH // 4,
-                d_ff=2 * TEXT_WIDTH,
-                num_layers=2,
-                num_heads=4,
-                feed_forward_proj="gated-gelu",
-                dropout_rate=0.0,
-            )
-        ),
+        text_encoder_3=new_t5(t5_tokenizer),
         tokenizer_3=t5_tokenizer,
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
 
 
-NEW: dict[str, Callable[[AutoencoderKL], Any]] = {"sdxl": new_sdxl, "sd3": new_sd3}
+def new_flux(vae: AutoencoderKL) -> FluxPipeline:
+    """A guidance-distilled FLUX.1 without training: tokens of four latent pixels, of both kinds of blocks."""
+    tokenizer, t5_tokenizer = new_tokenizer(), new_t5_tokenizer()
+    transformer = FluxTransformer2DModel(
+        in_channels=4 * vae.config.latent_channels,
+        num_layers=2,
+        num_single_layers=3,
+        attention_head_dim=32,
+        num_attention_heads=3,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=HALF_WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=(8, 12, 12),
+    )
+    transformer.register_to_config(sample_size=LATENT_SIZE)
+    return FluxPipeline(
+        transformer=transformer,
+        vae=with_shift(vae),
+        text_encoder=new_text_encoder(tokenizer, HALF_WIDTH),
+        tokenizer=tokenizer,
+        text_encoder_2=new_t5(t5_tokenizer),
+        tokenizer_2=t5_tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+
+
+NEW: dict[str, Callable[[AutoencoderKL], Any]] = {"sdxl": new_sdxl, "sd3": new_sd3, "flux": new_flux}
 """Untrained pipelines by family, of a trained VAE."""

@@ -15,6 +15,7 @@ from sidlsg.distil.sampler import generate_latents
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.conditioning import Conditioning, mapped
 from sidlsg.teacher.embeddings import TextEmbeddings
+from sidlsg.teacher.families.family import pixels_of_latent
 from sidlsg.teacher.images import Images, decode, grid, save_png
 from sidlsg.teacher.schedule import Schedule
 
@@ -76,7 +77,7 @@ class FixedSamples:
         home = next(self.vae.parameters()).device
         self.vae.to(latents.device)
         try:
-            side = latents.shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+            side = latents.shape[-1] * pixels_of_latent(self.vae.config)
             return decode(self.vae, latents, max(1, min(self.at_once, PIXELS // side**2)))
         finally:
             self.vae.to(home)

@@ -288,6 +288,13 @@ def _paper(name: str, kappa: float, images: float, *rows: tuple[float, float, fl
     )
 
 
+_BOTH_HALVES = (
+    *("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"),
+    *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "ff_context.net.0.proj", "ff_context.net.2"),
+)
+"""Adapters' targets in a transformer with layers of the image's tokens and of the prompt's."""
+
+
 def _flow(name: str, micro_batch: int, **more: Any) -> Recipe:
     """SiD-DiT's settings for flow-matching teachers (arXiv 2509.25127, its published code).
 
@@ -388,7 +395,20 @@ RECIPES: dict[str, Recipe] = {
         _flow("sd3_medium_4step", 8),
         _flow("sd35_medium_4step", 4),
         _flow("sd35_large_4step", 4, parallel="fsdp"),  # on 8 GPUs
-        _flow("sd35_large_lora", 4, adapter={"rank": 64}, lr=5e-5, fake_score_lr=5e-5),
+        _flow("sd35_large_lora", 4, adapter={"rank": 64, "targets": _BOTH_HALVES}, lr=5e-5, fake_score_lr=5e-5),
+        _flow("sana_600m_4step", 16),
+        _flow("sana_1600m_4step", 8),
+        # Guidance-distilled, so κ = 1: see the family's remark.
+        _flow("flux_dev_4step", 1, strategy="none", scales={}, parallel="fsdp"),  # on 8 GPUs
+        _flow(
+            "flux_dev_lora",
+            1,
+            strategy="none",
+            scales={},
+            adapter={"rank": 64, "targets": _BOTH_HALVES},
+            lr=5e-5,
+            fake_score_lr=5e-5,
+        ),
     )
 }
 

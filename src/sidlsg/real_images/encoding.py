@@ -26,9 +26,10 @@ from sidlsg.runtime.progress import Meter
 from sidlsg.storage.files import atomic_write, sha256_bytes
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import FunnelStep, PromptSet, file_ref
-from sidlsg.teacher.config import latent_shape, read_config
+from sidlsg.teacher.config import family_in, latent_shape, read_configs
+from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.latents import encode_images, vae_digest, write_latents
-from sidlsg.teacher.pipeline import load_pipeline
+from sidlsg.teacher.pipeline import load_component
 from sidlsg.teacher.shards import BLOCK, shard_path
 
 PROGRESS = "progress.json"
@@ -61,8 +62,7 @@ class _Progress:
 
 def resolution_of(teacher: Path) -> int:
     """Pixels on each side of a teacher's images."""
-    factor = 2 ** (len(read_config(teacher, "vae")["block_out_channels"]) - 1)
-    return int(latent_shape(teacher)[1] * factor)
+    return family_in(teacher).image_side(read_configs(teacher))
 
 
 def encode_source(
@@ -89,7 +89,8 @@ def encode_source(
     """
     set_threads()
     device, size = best_device(), resolution_of(teacher)
-    vae = load_pipeline(teacher).vae.requires_grad_(False).eval().to(device)
+    check_folder(teacher)
+    vae = load_component(teacher, "vae").requires_grad_(False).eval().to(device)
     captions = folder / RealImageSet.CAPTIONS
     (captions / "shards").mkdir(parents=True, exist_ok=True)
     done = _Progress.of(folder)

@@ -23,6 +23,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.files import sha256_files
 from sidlsg.storage.records import Student, file_refs
 from sidlsg.teacher.config import family_in, read_configs
+from sidlsg.teacher.families.sd import SD
 
 CARD = "README.md"
 """The model card in a student's folder."""
@@ -100,9 +101,9 @@ def safety_checker_of(student: Student) -> str:
 
 
 def _called(folder: Path) -> dict[str, Any]:
-    """What a call of the student's stock pipeline needs besides the prompt, as `call`, where it needs something."""
-    call = family_in(folder).called(read_configs(folder))
-    return {"call": call} if call else {}
+    """What a call of the student's stock pipeline needs besides the prompt, as `call`; SD's is not called."""
+    family = family_in(folder)
+    return {} if family is SD else {"call": family.guided(0) | family.called(read_configs(folder))}
 
 
 def steps_of(student: Student) -> int:

@@ -211,8 +211,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
 
     def _sample(self, prompts: list[str], seeds: list[int], steps: int) -> list[Any]:
         """An image for each prompt and seed, [H, W, 3] uint8, by the stock pipeline as the student's card calls it."""
-        generators, times = _generators(seeds), self._times(steps)
-        noise, scheduler = self._noise(generators), self.pipeline.scheduler
+        generators, times, scheduler = _generators(seeds), self._times(steps), self.pipeline.scheduler
         step = scheduler.step
         if self.flows:
             called: dict[str, Any] = {"sigmas": [t / 1000 for t in times]}
@@ -221,11 +220,9 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         else:
             called = {"timesteps": times}
             if type(scheduler).__name__ == "LCMScheduler":  # the only one that takes the noise unscaled
-                noise = noise * float((1 - self.alphas_cumprod[-1]).sqrt())
+                called["latents"] = self._noise(generators) * float((1 - self.alphas_cumprod[-1]).sqrt())
         try:
-            images = self.pipeline(
-                prompts, latents=noise, generator=generators, guidance_scale=0, output_type="np", **self.call, **called
-            ).images
+            images = self.pipeline(prompts, generator=generators, output_type="np", **self.call, **called).images
         finally:
             scheduler.step = step
         if not np.isfinite(images).all():

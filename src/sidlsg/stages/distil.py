@@ -47,9 +47,9 @@ from sidlsg.storage.real_image_set import real_images_of
 from sidlsg.storage.records import PromptSet, Student, file_ref
 from sidlsg.storage.uri import open_store
 from sidlsg.teacher.architectures import Architecture
+from sidlsg.teacher.config import read_configs
 from sidlsg.teacher.embeddings import open_embeddings
 from sidlsg.teacher.families.family import FLOW_TIMES, Family
-from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
@@ -136,6 +136,8 @@ def distil(
     settled = fixed_layout(recipe)
     layouts = candidates(shape, recipe, cpu_quota()) if settled is None else [settled]
     report_once = report if is_rank0() else lambda _: None
+    for remark in shape.family.remarks(read_configs(teacher)):
+        report_once(remark)
     layout = settled or choose_layout(layouts, shape, recipe, report_once)
     slowdown = SlowdownDetector() if len(layouts) > 1 and layouts[0].threads == 1 else None
     stop = StopRequest()
@@ -357,10 +359,11 @@ def _check_steps(family: Family, recipe: Recipe) -> None:
             f"{FLOW_TIMES}, and the recipe {recipe.name} has {recipe.t_init}; take one for flows, such as tiny_flow, "
             f"or set t_init={FLOW_TIMES}"
         )
-    if recipe.steps > 1 and recipe.step_noise == "fixed" and family is not SD:
+    if recipe.steps > 1 and recipe.step_noise not in family.step_noises:
+        allowed = " or ".join(family.step_noises)
         raise InputError(
-            f"no stock pipeline of {family.title} repeats a student's first noise, as step_noise 'fixed' does; "
-            "take 'ddim' or 'fresh'"
+            f"no stock pipeline of {family.title} samples with the recipe's step_noise {recipe.step_noise!r}; take "
+            f"{allowed}"
         )
 
 

@@ -14,12 +14,12 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.real_image_set import RealImageSet
 from sidlsg.storage.records import PromptSet
 from sidlsg.storage.uri import resolve_with_digest
-from sidlsg.teacher.config import family_in, read_config
+from sidlsg.teacher.config import read_config
 from sidlsg.teacher.embeddings import open_embeddings
-from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.latents import LatentReader, vae_digest
-from sidlsg.teacher.pipeline import Teacher, load_pipeline
+from sidlsg.teacher.pipeline import Teacher, load_network
 
 
 def starting_network(uri: str, teacher: Teacher) -> tuple[Any, str]:
@@ -27,7 +27,8 @@ def starting_network(uri: str, teacher: Teacher) -> tuple[Any, str]:
     if not uri:
         return None, ""
     folder, sha256 = resolve_with_digest(uri, folder=DIFFUSERS)
-    network = getattr(load_pipeline(folder), family_in(folder).network)
+    check_folder(folder)
+    network = load_network(folder)
     ours, its = ({name: p.shape for name, p in each.named_parameters()} for each in (teacher.network, network))
     if ours != its:
         raise InputError(

@@ -23,6 +23,7 @@ from sidlsg.evaluate.suite import Measure
 from sidlsg.runtime.distributed import World
 from sidlsg.runtime.errors import InputError, NotFiniteError
 from sidlsg.teacher.conditioning import Conditioning, mapped
+from sidlsg.teacher.families.family import pixels_of_latent
 from sidlsg.teacher.images import NOT_FINITE, Images, pixels_of
 from sidlsg.teacher.pipeline import Teacher
 from sidlsg.teacher.sampling import seeded_noise
@@ -153,7 +154,7 @@ def evaluation_during_training(
         steps=steps,
         at_once=recipe.micro_batch,
     )
-    side = teacher.latent_shape[1] * 2 ** (len(teacher.vae.config.block_out_channels) - 1)
+    side = teacher.latent_shape[1] * pixels_of_latent(teacher.vae.config)
     if side == IMAGE_SIZE and all(is_shape(text) for text in held_out):
         return ShapesDuringTraining(samples, load_shapes_protocols(held_out, judge, count), world)
     return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4, world)

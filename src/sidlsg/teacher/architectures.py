@@ -8,6 +8,10 @@ from typing import Any
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.families.family import STATES, Family
+from sidlsg.teacher.families.flux import FLUX
+from sidlsg.teacher.families.flux import TOKENS as FLUX_TOKENS
+from sidlsg.teacher.families.sana import MASK, SANA
+from sidlsg.teacher.families.sana import TOKENS as SANA_TOKENS
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.families.sd3 import SD3, T5_TOKENS
 from sidlsg.teacher.families.sdxl import SDXL, TIME_IDS
@@ -38,7 +42,7 @@ class Architecture:
 
     name: str
     config: Mapping[str, Any]
-    """Configuration of its network; `sample_size` is the latents' height and width."""
+    """Configuration of its network, which says the latents' height and width as `sample_size`."""
     conditioning: Mapping[str, tuple[int, ...]]
     """Shapes of a prompt's conditioning, as in `Family.shapes`."""
     text_encoder_parameters: int
@@ -75,9 +79,9 @@ _SDXL = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-_CLIP_L, _CLIP_H, _CLIP_G, _T5_XXL = 123_060_480, 340_387_840, 694_659_840, 4_762_310_656
+_CLIP_L, _CLIP_H, _CLIP_G, _T5_XXL, _GEMMA = 123_060_480, 340_387_840, 694_659_840, 4_762_310_656, 2_614_341_888
 """Parameters of text encoders: `CLIPTextModel`s of 12 layers of width 768 and 23 of 1024, CLIP-G with its projection,
-and T5's encoder."""
+T5's encoder, and the language model Gemma 2 of 2 billion."""
 _CLIP_L_PROJECTION = 768 * 768
 
 
@@ -102,6 +106,29 @@ def _sd3(name: str, layers: int, **more: Any) -> Architecture:
         },
         conditioning={STATES: (TEXT_LENGTH + T5_TOKENS, 4096), "pooled_projections": (2048,)},
         text_encoder_parameters=_CLIP_L + _CLIP_L_PROJECTION + _CLIP_G + _T5_XXL,
+    )
+
+
+def _sana(name: str, layers: int, heads: int, cross_heads: int) -> Architecture:
+    """A SANA with so many layers, and heads of 32 channels."""
+    width = 32 * heads
+    return Architecture(
+        name=name,
+        family=SANA,
+        config={
+            "sample_size": 32,
+            "in_channels": 32,
+            "out_channels": 32,
+            "num_layers": layers,
+            "num_attention_heads": heads,
+            "attention_head_dim": 32,
+            "num_cross_attention_heads": cross_heads,
+            "cross_attention_head_dim": width // cross_heads,
+            "cross_attention_dim": width,
+            "caption_channels": 2304,
+        },
+        conditioning={STATES: (SANA_TOKENS, 2304), MASK: (SANA_TOKENS,)},
+        text_encoder_parameters=_GEMMA,
     )
 
 
@@ -136,9 +163,18 @@ ARCHITECTURES: dict[str, Architecture] = {
             dual_attention_layers=tuple(range(13)),
         ),
         _sd3("sd35_large", 38, qk_norm="rms_norm"),
+        _sana("sana_600m", 28, 36, 16),
+        _sana("sana_1600m", 20, 70, 20),
+        Architecture(
+            name="flux_dev",
+            family=FLUX,
+            config={"in_channels": 64, "num_layers": 19, "num_single_layers": 38, "guidance_embeds": True},
+            conditioning={STATES: (FLUX_TOKENS, 4096), "pooled_projections": (768,), "guidance": ()},
+            text_encoder_parameters=_CLIP_L + _T5_XXL,
+        ),
     )
 }
-"""Stable Diffusion 1.5, 2.1-base (512 pixels) and 2.1 (768 pixels), XL, 3 and 3.5 (1024 pixels)."""
+"""Stable Diffusion 1.5, 2.1-base (512 pixels) and 2.1 (768 pixels); XL, 3, 3.5, SANA and FLUX.1 (1024 pixels)."""
 
 
 def architecture_of(recipe: str) -> Architecture:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.teacher.families import PIPELINES
-from sidlsg.teacher.families.family import NETWORKS, Family
+from sidlsg.teacher.families.family import NETWORKS, STATES, Family
 from sidlsg.teacher.families.sd import SD
 
 INDEX = "model_index.json"
@@ -82,12 +82,16 @@ _BETAS = _Form(
 )
 _NULL = _Form("null: a Stable Diffusion's UNet takes latents, a timestep and text embeddings alone", None)
 _NAME = _Form("a text, or null", str | None)
+_FLAG = _Form("true or false", bool)
+_LENGTH = _Form("a whole number of at least 1", Annotated[int, Field(ge=1)])
 _BLOCKS = {"block_out_channels": _WHOLES, "down_block_types": _TEXTS, "up_block_types": _TEXTS}
 _LAYERED = {
     "hidden_size": _WHOLE,
     "intermediate_size": _WHOLE,
     "num_hidden_layers": _LAYERS,
     "num_attention_heads": _WHOLE,
+    "num_key_value_heads": _WHOLE,
+    "head_dim": _WHOLE,
 }
 _T5 = {"d_model": _WHOLE, "d_kv": _WHOLE, "d_ff": _WHOLE, "num_layers": _LAYERS, "num_heads": _WHOLE}
 _FORMS: dict[str, dict[str, _Form]] = {
@@ -113,14 +117,23 @@ _FORMS: dict[str, dict[str, _Form]] = {
         "sample_size": _WHOLE,
         "patch_size": _WHOLE,
         "in_channels": _WHOLE,
-        "out_channels": _WHOLE,
+        "out_channels": _WHOLE.or_null(),
         "num_layers": _LAYERS,
+        "num_single_layers": _LAYERS,
         "attention_head_dim": _WHOLE,
         "num_attention_heads": _WHOLE,
+        "num_cross_attention_heads": _WHOLE,
+        "cross_attention_head_dim": _WHOLE,
+        "cross_attention_dim": _WHOLE,
         "joint_attention_dim": _WHOLE,
+        "caption_channels": _WHOLE,
         "caption_projection_dim": _WHOLE,
         "pooled_projection_dim": _WHOLE,
         "pos_embed_max_size": _WHOLE,
+        "axes_dims_rope": _WHOLES,
+        "mlp_ratio": _SCALE,
+        "timestep_scale": _SCALE,
+        "guidance_embeds": _FLAG,
     },
     "vae": {
         **_BLOCKS,
@@ -131,6 +144,8 @@ _FORMS: dict[str, dict[str, _Form]] = {
         "norm_num_groups": _WHOLE,
         "scaling_factor": _SCALE,
         "shift_factor": _NUMBER.or_null(),
+        "encoder_block_out_channels": _WHOLES,
+        "decoder_block_out_channels": _WHOLES,
     },
     "text_encoder": {
         **_LAYERED,
@@ -146,7 +161,7 @@ _FORMS: dict[str, dict[str, _Form]] = {
         "trained_betas": _BETAS,
         "shift": _SCALE,
     },
-    "tokenizer": {"model_max_length": _WHOLE},
+    "tokenizer": {"model_max_length": _LENGTH},
 }
 """The values that are read, by kind of component; the libraries have defaults for missing ones."""
 
@@ -227,19 +242,21 @@ def check_agreement(family: Family, configs: Mapping[str, Config]) -> None:
         if found != wanted:
             path = configs[component].path
             raise InputError(f"{path}: {key} is {found!r}, and {why}; give a text-to-image {family.title}, saved whole")
+    used = family.shapes(configs)[STATES][0]
     for name, tokenizer in family.text_encoders.items():
         if (name in configs) != (tokenizer in configs):
             here, missing = (name, tokenizer) if name in configs else (tokenizer, name)
             folder = configs[here].path.parents[1]
             raise InputError(f"{folder / INDEX} names a {here} and no {missing}; save both, or neither")
         if name in configs:
-            _check_length(configs[name], configs[tokenizer])
+            _check_length(configs[name], configs[tokenizer], used)
 
 
-def _check_length(encoder: Config, tokenizer: Config) -> None:
+def _check_length(encoder: Config, tokenizer: Config, used: int) -> None:
+    # A tokenizer without a limit of its own has one of 10³⁰.
     tokens = tokenizer["model_max_length"]
     positions = encoder.get("max_position_embeddings", tokens)
-    if tokens > positions:
+    if min(tokens, used) > positions:
         raise InputError(
             f"{tokenizer.path}: model_max_length is {tokens}, and the text encoder has {positions} positions; "
             "save both together"

@@ -16,7 +16,6 @@ from sidlsg.runtime.progress import Meter
 from sidlsg.storage.records import EmbeddingSet, PromptSet, file_ref
 from sidlsg.storage.tensors import save_tensors
 from sidlsg.teacher.conditioning import Conditioning, joined, mapped
-from sidlsg.teacher.config import family_in
 from sidlsg.teacher.families.family import STATES
 from sidlsg.teacher.folder import text_encoder_digest
 from sidlsg.teacher.pipeline import Teacher, load_pipeline, prompt_encoder
@@ -196,7 +195,7 @@ def write_shards(
         InputError: prompts or teacher cannot be used.
     """
     set_threads()
-    encoder = prompt_encoder(family_in(teacher), load_pipeline(teacher), best_device())
+    encoder = prompt_encoder(teacher, load_pipeline(teacher, only_text=True), best_device())
     uncond, dtype = folder / "uncond.safetensors", DTYPES[record.dtype]
     write_embeddings(uncond, mapped(lambda each: each.to("cpu", dtype), encoder.uncond))
     shards = []

@@ -36,7 +36,7 @@ def encode_images(vae: Any, images: Images, first: int, device: torch.device) ->
     """[N, H, W, 3] uint8 sRGB to [N, C, h, w] float16 latents: samples of the VAE's posterior, scaled for the network.
 
     Teachers are trained on samples. Means have a smaller spread, by which alone a discriminator would tell them from
-    the student's.
+    the student's. A VAE without posterior, such as SANA's, gives its latents themselves.
 
     Args:
         vae: the teacher's.
@@ -49,17 +49,22 @@ def encode_images(vae: Any, images: Images, first: int, device: torch.device) ->
     """
     parts, shift = [], getattr(vae.config, "shift_factor", None) or 0.0
     for start in range(0, len(images), MOST_ENCODED):
-        posterior = vae.encode(pixels_of(images[start : start + MOST_ENCODED]).to(device)).latent_dist
-        numbers = range(first + start, first + start + len(posterior.mean))
-        shape = posterior.mean.shape[1:]
-        noise = np.stack([counted(0, "real images", n).standard_normal(shape, np.float32) for n in numbers])
-        samples = posterior.mean + posterior.std * torch.from_numpy(noise).to(device)
+        encoded = vae.encode(pixels_of(images[start : start + MOST_ENCODED]).to(device))
+        samples = _sampled(encoded.latent_dist, first + start) if "latent_dist" in encoded else encoded.latent
         latents = (samples - shift) * vae.config.scaling_factor
         parts.append(latents.to("cpu", torch.float16))
     latents = torch.cat(parts)
     if not torch.isfinite(latents).all():
         raise NotFiniteError("the VAE gives latents that are not finite in float16; give a teacher with another VAE")
     return latents
+
+
+def _sampled(posterior: Any, first: int) -> Tensor:
+    """Samples of a posterior, the noise of each by its number from `first` on."""
+    shape, numbers = posterior.mean.shape[1:], range(first, first + len(posterior.mean))
+    noise = np.stack([counted(0, "real images", n).standard_normal(shape, np.float32) for n in numbers])
+    samples: Tensor = posterior.mean + posterior.std * torch.from_numpy(noise).to(posterior.mean.device)
+    return samples
 
 
 def write_latents(path: Path, latents: Tensor) -> None:

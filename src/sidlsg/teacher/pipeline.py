@@ -18,8 +18,8 @@ from transformers.utils import logging as transformers_logging
 from sidlsg.runtime.errors import InputError, first_line
 from sidlsg.runtime.parsing import read_object
 from sidlsg.storage.tensors import first_not_finite
-from sidlsg.teacher.config import INDEX, SAVE_AGAIN, family_in, is_present, network_config, present
-from sidlsg.teacher.families.family import Component, Family
+from sidlsg.teacher.config import INDEX, SAVE_AGAIN, family_in, is_present, network_config, present, read_configs
+from sidlsg.teacher.families.family import Family
 from sidlsg.teacher.folder import check_folder, folder_digest
 from sidlsg.teacher.schedule import FlowSchedule, NoiseSchedule, schedule_of
 from sidlsg.teacher.text_encoder import PromptEncoder
@@ -59,15 +59,22 @@ def network_class(family: Family) -> Any:
     return getattr(LIBRARIES[component.library], component.classes[0])
 
 
-def load_pipeline(folder: Path) -> Any:
-    """The stock pipeline of a folder, in float32, from local safetensors alone; raises InputError if it is unusable."""
+def load_pipeline(folder: Path, *, only_text: bool = False) -> Any:
+    """The stock pipeline of a folder, in float32, from local safetensors alone.
+
+    Args:
+        folder: of a family's pipeline.
+        only_text: leave out the network that is distilled and the VAE.
+
+    Raises:
+        InputError: the folder is unusable.
+    """
     check_folder(folder)
-    quiet_libraries()
-    family, index = family_in(folder), read_object(folder / INDEX, SAVE_AGAIN)
+    family = family_in(folder)
     parts: dict[str, Any] = dict.fromkeys(family.components)
     for name in present(folder):
-        parts[name] = _load_component(family.components[name], index[name][1], folder / name)
-    _set_size(parts[family.network], folder)
+        if not (only_text and name in (family.network, "vae")):
+            parts[name] = load_component(folder, name)
     for name, tokenizer in family.text_encoders.items():
         encoder = parts[name]
         if encoder is not None and (entries := len(parts[tokenizer])) > (known := encoder.config.vocab_size):
@@ -82,26 +89,24 @@ def load_pipeline(folder: Path) -> Any:
     return pipeline
 
 
-def _load_component(component: Component, kind: str, folder: Path) -> Any:
+def load_component(folder: Path, name: str) -> Any:
+    """A component of a checked folder, in float32; raises InputError if it is unusable."""
+    quiet_libraries()
+    family = family_in(folder)
+    component, kind = family.components[name], read_object(folder / INDEX, SAVE_AGAIN)[name][1]
     made = getattr(LIBRARIES[component.library], kind)
-    if component.weights:
-        return _load_network(made, folder)
-    with as_input_error(folder / component.config):
-        return made.from_pretrained(folder, local_files_only=True)
+    if not component.weights:
+        with as_input_error(folder / name / component.config):
+            return made.from_pretrained(folder / name, local_files_only=True)
+    network = _load_network(made, folder / name)
+    if name == family.network and (size := network_config(folder).get("sample_size")):
+        network.register_to_config(sample_size=size)  # it may be a pair in the file
+    return network
 
 
 def load_network(folder: Path) -> Any:
     """The network of a checked folder that is distilled, in float32; raises InputError if it is unusable."""
-    family = family_in(folder)
-    component = family.components[family.network]
-    network = _load_component(component, component.classes[0], folder / family.network)
-    _set_size(network, folder)
-    return network
-
-
-def _set_size(network: Any, folder: Path) -> None:
-    # It may be a pair in the file.
-    network.register_to_config(sample_size=network_config(folder)["sample_size"])
+    return load_component(folder, family_in(folder).network)
 
 
 def check_optional(folder: Path) -> None:
@@ -206,15 +211,16 @@ def load_teacher(
         family=family,
         network=network,
         vae=pipeline.vae,
-        encode=prompt_encoder(family, pipeline, text_device),
+        encode=prompt_encoder(folder, pipeline, text_device),
         scheduler=pipeline.scheduler,
         schedule=schedule_of(family, pipeline.scheduler).to(device),
     )
 
 
-def prompt_encoder(family: Family, pipeline: Any, device: torch.device | str) -> PromptEncoder:
-    """The encoder of a loaded pipeline, its text encoders frozen and on the embeddings' device."""
+def prompt_encoder(folder: Path, pipeline: Any, device: torch.device | str) -> PromptEncoder:
+    """The encoder of a folder's loaded pipeline, its text encoders frozen and on the embeddings' device."""
+    family = family_in(folder)
     for name in family.text_encoders:
         if (encoder := getattr(pipeline, name)) is not None:
             encoder.requires_grad_(False).eval().to(device)
-    return PromptEncoder(family, pipeline, device)
+    return PromptEncoder(family, pipeline, read_configs(folder), device)

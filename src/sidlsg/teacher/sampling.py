@@ -45,7 +45,10 @@ class StockSampler:
         pipeline = load_pipeline(folder)
         self.pipeline = pipeline.to(device, torch.float16) if half else pipeline.to(device)
         self.family = family_in(folder)
-        self._called = self.family.called(read_configs(folder))
+        configs = read_configs(folder)
+        self.image_size = self.family.image_side(configs)
+        """Pixels on each side of its images."""
+        self._called = self.family.called(configs)
         self.network.to(memory_format=torch.channels_last)
         self.device = device
         self.identity = f"{sha256 or folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
@@ -55,11 +58,6 @@ class StockSampler:
     def network(self) -> Any:
         """The one that is distilled."""
         return getattr(self.pipeline, self.family.network)
-
-    @property
-    def image_size(self) -> int:
-        """Pixels on each side of its images."""
-        return int(self.network.config.sample_size * self.pipeline.vae_scale_factor)
 
     @property
     def batch(self) -> int:
@@ -76,20 +74,19 @@ class StockSampler:
 
     def pixels(self, prompts: Sequence[str], seeds: Sequence[int], setting: Setting) -> NDArray[np.float32]:
         """The same images in [0, 1] float32."""
-        shape = self.family.latent_shape(self.network.config)
         parts, called = [], self._called | stock_steps(self.family, setting)
+        called |= self.family.guided(setting.guidance_scale)
         for start in range(0, len(prompts), self.batch):
             chosen = slice(start, start + self.batch)
             generators = _generators(seeds[chosen], self.device)
-            noise = _noise(generators, shape, self.device)
-            if isinstance(setting, StudentSetting):
-                noise = setting.noise_scale * noise
+            if isinstance(setting, StudentSetting) and setting.noise_scale != 1:
+                shape = self.family.latent_shape(self.network.config)
+                noise = setting.noise_scale * _noise(generators, shape, self.device)
+                called["latents"] = noise.to(self.network.dtype)
             # With TF32, which torch allows by default, an image would depend on the batch size.
             with plain_float32(self.device), self._stepping_with(generators):
                 sampled = self.pipeline(
                     list(prompts[chosen]),
-                    guidance_scale=setting.guidance_scale,
-                    latents=noise.to(self.network.dtype),
                     generator=generators,
                     output_type="np",
                     **called,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sidlsg.teacher.conditioning import Conditioning, joined, mapped, nbytes
-from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.family import Configs, Family
 
 ROWS = 16
 """The fixed batch size of the text encoders: libraries choose kernels by shape, so that the last bits of an embedding
@@ -20,15 +20,21 @@ class PromptEncoder:
     """Encodes prompts as the stock pipeline does, independently of each other, and caches the latest ones."""
 
     def __init__(
-        self, family: Family, pipeline: Any, device: torch.device | str = "cpu", cache_bytes: int = 2**28
+        self,
+        family: Family,
+        pipeline: Any,
+        configs: Configs,
+        device: torch.device | str = "cpu",
+        cache_bytes: int = 2**28,
     ) -> None:
         """Args:
         family: the pipeline's.
-        pipeline: the stock one, with frozen text encoders.
+        pipeline: the stock one, with frozen text encoders; it needs no other networks.
+        configs: of its folder's components.
         device: of the embeddings, also cached ones.
         cache_bytes: size of the cache.
         """
-        self.family, self.pipeline = family, pipeline
+        self.family, self.pipeline, self.configs = family, pipeline, configs
         found = [getattr(pipeline, name) for name in family.text_encoders]
         self.text_encoders = [each for each in found if each is not None]
         self.device = torch.device(device)
@@ -80,6 +86,6 @@ class PromptEncoder:
             for start in range(0, len(prompts), ROWS):
                 part = list(prompts[start : start + ROWS])
                 padded = part + part[-1:] * (ROWS - len(part))
-                encoded = self.family.encode(self.pipeline, padded, device)
+                encoded = self.family.encode(self.pipeline, padded, device, self.configs)
                 parts.append(mapped(lambda each: each.to(self.device), encoded))
         return mapped(lambda each: each[: len(prompts)], joined(*parts))

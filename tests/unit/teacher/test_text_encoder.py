@@ -46,7 +46,7 @@ def counting() -> Counting:
 def encode(pipeline: Any, counting: Counting) -> PromptEncoder:
     """Keeps the states of two prompts."""
     size = 4 * pipeline.tokenizer.model_max_length * pipeline.text_encoder.config.hidden_size
-    return PromptEncoder(replace(SD, encode=counting), pipeline, cache_bytes=3 * size - 1)
+    return PromptEncoder(replace(SD, encode=counting), pipeline, {}, cache_bytes=3 * size - 1)
 
 
 def test_embeddings_are_those_of_the_stock_pipeline(encode: PromptEncoder, pipeline: Any) -> None:
@@ -89,7 +89,7 @@ def test_embeddings_are_exact_inside_autocast(encode: PromptEncoder) -> None:
 
 def test_embeddings_are_on_the_given_device_wherever_the_encoder_is(pipeline: Any) -> None:
     # The only other device that every machine has.
-    encode = PromptEncoder(SD, pipeline, device="meta")
+    encode = PromptEncoder(SD, pipeline, {}, device="meta")
     encode.offload()
     assert encode.text_encoders[0].device.type == "cpu"
     assert encode([RED, ""]).device.type == encode.uncond.device.type == "meta"
@@ -160,9 +160,9 @@ def test_a_text_model_that_wants_a_mask_gets_one(pipeline: Any, monkeypatch: pyt
         return real(*arguments, **options)
 
     monkeypatch.setattr(pipeline.text_encoder, "forward", forward)
-    PromptEncoder(SD, pipeline)
+    PromptEncoder(SD, pipeline, {})
     assert given == [None]
     monkeypatch.setattr(pipeline.text_encoder.config, "use_attention_mask", True, raising=False)
-    PromptEncoder(SD, pipeline)([RED])
+    PromptEncoder(SD, pipeline, {})([RED])
     # Start and end marker; each word between them is one token.
     assert [mask.sum(1).tolist() for mask in given[1:]] == [[2] * ROWS, [2 + len(RED.split())] * ROWS]

@@ -73,19 +73,20 @@ def _stock_call(steps: FewSteps, teacher: Teacher) -> dict[str, str]:
         "noise": "",
         "pipeline": teacher.family.pipeline,
         "network": teacher.family.network,
-        "scheduler": type(student_scheduler(teacher.scheduler, steps)).__name__,
+        "scheduler": type(student_scheduler(teacher.scheduler, steps, flows)).__name__,
         "exact": _ONE_STEP,
     }
-    also = "".join(f", {name}={value}" for name, value in teacher.family.called(read_configs(teacher.folder)).items())
+    given = teacher.family.guided(0) | teacher.family.called(read_configs(teacher.folder))
+    also = "".join(f", {name}={value!r}" for name, value in given.items())
     if steps.count == 1:
-        return parts | {"call": f'"a prompt", num_inference_steps=1, guidance_scale=0{also}'}
+        return parts | {"call": f'"a prompt", num_inference_steps=1{also}'}
     parts["exact"] = (_EXACT_FLOW if flows else _EXACT)[steps.noise].format(count=steps.count)
     if flows:
-        call = f'"a prompt", sigmas={[t / FLOW_TIMES for t in steps.timesteps]}, guidance_scale=0{also}'
+        call = f'"a prompt", sigmas={[t / FLOW_TIMES for t in steps.timesteps]}{also}'
         if steps.noise == "fresh":
             parts |= {"imports": "import torch\n", "noise": "torch.manual_seed(0)\n"}
         return parts | {"call": call}
-    call = f'"a prompt", timesteps={list(steps.timesteps)}, guidance_scale=0{also}'
+    call = f'"a prompt", timesteps={list(steps.timesteps)}{also}'
     if isinstance(teacher.schedule, NoiseSchedule) and steps.noise == "fresh":
         scale = float((1 - teacher.schedule.alphas_cumprod[steps.t_init]).sqrt())
         shape = ", ".join(map(str, teacher.latent_shape))

@@ -25,7 +25,7 @@ NO_SKIP = 1e6
 """`timestep_scaling` at which `LCMScheduler` adds nothing of its input to the x0-prediction."""
 
 
-def student_scheduler(teacher_scheduler: Any, steps: FewSteps) -> Any:
+def student_scheduler(teacher_scheduler: Any, steps: FewSteps, flows: bool = False) -> Any:
     """The stock scheduler whose steps are the student's sampler, at its timesteps; see docs/few-steps.md.
 
     With the teacher's first t_init + 1 betas and trailing spacing, `EulerDiscreteScheduler` starts at t_init from noise
@@ -36,7 +36,7 @@ def student_scheduler(teacher_scheduler: Any, steps: FewSteps) -> Any:
     Of a flow, `FlowMatchEulerDiscreteScheduler` without a shift keeps the implied noise or takes fresh noise.
     """
     fresh = steps.count > 1 and steps.noise == "fresh"
-    if isinstance(teacher_scheduler, FlowMatchEulerDiscreteScheduler):
+    if flows:
         return FlowMatchEulerDiscreteScheduler(stochastic_sampling=fresh)
     count = steps.t_init + 1
     shared = {
@@ -95,7 +95,7 @@ def write_folder(teacher: Teacher, network: Any, steps: FewSteps, dtype: str, fo
             "an earlier checkpoint"
         )
     exported.save_pretrained(folder / family.network, safe_serialization=True)
-    scheduler = student_scheduler(teacher.scheduler, steps)
+    scheduler = student_scheduler(teacher.scheduler, steps, family.flows)
     scheduler.save_pretrained(folder / "scheduler")
     index["scheduler"] = ["diffusers", type(scheduler).__name__]
     if is_present(index, "image_encoder"):  # not used by a text-to-image student

@@ -6,11 +6,13 @@ from typing import Any
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.flux import FLUX
+from sidlsg.teacher.families.sana import SANA
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.families.sd3 import SD3
 from sidlsg.teacher.families.sdxl import SDXL
 
-FAMILIES = (SD, SDXL, SD3)
+FAMILIES = (SD, SDXL, SD3, SANA, FLUX)
 PIPELINES = {family.pipeline: family for family in FAMILIES}
 """The families by their stock pipelines."""
 

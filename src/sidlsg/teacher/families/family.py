@@ -19,6 +19,8 @@ STATES = "encoder_hidden_states"
 """The text embeddings' name in a conditioning of several tensors, and in `Family.shapes`."""
 FLOW_TIMES = 1000
 """A flow-matching network's t is 1000 σ."""
+USUAL_SIDE = 1024
+"""Pixels on each side of an image of the stock pipelines that do not ask their network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,26 @@ class Agreement(NamedTuple):
     """Such as `the VAE's latents have 4 channels`."""
 
 
+def tokenizer(*classes: str, needed: bool = True) -> Component:
+    """A tokenizer of transformers."""
+    config = "tokenizer_config.json"
+    return Component(library="transformers", classes=classes, config=config, weights=False, needed=needed)
+
+
 def clip_tokenizer() -> Component:
     """CLIP's tokenizer."""
-    classes = ("CLIPTokenizer", "CLIPTokenizerFast")
-    return Component(library="transformers", classes=classes, config="tokenizer_config.json", weights=False)
+    return tokenizer("CLIPTokenizer", "CLIPTokenizerFast")
+
+
+def t5_tokenizer(*, needed: bool = True) -> Component:
+    """T5's tokenizer."""
+    return tokenizer("T5Tokenizer", "T5TokenizerFast", needed=needed)
+
+
+def shorter(tokenizer: Mapping[str, Any], usual: int) -> dict[str, int]:
+    """The stock pipelines' argument for a tokenizer that takes fewer tokens than they call for, which is `usual`."""
+    longest = int(tokenizer["model_max_length"])
+    return {"max_sequence_length": longest} if longest < usual else {}
 
 
 def text_model(name: str, *, needed: bool = True) -> Component:
@@ -62,25 +80,53 @@ def scheduler(*classes: str) -> Component:
     return Component(library="diffusers", classes=classes, config="scheduler_config.json", weights=False)
 
 
-def channels_agree(configs: Configs, network: str, default: int) -> Iterable[Agreement]:
+def channels_agree(
+    configs: Configs, network: str, default: int, latent: int = 4, joined: int = 1
+) -> Iterable[Agreement]:
     """Yield the agreements of the network's and the VAE's latents, and of the images' channels.
 
     Args:
         configs: of all components.
         network: its name.
         default: number of channels where its configuration names none.
+        latent: the latents' channels where the VAE's configuration names none.
+        joined: number of latent pixels that are one token.
     """
-    vae = configs["vae"]
-    latent = vae.get("latent_channels", 4)
-    for key in ("in_channels", "out_channels"):
-        found = configs[network].get(key, default)
-        yield Agreement(network, key, found, latent, f"the VAE's latents have {latent} channels")
+    vae, config = configs["vae"], configs[network]
+    latent = vae.get("latent_channels", latent)
+    why = f"the VAE's latents have {latent} channels" + (f", of {joined} pixels together" if joined > 1 else "")
+    found = config.get("in_channels", default)
+    yield Agreement(network, "in_channels", found, latent * joined, why)
+    yield Agreement(network, "out_channels", config.get("out_channels", default) or found, latent * joined, why)
     yield Agreement("vae", "out_channels", vae.get("out_channels", 3), 3, "an image has 3 channels")
+
+
+def whole_patches(config: Mapping[str, Any], patch: int) -> Agreement:
+    """The agreement of a transformer's latents with its patches."""
+    size = config["sample_size"]
+    return Agreement("transformer", "sample_size", size, size // patch * patch, f"its patches are of {patch}")
+
+
+def flow_times(configs: Configs) -> Agreement:
+    """The agreement of a flow's scheduler with what its network takes for t."""
+    times = configs["scheduler"].get("num_train_timesteps", FLOW_TIMES)
+    return Agreement("scheduler", "num_train_timesteps", times, FLOW_TIMES, f"a flow's t is {FLOW_TIMES} σ")
+
+
+def square(side: int) -> dict[str, int]:
+    """The arguments of a stock pipeline that does not ask its network for images of other sides than `USUAL_SIDE`."""
+    return {} if side == USUAL_SIDE else {"height": side, "width": side}
 
 
 def is_a(network: Any, name: str) -> bool:
     """Whether a network is of the class of that name, or of one that is made from it."""
     return any(kind.__name__ == name for kind in type(network).__mro__)
+
+
+def pixels_of_latent(vae: Mapping[str, Any]) -> int:
+    """Pixels on each side of an image that are one of the latents', by the VAE's configuration."""
+    levels = vae["encoder_block_out_channels" if "encoder_block_out_channels" in vae else "block_out_channels"]
+    return int(2 ** (len(levels) - 1))
 
 
 def square_latents(config: Mapping[str, Any], default: int = 4) -> tuple[int, int, int]:
@@ -106,14 +152,21 @@ class Family:
     """How the components must fit each other."""
     shapes: Callable[[Configs], dict[str, tuple[int, ...]]]
     """Shapes of a prompt's conditioning by the tensors' names, that of the hidden states, (L, D), first."""
-    encode: Callable[[Any, Sequence[str], Any], Conditioning]
-    """Encodes prompts, given the stock pipeline, the prompts and the text encoders' device.
+    encode: Callable[[Any, Sequence[str], Any, Configs], Conditioning]
+    """Encodes prompts, given the stock pipeline, the prompts, the text encoders' device and the configurations.
 
-    The empty prompt's is the unconditional one, as the stock pipeline guides with it."""
+    The pipeline needs no more than text encoders and tokenizers. The empty prompt's is the unconditional one, as the
+    stock pipeline guides with it."""
     latent_shape: Callable[[Mapping[str, Any]], tuple[int, int, int]] = square_latents
     """(C, H, W), of the network's configuration."""
     called: Callable[[Configs], dict[str, Any]] = lambda _: {}
     """What a call of the stock pipeline must be given besides the prompt, to sample as in training."""
+    guided: Callable[[float], dict[str, Any]] = lambda scale: {"guidance_scale": scale}
+    """What a call of the stock pipeline is given for a scale of classifier-free guidance; 0 or 1 for none."""
+    step_noises: tuple[str, ...] = ("fresh", "ddim")
+    """The noises of later steps with which the stock pipeline can sample a student."""
+    remarks: Callable[[Configs], Iterable[str]] = lambda _: ()
+    """What users are told before training."""
     has: Callable[[Any], bool]
     """Whether a network is of the family."""
     takes: Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -126,6 +179,10 @@ class Family:
     """The part whose output has the discriminator's logits as its mean over dimension 1; None where it is missing."""
     last: Callable[[Any], nn.Linear | nn.Conv2d]
     """The last layer with weights."""
+
+    def image_side(self, configs: Configs) -> int:
+        """Pixels on each side of its images."""
+        return self.latent_shape(configs[self.network])[1] * pixels_of_latent(configs["vae"])
 
     @property
     def flows(self) -> bool:

@@ -60,7 +60,7 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
     yield Agreement("unet", "addition_embed_type", unet.get("addition_embed_type"), None, why)
 
 
-def _encode(pipeline: Any, prompts: Sequence[str], device: Any) -> Tensor:
+def _encode(pipeline: Any, prompts: Sequence[str], device: Any, _: Configs) -> Tensor:
     embeddings: Tensor = pipeline.encode_prompt(list(prompts), device, 1, False)[0]
     return embeddings
 
@@ -94,6 +94,7 @@ SD = Family(
     agreements=_agreements,
     shapes=lambda configs: {STATES: (configs["tokenizer"]["model_max_length"], configs["text_encoder"]["hidden_size"])},
     encode=_encode,
+    step_noises=("fresh", "fixed", "ddim"),
     has=lambda network: is_unet(network, None),
     takes=lambda unet: unet,
     compiled=COMPILED,

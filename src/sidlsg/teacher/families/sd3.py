@@ -6,11 +6,9 @@ The third text encoder, T5, may be missing, as in the stock pipeline, which take
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sidlsg.teacher.families.family import (
-    FLOW_TIMES,
     STATES,
     Agreement,
     Component,
@@ -18,10 +16,14 @@ from sidlsg.teacher.families.family import (
     Family,
     channels_agree,
     clip_tokenizer,
+    flow_times,
     is_a,
     scheduler,
+    shorter,
     square_latents,
+    t5_tokenizer,
     text_model,
+    whole_patches,
 )
 from sidlsg.teacher.families.sd import VAE
 
@@ -56,12 +58,11 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
     found, why = transformer.get("caption_projection_dim", CAPTION), f"its heads have {inner} channels together"
     yield Agreement("transformer", "caption_projection_dim", found, inner, why)
     size, patch = transformer["sample_size"], transformer.get("patch_size", PATCH)
-    yield Agreement("transformer", "sample_size", size, size // patch * patch, f"its patches are of {patch}")
+    yield whole_patches(transformer, patch)
     largest = transformer.get("pos_embed_max_size", POSITIONS)
     why = f"its latents have {size // patch} patches on a side"
     yield Agreement("transformer", "pos_embed_max_size", largest, max(largest, size // patch), why)
-    times = configs["scheduler"].get("num_train_timesteps", FLOW_TIMES)
-    yield Agreement("scheduler", "num_train_timesteps", times, FLOW_TIMES, f"a flow's t is {FLOW_TIMES} σ")
+    yield flow_times(configs)
     found = transformer.get("pooled_projection_dim", POOLED)
     why = f"the CLIP models' pooled embeddings, joined, have {pooled}"
     yield Agreement("transformer", "pooled_projection_dim", found, pooled, why)
@@ -78,20 +79,13 @@ def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _shorter(longest: int) -> dict[str, int]:
-    """The stock pipeline's argument for a T5 whose tokenizer takes fewer tokens than it calls for."""
-    return {"max_sequence_length": longest} if longest < T5_TOKENS else {}
-
-
 def _called(configs: Configs) -> dict[str, Any]:
-    return _shorter(configs["tokenizer_3"]["model_max_length"]) if "tokenizer_3" in configs else {}
+    return shorter(configs["tokenizer_3"], T5_TOKENS) if "tokenizer_3" in configs else {}
 
 
-def _encode(pipeline: Any, prompts: Sequence[str], device: Any) -> dict[str, Tensor]:
-    tokenizer = pipeline.tokenizer_3
-    shorter = {} if tokenizer is None else _shorter(tokenizer.model_max_length)
+def _encode(pipeline: Any, prompts: Sequence[str], device: Any, configs: Configs) -> dict[str, Tensor]:
     states, _, pooled, _ = pipeline.encode_prompt(
-        list(prompts), None, None, device=device, do_classifier_free_guidance=False, **shorter
+        list(prompts), None, None, device=device, do_classifier_free_guidance=False, **_called(configs)
     )
     return {STATES: states, "pooled_projections": pooled}
 
@@ -117,7 +111,7 @@ SD3 = Family(
         "text_encoder_2": _CLIP,
         "tokenizer_2": clip_tokenizer(),
         "text_encoder_3": text_model("T5EncoderModel", needed=False),
-        "tokenizer_3": replace(clip_tokenizer(), classes=("T5Tokenizer", "T5TokenizerFast"), needed=False),
+        "tokenizer_3": t5_tokenizer(needed=False),
         "scheduler": scheduler("FlowMatchEulerDiscreteScheduler"),
     },
     off={"feature_extractor": None, "image_encoder": None},

@@ -10,7 +10,6 @@ from sidlsg.teacher.families.family import STATES, Agreement, Configs, channels_
 from sidlsg.teacher.families.sd import CROSS_ATTENTION, SD, UNET_CHANNELS, is_unet
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 ADDED = ("text_embeds", "time_ids")
@@ -50,12 +49,12 @@ def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _encode(pipeline: Any, prompts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+def _encode(pipeline: Any, prompts: Sequence[str], device: Any, configs: Configs) -> dict[str, Tensor]:
     states, _, pooled, _ = pipeline.encode_prompt(list(prompts), device=device, do_classifier_free_guidance=False)
     if pipeline.config.force_zeros_for_empty_prompt:
         given = states.new_tensor([float(bool(prompt)) for prompt in prompts])
         states, pooled = states * given[:, None, None], pooled * given[:, None]
-    side = float(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
+    side = float(SDXL.image_side(configs))
     sizes = states.new_tensor([side, side, 0.0, 0.0, side, side]).expand(len(prompts), -1)
     return {STATES: states, "text_embeds": pooled, "time_ids": sizes}
 
@@ -82,6 +81,7 @@ SDXL = replace(
     agreements=_agreements,
     shapes=_shapes,
     encode=_encode,
+    step_noises=("fresh", "ddim"),
     has=lambda network: is_unet(network, "text_time"),
     takes=_takes,
 )
