@@ -147,6 +147,7 @@ def train_diffusion(
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
     network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
     call = family.takes(network)
+    configs = {name: getattr(getattr(pipeline, name), "config", {}) for name in family.components}
 
     def loss_at(iteration: int) -> torch.Tensor:
         chosen, pixels = batch_of(captions, recipe.seed, "diffusion", iteration, batch)
@@ -163,7 +164,8 @@ def train_diffusion(
         with torch.no_grad():
             posterior = vae.encode(pixels).latent_dist
             latents = scale * (posterior.mean + posterior.std * posterior_noise - shift)
-        prediction = call(schedule.add_noise(latents, noise, t), t, family.encode(pipeline, prompts, "cpu")).sample
+        encoded = family.encode(pipeline, prompts, "cpu", configs)
+        prediction = call(schedule.add_noise(latents, noise, t), t, encoded).sample
         return nn.functional.mse_loss(prediction, schedule.target(latents, noise, t))
 
     trained = nn.ModuleList([network, *(getattr(pipeline, name) for name in family.text_encoders)])

@@ -37,8 +37,8 @@ SHORT: dict[str, Any] = {
     "lr": 1e-3,
     "fake_score_lr": 1e-3,
 }
-RECIPES = {"sdxl": "tiny_4step", "sd3": "tiny_flow"}
-OTHERS = [("sd3", "fresh"), ("sdxl", "ddim"), ("sdxl", "fresh")]
+RECIPES = {"sdxl": "tiny_4step", "sd3": "tiny_flow", "sana": "tiny_flow", "flux": "tiny_flow"}
+OTHERS = [("sd3", "fresh"), ("sdxl", "ddim"), ("sdxl", "fresh"), ("sana", "ddim"), ("sana", "fresh"), ("flux", "ddim")]
 EACH = [pytest.param(name, marks=[] if name == "sd3" else [pytest.mark.long]) for name in RECIPES]
 
 
@@ -116,7 +116,10 @@ def test_real_images_are_encoded_by_the_teachers_own_vae(
             {"t_init": 625},
             "flow matching, whose student starts at t_init = 1000, and the recipe tiny_flow has 625",
         ),
-        ({"step_noise": "fixed"}, "no stock pipeline of Stable Diffusion 3 repeats a student's first noise"),
+        (
+            {"step_noise": "fixed"},
+            "no stock pipeline of Stable Diffusion 3 samples with the recipe's step_noise 'fixed'; take fresh or ddim",
+        ),
     ],
 )
 def test_a_student_that_its_stock_pipeline_could_not_sample_is_refused(
@@ -125,6 +128,16 @@ def test_a_student_that_its_stock_pipeline_could_not_sample_is_refused(
     with pytest.raises(InputError, match=said) as caught:
         distil(prompts, of_family("sd3"), tmp_path / "s", recipe("sd3", **changes), 0, tmp_path / "state", print)
     assert "\n" not in str(caught.value)
+
+
+def test_what_guidance_means_for_a_distilled_teacher_is_said_first(
+    of_family: Callable[[str], Path], prompts: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with pytest.raises(InputError, match=r"no stock pipeline of FLUX\.1 .* 'fresh'; take ddim$"):
+        distil(prompts, of_family("flux"), tmp_path / "s", recipe("flux", step_noise="fresh"), 0, tmp_path / "c", print)
+    distil(prompts, of_family("flux"), tmp_path / "s", recipe("flux", steps=1), 0, tmp_path / "c", said.append)
+    assert said[0].startswith("the teacher is guidance-distilled: its transformer takes the guidance, 3.5, as an input")
 
 
 def test_a_generator_starts_from_a_student_of_the_same_architecture_alone(

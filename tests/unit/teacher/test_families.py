@@ -219,6 +219,59 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: changed(folder / "transformer" / "config.json", patch_size=3),
         "sample_size is 8, and its patches are of 3",
     ),
+    "tokens of another VAE's latents": (
+        "flux",
+        lambda folder: changed(folder / "vae" / "config.json", latent_channels=16),
+        "in_channels is 16, and the VAE's latents have 16 channels, of 4 pixels together",
+    ),
+    "a fill model": (
+        "flux",
+        lambda folder: changed(folder / "transformer" / "config.json", in_channels=384, out_channels=64),
+        "in_channels is 384, and the VAE's latents have 4 channels, of 4 pixels together; give a text-to-image FLUX.1",
+    ),
+    "half a token": (
+        "flux",
+        lambda folder: changed(folder / "transformer" / "config.json", sample_size=9),
+        "sample_size is 9, and its patches are of 2",
+    ),
+    "a missing T5": (
+        "flux",
+        lambda folder: with_index(folder, text_encoder_2=[None, None]),
+        "names .None, None. for the text_encoder_2; allowed: T5EncoderModel of transformers",
+    ),
+    "axes of other heads": (
+        "flux",
+        lambda folder: changed(folder / "transformer" / "config.json", axes_dims_rope=[4, 4, 4]),
+        "attention_head_dim is 32, and its axes_dims_rope add up to 12",
+    ),
+    "a flag that is a number": (
+        "flux",
+        lambda folder: changed(folder / "transformer" / "config.json", guidance_embeds=1),
+        "guidance_embeds is 1; allowed: true or false",
+    ),
+    "a SANA of few steps": (
+        "sana",
+        lambda folder: changed(folder / "transformer" / "config.json", guidance_embeds=True),
+        "guidance_embeds is True, and a model of few steps, which takes its guidance as an input, is no teacher",
+    ),
+    "another language model": (
+        "sana",
+        lambda folder: changed(folder / "text_encoder" / "config.json", hidden_size=64),
+        "caption_channels is 32, and the text encoder's hidden_size is 64",
+    ),
+    "a solver without a flow": (
+        "sana",
+        lambda folder: (
+            with_index(folder, scheduler=["diffusers", "DPMSolverMultistepScheduler"]),
+            changed(folder / "scheduler" / "scheduler_config.json", _class_name="DPMSolverMultistepScheduler"),
+        ),
+        "use_flow_sigmas is None, and this family is trained by flow matching",
+    ),
+    "a side that the pipeline refuses": (
+        "sana",
+        lambda folder: changed(folder / "transformer" / "config.json", sample_size=12),
+        "sample_size is 12, and its images have 48 pixels on a side, and the stock pipeline takes multiples of 32",
+    ),
     "another scale of a flow's times": (
         "sd3",
         lambda folder: changed(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=100),

@@ -110,8 +110,19 @@ GRADIENTS = "gradients"
 WEIGHT_COPIES = "weight copies"
 """Weights in autocast's precision, kept for the backward pass."""
 _ATEN = torch.ops.aten
+
+
+def _backward_of_convolution(*args: Any, **kwargs: Any) -> int:
+    """The FLOPs of a convolution's gradients; the library takes that of grouped weights for one of dense weights."""
+    *given, groups, (to_input, to_weights, _) = args
+    count = flop_registry[_ATEN.convolution_backward]
+    parts = [count(*given, groups, mask, **kwargs) for mask in ((to_input, False, False), (False, to_weights, False))]
+    return int(parts[0] + parts[1] // groups)
+
+
 _FLOPS = {
     **flop_registry,
+    _ATEN.convolution_backward: _backward_of_convolution,
     # The CPU's attention has no formula, and does the same number of operations.
     _ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention],
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[

@@ -107,14 +107,15 @@ def _encode(pipeline: Any, prompts: Sequence[str], device: Any, configs: Configs
 
 def packed(x: Tensor) -> Tensor:
     """[B, C, H, W] latents to [B, H/2 · W/2, 4 C] tokens, in the stock pipeline's order."""
-    rows = x.unflatten(3, (-1, PACK)).unflatten(2, (-1, PACK))
-    return rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    b, c, h, w = x.shape
+    parts = x.reshape(b, c, h // PACK, PACK, w // PACK, PACK)
+    return parts.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * PACK**2)
 
 
 def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
     """[B, H/2 · W/2, 4 C] tokens to [B, C, H, W] latents."""
-    rows = tokens.unflatten(1, (height // PACK, width // PACK)).unflatten(3, (-1, PACK, PACK))
-    return rows.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+    parts = tokens.reshape(len(tokens), height // PACK, width // PACK, -1, PACK, PACK)
+    return parts.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, height, width)
 
 
 def _positions(x: Tensor) -> Tensor:

@@ -153,6 +153,9 @@ OTHERS = {
     "sd3_medium": 2_028_328_000,
     "sd35_medium": 2_243_171_520,
     "sd35_large": 8_056_627_520,
+    "sana_600m": 591_747_872,
+    "sana_1600m": 1_604_462_752,
+    "flux_dev": 11_901_408_320,
 }
 
 
@@ -169,12 +172,17 @@ def test_a_forward_pass_of_a_true_network_of_another_family_keeps_the_latents_sh
         x = torch.empty(2, *shape.family.latent_shape(shape.config))
         out = shape.family.takes(network)(x, torch.empty(2), of_shapes(shape.conditioning, 2)).sample
     assert out.shape == x.shape
-    assert x.shape[1:] == ((4, 128, 128) if name == "sdxl" else (16, 128, 128))
+    wanted = {"sdxl": (4, 128, 128), "sana_600m": (32, 32, 32), "sana_1600m": (32, 32, 32)}
+    assert x.shape[1:] == wanted.get(name, (16, 128, 128))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "recipe", ["sdxl_4step", "sdxl_lora", "sd3_medium_4step", "sd35_medium_4step", "sd35_large_lora"]
+    "recipe",
+    [
+        *("sdxl_4step", "sdxl_lora", "sd3_medium_4step", "sd35_medium_4step", "sd35_large_lora"),
+        *("sana_600m_4step", "sana_1600m_4step", "flux_dev_lora"),
+    ],
 )
 def test_a_full_iteration_of_another_family_runs_at_the_true_size(recipe: str) -> None:
     """Both updates, their optimizer steps and the EMA: every tensor keeps its name, shape and dtype."""
