@@ -90,7 +90,7 @@ def teach(
     work: Annotated[Path, typer.Option(help="Training state; the same command again resumes from it.")] = Path(
         ".cache/teach"
     ),
-    family: Annotated[str, typer.Option(help="sd; or sdxl or sd3, a teacher on the bundled one's VAE.")] = "sd",
+    family: Annotated[str, typer.Option(help="sd; or sdxl, sd3 or flux, on the bundled teacher's VAE.")] = "sd",
 ) -> None:
     """Make the bundled teacher, its judge and its prompts; or a tiny teacher of another family.
 

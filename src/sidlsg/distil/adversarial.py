@@ -128,7 +128,7 @@ class RealImages:
 
 
 def feature_block_of(network: Any) -> nn.Module:
-    """The part of a network whose output has the discriminator's logits as its mean: a UNet's mid block.
+    """The part of a network whose output has the discriminator's logits as its mean, such as a UNet's mid block.
 
     Raises:
         InputError: it has none.

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.randomness import counted
+from sidlsg.teacher.families.family import FLOW_TIMES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sidlsg.storage.records import Student
+    from sidlsg.teacher.families.family import Family
 
 MOST_STEPS = 8
 """The largest K of a recipe."""
@@ -72,6 +74,25 @@ class FewSteps:
         if self.noise == "ddim":
             return implied()
         return z if fresh is None else fresh
+
+
+def check_stock_steps(family: Family, steps: FewSteps, recipe: str) -> None:
+    """Check that a family's stock pipeline can sample a student's steps.
+
+    Raises:
+        InputError: it cannot; the message names the recipe.
+    """
+    if family.flows and steps.t_init != FLOW_TIMES:
+        raise InputError(
+            f"the teacher, a {family.title}, is trained by flow matching, whose student starts at t_init = "
+            f"{FLOW_TIMES}, and the recipe {recipe} has {steps.t_init}; take one for flows, such as tiny_flow, or set "
+            f"t_init={FLOW_TIMES}"
+        )
+    if steps.count > 1 and steps.noise not in family.step_noises:
+        raise InputError(
+            f"no stock pipeline of {family.title} samples with step_noise {steps.noise!r}, as the recipe {recipe} has; "
+            f"take {' or '.join(family.step_noises)}"
+        )
 
 
 ONE_STEP = FewSteps()

@@ -100,7 +100,7 @@ class TrainingRun:
     """What a training run works with; everything but the recipe and the state."""
 
     teacher: Any
-    """The frozen teacher's `UNet2DConditionModel`, as `TrainingState.frozen` gives it."""
+    """The frozen teacher's network, as `TrainingState.frozen` gives it."""
     schedule: Schedule
     """On the networks' device."""
     latent_shape: tuple[int, int, int]

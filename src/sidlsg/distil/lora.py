@@ -1,4 +1,4 @@
-"""Networks that are one frozen UNet with a LoRA adapter each, so that the UNet is in memory once.
+"""Networks that are one frozen network with a LoRA adapter each, so that its weights are in memory once.
 
 Each network has modules of its own around the same parameters. So no adapter is ever switched: a backward pass, with
 what activation checkpointing computes again in it, belongs to the adapter of its own forward pass.
@@ -28,7 +28,7 @@ def adapted(base: Any, adapter: Adapter, seed: int, number: int) -> Any:
     """A network of the parameters of `base`, which are frozen, and of an adapter's own.
 
     Args:
-        base: a `UNet2DConditionModel`.
+        base: the teacher's network.
         adapter: the recipe's.
         seed: of the run.
         number: which of the run's adapters it is; each has an A of its own, and B = 0.

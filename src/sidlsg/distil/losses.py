@@ -110,7 +110,7 @@ class Method:
     """The fixed parts of the method, and the loss of each update."""
 
     teacher: Any
-    """The frozen `UNet2DConditionModel` f_φ, or a callable that runs it."""
+    """The frozen network f_φ, or a callable that runs it."""
     schedule: Schedule
     guidance: Guidance
     alpha: float = 1.0

@@ -10,7 +10,7 @@ import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
@@ -174,11 +174,12 @@ class Parallel:
 
     @contextlib.contextmanager
     def accumulating(self, network: nn.Module, last: bool) -> Iterator[None]:
-        """A forward and backward pass whose gradients travel only if it is the update's last one."""
-        if isinstance(network, FSDPModule):
-            network.set_requires_gradient_sync(last)
-            yield
-        elif self.mode == "ddp" and not last:
+        """A forward and backward pass whose gradients travel only if it is the update's last one.
+
+        Under FSDP they always travel: else each process would keep them whole, four bytes a parameter, between the
+        micro-batches.
+        """
+        if self.mode == "ddp" and not last:
             with self._wrapped[network].no_sync():
                 yield
         else:

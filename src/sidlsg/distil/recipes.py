@@ -163,7 +163,7 @@ class Recipe(Settings):
     grids: int = 8
     """How many sample grids to keep during training, besides the one before it."""
     export_dtype: str = "float16"
-    """Dtype of the exported UNet: `float16` or `float32`."""
+    """Dtype of the exported network: `float16` or `float32`."""
     adversarial: dict[str, float] = dataclasses.field(default_factory=dict)
     """Weights and schedule of the adversarial term, see `sidlsg.distil.adversarial.Adversarial`; {} for none."""
     real_images: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -399,10 +399,10 @@ RECIPES: dict[str, Recipe] = {
         _flow("sana_600m_4step", 16),
         _flow("sana_1600m_4step", 8),
         # Guidance-distilled, so κ = 1: see the family's remark.
-        _flow("flux_dev_4step", 1, strategy="none", scales={}, parallel="fsdp"),  # on 8 GPUs
+        _flow("flux_dev_4step", 4, strategy="none", scales={}, parallel="fsdp"),  # on 8 GPUs
         _flow(
             "flux_dev_lora",
-            1,
+            4,
             strategy="none",
             scales={},
             adapter={"rank": 64, "targets": _BOTH_HALVES},

@@ -19,6 +19,7 @@ from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.cpu_layout import Layout, SlowdownDetector, candidates, choose_layout, fixed_layout
 from sidlsg.distil.estimate.estimate import check_fits
 from sidlsg.distil.estimate.fake_networks import meta_network, shape_in
+from sidlsg.distil.few_steps import check_stock_steps
 from sidlsg.distil.grids import GridSampler
 from sidlsg.distil.loop import Observer, StopRequest, TrainingRun, train
 from sidlsg.distil.lora import lora_config
@@ -49,7 +50,6 @@ from sidlsg.storage.uri import open_store
 from sidlsg.teacher.architectures import Architecture
 from sidlsg.teacher.config import read_configs
 from sidlsg.teacher.embeddings import open_embeddings
-from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.folder import check_folder
 from sidlsg.teacher.images import Images
 from sidlsg.teacher.licence import copy_licence
@@ -129,7 +129,7 @@ def distil(
     prompt_set = PromptSet.load(prompts)
     set_matmul_precision(recipe.precision)
     shape = shape_in(teacher, str(teacher))
-    _check_steps(shape.family, recipe)
+    check_stock_steps(shape.family, recipe.few_steps, recipe.name)
     if recipe.lora is not None:
         lora_config(meta_network(shape.config, shape.family), recipe.lora)  # raises where a target matches nothing
     open_store(uri)  # raises where it cannot be used, and makes the folder
@@ -349,22 +349,6 @@ class _Job:
         tracker = open_tracker(tracking_address(uri), self.extras.experiment, training, self.report, mfu)
         self.report(f"MLflow follows this training in run {tracker.run_id}")
         return tracker
-
-
-def _check_steps(family: Family, recipe: Recipe) -> None:
-    """Check that the teacher's stock pipeline can take the student's steps."""
-    if family.flows and recipe.t_init != FLOW_TIMES:
-        raise InputError(
-            f"the teacher, a {family.title}, is trained by flow matching, whose student starts at t_init = "
-            f"{FLOW_TIMES}, and the recipe {recipe.name} has {recipe.t_init}; take one for flows, such as tiny_flow, "
-            f"or set t_init={FLOW_TIMES}"
-        )
-    if recipe.steps > 1 and recipe.step_noise not in family.step_noises:
-        allowed = " or ".join(family.step_noises)
-        raise InputError(
-            f"no stock pipeline of {family.title} samples with the recipe's step_noise {recipe.step_noise!r}; take "
-            f"{allowed}"
-        )
 
 
 def training_params(recipe: Recipe, seed: int) -> dict[str, str]:

@@ -47,6 +47,8 @@ class Architecture:
     """Shapes of a prompt's conditioning, as in `Family.shapes`."""
     text_encoder_parameters: int
     """Parameters of all its text encoders together."""
+    pixels: int = 8
+    """Pixels on each side of an image that are one of the latents'."""
     family: Family = SD
     prediction_type: str = "epsilon"
     """`epsilon` or `v_prediction`; without meaning for a flow."""
@@ -128,6 +130,7 @@ def _sana(name: str, layers: int, heads: int, cross_heads: int) -> Architecture:
             "caption_channels": 2304,
         },
         conditioning={STATES: (SANA_TOKENS, 2304), MASK: (SANA_TOKENS,)},
+        pixels=32,
         text_encoder_parameters=_GEMMA,
     )
 

@@ -118,7 +118,7 @@ def test_real_images_are_encoded_by_the_teachers_own_vae(
         ),
         (
             {"step_noise": "fixed"},
-            "no stock pipeline of Stable Diffusion 3 samples with the recipe's step_noise 'fixed'; take fresh or ddim",
+            "no stock pipeline of Stable Diffusion 3 samples with step_noise 'fixed', .*; take fresh or ddim",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_what_guidance_means_for_a_distilled_teacher_is_said_first(
     of_family: Callable[[str], Path], prompts: Path, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    with pytest.raises(InputError, match=r"no stock pipeline of FLUX\.1 .* 'fresh'; take ddim$"):
+    with pytest.raises(InputError, match=r"no stock pipeline of FLUX\.1 .* 'fresh', .*; take ddim$"):
         distil(prompts, of_family("flux"), tmp_path / "s", recipe("flux", step_noise="fresh"), 0, tmp_path / "c", print)
     distil(prompts, of_family("flux"), tmp_path / "s", recipe("flux", steps=1), 0, tmp_path / "c", said.append)
     assert said[0].startswith("the teacher is guidance-distilled: its transformer takes the guidance, 3.5, as an input")

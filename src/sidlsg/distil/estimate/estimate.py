@@ -15,6 +15,7 @@ from sidlsg.distil.estimate.devices import Gpu, local_gpu
 from sidlsg.distil.estimate.iteration import IterationNeeds, measure
 from sidlsg.distil.estimate.memory import Network, Use, upper_bound
 from sidlsg.distil.estimate.speed import MFU, iteration_seconds
+from sidlsg.distil.few_steps import check_stock_steps
 from sidlsg.distil.recipes import Recipe, Settings
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import host_memory
@@ -31,8 +32,6 @@ CHECKPOINTS, EMBEDDINGS, IMAGES = "checkpoints", "million_embeddings", "thousand
 LATENTS = "million_real_latents"
 FLOAT16 = 2
 """Bytes of a number in stored text embeddings."""
-LATENT_SIDE = 8
-"""Pixels of an image on a side of a latent: Stable Diffusion's."""
 ENOUGH = 4
 """The micro-batch from which a GPU is well used."""
 _ANY_PEAK = 100e12
@@ -195,8 +194,10 @@ def estimate(
         report: receives progress lines; the estimate takes up to a minute.
 
     Raises:
-        InputError: the batch does not divide among the processes, or `mfu` is out of range.
+        InputError: the recipe does not fit the teacher, the batch does not divide among the processes, or `mfu` is out
+            of range.
     """
+    check_stock_steps(shape.family, recipe.few_steps, recipe.name)
     if world_size < 1 or recipe.batch % world_size:
         raise InputError(
             f"batch {recipe.batch} does not divide among {world_size} processes; give a number that divides it"
@@ -247,7 +248,7 @@ def _disk(shape: Architecture, recipe: Recipe, state: int) -> dict[str, int]:
     return {
         CHECKPOINTS: checkpoints * state,
         EMBEDDINGS: 10**6 * sum(map(math.prod, shape.conditioning.values())) * FLOAT16,
-        IMAGES: 1000 * 3 * (LATENT_SIDE * size[1]) ** 2,  # without compression
+        IMAGES: 1000 * 3 * (shape.pixels * size[1]) ** 2,  # without compression
         **latents,
     }
 

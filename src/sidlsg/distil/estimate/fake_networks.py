@@ -21,7 +21,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import TEACHER, resolve
 from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, architecture_of
 from sidlsg.teacher.config import INDEX, Config, family_in, read_configs
-from sidlsg.teacher.families.family import Family
+from sidlsg.teacher.families.family import Family, pixels_of_latent
 from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.pipeline import as_input_error, network_class
 
@@ -248,6 +248,7 @@ def shape_in(folder: Path, name: str) -> Architecture:
         family=family,
         config=configs[family.network],
         conditioning=family.shapes(configs),
+        pixels=pixels_of_latent(configs["vae"]),
         text_encoder_parameters=sum(
             _parameters_of(family.components[name].classes[0], configs[name])
             for name in family.text_encoders

@@ -108,8 +108,7 @@ class Use:
         if self.world_size > 1 and self.settings.parallel == "ddp":
             peak[GRADIENTS] = 2 * FLOAT32 * self.network.trained  # both networks', always, in its buckets
         if self.world_size > 1 and self.settings.parallel == "fsdp":
-            # Not sharded until the last micro-batch reduces them.
-            peak[GRADIENTS] = FLOAT32 * self.network.trained
+            peak[GRADIENTS] = FLOAT32 * self.network.trained // self.world_size
             peak[WEIGHT_COPIES] = 0  # weights are gathered in the run's precision, and freed again
             each = 2 if COMPUTE[self.settings.precision] is not None else FLOAT32
             # One block at work, the next one being gathered, and one block's gradients.
