@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -137,7 +138,9 @@ def save_prompts(folder: Path) -> PromptSet:
     return record
 
 
-def save_student(folder: Path, prompts: PromptSet, log: str | None, grids: int) -> Student:
+def save_student(
+    folder: Path, prompts: PromptSet, log: str | None, grids: int, values: Mapping[str, Any] = MappingProxyType({})
+) -> Student:
     folder.mkdir()
     model = folder / "model_index.json"
     model.write_text("{}")
@@ -149,7 +152,7 @@ def save_student(folder: Path, prompts: PromptSet, log: str | None, grids: int) 
         save_png(grid(draw(held_out_captions()[:36], 100 + place, range(36)), 6), samples[-1])
     record = Student(
         recipe="tiny",
-        recipe_values={"name": "tiny", "alpha": 1.25, "batch": 64, "lr": 1e-4, "scales": {"kappa": 1.5}},
+        recipe_values={"name": "tiny", "alpha": 1.25, "batch": 64, "lr": 1e-4, "scales": {"kappa": 1.5}, **values},
         strategy="lsg",
         kappas=(1.5, 1.5, 1.5, 2.75),
         teacher_sha256="a" * 64,
@@ -209,7 +212,7 @@ def save_scorecard(folder: Path, student: Student, first_prompt: str | None, gri
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Fabricate a run that promoted version 3 over version 2."""
+    """Fabricate a run that promoted version 3 over version 2, of a recipe with such values."""
 
     def make(
         name: str = "shapes",
@@ -217,9 +220,10 @@ def make_run(tmp_path: Path) -> MakeRun:
         log: str | None = None,
         grids: bool = True,
         rules: tuple[RuleResult, ...] | None = None,
+        **values: Any,
     ) -> Run:
         prompts = save_prompts(tmp_path / "prompts")
-        student = save_student(tmp_path / "student", prompts, log, 5 if grids else 0)
+        student = save_student(tmp_path / "student", prompts, log, 5 if grids else 0, values)
         card = save_scorecard(tmp_path / "scorecard", student, first_prompt, grids)
         if rules is None:
             rules = (

@@ -165,3 +165,14 @@ def test_records_of_another_run_are_refused_and_nothing_written(make_run, output
     with pytest.raises(InputError, match="one run"):
         replace(run, version=replace(run.version, student_sha256="0" * 64)).write(output)
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "one-step generator, distilled without real images"),
+        ({"steps": 4, "adversarial": {"lambda_d": 1.0}}, "4-step generator, distilled with real images"),
+    ],
+)
+def test_the_head_says_the_steps_and_whether_real_images_were_used(make_run, output, values, said):
+    assert said in Page(make_run(**values).write(output)).text("header")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from sidlsg.teacher.families.family import Configs
 from sidlsg.teacher.families.sd import SD
 from sidlsg.teacher.pipeline import load_pipeline
 from sidlsg.teacher.text_encoder import ROWS, PromptEncoder
@@ -32,9 +33,9 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    def __call__(self, pipeline: Any, prompts: Sequence[str], device: torch.device) -> Any:
+    def __call__(self, pipeline: Any, prompts: Sequence[str], device: torch.device, configs: Configs) -> Any:
         self.asked.append(list(dict.fromkeys(prompts)))
-        return SD.encode(pipeline, prompts, device)
+        return SD.encode(pipeline, prompts, device, configs)
 
 
 @pytest.fixture
