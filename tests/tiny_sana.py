@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeline, SanaTransformer2DModel
+from tokenizers import Tokenizer, models, normalizers, trainers
 from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
 from sidlsg.bundled.captions import all_captions
@@ -10,10 +14,17 @@ from sidlsg.bundled.tiny_sd import LATENT_SIZE
 
 
 def new_tokenizer() -> GemmaTokenizer:
-    """Reads letters."""
-    letters = sorted({letter for caption in all_captions() for letter in caption.text} - {" "})
-    names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *letters]
-    return GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=48)
+    """Reads pieces of captions, and long ones of the stock pipeline's instruction, so that it has few tokens."""
+    instruction = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.Replace(" ", "▁")
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"], show_progress=False
+    )
+    bpe.train_from_iterator([*("\n".join(instruction) for _ in range(9)), *(c.text for c in all_captions())], trainer)
+    model = json.loads(bpe.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    return GemmaTokenizer(vocab=model["vocab"], merges=merges, model_max_length=12)
 
 
 def new_autoencoder() -> AutoencoderDC:

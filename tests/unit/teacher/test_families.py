@@ -28,7 +28,7 @@ SIZED = {"height": 32, "width": 32}
 CALLED: dict[str, dict[str, object]] = {
     "sd3": {"max_sequence_length": 12},
     "flux": {**SIZED, "max_sequence_length": 12},
-    "sana": {**SIZED, "use_resolution_binning": False, "max_sequence_length": 48},
+    "sana": {**SIZED, "use_resolution_binning": False, "max_sequence_length": 12},
 }
 """What calls of the stock pipelines are given besides the prompt."""
 RED, BLUE = "a small red circle on a blue background", "a large blue square on a white background"
