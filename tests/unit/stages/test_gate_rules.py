@@ -25,6 +25,10 @@ def test_a_recipe_with_published_results_asks_for_scores_near_them() -> None:
         "sd35_medium_4step",
         "sd35_large_4step",
         "sd35_large_lora",
+        "sana_600m_4step",
+        "sana_1600m_4step",
+        "flux_dev_4step",
+        "flux_dev_lora",
     }
     assert RECIPES.keys() - GATES.keys() == {"sd21", "sd15_lora", "sd15_4step", *families}
     assert gate_rules("tiny_lora") == gate_rules("tiny")
