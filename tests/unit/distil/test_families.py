@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    DDPMScheduler,
+    FluxTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import Tensor, nn
 
 from sidlsg.distil.adversarial import feature_block_of, logit_map
@@ -61,6 +67,37 @@ def sd3() -> nn.Module:
     )
 
 
+def sana() -> nn.Module:
+    """Two blocks over sixteen tokens of an image, and a prompt's of which some are masked."""
+    return SanaTransformer2DModel(
+        sample_size=4,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=4,
+        num_attention_heads=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=4,
+        cross_attention_dim=8,
+        caption_channels=8,
+    )
+
+
+def flux() -> nn.Module:
+    """A block of each kind over four tokens of an image."""
+    return FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=8,
+        pooled_projection_dim=5,
+        guidance_embeds=True,
+        axes_dims_rope=(2, 2, 4),
+    )
+
+
 def _ddpm() -> NoiseSchedule:
     return NoiseSchedule.from_scheduler(
         DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -70,7 +107,15 @@ def _ddpm() -> NoiseSchedule:
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Schedule], dict[str, tuple[int, ...]], int]] = {
     "sdxl": (sdxl, _ddpm, {"encoder_hidden_states": (3, 8), "text_embeds": (5,), "time_ids": (6,)}, 625),
     "sd3": (sd3, FlowSchedule, {"encoder_hidden_states": (3, 8), "pooled_projections": (5,)}, 1000),
+    "sana": (sana, FlowSchedule, {"encoder_hidden_states": (3, 8), "encoder_attention_mask": (3,)}, 1000),
+    "flux": (
+        flux,
+        FlowSchedule,
+        {"encoder_hidden_states": (3, 8), "pooled_projections": (5,), "guidance": ()},
+        1000,
+    ),
 }
+FLOWS = ("sd3", "sana", "flux")
 
 
 def network(family: str, seed: int) -> Any:
@@ -91,6 +136,10 @@ class Prompts:
             name: torch.randn(11, *shape, generator=generator, dtype=torch.float64)
             for name, shape in CASES[family][2].items()
         }
+        if family == "sana":
+            mask = self.rows["encoder_attention_mask"]
+            mask.copy_(mask > 0)
+            mask[:, 0] = 1
 
     def __call__(self, indices: Sequence[int], replaced: Sequence[bool]) -> tuple[Conditioning, Conditioning]:
         chosen = [10 if empty else index for index, empty in zip(indices, replaced, strict=True)]
@@ -114,11 +163,34 @@ def drawn(schedule: Schedule, dropout: float, steps: FewSteps = ONE_STEP) -> Dra
 
 def called(family: str, net: Any, x: Tensor, t: float, given: dict[str, Tensor]) -> Tensor:
     """One sample through the network by its own signature."""
+    states = given["encoder_hidden_states"]
+    if family == "sana":
+        masked: Tensor = net(
+            x, states, torch.tensor([t]), encoder_attention_mask=given["encoder_attention_mask"]
+        ).sample
+        return masked
+    if family == "flux":
+        # Two by two pixels of each channel are a token, at the place of its row and column.
+        squares = [(i, j) for i in range(0, 4, 2) for j in range(0, 4, 2)]
+        tokens = torch.stack([x[0, :, i : i + 2, j : j + 2].flatten() for i, j in squares])[None]
+        out = net(
+            tokens,
+            states,
+            given["pooled_projections"],
+            torch.tensor([t]) / 1000,
+            img_ids=torch.tensor([[0.0, i // 2, j // 2] for i, j in squares], dtype=x.dtype),
+            txt_ids=torch.zeros(3, 3, dtype=x.dtype),
+            guidance=given["guidance"],
+        ).sample
+        image = torch.empty_like(x)
+        for token, (i, j) in zip(out[0], squares, strict=True):
+            image[0, :, i : i + 2, j : j + 2] = token.reshape(4, 2, 2)
+        return image
     if family == "sd3":
-        out: Tensor = net(x, given["encoder_hidden_states"], given["pooled_projections"], torch.tensor([t])).sample
-        return out
+        plain: Tensor = net(x, states, given["pooled_projections"], torch.tensor([t])).sample
+        return plain
     added = {name: given[name] for name in ("time_ids", "text_embeds")}
-    found: Tensor = net(x, torch.tensor([int(t)]), given["encoder_hidden_states"], added_cond_kwargs=added).sample
+    found: Tensor = net(x, torch.tensor([int(t)]), states, added_cond_kwargs=added).sample
     return found
 
 
@@ -135,7 +207,7 @@ def reference(
 
     def x0(out: Tensor, x_t: Tensor, t: float) -> Tensor:
         a_t, s_t = levels(t)
-        return x_t - s_t * out if family == "sd3" else (x_t - s_t * out) / a_t
+        return x_t - s_t * out if family in FLOWS else (x_t - s_t * out) / a_t
 
     def guided(net: Any, x_t: Tensor, t: float, given: dict[str, Tensor]) -> Tensor:
         without, found = (called(family, net, x_t, t, each) for each in (prompts.of([10]), given))
@@ -156,12 +228,12 @@ def reference(
         a_t, s_t = levels(t)
         if update == "fake_score":
             x_g = x_g.detach()
-            target = noise - x_g if family == "sd3" else noise
+            target = noise - x_g if family in FLOWS else noise
             total = total + (guided(state.fake_score, a_t * x_g + s_t * noise, t, given) - target).square().sum()
             continue
         x_t = a_t * x_g + s_t * noise
         y_real, y_fake = (x0(guided(net, x_t, t, given), x_t, t) for net in (method.teacher, state.fake_score))
-        weight = 1 - s_t if family == "sd3" else 1 / (x_g - y_real).detach().abs().mean()
+        weight = 1 - s_t if family in FLOWS else 1 / (x_g - y_real).detach().abs().mean()
         total = total + weight * ((y_real - y_fake) * (y_fake - x_g)).sum()
     return total / B
 
@@ -178,7 +250,7 @@ def test_loss_and_gradient_are_the_formulas(family: str, update: Update, k: int)
     state.iteration = next(i for i in range(100) if steps.trained(0, i) == k)
     frozen = copy.deepcopy(teacher).requires_grad_(False)
     shared: dict[str, Any] = {"schedule": schedule, "guidance": lsg(KAPPA), "steps": steps}
-    method = Method(teacher=state.call(frozen), generator_weight="1-sigma" if family == "sd3" else "omega", **shared)
+    method = Method(teacher=state.call(frozen), generator_weight="1-sigma" if family in FLOWS else "omega", **shared)
     plan = drawn(schedule, 0.5, steps)
     draws = plan.draw(state.iteration, update, 0, B)
     assert draws.step == k
@@ -207,7 +279,9 @@ def test_an_iteration_moves_both_networks(family: str) -> None:
         assert any(not torch.equal(each, before[key]) for key, each in state.tensors().items() if key.startswith(name))
 
 
-@pytest.mark.parametrize(("family", "shape"), [("sdxl", (2, 2, 2)), ("sd3", (2, 8))])
+@pytest.mark.parametrize(
+    ("family", "shape"), [("sdxl", (2, 2, 2)), ("sd3", (2, 8)), ("sana", (2, 8)), ("flux", (2, 16))]
+)
 def test_the_discriminators_logits_have_a_mean_over_channels_or_tokens(family: str, shape: tuple[int, ...]) -> None:
     net, prompts = network(family, 0), Prompts(family)
     found: list[Tensor] = []

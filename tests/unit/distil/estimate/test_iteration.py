@@ -140,7 +140,7 @@ def test_the_estimate_of_tiny_is_within_a_tenth_of_a_real_iteration(
 
 
 BLOCKS = {
-    "JointTransformerBlock",
+    *("JointTransformerBlock", "SanaTransformerBlock", "FluxTransformerBlock", "FluxSingleTransformerBlock"),
     *("DownBlock2D", "CrossAttnDownBlock2D", "UNetMidBlock2DCrossAttn", "CrossAttnUpBlock2D", "UpBlock2D"),
 }
 # Of the true networks: parameters, TFLOP of one forward pass and of an iteration (algorithm's count, by PyTorch's
