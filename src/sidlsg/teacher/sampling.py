@@ -35,7 +35,7 @@ class StockSampler:
         """Args:
         folder: of a family's pipeline.
         device: of the networks and the noise; the best one by default.
-        half: use float16, as the published protocols do on a GPU.
+        half: use the family's half precision, as the published protocols do on a GPU.
         sha256: the model's digest if it is known; empty to compute it.
 
         Raises:
@@ -43,15 +43,16 @@ class StockSampler:
         """
         device = best_device() if device is None else device
         pipeline = load_pipeline(folder)
-        self.pipeline = pipeline.to(device, torch.float16) if half else pipeline.to(device)
         self.family = family_in(folder)
+        precision = self.family.half if half else "float32"
+        self.pipeline = pipeline.to(device, getattr(torch, precision))
         configs = read_configs(folder)
         self.image_size = self.family.image_side(configs)
         """Pixels on each side of its images."""
         self._called = self.family.called(configs)
         self.network.to(memory_format=torch.channels_last)
         self.device = device
-        self.identity = f"{sha256 or folder_digest(folder)} {device.type} {'float16' if half else 'float32'}"
+        self.identity = f"{sha256 or folder_digest(folder)} {device.type} {precision}"
         """What an image depends on besides prompt, seed and setting."""
 
     @property

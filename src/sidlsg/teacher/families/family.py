@@ -165,6 +165,8 @@ class Family:
     """What a call of the stock pipeline is given for a scale of classifier-free guidance; 0 or 1 for none."""
     step_noises: tuple[str, ...] = ("fresh", "ddim")
     """The noises of later steps with which the stock pipeline can sample a student."""
+    half: str = "float16"
+    """The stock pipeline's half precision: in `bfloat16` where some part overflows in the other."""
     remarks: Callable[[Configs], Iterable[str]] = lambda _: ()
     """What users are told before training."""
     has: Callable[[Any], bool]

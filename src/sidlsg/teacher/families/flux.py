@@ -159,6 +159,7 @@ FLUX = Family(
     agreements=_agreements,
     shapes=_shapes,
     encode=_encode,
+    half="bfloat16",
     latent_shape=_latent_shape,
     called=_called,
     guided=_guided,

@@ -119,6 +119,7 @@ SANA = Family(
     agreements=_agreements,
     shapes=_shapes,
     encode=_encode,
+    half="bfloat16",
     latent_shape=lambda config: square_latents(config, CHANNELS),
     called=_called,
     has=lambda network: is_a(network, "SanaTransformer2DModel"),
