@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.parsing import read_object
 from sidlsg.teacher.families import PIPELINES
-from sidlsg.teacher.families.family import NETWORKS, STATES, Family
+from sidlsg.teacher.families.family import NETWORKS, Family, clip_tokenizer
 from sidlsg.teacher.families.sd import SD
 
 INDEX = "model_index.json"
@@ -83,7 +83,10 @@ _BETAS = _Form(
 _NULL = _Form("null: a Stable Diffusion's UNet takes latents, a timestep and text embeddings alone", None)
 _NAME = _Form("a text, or null", str | None)
 _FLAG = _Form("true or false", bool)
-_LENGTH = _Form("a whole number of at least 1", Annotated[int, Field(ge=1)])
+_LENGTH = _Form(
+    f"{_WHOLE.allowed}, or 1000000000000000019884624838656, the library's value for none",
+    _WHOLE.kind | Literal[1000000000000000019884624838656],
+)
 _BLOCKS = {"block_out_channels": _WHOLES, "down_block_types": _TEXTS, "up_block_types": _TEXTS}
 _LAYERED = {
     "hidden_size": _WHOLE,
@@ -242,21 +245,19 @@ def check_agreement(family: Family, configs: Mapping[str, Config]) -> None:
         if found != wanted:
             path = configs[component].path
             raise InputError(f"{path}: {key} is {found!r}, and {why}; give a text-to-image {family.title}, saved whole")
-    used = family.shapes(configs)[STATES][0]
     for name, tokenizer in family.text_encoders.items():
         if (name in configs) != (tokenizer in configs):
             here, missing = (name, tokenizer) if name in configs else (tokenizer, name)
             folder = configs[here].path.parents[1]
             raise InputError(f"{folder / INDEX} names a {here} and no {missing}; save both, or neither")
-        if name in configs:
-            _check_length(configs[name], configs[tokenizer], used)
+        if name in configs and family.components[tokenizer].classes == clip_tokenizer().classes:
+            _check_length(configs[name], configs[tokenizer])
 
 
-def _check_length(encoder: Config, tokenizer: Config, used: int) -> None:
-    # A tokenizer without a limit of its own has one of 10³⁰.
+def _check_length(encoder: Config, tokenizer: Config) -> None:
     tokens = tokenizer["model_max_length"]
     positions = encoder.get("max_position_embeddings", tokens)
-    if min(tokens, used) > positions:
+    if tokens > positions:
         raise InputError(
             f"{tokenizer.path}: model_max_length is {tokens}, and the text encoder has {positions} positions; "
             "save both together"

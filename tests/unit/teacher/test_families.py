@@ -123,6 +123,14 @@ def test_a_third_encoder_may_be_missing(copied: Callable[[str], Path]) -> None:
     assert folder_digest(folder) != folder_digest(copied("sdxl"))
 
 
+def test_a_language_models_tokenizer_may_have_no_length(copied: Callable[[str], Path]) -> None:
+    """As the published SANA's has; the stock pipeline takes 300 tokens of it."""
+    folder = copied("sana")
+    changed(folder / "tokenizer" / "tokenizer_config.json", model_max_length=int(1e30))
+    check_folder(folder)
+    assert conditioning_shapes(folder) == {"encoder_hidden_states": (300, 32), "encoder_attention_mask": (300,)}
+
+
 WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a tokenizer alone": (
         "sd3",
@@ -228,6 +236,11 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "flux",
         lambda folder: changed(folder / "transformer" / "config.json", in_channels=384, out_channels=64),
         "in_channels is 384, and the VAE's latents have 4 channels, of 4 pixels together; give a text-to-image FLUX.1",
+    ),
+    "a tokenizer without a length": (
+        "flux",
+        lambda folder: changed(folder / "tokenizer" / "tokenizer_config.json", model_max_length=int(1e30)),
+        "model_max_length is 1000000000000000019884624838656, and the text encoder has 16 positions",
     ),
     "half a token": (
         "flux",
