@@ -47,9 +47,7 @@ class StockSampler:
         precision = self.family.half if half else "float32"
         self.pipeline = pipeline.to(device, getattr(torch, precision))
         configs = read_configs(folder)
-        self.image_size = self.family.image_side(configs)
-        """Pixels on each side of its images."""
-        self._called = self.family.called(configs)
+        self._side, self._called = self.family.image_side(configs), self.family.called(configs)
         self.network.to(memory_format=torch.channels_last)
         self.device = device
         self.identity = f"{sha256 or folder_digest(folder)} {device.type} {precision}"
@@ -59,6 +57,11 @@ class StockSampler:
     def network(self) -> Any:
         """The one that is distilled."""
         return getattr(self.pipeline, self.family.network)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels on each side of its images."""
+        return self._side
 
     @property
     def batch(self) -> int:
