@@ -44,7 +44,8 @@ GateRulesFile = Annotated[
     ),
 ]
 TeacherUri = Annotated[
-    str, typer.Option(metavar="URI", help="Folder of a Stable Diffusion 1, 2, XL or 3; default bundled.")
+    str,
+    typer.Option(metavar="URI", help="Folder of a Stable Diffusion, SANA or FLUX.1; default bundled."),
 ]
 TeacherLayout = Annotated[
     str,

@@ -134,7 +134,7 @@ def new_loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScale
 
 
 class Parallel:
-    """Spreads networks over a world, and holds gradients back until the last micro-batch of an update."""
+    """Spreads networks over a world; under DDP, gradients wait for the last micro-batch of an update."""
 
     def __init__(self, world: World, mode: str, reduced: torch.dtype | None = None) -> None:
         """`mode` is `ddp` or `fsdp`; FSDP gathers weights in the `reduced` precision, or in their own."""

@@ -405,7 +405,7 @@ RECIPES: dict[str, Recipe] = {
             4,
             strategy="none",
             scales={},
-            adapter={"rank": 64, "targets": _BOTH_HALVES},
+            adapter={"rank": 64, "targets": (*_BOTH_HALVES, "proj_mlp", "proj_out")},
             lr=5e-5,
             fake_score_lr=5e-5,
         ),

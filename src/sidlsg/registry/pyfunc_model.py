@@ -215,7 +215,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow h
         step = scheduler.step
         if self.flows:
             called: dict[str, Any] = {"sigmas": [t / 1000 for t in times]}
-            # The pipelines pass generators to other schedulers alone.
+            # Not every pipeline passes it the generators.
             scheduler.step = functools.partial(step, generator=generators)
         else:
             called = {"timesteps": times}

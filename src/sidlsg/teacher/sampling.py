@@ -102,7 +102,7 @@ class StockSampler:
 
     @contextlib.contextmanager
     def _stepping_with(self, generators: list[torch.Generator]) -> Iterator[None]:
-        """Give a flow's steps their noise from the images' generators; pipelines pass these to other schedulers alone.
+        """Give a flow's steps their noise from the images' generators; not every pipeline does.
 
         For one image that is what torch's own generator gives after `torch.manual_seed`, without any given.
         """

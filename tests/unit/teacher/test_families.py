@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import save_file
 
 from sidlsg.bundled.tiny_families import NEW
+from sidlsg.distil.few_steps import FewSteps
+from sidlsg.distil.student.folder import write_folder
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.encode import encode
 from sidlsg.storage.records import EmbeddingSet
@@ -20,6 +23,8 @@ from sidlsg.teacher.embeddings import EmbeddingReader, OnlineEmbeddings
 from sidlsg.teacher.families import FAMILIES, PIPELINES
 from sidlsg.teacher.folder import check_folder, conditioning_shapes, folder_digest, text_encoder_digest
 from sidlsg.teacher.pipeline import load_pipeline, load_teacher
+from sidlsg.teacher.sampling import StockSampler
+from sidlsg.teacher.setting import Setting
 from sidlsg.teacher.source import check_single_file
 from unit.teacher.spoilt import changed, with_index
 
@@ -129,6 +134,39 @@ def test_a_language_models_tokenizer_may_have_no_length(copied: Callable[[str], 
     changed(folder / "tokenizer" / "tokenizer_config.json", model_max_length=int(1e30))
     check_folder(folder)
     assert conditioning_shapes(folder) == {"encoder_hidden_states": (300, 32), "encoder_attention_mask": (300,)}
+
+
+def as_published(folder: Path) -> Path:
+    """A SANA folder with the scheduler and the tokenizer's length of the published ones."""
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+    scheduler = DPMSolverMultistepScheduler(**flow)
+    scheduler.save_pretrained(folder / "scheduler")
+    with_index(folder, scheduler=["diffusers", "DPMSolverMultistepScheduler"])
+    return folder
+
+
+def test_a_published_sana_is_sampled_by_its_own_solver_and_its_student_by_a_flows(
+    copied: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = as_published(copied("sana"))
+    sampler = StockSampler(folder)
+    assert type(sampler.pipeline.scheduler).__name__ == "DPMSolverMultistepScheduler"
+    image = sampler([RED], [3], Setting(steps=3, guidance_scale=3.0))
+    assert image.shape == (1, 32, 32, 3)
+    assert image.std() > 0
+    teacher = load_teacher(folder)
+    (tmp_path / "student").mkdir()
+    write_folder(
+        teacher, teacher.network, FewSteps(t_init=1000, count=2, noise="ddim"), "float32", tmp_path / "student"
+    )
+    assert type(load_pipeline(tmp_path / "student").scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+
+
+@pytest.mark.parametrize(("name", "half"), [("sdxl", torch.float16), ("flux", torch.bfloat16)])
+def test_half_precision_is_the_familys_own(of_family: Callable[[str], Path], name: str, half: torch.dtype) -> None:
+    sampler = StockSampler(of_family(name), half=True)
+    assert sampler.network.dtype == half
+    assert sampler.identity.endswith(str(half).removeprefix("torch."))
 
 
 WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {

@@ -40,8 +40,8 @@ _EXACT = {
 """What the call gives, by the noise of the later steps; measured on the bundled teacher."""
 _EXACT_FLOW = {
     **_EXACT,
-    "fresh": "At these σ the folder's `FlowMatchEulerDiscreteScheduler` is the student's own sampler. The pipeline\n"
-    "passes it no generator, hence `torch.manual_seed`.",
+    "fresh": "At these σ the folder's `FlowMatchEulerDiscreteScheduler` is the student's own sampler. It draws\n"
+    "from torch's own generator, hence `torch.manual_seed`.",
     "ddim": "At these σ the folder's `FlowMatchEulerDiscreteScheduler` is the student's own sampler.",
 }
 """The same of a flow's student."""

@@ -19,8 +19,6 @@ STATES = "encoder_hidden_states"
 """The text embeddings' name in a conditioning of several tensors, and in `Family.shapes`."""
 FLOW_TIMES = 1000
 """A flow-matching network's t is 1000 σ."""
-USUAL_SIDE = 1024
-"""Pixels on each side of an image of the stock pipelines that do not ask their network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +111,9 @@ def flow_times(configs: Configs) -> Agreement:
     return Agreement("scheduler", "num_train_timesteps", times, FLOW_TIMES, f"a flow's t is {FLOW_TIMES} σ")
 
 
-def square(side: int) -> dict[str, int]:
-    """The arguments of a stock pipeline that does not ask its network for images of other sides than `USUAL_SIDE`."""
-    return {} if side == USUAL_SIDE else {"height": side, "width": side}
+def sized(side: int, usual: int) -> dict[str, int]:
+    """The stock pipelines' arguments for square images whose side is not the `usual` one."""
+    return {} if side == usual else {"height": side, "width": side}
 
 
 def is_a(network: Any, name: str) -> bool:

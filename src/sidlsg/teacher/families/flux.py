@@ -20,9 +20,10 @@ from sidlsg.teacher.families.family import (
     clip_tokenizer,
     flow_times,
     is_a,
+    pixels_of_latent,
     scheduler,
     shorter,
-    square,
+    sized,
     t5_tokenizer,
     text_model,
     whole_patches,
@@ -71,7 +72,9 @@ def _is_distilled(configs: Configs) -> bool:
 
 
 def _remarks(configs: Configs) -> Iterable[str]:
-    if _is_distilled(configs):
+    if not _is_distilled(configs):
+        yield "if the teacher is FLUX.1 schnell, it is a model of few steps itself, and no teacher of a better one"
+    else:
         yield (
             f"the teacher is guidance-distilled: its transformer takes the guidance, {GUIDANCE}, as an input, and was "
             "not trained for a second pass with the empty prompt, as κ ≠ 1 needs; κ = 1 distils it as it is"
@@ -88,7 +91,9 @@ def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
 
 
 def _called(configs: Configs) -> dict[str, Any]:
-    return square(FLUX.image_side(configs)) | shorter(configs["tokenizer_2"], TOKENS)
+    return sized(FLUX.image_side(configs), SIZE * pixels_of_latent(configs["vae"])) | shorter(
+        configs["tokenizer_2"], TOKENS
+    )
 
 
 def _guided(scale: float) -> dict[str, Any]:

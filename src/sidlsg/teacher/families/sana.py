@@ -22,7 +22,7 @@ from sidlsg.teacher.families.family import (
     pixels_of_latent,
     scheduler,
     shorter,
-    square,
+    sized,
     square_latents,
     text_model,
     tokenizer,
@@ -32,13 +32,15 @@ from sidlsg.teacher.families.family import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+SIDE = 1024
+"""Pixels on each side of an image of the stock pipeline, where its call names no others."""
 MASK = "encoder_attention_mask"
 TOKENS = 300
 """Tokens of a prompt, the stock pipeline's default."""
 CHANNELS, CAPTION, HEADS, HEAD_DIM, CROSS = 32, 2304, 70, 32, 2240
 """The library's defaults of VAE and transformer."""
-BINNED = (16, 32, 64, 128)
-"""Sizes of latents for which the stock pipeline knows the nearest size that its network was trained at."""
+BINNED, BINNED_FACTOR = (16, 32, 64, 128), 32
+"""Sizes of latents, and pixels of each, for which the stock pipeline chooses the nearest size of its network's."""
 
 
 def _agreements(configs: Configs) -> Iterable[Agreement]:
@@ -72,8 +74,9 @@ def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
 
 
 def _called(configs: Configs) -> dict[str, Any]:
-    exact = {} if configs["transformer"]["sample_size"] in BINNED else {"use_resolution_binning": False}
-    return square(SANA.image_side(configs)) | exact | shorter(configs["tokenizer"], TOKENS)
+    known = configs["transformer"]["sample_size"] in BINNED and pixels_of_latent(configs["vae"]) == BINNED_FACTOR
+    exact = {} if known else {"use_resolution_binning": False}
+    return sized(SANA.image_side(configs), SIDE) | exact | shorter(configs["tokenizer"], TOKENS)
 
 
 def _encode(pipeline: Any, prompts: Sequence[str], device: Any, configs: Configs) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -55,6 +56,16 @@ def test_autocasts_copies_of_weights_are_counted_apart() -> None:
     with tracker, torch.autocast("cpu", torch.bfloat16):
         network(torch.ones(1, 16))
     assert tracker.peak[WEIGHT_COPIES] == KIB // 2
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_the_gradients_of_a_convolution_are_twice_its_work(groups: int) -> None:
+    network, x = nn.Conv2d(8, 8, 3, padding=1, groups=groups), torch.ones(1, 8, 4, 4, requires_grad=True)
+    with StorageTracker(network) as forward:
+        out = network(x)
+    with StorageTracker(network) as backward:
+        out.sum().backward()
+    assert (forward.flops, backward.flops) == (2 * 9 * 8 * 8 * 16 // groups, 2 * forward.flops)
 
 
 def test_work_is_counted_by_products() -> None:
