@@ -62,6 +62,15 @@ def test_a_run_delivers_and_its_stages_are_kept_while_nothing_changes(
 
 
 @pytest.mark.long
+def test_another_familys_run_needs_its_teacher_and_its_recipe_alone(changes: str, tmp_path: Path) -> None:
+    request = RunRequest(run_dir=tmp_path / "run", changes=changes, teacher="bundled:tiny-sd3", recipe="tiny_flow")
+    result = run_local(distil_and_evaluate, request)
+    assert [stage.name for stage in result.stages] == STAGES
+    assert Student.load(result.student).recipe_values["steps"] == 4
+    assert "student 4 steps" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.long
 def test_another_version_of_results_runs_every_stage_again(
     run: Callable[[str], RunResult], images: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
