@@ -147,7 +147,9 @@ def train_diffusion(
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
     network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
     call = family.takes(network)
-    configs = {name: getattr(getattr(pipeline, name), "config", {}) for name in family.components}
+    parts = {name: getattr(pipeline, name) for name in family.components}
+    # A tokenizer's is what its file will hold.
+    configs = {name: part.init_kwargs if hasattr(part, "init_kwargs") else part.config for name, part in parts.items()}
 
     def loss_at(iteration: int) -> torch.Tensor:
         chosen, pixels = batch_of(captions, recipe.seed, "diffusion", iteration, batch)
