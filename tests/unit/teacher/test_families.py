@@ -137,7 +137,7 @@ def test_a_language_models_tokenizer_may_have_no_length(copied: Callable[[str], 
 
 
 def as_published(folder: Path) -> Path:
-    """A SANA folder with the scheduler and the tokenizer's length of the published ones."""
+    """A SANA folder with the scheduler of the published ones."""
     flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
     scheduler = DPMSolverMultistepScheduler(**flow)
     scheduler.save_pretrained(folder / "scheduler")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from sidlsg.teacher.conditioning import Conditioning
 
@@ -114,6 +114,15 @@ def flow_times(configs: Configs) -> Agreement:
 def sized(side: int, usual: int) -> dict[str, int]:
     """The stock pipelines' arguments for square images whose side is not the `usual` one."""
     return {} if side == usual else {"height": side, "width": side}
+
+
+def takes_by_name(network: Callable[..., Any]) -> Callable[..., Any]:
+    """f(x_t, t, conditioning) of a transformer whose arguments have the conditioning's names."""
+
+    def call(x_t: Tensor, t: Tensor, conditioning: dict[str, Tensor]) -> Any:
+        return network(hidden_states=x_t, timestep=t, **conditioning)
+
+    return call
 
 
 def is_a(network: Any, name: str) -> bool:

@@ -82,7 +82,7 @@ def _remarks(configs: Configs) -> Iterable[str]:
 
 
 def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
-    length = shorter(configs["tokenizer_2"], TOKENS).get("max_sequence_length", TOKENS)
+    length = min(configs["tokenizer_2"]["model_max_length"], TOKENS)
     shapes: dict[str, tuple[int, ...]] = {
         STATES: (length, configs["text_encoder_2"]["d_model"]),
         "pooled_projections": (configs["text_encoder"]["hidden_size"],),

@@ -7,7 +7,7 @@ empty prompt.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidlsg.teacher.families.family import (
@@ -24,6 +24,7 @@ from sidlsg.teacher.families.family import (
     shorter,
     sized,
     square_latents,
+    takes_by_name,
     text_model,
     tokenizer,
     whole_patches,
@@ -69,7 +70,7 @@ def _agreements(configs: Configs) -> Iterable[Agreement]:
 
 
 def _shapes(configs: Configs) -> dict[str, tuple[int, ...]]:
-    length = shorter(configs["tokenizer"], TOKENS).get("max_sequence_length", TOKENS)
+    length = min(configs["tokenizer"]["model_max_length"], TOKENS)
     return {STATES: (length, configs["text_encoder"]["hidden_size"]), MASK: (length,)}
 
 
@@ -100,13 +101,6 @@ def _encode(pipeline: Any, prompts: Sequence[str], device: Any, configs: Configs
     return {STATES: states, MASK: mask}
 
 
-def _takes(network: Callable[..., Any]) -> Callable[..., Any]:
-    def call(x_t: Tensor, t: Tensor, conditioning: dict[str, Tensor]) -> Any:
-        return network(hidden_states=x_t, timestep=t, **conditioning)
-
-    return call
-
-
 SANA = Family(
     name="sana",
     title="SANA",
@@ -126,7 +120,7 @@ SANA = Family(
     latent_shape=lambda config: square_latents(config, CHANNELS),
     called=_called,
     has=lambda network: is_a(network, "SanaTransformer2DModel"),
-    takes=_takes,
+    takes=takes_by_name,
     compiled=("SanaTransformerBlock",),
     sharded=lambda transformer: transformer.transformer_blocks,
     features=lambda transformer: transformer.norm_out,

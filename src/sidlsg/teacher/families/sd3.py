@@ -5,7 +5,7 @@ The third text encoder, T5, may be missing, as in the stock pipeline, which take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sidlsg.teacher.families.family import (
@@ -22,6 +22,7 @@ from sidlsg.teacher.families.family import (
     shorter,
     square_latents,
     t5_tokenizer,
+    takes_by_name,
     text_model,
     whole_patches,
 )
@@ -90,13 +91,6 @@ def _encode(pipeline: Any, prompts: Sequence[str], device: Any, configs: Configs
     return {STATES: states, "pooled_projections": pooled}
 
 
-def _takes(network: Callable[..., Any]) -> Callable[..., Any]:
-    def call(x_t: Tensor, t: Tensor, conditioning: dict[str, Tensor]) -> Any:
-        return network(hidden_states=x_t, timestep=t, **conditioning)
-
-    return call
-
-
 _CLIP = text_model("CLIPTextModelWithProjection")
 SD3 = Family(
     name="sd3",
@@ -121,7 +115,7 @@ SD3 = Family(
     latent_shape=lambda config: square_latents(config, CHANNELS),
     called=_called,
     has=lambda network: is_a(network, "SD3Transformer2DModel"),
-    takes=_takes,
+    takes=takes_by_name,
     compiled=("JointTransformerBlock",),
     sharded=lambda transformer: transformer.transformer_blocks,
     # SiD-DiT's discriminator: the mean over tokens after the final norm (arXiv 2509.25127, its published code).
