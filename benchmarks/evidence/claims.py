@@ -1,0 +1,131 @@
+"""What was claimed of the method, and whether the students show it: agrees, disagrees, or cannot be told."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.stats import t as student_t
+
+Verdict = Literal["agrees", "disagrees", "cannot be told"]
+Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""Scores by name, of each label and seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean over seeds and its interval of 95 %."""
+
+    mean: float
+    half: float
+    """Half of the interval's width; infinite for a single seed."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Interval:
+        """By Student's t."""
+        count, mean = len(values), statistics.fmean(values)
+        if count < 2:
+            return cls(mean=mean, half=float("inf"))
+        quantile = float(student_t.ppf(0.975, count - 1))
+        return cls(mean=mean, half=quantile * statistics.stdev(values) / count**0.5)
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if the whole interval is above or below 0, else 0."""
+        return (self.mean > self.half) - (self.mean < -self.half)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g} ± {self.half:.2g}" if self.half != float("inf") else f"{self.mean:.3g} (one seed)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A claim that a score rises or falls from one label of a study to another."""
+
+    text: str
+    score: str
+    before: str
+    after: str
+    rises: bool
+
+    def judged(self, scores: Scores) -> tuple[Verdict, str]:
+        """The verdict, and the difference over the seeds that both labels have."""
+        seeds = sorted(scores[self.before].keys() & scores[self.after].keys())
+        difference = Interval.of(
+            [scores[self.after][s][self.score] - scores[self.before][s][self.score] for s in seeds]
+        )
+        wanted = 1 if self.rises else -1
+        verdicts: dict[int, Verdict] = {wanted: "agrees", -wanted: "disagrees", 0: "cannot be told"}
+        return verdicts[difference.sign], f"{self.score}: {difference} from {self.before} to {self.after}"
+
+
+def best_label(scores: Scores, score: str, lower: bool = True) -> str:
+    """The label with the best mean."""
+    choose: Callable[..., str] = min if lower else max
+    return choose(scores, key=lambda label: statistics.fmean(each[score] for each in scores[label].values()))
+
+
+CLAIMS: dict[str, tuple[Change, ...]] = {
+    "long": (
+        Change(
+            text="Stronger long guidance follows the text more closely",
+            score="all_attributes", before="none", after="κ4 = 3", rises=True,
+        ),
+        Change(
+            text="Stronger long guidance moves away from the real images",
+            score="fid_judge", before="κ4 = 1.2", after="κ4 = 3", rises=True,
+        ),
+    ),
+    "short": (
+        Change(
+            text="Short guidance follows the text more closely than none",
+            score="all_attributes", before="none", after="κ2 = κ3 = 0.4", rises=True,
+        ),
+    ),
+    "lsg": (
+        Change(
+            text="Alignment rises with κ",
+            score="all_attributes", before="κ = 1.2", after="κ = 3", rises=True,
+        ),
+        Change(text="Recall falls with κ", score="recall_judge", before="κ = 1.2", after="κ = 3", rises=False),
+        Change(text="The distance rises with κ", score="fid_judge", before="κ = 1.5", after="κ = 3", rises=True),
+        Change(
+            text="A weak long-short guidance has a smaller distance than none",
+            score="fid_judge", before="none", after="κ = 1.5", rises=False,
+        ),
+    ),
+    "images": (
+        Change(
+            text="Twice the images bring a smaller distance at κ = 1.5",
+            score="fid_judge", before="κ = 1.5, 16,640 images", after="κ = 1.5, 33,280 images", rises=False,
+        ),
+        Change(
+            text="Twice the images bring a smaller distance at κ = 2",
+            score="fid_judge", before="κ = 2, 16,640 images", after="κ = 2, 33,280 images", rises=False,
+        ),
+    ),
+    "prompts": (
+        Change(
+            text="Fewer prompts, of a higher score, change the distance for the better",
+            score="fid_judge", before="score ≥ 6", after="score ≥ 6.5", rises=False,
+        ),
+    ),
+    "steps": (
+        Change(text="Four steps are better than one", score="fid_judge", before="K = 1", after="K = 4", rises=False),
+    ),
+    "real images": (
+        Change(
+            text="Real images bring a smaller distance than as many images without them",
+            score="fid_judge", before="continued", after="continued with real images", rises=False,
+        ),
+    ),
+    "precision": (
+        Change(
+            text="Half precision is worse at the end",
+            score="fid_judge", before="fp32, 66,560 images", after="bf16, 66,560 images", rises=True,
+        ),
+    ),
+}  # fmt: skip
+"""Claims by study; each compares the same seeds."""

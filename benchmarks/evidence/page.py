@@ -1,0 +1,113 @@
+"""The page of figures, tables and verdicts, made from the scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from claims import CLAIMS, Scores
+from plots import Seeds, interval, labelled, over_images, trade_off
+
+COLUMNS = ("fid_judge", "precision_judge", "recall_judge", "attributes", "all_attributes")
+QUESTIONS = {
+    "length": "How does quality grow with the images seen?",
+    "long": "What does long guidance do alone?",
+    "short": "What does short guidance do alone?",
+    "lsg": "What does κ do in long-short guidance?",
+    "images": "Do twice the images help?",
+    "batch": "Does the batch size matter, at equal images?",
+    "learning rate": "Does the learning rate matter?",
+    "prompts": "Do prompts of a higher aesthetic score help?",
+    "steps": "What do more steps bring?",
+    "real images": "What do real images bring to a finished student?",
+    "precision": "What does half precision cost?",
+}
+"""Headings by study."""
+
+
+def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20) -> str:
+    """The setting of so many steps with the smallest distance."""
+    return min((name for name in teacher if name.startswith(f"{steps} step")), key=lambda n: teacher[n]["fid_judge"])
+
+
+def write_page(found: Mapping[str, Any], output: Path) -> None:
+    """Write evidence.md and its figures."""
+    teacher, images = found["teacher"], output / "images" / "evidence"
+    best = best_many_steps(teacher)
+    lines = {best: teacher[best]}
+    text = [
+        "# Evidence",
+        "",
+        f"What the method claims, tried on the bundled {found['domain']}. Every figure and number here is made by",
+        "",
+        "<!-- not run: takes hours -->",
+        "```bash",
+        "make evidence",
+        "```",
+        "",
+        f"from commit `{found['commit'][:10]}`. ± is half the width of a 95 % interval over seeds (Student's t). A",
+        "claim agrees or disagrees if the interval of the difference, seed by seed, excludes 0; else it cannot be",
+        "told.",
+        "",
+        "## The teacher",
+        "",
+        *_table({name: {"0": scores} for name, scores in teacher.items()}),
+        "",
+        f"Its best 20 steps are those with the smallest distance: {best}. The strongest that it does in one step is",
+        "its network at t_init, which is the student before its first update, not a step of the stock scheduler.",
+    ]
+    for name, study in found["studies"].items():
+        if not any(study.values()):
+            continue
+        file = images / f"{name.replace(' ', '-')}.svg"
+        if name == "length":
+            over_images(file, found["curves"], lines)
+        else:
+            labelled(file, study, lines)
+        text += ["", f"## {QUESTIONS[name]}", "", f"![Scores of the study](images/evidence/{file.name})", ""]
+        text += [*_table(study), "", *_verdicts(name, study)]
+        if name == "length":
+            text += _against_teacher(next(iter(study.values())), teacher[best], best)
+    kinds = {
+        name: found["studies"][name]
+        for name in ("long", "short", "lsg")
+        if any(found["studies"].get(name, {}).values())
+    }
+    if kinds:
+        trade_off(images / "trade-off.svg", kinds, {n: s for n, s in teacher.items() if n.startswith("20 step")})
+        text += [
+            "",
+            "## Distance against alignment",
+            "",
+            "![Distance against alignment](images/evidence/trade-off.svg)",
+        ]
+    (output / "evidence.md").write_text("\n".join(text) + "\n")
+
+
+def _table(study: Mapping[str, Seeds]) -> list[str]:
+    rows = [f"| | seeds | {' | '.join(f'`{name}`' for name in COLUMNS)} |", f"|---|---:|{'---:|' * len(COLUMNS)}"]
+    for label, seeds in study.items():
+        if seeds:
+            values = [str(interval(seeds, name)).removesuffix(" (one seed)") for name in COLUMNS]
+            rows.append(f"| {label} | {len(seeds)} | {' | '.join(values)} |")
+    return rows
+
+
+def _verdicts(name: str, study: Mapping[str, Seeds]) -> list[str]:
+    scores: Scores = {label: {int(seed): each for seed, each in seeds.items()} for label, seeds in study.items()}
+    lines = []
+    for claim in CLAIMS.get(name, ()):
+        verdict, difference = claim.judged(scores)
+        lines.append(f"- {claim.text}: **{verdict}** ({difference}).")
+    return lines
+
+
+def _against_teacher(seeds: Seeds, teacher: Mapping[str, float], name: str) -> list[str]:
+    values = [each["fid_judge"] for each in seeds.values()]
+    reached = sum(value <= teacher["fid_judge"] for value in values)
+    ratios = ", ".join(f"{value / teacher['fid_judge']:.2f}" for value in values)
+    return [
+        f"- The student's distance is at most its teacher's ({name}) on {reached} of {len(values)} seeds: it is",
+        f"  {ratios} times as large.",
+    ]

@@ -1,0 +1,106 @@
+"""Figures of the page, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from claims import Interval
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+mpl.rcParams.update({
+    "svg.fonttype": "none",
+    "svg.hashsalt": "evidence",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+})  # fmt: skip
+TEACHER: Any = {"color": "#d2691e", "linestyle": "--"}
+TITLES = {
+    "fid_judge": "distance to real images (fid_judge), lower is better",
+    "recall_judge": "recall, higher is better",
+    "all_attributes": "captions with everything right, higher is better",
+}
+Seeds = Mapping[str, Mapping[str, float]]
+
+
+def interval(seeds: Seeds, score: str) -> Interval:
+    """Of a score, over seeds."""
+    return Interval.of([each[score] for each in seeds.values()])
+
+
+def save(file: Path, count: int, draw: Callable[[Sequence[Axes]], None]) -> None:
+    """A figure of some plots side by side."""
+    figure = Figure(figsize=(4.6 * count, 3.6), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    draw(list(axes))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, metadata={"Date": None})
+
+
+def labelled(file: Path, study: Mapping[str, Seeds], lines: Mapping[str, Mapping[str, float]]) -> None:
+    """Each score by label, with its interval over seeds; `lines` are the teacher's."""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis, score in zip(axes, TITLES, strict=True):
+            found = {label: interval(seeds, score) for label, seeds in study.items() if seeds}
+            for row, each in enumerate(found.values()):
+                half = each.half if each.half != float("inf") else 0
+                axis.errorbar(each.mean, -row, xerr=half, marker="o", color="#3a7bd0", capsize=3)
+            for name, scores in lines.items():
+                axis.axvline(scores[score], **TEACHER, label=f"teacher, {name}")
+            axis.set_yticks([-row for row in range(len(found))], list(found))
+            axis.set_xlabel(TITLES[score])
+            if axis is not axes[0]:
+                axis.set_yticklabels([])
+        if lines:
+            axes[0].legend(fontsize=8)
+
+    save(file, len(TITLES), draw)
+
+
+def over_images(
+    file: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], lines: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Scores against images seen, a line for each seed."""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis, score in zip(axes, TITLES, strict=True):
+            for seed, rows in curves.items():
+                axis.plot([r["images_seen"] for r in rows], [r[score] for r in rows], marker=".", label=f"seed {seed}")
+            for name, scores in lines.items():
+                axis.axhline(scores[score], **TEACHER, label=f"teacher, {name}")
+            axis.set_xlabel("images seen in training")
+            axis.set_title(TITLES[score], fontsize=9, loc="left")
+        axes[0].set_yscale("log")
+        axes[0].legend(fontsize=8)
+
+    save(file, len(TITLES), draw)
+
+
+def trade_off(
+    file: Path, studies: Mapping[str, Mapping[str, Seeds]], teacher: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Distance against alignment: a line for each kind of guidance, and the teacher's over its guidance scales."""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        (axis,) = axes
+        for name, study in studies.items():
+            points = [(interval(s, "fid_judge").mean, interval(s, "all_attributes").mean) for s in study.values() if s]
+            axis.plot(*zip(*points, strict=True), marker="o", label=name)
+            for (x, y), label in zip(points, [label for label, seeds in study.items() if seeds], strict=True):
+                axis.annotate(label, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        points = [(each["fid_judge"], each["all_attributes"]) for each in teacher.values()]
+        axis.plot(*zip(*points, strict=True), marker="s", color="#d2691e", label="teacher, 20 steps")
+        axis.set_xlabel(TITLES["fid_judge"])
+        axis.set_ylabel("captions with everything right")
+        axis.set_xscale("log")
+        axis.legend(fontsize=8)
+
+    save(file, 1, draw)

@@ -1,0 +1,110 @@
+"""What is trained for each study: trainings by label, and the seeds of all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+SEEDS = (0, 1, 2)
+IMAGES = 16_640
+"""Images of a training, unless a study is about their number."""
+KAPPAS = (1.2, 1.5, 2.0, 3.0)
+BATCH = 64
+LR = 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training of the recipe `tiny` with changes; two that are equal are trained once."""
+
+    strategy: str = "lsg"
+    scale: float = 1.2
+    """κ of `lsg`, κ4 of `long`, κ2 = κ3 of `short`; `none` has no scale."""
+    images: int = IMAGES
+    batch: int = BATCH
+    lr: float = LR
+    steps: int = 1
+    precision: str = "bf16"
+    least_score: float = 6.0
+    """Aesthetic score of the prompts, at least."""
+    curve: bool = False
+    """Whether the student is scored on its way, with grids."""
+    from_student: bool = False
+    """Whether it continues the student of `Training()` of the same seed, at a fifth of the learning rate."""
+    real_images: bool = False
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """The recipe's values that it sets."""
+        scale = {"lsg": "kappa", "long": "kappa4", "short": "kappa_eval"}.get(self.strategy)
+        lr = self.lr / 5 if self.from_student else self.lr
+        values: dict[str, object] = {
+            "strategy": self.strategy,
+            "scales": {scale: self.scale} if scale else {},
+            "iterations": self.images // self.batch,
+            "batch": self.batch,
+            "micro_batch": min(self.batch, BATCH),
+            "lr": lr,
+            "fake_score_lr": lr,
+            "precision": self.precision,
+            "evaluate_every": self.images // 8 if self.curve else 0,
+            "evaluate_images": min(2016, self.images),
+            "grids": 8 if self.curve else 1,
+            "processes": 1,
+            "threads": 1,
+            "on_alarm": "warn",
+        }
+        if self.steps > 1:
+            values |= {"steps": self.steps, "step_noise": "ddim"}
+        if self.real_images:
+            values["adversarial"] = {"lambda_d": 1.0, "lambda_g": 0.1, "freeze": 1664, "join": 1664}
+        return values
+
+    @property
+    def start(self) -> Training | None:
+        """The training whose student of the same seed this one starts from."""
+        return Training(images=self.images) if self.from_student else None
+
+    @property
+    def name(self) -> str:
+        """A folder's name, unlike that of any other training."""
+        digest = hashlib.sha256(json.dumps([self.changes, self.least_score, self.from_student]).encode()).hexdigest()
+        return f"{self.strategy}-{self.scale:g}-{digest[:8]}"
+
+
+def lsg(kappa: float, **more: object) -> Training:
+    """Long-short guidance."""
+    return Training(scale=kappa, **more)  # type: ignore[arg-type]
+
+
+NONE = Training(strategy="none", scale=1.0)
+LONG = {f"κ4 = {kappa:g}": Training(strategy="long", scale=kappa) for kappa in KAPPAS}
+SHORT = {f"κ2 = κ3 = {kappa:g}": Training(strategy="short", scale=kappa) for kappa in (0.8, 0.6, 0.4)}
+LSG = {f"κ = {kappa:g}": lsg(kappa) for kappa in KAPPAS}
+
+STUDIES: dict[str, dict[str, Training]] = {
+    "length": {f"{4 * IMAGES:,} images": lsg(1.2, images=4 * IMAGES, curve=True)},
+    "long": {"none": NONE, **LONG},
+    "short": {"none": NONE, **SHORT},
+    "lsg": {"none": NONE, **LSG},
+    "images": {
+        f"κ = {kappa:g}, {images:,} images": lsg(kappa, images=images)
+        for kappa in (1.5, 2.0)
+        for images in (IMAGES, 2 * IMAGES)
+    },
+    "batch": {f"batch {batch}": lsg(1.5, batch=batch) for batch in (32, 64, 128)},
+    "learning rate": {f"lr {lr:g}": lsg(1.5, lr=lr) for lr in (LR / 2, LR, 2 * LR)},
+    "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 6.25, 6.5)},
+    "steps": {f"K = {steps}": lsg(1.2, steps=steps) for steps in (1, 2, 4)},
+    "real images": {
+        "continued": lsg(1.2, from_student=True),
+        "continued with real images": lsg(1.2, from_student=True, real_images=True),
+    },
+    "precision": {
+        f"{precision}, {images:,} images": lsg(1.2, precision=precision, images=images)
+        for images in (IMAGES, 2 * IMAGES, 4 * IMAGES)
+        for precision in ("fp32", "bf16")
+    },
+}
+"""Trainings by study and label."""
