@@ -23,6 +23,7 @@ from sidlsg.cli import (
     real_images,
     registry,
     servers,
+    studio,
     teachers,
     training,
     webhooks,
@@ -103,7 +104,7 @@ def _fail(message: str, code: int) -> None:
 
 # In the order of `--help`.
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start": (pipelines.run, pipelines.sweep, training.generate),
+    "Start": (pipelines.run, pipelines.sweep, training.generate, studio.studio),
     "Stages": (
         prompts.curate,
         training.encode,
