@@ -32,13 +32,14 @@ NEW_SEED = f"() => Math.floor(Math.random() * {LARGEST_SEED})"
 CSS = """
 .gradio-container { max-width: 1160px !important; margin: auto; }
 .head h1 { font-size: 1.25rem; margin: 0; }
-.head p, .images + p, .note p { margin: 0; opacity: 0.75; }
+.head p { margin: 0; opacity: 0.75; }
 .shown h2 { font-size: 1rem; margin: 0; }
 .shown .time { margin: 0 0 0.5rem; }
 .shown .time strong { font-size: 1.75rem; font-variant-numeric: tabular-nums; }
-.shown .images { display: grid; gap: 4px; }
+.shown .images { display: grid; gap: 4px; max-width: 640px; }
 .shown img { width: 100%; image-rendering: pixelated; border-radius: 2px; display: block; }
 .shown .message { padding: 0.75rem; border-left: 4px solid #d97706; overflow-wrap: anywhere; }
+#place :is([data-testid$="-value"], [data-testid="number-input"], [data-testid="reset-button"]) { display: none; }
 .grids img { max-width: 100%; width: 398px; image-rendering: pixelated; }
 """
 LOOK = {
@@ -122,11 +123,11 @@ def _notes(count: int, *others: str) -> str:
     return ", ".join(each for each in (f"for {count} images" if count > 1 else "", *others) if each)
 
 
-def about(student: ChosenStudent) -> str:
+def about(name: str, student: ChosenStudent) -> str:
     """The page's head: which student this is, and on which device."""
     record = student.found.record
     return (
-        f"<h1>{escape(student.found.name)}</h1><p>Student of recipe {escape(record.recipe)} after "
+        f"<h1>{escape(name)}</h1><p>Student of recipe {escape(record.recipe)} after "
         f"{counted(record.images_seen, 'image', 'images')} seen. Times are of sampling alone, from prompt to "
         f"pixels, on {escape(student.generator.device)}.</p>"
     )
@@ -143,16 +144,33 @@ def training_grid(student: ChosenStudent, place: float) -> str:
     )
 
 
+def listed(models: Models) -> tuple[list[str], str]:
+    """The names that may be chosen, and a message where the registry cannot be listed."""
+    if not models.tracking_uri:
+        return [models.first.name], ""
+    from sidlsg.registry.versions import student_names  # MLflow takes seconds
+
+    try:
+        return [models.first.name, *student_names(models.tracking_uri)], ""
+    except SidlsgError as error:
+        return [models.first.name], message(f"The registry's versions cannot be listed: {error}")
+
+
 def build(models: Models) -> gr.Blocks:
     """The page of a student and its teacher."""
     first = models.student(models.first.record.digest)
     world = first.world
     last = max(0, len(first.found.grids) - 1)
+    names, said = listed(models)  # now, since MLflow's import would slow down the first images
     with gr.Blocks(title=f"{first.found.name}: sidlsg studio", analytics_enabled=False) as page:
         chosen = gr.State(first.found.record.digest)
-        head = gr.HTML(about(first), elem_classes="head")
+        head = gr.HTML(about(first.found.name, first), elem_classes="head")
         prompt = gr.Textbox(
-            world.text(**world.example) if world else PROMPT, label="Prompt", max_length=LONGEST, autofocus=True
+            world.text(**world.example) if world else PROMPT,
+            label="Prompt",
+            max_lines=1,
+            max_length=LONGEST,
+            autofocus=True,
         )
         with gr.Row(visible=world is not None) as attributes:
             values = (
@@ -166,31 +184,33 @@ def build(models: Models) -> gr.Blocks:
                 ]
             )
         with gr.Row():
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=130)
-            new_seed = gr.Button("New seed", min_width=110)
-            count = gr.Radio(COUNTS, value=1, label="Images", min_width=230)
-        with gr.Row():
             with gr.Column(min_width=300):
                 student_html = gr.HTML(elem_classes="shown", elem_id="student")
                 steps = gr.Slider(
                     1, max(2, first.steps), value=first.steps, step=1, label="Student's steps", visible=first.steps > 1
                 )
                 version = gr.Dropdown(
-                    choices=[first.found.name],
+                    choices=names,
                     value=first.found.name,
                     label="Registered version",
                     allow_custom_value=True,
                     visible=bool(models.tracking_uri),
                 )
-                note = gr.HTML(elem_classes="shown", elem_id="note")
+                note = gr.HTML(said, elem_classes="shown", elem_id="note")
             with gr.Column(min_width=300, visible=not models.without_teacher):
                 teacher_html = gr.HTML(elem_classes="shown", elem_id="teacher")
                 teacher_steps = gr.Radio([OFF, *map(str, TEACHER_STEPS)], value="20", label="Teacher's steps")
-                scale = gr.Slider(0, 15, value=CFG, step=0.1, label="Teacher's guidance scale (none up to 1)")
+                scale = gr.Slider(0, 15, value=CFG, step=0.1, label="Teacher's guidance scale (1 or less: none)")
+        with gr.Row():
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=130)
+            count = gr.Radio(COUNTS, value=1, label="Images", min_width=230)
+            new_seed = gr.Button("New seed", scale=0, min_width=130)
         if models.without_teacher:
             gr.HTML(message(f"Without a teacher: {models.without_teacher}"), elem_classes="shown")
         with gr.Column(visible=bool(first.found.grids)) as training:
-            place = gr.Slider(0, max(1, last), value=last, step=1, label="Through training, by images seen")
+            place = gr.Slider(
+                0, max(1, last), value=last, step=1, label="Through training, by images seen", elem_id="place"
+            )
             grid = gr.HTML(training_grid(first, last), elem_classes="grids", elem_id="training")
 
         asked = [chosen, prompt, seed, count, steps]
@@ -209,35 +229,31 @@ def build(models: Models) -> gr.Blocks:
         for each in values:
             each.input(_written(world), values, [prompt, note], api_visibility="private", show_progress="hidden")
 
-        def choose(name: str, sha256: str) -> tuple[Any, ...]:
+        outputs = [chosen, head, steps, attributes, training, place, grid, note]
+
+        def choose(name: str) -> tuple[Any, ...]:
             try:
-                student, said = models.choose(name), ""
+                student = models.choose(name)
             except SidlsgError as error:
-                student = models.student(sha256)
-                said = f"{error}. The student is still {student.found.name}."
+                return (*[gr.skip()] * (len(outputs) - 1), message(f"The student stays as it was: {error}"))
             grids = len(student.found.grids)
             return (
                 student.found.record.digest,
-                about(student),
+                about(name, student),
                 gr.Slider(maximum=max(2, student.steps), value=student.steps, visible=student.steps > 1),
                 gr.Row(visible=world is not None and student.world is world),
                 gr.Column(visible=grids > 0),
                 gr.Slider(maximum=max(1, grids - 1), value=max(0, grids - 1)),
                 training_grid(student, grids - 1),
-                message(said),
+                "",
             )
 
         def versions(name: str) -> tuple[Any, ...]:
-            from sidlsg.registry.versions import student_names  # MLflow takes seconds
-
-            try:
-                return gr.Dropdown(choices=[first.found.name, *student_names(models.tracking_uri)], value=name), ""
-            except SidlsgError as error:
-                return gr.skip(), message(f"The registry's versions cannot be listed: {error}")
+            names, said = listed(models)
+            return gr.Dropdown(choices=names, value=name), said
 
         if models.tracking_uri:
-            outputs = [chosen, head, steps, attributes, training, place, grid, note]
-            _live([version.input], choose, [version, chosen], outputs, "student")
+            _live([version.input], choose, [version], outputs, "student")
             _live([page.load], versions, [version], [version, note], "versions")
     return page
 
