@@ -39,7 +39,7 @@ CSS = """
 .shown .images { display: grid; gap: 4px; max-width: 640px; }
 .shown img { width: 100%; image-rendering: pixelated; border-radius: 2px; display: block; }
 .shown .message { padding: 0.75rem; border-left: 4px solid #d97706; overflow-wrap: anywhere; }
-#place :is([data-testid$="-value"], [data-testid="number-input"], [data-testid="reset-button"]) { display: none; }
+#place :is([data-testid$="-value"], div:has(> [data-testid="number-input"])) { display: none; }
 .grids img { max-width: 100%; width: 398px; image-rendering: pixelated; }
 """
 LOOK = {

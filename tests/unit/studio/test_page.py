@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from sidlsg.studio.generator import Generator, Sample
 from sidlsg.studio.models import Models
 from sidlsg.studio.pictures import message, milliseconds, pictures
 from sidlsg.studio.sources import find_student
+from sidlsg.studio.turns import Turns
 from sidlsg.studio.world import SHAPES, world_of
 
 RED = "a large red circle on a blue background"
@@ -103,6 +105,17 @@ def test_a_student_of_several_steps_is_shown_up_to_each(tiny_student: Path, tmp_
     assert titles == ["Student, step 1 of 3", "Student, step 2 of 3", *["Student, 3 steps"] * 2]
     first, second, *_ = (images_in(html)[0] for html in shown)
     assert (first != second).any()
+
+
+@pytest.mark.parametrize(("family", "read"), [("sd", 16), ("sdxl", 16), ("sd3", None), ("sana", None), ("flux", None)])
+def test_each_family_is_sampled_and_knows_how_much_it_reads(
+    family: str, read: int | None, of_family: Callable[[str], Path]
+) -> None:
+    generator = Generator(of_family(family), "0" * 64, Turns(), first=False)
+    assert generator(RED, [1, 2], page.Setting(steps=2, guidance_scale=1.0)).images.shape == (2, 32, 32, 3)
+    tokens, longest = generator.cut(RED)
+    assert 0 < tokens <= longest < 1000
+    assert read is None or longest == read
 
 
 def test_a_version_is_chosen_by_name_and_another_teachers_is_not_compared(models: Models) -> None:
