@@ -37,9 +37,9 @@ def studio(
     address: Address = LOCAL,
     port: Port = 7860,
 ) -> None:
-    """Show a student's images on a live page while a prompt is typed, beside its teacher's.
+    """Show images of a student live while a prompt is typed.
 
-    An address that other machines reach needs a token, which the browser asks for as the password.
+    The page has its teacher's images beside them, with both times. An address that other machines reach needs a token, which the browser asks for as the password.
 
     Examples:
       sidlsg studio runs/demo
