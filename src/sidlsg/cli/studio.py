@@ -39,7 +39,8 @@ def studio(
 ) -> None:
     """Show images of a student live while a prompt is typed.
 
-    The page has its teacher's images beside them, with both times. An address that other machines reach needs a token, which the browser asks for as the password.
+    The page has its teacher's images beside them, with both times. An address that other machines reach needs a
+    token, which the browser asks for as the password.
 
     Examples:
       sidlsg studio runs/demo

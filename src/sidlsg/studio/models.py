@@ -78,7 +78,8 @@ class Models:
             self.without_teacher = str(error)
         self._teacher: Generator | None = None
         self._turns = Turns()
-        self._found = {first.record.digest: first}
+        self.found = {first.record.digest: first}
+        """Students that were chosen, loaded or not."""
         self._students: OrderedDict[str, ChosenStudent] = OrderedDict()
         self._seconds: dict[tuple[str, int, int], float] = {}
         self.student(first.record.digest)
@@ -86,13 +87,13 @@ class Models:
     def choose(self, name: str) -> ChosenStudent:
         """Load the first student by its name, or a version of the registry; raises as `find_version`."""
         found = self.first if name == self.first.name else find_version(name, self.tracking_uri, self._scratch)
-        self._found.setdefault(found.record.digest, found)
+        self.found.setdefault(found.record.digest, found)
         return self.student(found.record.digest)
 
     def student(self, sha256: str) -> ChosenStudent:
         """A student that was chosen."""
         if sha256 not in self._students:
-            self._students[sha256] = ChosenStudent(self._found[sha256], self._turns)
+            self._students[sha256] = ChosenStudent(self.found[sha256], self._turns)
         self._students.move_to_end(sha256)
         while len(self._students) > KEPT:
             self._students.popitem(last=False)
@@ -115,7 +116,7 @@ class Models:
             InputError: its teacher is not known.
             NotFiniteError: an image is not finite.
         """
-        if self._found[sha256].record.teacher_sha256 != self._teacher_sha256:
+        if self.found[sha256].record.teacher_sha256 != self._teacher_sha256:
             raise InputError(self.without_teacher or "this student was distilled from another teacher")
         if self._teacher is None:
             self._teacher = Generator(self._teacher_folder, self._teacher_sha256, self._turns, first=False)

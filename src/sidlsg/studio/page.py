@@ -16,6 +16,7 @@ from sidlsg.runtime.errors import InputError, SidlsgError, first_line
 from sidlsg.runtime.formatting import counted
 from sidlsg.studio.models import ChosenStudent, Models
 from sidlsg.studio.pictures import message, pictures
+from sidlsg.studio.sources import FoundStudent
 from sidlsg.studio.world import World
 from sidlsg.teacher.setting import Setting
 
@@ -51,6 +52,15 @@ LOOK = {
 P = ParamSpec("P")
 
 
+def reason(error: Exception) -> str:
+    """What visitors are told about an error; one that is not the project's own is also printed."""
+    if isinstance(error, SidlsgError):
+        return str(error)
+    # Libraries raise nearly any type, such as one for a GPU's memory.
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {first_line(error)}; the terminal has more"
+
+
 def shown(title: str) -> Callable[[Callable[P, str]], Callable[P, str]]:
     """Make a function of HTML return its error as a message, so that the page goes on working."""
 
@@ -59,11 +69,8 @@ def shown(title: str) -> Callable[[Callable[P, str]], Callable[P, str]]:
         def call(*given: P.args, **named: P.kwargs) -> str:
             try:
                 return function(*given, **named)
-            except SidlsgError as error:
-                return message(str(error), title)
-            except Exception as error:  # libraries raise nearly any type, such as one for a GPU's memory
-                traceback.print_exc()
-                return message(f"{type(error).__name__}: {first_line(error)}; the terminal has more", title)
+            except Exception as error:
+                return message(reason(error), title)
 
         return call
 
@@ -133,9 +140,8 @@ def about(name: str, student: ChosenStudent) -> str:
     )
 
 
-def training_grid(student: ChosenStudent, place: float) -> str:
+def training_grid(found: FoundStudent, place: float) -> str:
     """The sample grid of a place among those of the training; empty where it has none."""
-    found = student.found
     if not found.grids:
         return ""
     grid = sample_grids([found.grids[min(int(place), len(found.grids) - 1)]], found.folder)[0]
@@ -177,10 +183,8 @@ def build(models: Models) -> gr.Blocks:
                 []
                 if world is None
                 else [
-                    gr.Dropdown(
-                        choices=list(choices), value=world.example[name], label=name.capitalize(), min_width=130
-                    )
-                    for name, choices in world.attributes.items()
+                    gr.Dropdown(list(world.attributes[name]), value=value, label=name.capitalize(), min_width=130)
+                    for name, value in world.example.items()
                 ]
             )
         with gr.Row():
@@ -211,7 +215,7 @@ def build(models: Models) -> gr.Blocks:
             place = gr.Slider(
                 0, max(1, last), value=last, step=1, label="Through training, by images seen", elem_id="place"
             )
-            grid = gr.HTML(training_grid(first, last), elem_classes="grids", elem_id="training")
+            grid = gr.HTML(training_grid(first.found, last), elem_classes="grids", elem_id="training")
 
         asked = [chosen, prompt, seed, count, steps]
         changes = [page.load, *(each.change for each in asked)]
@@ -220,22 +224,23 @@ def build(models: Models) -> gr.Blocks:
             controls = [teacher_steps, scale]
             changes += [each.change for each in controls]
             teach = shown("Teacher")(functools.partial(teacher_pictures, models))
-            _live(changes, teach, asked + controls, teacher_html, "teacher")
+            # Dimmed while it is busy, or it would look like the image of a prompt that is newer.
+            _live(changes, teach, asked + controls, teacher_html, "teacher", show_progress="minimal")
         # In the browser, without a request.
         new_seed.click(None, None, seed, js=NEW_SEED)
-        _live(
-            [place.change], lambda sha256, at: training_grid(models.student(sha256), at), [chosen, place], grid, "grid"
-        )
-        for each in values:
-            each.input(_written(world), values, [prompt, note], api_visibility="private", show_progress="hidden")
+        through = shown("")(lambda sha256, at: training_grid(models.found[sha256], at))
+        _live([place.change], through, [chosen, place], grid, "grid")
+        if world is not None:
+            _live([each.input for each in values], functools.partial(_write, world), values, [prompt, note], "write")
+            _live([prompt.change], functools.partial(_read, world), [prompt], values, "read")
 
         outputs = [chosen, head, steps, attributes, training, place, grid, note]
 
         def choose(name: str) -> tuple[Any, ...]:
             try:
                 student = models.choose(name)
-            except SidlsgError as error:
-                return (*[gr.skip()] * (len(outputs) - 1), message(f"The student stays as it was: {error}"))
+            except Exception as error:
+                return (*[gr.skip()] * (len(outputs) - 1), message(f"The student stays as it was: {reason(error)}"))
             grids = len(student.found.grids)
             return (
                 student.found.record.digest,
@@ -244,7 +249,7 @@ def build(models: Models) -> gr.Blocks:
                 gr.Row(visible=world is not None and student.world is world),
                 gr.Column(visible=grids > 0),
                 gr.Slider(maximum=max(1, grids - 1), value=max(0, grids - 1)),
-                training_grid(student, grids - 1),
+                training_grid(student.found, grids - 1),
                 "",
             )
 
@@ -258,7 +263,9 @@ def build(models: Models) -> gr.Blocks:
     return page
 
 
-def _live(triggers: list[Any], function: Callable[..., Any], inputs: list[Any], outputs: Any, name: str) -> None:
+def _live(
+    triggers: list[Any], function: Callable[..., Any], inputs: list[Any], outputs: Any, name: str, **look: str
+) -> None:
     """Call a function at each change, but only for the latest one where it is still busy with an earlier."""
     gr.on(
         triggers,
@@ -268,18 +275,23 @@ def _live(triggers: list[Any], function: Callable[..., Any], inputs: list[Any], 
         trigger_mode="always_last",
         concurrency_limit=1,
         concurrency_id=name,
-        show_progress="hidden",
         api_visibility="private",
+        **({"show_progress": "hidden"} | look),
     )
 
 
-def _written(world: World | None) -> Callable[..., tuple[Any, str]]:
-    """Writes the caption of chosen attributes into the prompt, or a message where they exclude each other."""
+def _write(world: World, *values: str) -> tuple[Any, str]:
+    """The caption of chosen values for the prompt, or a message where they exclude each other."""
+    try:
+        return world.text(**dict(zip(world.attributes, values, strict=True))), ""
+    except InputError as error:
+        return gr.skip(), message(str(error))
 
-    def write(*values: str) -> tuple[Any, str]:
-        try:
-            return world.text(**dict(zip(world.attributes, values, strict=True))) if world else gr.skip(), ""
-        except InputError as error:
-            return gr.skip(), message(str(error))
 
-    return write
+def _read(world: World, prompt: str) -> list[Any]:
+    """The values of a typed caption for the choices, which stay as they are for any other text."""
+    try:
+        found = world.values(prompt)
+    except InputError:
+        return [gr.skip() for _ in world.attributes]
+    return [found[name] for name in world.attributes]

@@ -17,6 +17,8 @@ class World:
     """Each with its values, in the order of a caption's words."""
     text: Callable[..., str]
     """The caption of a value for each attribute, by name; raises InputError for values that exclude each other."""
+    values: Callable[[str], Mapping[str, str]]
+    """The values of a caption by attribute; raises InputError for any other text."""
     example: Mapping[str, str]
     """The values that the page begins with."""
 
@@ -24,6 +26,7 @@ class World:
 SHAPES = World(
     attributes=ATTRIBUTES,
     text=lambda **values: Caption(**values).text,
+    values=lambda text: vars(Caption.parse(text)),
     example={"size": "large", "colour": "red", "shape": "circle", "background": "blue"},
 )
 

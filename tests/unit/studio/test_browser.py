@@ -108,6 +108,10 @@ def test_choices_write_the_prompt_and_those_that_exclude_each_other_say_so(opene
     for name, value in (("Size", "small"), ("Colour", "green"), ("Shape", "ring"), ("Background", "white")):
         choose(opened, name, value)
     expect(opened.get_by_label("Prompt")).to_have_value(RING)
+    opened.get_by_label("Prompt").fill("a large red ring on a white background")
+    expect(opened.get_by_label("Colour", exact=True)).to_have_value("red")
+    opened.get_by_label("Prompt").fill(RING)
+    expect(opened.get_by_label("Colour", exact=True)).to_have_value("green")
     choose(opened, "Colour", "white")
     expect(opened.locator("#note")).to_contain_text("colour and background are both 'white'")
     expect(opened.get_by_label("Prompt")).to_have_value(RING)
