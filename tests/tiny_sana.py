@@ -9,7 +9,7 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeli
 from tokenizers import Tokenizer, models, normalizers, trainers
 from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
-from sidlsg.bundled.captions import all_captions
+from sidlsg.bundled.shapes.captions import all_captions
 from sidlsg.bundled.tiny_sd import LATENT_SIZE
 
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics, Model
 
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.real_images import write_real_images
 from sidlsg.components.curate.component import curate
 from sidlsg.components.distil.component import distil
@@ -103,7 +104,7 @@ def test_real_images_are_encoded_beside_the_embeddings_and_trained_with(
     source: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIDLSG_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    write_real_images(tmp_path / "shapes.tar", 8, 0)
+    write_real_images(SHAPES, tmp_path / "shapes.tar", 8, 0)
     changes = {"iterations": 2.0, "batch": 4.0, "micro_batch": 4.0, "grids": 0.0, "evaluate_every": 0.0}
     changes |= {
         "adversarial": {"lambda_d": 0.1, "lambda_g": 0.1},

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sidlsg.bundled.captions import held_out_captions
-from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.bundled.protocols import load_domain_protocols
+from sidlsg.bundled.shapes.captions import held_out_captions
 from sidlsg.evaluate import scoring as one_pass
 from sidlsg.evaluate.scoring import SamplingPass, measured
 from sidlsg.evaluate.suite import ImageBatch, ImageSet
@@ -61,7 +61,7 @@ def draw(student: Path, out: Path) -> None:
 
 
 def evaluate(student: Path, out: Path) -> None:
-    stage.load_shapes_protocols = functools.partial(load_shapes_protocols, count=COUNT)
+    stage.load_domain_protocols = functools.partial(load_domain_protocols, count=COUNT)
     texts = [caption.text for caption in held_out_captions()]
     judge, teacher = ASSETS / "judge" / "judge.safetensors", ASSETS / "tiny-sd"
     # Scores of fewer images than are stored: the teacher is drawn as well.

@@ -19,7 +19,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.shapes.captions import held_out_captions
 from sidlsg.distil.checkpoint import Checkpoints
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.guidance import lsg

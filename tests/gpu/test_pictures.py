@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.protocols import load_domain_protocols
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.teacher import sampling as sample
 from sidlsg.teacher.images import Images
@@ -57,7 +58,7 @@ def test_a_picture_does_not_depend_on_the_batch(cuda: torch.device, drawn: Calla
 @pytest.mark.usefixtures("same_noise")
 def test_scores_are_the_cpus(cuda: torch.device, assets: Path, drawn: Callable[..., Images]) -> None:
     texts = read_held_out(assets / "prompts" / "held_out.txt")
-    protocols = load_shapes_protocols(texts, assets / "judge" / "judge.safetensors", SCORED)
+    protocols = load_domain_protocols(SHAPES, texts, assets / "judge" / "judge.safetensors", SCORED)
     theirs, ours = drawn(torch.device("cpu"), SCORED), drawn(cuda, SCORED)
     expected, found = ({s.name: s.value for s in protocols.score(x, intervals=False)} for x in (theirs, ours))
     off = abs(theirs.astype(int) - ours)

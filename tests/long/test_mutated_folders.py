@@ -10,6 +10,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutations import command, copied, documents, few_prompts, mutated, put, spoil, spoil_tensors, stopped
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.judge import load_judge
 from sidlsg.distil.checkpoint import MANIFEST, Manifest
 from sidlsg.distil.run_identity import RunIdentity
@@ -131,7 +133,7 @@ def test_a_judge(data: st.DataObject, assets: Path, base: Path) -> None:
     with copied(assets / "judge", base) as folder:
         path = folder / "judge.safetensors"
         spoil_tensors(data, path)
-        for read in (check_judge, load_judge):
+        for read in (check_judge, partial(load_judge, domain=SHAPES)):
             with contextlib.suppress(InputError):
                 read(path)
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from sidlsg.bundled.captions import training_captions
-from sidlsg.bundled.drawing import batch_of
+from sidlsg.bundled.shapes.captions import training_captions
+from sidlsg.bundled.shapes.drawing import batch_of
 from sidlsg.distil.recipes import recipe_with_changes
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules

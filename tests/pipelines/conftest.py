@@ -19,7 +19,7 @@ if "sidlsg.kubeflow.local.forks" in sys.orig_argv:
     from functools import partial
     from sidlsg.stages import evaluate as stage
     from sidlsg.stages import resolve
-    stage.load_shapes_protocols = partial(stage.load_shapes_protocols, count={IMAGES})
+    stage.load_domain_protocols = partial(stage.load_domain_protocols, count={IMAGES})
     resolve.results_version = lambda: os.environ["AS_VERSION"]
 """
 

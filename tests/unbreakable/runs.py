@@ -37,10 +37,11 @@ TERM = {"lambda_d": 0.1, "lambda_g": 0.03, "freeze": 4, "join": 8}
 
 def make_real_images(folder: Path) -> Path:
     """A few drawings, encoded."""
+    from sidlsg.bundled.domains import SHAPES
     from sidlsg.bundled.real_images import write_real_images
     from sidlsg.stages.real_images import encode_real_images
 
-    write_real_images(folder / "shapes.tar", 40, 0)
+    write_real_images(SHAPES, folder / "shapes.tar", 40, 0)
     encode_real_images(str(folder / "shapes.tar"), ASSETS / "tiny-sd", [], folder / "set", [].append)
     return folder / "set"
 

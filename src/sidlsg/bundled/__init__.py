@@ -1,1 +1,1 @@
-"""The captioned-shapes domain: an image world with an exact ground truth, small enough to learn on two cores."""
+"""The bundled domains: image worlds with an exact ground truth, small enough to learn on two cores."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from sidlsg.bundled.captions import held_out_captions
 from sidlsg.bundled.card import judge_card, teacher_card
+from sidlsg.bundled.domain import Domain
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.judge import train_judge
 from sidlsg.bundled.prompts import TABLE_FILE, write_bundled_prompts
-from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, load_shapes_protocols, real_images
+from sidlsg.bundled.protocols import BASELINE_SEED, REAL, DomainProtocols, load_domain_protocols, real_images
 from sidlsg.bundled.tiny_families import NEW
 from sidlsg.bundled.tiny_sd import new_sd, train_diffusion, train_vae
 from sidlsg.bundled.training import Log, TeachRecipe
@@ -41,10 +42,11 @@ JUDGE_FILE = "judge.safetensors"
 PROMPTS = "prompts"
 
 
-def teach(output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str], None]) -> None:
-    """Make the tiny teacher, its judge, its scores and the bundled prompts.
+def teach(domain: Domain, output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str], None]) -> None:
+    """Make a domain's tiny teacher, its judge, its scores and the bundled prompts.
 
     Args:
+        domain: one of `sidlsg.bundled.domains`.
         output: for tiny-sd/, judge/ and prompts/, as in `assets/`.
         work: for the training state, from which the same call resumes.
         recipe: sizes and lengths.
@@ -56,14 +58,15 @@ def teach(output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str],
     for name, marker in ((TEACHER, INDEX), (JUDGE, JUDGE_FILE), (PROMPTS, TABLE_FILE)):
         refuse_foreign(output / name, marker)
     set_threads()
-    judge, judge_log = train_judge(recipe, work, report)
+    judge, judge_log = train_judge(domain, recipe, work, report)
     judge_file = output / JUDGE / JUDGE_FILE
     save_tensors(judge_file, {name: tensor.half() for name, tensor in judge.state_dict().items()}, {})
-    atomic_write(output / JUDGE / "README.md", judge_card(recipe, judge_log, judge_file))
+    atomic_write(output / JUDGE / "README.md", judge_card(domain, recipe, judge_log, judge_file))
     logs: dict[str, Log] = {}
-    vae, logs["vae"] = train_vae(recipe, work, report)
-    write_bundled_prompts(output / PROMPTS, recipe.seed)
-    _make_teacher(SD, new_sd(vae, recipe.seed), output / TEACHER, judge_file, work, recipe, logs, report)
+    vae, logs["vae"] = train_vae(domain, recipe, work, report)
+    write_bundled_prompts(domain, output / PROMPTS, recipe.seed)
+    pipeline = new_sd(domain, vae, recipe)
+    _make_teacher(domain, SD, pipeline, output / TEACHER, judge_file, work, recipe, logs, report)
 
 
 def teach_family(name: str, output: Path, work: Path, recipe: TeachRecipe, report: Callable[[str], None]) -> None:
@@ -83,7 +86,8 @@ def teach_family(name: str, output: Path, work: Path, recipe: TeachRecipe, repor
     set_threads()
     vae = load_component(resolve(BUNDLED_TEACHER), "vae")
     torch.manual_seed(recipe.seed + 1)
-    _make_teacher(family_named(name), NEW[name](vae), output, resolve(BUNDLED_JUDGE), work, recipe, {}, report)
+    judge = resolve(BUNDLED_JUDGE)
+    _make_teacher(SHAPES, family_named(name), NEW[name](vae), output, judge, work, recipe, {}, report)
 
 
 def family_named(name: str) -> Family:
@@ -92,6 +96,7 @@ def family_named(name: str) -> Family:
 
 
 def _make_teacher(
+    domain: Domain,
     family: Family,
     pipeline: Any,
     folder: Path,
@@ -101,9 +106,9 @@ def _make_teacher(
     logs: dict[str, Log],
     report: Callable[[str], None],
 ) -> None:
-    logs = logs | {"diffusion": train_diffusion(recipe, family, pipeline, work, report)}
+    logs = logs | {"diffusion": train_diffusion(domain, recipe, family, pipeline, work, report)}
     write_teacher(family, pipeline, folder)
-    describe_teacher(family, folder, judge, recipe, logs)
+    describe_teacher(domain, family, folder, judge, recipe, logs)
 
 
 def write_teacher(family: Family, pipeline: Any, folder: Path) -> None:
@@ -115,24 +120,24 @@ def write_teacher(family: Family, pipeline: Any, folder: Path) -> None:
 
 
 def describe_teacher(
-    family: Family, folder: Path, judge: Path, recipe: TeachRecipe, logs: dict[str, Log]
+    domain: Domain, family: Family, folder: Path, judge: Path, recipe: TeachRecipe, logs: dict[str, Log]
 ) -> TeacherScores:
     """Score the saved teacher, and write its scores, training log and card beside it."""
-    protocols = load_shapes_protocols([c.text for c in held_out_captions()], judge)
+    protocols = load_domain_protocols(domain, [c.text for c in domain.held_out_captions()], judge)
     parts = folder.parent / ".teacher_scores.parts"
     scores = TeacherScores(teacher_sha256=folder_digest(folder), subjects=score_teacher(folder, protocols, parts))
     scores.save(folder)
     rows = [{"network": name, **row} for name, log in logs.items() for row in log]
     atomic_write(folder / "training_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    atomic_write(folder / "README.md", teacher_card(family, recipe, scores, logs))
+    atomic_write(folder / "README.md", teacher_card(domain, family, recipe, scores, logs))
     return scores
 
 
-def score_teacher(teacher: Path, protocols: ShapesProtocols, parts: Path) -> tuple[SubjectScores, ...]:
+def score_teacher(teacher: Path, protocols: DomainProtocols, parts: Path) -> tuple[SubjectScores, ...]:
     """Score a teacher at all `TEACHER_SETTINGS`, and real images as the baseline."""
     sampler, store = StockSampler(teacher), open_store(str(parts))
     work = EvaluationWork(parts=store)
     subjects = [score_subject(name, sampler, setting_of(name), [protocols], work)[0] for name in TEACHER_SETTINGS]
     clear(store)
-    baseline = protocols.score(real_images(protocols.captions, BASELINE_SEED))
+    baseline = protocols.score(real_images(protocols.domain, protocols.captions, BASELINE_SEED))
     return (*subjects, SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=baseline))

@@ -1,4 +1,4 @@
-"""The cards of the bundled teacher and judge."""
+"""The cards of a bundled teacher and judge."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from pathlib import Path
 
 import torch
 
-from sidlsg.bundled.captions import ATTRIBUTES, HELD_OUT_COUNT, all_captions
+from sidlsg.bundled.domain import Domain
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.measures import JudgeColumns, JudgeMeasure, accuracies
 from sidlsg.bundled.protocols import real_images
 from sidlsg.bundled.training import Log, TeachRecipe
 from sidlsg.evaluate.teacher_scores import CFG, TeacherScores
+from sidlsg.runtime.randomness import counted
 from sidlsg.storage.files import sha256_file
 from sidlsg.storage.records import SubjectScores
 from sidlsg.teacher.families.family import Family
 from sidlsg.teacher.families.sd import SD
 
 _CHECK_SEED = 2_000_001
+_CHECKED = 4096
 
 
-def teacher_card(family: Family, recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]) -> str:
+def teacher_card(
+    domain: Domain, family: Family, recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]
+) -> str:
     """The text of a tiny teacher's README.md."""
     command = "sidlsg teach" if family is SD else f"sidlsg teach --family {family.name}"
+    command += "" if domain is SHAPES else f" --domain {domain.name}"
+    held_out = domain.held_out_captions()
     goal, own = "noise prediction with Stable Diffusion's schedule", "DDIM with trailing spacing"
     if family.flows:
         goal, own = "flow matching with a normal logit of σ", "Euler steps"
@@ -41,19 +48,22 @@ def teacher_card(family: Family, recipe: TeachRecipe, scores: TeacherScores, log
         "license: apache-2.0",
         "pipeline_tag: text-to-image",
         "---",
-        f"# tiny-{family.name}: a small {family.title} that draws captioned shapes",
+        f"# A small {family.title} that draws captioned {domain.name}",
         "",
-        f'A true `{family.pipeline}` at 32×32 pixels for captions such as "a small red circle on a blue',
-        'background": two sizes, six shapes, eight colours, eight backgrounds, 672 captions, of which',
-        f"{HELD_OUT_COUNT} were held out of training. It exists so that sidlsg has a real teacher to distil on a",
-        "laptop. No real image and no downloaded weight is in it: every training image was drawn by",
-        "`sidlsg.bundled.drawing`.",
+        *textwrap.wrap(
+            f"A true `{family.pipeline}` at {domain.image_size}×{domain.image_size} pixels for captions such as "
+            f'"{held_out[0].text}": {len(domain.all_captions()):,} captions, of which training had '
+            f"{len(domain.training_captions()):,} and {len(held_out):,} serve for evaluation. It exists so that sidlsg "
+            "has a real teacher to distil on a laptop. No real image and no downloaded weight is in it: every training "
+            f"image was drawn by `sidlsg.bundled.{domain.name}.drawing`.",
+            110,
+        ),
         "",
         f"Made by `{command}`, seed {recipe.seed}. SHA-256 of its model files: `{scores.teacher_sha256}`.",
         "",
         "## Scores",
         "",
-        f"2,016 images of the 96 held-out captions, seed i for image i, stock diffusers, {own};",
+        f"2,016 images of the {len(held_out):,} evaluation captions, seed i for image i, stock diffusers, {own};",
         f"with CFG the guidance scale is {CFG:g}. Real images are a second drawn set: the real-image baseline.",
         "",
         *_score_table(scores.subjects),
@@ -98,33 +108,35 @@ def _score_table(subjects: Sequence[SubjectScores]) -> list[str]:
 
 
 @torch.no_grad()
-def judge_card(recipe: TeachRecipe, log: Log, weights: Path) -> str:
+def judge_card(domain: Domain, recipe: TeachRecipe, log: Log, weights: Path) -> str:
     """The text of judge/README.md, with the judge's accuracy on newly drawn images."""
-    captions = tuple(caption for caption in all_captions() for _ in range(3))
-    judged = JudgeMeasure(load_judge(weights), sha256_file(weights))
-    read = JudgeColumns(judged(real_images(captions, _CHECK_SEED), [caption.text for caption in captions]))
-    found = accuracies(read.right)
-    values = asdict(recipe.judge)
+    every = domain.all_captions()
+    captions = [every[i] for i in counted(_CHECK_SEED, "judge/check").integers(len(every), size=_CHECKED)]
+    judged = JudgeMeasure(load_judge(weights, domain), sha256_file(weights))
+    values = judged(real_images(domain, captions, _CHECK_SEED), [caption.text for caption in captions])
+    found = accuracies(JudgeColumns(values, domain).right, domain)
+    schedule = asdict(recipe.judge)
     lines = [
         "---",
         "license: apache-2.0",
         "---",
-        "# The judge of the shapes domain",
+        f"# The judge of the {domain.name} domain",
         "",
-        "A small convolutional network that reads size, colour, shape and background from 32×32 pixels. Its accuracy",
-        "on generated images is text alignment; its 64 penultimate features give a Fréchet distance. It was trained on",
-        "drawn images of its own, all captions, half of them blurred and noised as a decoder may do.",
+        f"A small convolutional network that reads the attributes below from {domain.image_size}×{domain.image_size}",
+        "pixels. Its accuracy on generated images is text alignment; its 64 penultimate features give a Fréchet",
+        "distance. It was trained on drawn images of its own, of all captions, half of them blurred and noised as a",
+        "decoder may do.",
         "",
-        f"Made by `sidlsg teach`, seed {recipe.seed}: {values['iterations']:,} iterations of {values['batch']}, peak",
-        f"learning rate {values['lr']:g}, last logged loss {log[-1]['loss']:.4f}.",
+        f"Made by `sidlsg teach`, seed {recipe.seed}: {schedule['iterations']:,} iterations of {schedule['batch']},",
+        f"peak learning rate {schedule['lr']:g}, last logged loss {log[-1]['loss']:.4f}.",
         f"SHA-256 of the file: `{sha256_file(weights)}`.",
         "",
-        f"On {len(captions):,} fresh drawn images, every caption three times:",
+        f"On {_CHECKED:,} newly drawn images of random captions:",
         "",
         "| attribute | accuracy |",
         "|---|---:|",
-        *[f"| {name} | {found[name]:.4f} |" for name in ATTRIBUTES],
-        f"| mean of the four | {found['attributes']:.4f} |",
-        f"| all four right | {found['all_attributes']:.4f} |",
+        *[f"| {name} | {found[name]:.4f} |" for name in domain.attributes],
+        f"| mean | {found['attributes']:.4f} |",
+        f"| all right | {found['all_attributes']:.4f} |",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Measures of the shapes domain: the judge's reading and EfficientNet's features of each image, and accuracies."""
+"""Measures of a bundled domain: the judge's reading and EfficientNet's features of each image, and accuracies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sidlsg.bundled.captions import ATTRIBUTES, Caption
+from sidlsg.bundled.domain import Domain
 from sidlsg.bundled.judge import FEATURE_WIDTH, Judge
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.distances import interval, share_interval
@@ -27,7 +27,11 @@ class JudgeMeasure:
     judge: Judge
     judge_sha256: str
     name = "judge"
-    width = FEATURE_WIDTH + 2 * len(ATTRIBUTES)
+
+    @property
+    def width(self) -> int:
+        """Numbers per image."""
+        return FEATURE_WIDTH + 2 * len(self.judge.domain.attributes)
 
     @property
     def identity(self) -> str:
@@ -37,15 +41,17 @@ class JudgeMeasure:
     @torch.no_grad()
     def __call__(self, images: Images, prompts: Sequence[str]) -> Tensor:
         """[N, width], see `JudgeColumns`."""
-        labels = torch.tensor([Caption.parse(text).labels for text in prompts])
+        domain = self.judge.domain
+        labels = torch.tensor([domain.parse(text).labels for text in prompts])
         parts = []
         for part, wanted in zip(torch.split(pixels_of(images), BATCH), torch.split(labels, BATCH), strict=True):
             features = self.judge.features(part)
-            log_probabilities, right = [], []
+            log_probabilities, read = [], []
             for number, logits in enumerate(self.judge.logits(features).values()):
                 log_probabilities.append(logits.log_softmax(1).gather(1, wanted[:, number : number + 1]))
-                right.append((logits.argmax(1) == wanted[:, number])[:, None].float())
-            parts.append(torch.cat([features, *log_probabilities, *right], 1))
+                read.append(logits.argmax(1))
+            right = domain.right(torch.stack(read, 1), wanted)
+            parts.append(torch.cat([features, *log_probabilities, right.float()], 1))
         return torch.cat(parts)
 
 
@@ -55,6 +61,7 @@ class JudgeColumns:
 
     values: Tensor
     """[N, width]."""
+    domain: Domain
 
     @property
     def features(self) -> Tensor:
@@ -63,44 +70,44 @@ class JudgeColumns:
 
     @property
     def log_probability(self) -> Tensor:
-        """[N] mean over the caption's four attributes."""
-        return self.values[:, FEATURE_WIDTH : FEATURE_WIDTH + len(ATTRIBUTES)].mean(1)
+        """[N] mean over the caption's attributes."""
+        return self.values[:, FEATURE_WIDTH : FEATURE_WIDTH + len(self.domain.attributes)].mean(1)
 
     @property
     def right(self) -> Tensor:
-        """[N, 4] bool: whether each attribute was read as in the caption."""
-        return self.values[:, FEATURE_WIDTH + len(ATTRIBUTES) :] > 0.5
+        """[N, attributes] bool: whether each attribute was read as in the caption."""
+        return self.values[:, FEATURE_WIDTH + len(self.domain.attributes) :] > 0.5
 
 
-def accuracies(right: Tensor) -> dict[str, float]:
-    """Shares of [N, 4] answers, see `JudgeColumns.right`.
+def accuracies(right: Tensor, domain: Domain) -> dict[str, float]:
+    """Shares of [N, attributes] answers, see `JudgeColumns.right`.
 
-    `attributes` is the mean of the four, `all_attributes` the share of images with all four right; then each by name.
+    `attributes` is the mean over all, `all_attributes` the share of images with all of them right; then each by name.
     """
-    count = _count(right, least=1)
-    each = {name: int(n) / count for name, n in zip(ATTRIBUTES, right.sum(0), strict=True)}
+    count = _count(right, domain, least=1)
+    each = {name: int(n) / count for name, n in zip(domain.attributes, right.sum(0), strict=True)}
     return {"attributes": sum(each.values()) / len(each), "all_attributes": int(right.all(1).sum()) / count} | each
 
 
-def accuracy_intervals(right: Tensor) -> dict[str, tuple[float, float]]:
+def accuracy_intervals(right: Tensor, domain: Domain) -> dict[str, tuple[float, float]]:
     """95 % intervals of `attributes` and `all_attributes`, over other images of the same captions.
 
-    That of `attributes` uses the standard error, since the four answers for an image are not independent trials; it
+    That of `attributes` uses the standard error, since the answers for an image are not independent trials; it
     has no width if all are correct. That of `all_attributes` is Wilson's.
     """
-    count = _count(right, least=2)
-    mean = int(right.sum()) / count
+    count = _count(right, domain, least=2)
+    mean, attributes = int(right.sum()) / count, len(domain.attributes)
     variance = max(0.0, int(right.sum(1).square().sum()) - count * mean**2) / (count - 1)
     low, high = interval(mean, (variance / count) ** 0.5)
     return {
-        "attributes": (max(0.0, low / len(ATTRIBUTES)), min(1.0, high / len(ATTRIBUTES))),
+        "attributes": (max(0.0, low / attributes), min(1.0, high / attributes)),
         "all_attributes": share_interval(int(right.all(1).sum()), count),
     }
 
 
-def _count(right: Tensor, least: int) -> int:
-    if right.dim() != 2 or right.shape[1] != len(ATTRIBUTES):
-        raise InputError(f"answers of shape {list(right.shape)} given; there are {len(ATTRIBUTES)} an image")
+def _count(right: Tensor, domain: Domain, least: int) -> int:
+    if right.dim() != 2 or right.shape[1] != len(domain.attributes):
+        raise InputError(f"answers of shape {list(right.shape)} given; there are {len(domain.attributes)} an image")
     if len(right) < least:
         raise InputError(f"answers for {len(right)} images given; an accuracy needs one, and an interval two")
     return len(right)

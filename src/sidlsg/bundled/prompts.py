@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidlsg.bundled.captions import all_captions, held_out_captions, training_captions
+from sidlsg.bundled.domain import Domain
 from sidlsg.runtime.randomness import counted
 from sidlsg.storage.files import atomic_write
 
@@ -56,7 +56,10 @@ HELD_OUT_DISGUISES: tuple[Callable[[str], str], ...] = (
 
 DUPLICATES = 2
 """Disguised rows per training caption."""
+MOST_CAPTIONS = 40_000
+"""Training captions of a table, chosen at random from a domain that has more."""
 LOW_ROWS = 1500
+"""Rows with a low score, at least; a quarter of the captions in a larger table."""
 EMPTY_TEXTS = (None, "", "   ", "\t\n", "&nbsp;", "<br/>")
 URL_TEXTS = (
     "https://example.invalid/",
@@ -76,18 +79,20 @@ class _Row:
     """In the table, from 0 to 1."""
 
 
-def write_bundled_prompts(folder: Path, seed: int = 0) -> None:
+def write_bundled_prompts(domain: Domain, folder: Path, seed: int = 0) -> None:
     """Write `prompts.parquet` and `held_out.txt`, of which curation with default rules keeps the training captions."""
-    rows = sorted(_rows(counted(seed, "prompts/rows")), key=lambda row: row.position)
+    rows = sorted(_rows(domain, counted(seed, "prompts/rows")), key=lambda row: row.position)
     buffer = BytesIO()
     pq.write_table(_table(rows, counted(seed, "prompts/columns")), buffer, compression="zstd", row_group_size=1024)
     atomic_write(folder / TABLE_FILE, buffer.getvalue())
-    atomic_write(folder / HELD_OUT_FILE, "".join(f"{caption.text}\n" for caption in held_out_captions()))
+    atomic_write(folder / HELD_OUT_FILE, "".join(f"{caption.text}\n" for caption in domain.held_out_captions()))
 
 
-def _rows(draws: np.random.Generator) -> list[_Row]:
-    rows = []
-    for caption in training_captions():
+def _rows(domain: Domain, draws: np.random.Generator) -> list[_Row]:
+    rows, captions, training = [], domain.all_captions(), domain.training_captions()
+    if len(training) > MOST_CAPTIONS:
+        training = tuple(training[i] for i in sorted(draws.choice(len(training), MOST_CAPTIONS, replace=False)))
+    for caption in training:
         position = draws.random()
         rows.append(_Row(caption.text, True, position))
         # Curation keeps the first of equal texts, so the plain caption comes before its disguises.
@@ -95,17 +100,17 @@ def _rows(draws: np.random.Generator) -> list[_Row]:
             _Row(_choose(draws, DISGUISES)(caption.text), True, position + (1 - position) * draws.random())
             for _ in range(DUPLICATES)
         ]
-    for caption in held_out_captions():
+    for caption in domain.held_out_captions():
         rows.append(_Row(caption.text, True, draws.random()))
         rows.append(_Row(_choose(draws, HELD_OUT_DISGUISES)(caption.text), True, draws.random()))
-    for _ in range(LOW_ROWS):
-        rows.append(_Row(_choose(draws, all_captions()).text, False, draws.random()))
+    for _ in range(max(LOW_ROWS, len(training) // 4)):
+        rows.append(_Row(_choose(draws, captions).text, False, draws.random()))
     for text in EMPTY_TEXTS + URL_TEXTS:
         rows += [_Row(text, True, draws.random()) for _ in range(REPEATS)]
     for _ in range(REPEATS):
-        caption = _choose(draws, all_captions())
-        rows.append(_Row(f"{caption.colour} {caption.shape}", True, draws.random()))  # below three words
-        rows.append(_Row(", ".join(c.text for c in all_captions()[:12]), True, draws.random()))
+        caption = _choose(draws, captions)
+        rows.append(_Row(" ".join(caption.text.split()[2:4]), True, draws.random()))  # below three words
+        rows.append(_Row(", ".join(c.text for c in captions[:12]), True, draws.random()))
     return rows
 
 

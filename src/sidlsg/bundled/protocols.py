@@ -1,4 +1,4 @@
-"""The protocols of the shapes domain: images, reference and networks of its scores.
+"""The protocols of a bundled domain: images, reference and networks of its scores.
 
 Their names differ from those of published protocols, since their scores do not compare with any others.
 """
@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sidlsg.bundled.captions import Caption
-from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.domain import Caption, Domain
 from sidlsg.bundled.judge import Judge, load_judge
 from sidlsg.bundled.measures import EfficientNetMeasure, JudgeColumns, JudgeMeasure, accuracies, accuracy_intervals
 from sidlsg.evaluate.distances import Reference, frechet_interval, kernel_distance_with_interval, share_interval
@@ -27,26 +26,28 @@ from sidlsg.storage.records import Score, StyleMean
 from sidlsg.teacher.images import Images
 
 IMAGES = 2016
-"""Number of generated and of reference images: 21 of each of the 96 held-out captions."""
+"""Number of generated and of reference images; the held-out captions take turns."""
 REFERENCE_SEED = 1_000_001
 REAL = "real images"
 """The subject of the real-image baseline."""
 BASELINE_SEED = 1_000_002
 """Seed of a second set of real images, whose distance to the first is the real-image baseline."""
-SET = "shapes"
-
-FID_JUDGE = "fid/shapes-judge64-2016"
-FID_EFFICIENTNET = "fid/shapes-efficientnet-lite0-64-2016"
-KID_JUDGE = "kid/shapes-judge64-2016"
-KID_EFFICIENTNET = "kid/shapes-efficientnet-lite0-64-2016"
-PRECISION_RECALL_JUDGE = "pr/shapes-judge64-k3-2016"
-ATTRIBUTES_MEAN = "attributes/shapes-judge-mean-2016"
-ATTRIBUTES_ALL = "attributes/shapes-judge-all-2016"
+NAMES = {
+    "fid_judge": "fid/{}-judge64-2016",
+    "fid_efficientnet": "fid/{}-efficientnet-lite0-64-2016",
+    "kid_judge": "kid/{}-judge64-2016",
+    "kid_efficientnet": "kid/{}-efficientnet-lite0-64-2016",
+    "precision_judge": "pr/{}-judge64-k3-2016",
+    "recall_judge": "pr/{}-judge64-k3-2016",
+    "attributes": "attributes/{}-judge-mean-2016",
+    "all_attributes": "attributes/{}-judge-all-2016",
+}
+"""Protocols by score, to be filled with the domain's name."""
 
 
 @dataclass(frozen=True)
-class ShapesProtocols:
-    """The suite of the shapes domain's protocols, with their networks and references."""
+class DomainProtocols:
+    """The suite of a domain's protocols, with their networks and references."""
 
     captions: tuple[Caption, ...]
     """Image i is sampled for caption i with seed i."""
@@ -59,9 +60,14 @@ class ShapesProtocols:
     """Reference digest by protocol: captions, reference images and network."""
 
     @property
+    def domain(self) -> Domain:
+        """The domain that the judge reads."""
+        return self.judge.domain
+
+    @property
     def sets(self) -> tuple[ImageSet, ...]:
         """See `Suite`."""
-        return (ImageSet(name=SET, prompts=tuple(caption.text for caption in self.captions)),)
+        return (ImageSet(name=self.domain.name, prompts=tuple(caption.text for caption in self.captions)),)
 
     def measures(self, image_set: ImageSet) -> tuple[JudgeMeasure, EfficientNetMeasure]:
         """See `Suite`."""
@@ -69,40 +75,44 @@ class ShapesProtocols:
         return JudgeMeasure(self.judge, self.judge_sha256), EfficientNetMeasure(self.efficientnet)
 
     def score(self, images: Images, intervals: bool = True) -> tuple[Score, ...]:
-        """All scores of [N, 32, 32, 3] images, one per caption; intervals take some seconds."""
+        """All scores of [N, H, W, 3] images, one per caption; intervals take some seconds."""
         if len(images) != len(self.captions):
             raise InputError(
                 f"{len(images)} images given for {len(self.captions)} captions; give one image per caption"
             )
         (image_set,) = self.sets
-        return self.scores({SET: {m.name: m(images, image_set.prompts) for m in self.measures(image_set)}}, intervals)
+        return self.scores(
+            {self.domain.name: {m.name: m(images, image_set.prompts) for m in self.measures(image_set)}}, intervals
+        )
 
     def scores(self, values: Values, intervals: bool = True) -> tuple[Score, ...]:
         """See `Suite`."""
-        reading, features_ = JudgeColumns(values[SET][JudgeMeasure.name]), values[SET][EfficientNetMeasure.name]
+        measured = values[self.domain.name]
+        reading, other = self.reading(values), measured[EfficientNetMeasure.name]
         sets = (
-            ("judge", reading.features, self.judge_reference, FID_JUDGE, KID_JUDGE),
-            ("efficientnet", features_, self.efficientnet_reference, FID_EFFICIENTNET, KID_EFFICIENTNET),
+            ("judge", reading.features, self.judge_reference),
+            ("efficientnet", other, self.efficientnet_reference),
         )
         rows = []
-        for name, features, reference, fid, _ in sets:
+        for name, features, reference in sets:
             statistics = FeatureStatistics(reference.statistics.dim).update(features)
             around = frechet_interval(features, reference.statistics.gaussian()) if intervals else None
-            rows.append(self._score(f"fid_{name}", frechet_distance(statistics, reference.statistics), fid, around))
-        for name, features, reference, _, kid in sets:
-            if kid in self.digests:
+            rows.append(self._score(f"fid_{name}", frechet_distance(statistics, reference.statistics), around))
+        for name, features, reference in sets:
+            if self.protocol(f"kid_{name}") in self.digests:
                 scale = reference.scale
                 value, around = kernel_distance_with_interval(features / scale, reference.features / scale)
-                rows.append(self._score(f"kid_{name}", value, kid, around))
-        if PRECISION_RECALL_JUDGE in self.digests:
-            shares = precision_recall(reading.features, self.judge_reference.features)
+                rows.append(self._score(f"kid_{name}", value, around))
+        if self.protocol("recall_judge") in self.digests:
+            covered = precision_recall(reading.features, self.judge_reference.features)
             count = len(self.captions)
-            for name, share in (("precision_judge", shares.precision), ("recall_judge", shares.recall)):
+            for name, share in (("precision_judge", covered.precision), ("recall_judge", covered.recall)):
                 around = share_interval(round(share * count), count) if intervals else None
-                rows.append(self._score(name, share, PRECISION_RECALL_JUDGE, around, higher_is_better=True))
-        found, around_found = accuracies(reading.right), accuracy_intervals(reading.right) if intervals else {}
-        for name, protocol in (("attributes", ATTRIBUTES_MEAN), ("all_attributes", ATTRIBUTES_ALL)):
-            rows.append(self._score(name, found[name], protocol, around_found.get(name), True))
+                rows.append(self._score(name, share, around, higher_is_better=True))
+        found = accuracies(reading.right, self.domain)
+        around_found = accuracy_intervals(reading.right, self.domain) if intervals else {}
+        shares = ("attributes", "all_attributes")
+        rows += [self._score(name, found[name], around_found.get(name), higher_is_better=True) for name in shares]
         return tuple(rows)
 
     def styles(self, values: Values) -> tuple[StyleMean, ...]:
@@ -114,18 +124,22 @@ class ShapesProtocols:
         """See `Suite`."""
         return TextFit(
             image_set=self.sets[0],
-            values=JudgeColumns(values[SET][JudgeMeasure.name]).log_probability,
-            measure="the judge's mean log-probability of the caption's four attributes",
+            values=self.reading(values).log_probability,
+            measure="the judge's mean log-probability of the caption's attributes",
         )
 
+    def reading(self, values: Values) -> JudgeColumns:
+        """What the judge read from the images."""
+        return JudgeColumns(values[self.domain.name][JudgeMeasure.name], self.domain)
+
+    def protocol(self, score: str) -> str:
+        """The name of a score's protocol."""
+        return NAMES[score].format(self.domain.name)
+
     def _score(
-        self,
-        name: str,
-        value: float,
-        protocol: str,
-        around: tuple[float, float] | None,
-        higher_is_better: bool = False,
+        self, name: str, value: float, around: tuple[float, float] | None, higher_is_better: bool = False
     ) -> Score:
+        protocol = self.protocol(name)
         return Score(
             name=name,
             value=value,
@@ -137,34 +151,28 @@ class ShapesProtocols:
         )
 
 
-def is_shape(text: str) -> bool:
-    """Whether a prompt is a caption of the shapes domain."""
-    try:
-        Caption.parse(text)
-    except InputError:
-        return False
-    return True
-
-
-def real_images(captions: Sequence[Caption], seed: int) -> Images:
+def real_images(domain: Domain, captions: Sequence[Caption], seed: int) -> Images:
     """One drawn image per caption."""
-    return np.asarray(draw(captions, seed, range(len(captions))))
+    return np.asarray(domain.draw(captions, seed, range(len(captions))))
 
 
-def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int = IMAGES) -> ShapesProtocols:
+def load_domain_protocols(
+    domain: Domain, held_out: Sequence[str], judge_file: Path, count: int = IMAGES
+) -> DomainProtocols:
     """Load the networks and draw the reference of `count` images, for which the evaluation captions repeat in order.
 
     Raises:
-        InputError: there is no caption, one is not of the shapes domain, or a network is missing.
+        InputError: there is no caption, one is not of the domain, or a network is missing.
     """
     if not held_out:
-        raise InputError("the list of evaluation captions is empty; give captions of the shapes domain")
-    domain = [Caption.parse(text) for text in held_out]
-    captions = tuple(domain[i % len(domain)] for i in range(count))
-    reference = real_images(captions, REFERENCE_SEED)
-    judge, efficientnet, judge_sha256 = load_judge(judge_file), EfficientNetFeatures(), sha256_file(judge_file)
+        raise InputError(f"the list of evaluation captions is empty; give captions of the {domain.name} domain")
+    parsed = [domain.parse(text) for text in held_out]
+    captions = tuple(parsed[i % len(parsed)] for i in range(count))
+    reference = real_images(domain, captions, REFERENCE_SEED)
+    judge, efficientnet, judge_sha256 = load_judge(judge_file, domain), EfficientNetFeatures(), sha256_file(judge_file)
     prompts = [caption.text for caption in captions]
-    judge_reference = Reference(JudgeColumns(JudgeMeasure(judge, judge_sha256)(reference, prompts)).features)
+    read = JudgeColumns(JudgeMeasure(judge, judge_sha256)(reference, prompts), domain)
+    judge_reference = Reference(read.features)
     efficientnet_reference = Reference(EfficientNetMeasure(efficientnet)(reference, prompts))
 
     texts, images_sha256 = "\n".join(prompts), sha256_bytes(reference.tobytes())
@@ -172,22 +180,23 @@ def load_shapes_protocols(held_out: Sequence[str], judge_file: Path, count: int 
     def digest(*parts: str) -> str:
         return hashlib.sha256("\n".join([texts, *parts]).encode()).hexdigest()
 
+    of_judge, of_efficientnet = digest(images_sha256, judge_sha256), digest(images_sha256, efficientnet.weights_sha256)
     digests = {
-        FID_JUDGE: digest(images_sha256, judge_sha256),
-        FID_EFFICIENTNET: digest(images_sha256, efficientnet.weights_sha256),
-        ATTRIBUTES_MEAN: digest(judge_sha256),
-        ATTRIBUTES_ALL: digest(judge_sha256),
+        "fid_judge": of_judge,
+        "fid_efficientnet": of_efficientnet,
+        "attributes": digest(judge_sha256),
+        "all_attributes": digest(judge_sha256),
     }
     if count > NEIGHBOURS:
-        digests[PRECISION_RECALL_JUDGE] = digests[FID_JUDGE]
+        digests["recall_judge"] = of_judge
     if judge_reference.has_kernel_distance:
-        digests |= {KID_JUDGE: digests[FID_JUDGE], KID_EFFICIENTNET: digests[FID_EFFICIENTNET]}
-    return ShapesProtocols(
+        digests |= {"kid_judge": of_judge, "kid_efficientnet": of_efficientnet}
+    return DomainProtocols(
         captions=captions,
         judge=judge,
         judge_sha256=judge_sha256,
         efficientnet=efficientnet,
         judge_reference=judge_reference,
         efficientnet_reference=efficientnet_reference,
-        digests=digests,
+        digests={NAMES[score].format(domain.name): value for score, value in digests.items()},
     )

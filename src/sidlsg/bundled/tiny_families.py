@@ -17,8 +17,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
 
-from sidlsg.bundled.captions import all_captions, training_captions
-from sidlsg.bundled.drawing import batch_of
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.tiny_sd import (
     LATENT_SIZE,
     TEXT_WIDTH,
@@ -65,7 +64,7 @@ def new_sdxl(vae: AutoencoderKL) -> StableDiffusionXLPipeline:
 
 def new_t5_tokenizer() -> T5Tokenizer:
     """A tokenizer with a piece for each word of the domain."""
-    words = sorted({word for caption in all_captions() for word in caption.text.split()})
+    words = sorted({word for caption in SHAPES.all_captions() for word in caption.text.split()})
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"▁{word}", -1.0) for word in words)]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=T5_LENGTH)
 
@@ -89,7 +88,7 @@ def new_t5(tokenizer: T5Tokenizer) -> T5EncoderModel:
 def with_shift(vae: AutoencoderKL) -> AutoencoderKL:
     """The VAE with a `shift_factor`, so that latents have mean 0, as those of flow-matching families have."""
     with torch.no_grad():
-        _, pixels = batch_of(training_captions(), 0, "vae/scale", 0, 2048)
+        _, pixels = SHAPES.batch(SHAPES.training_captions(), 0, "vae/scale", 0, 2048)
         vae.register_to_config(shift_factor=float(vae.encode(pixels).latent_dist.mean.mean()))
     return vae
 

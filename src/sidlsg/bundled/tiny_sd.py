@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sidlsg.bundled.captions import all_captions, training_captions
-from sidlsg.bundled.drawing import batch_of
-from sidlsg.bundled.training import Log, TeachRecipe, fit
+from sidlsg.bundled.domain import Domain
+from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.training import TINY, Log, TeachRecipe, fit
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.schedule import FlowSchedule, schedule_of
@@ -25,32 +25,34 @@ TEXT_LENGTH = 16
 LATENT_SIZE = 8
 
 
-def new_vae() -> AutoencoderKL:
-    """32×32×3 pixels to 8×8×4 latents."""
+def new_vae(recipe: TeachRecipe = TINY) -> AutoencoderKL:
+    """Pixels to 8×8 latents."""
+    levels = len(recipe.vae_channels)
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=recipe.vae_channels,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=recipe.latent_channels,
         norm_num_groups=8,
-        sample_size=32,
+        sample_size=LATENT_SIZE * 2 ** (levels - 1),
         mid_block_add_attention=False,
     )
 
 
-def new_unet(**added: Any) -> UNet2DConditionModel:
-    """2.8 million parameters on 8×8×4 latents: two levels, few and wide layers; `added` are more arguments."""
+def new_unet(recipe: TeachRecipe = TINY, **added: Any) -> UNet2DConditionModel:
+    """A UNet on 8×8 latents with few and wide layers, 2.8 million parameters by default; `added` are more arguments."""
+    levels = len(recipe.unet_channels)
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(64, 96),
+        in_channels=recipe.latent_channels,
+        out_channels=recipe.latent_channels,
+        block_out_channels=recipe.unet_channels,
         layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,  # diffusers reads this as the number of heads here
         norm_num_groups=8,
@@ -95,17 +97,19 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def train_vae(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) -> tuple[AutoencoderKL, Log]:
-    """Train the autoencoder on drawn shapes, with a `scaling_factor` for latents of unit variance."""
+def train_vae(
+    domain: Domain, recipe: TeachRecipe, work: Path, report: Callable[[str], None]
+) -> tuple[AutoencoderKL, Log]:
+    """Train the autoencoder on drawn images, with a `scaling_factor` for latents of unit variance."""
     torch.manual_seed(recipe.seed)
-    vae = new_vae().to(memory_format=torch.channels_last)
-    captions = training_captions()
+    vae = new_vae(recipe).to(memory_format=torch.channels_last)
+    captions = domain.training_captions()
 
     def loss_at(iteration: int) -> torch.Tensor:
-        _, pixels = batch_of(captions, recipe.seed, "vae", iteration, recipe.vae.batch)
+        _, pixels = domain.batch(captions, recipe.seed, "vae", iteration, recipe.vae.batch)
         posterior = vae.encode(pixels).latent_dist
         noise = counted(recipe.seed, "vae/noise", iteration).standard_normal(
-            (len(pixels), 4, LATENT_SIZE, LATENT_SIZE), dtype="float32"
+            (len(pixels), recipe.latent_channels, LATENT_SIZE, LATENT_SIZE), dtype="float32"
         )
         latents = posterior.mean + posterior.std * torch.from_numpy(noise)
         error = vae.decode(latents).sample - pixels
@@ -117,16 +121,16 @@ def train_vae(recipe: TeachRecipe, work: Path, report: Callable[[str], None]) ->
 
     log = fit("vae", vae, loss_at, recipe.vae, work / "vae.safetensors", report)
     with torch.no_grad():
-        _, pixels = batch_of(captions, recipe.seed, "vae/scale", 0, 2048)
+        _, pixels = domain.batch(captions, recipe.seed, "vae/scale", 0, 2048)
         deviation = float(vae.encode(pixels).latent_dist.mean.std())
     vae.register_to_config(scaling_factor=1 / deviation)
     return vae, log
 
 
-def new_sd(vae: AutoencoderKL, seed: int) -> StableDiffusionPipeline:
+def new_sd(domain: Domain, vae: AutoencoderKL, recipe: TeachRecipe) -> StableDiffusionPipeline:
     """The tiny Stable Diffusion before its UNet and text encoder are trained."""
-    torch.manual_seed(seed + 1)
-    unet, tokenizer = new_unet().to(memory_format=torch.channels_last), new_tokenizer()
+    torch.manual_seed(recipe.seed + 1)
+    unet, tokenizer = new_unet(recipe).to(memory_format=torch.channels_last), new_tokenizer(domain)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=new_text_encoder(tokenizer),
@@ -140,10 +144,10 @@ def new_sd(vae: AutoencoderKL, seed: int) -> StableDiffusionPipeline:
 
 
 def train_diffusion(
-    recipe: TeachRecipe, family: Family, pipeline: Any, work: Path, report: Callable[[str], None]
+    domain: Domain, recipe: TeachRecipe, family: Family, pipeline: Any, work: Path, report: Callable[[str], None]
 ) -> Log:
-    """Train a pipeline's network and text encoders together, in place, on latents of drawn shapes."""
-    captions, batch, vae = training_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
+    """Train a pipeline's network and text encoders together, in place, on latents of drawn images."""
+    captions, batch, vae = domain.training_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
     network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
     call = family.takes(network)
@@ -152,7 +156,7 @@ def train_diffusion(
     configs = {name: part.init_kwargs if hasattr(part, "init_kwargs") else part.config for name, part in parts.items()}
 
     def loss_at(iteration: int) -> torch.Tensor:
-        chosen, pixels = batch_of(captions, recipe.seed, "diffusion", iteration, batch)
+        chosen, pixels = domain.batch(captions, recipe.seed, "diffusion", iteration, batch)
         draws = counted(recipe.seed, "diffusion/noise", iteration)
         dropped = draws.random(batch) < recipe.prompt_dropout
         prompts = ["" if drop else c.text for c, drop in zip(chosen, dropped, strict=True)]
@@ -161,7 +165,7 @@ def train_diffusion(
             t = torch.from_numpy(draws.standard_normal(batch, dtype="float32")).sigmoid() * FLOW_TIMES
         else:
             t = torch.from_numpy(draws.integers(0, schedule.last + 1, batch))
-        shape = (2, batch, 4, LATENT_SIZE, LATENT_SIZE)
+        shape = (2, batch, vae.config.latent_channels, LATENT_SIZE, LATENT_SIZE)
         posterior_noise, noise = torch.from_numpy(draws.standard_normal(shape, dtype="float32"))
         with torch.no_grad():
             posterior = vae.encode(pixels).latent_dist
@@ -175,9 +179,11 @@ def train_diffusion(
 
 
 END_OF_WORD = "</w>"
+MERGED = 2000
+"""Captions from which a tokenizer's merges are made, at most."""
 
 
-def new_tokenizer() -> CLIPTokenizer:
+def new_tokenizer(domain: Domain = SHAPES) -> CLIPTokenizer:
     """A tokenizer for any text, with one token for each word of the domain.
 
     The vocabulary has CLIP's scheme: all bytes, all bytes at a word's end, an entry per merge, start and end markers.
@@ -189,14 +195,16 @@ def new_tokenizer() -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=10_000, min_frequency=1, end_of_word_suffix=END_OF_WORD, show_progress=False
     )
-    bpe.train_from_iterator([caption.text for caption in all_captions()], trainer)
+    captions = domain.all_captions()
+    # Few captions have all words, and merges are counted.
+    bpe.train_from_iterator([caption.text for caption in captions[:: 1 + len(captions) // MERGED]], trainer)
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
 
     tokens = dict.fromkeys(alphabet + [byte + END_OF_WORD for byte in alphabet])
     tokens |= dict.fromkeys(left + right for left, right in merges)
     vocabulary = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     tokenizer: CLIPTokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH)
-    unsplit = [c.text for c in all_captions() if len(tokenizer(c.text).input_ids) != len(c.text.split()) + 2]
-    if unsplit:
-        raise RuntimeError(f"the trained merges split words of {unsplit[0]!r}")
+    words = {word for caption in captions for word in caption.text.split()}
+    if split := [word for word in sorted(words) if len(tokenizer(word).input_ids) != 3]:
+        raise RuntimeError(f"the trained merges split {split[0]!r}")
     return tokenizer

@@ -39,9 +39,13 @@ class TeachSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class TeachRecipe:
-    """The whole recipe of the bundled teacher and judge."""
+    """The whole recipe of a bundled teacher and judge."""
 
     seed: int = 0
+    vae_channels: tuple[int, ...] = (16, 32, 64)
+    """Channels of the VAE's levels; each but the first has half the height and width of the one before."""
+    latent_channels: int = 4
+    unet_channels: tuple[int, ...] = (64, 96)
     vae: TeachSchedule = TeachSchedule(iterations=3000, batch=64, lr=2e-3)
     kl_weight: float = 5e-4
     """Weight of the KL term per latent dimension against the pixel error per channel."""
@@ -52,7 +56,18 @@ class TeachRecipe:
 
 
 TINY = TeachRecipe()
-"""The recipe of `assets/`."""
+"""The recipe of the shapes domain."""
+SCENES = TeachRecipe(
+    vae_channels=(8, 16, 32, 64),
+    latent_channels=8,
+    unet_channels=(64, 128),
+    vae=TeachSchedule(iterations=3000, batch=64, lr=2e-3),
+    diffusion=TeachSchedule(iterations=20_000, batch=64, lr=1e-3, warmup=300),
+    judge=TeachSchedule(iterations=3000, batch=128, lr=2e-3),
+)
+"""The recipe of the scenes domain."""
+RECIPES = {"shapes": TINY, "scenes": SCENES}
+"""By domain."""
 OTHER = TeachRecipe(diffusion=TeachSchedule(iterations=5000, batch=64, lr=1e-3, warmup=300))
 """The recipe of other families' tiny teachers, which have the bundled one's VAE."""
 

@@ -24,7 +24,7 @@ def evaluate(
 ) -> None:
     """Score a student and its teacher; the same command again resumes.
 
-    A teacher of the shapes domain is scored under its protocols. Under torchrun, each process samples its share of the
+    A teacher of a bundled domain is scored under its protocols. Under torchrun, each process samples its share of the
     images: torchrun --nproc-per-node 8 -m sidlsg evaluate ...
 
     Examples:

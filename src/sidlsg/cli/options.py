@@ -36,6 +36,7 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Change a value of the recipe; repeat for more."),
 ]
 Seed = Annotated[int, typer.Option(callback=_seed, help="Seed of all random numbers.")]
+BundledDomain = Annotated[str, typer.Option(help="A bundled domain: shapes, or scenes.")]
 RunSeed = Annotated[str, typer.Option(metavar="N|fresh", help="Seed of all random numbers.")]
 GateRulesFile = Annotated[
     Path | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import HeldOut, Seed, TeacherLayout, TeacherUri
+from sidlsg.cli.options import BundledDomain, HeldOut, Seed, TeacherLayout, TeacherUri
 from sidlsg.runtime.provenance import say
 from sidlsg.storage.uri import HELD_OUT, TEACHER
 
@@ -51,14 +51,16 @@ def draw(
     output: Annotated[Path, typer.Option(help="Folder of PNGs with metadata.jsonl; FILE.tar for a webdataset.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4096,
     seed: Seed = 0,
+    domain: BundledDomain = "shapes",
 ) -> None:
-    """Draw real images of the bundled teacher's domain, for the recipe tiny_real.
+    """Draw real images of a bundled domain, for the recipe tiny_real.
 
     Examples:
       sidlsg images draw --output shapes
       sidlsg images draw --output shapes.tar --count 20000
     """
+    from sidlsg.bundled.domains import domain_named
     from sidlsg.bundled.real_images import write_real_images
 
-    write_real_images(output, count, seed)
+    write_real_images(domain_named(domain), output, count, seed)
     print(f"{count:,} images in {output}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sidlsg.cli.options import TeacherLayout, TeacherUri, Variant
+from sidlsg.cli.options import BundledDomain, TeacherLayout, TeacherUri, Variant
 
 
 def convert_single_file(
@@ -91,24 +91,30 @@ def teach(
         ".cache/teach"
     ),
     family: Annotated[str, typer.Option(help="sd; or sdxl, sd3 or flux, on the bundled teacher's VAE.")] = "sd",
+    domain: BundledDomain = "shapes",
 ) -> None:
-    """Make the bundled teacher, its judge and its prompts; or a tiny teacher of another family.
+    """Make a bundled teacher, its judge and its prompts; or a tiny teacher of another family.
 
     Examples:
       sidlsg teach --output assets
+      sidlsg teach --domain scenes --output assets/scenes
       sidlsg teach --family sd3 --output tiny-sd3
     """
     from sidlsg.bundled.assets import teach as make
     from sidlsg.bundled.assets import teach_family
+    from sidlsg.bundled.domains import SHAPES, domain_named
     from sidlsg.bundled.tiny_families import NEW
-    from sidlsg.bundled.training import OTHER, TINY
+    from sidlsg.bundled.training import OTHER, RECIPES
     from sidlsg.runtime.errors import InputError, nearest
 
     began = time.monotonic()
+    chosen = domain_named(domain)
     if family == "sd":
-        make(output, work, TINY, print)
-    elif family in NEW:
-        teach_family(family, output, work / family, OTHER, print)
-    else:
+        make(chosen, output, work if chosen is SHAPES else work / domain, RECIPES[domain], print)
+    elif family not in NEW:
         raise InputError(f"family {family!r} is unknown{nearest(family, NEW)}; allowed: sd, {', '.join(NEW)}")
+    elif chosen is not SHAPES:
+        raise InputError(f"family {family!r} is given with the domain {domain}; tiny teachers of it draw shapes alone")
+    else:
+        teach_family(family, output, work / family, OTHER, print)
     print(f"made {output} in {(time.monotonic() - began) / 60:.0f} minutes")

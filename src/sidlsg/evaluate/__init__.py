@@ -3,7 +3,7 @@
 NUMERICS = {
     # How images are sampled.
     "sampling": "1",
-    # What a measure reads off an image: those of the shapes domain by name, published ones by their protocol's `space`.
+    # What a measure reads off an image: those of bundled domains by name, published ones by their protocol's `space`.
     "judge": "1",
     "efficientnet": "1",
     "inception-2015-12-05/clean": "1",

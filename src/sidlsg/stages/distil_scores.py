@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sidlsg.bundled.drawing import IMAGE_SIZE
-from sidlsg.bundled.protocols import ShapesProtocols, is_shape, load_shapes_protocols
+from sidlsg.bundled.domains import domain_of
+from sidlsg.bundled.protocols import DomainProtocols, load_domain_protocols
 from sidlsg.distil.appearance import few_step_latents
 from sidlsg.distil.grids import FixedSamples
 from sidlsg.distil.recipes import Recipe
@@ -33,12 +33,12 @@ REFERENCE_STEPS = 20
 """Sampling steps of the teacher's images, the reference of `TeacherLikeness`."""
 
 
-class ShapesDuringTraining:
-    """The shapes domain's scores: Fréchet distance of the judge's features, and attribute accuracy."""
+class DomainScores:
+    """A bundled domain's scores: Fréchet distance of the judge's features, and attribute accuracy."""
 
     best_by = "fid_judge"
 
-    def __init__(self, samples: FixedSamples, protocols: ShapesProtocols, world: World) -> None:
+    def __init__(self, samples: FixedSamples, protocols: DomainProtocols, world: World) -> None:
         self._samples, self._protocols, self._world = samples, protocols, world
 
     def __call__(self, unet: Callable[..., Any]) -> dict[str, float]:
@@ -127,11 +127,11 @@ def evaluation_during_training(
     held_out: Sequence[str],
     judge: Path,
     world: World,
-) -> ShapesDuringTraining | TeacherLikeness:
-    """The evaluation of the EMA: with the shapes domain's judge for its captions, otherwise by likeness to the teacher.
+) -> DomainScores | TeacherLikeness:
+    """The evaluation of the EMA: with a bundled domain's judge for its captions, otherwise by likeness to the teacher.
 
     The held-out prompts repeat until there are enough. `frozen` is the teacher's network as it runs during training,
-    `judge` the shapes judge's file, and `world` has the processes that share the work.
+    `judge` the domain's judge, and `world` has the processes that share the work.
 
     Raises:
         InputError: the list of prompts is empty.
@@ -155,6 +155,6 @@ def evaluation_during_training(
         at_once=recipe.micro_batch,
     )
     side = teacher.latent_shape[1] * pixels_of_latent(teacher.vae.config)
-    if side == IMAGE_SIZE and all(is_shape(text) for text in held_out):
-        return ShapesDuringTraining(samples, load_shapes_protocols(held_out, judge, count), world)
+    if domain := domain_of(held_out, side):
+        return DomainScores(samples, load_domain_protocols(domain, held_out, judge, count), world)
     return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4, world)

@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sidlsg.bundled.drawing import IMAGE_SIZE
-from sidlsg.bundled.protocols import BASELINE_SEED, REAL, ShapesProtocols, is_shape, load_shapes_protocols, real_images
+from sidlsg.bundled.domains import DOMAINS, domain_of, domain_of_size
+from sidlsg.bundled.protocols import BASELINE_SEED, REAL, DomainProtocols, load_domain_protocols, real_images
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.recipes import published_results
 from sidlsg.distil.student.folder import noise_scale
@@ -123,21 +123,21 @@ def evaluate(
     parts: str = "",
     teacher_sha256: str = "",
 ) -> Scorecard:
-    """Score a student and its teacher under the same protocols: published ones, and those of the shapes domain.
+    """Score a student and its teacher under the same protocols: published ones, and those of a bundled domain.
 
     Under torchrun each process samples its share of the images, and rank 0 writes. Values of blocks of images are kept
-    until the end, so that the same call resumes a killed one. The teacher's scores under the shapes protocols are
+    until the end, so that the same call resumes a killed one. The teacher's scores under the domain's protocols are
     reused from `teacher_scores.json` in its folder if they are for the same files and protocols.
 
     Args:
         student: a student's diffusers folder.
         teacher: the folder of the teacher that it was distilled from.
         output: receives scorecard.json, grids/ and extremes/.
-        held_out: the prompts of the shapes protocols; published protocols have their own.
-        judge: the shapes judge's safetensors file.
+        held_out: the prompts of the domain's protocols; published protocols have their own.
+        judge: the domain's judge, a safetensors file.
         report: receives lines for the user.
         published: published protocols, loaded.
-        settings: of the teacher, by their names in `TEACHER_SETTINGS`. By default `COMPARED` under the shapes
+        settings: of the teacher, by their names in `TEACHER_SETTINGS`. By default `COMPARED` under the domain's
             protocols, and none under published ones, which take hours.
         keep_images: folder or `s3://` prefix that receives the images; empty to keep none.
         parts: folder or `s3://` prefix for the blocks of this evaluation only; by default a folder next to the output.
@@ -175,25 +175,25 @@ def evaluate(
         teacher_sampler = StockSampler(teacher, world.device, half, teacher_sha256)
         # The record names the student's files by digest, and they were verified.
         student_sampler = StockSampler(student, world.device, half, record.digest)
-        shapes = _shapes_protocols(teacher_sampler.image_size, held_out, judge, teacher, published is not None)
+        bundled = _domain_protocols(teacher_sampler.image_size, held_out, judge, teacher, published is not None)
         store = open_store(parts or str(output.absolute().with_name(f".{output.name}.parts")))
         if world.is_rank0 and isinstance(store, FolderStore):
             stack.enter_context(folder_lock(store.folder, f"another evaluation is writing {output}"))
         work = EvaluationWork(parts=store, world=world, keep_images=keep_images)
         of_teacher = None if settings is None else published
-        if shapes is None and of_teacher is None:
+        if bundled is None and of_teacher is None:
             wanted = ()
         stored = {}
-        if shapes is not None:
-            stored = read_teacher_scores(teacher, teacher_sha256, shapes.digests, len(shapes.captions))
+        if bundled is not None:
+            stored = read_teacher_scores(teacher, teacher_sha256, bundled.digests, len(bundled.captions))
         subjects = []
         for name in [name for name in TEACHER_SETTINGS if name in wanted or name in stored]:
-            suites: list[Suite] = [suite for suite in (None if name in stored else shapes, of_teacher) if suite]
+            suites: list[Suite] = [suite for suite in (None if name in stored else bundled, of_teacher) if suite]
             subject, _ = score_subject(name, teacher_sampler, setting_of(name), suites if name in wanted else [], work)
             if name in stored:
                 subject = replace(subject, scores=stored[name].scores + subject.scores)
             subjects.append(subject)
-        both: list[Suite] = [suite for suite in (shapes, published) if suite]
+        both: list[Suite] = [suite for suite in (bundled, published) if suite]
         own = student_settings(record, noise_scale(student_sampler.pipeline.scheduler))
         last = list(own)[-1]
         subject, fit = score_subject(last, student_sampler, own[last], both, work)
@@ -218,7 +218,7 @@ def evaluate(
             samplers = {name: (teacher_sampler, setting_of(name)) for name in wanted}
             samplers |= {name: (student_sampler, setting) for name, setting in own.items()}
             with atomic_folder(output, Scorecard.FILE) as folder:
-                scorecard = _with_images(scorecard, both[0].sets[0], samplers, shapes, folder)
+                scorecard = _with_images(scorecard, both[0].sets[0], samplers, bundled, folder)
                 if fit is not None:
                     extremes = save_extremes(fit, student_sampler, own[last], folder)
                     scorecard = replace(scorecard, extremes=extremes)
@@ -243,17 +243,19 @@ def student_settings(student: Student, noise_scale: float) -> dict[str, Setting]
     }
 
 
-def _shapes_protocols(
+def _domain_protocols(
     image_size: int, held_out: Sequence[str], judge: Path, teacher: Path, has_others: bool
-) -> ShapesProtocols | None:
-    """The shapes protocols; None for a teacher of another domain if other protocols are given."""
-    if image_size == IMAGE_SIZE and (not has_others or all(map(is_shape, held_out))):
-        return load_shapes_protocols(held_out, judge)
+) -> DomainProtocols | None:
+    """The protocols of the teacher's domain; None if it has none and other protocols are given."""
+    domain = domain_of(held_out, image_size) if has_others else domain_of_size(image_size)
+    if domain:
+        return load_domain_protocols(domain, held_out, judge)
     if has_others:
         return None
+    sizes = " or ".join(f"{each.image_size} ({each.name})" for each in DOMAINS.values())
     raise InputError(
-        f"{teacher} makes images of {image_size} pixels a side, and the shapes protocols read {IMAGE_SIZE}; give "
-        "published protocols: `sidlsg protocols` lists them, and what files they need"
+        f"{teacher} makes images of {image_size} pixels a side, and the bundled domains have {sizes}; give published "
+        "protocols: `sidlsg protocols` lists them, and what files they need"
     )
 
 
@@ -261,7 +263,7 @@ def _with_images(
     scorecard: Scorecard,
     sampled: ImageSet,
     samplers: Mapping[str, tuple[StockSampler, Setting]],
-    shapes: ShapesProtocols | None,
+    bundled: DomainProtocols | None,
     folder: Path,
 ) -> Scorecard:
     """The scorecard with image grids, and with the real-image baseline."""
@@ -269,10 +271,10 @@ def _with_images(
     prompts = [sampled.prompts[index] for index in indices]
     images = {name: sampler(prompts, indices, setting) for name, (sampler, setting) in samplers.items()}
     subjects = scorecard.subjects
-    if shapes is not None:
-        real = real_images(shapes.captions, BASELINE_SEED)
+    if bundled is not None:
+        real = real_images(bundled.domain, bundled.captions, BASELINE_SEED)
         images[REAL] = real[indices]
-        subjects += (SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=shapes.score(real)),)
+        subjects += (SubjectScores(subject=REAL, steps=0, guidance_scale=0.0, scores=bundled.score(real)),)
     return replace(
         scorecard,
         subjects=subjects,

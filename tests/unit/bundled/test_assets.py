@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidlsg.bundled.assets import teach
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.training import TINY
 from sidlsg.runtime.errors import InputError
 
@@ -15,12 +16,12 @@ def test_a_folder_that_holds_something_else_is_refused_before_training(tmp_path:
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
     with pytest.raises(InputError, match=f"{name} holds something else"):
-        teach(tmp_path / "output", tmp_path / "work", TINY, print)
+        teach(SHAPES, tmp_path / "output", tmp_path / "work", TINY, print)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [foreign]
 
 
 def test_an_output_that_is_a_file_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "output").write_text("mine")
     with pytest.raises(InputError):
-        teach(tmp_path / "output", tmp_path / "work", TINY, print)
+        teach(SHAPES, tmp_path / "output", tmp_path / "work", TINY, print)
     assert not (tmp_path / "work").exists()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sidlsg.bundled.captions import ATTRIBUTES, all_captions
-from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.judge import Judge, load_judge
+from sidlsg.bundled.shapes.captions import ATTRIBUTES, all_captions
+from sidlsg.bundled.shapes.drawing import draw
 from sidlsg.evaluate.weights import check_judge
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
@@ -65,10 +67,10 @@ def test_a_judge_of_any_precision_passes_the_check_of_its_file(
     path = tmp_path / "judge.safetensors"
     save_tensors(path, {name: tensor.to(dtype) for name, tensor in judge.state_dict().items()}, {})
     check_judge(path)
-    assert load_judge(path).state_dict().keys() == judge.state_dict().keys()
+    assert load_judge(path, SHAPES).state_dict().keys() == judge.state_dict().keys()
 
 
-@pytest.mark.parametrize("read_file", [load_judge, check_judge])
+@pytest.mark.parametrize("read_file", [partial(load_judge, domain=SHAPES), check_judge])
 def test_a_file_that_is_no_judge_is_refused_with_one_line(
     read_file: Callable[[Path], object], tmp_path: Path, judge: Judge, judge_file: Path
 ) -> None:

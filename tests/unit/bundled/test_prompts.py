@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sidlsg.bundled.captions import held_out_captions, training_captions
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.prompts import write_bundled_prompts
+from sidlsg.bundled.shapes.captions import held_out_captions, training_captions
 from sidlsg.prompts.held_out import read_held_out
 from sidlsg.prompts.rules import CurationRules
 from sidlsg.prompts.shards import read_prompts
@@ -24,7 +25,7 @@ def digest(path):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prompts")
-    write_bundled_prompts(folder)
+    write_bundled_prompts(SHAPES, folder)
     return folder
 
 
@@ -46,7 +47,7 @@ def test_the_committed_bytes_are_what_the_recipe_makes(made):
 
 
 def test_another_seed_makes_another_table_with_the_same_held_out_list(made, tmp_path):
-    write_bundled_prompts(tmp_path, seed=1)
+    write_bundled_prompts(SHAPES, tmp_path, seed=1)
     assert digest(tmp_path / "prompts.parquet") != digest(made / "prompts.parquet")
     assert digest(tmp_path / "held_out.txt") == digest(made / "held_out.txt")
 
@@ -56,7 +57,7 @@ def test_curation_keeps_exactly_the_training_captions(tmp_path, seed):
     source = ASSETS
     if seed:
         source = tmp_path
-        write_bundled_prompts(source, seed=seed)
+        write_bundled_prompts(SHAPES, source, seed=seed)
     held_out = read_held_out(source / "held_out.txt")
     record = curate(source / "prompts.parquet", tmp_path / "out", CurationRules(), held_out)
     # Of texts that differ in case, the one with the best score stays.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sidlsg.bundled.assets import family_named
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.tiny_families import NEW
 from sidlsg.bundled.tiny_sd import new_sd, train_diffusion
 from sidlsg.bundled.training import TINY
@@ -40,10 +41,12 @@ def test_a_training_goes_on_where_it_was_killed(assets: Path, tmp_path: Path, na
 
     def trained(work: str, *lengths: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
-        pipeline = new_sd(vae, 0) if name == "sd" else NEW[name](vae)
+        pipeline = new_sd(SHAPES, vae, TINY) if name == "sd" else NEW[name](vae)
         for iterations in lengths:
             short = replace(TINY.diffusion, iterations=iterations, batch=4, checkpoint_every=1)
-            train_diffusion(replace(TINY, diffusion=short), family_named(name), pipeline, tmp_path / work, print)
+            train_diffusion(
+                SHAPES, replace(TINY, diffusion=short), family_named(name), pipeline, tmp_path / work, print
+            )
         network: torch.nn.Module = getattr(pipeline, family_named(name).network)
         return network.state_dict()
 

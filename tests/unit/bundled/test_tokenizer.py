@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from sidlsg.bundled.captions import ATTRIBUTES, all_captions
+from sidlsg.bundled.shapes.captions import ATTRIBUTES, all_captions
 from sidlsg.bundled.tiny_sd import TEXT_LENGTH, new_tokenizer
 
 WORDS = sorted({"a", "on", "background", *(value for values in ATTRIBUTES.values() for value in values)})

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.judge import Judge, load_judge
-from sidlsg.bundled.protocols import ShapesProtocols, load_shapes_protocols
+from sidlsg.bundled.protocols import DomainProtocols, load_domain_protocols
+from sidlsg.bundled.shapes.captions import held_out_captions
 
 COUNT = 96
 
@@ -21,7 +22,7 @@ def judge_file(assets: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def judge(judge_file: Path) -> Judge:
-    return load_judge(judge_file)
+    return load_judge(judge_file, SHAPES)
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +31,12 @@ def held_out() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def protocols(held_out: list[str], judge_file: Path) -> ShapesProtocols:
+def protocols(held_out: list[str], judge_file: Path) -> DomainProtocols:
     """Every held-out caption once."""
-    return load_shapes_protocols(held_out, judge_file, COUNT)
+    return load_domain_protocols(SHAPES, held_out, judge_file, COUNT)
 
 
 @pytest.fixture
-def load(judge_file: Path) -> Callable[[Sequence[str], int], ShapesProtocols]:
+def load(judge_file: Path) -> Callable[[Sequence[str], int], DomainProtocols]:
     """Load protocols for other captions or counts."""
-    return lambda texts, count: load_shapes_protocols(texts, judge_file, count)
+    return lambda texts, count: load_domain_protocols(SHAPES, texts, judge_file, count)

@@ -20,9 +20,10 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sidlsg.bundled.captions import held_out_captions
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.judge import load_judge
 from sidlsg.bundled.measures import EfficientNetMeasure, JudgeMeasure, accuracies, accuracy_intervals
+from sidlsg.bundled.shapes.captions import held_out_captions
 from sidlsg.evaluate import NUMERICS
 from sidlsg.evaluate.clip_networks import insert_prefix
 from sidlsg.evaluate.distances import frechet_interval, random_groups
@@ -72,7 +73,7 @@ def sampling() -> Any:
 
 def judge() -> Any:
     """By column, as features, log-probabilities and answers are of unlike sizes."""
-    values = JudgeMeasure(load_judge(ASSETS / "judge" / "judge.safetensors"), "")(images(), TEXTS)
+    values = JudgeMeasure(load_judge(ASSETS / "judge" / "judge.safetensors", SHAPES), "")(images(), TEXTS)
     return [summary(part) for part in values.split([64, 4, 4], 1)]
 
 
@@ -146,7 +147,7 @@ def preference() -> Any:
 def attributes() -> Any:
     """Shares of right answers, and their intervals."""
     right = normal(1, 40, 4) > -1
-    return [accuracies(right), {name: list(pair) for name, pair in accuracy_intervals(right).items()}]
+    return [accuracies(right, SHAPES), {name: list(pair) for name, pair in accuracy_intervals(right, SHAPES).items()}]
 
 
 MADE: dict[str, Callable[[], Any]] = {

@@ -24,7 +24,7 @@ def few(
     """The stage on few images; notes which blocks of the student are sampled, and may be killed at one."""
     its_stage, its_pass = modules
     patch.setattr(its_pass, "BLOCK", BLOCK)
-    patch.setattr(its_stage, "load_shapes_protocols", partial(its_stage.load_shapes_protocols, count=COUNT))
+    patch.setattr(its_stage, "load_domain_protocols", partial(its_stage.load_domain_protocols, count=COUNT))
     sample = its_stage.StockSampler.__call__
 
     def sampled(self: Any, prompts: Sequence[str], seeds: Sequence[int], setting: Any) -> Any:

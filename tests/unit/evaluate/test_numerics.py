@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidlsg.bundled import measures as shapes_measures
-from sidlsg.bundled.protocols import ShapesProtocols
+from sidlsg.bundled.protocols import DomainProtocols
 from sidlsg.evaluate import NUMERICS, distances, fid, kid, networks, precision_recall
 from sidlsg.evaluate.published import PROTOCOLS
 from sidlsg.teacher.images import pixels_of
@@ -21,7 +21,7 @@ def test_the_numbers_are_those_of_the_declared_versions() -> None:
     assert differences(FILE, numbers(), COMMAND) == []
 
 
-def test_whatever_is_computed_has_a_version_and_there_are_no_others(protocols: ShapesProtocols) -> None:
+def test_whatever_is_computed_has_a_version_and_there_are_no_others(protocols: DomainProtocols) -> None:
     needed = {"sampling", "attributes"}
     needed |= {measure.name for measure in protocols.measures(protocols.sets[0])}
     needed |= {each.space for each in PROTOCOLS.values()} | {each.formula for each in PROTOCOLS.values()}
@@ -29,7 +29,7 @@ def test_whatever_is_computed_has_a_version_and_there_are_no_others(protocols: S
 
 
 def test_a_measures_version_is_a_part_of_its_identity(
-    protocols: ShapesProtocols, monkeypatch: pytest.MonkeyPatch
+    protocols: DomainProtocols, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for measure in protocols.measures(protocols.sets[0]):
         before = measure.identity

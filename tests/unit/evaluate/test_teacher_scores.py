@@ -9,7 +9,8 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from sidlsg.bundled.protocols import BASELINE_SEED, ShapesProtocols, real_images
+from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.protocols import BASELINE_SEED, DomainProtocols, real_images
 from sidlsg.cli.options import ScoreOptions
 from sidlsg.evaluate.teacher_scores import CFG, TEACHER_SETTINGS, TeacherScores, read_teacher_scores
 from sidlsg.runtime.errors import InputError
@@ -19,8 +20,8 @@ GOOD, OTHER = "teacher 20 steps", "teacher 1 step"
 
 
 @pytest.fixture(scope="module")
-def subjects(protocols: ShapesProtocols) -> tuple[SubjectScores, ...]:
-    scores = protocols.score(real_images(protocols.captions, BASELINE_SEED))
+def subjects(protocols: DomainProtocols) -> tuple[SubjectScores, ...]:
+    scores = protocols.score(real_images(SHAPES, protocols.captions, BASELINE_SEED))
     return (
         SubjectScores(subject=GOOD, steps=20, guidance_scale=1.0, scores=scores),
         SubjectScores(subject=OTHER, steps=1, guidance_scale=1.0, scores=scores),
@@ -34,7 +35,7 @@ def test_the_options_help_names_a_setting_that_exists() -> None:
     assert set(named) <= set(TEACHER_SETTINGS)
 
 
-def read(folder: Path, protocols: ShapesProtocols, sha256: str = "abc") -> dict[str, SubjectScores]:
+def read(folder: Path, protocols: DomainProtocols, sha256: str = "abc") -> dict[str, SubjectScores]:
     return read_teacher_scores(folder, sha256, protocols.digests, len(protocols.captions))
 
 
@@ -44,18 +45,18 @@ def stored(folder: Path, *subjects: SubjectScores, sha256: str = "abc") -> Path:
 
 
 def test_stored_scores_are_read(
-    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: DomainProtocols
 ) -> None:
     found = read(stored(tmp_path, *subjects), protocols)
     assert found == {GOOD: subjects[0], OTHER: subjects[1]}
 
 
-def test_a_teacher_without_stored_scores_has_none(tmp_path: Path, protocols: ShapesProtocols) -> None:
+def test_a_teacher_without_stored_scores_has_none(tmp_path: Path, protocols: DomainProtocols) -> None:
     assert read(tmp_path, protocols) == {}
 
 
 def test_scores_of_other_files_do_not_count(
-    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: DomainProtocols
 ) -> None:
     assert read(stored(tmp_path, *subjects), protocols, "abd") == {}
 
@@ -65,7 +66,7 @@ def test_scores_of_other_files_do_not_count(
 def test_one_score_that_is_not_comparable_excludes_its_subject(
     tmp_path: Path,
     subjects: tuple[SubjectScores, ...],
-    protocols: ShapesProtocols,
+    protocols: DomainProtocols,
     change: dict[str, Any],
     place: int,
 ) -> None:
@@ -77,21 +78,21 @@ def test_one_score_that_is_not_comparable_excludes_its_subject(
 
 @pytest.mark.parametrize("change", [{"steps": 10}, {"guidance_scale": 7.5}, {"subject": "teacher 20 steps, CFG"}])
 def test_a_subject_sampled_in_another_way_is_excluded(
-    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols, change: dict[str, Any]
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: DomainProtocols, change: dict[str, Any]
 ) -> None:
     changed = replace(subjects[0], **change)
     assert read(stored(tmp_path, changed), protocols) == {}
 
 
 def test_a_subject_that_lacks_a_score_is_excluded(
-    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: ShapesProtocols
+    tmp_path: Path, subjects: tuple[SubjectScores, ...], protocols: DomainProtocols
 ) -> None:
     for scores in ((), subjects[0].scores[:3]):
         changed = replace(subjects[0], scores=scores)
         assert read(stored(tmp_path, changed), protocols) == {}
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path, protocols: ShapesProtocols) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, protocols: DomainProtocols) -> None:
     (tmp_path / TeacherScores.FILE).write_text('{"teacher_sha256": "abc"')
     with pytest.raises(InputError, match="is not a TeacherScores record"):
         read(tmp_path, protocols)

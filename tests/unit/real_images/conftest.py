@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sidlsg.bundled.captions import training_captions
-from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.shapes.captions import training_captions
+from sidlsg.bundled.shapes.drawing import draw
 
 COUNT = 6
 CAPTIONS = [caption.text for caption in training_captions()[:COUNT]]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sidlsg.bundled.captions import held_out_captions
-from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.shapes.captions import held_out_captions
+from sidlsg.bundled.shapes.drawing import draw
 from sidlsg.distil.recipes import published_results
 from sidlsg.report.run_page import RunRecords, write_report
 from sidlsg.runtime.costs import Prices

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from sidlsg.bundled.captions import held_out_captions
-from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.shapes.captions import held_out_captions
+from sidlsg.bundled.shapes.drawing import draw
 from sidlsg.distil.recipes import published_results
 from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.errors import InputError

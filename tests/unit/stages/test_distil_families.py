@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.real_images import write_real_images
 from sidlsg.distil.adapter import LORA_FILE
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
@@ -98,7 +99,7 @@ def test_real_images_are_encoded_by_the_teachers_own_vae(
     of_family: Callable[[str], Path], prompts: Path, tmp_path: Path, family: str
 ) -> None:
     """With its shift: decoded again, they are the images."""
-    write_real_images(tmp_path / "shapes.tar", 8, 0)
+    write_real_images(SHAPES, tmp_path / "shapes.tar", 8, 0)
     record = encode_real_images(str(tmp_path / "shapes.tar"), of_family(family), [], tmp_path / "set", [].append)
     assert record.shape == (4, 8, 8)
     term = {"lambda_d": 0.1, "lambda_g": 0.1, "freeze": 1, "join": 1}

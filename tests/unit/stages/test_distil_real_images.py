@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.real_images import write_real_images
 from sidlsg.distil.recipes import Recipe, recipe_with_changes
 from sidlsg.distil.run_identity import run_identity
@@ -41,7 +42,7 @@ def recipe(**changes: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def real(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
-    write_real_images(folder / "shapes.tar", 40, 0)
+    write_real_images(SHAPES, folder / "shapes.tar", 40, 0)
     encode_real_images(str(folder / "shapes.tar"), assets / "tiny-sd", [], folder / "set", [].append, licence="CC0-1.0")
     return folder / "set"
 

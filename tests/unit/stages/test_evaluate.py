@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from sidlsg.bundled.assets import score_teacher
-from sidlsg.bundled.protocols import ShapesProtocols, load_shapes_protocols
+from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.protocols import DomainProtocols, load_domain_protocols
 from sidlsg.distil.few_steps import FewSteps
 from sidlsg.distil.student.folder import noise_scale, write_folder
 from sidlsg.distil.student.generation import generate
@@ -31,7 +32,7 @@ SUBJECTS = ["teacher 20 steps", "teacher 1 step", "student 1 step", "real images
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "load_shapes_protocols", functools.partial(load_shapes_protocols, count=FEW))
+    monkeypatch.setattr(stage, "load_domain_protocols", functools.partial(load_domain_protocols, count=FEW))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_a_student_of_several_steps_is_scored_in_its_own(
 def test_a_teacher_is_scored_at_every_setting(
     teacher: Path, held_out: list[str], judge_file: Path, tmp_path: Path
 ) -> None:
-    protocols: ShapesProtocols = load_shapes_protocols(held_out, judge_file, 4)
+    protocols: DomainProtocols = load_domain_protocols(SHAPES, held_out, judge_file, 4)
     subjects = score_teacher(teacher, protocols, tmp_path / "parts")
     assert not (tmp_path / "parts").exists()
     assert [s.subject for s in subjects] == [*TEACHER_SETTINGS, "real images"]
@@ -197,6 +198,6 @@ def test_a_teacher_of_another_size_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stage.StockSampler, "image_size", 512)
-    with pytest.raises(InputError, match="images of 512 pixels a side, and the shapes protocols read 32"):
+    with pytest.raises(InputError, match="images of 512 pixels a side, and the bundled domains have 32"):
         evaluate(tiny_student, assets / "tiny-sd", tmp_path / "card", held_out, judge_file, print)
     assert not (tmp_path / "card").exists()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sidlsg.bundled.captions import held_out_captions
-from sidlsg.bundled.protocols import load_shapes_protocols, real_images
+from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.protocols import load_domain_protocols, real_images
+from sidlsg.bundled.shapes.captions import held_out_captions
 from sidlsg.evaluate.feature_files import FeatureSet, Source, save_features
 from sidlsg.evaluate.networks import InceptionFeatures
 from sidlsg.evaluate.published_suite import PublishedSuite
@@ -28,10 +29,10 @@ PR, FEW = "pr/inception-k3", 24
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedSuite:
     """Precision and recall of 24 captions of the shapes domain."""
-    monkeypatch.setattr(stage, "load_shapes_protocols", functools.partial(load_shapes_protocols, count=FEW))
+    monkeypatch.setattr(stage, "load_domain_protocols", functools.partial(load_domain_protocols, count=FEW))
     captions = held_out_captions()[:FEW]
     network = save_stand_in(tmp_path / "inception.pt")
-    reference = InceptionFeatures(network, "clean")(real_images(captions, 5), [])
+    reference = InceptionFeatures(network, "clean")(real_images(SHAPES, captions, 5), [])
     source = Source(space="inception-2015-12-05/clean", network_sha256=sha256(network), images_sha256="x")
     save_features(FeatureSet(features=reference, source=source), tmp_path / "reference.safetensors")
     (tmp_path / "captions.txt").write_text("\n".join(caption.text for caption in captions))

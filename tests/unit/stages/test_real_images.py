@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from forked import Program
-from sidlsg.bundled.captions import held_out_captions, training_captions
-from sidlsg.bundled.drawing import draw
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.real_images import write_real_images
+from sidlsg.bundled.shapes.captions import held_out_captions, training_captions
+from sidlsg.bundled.shapes.drawing import draw
 from sidlsg.prompts.shards import read_prompts
 from sidlsg.real_images.pixels import square
 from sidlsg.runtime.errors import InputError
@@ -174,7 +175,7 @@ def test_a_killed_encoding_resumes_at_its_block_and_gives_the_same_set(
     form: str, teacher_folder: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / form
-    write_real_images(source, 300, 0)
+    write_real_images(SHAPES, source, 300, 0)
     arguments = [str(source), str(teacher_folder)]
     whole = Program([*arguments, str(tmp_path / "whole")], code=KILLED)
     assert whole.wait() == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.real_images import write_real_images
 from sidlsg.distil.recipes import RECIPES
 from sidlsg.real_images.source import find_source
@@ -146,7 +147,7 @@ def test_the_version_of_results_needs_no_network_library() -> None:
 
 
 def test_real_images_are_found_by_the_state_of_their_files(given: dict[str, Any], tmp_path: Path) -> None:
-    write_real_images(tmp_path / "shapes.tar", 3, 0)
+    write_real_images(SHAPES, tmp_path / "shapes.tar", 3, 0)
     images = {"source": str(tmp_path / "shapes.tar"), "licence": "CC0-1.0"}
     plain = resolve_inputs(**given)
     changes = {"adversarial": {"lambda_d": 1, "lambda_g": 1}, "real_images": images}
@@ -155,7 +156,7 @@ def test_real_images_are_found_by_the_state_of_their_files(given: dict[str, Any]
     assert found == {**images, "state": find_source(images["source"]).state}
     assert (plain.real_images, plain.digest != before.digest) == ("", True)
     (tmp_path / "shapes.tar").unlink()
-    write_real_images(tmp_path / "shapes.tar", 4, 0)
+    write_real_images(SHAPES, tmp_path / "shapes.tar", 4, 0)
     after = resolve_inputs(**given | {"changes": changes})
     assert after.digest != before.digest
     with pytest.raises(InputError, match="were changed after this run began"):

@@ -37,7 +37,8 @@ from typer.testing import CliRunner
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.protocols import load_domain_protocols
 from sidlsg.cli.app import app
 from sidlsg.distil.recipes import RECIPES, recipe_with_changes
 from sidlsg.distil.run_identity import run_identity, run_name
@@ -138,7 +139,7 @@ def gates() -> dict[str, str]:
 
 def protocols() -> dict[str, str]:
     held_out = read_held_out(ASSETS / "prompts" / "held_out.txt")
-    bundled = load_shapes_protocols(held_out, ASSETS / "judge" / "judge.safetensors", len(held_out))
+    bundled = load_domain_protocols(SHAPES, held_out, ASSETS / "judge" / "judge.safetensors", len(held_out))
     found = {f"protocol/{name}": digest for name, digest in bundled.digests.items()}
     for drawn in bundled.sets:
         found[f"protocol/set {drawn.name}"] = drawn.sha256

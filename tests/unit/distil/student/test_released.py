@@ -14,8 +14,8 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from forked import run
-from sidlsg.bundled.captions import held_out_captions
-from sidlsg.bundled.protocols import load_shapes_protocols
+from sidlsg.bundled.protocols import load_domain_protocols
+from sidlsg.bundled.shapes.captions import held_out_captions
 from sidlsg.distil.sampler import generate_latents
 from sidlsg.distil.student.generation import generate
 from sidlsg.distil.student.released import convert_released
@@ -138,7 +138,7 @@ def test_it_registers_and_is_evaluated(
     assert register(tmp_path / "student", uri, "released") == version
     tracked = connect(uri).get_run(version.run_id)
     assert tracked.data.params["source_sha256"] == f"{student.recipe_values['source_sha256']}"
-    monkeypatch.setattr(stage, "load_shapes_protocols", functools.partial(load_shapes_protocols, count=40))
+    monkeypatch.setattr(stage, "load_domain_protocols", functools.partial(load_domain_protocols, count=40))
     settings = {"teacher 20 steps": (2, 0.0), "teacher 1 step": (1, 0.0)}
     monkeypatch.setattr(stage, "TEACHER_SETTINGS", settings)
     held_out = [caption.text for caption in held_out_captions()]

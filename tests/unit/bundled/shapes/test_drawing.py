@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlsg.bundled.captions import COLOURS, SHAPES, Caption, all_captions
-from sidlsg.bundled.drawing import RADIUS, draw, signed_distance
+from sidlsg.bundled.figures import COLOURS, SHAPES, signed_distance
+from sidlsg.bundled.shapes.captions import Caption, all_captions
+from sidlsg.bundled.shapes.drawing import RADIUS, draw
 
 seeds = st.integers(0, 2**63 - 1)
 indices = st.integers(0, 2**40)

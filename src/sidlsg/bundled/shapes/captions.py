@@ -8,21 +8,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from sidlsg.bundled.figures import COLOURS, SHAPES, SIZES
 from sidlsg.runtime.errors import InputError
-
-SIZES = ("small", "large")
-SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
-COLOURS = {
-    "red": (220, 40, 40),
-    "green": (40, 170, 60),
-    "blue": (50, 80, 220),
-    "yellow": (240, 210, 50),
-    "purple": (140, 60, 180),
-    "orange": (245, 140, 40),
-    "white": (245, 245, 245),
-    "black": (20, 20, 20),
-}
-"""8-bit sRGB of each colour name."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "size": SIZES,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidlsg.bundled.captions import (
+from sidlsg.bundled.shapes.captions import (
     ATTRIBUTES,
     COLOURS,
     SHAPES,

@@ -1,0 +1,1 @@
+"""The scenes domain: two figures and their relation, at 64×64 pixels."""
