@@ -172,21 +172,18 @@ def build(models: Models) -> gr.Blocks:
         chosen = gr.State(first.found.record.digest)
         head = gr.HTML(about(first.found.name, first), elem_classes="head")
         prompt = gr.Textbox(
-            world.text(**world.example) if world else PROMPT,
+            world.example if world else PROMPT,
             label="Prompt",
             max_lines=1,
             max_length=LONGEST,
             autofocus=True,
         )
         with gr.Row(visible=world is not None) as attributes:
-            values = (
-                []
-                if world is None
-                else [
-                    gr.Dropdown(list(world.attributes[name]), value=value, label=name.capitalize(), min_width=130)
-                    for name, value in world.example.items()
-                ]
-            )
+            chosen_values = world.values(world.example) if world else ()
+            values = [
+                gr.Dropdown(list(choices), value=value, label=name.capitalize(), min_width=130)
+                for (name, choices), value in zip(world.choices.items() if world else (), chosen_values, strict=True)
+            ]
         with gr.Row():
             with gr.Column(min_width=300):
                 student_html = gr.HTML(elem_classes="shown", elem_id="student")
@@ -283,7 +280,7 @@ def _live(
 def _write(world: World, *values: str) -> tuple[Any, str]:
     """The caption of chosen values for the prompt, or a message where they exclude each other."""
     try:
-        return world.text(**dict(zip(world.attributes, values, strict=True))), ""
+        return world.text(values), ""
     except InputError as error:
         return gr.skip(), message(str(error))
 
@@ -291,7 +288,6 @@ def _write(world: World, *values: str) -> tuple[Any, str]:
 def _read(world: World, prompt: str) -> list[Any]:
     """The values of a typed caption for the choices, which stay as they are for any other text."""
     try:
-        found = world.values(prompt)
+        return list(world.values(prompt))
     except InputError:
-        return [gr.skip() for _ in world.attributes]
-    return [found[name] for name in world.attributes]
+        return [gr.skip() for _ in world.choices]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import re
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from sidlsg.studio.models import Models
 from sidlsg.studio.pictures import message, milliseconds, pictures
 from sidlsg.studio.sources import find_student
 from sidlsg.studio.turns import Turns
-from sidlsg.studio.world import SHAPES, world_of
+from sidlsg.studio.world import WORLDS, World, world_of
 
 RED = "a large red circle on a blue background"
 
@@ -156,14 +155,20 @@ def test_the_trainings_grids_have_the_images_seen(models: Models) -> None:
     assert shown[-1] == shown[-2]
 
 
-def test_the_worlds_choices_make_captions() -> None:
-    assert world_of(32) is SHAPES
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.domain.name)
+def test_a_worlds_choices_make_its_captions(world: World) -> None:
+    assert world_of(world.domain.image_size) is world
+    for caption in world.domain.held_out_captions()[:20]:
+        values = page._read(world, caption.text)
+        assert len(values) == len(world.choices)
+        assert page._write(world, *values) == (caption.text, "")
+    excluded = [each[0] for each in world.choices.values()]
+    assert "must differ" in page._write(world, *excluded)[1]
+    assert len(page._read(world, "a photograph")) == len(world.choices)
+
+
+def test_other_sizes_have_no_choices() -> None:
     assert world_of(512) is None
-    assert SHAPES.text(**SHAPES.example) == RED
-    write = functools.partial(page._write, SHAPES)
-    assert page._read(SHAPES, RED) == list(SHAPES.example.values())
-    assert write("small", "green", "ring", "white") == ("a small green ring on a white background", "")
-    assert "colour and background are both" in write("small", "white", "ring", "white")[1]
 
 
 def test_large_images_stay_as_they_are_and_text_is_escaped() -> None:
