@@ -14,7 +14,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo postgres services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
+.PHONY: help setup demo postgres browser services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ setup: $(READY)  ## Make .venv with everything in it, the same versions each tim
 $(READY): pyproject.toml constraints.txt
 	$(call new_venv,$(VENV))
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet torch
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,services,triggers,infra,dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[kfp,judge,services,triggers,studio,infra,dev]'
 	@touch $@
 
 demo: $(READY)  ## Distil, register, evaluate, gate and promote the bundled teacher's student
@@ -44,6 +44,12 @@ postgres:
 		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends postgresql >/dev/null; } \
 		|| { echo "PostgreSQL is needed: sudo apt-get install --no-install-recommends postgresql"; exit 1; }
 
+# Debian's package too, for the tests of `sidlsg studio`.
+browser:
+	@command -v chromium >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; } \
+		|| { echo "Chromium is needed: sudo apt-get install --no-install-recommends chromium"; exit 1; }
+
 services: $(READY) postgres  ## Start MLflow on PostgreSQL with artifacts on S3, all on this machine
 	$(BIN)/sidlsg services start --folder $(SERVICES)
 
@@ -52,7 +58,7 @@ services-stop: $(READY)  ## End them; their data stays
 
 # A file's tests stay together: they share servers and trained networks. Files come in the folders' order, whose last
 # ones are short, so that both workers end together. One that takes 15 minutes hangs.
-test: $(READY) postgres  ## Run the tests of every change, two files at a time
+test: $(READY) postgres browser  ## Run the tests of every change, two files at a time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 900
 
 # Docker's daemon, and what makes a base image of Debian without a registry.
@@ -70,7 +76,7 @@ images: $(READY)  ## Build the six images of this commit with Docker
 	PYTHON=$(BIN)/python images/build.sh
 
 # What `make test` leaves out: real servers, kills and other faults, several processes, the long forms of tests.
-test-all: $(READY) postgres  ## Run all tests but those of containers and GPUs; takes an hour and a half or more
+test-all: $(READY) postgres browser  ## Run all tests but those of containers and GPUs; takes an hour and a half or more
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 3600 --hypothesis-profile thorough \
 		-m 'not containers and not gpu' tests
 
@@ -113,7 +119,7 @@ format: $(READY)  ## Put code into the project's format
 constraints:  ## Resolve the versions in constraints.txt anew; takes an environment of its own, for minutes
 	$(call new_venv,$(PINS_VENV))
 	$(PINS_VENV)/bin/pip install --quiet torch
-	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,metrics,infra,lowbit,ray,dev]'
+	$(PINS_VENV)/bin/pip install --quiet --editable '.[kfp,judge,services,triggers,studio,metrics,infra,lowbit,ray,dev]'
 	$(PINS_VENV)/bin/python .ci/constraints.py constraints.txt
 	$(MAKE) hashes
 

@@ -23,6 +23,7 @@ from sidlsg.cli import (
     real_images,
     registry,
     servers,
+    studio,
     teachers,
     training,
     webhooks,
@@ -37,7 +38,7 @@ app = typer.Typer(
     context_settings=SETTINGS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Distil a diffusion model into a generator of one step or a few (SiD-LSG), evaluate, register and promote it.",
+    help="Distil a diffusion model to one step or a few, evaluate and promote it.",
 )
 
 DISK_FULL = "no space left on the device of {}; free some, or give another folder, and run the same command again"
@@ -103,7 +104,7 @@ def _fail(message: str, code: int) -> None:
 
 # In the order of `--help`.
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start": (pipelines.run, pipelines.sweep, training.generate),
+    "Start": (pipelines.run, pipelines.sweep, training.generate, studio.studio),
     "Stages": (
         prompts.curate,
         training.encode,

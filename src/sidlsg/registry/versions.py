@@ -240,3 +240,17 @@ def record_cost(version: ModelVersion, tracking_uri: str, amount: float) -> None
     client = connect(tracking_uri)
     require_same_student(client, version)
     client.set_model_version_tag(version.name, str(version.version), COST_TAG, f"{amount:.4f}")
+
+
+@explained
+def student_names(tracking_uri: str) -> list[str]:
+    """All students of a registry: `NAME@ALIAS` for each alias, then `NAME/NUMBER` for each version, newest first."""
+    client = connect(tracking_uri)
+    names = []
+    for model in pages(client.search_registered_models):
+        versions = [each.version for each in all_versions(client, model.name) if STUDENT_TAG in each.tags]
+        aliases = client.get_registered_model(model.name).aliases
+        known = set(map(str, versions))
+        names += [f"{model.name}@{alias}" for alias, number in sorted(aliases.items()) if str(number) in known]
+        names += [f"{model.name}/{number}" for number in reversed(versions)]
+    return names

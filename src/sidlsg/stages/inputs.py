@@ -18,7 +18,7 @@ from sidlsg.registry.gate_rule_file import read_gate_rules
 from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.overrides import parse_changes
 from sidlsg.runtime.parsing import read_user_text
-from sidlsg.stages.run_request import RunRequest
+from sidlsg.stages.run_request import RunRequest, run_store
 from sidlsg.storage.files import require_writable, sha256_bytes
 from sidlsg.storage.uri import (
     BUNDLED,
@@ -87,7 +87,7 @@ def common_arguments(request: RunRequest, run_dir: Path) -> dict[str, Any]:
         "recipe": request.recipe,
         **_located(request),
         "model_name": request.model_name,
-        "tracking_uri": request.tracking_uri or f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}",
+        "tracking_uri": request.tracking_uri or run_store(run_dir),
         **_evaluation(request),
     }
 

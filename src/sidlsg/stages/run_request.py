@@ -8,6 +8,14 @@ from pathlib import Path
 from sidlsg.stages.sweep import SETTINGS
 from sidlsg.storage.uri import HELD_OUT, JUDGE, PROMPTS, TEACHER
 
+MARKER = "run.json"
+"""The marker of a run folder: the pipeline, the request, and how the run ended."""
+
+
+def run_store(run_dir: Path) -> str:
+    """The tracking URI of the MLflow store inside a run folder."""
+    return f"sqlite:///{run_dir / 'mlflow' / 'mlflow.db'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import os
 import re
 import resource
 import time
@@ -27,6 +26,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sidlsg.runtime.errors import InputError, SidlsgError
+from sidlsg.runtime.secrets import read_secrets
 from sidlsg.webhooks.ledger import Ledger, parse_event
 from sidlsg.webhooks.telemetry import WebhookMetrics, log
 
@@ -194,33 +194,11 @@ def application(
 
 
 VARIABLE = "SIDLSG_WEBHOOK_SECRET"
-SHORTEST = 16
-"""Characters of a secret: a shorter one could be guessed from one signed delivery."""
 
 
 def webhook_secrets(file: Path | None) -> list[str]:
-    """The secrets in a file, one a line, or without a file the one in the environment.
-
-    Raises:
-        InputError: there is none, or a short one, or the file cannot be read.
-    """
-    if file is None:
-        found, source = [os.environ.get(VARIABLE, "").strip()], f"the variable {VARIABLE}"
-    else:
-        try:
-            found, source = file.read_text(encoding="utf-8").split(), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not text"
-            raise InputError(
-                f"the secret file {file} cannot be read: {reason}; give one with a secret a line"
-            ) from error
-    if not found or not all(found):
-        raise InputError(f"there is no webhook secret in {source}; give --secret-file, or set {VARIABLE}")
-    if any(len(secret) < SHORTEST for secret in found):
-        raise InputError(
-            f"a webhook secret in {source} has fewer than {SHORTEST} characters; `openssl rand -hex 32` makes one"
-        )
-    return found
+    """The secrets in a file, one a line, or without a file the one in the environment; raises as `read_secrets`."""
+    return read_secrets(file, VARIABLE, "webhook secret")
 
 
 EXCHANGE_S = 20.0

@@ -28,7 +28,7 @@ from sidlsg.runtime.errors import InputError
 from sidlsg.runtime.hardware import cpu_quota
 from sidlsg.runtime.parsing import parse_json
 from sidlsg.runtime.provenance import CHECKPOINTS_VARIABLE
-from sidlsg.stages.run_request import RunRequest
+from sidlsg.stages.run_request import MARKER, RunRequest
 from sidlsg.storage.files import atomic_folder, atomic_write, folder_lock, refuse_foreign
 
 
@@ -198,8 +198,6 @@ def prune(pipeline_root: Path, cache_root: Path) -> None:
             run.rmdir()
 
 
-MARKER = "run.json"
-"""The marker of a run folder: the pipeline, the request, and how the run ended."""
 CHECKPOINTS = "checkpoints"
 WORK = ".kfp"
 """The stages' outputs and cache; without it the next run computes everything again."""

@@ -1,0 +1,1 @@
+"""The studio: a live page on which a student's images appear as the prompt is typed."""
