@@ -96,7 +96,6 @@ def teach(
     """Make a bundled teacher, its judge and its prompts; or a tiny teacher of another family.
 
     Examples:
-      sidlsg teach --output assets
       sidlsg teach --domain scenes --output assets/scenes
       sidlsg teach --family sd3 --output tiny-sd3
     """
