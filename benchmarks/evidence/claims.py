@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 
 Verdict = Literal["agrees", "disagrees", "cannot be told"]
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
-"""Scores by name, of each label and seed."""
+"""Scores by name, for each label and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,6 @@ class Change:
         wanted = 1 if self.rises else -1
         verdicts: dict[int, Verdict] = {wanted: "agrees", -wanted: "disagrees", 0: "cannot be told"}
         return verdicts[difference.sign], f"{self.score}: {difference} from {self.before} to {self.after}"
-
-
-def best_label(scores: Scores, score: str, lower: bool = True) -> str:
-    """The label with the best mean."""
-    choose: Callable[..., str] = min if lower else max
-    return choose(scores, key=lambda label: statistics.fmean(each[score] for each in scores[label].values()))
 
 
 CLAIMS: dict[str, tuple[Change, ...]] = {

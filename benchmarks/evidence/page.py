@@ -33,7 +33,7 @@ def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20)
 
 def write_page(found: Mapping[str, Any], output: Path) -> None:
     """Write evidence.md and its figures."""
-    teacher, images = found["teacher"], output / "images" / "evidence"
+    teacher, studies, images = found["teacher"], found["studies"], output / "images" / "evidence"
     best = best_many_steps(teacher)
     lines = {best: teacher[best]}
     text = [
@@ -47,8 +47,8 @@ def write_page(found: Mapping[str, Any], output: Path) -> None:
         "```",
         "",
         f"from commit `{found['commit'][:10]}`. ± is half the width of a 95 % interval over seeds (Student's t). A",
-        "claim agrees or disagrees if the interval of the difference, seed by seed, excludes 0; else it cannot be",
-        "told.",
+        "claim agrees or disagrees if the interval of the difference, seed by seed, excludes 0; otherwise the",
+        "verdict is that it cannot be told.",
         "",
         "## The teacher",
         "",
@@ -57,7 +57,7 @@ def write_page(found: Mapping[str, Any], output: Path) -> None:
         f"Its best 20 steps are those with the smallest distance: {best}. The strongest that it does in one step is",
         "its network at t_init, which is the student before its first update, not a step of the stock scheduler.",
     ]
-    for name, study in found["studies"].items():
+    for name, study in studies.items():
         if not any(study.values()):
             continue
         file = images / f"{name.replace(' ', '-')}.svg"
@@ -69,11 +69,7 @@ def write_page(found: Mapping[str, Any], output: Path) -> None:
         text += [*_table(study), "", *_verdicts(name, study)]
         if name == "length":
             text += _against_teacher(next(iter(study.values())), teacher[best], best)
-    kinds = {
-        name: found["studies"][name]
-        for name in ("long", "short", "lsg")
-        if any(found["studies"].get(name, {}).values())
-    }
+    kinds = {name: studies[name] for name in ("long", "short", "lsg") if any(studies.get(name, {}).values())}
     if kinds:
         trade_off(images / "trade-off.svg", kinds, {n: s for n, s in teacher.items() if n.startswith("20 step")})
         text += [

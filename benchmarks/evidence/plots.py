@@ -31,7 +31,7 @@ Seeds = Mapping[str, Mapping[str, float]]
 
 
 def interval(seeds: Seeds, score: str) -> Interval:
-    """Of a score, over seeds."""
+    """Mean of a score over seeds, with its interval."""
     return Interval.of([each[score] for each in seeds.values()])
 
 

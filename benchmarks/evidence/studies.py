@@ -1,4 +1,4 @@
-"""What is trained for each study: trainings by label, and the seeds of all."""
+"""What is trained for each study: trainings by label."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-SEEDS = (0, 1, 2)
 IMAGES = 16_640
 """Images of a training, unless a study is about their number."""
 KAPPAS = (1.2, 1.5, 2.0, 3.0)
