@@ -14,7 +14,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo postgres browser services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
+.PHONY: help setup demo evidence postgres browser services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,11 @@ bench: $(READY)  ## Measure against the released code's way; where a GPU is, at 
 	else \
 		echo "no GPU is here: benchmarks/sd15_gpu.py was not run"; \
 	fi
+
+EVIDENCE ?= runs/evidence
+
+evidence: $(READY)  ## Try the method's claims on the bundled scenes and write docs/evidence.md; takes many hours, resumes
+	$(BIN)/python benchmarks/evidence --work $(EVIDENCE)
 
 lint: $(READY)  ## Check style, format, types and which room imports which
 	$(BIN)/ruff check .

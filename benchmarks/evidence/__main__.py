@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -53,6 +52,13 @@ def train(workshop: Workshop, trainings: Iterable[Training], seeds: range, jobs:
     return not failed
 
 
+def processor() -> str:
+    """The processor's name and number of CPUs."""
+    file = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in file.read_text().splitlines() if line.startswith("model name")]
+    return f"{len(names)} CPUs, {names[0]}"
+
+
 def main() -> int:
     """Train and score what is missing, then write results and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,10 +84,14 @@ def main() -> int:
     if not asked.page_only:
         trainings = [training for study in studies.values() for training in study.values()]
         complete = train(workshop, trainings, seeds, asked.jobs)
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    made = {(t, s) for study in studies.values() for t in study.values() for s in seeds if workshop.card(t, s).exists()}
+    records = [workshop.record(*each) for each in made]
     found = {
         "domain": asked.domain,
-        "commit": git.stdout.strip(),
+        "commits": sorted({record["git_commit"] for record in records}),
+        "machine": processor(),
+        "trainings": len(records),
+        "hours": sum(record["seconds"] for record in records) / 3600,
         "teacher": teacher_scores(workshop, 64 if asked.small else IMAGES),
         "studies": {name: label_scores(workshop, trainings, seeds) for name, trainings in studies.items()},
         "curves": {
@@ -92,7 +102,8 @@ def main() -> int:
         },
     }
     (asked.work / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    write_page(found, asked.output)
+    grids = [workshop.grids(t, 0) for t in studies.get("length", {}).values() if workshop.card(t, 0).exists()]
+    write_page(found, grids[0] if grids else [], asked.output)
     say(f"wrote {asked.output / 'evidence.md'}")
     return 0 if complete else 1
 

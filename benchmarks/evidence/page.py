@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from claims import CLAIMS, Scores
-from plots import Seeds, interval, labelled, over_images, trade_off
+from plots import Seeds, interval, labelled, over_images, samples, trade_off
 
 COLUMNS = ("fid_judge", "precision_judge", "recall_judge", "attributes", "all_attributes")
 QUESTIONS = {
@@ -26,13 +27,17 @@ QUESTIONS = {
 """Headings by study."""
 
 
+def _commits(digests: Sequence[str]) -> str:
+    return " and ".join(f"commit `{digest[:10]}`" for digest in digests)
+
+
 def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20) -> str:
     """The setting of so many steps with the smallest distance."""
     return min((name for name in teacher if name.startswith(f"{steps} step")), key=lambda n: teacher[n]["fid_judge"])
 
 
-def write_page(found: Mapping[str, Any], output: Path) -> None:
-    """Write evidence.md and its figures."""
+def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) -> None:
+    """Write evidence.md and its figures; `grids` are one student's by images seen."""
     teacher, studies, images = found["teacher"], found["studies"], output / "images" / "evidence"
     best = best_many_steps(teacher)
     lines = {best: teacher[best]}
@@ -46,9 +51,13 @@ def write_page(found: Mapping[str, Any], output: Path) -> None:
         "make evidence",
         "```",
         "",
-        f"from commit `{found['commit'][:10]}`. ± is half the width of a 95 % interval over seeds (Student's t). A",
-        "claim agrees or disagrees if the interval of the difference, seed by seed, excludes 0; otherwise the",
-        "verdict is that it cannot be told.",
+        *textwrap.wrap(
+            f"{found['trainings']} students, {found['hours']:.1f} hours of training by one thread each "
+            f"({found['machine']}), at {_commits(found['commits'])}. ± is half the width of a 95 % interval over seeds "
+            "(Student's t). A claim agrees or disagrees if the interval of the difference, seed by seed, excludes 0; "
+            "otherwise the verdict is that it cannot be told.",
+            118,
+        ),
         "",
         "## The teacher",
         "",
@@ -63,6 +72,7 @@ def write_page(found: Mapping[str, Any], output: Path) -> None:
         file = images / f"{name.replace(' ', '-')}.svg"
         if name == "length":
             over_images(file, found["curves"], lines)
+            samples(images / "samples.png", grids)
         else:
             labelled(file, study, lines)
         text += ["", f"## {QUESTIONS[name]}", "", f"![Scores of the study](images/evidence/{file.name})", ""]
@@ -104,6 +114,9 @@ def _against_teacher(seeds: Seeds, teacher: Mapping[str, float], name: str) -> l
     reached = sum(value <= teacher["fid_judge"] for value in values)
     ratios = ", ".join(f"{value / teacher['fid_judge']:.2f}" for value in values)
     return [
+        "",
+        "![The same prompts and noises as training goes on](images/evidence/samples.png)",
+        "",
         f"- The student's distance is at most its teacher's ({name}) on {reached} of {len(values)} seeds: it is",
         f"  {ratios} times as large.",
     ]

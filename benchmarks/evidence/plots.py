@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from claims import Interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 mpl.rcParams.update({
     "svg.fonttype": "none",
@@ -82,6 +84,19 @@ def over_images(
         axes[0].legend(fontsize=8)
 
     save(file, len(TITLES), draw)
+
+
+def samples(file: Path, grids: Sequence[Path]) -> None:
+    """A part of each of some grids, side by side, under the number of images seen."""
+    chosen = [grids[i * (len(grids) - 1) // 5] for i in range(6)]
+    figure = Figure(figsize=(16, 3), layout="constrained")
+    for axis, path in zip(figure.subplots(1, len(chosen)), chosen, strict=True):
+        with Image.open(path) as grid:
+            axis.imshow(np.asarray(grid)[: grid.height * 4 // 6, : grid.width * 4 // 6])
+        axis.set_title(f"{int(path.stem):,} images")
+        axis.axis("off")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=100)
 
 
 def trade_off(

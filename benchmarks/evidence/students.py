@@ -63,6 +63,11 @@ class Workshop:
         """Its grids, by images seen."""
         return sorted((self.folder(training, seed) / "state").rglob("grids/*.png"))
 
+    def record(self, training: Training, seed: int) -> dict[str, Any]:
+        """The record of its student: commit, hardware, seconds of training."""
+        found: dict[str, Any] = json.loads((self.folder(training, seed) / "student" / "student.json").read_text())
+        return found
+
     def prepare(self, trainings: Collection[Training]) -> None:
         """Make what several trainings share: prompt sets, and real images."""
         captions = ("--held-out", self.inputs["--held-out"])

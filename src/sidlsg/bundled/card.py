@@ -30,8 +30,7 @@ def teacher_card(
     domain: Domain, family: Family, recipe: TeachRecipe, scores: TeacherScores, logs: dict[str, Log]
 ) -> str:
     """The text of a tiny teacher's README.md."""
-    command = "sidlsg teach" if family is SD else f"sidlsg teach --family {family.name}"
-    command += "" if domain is SHAPES else f" --domain {domain.name}"
+    command = _command(domain) if family is SD else f"sidlsg teach --family {family.name}"
     held_out = domain.held_out_captions()
     goal, own = "noise prediction with Stable Diffusion's schedule", "DDIM with trailing spacing"
     if family.flows:
@@ -91,6 +90,10 @@ def teacher_card(
     return "\n".join(lines) + "\n"
 
 
+def _command(domain: Domain) -> str:
+    return "sidlsg teach" if domain is SHAPES else f"sidlsg teach --domain {domain.name}"
+
+
 def _score_table(subjects: Sequence[SubjectScores]) -> list[str]:
     """The scores as lines of a Markdown table: one row a subject, one column a score."""
     protocols = {score.name: score for subject in subjects for score in subject.scores}
@@ -122,12 +125,15 @@ def judge_card(domain: Domain, recipe: TeachRecipe, log: Log, weights: Path) -> 
         "---",
         f"# The judge of the {domain.name} domain",
         "",
-        f"A small convolutional network that reads the attributes below from {domain.image_size}×{domain.image_size}",
-        "pixels. Its accuracy on generated images is text alignment; its 64 penultimate features give a Fréchet",
-        "distance. It was trained on drawn images of its own, of all captions, half of them blurred and noised as a",
-        "decoder may do.",
+        *textwrap.wrap(
+            f"A small convolutional network that reads the attributes below from {domain.image_size}×"
+            f"{domain.image_size} pixels. Its accuracy on generated images is text alignment; its 64 penultimate "
+            "features give a Fréchet distance. It was trained on drawn images of its own, of all captions, half of "
+            "them blurred and noised as a decoder may do.",
+            110,
+        ),
         "",
-        f"Made by `sidlsg teach`, seed {recipe.seed}: {schedule['iterations']:,} iterations of {schedule['batch']},",
+        f"Made by `{_command(domain)}`, seed {recipe.seed}: {schedule['iterations']:,} iterations of {recipe.judge.batch},",
         f"peak learning rate {schedule['lr']:g}, last logged loss {log[-1]['loss']:.4f}.",
         f"SHA-256 of the file: `{sha256_file(weights)}`.",
         "",

@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sidlsg.bundled.domain import Domain
 from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.training import TINY, Log, TeachRecipe, fit
+from sidlsg.distil.networks import autocasting
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.schedule import FlowSchedule, schedule_of
@@ -36,7 +37,7 @@ def new_vae(recipe: TeachRecipe = TINY) -> AutoencoderKL:
         block_out_channels=recipe.vae_channels,
         layers_per_block=1,
         latent_channels=recipe.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=recipe.vae_groups,
         sample_size=LATENT_SIZE * 2 ** (levels - 1),
         mid_block_add_attention=False,
     )
@@ -150,7 +151,7 @@ def train_diffusion(
     captions, batch, vae = domain.training_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
     network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
-    call = family.takes(network)
+    call = family.takes(autocasting(network, recipe.diffusion_precision, torch.device("cpu")))
     parts = {name: getattr(pipeline, name) for name in family.components}
     # A tokenizer's is what its file will hold.
     configs = {name: part.init_kwargs if hasattr(part, "init_kwargs") else part.config for name, part in parts.items()}

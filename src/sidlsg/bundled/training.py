@@ -44,12 +44,16 @@ class TeachRecipe:
     seed: int = 0
     vae_channels: tuple[int, ...] = (16, 32, 64)
     """Channels of the VAE's levels; each but the first has half the height and width of the one before."""
+    vae_groups: int = 8
+    """Groups of the VAE's norms. One of a single channel would lose the channel's mean over the image."""
     latent_channels: int = 4
     unet_channels: tuple[int, ...] = (64, 96)
     vae: TeachSchedule = TeachSchedule(iterations=3000, batch=64, lr=2e-3)
     kl_weight: float = 5e-4
     """Weight of the KL term per latent dimension against the pixel error per channel."""
     diffusion: TeachSchedule = TeachSchedule(iterations=9000, batch=64, lr=1e-3, warmup=300)
+    diffusion_precision: str = "fp32"
+    """What the diffusion network computes in: `fp32`, or `bf16` under autocast."""
     prompt_dropout: float = 0.1
     """Share of prompts replaced by the empty prompt, for classifier-free guidance."""
     judge: TeachSchedule = TeachSchedule(iterations=1500, batch=128, lr=2e-3)
@@ -58,11 +62,14 @@ class TeachRecipe:
 TINY = TeachRecipe()
 """The recipe of the shapes domain."""
 SCENES = TeachRecipe(
-    vae_channels=(8, 16, 32, 64),
+    vae_channels=(16, 32, 64, 64),
+    vae_groups=4,
     latent_channels=8,
     unet_channels=(64, 128),
-    vae=TeachSchedule(iterations=3000, batch=64, lr=2e-3),
-    diffusion=TeachSchedule(iterations=20_000, batch=64, lr=1e-3, warmup=300),
+    vae=TeachSchedule(iterations=8000, batch=16, lr=1e-3),
+    kl_weight=1e-4,
+    diffusion=TeachSchedule(iterations=12_000, batch=64, lr=1e-3, warmup=300),
+    diffusion_precision="bf16",
     judge=TeachSchedule(iterations=3000, batch=128, lr=2e-3),
 )
 """The recipe of the scenes domain."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sidlsg.runtime.errors import InputError, nearest
 from sidlsg.runtime.parsing import parse_toml, read_text
-from sidlsg.storage.uri import JUDGE, refuse_folder, resolve
+from sidlsg.storage.uri import JUDGE, SCENES_JUDGE, refuse_folder, resolve
 
 INCEPTION = "inception-2015-12-05"
 CLIP = "clip-vit-g-14-laion2b-s12b-b42k"
@@ -97,7 +97,7 @@ def weight_path(weights: Mapping[str, WeightFile], name: str) -> Path:
 
 
 def check_judge(path: Path) -> None:
-    """Check by a file's header, without torch, that its tensors have the bundled judge's names and shapes.
+    """Check by a file's header, without torch, that its tensors have names and shapes of a bundled domain's judge.
 
     Raises:
         InputError: the file is missing, damaged, or has another network.
@@ -105,8 +105,9 @@ def check_judge(path: Path) -> None:
     # Imported here: the image that curates checks URIs by this module, and lacks the libraries of networks.
     from sidlsg.teacher.source import tensor_shapes
 
-    found, wanted = (
-        {name: shape for name, (shape, _) in tensor_shapes(each).items()} for each in (path, resolve(JUDGE))
+    found, *known = (
+        {name: shape for name, (shape, _) in tensor_shapes(each).items()}
+        for each in (path, resolve(JUDGE), resolve(SCENES_JUDGE))
     )
-    if found != wanted:
-        raise InputError(f"{path} holds another network than the judge; give a file made by `sidlsg teach`")
+    if found not in known:
+        raise InputError(f"{path} holds another network than a judge; give a file made by `sidlsg teach`")
