@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -118,7 +117,6 @@ def judge_card(domain: Domain, recipe: TeachRecipe, log: Log, weights: Path) -> 
     judged = JudgeMeasure(load_judge(weights, domain), sha256_file(weights))
     values = judged(real_images(domain, captions, _CHECK_SEED), [caption.text for caption in captions])
     found = accuracies(JudgeColumns(values, domain).right, domain)
-    schedule = asdict(recipe.judge)
     lines = [
         "---",
         "license: apache-2.0",
@@ -133,8 +131,8 @@ def judge_card(domain: Domain, recipe: TeachRecipe, log: Log, weights: Path) -> 
             110,
         ),
         "",
-        f"Made by `{_command(domain)}`, seed {recipe.seed}: {schedule['iterations']:,} iterations of {recipe.judge.batch},",
-        f"peak learning rate {schedule['lr']:g}, last logged loss {log[-1]['loss']:.4f}.",
+        f"Made by `{_command(domain)}`, seed {recipe.seed}: {recipe.judge.iterations:,} iterations of",
+        f"{recipe.judge.batch}, peak learning rate {recipe.judge.lr:g}, last logged loss {log[-1]['loss']:.4f}.",
         f"SHA-256 of the file: `{sha256_file(weights)}`.",
         "",
         f"On {_CHECKED:,} newly drawn images of random captions:",
