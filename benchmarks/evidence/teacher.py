@@ -19,9 +19,8 @@ from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.sampling import StockSampler
 from sidlsg.teacher.setting import Setting
 
-STEPS = (1, 4, 20, 50)
-SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
-"""Guidance scales of CFG; 1 is without."""
+SETTINGS = {1: (1.0, 2.0), 4: (1.0, 2.0), 20: (1.0, 1.5, 2.0, 3.0, 5.0), 50: (1.0, 2.0)}
+"""Guidance scales of CFG by number of steps; 1 is without."""
 AT_T_INIT = "network at t_init"
 """The student before its first update: the strongest that the teacher does in one step."""
 
@@ -35,7 +34,11 @@ def teacher_scores(workshop: Workshop, images: int = IMAGES) -> dict[str, dict[s
     """Scores by setting, and of real images; each is computed once. Fewer `images` are for trying the command."""
     file = workshop.work / "teacher.json"
     found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
-    settings = {setting_name(n, s): Setting(steps=n, guidance_scale=s) for n in STEPS for s in SCALES}
+    settings = {
+        setting_name(steps, scale): Setting(steps=steps, guidance_scale=scale)
+        for steps, scales in SETTINGS.items()
+        for scale in scales
+    }
     if images < IMAGES:
         settings = {name: settings[name] for name in ("1 step", "20 steps", "20 steps, CFG 3")}
     if not {REAL, AT_T_INIT, *settings} - found.keys():

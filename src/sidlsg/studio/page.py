@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import traceback
 from collections.abc import Callable
 from html import escape
@@ -17,7 +18,6 @@ from sidlsg.runtime.formatting import counted
 from sidlsg.studio.models import ChosenStudent, Models
 from sidlsg.studio.pictures import message, pictures
 from sidlsg.studio.sources import FoundStudent
-from sidlsg.studio.world import World
 from sidlsg.teacher.setting import Setting
 
 PROMPT = "a photograph of an old lighthouse by the sea"
@@ -29,6 +29,13 @@ COUNTS = (1, 4, 9, 16)
 TEACHER_STEPS = (1, 4, 20, 50)
 OFF = "off"
 NEW_SEED = f"() => Math.floor(Math.random() * {LARGEST_SEED})"
+WRITE = '(...values) => values.reduce((text, value) => text.replace("{}", value), %s)'
+"""The caption of the choices' values."""
+READ = """(text, ...values) => {
+  const found = text.toLowerCase().trim().split(/\\s+/).join(" ").match(new RegExp("^" + %s + "$"));
+  return found ? found.slice(1) : values;
+}"""
+"""The choices' values of a caption; for any other text they stay as they are."""
 
 CSS = """
 .gradio-container { max-width: 1160px !important; margin: auto; }
@@ -228,8 +235,11 @@ def build(models: Models) -> gr.Blocks:
         through = shown("")(lambda sha256, at: training_grid(models.found[sha256], at))
         _live([place.change], through, [chosen, place], grid, "grid")
         if world is not None:
-            _live([each.input for each in values], functools.partial(_write, world), values, [prompt, note], "write")
-            _live([prompt.change], functools.partial(_read, world), [prompt], values, "read")
+            # In the browser too: an answer of the server may be late, and would undo a choice made meanwhile.
+            gr.on([each.input for each in values], None, values, prompt, js=WRITE % json.dumps(world.caption))
+            prompt.change(None, [prompt, *values], values, js=READ % json.dumps(world.pattern))
+            objection = shown("")(functools.partial(_objection, models))
+            _live([prompt.change], objection, [chosen, prompt], note, "objection")
 
         outputs = [chosen, head, steps, attributes, training, place, grid, note]
 
@@ -277,17 +287,7 @@ def _live(
     )
 
 
-def _write(world: World, *values: str) -> tuple[Any, str]:
-    """The caption of chosen values for the prompt, or a message where they exclude each other."""
-    try:
-        return world.text(values), ""
-    except InputError as error:
-        return gr.skip(), message(str(error))
-
-
-def _read(world: World, prompt: str) -> list[Any]:
-    """The values of a typed caption for the choices, which stay as they are for any other text."""
-    try:
-        return list(world.values(prompt))
-    except InputError:
-        return [gr.skip() for _ in world.choices]
+def _objection(models: Models, sha256: str, prompt: str) -> str:
+    """A message where a prompt has values that exclude each other."""
+    world = models.student(sha256).world
+    return message(world.objection(prompt)) if world else ""

@@ -26,20 +26,24 @@ class World:
     example: str
     """The caption that the page begins with."""
 
-    def text(self, values: Sequence[str]) -> str:
-        """The caption of a value for each choice; raises InputError for values that exclude each other."""
-        text: str = self.domain.parse(self.caption.format(*values)).text
-        return text
+    @property
+    def pattern(self) -> str:
+        """A regular expression, of Python and of browsers, for a caption with a group for each choice."""
+        return self.caption.format(*(f"({'|'.join(each)})" for each in self.choices.values()))
 
     def values(self, text: str) -> tuple[str, ...]:
-        """The value of each choice in a caption; raises InputError for any other text."""
-        found = re.fullmatch(
-            self.caption.format(*(f"({'|'.join(each)})" for each in self.choices.values())),
-            self.domain.parse(text).text,
-        )
-        if found is None:
-            raise InputError(f"{text!r} is not a caption like {self.example!r}")
-        return found.groups()
+        """The value of each choice in a caption, even of values that exclude each other; empty for any other text."""
+        found = re.fullmatch(self.pattern, " ".join(text.lower().split()))
+        return found.groups() if found else ()
+
+    def objection(self, text: str) -> str:
+        """Why a text of the captions' form is none: its values exclude each other; otherwise empty."""
+        if self.values(text):
+            try:
+                self.domain.parse(text)
+            except InputError as error:
+                return str(error)
+        return ""
 
 
 _FIGURE = {"size": SIZES, "colour": tuple(COLOURS), "shape": FIGURES}

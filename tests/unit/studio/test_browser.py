@@ -114,6 +114,8 @@ def test_choices_write_the_prompt_and_those_that_exclude_each_other_say_so(opene
     expect(opened.get_by_label("Colour", exact=True)).to_have_value("green")
     choose(opened, "Colour", "white")
     expect(opened.locator("#note")).to_contain_text("colour and background are both 'white'")
+    choose(opened, "Colour", "green")
+    expect(opened.locator("#note .message")).to_have_count(0)
     expect(opened.get_by_label("Prompt")).to_have_value(RING)
 
 

@@ -159,12 +159,15 @@ def test_the_trainings_grids_have_the_images_seen(models: Models) -> None:
 def test_a_worlds_choices_make_its_captions(world: World) -> None:
     assert world_of(world.domain.image_size) is world
     for caption in world.domain.held_out_captions()[:20]:
-        values = page._read(world, caption.text)
+        values = world.values(f" {caption.text.upper()}")
         assert len(values) == len(world.choices)
-        assert page._write(world, *values) == (caption.text, "")
-    excluded = [each[0] for each in world.choices.values()]
-    assert "must differ" in page._write(world, *excluded)[1]
-    assert len(page._read(world, "a photograph")) == len(world.choices)
+        assert world.caption.format(*values) == caption.text
+        assert world.objection(caption.text) == ""
+    excluded = world.caption.format(*(each[0] for each in world.choices.values()))
+    assert "must differ" in world.objection(excluded)
+    assert world.values(excluded)
+    assert world.values("a photograph") == ()
+    assert world.objection("a photograph") == ""
 
 
 def test_other_sizes_have_no_choices() -> None:
