@@ -26,7 +26,7 @@ def _paper_gate(published: tuple[Published, ...]) -> GateRules | None:
     )
 
 
-# Tolerances for seeds and rounding: README.md has five seeds' scores, and the effect of rounding alone.
+# Tolerances for seeds and rounding: docs/bundled-teacher.md has five seeds' scores, and the effect of rounding alone.
 _TINY_GATE = GateRules(
     floors=(Floor(subject=STUDENT, score="attributes", limit=0.95),),
     ratios=(
