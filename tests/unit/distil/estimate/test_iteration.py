@@ -264,7 +264,8 @@ def quarter(name: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", [pytest.param("sd15", marks=pytest.mark.long), "sd21"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["sd15", "sd21"])
 def test_a_real_iteration_runs_at_a_quarter_of_the_width(name: str) -> None:
     config, recipe = quarter(name), get_recipe(name)
     torch.manual_seed(0)
