@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from sidlsg.bundled.domains import SHAPES
+from sidlsg.bundled.domains import SCENES, SHAPES
 from sidlsg.bundled.judge import Judge, load_judge
+from sidlsg.bundled.scenes import drawing as scenes
 from sidlsg.bundled.shapes.captions import ATTRIBUTES, all_captions
 from sidlsg.bundled.shapes.drawing import draw
 from sidlsg.evaluate.weights import check_judge
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import save_tensors
+from sidlsg.storage.uri import SCENES_JUDGE, resolve
+from sidlsg.teacher.images import pixels_of
 
 # Neither a training stream nor a reference set is drawn from this seed.
 FRESH = 77_000_001
@@ -33,6 +36,21 @@ def test_the_bundled_judge_reads_fresh_images_of_every_caption(judge: Judge) -> 
     captions = [caption for caption in all_captions() for _ in range(2)]
     right = read(judge, draw(captions, FRESH, range(len(captions)))) == [caption.labels for caption in captions]
     assert (right.mean(0) >= 0.999).all()
+
+
+@pytest.mark.parametrize(("jitter", "offset"), [(0.10, 6.0), (0.14, 9.0)])
+def test_the_judge_of_scenes_reads_sizes_and_positions_that_it_never_saw(
+    jitter: float, offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Training had figures within 10 % of a size word's radius and within 6 pixels of the middle.
+    monkeypatch.setattr(scenes, "RADIUS_JITTER", jitter)
+    monkeypatch.setattr(scenes, "MAX_OFFSET", offset)
+    captions = SCENES.held_out_captions()[::2]
+    pixels = pixels_of(SCENES.draw(captions, FRESH, range(len(captions))))
+    logits = load_judge(resolve(SCENES_JUDGE), SCENES)(pixels)
+    found = torch.stack([logits[name].argmax(1) for name in SCENES.attributes], 1)
+    right = SCENES.right(found, torch.tensor([caption.labels for caption in captions]))
+    assert (right.float().mean(0) >= 0.995).all()
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
@@ -68,6 +86,13 @@ def test_a_judge_of_any_precision_passes_the_check_of_its_file(
     save_tensors(path, {name: tensor.to(dtype) for name, tensor in judge.state_dict().items()}, {})
     check_judge(path)
     assert load_judge(path, SHAPES).state_dict().keys() == judge.state_dict().keys()
+
+
+def test_the_judge_of_scenes_passes_the_check_and_is_no_judge_of_shapes() -> None:
+    path = resolve(SCENES_JUDGE)
+    check_judge(path)
+    with pytest.raises(InputError, match="another network than the judge of shapes"):
+        load_judge(path, SHAPES)
 
 
 @pytest.mark.parametrize("read_file", [partial(load_judge, domain=SHAPES), check_judge])
