@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -38,6 +39,12 @@ class Domain:
     """Pixels on each side."""
     attributes: Mapping[str, tuple[str, ...]]
     """Values by attribute."""
+    form: str
+    """A caption's text with `{}` for each word of `choices`."""
+    choices: Mapping[str, Sequence[str]]
+    """What those words may be, in their order."""
+    example: Any
+    """A caption."""
     parse: Callable[[str], Any]
     """The caption of a text; raises InputError for any other text."""
     draw: Callable[[Sequence[Any], int, Sequence[int]], Images]
@@ -56,6 +63,25 @@ class Domain:
         except InputError:
             return False
         return True
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for a text of the captions' form, with a group for each choice; browsers read it too."""
+        return self.form.format(*(f"({'|'.join(each)})" for each in self.choices.values()))
+
+    def values(self, text: str) -> tuple[str, ...]:
+        """The value of each choice in a text of the captions' form, even if values exclude each other; else empty."""
+        found = re.fullmatch(self.pattern, " ".join(text.lower().split()))
+        return found.groups() if found else ()
+
+    def objection(self, text: str) -> str:
+        """Why a text of the captions' form is no caption: its values exclude each other; otherwise empty."""
+        if self.values(text):
+            try:
+                self.parse(text)
+            except InputError as error:
+                return str(error)
+        return ""
 
     def batch(
         self, captions: Sequence[Any], seed: int, stream: str, iteration: int, count: int

@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from sidlsg.bundled.domain import Domain
+from sidlsg.bundled.domains import domain_of_size
 from sidlsg.distil.student.folder import noise_scale
 from sidlsg.runtime.errors import InputError
 from sidlsg.stages.evaluate import student_settings
 from sidlsg.studio.generator import Generator, Sample
 from sidlsg.studio.sources import FoundStudent, find_teacher, find_version
 from sidlsg.studio.turns import Turns
-from sidlsg.studio.world import World, world_of
 from sidlsg.teacher.setting import Setting
 
 KEPT = 2
@@ -34,9 +35,9 @@ class ChosenStudent:
         return len(self._settings)
 
     @property
-    def world(self) -> World | None:
-        """The bundled world whose captions it knows."""
-        return world_of(self.generator.sampler.image_size)
+    def domain(self) -> Domain | None:
+        """The bundled domain whose captions it knows, by its images' side, as `sidlsg evaluate` decides it."""
+        return domain_of_size(self.generator.sampler.image_size)
 
     def sample(self, prompt: str, seeds: Sequence[int], steps: int) -> Sample:
         """Sample up to a step; raises as `Generator`."""

@@ -21,7 +21,7 @@ from sidlsg.studio.sources import FoundStudent
 from sidlsg.teacher.setting import Setting
 
 PROMPT = "a photograph of an old lighthouse by the sea"
-"""What a page begins with where its student knows no bundled world."""
+"""What a page begins with where its student knows no bundled domain."""
 LONGEST = 4096
 """Maximum characters of a prompt, as of the served model."""
 LARGEST_SEED = 2**31 - 1
@@ -33,9 +33,11 @@ WRITE = '(...values) => values.reduce((text, value) => text.replace("{}", value)
 """The caption of the choices' values."""
 READ = """(text, ...values) => {
   const found = text.toLowerCase().trim().split(/\\s+/).join(" ").match(new RegExp("^" + %s + "$"));
-  return found ? found.slice(1) : values;
+  return values.map((old, i) => found && found[i + 1] !== old ? found[i + 1] : {__type__: "update"});
 }"""
-"""The choices' values of a caption; for any other text they stay as they are."""
+"""The choices' values of a caption; for any other text they stay as they are.
+
+One that stays is no output: a value for it would undo what a visitor is typing there."""
 
 CSS = """
 .gradio-container { max-width: 1160px !important; margin: auto; }
@@ -172,24 +174,24 @@ def listed(models: Models) -> tuple[list[str], str]:
 def build(models: Models) -> gr.Blocks:
     """The page of a student and its teacher."""
     first = models.student(models.first.record.digest)
-    world = first.world
+    domain = first.domain
     last = max(0, len(first.found.grids) - 1)
     names, said = listed(models)  # now, since MLflow's import would slow down the first images
     with gr.Blocks(title=f"{first.found.name}: sidlsg studio", analytics_enabled=False) as page:
         chosen = gr.State(first.found.record.digest)
         head = gr.HTML(about(first.found.name, first), elem_classes="head")
         prompt = gr.Textbox(
-            world.example if world else PROMPT,
+            domain.example.text if domain else PROMPT,
             label="Prompt",
             max_lines=1,
             max_length=LONGEST,
             autofocus=True,
         )
-        with gr.Row(visible=world is not None) as attributes:
-            chosen_values = world.values(world.example) if world else ()
+        with gr.Row(visible=domain is not None) as attributes:
+            chosen_values = domain.values(domain.example.text) if domain else ()
             values = [
                 gr.Dropdown(list(choices), value=value, label=name.capitalize(), min_width=130)
-                for (name, choices), value in zip(world.choices.items() if world else (), chosen_values, strict=True)
+                for (name, choices), value in zip(domain.choices.items() if domain else (), chosen_values, strict=True)
             ]
         with gr.Row():
             with gr.Column(min_width=300):
@@ -234,10 +236,11 @@ def build(models: Models) -> gr.Blocks:
         new_seed.click(None, None, seed, js=NEW_SEED)
         through = shown("")(lambda sha256, at: training_grid(models.found[sha256], at))
         _live([place.change], through, [chosen, place], grid, "grid")
-        if world is not None:
+        if domain is not None:
             # In the browser too: an answer of the server may be late, and would undo a choice made meanwhile.
-            gr.on([each.input for each in values], None, values, prompt, js=WRITE % json.dumps(world.caption))
-            prompt.change(None, [prompt, *values], values, js=READ % json.dumps(world.pattern))
+            write, read = WRITE % json.dumps(domain.form), READ % json.dumps(domain.pattern)
+            gr.on([each.input for each in values], None, values, prompt, js=write, trigger_mode="multiple")
+            prompt.change(None, [prompt, *values], values, js=read, trigger_mode="multiple")
             objection = shown("")(functools.partial(_objection, models))
             _live([prompt.change], objection, [chosen, prompt], note, "objection")
 
@@ -253,7 +256,7 @@ def build(models: Models) -> gr.Blocks:
                 student.found.record.digest,
                 about(name, student),
                 gr.Slider(maximum=max(2, student.steps), value=student.steps, visible=student.steps > 1),
-                gr.Row(visible=world is not None and student.world is world),
+                gr.Row(visible=domain is not None and student.domain is domain),
                 gr.Column(visible=grids > 0),
                 gr.Slider(maximum=max(1, grids - 1), value=max(0, grids - 1)),
                 training_grid(student.found, grids - 1),
@@ -289,5 +292,5 @@ def _live(
 
 def _objection(models: Models, sha256: str, prompt: str) -> str:
     """A message where a prompt has values that exclude each other."""
-    world = models.student(sha256).world
-    return message(world.objection(prompt)) if world else ""
+    domain = models.student(sha256).domain
+    return message(domain.objection(prompt)) if domain else ""

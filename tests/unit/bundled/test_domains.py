@@ -22,6 +22,21 @@ def test_training_and_evaluation_share_no_caption(domain: Domain) -> None:
 
 
 @each
+def test_choices_make_captions_and_are_read_from_them(domain: Domain) -> None:
+    for caption in domain.held_out_captions()[:20]:
+        values = domain.values(f" {caption.text.upper()}")
+        assert len(values) == len(domain.choices)
+        assert domain.form.format(*values) == caption.text
+        assert domain.objection(caption.text) == ""
+    excluded = domain.form.format(*(values[0] for values in domain.choices.values()))
+    assert domain.values(excluded)
+    assert "must differ" in domain.objection(excluded)
+    assert domain.values("a photograph") == ()
+    assert domain.objection("a photograph") == ""
+    assert domain.has(domain.example.text)
+
+
+@each
 def test_labels_are_one_value_of_each_attribute(domain: Domain) -> None:
     for caption in domain.held_out_captions():
         assert len(caption.labels) == len(domain.attributes)

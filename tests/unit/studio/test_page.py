@@ -22,7 +22,6 @@ from sidlsg.studio.models import Models
 from sidlsg.studio.pictures import message, milliseconds, pictures
 from sidlsg.studio.sources import find_student
 from sidlsg.studio.turns import Turns
-from sidlsg.studio.world import WORLDS, World, world_of
 
 RED = "a large red circle on a blue background"
 
@@ -153,25 +152,6 @@ def test_the_trainings_grids_have_the_images_seen(models: Models) -> None:
     seen = [re.search(r"<p>([\d,]+) images? seen", each)[1] for each in shown]
     assert seen[:-1] == [f"{int(Path(ref.path).stem):,}" for ref in grids]
     assert shown[-1] == shown[-2]
-
-
-@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.domain.name)
-def test_a_worlds_choices_make_its_captions(world: World) -> None:
-    assert world_of(world.domain.image_size) is world
-    for caption in world.domain.held_out_captions()[:20]:
-        values = world.values(f" {caption.text.upper()}")
-        assert len(values) == len(world.choices)
-        assert world.caption.format(*values) == caption.text
-        assert world.objection(caption.text) == ""
-    excluded = world.caption.format(*(each[0] for each in world.choices.values()))
-    assert "must differ" in world.objection(excluded)
-    assert world.values(excluded)
-    assert world.values("a photograph") == ()
-    assert world.objection("a photograph") == ""
-
-
-def test_other_sizes_have_no_choices() -> None:
-    assert world_of(512) is None
 
 
 def test_large_images_stay_as_they_are_and_text_is_escaped() -> None:
