@@ -10,6 +10,7 @@ GPU_READY := $(GPU_VENV)/.ready
 GPU_PINS := torch==2.14.1 torchvision==0.29.1 open-clip-torch==3.3.0 timm==1.0.31 ftfy==6.3.1
 RUN ?= runs/demo
 SERVICES ?= runs/services
+EVIDENCE ?= runs/evidence
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -105,8 +106,6 @@ bench: $(READY)  ## Measure against the released code's way; where a GPU is, at 
 	else \
 		echo "no GPU is here: benchmarks/sd15_gpu.py was not run"; \
 	fi
-
-EVIDENCE ?= runs/evidence
 
 evidence: $(READY)  ## Try the method's claims on the bundled scenes and write docs/evidence.md; takes many hours, resumes
 	$(BIN)/python benchmarks/evidence --work $(EVIDENCE)

@@ -52,13 +52,6 @@ def train(workshop: Workshop, trainings: Iterable[Training], seeds: range, jobs:
     return not failed
 
 
-def processor() -> str:
-    """The processor's name and number of CPUs."""
-    file = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in file.read_text().splitlines() if line.startswith("model name")]
-    return f"{len(names)} CPUs, {names[0]}"
-
-
 def main() -> int:
     """Train and score what is missing, then write results and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,24 +79,20 @@ def main() -> int:
         complete = train(workshop, trainings, seeds, asked.jobs)
     made = {(t, s) for study in studies.values() for t in study.values() for s in seeds if workshop.card(t, s).exists()}
     records = [workshop.record(*each) for each in made]
+    length = next(iter(studies.get("length", {}).values()), None)
+    seen = [seed for seed in seeds if (length, seed) in made]
     found = {
         "domain": asked.domain,
         "commits": sorted({record["git_commit"] for record in records}),
-        "machine": processor(),
+        "machines": sorted({record["hardware"] for record in records}),
         "trainings": len(records),
         "hours": sum(record["seconds"] for record in records) / 3600,
         "teacher": teacher_scores(workshop, 64 if asked.small else IMAGES),
         "studies": {name: label_scores(workshop, trainings, seeds) for name, trainings in studies.items()},
-        "curves": {
-            f"{seed}": workshop.curve(training, seed)
-            for training in studies.get("length", {}).values()
-            for seed in seeds
-            if workshop.card(training, seed).exists()
-        },
+        "curves": {f"{seed}": workshop.curve(length, seed) for seed in seen},
     }
     (asked.work / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-    grids = [workshop.grids(t, 0) for t in studies.get("length", {}).values() if workshop.card(t, 0).exists()]
-    write_page(found, grids[0] if grids else [], asked.output)
+    write_page(found, workshop.grids(length, seen[0]) if seen else [], asked.output)
     say(f"wrote {asked.output / 'evidence.md'}")
     return 0 if complete else 1
 

@@ -10,6 +10,8 @@ from typing import Any
 from claims import CLAIMS, Scores
 from plots import Seeds, interval, labelled, over_images, samples, trade_off
 
+from sidlsg.runtime.formatting import counted
+
 COLUMNS = ("fid_judge", "precision_judge", "recall_judge", "attributes", "all_attributes")
 QUESTIONS = {
     "length": "How does quality grow with the images seen?",
@@ -25,10 +27,6 @@ QUESTIONS = {
     "precision": "What does half precision cost?",
 }
 """Headings by study."""
-
-
-def _commits(digests: Sequence[str]) -> str:
-    return " and ".join(f"commit `{digest[:10]}`" for digest in digests)
 
 
 def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20) -> str:
@@ -52,10 +50,11 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
         "```",
         "",
         *textwrap.wrap(
-            f"{found['trainings']} students, {found['hours']:.1f} hours of training by one thread each "
-            f"({found['machine']}), at {_commits(found['commits'])}. ± is half the width of a 95 % interval over seeds "
-            "(Student's t). A claim agrees or disagrees if the interval of the difference, seed by seed, excludes 0; "
-            "otherwise the verdict is that it cannot be told.",
+            f"{counted(found['trainings'], 'student', 'students')}, {found['hours']:.1f} hours of training in all, each on "
+            f"{' or '.join(found['machines'])}, at commit "
+            f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
+            "interval over seeds (Student's t). The verdict on a claim is “cannot be told” if the interval of the "
+            "difference, seed by seed, contains 0.",
             118,
         ),
         "",
@@ -78,6 +77,7 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
         text += ["", f"## {QUESTIONS[name]}", "", f"![Scores of the study](images/evidence/{file.name})", ""]
         text += [*_table(study), "", *_verdicts(name, study)]
         if name == "length":
+            text += ["![Samples during training: same prompts, same noise](images/evidence/samples.png)", ""]
             text += _against_teacher(next(iter(study.values())), teacher[best], best)
     kinds = {name: studies[name] for name in ("long", "short", "lsg") if any(studies.get(name, {}).values())}
     if kinds:
@@ -114,9 +114,6 @@ def _against_teacher(seeds: Seeds, teacher: Mapping[str, float], name: str) -> l
     reached = sum(value <= teacher["fid_judge"] for value in values)
     ratios = ", ".join(f"{value / teacher['fid_judge']:.2f}" for value in values)
     return [
-        "",
-        "![The same prompts and noises as training goes on](images/evidence/samples.png)",
-        "",
         f"- The student's distance is at most its teacher's ({name}) on {reached} of {len(values)} seeds: it is",
         f"  {ratios} times as large.",
     ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidlsg.bundled.domain import Domain
-from sidlsg.bundled.figures import COLOURS, SIZES
-from sidlsg.bundled.figures import SHAPES as FIGURES
 from sidlsg.bundled.scenes import captions as scenes
 from sidlsg.bundled.scenes import drawing as scene_drawing
 from sidlsg.bundled.scenes.reading import right
@@ -14,13 +12,12 @@ from sidlsg.bundled.shapes import captions as shapes
 from sidlsg.bundled.shapes import drawing as shape_drawing
 from sidlsg.runtime.errors import InputError, nearest
 
-_FIGURE = {"size": SIZES, "colour": tuple(COLOURS), "shape": FIGURES}
 SHAPES = Domain(
     name="shapes",
     image_size=shape_drawing.IMAGE_SIZE,
     attributes=shapes.ATTRIBUTES,
-    form="a {} {} {} on a {} background",
-    choices={**_FIGURE, "background": tuple(COLOURS)},
+    form=shapes.FORM,
+    choices=shapes.ATTRIBUTES,
     example=shapes.Caption("large", "red", "circle", "blue"),
     parse=shapes.Caption.parse,
     draw=shape_drawing.draw,
@@ -32,13 +29,8 @@ SCENES = Domain(
     name="scenes",
     image_size=scene_drawing.IMAGE_SIZE,
     attributes=scenes.ATTRIBUTES,
-    form="a {} {} {} {} a {} {} {} on a {} background",
-    choices={
-        **{f"first {name}": values for name, values in _FIGURE.items()},
-        "relation": tuple(scenes.OPPOSITE),
-        **{f"second {name}": values for name, values in _FIGURE.items()},
-        "background": tuple(COLOURS),
-    },
+    form=scenes.FORM,
+    choices=scenes.CHOICES,
     example=scenes.EXAMPLE,
     parse=scenes.Scene.parse,
     draw=scene_drawing.draw,

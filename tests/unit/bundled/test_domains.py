@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sidlsg.bundled.domain import Domain
-from sidlsg.bundled.domains import DOMAINS, SCENES, SHAPES, domain_named, domain_of
+from sidlsg.bundled.domains import DOMAINS, SCENES, SHAPES, domain_named, domain_of, domain_of_size
 from sidlsg.bundled.training import RECIPES
 from sidlsg.runtime.errors import InputError
 
@@ -34,6 +34,12 @@ def test_choices_make_captions_and_are_read_from_them(domain: Domain) -> None:
     assert domain.values("a photograph") == ()
     assert domain.objection("a photograph") == ""
     assert domain.has(domain.example.text)
+
+
+@each
+def test_a_domain_is_found_by_its_images_size(domain: Domain) -> None:
+    assert domain_of_size(domain.image_size) is domain
+    assert domain_of_size(512) is None
 
 
 @each

@@ -35,9 +35,18 @@ HELD_OUT_SHARE = 0.05
 """Share of the pairs of figures, by colour and shape, that are held out."""
 HELD_OUT_COUNT = 2016
 """Evaluation captions."""
-_PATTERN = re.compile(
-    rf"a (\w+) (\w+) (\w+) ({'|'.join(OPPOSITE)}) a (\w+) (\w+) (\w+) on a (\w+) background",
-)
+FORM = "a {} {} {} {} a {} {} {} on a {} background"
+"""A caption's text, with `{}` for each of `CHOICES`."""
+_FIGURE = {"size": SIZES, "colour": tuple(COLOURS), "shape": SHAPES}
+CHOICES: dict[str, tuple[str, ...]] = {
+    **{f"first {name}": values for name, values in _FIGURE.items()},
+    "relation": tuple(OPPOSITE),
+    **{f"second {name}": values for name, values in _FIGURE.items()},
+    "background": tuple(COLOURS),
+}
+"""What a caption says, with its values, in the order of its words; first is what is named first."""
+_WORD = r"(\w+)"
+_PATTERN = re.compile(FORM.format(*[_WORD] * 3, f"({'|'.join(OPPOSITE)})", *[_WORD] * 4))
 
 
 @dataclass(frozen=True, order=True)
@@ -48,8 +57,10 @@ class Figure:
     colour: str
     shape: str
 
-    def __str__(self) -> str:
-        return f"{self.size} {self.colour} {self.shape}"
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """Size, colour and shape, as a caption names them."""
+        return self.size, self.colour, self.shape
 
     @property
     def kind(self) -> str:
@@ -69,7 +80,7 @@ class Scene:
     @property
     def text(self) -> str:
         """The caption as a prompt."""
-        return f"a {self.first} {self.relation} a {self.second} on a {self.background} background"
+        return FORM.format(*self.first.words, self.relation, *self.second.words, self.background)
 
     @property
     def reversed(self) -> Scene:

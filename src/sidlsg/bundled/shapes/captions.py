@@ -20,7 +20,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 """The attributes of a caption with their values, in the order of its words."""
 
 HELD_OUT_COUNT = 96
-_PATTERN = re.compile(r"a (\w+) (\w+) (\w+) on a (\w+) background")
+FORM = "a {} {} {} on a {} background"
+"""A caption's text, with `{}` for each attribute's value."""
+_PATTERN = re.compile(FORM.replace("{}", r"(\w+)"))
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +45,7 @@ class Caption:
     @property
     def text(self) -> str:
         """The caption as a prompt."""
-        return f"a {self.size} {self.colour} {self.shape} on a {self.background} background"
+        return FORM.format(self.size, self.colour, self.shape, self.background)
 
     @property
     def labels(self) -> tuple[int, int, int, int]:
