@@ -50,8 +50,8 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
         "```",
         "",
         *textwrap.wrap(
-            f"{counted(found['trainings'], 'student', 'students')}, {found['hours']:.1f} hours of training in all, each "
-            f"on {' or '.join(found['machines'])}, at commit "
+            f"{counted(found['trainings'], 'student', 'students')}, {found['hours']:.1f} hours of training in all, "
+            f"each on {' or '.join(found['machines'])}, at commit "
             f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
             "interval over seeds (Student's t). The verdict on a claim is “cannot be told” if the interval of the "
             "difference, seed by seed, contains 0.",
