@@ -29,6 +29,7 @@ COUNTS = (1, 4, 9, 16)
 TEACHER_STEPS = (1, 4, 20, 50)
 OFF = "off"
 NEW_SEED = f"() => Math.floor(Math.random() * {LARGEST_SEED})"
+NOW = "(_, ...rest) => [performance.now(), ...rest]"
 WRITE = '(...values) => values.reduce((text, value) => text.replace("{}", value), %s)'
 """The caption of the choices' values."""
 READ = """(text, ...values) => {
@@ -276,12 +277,26 @@ def build(models: Models) -> gr.Blocks:
 def _live(
     triggers: list[Any], function: Callable[..., Any], inputs: list[Any], outputs: Any, name: str, **look: str
 ) -> None:
-    """Call a function at each change, but only for the latest one where it is still busy with an earlier."""
+    """Call a function at each change, but only for the latest one where it is still busy with an earlier.
+
+    Gradio sends two changes within a moment both, in any order. So each says when it was asked, and one that was asked
+    before the last answered one stays without an answer.
+    """
+    asked_ms, last_ms = gr.Number(visible=False), gr.State(0.0)
+    places = outputs if isinstance(outputs, list) else [outputs]
+
+    def latest(asked: float, last: float, *given: Any) -> tuple[Any, ...]:
+        if asked < last:
+            return last, *[gr.skip()] * len(places)
+        answer = function(*given)
+        return asked, *(answer if isinstance(outputs, list) else [answer])
+
     gr.on(
         triggers,
-        function,
-        inputs,
-        outputs,
+        latest,
+        [asked_ms, last_ms, *inputs],
+        [last_ms, *places],
+        js=NOW,
         trigger_mode="always_last",
         concurrency_limit=1,
         concurrency_id=name,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -161,3 +162,15 @@ def test_large_images_stay_as_they_are_and_text_is_escaped() -> None:
     assert "&lt;b&gt;" in html
     assert "&lt;i&gt;" in html
     assert [milliseconds(each) for each in (0.0074, 0.084, 0.9996, 3.4)] == ["7.4 ms", "84 ms", "1000 ms", "3.4 s"]
+
+
+def test_an_answer_that_was_asked_for_before_the_last_one_is_dropped(models: Models) -> None:
+    events = page.build(models).fns.values()
+    student = next(each.fn for each in events if each.concurrency_id == "student")
+    given = (models.first.record.digest, RED, 7, 1, 1)
+    last, html = student(20.0, 10.0, *given)
+    assert last == 20.0
+    assert images_in(html)
+    last, html = student(10.0, last, *given)
+    assert last == 20.0
+    assert html == gr.skip()
