@@ -32,6 +32,8 @@ def teacher_card(
     command = _command(domain) if family is SD else f"sidlsg teach --family {family.name}"
     held_out = domain.held_out_captions()
     goal, own = "noise prediction with Stable Diffusion's schedule", "DDIM with trailing spacing"
+    if recipe.zero_terminal_snr:
+        goal = "v-prediction with Stable Diffusion's schedule rescaled to end in noise alone"
     if family.flows:
         goal, own = "flow matching with a normal logit of σ", "Euler steps"
     training = (

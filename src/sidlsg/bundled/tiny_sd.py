@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sidlsg.bundled.domain import Domain
 from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.training import TINY, Log, TeachRecipe, fit
-from sidlsg.distil.networks import autocasting
+from sidlsg.distil.networks import COMPUTE, autocasting
 from sidlsg.runtime.randomness import counted
 from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.schedule import FlowSchedule, schedule_of
@@ -61,14 +61,14 @@ def new_unet(recipe: TeachRecipe = TINY, **added: Any) -> UNet2DConditionModel:
     )
 
 
-def text_config(tokenizer: CLIPTokenizer, width: int) -> dict[str, Any]:
-    """The values of a two-layer CLIP text model for prompts of at most 16 tokens."""
+def text_config(tokenizer: CLIPTokenizer, width: int, layers: int = 2) -> dict[str, Any]:
+    """The values of a small CLIP text model for prompts of at most 16 tokens."""
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
         "intermediate_size": 4 * width,
         "projection_dim": width,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "max_position_embeddings": TEXT_LENGTH,
         "hidden_act": "gelu",
@@ -78,13 +78,16 @@ def text_config(tokenizer: CLIPTokenizer, width: int) -> dict[str, Any]:
     }
 
 
-def new_text_encoder(tokenizer: CLIPTokenizer, width: int = TEXT_WIDTH) -> CLIPTextModel:
+def new_text_encoder(tokenizer: CLIPTokenizer, width: int = TEXT_WIDTH, layers: int = 2) -> CLIPTextModel:
     """A CLIP text model of `text_config`."""
-    return CLIPTextModel(CLIPTextConfig(**text_config(tokenizer, width)))
+    return CLIPTextModel(CLIPTextConfig(**text_config(tokenizer, width, layers)))
 
 
-def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule; "trailing" spacing, so that few steps start at the last timestep."""
+def new_scheduler(zero_terminal_snr: bool = False) -> DDIMScheduler:
+    """Stable Diffusion's noise schedule; "trailing" spacing, so that few steps start at the last timestep.
+
+    With `zero_terminal_snr` it is rescaled to end in noise alone, and v is predicted (arXiv 2305.08891).
+    """
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -93,8 +96,9 @@ def new_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type="epsilon",
+        prediction_type="v_prediction" if zero_terminal_snr else "epsilon",
         timestep_spacing="trailing",
+        rescale_betas_zero_snr=zero_terminal_snr,
     )
 
 
@@ -134,10 +138,10 @@ def new_sd(domain: Domain, vae: AutoencoderKL, recipe: TeachRecipe) -> StableDif
     unet, tokenizer = new_unet(recipe).to(memory_format=torch.channels_last), new_tokenizer(domain)
     return StableDiffusionPipeline(
         vae=vae,
-        text_encoder=new_text_encoder(tokenizer),
+        text_encoder=new_text_encoder(tokenizer, layers=recipe.text_layers),
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=new_scheduler(),
+        scheduler=new_scheduler(recipe.zero_terminal_snr),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -152,6 +156,7 @@ def train_diffusion(
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
     network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
     call = family.takes(autocasting(network, recipe.diffusion_precision, torch.device("cpu")))
+    dtype = COMPUTE[recipe.diffusion_precision]
     parts = {name: getattr(pipeline, name) for name in family.components}
     # A tokenizer's is what its file will hold.
     configs = {name: part.init_kwargs if hasattr(part, "init_kwargs") else part.config for name, part in parts.items()}
@@ -169,7 +174,8 @@ def train_diffusion(
         shape = (2, batch, vae.config.latent_channels, LATENT_SIZE, LATENT_SIZE)
         posterior_noise, noise = torch.from_numpy(draws.standard_normal(shape, dtype="float32"))
         with torch.no_grad():
-            posterior = vae.encode(pixels).latent_dist
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                posterior = vae.encode(pixels).latent_dist
             latents = scale * (posterior.mean + posterior.std * posterior_noise - shift)
         encoded = family.encode(pipeline, prompts, "cpu", configs)
         prediction = call(schedule.add_noise(latents, noise, t), t, encoded).sample

@@ -48,12 +48,15 @@ class TeachRecipe:
     """Groups of the VAE's norms. One of a single channel would lose the channel's mean over the image."""
     latent_channels: int = 4
     unet_channels: tuple[int, ...] = (64, 96)
+    text_layers: int = 2
     vae: TeachSchedule = TeachSchedule(iterations=3000, batch=64, lr=2e-3)
     kl_weight: float = 5e-4
     """Weight of the KL term per latent dimension against the pixel error per channel."""
     diffusion: TeachSchedule = TeachSchedule(iterations=9000, batch=64, lr=1e-3, warmup=300)
     diffusion_precision: str = "fp32"
-    """What the diffusion network computes in: `fp32`, or `bf16` under autocast."""
+    """What the diffusion network computes in, and the VAE that encodes its images: `fp32`, or `bf16` under autocast."""
+    zero_terminal_snr: bool = False
+    """Whether the last timestep is noise alone, with v-prediction; otherwise Stable Diffusion's schedule predicts ε."""
     prompt_dropout: float = 0.1
     """Share of prompts replaced by the empty prompt, for classifier-free guidance."""
     judge: TeachSchedule = TeachSchedule(iterations=1500, batch=128, lr=2e-3)
@@ -66,10 +69,12 @@ SCENES = TeachRecipe(
     vae_groups=4,
     latent_channels=8,
     unet_channels=(64, 128),
-    vae=TeachSchedule(iterations=8000, batch=16, lr=1e-3),
+    text_layers=4,
+    vae=TeachSchedule(iterations=5000, batch=16, lr=1e-3),
     kl_weight=1e-4,
-    diffusion=TeachSchedule(iterations=12_000, batch=64, lr=1e-3, warmup=300),
+    diffusion=TeachSchedule(iterations=24_000, batch=32, lr=1e-3, warmup=300),
     diffusion_precision="bf16",
+    zero_terminal_snr=True,  # else the network reads the background from the noise instead of from the text
     judge=TeachSchedule(iterations=3000, batch=128, lr=2e-3),
 )
 """The recipe of the scenes domain."""

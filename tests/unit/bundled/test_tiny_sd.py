@@ -13,6 +13,7 @@ from sidlsg.bundled.tiny_sd import (
     new_unet,
     new_vae,
 )
+from sidlsg.teacher.schedule import NoiseSchedule
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -39,6 +40,13 @@ def test_the_noise_schedule_is_stable_diffusions() -> None:
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     assert torch.allclose(scheduler.alphas_cumprod.double(), (1 - betas).cumprod(0), rtol=1e-4)
     assert scheduler.config.prediction_type == "epsilon"
+
+
+def test_with_zero_terminal_snr_the_last_timestep_is_noise_alone_and_v_is_minus_the_latents() -> None:
+    schedule = NoiseSchedule.from_scheduler(new_scheduler(zero_terminal_snr=True))
+    x, noise, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([999])
+    assert torch.equal(schedule.add_noise(x, noise, t), noise)
+    assert torch.equal(schedule.target(x, noise, t), -x)
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, [999]), (4, [999, 749, 499, 249])])
