@@ -53,6 +53,8 @@ class Change:
     def judged(self, scores: Scores) -> tuple[Verdict, str]:
         """The verdict, and the difference over the seeds that both labels have."""
         seeds = sorted(scores[self.before].keys() & scores[self.after].keys())
+        if not seeds:
+            return "cannot be told", "no seed has both"
         difference = Interval.of(
             [scores[self.after][s][self.score] - scores[self.before][s][self.score] for s in seeds]
         )

@@ -95,9 +95,11 @@ def seeds_of(seed: float | None, count: int) -> range:
 
 
 def prompt_of(text: str) -> str:
-    """A prompt; raises InputError for an empty one."""
+    """A prompt; raises InputError for an empty or a too long one."""
     if not text.strip():
         raise InputError("the prompt is empty; type one")
+    if len(text) > LONGEST:
+        raise InputError(f"the prompt has {len(text):,} characters; allowed: at most {LONGEST:,}")
     return text
 
 
@@ -279,8 +281,8 @@ def _live(
 ) -> None:
     """Call a function at each change, but only for the latest one where it is still busy with an earlier.
 
-    Gradio sends two changes within a moment both, in any order. So each says when it was asked, and one that was asked
-    before the last answered one stays without an answer.
+    Gradio sends two changes within a moment both, in any order. So each request has its time, and one that is older
+    than the latest answered one is dropped.
     """
     asked_ms, last_ms = gr.Number(visible=False), gr.State(0.0)
     places = outputs if isinstance(outputs, list) else [outputs]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import os
 import re
@@ -11,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
@@ -71,8 +71,11 @@ class Guard:
         headers = Headers(scope=scope)
         if self._tokens and not self._opens(headers.get("authorization", "")):
             await PlainTextResponse("the token is missing or wrong", 401, _SIGN_IN)(scope, receive, send)
-        elif not self._tokens and headers.get("host", "").rpartition(":")[0] not in _LOCAL_NAMES:
+        elif not self._tokens and urlsplit(f"//{headers.get('host', '')}").hostname not in _LOCAL_NAMES:
             await PlainTextResponse("unknown host; open the address that the studio printed", 400)(scope, receive, send)
+        elif (origin := headers.get("origin")) and urlsplit(origin).netloc != headers.get("host"):
+            # Gradio lets every site read what a signed-in browser is answered.
+            await PlainTextResponse("requests of other sites are refused", 403)(scope, receive, send)
         elif not _PAGE.fullmatch(scope["path"]) or ".." in scope["path"]:
             await PlainTextResponse("not found", 404)(scope, receive, send)
         else:
@@ -83,7 +86,7 @@ class Guard:
         kind, _, text = authorization.partition(" ")
         try:
             given = base64.b64decode(text, validate=True).partition(b":")[2] if kind.lower() == "basic" else b""
-        except binascii.Error:
+        except ValueError:
             return False
         # All are compared, so that the time does not depend on which token it is.
         return sum(hmac.compare_digest(token, given) for token in self._tokens) > 0

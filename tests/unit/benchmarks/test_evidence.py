@@ -40,6 +40,10 @@ def test_a_verdict_needs_seeds_that_agree() -> None:
     assert verdict([1], [100]) == "cannot be told"
 
 
+def test_without_a_seed_of_both_nothing_can_be_told() -> None:
+    assert verdict([], [1.0, 2.0]) == "cannot be told"
+
+
 def test_seeds_are_compared_with_themselves() -> None:
     # The seeds differ by much more than what the change brings to each.
     assert verdict([0, 100, 200], [1, 101.1, 201]) == "agrees"

@@ -47,7 +47,7 @@ def test_a_token_opens_the_page_at_any_name_of_the_host() -> None:
         refused = guarded.get("/", auth=auth)
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Basic ")
-    for header in ("Basic", "Basic ?", "Bearer " + TOKEN):
+    for header in (b"Basic", b"Basic ?", b"Basic \xe9", b"Bearer " + TOKEN.encode()):
         assert guarded.get("/", headers={"Authorization": header}).status_code == 401
     assert guarded.get("/", auth=("ada", TOKEN)).text == "page"
     assert guarded.get("/gradio_api/queue/data", auth=("", TOKEN)).text == "page"
@@ -56,8 +56,17 @@ def test_a_token_opens_the_page_at_any_name_of_the_host() -> None:
 def test_without_a_token_other_names_are_refused() -> None:
     assert client().get("/").text == "page"
     assert client(base_url="http://127.0.0.1:7860").get("/").text == "page"
+    assert client(base_url="http://localhost").get("/").text == "page"  # port 80
     # A site may let its own name point here.
     assert client(base_url="http://evil.example:7860").get("/").status_code == 400
+
+
+def test_other_sites_may_not_read_answers() -> None:
+    own = "http://studio.example:7860"
+    guarded = client(TOKEN, base_url=own)
+    assert guarded.get("/config", auth=("ada", TOKEN), headers={"Origin": own}).text == "page"
+    for origin in ("http://evil.example", "null", "http://studio.example:80"):
+        assert guarded.get("/config", auth=("ada", TOKEN), headers={"Origin": origin}).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,7 @@ def test_without_a_token_other_names_are_refused() -> None:
         "/gradio_api/run/predict",
         "/gradio_api/vibe-code",
         "/monitoring",
-        "/assets/../../etc/passwd",
+        "/assets/%2e%2e/%2e%2e/etc/passwd",
         "/login",
     ],
 )
