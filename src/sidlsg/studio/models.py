@@ -9,7 +9,7 @@ from pathlib import Path
 from sidlsg.bundled.domain import Domain
 from sidlsg.bundled.domains import domain_of_size
 from sidlsg.distil.student.folder import noise_scale
-from sidlsg.runtime.errors import InputError
+from sidlsg.runtime.errors import InputError, SidlsgError
 from sidlsg.stages.evaluate import student_settings
 from sidlsg.studio.generator import Generator, Sample
 from sidlsg.studio.sources import FoundStudent, find_teacher, find_version
@@ -73,7 +73,7 @@ class Models:
         self._teacher_folder, self._teacher_sha256 = Path(), ""
         try:
             self._teacher_folder, self._teacher_sha256 = find_teacher(teacher, first, layout, variant)
-        except InputError as error:
+        except SidlsgError as error:
             if teacher:
                 raise
             self.without_teacher = str(error)
