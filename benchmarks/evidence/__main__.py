@@ -24,6 +24,7 @@ from studies import STUDIES, Training
 from teacher import teacher_scores
 
 from sidlsg.bundled.protocols import IMAGES
+from sidlsg.runtime.errors import InputError
 
 
 def say(text: str) -> None:
@@ -70,6 +71,11 @@ def main() -> int:
     asked.work.mkdir(parents=True, exist_ok=True)
     root = f"{asked.assets}/" if asked.assets else ROOTS[asked.domain]
     workshop = Workshop(work=asked.work, domain=asked.domain, root=root)
+    images = 64 if asked.small else IMAGES
+    try:
+        workshop.require_inputs(images)
+    except InputError as error:
+        parser.error(str(error))
     studies = {name: STUDIES[name] for name in asked.study or STUDIES}
     if asked.small:
         studies = {name: {at: replace(t, images=2 * t.batch) for at, t in s.items()} for name, s in studies.items()}
@@ -87,7 +93,7 @@ def main() -> int:
         "machines": sorted({record["hardware"] for record in records}),
         "trainings": len(records),
         "hours": sum(record["seconds"] for record in records) / 3600,
-        "teacher": teacher_scores(workshop, 64 if asked.small else IMAGES),
+        "teacher": teacher_scores(workshop, images),
         "studies": {name: label_scores(workshop, trainings, seeds) for name, trainings in studies.items()},
         "curves": {f"{seed}": workshop.curve(length, seed) for seed in seen},
     }

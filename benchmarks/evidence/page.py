@@ -21,12 +21,19 @@ QUESTIONS = {
     "images": "Do twice the images help?",
     "batch": "Does the batch size matter, at equal images?",
     "learning rate": "Does the learning rate matter?",
-    "prompts": "Do prompts of a higher aesthetic score help?",
+    "prompts": "How many prompts are needed?",
     "steps": "What do more steps bring?",
     "real images": "What do real images bring to a finished student?",
     "precision": "What does half precision cost?",
 }
 """Headings by study."""
+REMARKS = {
+    "prompts": [
+        "The scores of the bundled prompts are random, so that a cut changes their number alone, not what they are.",
+        "",
+    ]
+}
+"""What a reader must know, by study."""
 
 
 def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20) -> str:
@@ -54,13 +61,15 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
             f"each on {' or '.join(found['machines'])}, at commit "
             f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
             "interval over seeds (Student's t). The verdict on a claim is “cannot be told” if the interval of the "
-            "difference, seed by seed, contains 0.",
+            "difference, seed by seed, contains 0. The intervals hold how trainings differ, not how the few thousand "
+            f"images that are scored would; and of {sum(map(len, CLAIMS.values()))} verdicts at 95 %, one may well be "
+            "chance.",
             118,
         ),
         "",
         "## The teacher",
         "",
-        *_table({name: {"0": scores} for name, scores in teacher.items()}),
+        *_table({name: {"0": scores} for name, scores in teacher.items()}, counts=False),
         "",
         f"Its best 20 steps are those with the smallest distance: {best}. The strongest that it does in one step is",
         "its network at t_init, which is the student before its first update, not a step of the stock scheduler.",
@@ -75,6 +84,7 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
         else:
             labelled(file, study, lines)
         text += ["", f"## {QUESTIONS[name]}", "", f"![Scores of the study](images/evidence/{file.name})", ""]
+        text += REMARKS.get(name, [])
         text += [*_table(study), "", *_verdicts(name, study)]
         if name == "length":
             text += ["![Samples during training: same prompts, same noise](images/evidence/samples.png)", ""]
@@ -91,12 +101,14 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
     (output / "evidence.md").write_text("\n".join(text) + "\n")
 
 
-def _table(study: Mapping[str, Seeds]) -> list[str]:
-    rows = [f"| | seeds | {' | '.join(f'`{name}`' for name in COLUMNS)} |", f"|---|---:|{'---:|' * len(COLUMNS)}"]
+def _table(study: Mapping[str, Seeds], counts: bool = True) -> list[str]:
+    """Scores by label, with the number of seeds where `counts`."""
+    titles = ["seeds"] * counts + [f"`{name}`" for name in COLUMNS]
+    rows = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     for label, seeds in study.items():
         if seeds:
             values = [str(interval(seeds, name)).removesuffix(" (one seed)") for name in COLUMNS]
-            rows.append(f"| {label} | {len(seeds)} | {' | '.join(values)} |")
+            rows.append(f"| {' | '.join([label, *[f'{len(seeds)}'] * counts, *values])} |")
     return rows
 
 

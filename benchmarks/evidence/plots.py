@@ -37,6 +37,11 @@ def interval(seeds: Seeds, score: str) -> Interval:
     return Interval.of([each[score] for each in seeds.values()])
 
 
+def drawn(found: Interval) -> float | None:
+    """Half of an interval's width for a plot; None of a single seed, which is a dot alone."""
+    return None if found.half == float("inf") else found.half
+
+
 def save(file: Path, count: int, draw: Callable[[Sequence[Axes]], None]) -> None:
     """A figure of some plots side by side."""
     figure = Figure(figsize=(4.6 * count, 3.6), layout="constrained")
@@ -53,8 +58,7 @@ def labelled(file: Path, study: Mapping[str, Seeds], lines: Mapping[str, Mapping
         for axis, score in zip(axes, TITLES, strict=True):
             found = {label: interval(seeds, score) for label, seeds in study.items() if seeds}
             for row, each in enumerate(found.values()):
-                half = each.half if each.half != float("inf") else 0
-                axis.errorbar(each.mean, -row, xerr=half, marker="o", color="#3a7bd0", capsize=3)
+                axis.errorbar(each.mean, -row, xerr=drawn(each), marker="o", color="#3a7bd0", capsize=3)
             for name, scores in lines.items():
                 axis.axvline(scores[score], **TEACHER, label=f"teacher, {name}")
             axis.set_yticks([-row for row in range(len(found))], list(found))
@@ -107,10 +111,13 @@ def trade_off(
     def draw(axes: Sequence[Axes]) -> None:
         (axis,) = axes
         for name, study in studies.items():
-            points = [(interval(s, "fid_judge").mean, interval(s, "all_attributes").mean) for s in study.values() if s]
-            axis.plot(*zip(*points, strict=True), marker="o", label=name)
-            for (x, y), label in zip(points, [label for label, seeds in study.items() if seeds], strict=True):
-                axis.annotate(label, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+            found = {at: (interval(s, "fid_judge"), interval(s, "all_attributes")) for at, s in study.items() if s}
+            (line,) = axis.plot([x.mean for x, _ in found.values()], [y.mean for _, y in found.values()], label=name)
+            for label, (x, y) in found.items():
+                axis.errorbar(
+                    x.mean, y.mean, xerr=drawn(x), yerr=drawn(y), marker="o", color=line.get_color(), elinewidth=0.6
+                )
+                axis.annotate(label, (x.mean, y.mean), textcoords="offset points", xytext=(4, 4), fontsize=7)
         points = [(each["fid_judge"], each["all_attributes"]) for each in teacher.values()]
         axis.plot(*zip(*points, strict=True), marker="s", color="#d2691e", label="teacher, 20 steps")
         axis.set_xlabel(TITLES["fid_judge"])

@@ -15,6 +15,10 @@ from typing import Any
 
 from studies import Training
 
+from sidlsg.runtime.errors import InputError
+from sidlsg.storage.uri import uri_digest
+from sidlsg.teacher.format import DIFFUSERS
+
 ROOTS = {"shapes": "bundled:", "scenes": "bundled:scenes/"}
 """What the names of a domain's files start with."""
 SCORES = ("fid_judge", "fid_efficientnet", "precision_judge", "recall_judge", "attributes", "all_attributes")
@@ -38,6 +42,20 @@ class Workshop:
             "--held-out": f"{self.root}prompts/held_out.txt",
             "--judge": f"{self.root}judge/judge.safetensors",
         }
+
+    def require_inputs(self, images: int) -> None:
+        """Refuse a folder with the results of other inputs; `images` are scored of the teacher at each setting."""
+        uris = {**self.inputs, "--source": f"{self.root}prompts/prompts.parquet"}
+        digests = {option[2:]: uri_digest(uri, folder=DIFFUSERS) for option, uri in uris.items()}
+        wanted = {"domain": self.domain, "images": images, **digests}
+        file = self.work / "inputs.json"
+        found = json.loads(file.read_text()) if file.exists() else wanted
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                raise InputError(
+                    f"{self.work} has results for {name} {found.get(name)}, not {value}; give another folder as --work"
+                )
+        file.write_text(json.dumps(wanted, indent=1) + "\n")
 
     def folder(self, training: Training, seed: int) -> Path:
         """Where a training's state, student and scores are."""

@@ -82,8 +82,10 @@ LONG = {f"κ4 = {kappa:g}": Training(strategy="long", scale=kappa) for kappa in 
 SHORT = {f"κ2 = κ3 = {kappa:g}": Training(strategy="short", scale=kappa) for kappa in (0.8, 0.6, 0.4)}
 LSG = {f"κ = {kappa:g}": lsg(kappa) for kappa in KAPPAS}
 
+LONGEST = lsg(1.2, images=4 * IMAGES, curve=True)
+
 STUDIES: dict[str, dict[str, Training]] = {
-    "length": {f"{4 * IMAGES:,} images": lsg(1.2, images=4 * IMAGES, curve=True)},
+    "length": {f"{LONGEST.images:,} images": LONGEST},
     "long": {"none": NONE, **LONG},
     "short": {"none": NONE, **SHORT},
     "lsg": {"none": NONE, **LSG},
@@ -94,15 +96,15 @@ STUDIES: dict[str, dict[str, Training]] = {
     },
     "batch": {f"batch {batch}": lsg(1.5, batch=batch) for batch in (32, 64, 128)},
     "learning rate": {f"lr {lr:g}": lsg(1.5, lr=lr) for lr in (LR / 2, LR, 2 * LR)},
-    "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 6.25, 6.5)},
+    "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 7.0, 7.4)},
     "steps": {f"K = {steps}": lsg(1.2, steps=steps) for steps in (1, 2, 4)},
     "real images": {
         "continued": lsg(1.2, from_student=True),
         "continued with real images": lsg(1.2, from_student=True, real_images=True),
     },
     "precision": {
-        f"{precision}, {images:,} images": lsg(1.2, precision=precision, images=images)
-        for images in (IMAGES, 2 * IMAGES, 4 * IMAGES)
+        f"{precision}, {images:,} images": lsg(1.2, precision=precision, images=images, curve=images == LONGEST.images)
+        for images in (IMAGES, 2 * IMAGES, LONGEST.images)
         for precision in ("fp32", "bf16")
     },
 }

@@ -95,5 +95,6 @@ def train_judge(domain: Domain, recipe: TeachRecipe, work: Path, report: Callabl
         losses = [nn.functional.cross_entropy(logits[name], labels[:, i]) for i, name in enumerate(domain.attributes)]
         return torch.stack(losses).sum()
 
-    log = fit("judge", judge, loss_at, recipe.judge, work / "judge.safetensors", report)
+    made_from = {"domain": domain.name, "seed": recipe.seed}
+    log = fit("judge", judge, loss_at, recipe.judge, work / "judge.safetensors", report, made_from)
     return judge, log

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -18,6 +19,7 @@ from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.training import TINY, Log, TeachRecipe, fit
 from sidlsg.distil.networks import COMPUTE, autocasting
 from sidlsg.runtime.randomness import counted
+from sidlsg.storage.files import sha256_bytes
 from sidlsg.teacher.families.family import FLOW_TIMES, Family
 from sidlsg.teacher.schedule import FlowSchedule, schedule_of
 
@@ -124,7 +126,8 @@ def train_vae(
         loss: torch.Tensor = reconstruction + recipe.kl_weight * divergence
         return loss
 
-    log = fit("vae", vae, loss_at, recipe.vae, work / "vae.safetensors", report)
+    made_from = {"domain": domain.name, **recipe.values("seed vae_channels vae_groups latent_channels kl_weight")}
+    log = fit("vae", vae, loss_at, recipe.vae, work / "vae.safetensors", report, made_from)
     with torch.no_grad():
         _, pixels = domain.batch(captions, recipe.seed, "vae/scale", 0, 2048)
         deviation = float(vae.encode(pixels).latent_dist.mean.std())
@@ -169,8 +172,12 @@ def train_diffusion(
         if isinstance(schedule, FlowSchedule):
             # Stable Diffusion 3's own: the logit of σ is normal.
             t = torch.from_numpy(draws.standard_normal(batch, dtype="float32")).sigmoid() * FLOW_TIMES
-        else:
+        elif recipe.timestep_power == 1:
             t = torch.from_numpy(draws.integers(0, schedule.last + 1, batch))
+        else:
+            t = torch.from_numpy(
+                schedule.last - (draws.random(batch) ** recipe.timestep_power * (schedule.last + 1)).astype("int64")
+            )
         shape = (2, batch, vae.config.latent_channels, LATENT_SIZE, LATENT_SIZE)
         posterior_noise, noise = torch.from_numpy(draws.standard_normal(shape, dtype="float32"))
         with torch.no_grad():
@@ -182,7 +189,14 @@ def train_diffusion(
         return nn.functional.mse_loss(prediction, schedule.target(latents, noise, t))
 
     trained = nn.ModuleList([network, *(getattr(pipeline, name) for name in family.text_encoders)])
-    return fit("diffusion", trained, loss_at, recipe.diffusion, work / "diffusion.safetensors", report)
+    made_from = {
+        "domain": domain.name,
+        "family": family.name,
+        "vae_sha256": sha256_bytes(save({name: tensor.contiguous() for name, tensor in vae.state_dict().items()})),
+        **recipe.values("seed unet_channels text_layers diffusion_precision zero_terminal_snr timestep_power"),
+        **recipe.values("prompt_dropout"),
+    }
+    return fit("diffusion", trained, loss_at, recipe.diffusion, work / "diffusion.safetensors", report, made_from)
 
 
 END_OF_WORD = "</w>"

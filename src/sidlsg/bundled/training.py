@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,15 @@ class TeachRecipe:
     """What the diffusion network computes in, and the VAE that encodes its images: `fp32`, or `bf16` under autocast."""
     zero_terminal_snr: bool = False
     """Whether the last timestep is noise alone, with v-prediction; otherwise Stable Diffusion's schedule predicts ε."""
+    timestep_power: float = 1
+    """A timestep is drawn as the last one less a share u ** power of all, u uniform: above 1, noisy ones come more."""
     prompt_dropout: float = 0.1
     """Share of prompts replaced by the empty prompt, for classifier-free guidance."""
     judge: TeachSchedule = TeachSchedule(iterations=1500, batch=128, lr=2e-3)
+
+    def values(self, names: str) -> dict[str, Any]:
+        """The values of some names, which are separated by spaces."""
+        return {name: getattr(self, name) for name in names.split()}
 
 
 TINY = TeachRecipe()
@@ -103,6 +110,7 @@ def fit(
     schedule: TeachSchedule,
     checkpoint: Path,
     report: Callable[[str], None],
+    made_from: Mapping[str, Any],
 ) -> Log:
     """Train `model` in place, with its EMA weights as the result; a killed run resumes from `checkpoint`.
 
@@ -113,16 +121,22 @@ def fit(
         schedule: length, batch and learning rate.
         checkpoint: safetensors file of the run's state.
         report: receives progress lines.
+        made_from: what else decides the result, by name, fit for JSON.
 
     Returns:
         The log: a row every `LOG_EVERY` iterations with the mean loss since the previous row.
+
+    Raises:
+        InputError: `checkpoint` is the state of another training.
     """
+    made_from = json.loads(json.dumps({**made_from, "schedule": asdict(schedule)}))
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema = copy.deepcopy(model)
     start, log = 0, Log()
     losses: list[float] = []  # since the last log row
     if checkpoint.exists():
         tensors, counters = load_tensors(checkpoint)
+        _require_same(checkpoint, counters.get("made_from", {}), made_from)
         try:
             start, log, losses = int(counters["iteration"]), list(counters["log"]), list(counters.get("losses", []))
             model.load_state_dict(without_prefix("model", tensors))
@@ -168,7 +182,16 @@ def fit(
             state: dict[str, Any] = with_prefix("model", model.state_dict())
             state |= with_prefix("ema", ema.state_dict())
             state |= with_prefix("optimizer", optimizer_tensors(optimizer))
-            save_tensors(checkpoint, state, {"iteration": done, "log": log, "losses": losses})
+            save_tensors(checkpoint, state, {"iteration": done, "log": log, "losses": losses, "made_from": made_from})
     model.load_state_dict(ema.state_dict())
     model.eval()
     return log
+
+
+def _require_same(checkpoint: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise InputError(
+                f"{checkpoint} is the state of another training: {name} is {found.get(name)} there and "
+                f"{wanted.get(name)} here; delete it to begin anew, or give another folder as --work"
+            )

@@ -15,9 +15,11 @@ EVIDENCE = ROOT / "benchmarks" / "evidence"
 sys.path.insert(0, str(EVIDENCE))  # as for the command itself
 
 from claims import CLAIMS, Change, Interval  # noqa: E402
+from students import Workshop  # noqa: E402
 from studies import STUDIES, Training  # noqa: E402
 
 from sidlsg.distil.recipes import recipe_with_changes  # noqa: E402
+from sidlsg.runtime.errors import InputError  # noqa: E402
 
 
 def verdict(before: list[float], after: list[float], rises: bool = True) -> str:
@@ -61,6 +63,19 @@ def test_every_training_is_a_recipe_with_a_folder_of_its_own() -> None:
         recipe = recipe_with_changes("tiny", json.dumps(training.changes))
         assert recipe.iterations * recipe.batch == training.images
     assert STUDIES["lsg"]["κ = 1.2"] == STUDIES["steps"]["K = 1"] == Training()
+    assert STUDIES["length"]["66,560 images"] == STUDIES["precision"]["bf16, 66,560 images"]
+
+
+def test_results_of_other_inputs_are_refused(tmp_path: Path) -> None:
+    Workshop(work=tmp_path, domain="shapes", root="bundled:").require_inputs(64)
+    Workshop(work=tmp_path, domain="shapes", root="bundled:").require_inputs(64)
+    kept = (tmp_path / "inputs.json").read_bytes()
+    with pytest.raises(InputError, match="has results for images 64, not 2016; give another folder as --work"):
+        Workshop(work=tmp_path, domain="shapes", root="bundled:").require_inputs(2016)
+    assert (tmp_path / "inputs.json").read_bytes() == kept
+    (tmp_path / "inputs.json").write_bytes(kept.replace(b'"teacher": "', b'"teacher": "0'))
+    with pytest.raises(InputError, match="has results for teacher 0"):
+        Workshop(work=tmp_path, domain="shapes", root="bundled:").require_inputs(64)
 
 
 @pytest.mark.long
@@ -74,7 +89,12 @@ def test_the_command_trains_scores_and_writes_the_page_and_makes_nothing_twice(t
     assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'evidence.md'}"
     assert "seed 0" not in done.stdout
     page = (tmp_path / "evidence.md").read_text()
-    for part in ("network at t_init", "| κ = 2 | 1 |", "Alignment rises with κ: **cannot be told**", "of 1 seeds"):
+    for part in (
+        "network at t_init",
+        "| κ = 2 | 1 |",
+        "Alignment is higher at κ = 3 than at 1.2: **cannot be told**",
+        "of 1 seeds",
+    ):
         assert part in page
     for name in ("length", "lsg", "real-images", "trade-off"):
         assert "</svg>" in (tmp_path / "images" / "evidence" / f"{name}.svg").read_text()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 
 from sidlsg.bundled import training as module
 from sidlsg.bundled.training import Log, TeachSchedule, fit, learning_rate
+from sidlsg.runtime.errors import InputError
 from sidlsg.storage.tensors import load_tensors, without_prefix
 
 SCHEDULE = TeachSchedule(iterations=24, batch=2, lr=1e-2, warmup=4, ema_decay=0.9, checkpoint_every=5)
@@ -50,7 +53,7 @@ def train(model: nn.Module, place: Path, stop_at: int | None = None, schedule: T
             raise Stopped
         return plain(iteration)
 
-    return fit("test", model, loss_at, schedule, place, lambda _: None)
+    return fit("test", model, loss_at, schedule, place, lambda _: None, {})
 
 
 @pytest.mark.parametrize("stops", [[7], [5], [3, 12, 21], [23]])
@@ -76,6 +79,25 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     again = new_model()
     assert train(again, tmp_path / "x.safetensors", stop_at=0) == log
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("made_from", "schedule", "reason"),
+    [
+        ({"seed": 1}, SCHEDULE, "seed is 0 there and 1 here"),
+        ({"seed": 0, "more": [1]}, SCHEDULE, r"more is None there and \[1\] here"),
+        ({"seed": 0}, replace(SCHEDULE, lr=0.5), "schedule is .* here"),
+    ],
+)
+def test_the_state_of_another_training_is_refused(
+    tmp_path: Path, made_from: dict[str, Any], schedule: TeachSchedule, reason: str
+) -> None:
+    place, model = tmp_path / "x.safetensors", new_model()
+    fit("test", model, loss_of(model), SCHEDULE, place, lambda _: None, {"seed": 0})
+    before = place.read_bytes()
+    with pytest.raises(InputError, match=f"is the state of another training: {reason}.*delete it"):
+        fit("test", model, loss_of(model), schedule, place, lambda _: None, made_from)
+    assert place.read_bytes() == before
 
 
 def test_the_run_is_plain_adamw_with_an_average(tmp_path: Path) -> None:
@@ -130,6 +152,6 @@ def test_lines_tell_of_progress_and_of_a_resumed_run(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train(model, tmp_path / "x.safetensors", stop_at=6)
     again = new_model()
-    fit("test", again, loss_of(again), SCHEDULE, tmp_path / "x.safetensors", lines.append)
+    fit("test", again, loss_of(again), SCHEDULE, tmp_path / "x.safetensors", lines.append, {})
     assert lines[0] == f"test: continues at iteration 5 from {tmp_path / 'x.safetensors'}"
     assert lines[-1].startswith("test: 24/24 iterations, loss ")
