@@ -51,6 +51,8 @@ class Domain:
     """One image per caption, a function of a seed and an index: [N, image_size, image_size, 3]."""
     all_captions: Callable[[], tuple[Any, ...]]
     training_captions: Callable[[], tuple[Any, ...]]
+    teaching_captions: Callable[[], tuple[Any, ...]]
+    """The training captions, each as many times as its share of a teacher's batches."""
     held_out_captions: Callable[[], tuple[Any, ...]]
     """Those for evaluation, absent from training and from the bundled prompts."""
     right: Callable[[Tensor, Tensor], Tensor] = torch.eq

@@ -23,6 +23,7 @@ SHAPES = Domain(
     draw=shape_drawing.draw,
     all_captions=shapes.all_captions,
     training_captions=shapes.training_captions,
+    teaching_captions=shapes.training_captions,
     held_out_captions=shapes.held_out_captions,
 )
 SCENES = Domain(
@@ -36,6 +37,7 @@ SCENES = Domain(
     draw=scene_drawing.draw,
     all_captions=scenes.all_captions,
     training_captions=scenes.training_captions,
+    teaching_captions=scenes.teaching_captions,
     held_out_captions=scenes.held_out_captions,
     right=right,
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save
@@ -151,11 +152,19 @@ def new_sd(domain: Domain, vae: AutoencoderKL, recipe: TeachRecipe) -> StableDif
     )
 
 
+def drawn_timesteps(draws: np.random.Generator, count: int, last: int, power: float) -> torch.Tensor:
+    """[count] timesteps from 0 to `last`: uniform at power 1, and more of them noisy above it."""
+    if power == 1:
+        return torch.from_numpy(draws.integers(0, last + 1, count))
+    below = (draws.random(count) ** power * (last + 1)).astype(np.int64)
+    return torch.from_numpy(last - below)
+
+
 def train_diffusion(
     domain: Domain, recipe: TeachRecipe, family: Family, pipeline: Any, work: Path, report: Callable[[str], None]
 ) -> Log:
     """Train a pipeline's network and text encoders together, in place, on latents of drawn images."""
-    captions, batch, vae = domain.training_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
+    captions, batch, vae = domain.teaching_captions(), recipe.diffusion.batch, pipeline.vae.requires_grad_(False)
     scale, shift = float(vae.config.scaling_factor), float(vae.config.shift_factor or 0)
     network, schedule = getattr(pipeline, family.network), schedule_of(family, pipeline.scheduler)
     call = family.takes(autocasting(network, recipe.diffusion_precision, torch.device("cpu")))
@@ -172,12 +181,8 @@ def train_diffusion(
         if isinstance(schedule, FlowSchedule):
             # Stable Diffusion 3's own: the logit of σ is normal.
             t = torch.from_numpy(draws.standard_normal(batch, dtype="float32")).sigmoid() * FLOW_TIMES
-        elif recipe.timestep_power == 1:
-            t = torch.from_numpy(draws.integers(0, schedule.last + 1, batch))
         else:
-            t = torch.from_numpy(
-                schedule.last - (draws.random(batch) ** recipe.timestep_power * (schedule.last + 1)).astype("int64")
-            )
+            t = drawn_timesteps(draws, batch, schedule.last, recipe.timestep_power)
         shape = (2, batch, vae.config.latent_channels, LATENT_SIZE, LATENT_SIZE)
         posterior_noise, noise = torch.from_numpy(draws.standard_normal(shape, dtype="float32"))
         with torch.no_grad():

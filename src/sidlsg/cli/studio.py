@@ -47,7 +47,7 @@ def studio(
       sidlsg studio models:/sidlsg-tiny@champion --port 7861
     """
     try:
-        from sidlsg.studio.server import access_tokens, application, listening, serve
+        from sidlsg.studio.server import access_tokens, application, listening, page_url, serve
 
         tokens = access_tokens(address, secret_file)
         import gradio  # noqa: F401 - for the message
@@ -70,5 +70,5 @@ def studio(
             variant=variant,
         )
         app = application(build(models), tokens, **LOOK)
-        typer.echo(f"{found.name} is on http://{address}:{port}; Ctrl-C ends it")
+        typer.echo(f"{found.name} is on {page_url(address, port)}; Ctrl-C ends it")
         serve(app, listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,7 @@ class Models:
         self.found = {first.record.digest: first}
         """Students that were chosen, loaded or not."""
         self._students: OrderedDict[str, ChosenStudent] = OrderedDict()
+        self._lock = threading.Lock()
         self._seconds: dict[tuple[str, int, int], float] = {}
         self.student(first.record.digest)
 
@@ -93,12 +95,13 @@ class Models:
 
     def student(self, sha256: str) -> ChosenStudent:
         """A student that was chosen."""
-        if sha256 not in self._students:
-            self._students[sha256] = ChosenStudent(self.found[sha256], self._turns)
-        self._students.move_to_end(sha256)
-        while len(self._students) > KEPT:
-            self._students.popitem(last=False)
-        return self._students[sha256]
+        with self._lock:
+            if sha256 not in self._students:
+                while len(self._students) >= KEPT:
+                    self._students.popitem(last=False)
+                self._students[sha256] = ChosenStudent(self.found[sha256], self._turns)
+            self._students.move_to_end(sha256)
+            return self._students[sha256]
 
     def sample_student(self, sha256: str, prompt: str, seeds: Sequence[int], steps: int) -> Sample:
         """Sample a chosen student up to a step; raises as `Generator`."""

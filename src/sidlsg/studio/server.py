@@ -36,7 +36,11 @@ _POLICY = (
 )
 """Keeps the browser from any request to another host."""
 LOCAL = "127.0.0.1"
-_LOCAL_NAMES = ("localhost", LOCAL)
+_ONLY_HERE = ("localhost", LOCAL, "::1")
+"""Addresses that no other machine reaches."""
+_NAMES_HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+"""How a browser on this machine names them, with a port."""
+_EVERY = ("0.0.0.0", "::")
 _SIGN_IN = {"WWW-Authenticate": 'Basic realm="sidlsg studio: any name, and the token as password", charset="UTF-8"'}
 
 
@@ -46,7 +50,7 @@ def access_tokens(address: str, file: Path | None) -> list[str]:
     Raises:
         InputError: there is none, and other machines reach the address; or `read_secrets` raises it.
     """
-    if file is None and VARIABLE not in os.environ and address == LOCAL:
+    if file is None and VARIABLE not in os.environ and address in _ONLY_HERE:
         return []
     return read_secrets(file, VARIABLE, f"token for the studio on {address}")
 
@@ -70,7 +74,7 @@ class Guard:
         headers = Headers(scope=scope)
         if self._tokens and not self._opens(headers.get("authorization", "")):
             await PlainTextResponse("the token is missing or wrong", 401, _SIGN_IN)(scope, receive, send)
-        elif not self._tokens and headers.get("host", "").rsplit(":", 1)[0] not in _LOCAL_NAMES:
+        elif not self._tokens and not _NAMES_HERE.fullmatch(headers.get("host", "")):
             await PlainTextResponse("unknown host; open the address that the studio printed", 400)(scope, receive, send)
         elif (origin := headers.get("origin")) and origin.partition("://")[2] != headers.get("host"):
             # Gradio lets every site read what a signed-in browser is answered.
@@ -103,14 +107,20 @@ def _with_policy(send: Send) -> Send:
     return sending
 
 
+def page_url(address: str, port: int) -> str:
+    """What a browser opens; of all addresses, the one by this machine's name."""
+    host = socket.gethostname() if address in _EVERY else f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}"
+
+
 def listening(address: str, port: int) -> socket.socket:
     """A socket that listens; raises InputError where the address or the port cannot be used."""
     try:
         return socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     except OSError as error:
         raise InputError(
-            f"{address}:{port} cannot be listened on ({error.strerror or error}); give another --port, or an address "
-            "of this machine"
+            f"port {port} of {address} cannot be listened on ({error.strerror or error}); give another --port, or an "
+            "address of this machine"
         ) from error
 
 

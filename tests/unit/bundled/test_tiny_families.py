@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sidlsg.bundled import training
 from sidlsg.bundled.assets import family_named
 from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.tiny_families import NEW
 from sidlsg.bundled.tiny_sd import new_sd, train_diffusion
 from sidlsg.bundled.training import TINY
+from sidlsg.storage.tensors import load_tensors, save_tensors
 from sidlsg.teacher.conditioning import mapped
 from sidlsg.teacher.pipeline import load_pipeline, load_teacher
 
@@ -36,21 +39,27 @@ def test_the_network_listens_to_the_text(untrained: Callable[[str], Path], name:
 @pytest.mark.parametrize(
     "name", ["sd", "sd3", *(pytest.param(name, marks=pytest.mark.long) for name in NEW if name != "sd3")]
 )
-def test_a_training_goes_on_where_it_was_killed(assets: Path, tmp_path: Path, name: str) -> None:
+def test_a_training_goes_on_where_it_was_killed(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     vae = load_pipeline(assets / "tiny-sd").vae
+    short = replace(TINY, diffusion=replace(TINY.diffusion, iterations=2, batch=4, checkpoint_every=1))
 
-    def trained(work: str, *lengths: int) -> dict[str, torch.Tensor]:
+    def trained(work: str) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
         pipeline = new_sd(SHAPES, vae, TINY) if name == "sd" else NEW[name](vae)
-        for iterations in lengths:
-            short = replace(TINY.diffusion, iterations=iterations, batch=4, checkpoint_every=1)
-            train_diffusion(
-                SHAPES, replace(TINY, diffusion=short), family_named(name), pipeline, tmp_path / work, print
-            )
+        train_diffusion(SHAPES, short, family_named(name), pipeline, tmp_path / work, print)
         network: torch.nn.Module = getattr(pipeline, family_named(name).network)
         return network.state_dict()
 
-    first, whole = trained("killed", 1), trained("whole", 2)
-    resumed = trained("killed", 2)
+    def saved_and_killed(*state: Any) -> None:
+        save_tensors(*state)
+        raise KeyboardInterrupt
+
+    whole = trained("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "save_tensors", saved_and_killed)
+        trained("killed")
+    assert load_tensors(tmp_path / "killed" / "diffusion.safetensors")[1]["iteration"] == 1
+    resumed = trained("killed")
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert not all(torch.equal(whole[key], first[key]) for key in whole)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from sidlsg.bundled.tiny_sd import (
     LATENT_SIZE,
+    drawn_timesteps,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
@@ -47,6 +49,13 @@ def test_with_zero_terminal_snr_the_last_timestep_is_noise_alone_and_v_is_minus_
     x, noise, t = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), torch.tensor([999])
     assert torch.equal(schedule.add_noise(x, noise, t), noise)
     assert torch.equal(schedule.target(x, noise, t), -x)
+
+
+@pytest.mark.parametrize(("power", "share"), [(1, 0.25), (2, 0.5), (4, 0.25**0.25)])
+def test_a_larger_power_draws_more_noisy_timesteps(power: float, share: float) -> None:
+    t = drawn_timesteps(np.random.default_rng(0), 20_000, 999, power)
+    assert (int(t.min()), int(t.max())) == (0, 999)
+    assert float((t >= 750).float().mean()) == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, [999]), (4, [999, 749, 499, 249])])

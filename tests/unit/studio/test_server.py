@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from sidlsg.runtime.errors import InputError
-from sidlsg.studio.server import LOCAL, VARIABLE, Guard, access_tokens, listening
+from sidlsg.studio.server import LOCAL, VARIABLE, Guard, access_tokens, listening, page_url
 
 TOKEN = "0123456789abcdef"
 HOME = "http://localhost:7860"
@@ -29,7 +30,8 @@ def client(*tokens: str, base_url: str = HOME) -> TestClient:
 
 def test_another_address_needs_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert access_tokens(LOCAL, None) == []
+    for address in (LOCAL, "::1", "localhost"):
+        assert access_tokens(address, None) == []
     with pytest.raises(InputError, match=f"no token for the studio on 0.0.0.0.*--secret-file, or set {VARIABLE}"):
         access_tokens("0.0.0.0", None)
     file = tmp_path / "tokens"
@@ -57,8 +59,11 @@ def test_without_a_token_other_names_are_refused() -> None:
     assert client().get("/").text == "page"
     assert client(base_url="http://127.0.0.1:7860").get("/").text == "page"
     assert client(base_url="http://localhost").get("/").text == "page"  # port 80
+    for host in ("[::1]:7860", "[::1]"):
+        assert client().get("/", headers={"Host": host}).text == "page"
     # A site may let its own name point here.
-    assert client(base_url="http://evil.example:7860").get("/").status_code == 400
+    for host in ("evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example:80", "[::1]evil:80", ""):
+        assert client().get("/", headers={"Host": host}).status_code == 400
 
 
 def test_other_sites_may_not_read_answers() -> None:
@@ -97,5 +102,13 @@ def test_a_browser_is_kept_from_other_hosts() -> None:
 def test_a_used_port_is_named() -> None:
     with listening(LOCAL, 0) as first:
         port = first.getsockname()[1]
-        with pytest.raises(InputError, match=f"{LOCAL}:{port} cannot be listened on.*another --port"):
+        with pytest.raises(InputError, match=f"port {port} of {LOCAL} cannot be listened on.*another --port"):
             listening(LOCAL, port)
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [(LOCAL, LOCAL), ("::1", "[::1]"), ("0.0.0.0", socket.gethostname()), ("::", socket.gethostname())],
+)
+def test_the_printed_address_opens_in_a_browser(address: str, host: str) -> None:
+    assert page_url(address, 7860) == f"http://{host}:7860"

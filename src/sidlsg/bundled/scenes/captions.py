@@ -160,3 +160,14 @@ def held_out_captions() -> tuple[Scene, ...]:
 def training_captions() -> tuple[Scene, ...]:
     """All captions of pairs that are not held out, sorted."""
     return tuple(scene for scene in all_captions() if not scene.is_held_out)
+
+
+@cache
+def teaching_captions() -> tuple[Scene, ...]:
+    """The training captions, those in reading order four times.
+
+    With all equally often, neither the relation's word nor the order of the figures' names tells anything of a figure's
+    place without the other, and a teacher learns the places many times later.
+    """
+    training = training_captions()
+    return training + 3 * tuple(scene for scene in training if scene.in_reading_order is scene)

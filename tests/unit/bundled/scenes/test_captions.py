@@ -12,9 +12,11 @@ from sidlsg.bundled.scenes.captions import (
     EXAMPLE,
     HELD_OUT_COUNT,
     OPPOSITE,
+    READING_ORDER,
     Scene,
     all_captions,
     held_out_captions,
+    teaching_captions,
     training_captions,
 )
 from sidlsg.runtime.errors import InputError
@@ -66,6 +68,12 @@ def test_no_pair_of_figures_is_both_trained_and_held_out() -> None:
     assert len(training | held_out) == 48 * 49 // 2
     # Each kind of figure is trained with others, so that only its combination is new.
     assert {kind for both in training for kind in both} == {f"{c} {s}" for c in COLOURS for s in SHAPES}
+
+
+def test_a_teacher_sees_reading_order_four_times_as_often() -> None:
+    times = Counter(teaching_captions())
+    assert times.keys() == set(training_captions())
+    assert all(times[scene] == (4 if scene.relation in READING_ORDER else 1) for scene in times)
 
 
 def test_the_evaluation_captions_are_balanced() -> None:
