@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from sidlsg.bundled.card import judge_card, teacher_card
 from sidlsg.bundled.domain import Domain
@@ -113,6 +114,10 @@ def _make_teacher(
 
 def write_teacher(family: Family, pipeline: Any, folder: Path) -> None:
     """Save a teacher as its pipeline's folder in half precision."""
+    for part in pipeline.components.values():
+        if isinstance(part, PreTrainedTokenizerFast):
+            # Its file would tell whether it was called before, and so would the folder's digest.
+            part.backend_tokenizer.no_padding()
     with atomic_folder(folder, INDEX) as fresh:
         pipeline.to(dtype=torch.float16).save_pretrained(fresh, safe_serialization=True)
         for name in family.text_encoders:

@@ -96,7 +96,7 @@ def teach(
     """Make a bundled teacher, its judge and its prompts; or a tiny teacher of another family.
 
     Examples:
-      sidlsg teach --domain scenes --output assets/scenes
+      sidlsg teach --domain scenes --output scenes
       sidlsg teach --family sd3 --output tiny-sd3
     """
     from sidlsg.bundled.assets import teach as make

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from sidlsg.bundled.assets import teach
+from sidlsg.bundled.assets import teach, write_teacher
 from sidlsg.bundled.domains import SHAPES
 from sidlsg.bundled.training import TINY
 from sidlsg.runtime.errors import InputError
+from sidlsg.teacher.families.sd import SD
+from sidlsg.teacher.folder import folder_digest
+from sidlsg.teacher.pipeline import load_pipeline
 
 
 @pytest.mark.parametrize("name", ["tiny-sd", "judge", "prompts"])
@@ -25,3 +28,11 @@ def test_an_output_that_is_a_file_is_refused_before_training(tmp_path: Path) -> 
     with pytest.raises(InputError):
         teach(SHAPES, tmp_path / "output", tmp_path / "work", TINY, print)
     assert not (tmp_path / "work").exists()
+
+
+def test_a_teacher_whose_tokenizer_was_called_has_the_same_files(assets: Path, tmp_path: Path) -> None:
+    pipeline = load_pipeline(assets / "tiny-sd")
+    write_teacher(SD, pipeline, tmp_path / "before")
+    pipeline.tokenizer(["a small red circle"], padding="longest")
+    write_teacher(SD, pipeline, tmp_path / "after")
+    assert folder_digest(tmp_path / "before") == folder_digest(tmp_path / "after")
