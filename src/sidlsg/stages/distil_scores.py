@@ -119,6 +119,15 @@ def _shared(
     return [world.total(each) for each in values]
 
 
+def evaluation_prompts(held_out: Sequence[str], count: int) -> list[str]:
+    """`count` of the held-out prompts: all, repeated in order; or of more than that, those at equal distances.
+
+    The first ones of a sorted list would be alike, and easier or harder than the rest.
+    """
+    stride = max(count, len(held_out))
+    return [held_out[i * stride // count % len(held_out)] for i in range(count)]
+
+
 def evaluation_during_training(
     recipe: Recipe,
     teacher: Teacher,
@@ -130,8 +139,8 @@ def evaluation_during_training(
 ) -> DomainScores | TeacherLikeness:
     """The evaluation of the EMA: with a bundled domain's judge for its captions, otherwise by likeness to the teacher.
 
-    The held-out prompts repeat until there are enough. `frozen` is the teacher's network as it runs during training,
-    `judge` the domain's judge, and `world` has the processes that share the work.
+    `frozen` is the teacher's network as it runs during training, `judge` the domain's judge, and `world` has the
+    processes that share the work.
 
     Raises:
         InputError: the list of prompts is empty.
@@ -139,7 +148,7 @@ def evaluation_during_training(
     if not held_out:
         raise InputError("the list of evaluation prompts is empty; give prompts, or set evaluate_every to 0")
     count = recipe.evaluate_images
-    texts = [held_out[i % len(held_out)] for i in range(count)]
+    texts = evaluation_prompts(held_out, count)
     unlike = list(dict.fromkeys(texts))
     place = {text: number for number, text in enumerate(unlike)}
     rows = [place[text] for text in texts]
@@ -156,5 +165,5 @@ def evaluation_during_training(
     )
     side = teacher.latent_shape[1] * pixels_of_latent(teacher.vae.config)
     if domain := domain_of(held_out, side):
-        return DomainScores(samples, load_domain_protocols(domain, held_out, judge, count), world)
+        return DomainScores(samples, load_domain_protocols(domain, texts, judge, count), world)
     return TeacherLikeness(samples, frozen, teacher.encode.uncond, recipe.guidance.kappa4, world)
