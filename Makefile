@@ -9,13 +9,14 @@ GPU_READY := $(GPU_VENV)/.ready
 # A torchvision is made for one torch.
 GPU_PINS := torch==2.14.1 torchvision==0.29.1 open-clip-torch==3.3.0 timm==1.0.31 ftfy==6.3.1
 RUN ?= runs/demo
+SCENES_RUN ?= runs/scenes
 SERVICES ?= runs/services
 EVIDENCE ?= runs/evidence
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 PINS_VENV := .venv-constraints
-.PHONY: help setup demo evidence postgres browser services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
+.PHONY: help setup demo demo-scenes evidence postgres browser services services-stop container-tools images test test-all test-containers test-docs test-gpu test-eval-gpu bench lint format constraints hashes clean
 
 help:  ## What can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## Distil, register, evaluate, gate and promote the bundled teacher's student
 	$(BIN)/sidlsg run --output $(RUN)
+
+demo-scenes: $(READY)  ## The same of captioned scenes, where text is hard to fit; takes half an hour
+	$(BIN)/sidlsg run --recipe scenes --teacher bundled:scenes/tiny-sd --prompts bundled:scenes/prompts/prompts.parquet \
+		--held-out bundled:scenes/prompts/held_out.txt --judge bundled:scenes/judge/judge.safetensors \
+		--model-name sidlsg-scenes --output $(SCENES_RUN)
 
 # Debian's package; it is not asked for what needs no database.
 postgres:

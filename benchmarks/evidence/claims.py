@@ -123,11 +123,5 @@ CLAIMS: dict[str, tuple[Change, ...]] = {
             score="fid_judge", before="continued", after="continued with real images", rises=False,
         ),
     ),
-    "precision": (
-        Change(
-            text="Half precision is worse at the end",
-            score="fid_judge", before="fp32, 66,560 images", after="bf16, 66,560 images", rises=True,
-        ),
-    ),
 }  # fmt: skip
 """Claims by study; each compares the same seeds."""

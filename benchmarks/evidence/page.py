@@ -24,7 +24,6 @@ QUESTIONS = {
     "prompts": "How many prompts are needed?",
     "steps": "What do more steps bring?",
     "real images": "What do real images bring to a finished student?",
-    "precision": "What does half precision cost?",
 }
 """Headings by study."""
 REMARKS = {

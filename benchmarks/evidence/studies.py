@@ -24,7 +24,6 @@ class Training:
     batch: int = BATCH
     lr: float = LR
     steps: int = 1
-    precision: str = "bf16"
     least_score: float = 6.0
     """Aesthetic score of the prompts, at least."""
     curve: bool = False
@@ -46,7 +45,7 @@ class Training:
             "micro_batch": min(self.batch, BATCH),
             "lr": lr,
             "fake_score_lr": lr,
-            "precision": self.precision,
+            "precision": "bf16",
             "evaluate_every": self.images // 8 if self.curve else 0,
             "evaluate_images": min(2016, self.images),
             "grids": 8 if self.curve else 1,
@@ -101,11 +100,6 @@ STUDIES: dict[str, dict[str, Training]] = {
     "real images": {
         "continued": lsg(1.2, from_student=True),
         "continued with real images": lsg(1.2, from_student=True, real_images=True),
-    },
-    "precision": {
-        f"{precision}, {images:,} images": lsg(1.2, precision=precision, images=images, curve=images == LONGEST.images)
-        for images in (IMAGES, 2 * IMAGES, LONGEST.images)
-        for precision in ("fp32", "bf16")
     },
 }
 """Trainings by study and label."""

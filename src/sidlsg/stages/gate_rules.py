@@ -40,7 +40,22 @@ _TINY_GATE = GateRules(
     ),
 )
 
+# Scenes' text is hard to fit, so what counts is whole captions, against the twenty steps that guidance does not help.
+_SCENES_GATE = GateRules(
+    floors=(Floor(subject=STUDENT, score="attributes", limit=0.9),),
+    ratios=(
+        Ratio(subject=STUDENT, score="fid_judge", against_subject="teacher 1 step", factor=0.25),
+        Ratio(subject=STUDENT, score="fid_judge", against_subject="teacher 20 steps", factor=1.5),
+        Ratio(subject=STUDENT, score="all_attributes", against_subject="teacher 20 steps", factor=0.95),
+    ),
+    no_regression=(
+        NoRegression(subject=STUDENT, score="fid_judge", tolerance=8.0),
+        NoRegression(subject=STUDENT, score="all_attributes", tolerance=0.02),
+    ),
+)
+
 GATES = {name: gate for name, recipe in RECIPES.items() if (gate := _paper_gate(recipe.published))} | {
+    "scenes": _SCENES_GATE,
     "tiny": _TINY_GATE,
     "tiny_4step": _TINY_GATE,
     "tiny_flow": _TINY_GATE,

@@ -63,7 +63,6 @@ def test_every_training_is_a_recipe_with_a_folder_of_its_own() -> None:
         recipe = recipe_with_changes("tiny", json.dumps(training.changes))
         assert recipe.iterations * recipe.batch == training.images
     assert STUDIES["lsg"]["κ = 1.2"] == STUDIES["steps"]["K = 1"] == Training()
-    assert STUDIES["length"]["66,560 images"] == STUDIES["precision"]["bf16, 66,560 images"]
 
 
 def test_results_of_other_inputs_are_refused(tmp_path: Path) -> None:

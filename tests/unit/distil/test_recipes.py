@@ -128,6 +128,7 @@ def test_every_recipe_is_found_under_its_own_name() -> None:
     assert all(recipe.name == name for name, recipe in RECIPES.items())
     assert set(RECIPES) == {
         *("tiny", "tiny_lora", "tiny_4step", "tiny_real", "tiny_flow", "sd15_lora", "sd15_4step", "sd15_real", "sd21"),
+        "scenes",
         *("sdxl_4step", "sdxl_lora", "sd3_medium_4step", "sd35_medium_4step", "sd35_large_4step", "sd35_large_lora"),
         *("sana_600m_4step", "sana_1600m_4step", "flux_dev_4step", "flux_dev_lora"),
         *PUBLISHED,

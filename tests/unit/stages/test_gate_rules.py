@@ -36,3 +36,8 @@ def test_a_recipe_with_published_results_asks_for_scores_near_them() -> None:
     gate = gate_rules("sd15")
     assert [(floor.score, floor.limit) for floor in gate.floors] == [("fid", 10.19), ("clip", 0.294)]  # of 8.15, 0.304
     assert [rule.score for rule in gate.not_worse] == ["fid", "clip"]
+
+
+def test_scenes_ask_for_whole_captions_and_shapes_for_attributes() -> None:
+    asked = {name: {rule.score for rule in gate_rules(name).ratios} for name in ("scenes", "tiny")}
+    assert asked == {"scenes": {"fid_judge", "all_attributes"}, "tiny": {"fid_judge", "attributes"}}
