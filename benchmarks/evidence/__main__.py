@@ -34,8 +34,8 @@ def say(text: str) -> None:
 
 
 def train(workshop: Workshop, trainings: Iterable[Training], seeds: range, jobs: int) -> bool:
-    """Make all missing scorecards, seed by seed and some at once; whether all succeeded."""
-    every = list(dict.fromkeys(trainings))
+    """Make all missing scorecards, seed by seed, short trainings first, some at once; whether all succeeded."""
+    every = sorted(dict.fromkeys(trainings), key=lambda training: training.images)
     workshop.prepare(every)
     # Those that others start from come first.
     every = list(dict.fromkeys([*(each.start for each in every if each.start), *every]))

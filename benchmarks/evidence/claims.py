@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scipy.stats import t as student_t
+from studies import IMAGES
 
 Verdict = Literal["agrees", "disagrees", "cannot be told"]
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -101,11 +102,7 @@ CLAIMS: dict[str, tuple[Change, ...]] = {
     "images": (
         Change(
             text="Twice the images bring a smaller distance at κ = 1.5",
-            score="fid_judge", before="κ = 1.5, 16,640 images", after="κ = 1.5, 33,280 images", rises=False,
-        ),
-        Change(
-            text="Twice the images bring a smaller distance at κ = 2",
-            score="fid_judge", before="κ = 2, 16,640 images", after="κ = 2, 33,280 images", rises=False,
+            score="fid_judge", before=f"{IMAGES:,} images", after=f"{2 * IMAGES:,} images", rises=False,
         ),
     ),
     "prompts": (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studies import Training
+from studies import RECIPE, Training
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import uri_digest
@@ -118,7 +118,8 @@ class Workshop:
                 more += ["--real-images", self.work / "real"]
             inputs = [part for pair in self.inputs.items() for part in pair]
             self._sidlsg(
-                "distil", *inputs, "--seed", f"{seed}", *more, "--prompts", self._prompts(training.least_score),
+                "distil", "--recipe", RECIPE.name, *inputs, "--seed", f"{seed}", *more,
+                "--prompts", self._prompts(training.least_score),
                 "--checkpoints", folder / "state", "--output", folder / "student",
             )  # fmt: skip
             self._sidlsg("evaluate", *inputs, "--student", folder / "student", "--output", folder / "scores")

@@ -6,19 +6,21 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-IMAGES = 16_640
+from sidlsg.distil.recipes import get_recipe
+
+RECIPE = get_recipe("scenes")
+BATCH, LR = RECIPE.batch, RECIPE.lr
+IMAGES = 8_320
 """Images of a training, unless a study is about their number."""
 KAPPAS = (1.2, 1.5, 2.0, 3.0)
-BATCH = 64
-LR = 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """A training of the recipe `tiny` with changes; two that are equal are trained once."""
+    """A training of the recipe `scenes` with changes; two that are equal are trained once."""
 
     strategy: str = "lsg"
-    scale: float = 1.2
+    scale: float = 1.5
     """κ of `lsg`, κ4 of `long`, κ2 = κ3 of `short`; `none` has no scale."""
     images: int = IMAGES
     batch: int = BATCH
@@ -44,8 +46,7 @@ class Training:
             "batch": self.batch,
             "micro_batch": min(self.batch, BATCH),
             "lr": lr,
-            "fake_score_lr": lr,
-            "precision": "bf16",
+            "fake_score_lr": lr * RECIPE.fake_score_lr / LR,
             "evaluate_every": self.images // 8 if self.curve else 0,
             "evaluate_images": min(2016, self.images),
             "grids": 8 if self.curve else 1,
@@ -81,25 +82,21 @@ LONG = {f"κ4 = {kappa:g}": Training(strategy="long", scale=kappa) for kappa in 
 SHORT = {f"κ2 = κ3 = {kappa:g}": Training(strategy="short", scale=kappa) for kappa in (0.8, 0.6, 0.4)}
 LSG = {f"κ = {kappa:g}": lsg(kappa) for kappa in KAPPAS}
 
-LONGEST = lsg(1.2, images=4 * IMAGES, curve=True)
+LONGEST = lsg(1.5, images=8 * IMAGES, curve=True)
 
 STUDIES: dict[str, dict[str, Training]] = {
     "length": {f"{LONGEST.images:,} images": LONGEST},
     "long": {"none": NONE, **LONG},
     "short": {"none": NONE, **SHORT},
     "lsg": {"none": NONE, **LSG},
-    "images": {
-        f"κ = {kappa:g}, {images:,} images": lsg(kappa, images=images)
-        for kappa in (1.5, 2.0)
-        for images in (IMAGES, 2 * IMAGES)
-    },
+    "images": {f"{images:,} images": lsg(1.5, images=images) for images in (IMAGES, 2 * IMAGES)},
     "batch": {f"batch {batch}": lsg(1.5, batch=batch) for batch in (32, 64, 128)},
     "learning rate": {f"lr {lr:g}": lsg(1.5, lr=lr) for lr in (LR / 2, LR, 2 * LR)},
     "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 7.0, 7.4)},
-    "steps": {f"K = {steps}": lsg(1.2, steps=steps) for steps in (1, 2, 4)},
+    "steps": {f"K = {steps}": lsg(1.5, steps=steps) for steps in (1, 2, 4)},
     "real images": {
-        "continued": lsg(1.2, from_student=True),
-        "continued with real images": lsg(1.2, from_student=True, real_images=True),
+        "continued": lsg(1.5, from_student=True),
+        "continued with real images": lsg(1.5, from_student=True, real_images=True),
     },
 }
 """Trainings by study and label."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 from students import SCORES, Workshop
+from studies import RECIPE
 
 from sidlsg.bundled.domains import domain_named
 from sidlsg.bundled.protocols import BASELINE_SEED, IMAGES, REAL, load_domain_protocols, real_images
 from sidlsg.distil.few_steps import FewSteps
-from sidlsg.distil.recipes import get_recipe
 from sidlsg.distil.student.folder import student_scheduler
 from sidlsg.evaluate.scoring import EvaluationWork, score_subject
 from sidlsg.prompts.held_out import read_held_out
@@ -56,7 +56,7 @@ def teacher_scores(workshop: Workshop, images: int = IMAGES) -> dict[str, dict[s
     for name, setting in settings.items():
         if name not in found:
             keep(name, score_subject(name, sampler, setting, [protocols], work)[0].scores)
-    first = FewSteps(t_init=get_recipe("tiny").t_init, count=1, noise="fresh")
+    first = FewSteps(t_init=RECIPE.t_init, count=1, noise="fresh")
     sampler.pipeline.scheduler = student_scheduler(sampler.pipeline.scheduler, first)
     sampler.identity += " at t_init"
     alone = Setting(steps=1, guidance_scale=0.0)

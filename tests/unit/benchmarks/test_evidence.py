@@ -60,9 +60,9 @@ def test_every_training_is_a_recipe_with_a_folder_of_its_own() -> None:
     trainings = {training for study in STUDIES.values() for training in study.values()}
     assert len({training.name for training in trainings}) == len(trainings)
     for training in trainings:
-        recipe = recipe_with_changes("tiny", json.dumps(training.changes))
+        recipe = recipe_with_changes("scenes", json.dumps(training.changes))
         assert recipe.iterations * recipe.batch == training.images
-    assert STUDIES["lsg"]["κ = 1.2"] == STUDIES["steps"]["K = 1"] == Training()
+    assert STUDIES["lsg"]["κ = 1.5"] == STUDIES["steps"]["K = 1"] == Training()
 
 
 def test_results_of_other_inputs_are_refused(tmp_path: Path) -> None:
