@@ -363,16 +363,7 @@ RECIPES: dict[str, Recipe] = {
             adversarial={"lambda_d": 1.0, "lambda_g": 0.1, "freeze": 1664, "join": 1664},
         ),
         # For the bundled scenes, where text is hard to fit: `sidlsg run --recipe scenes` with their files.
-        replace(
-            _TINY,
-            name="scenes",
-            scales={"kappa": 1.5},
-            precision="bf16",
-            iterations=520,
-            lr=2.5e-4,
-            fake_score_lr=2.5e-4,
-            evaluate_every=8320,
-        ),
+        replace(_TINY, name="scenes", scales={"kappa": 1.5}, precision="bf16", iterations=520, evaluate_every=8320),
         _paper("sd15", 1.5, 18.8, (8.8, 8.71, 0.302), (18.8, 8.15, 0.304)),
         _paper("sd15_kappa2", 2, 4.8, (4.8, 9.56, 0.313)),
         _paper("sd15_kappa3", 3, 6.3, (6.3, 13.21, 0.314)),
