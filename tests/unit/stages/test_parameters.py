@@ -38,7 +38,7 @@ def test_the_tiny_recipe_has_a_gate() -> None:
 
 
 def test_a_recipe_without_a_gate_is_refused_and_one_with_a_gate_is_named() -> None:
-    with pytest.raises(InputError, match=r"'sd21' has no gate.*with one: sd15, .*, tiny"):
+    with pytest.raises(InputError, match=r"'sd21' has no gate.*with one: scenes, .*, tiny"):
         gate_rules("sd21")
 
 
