@@ -148,5 +148,5 @@ hashes:  ## Resolve images/*-hashed.txt anew from constraints.txt; takes minutes
 	$(UV_COMPILE) --no-deps images/executor.txt --output-file images/executor-hashed.txt
 	rm -rf $(PINS_VENV)
 
-clean:  ## Delete the environment, caches and the demo's run
-	rm -rf $(VENV) $(GPU_VENV) $(PINS_VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN)
+clean:  ## Delete the environment, caches and the demos' runs
+	rm -rf $(VENV) $(GPU_VENV) $(PINS_VENV) .cache .mypy_cache .ruff_cache .pytest_cache $(RUN) $(SCENES_RUN)

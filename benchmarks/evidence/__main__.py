@@ -57,7 +57,7 @@ def main() -> int:
     """Train and score what is missing, then write results and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of students and scorecards")
-    parser.add_argument("--domain", choices=ROOTS, default="scenes", help="scenes by default")
+    parser.add_argument("--domain", choices=ROOTS, default="scenes", help="scenes, whose recipe trains in any case")
     parser.add_argument("--assets", default="", help="folder of `sidlsg teach` instead of the bundled files")
     parser.add_argument("--study", action="append", choices=STUDIES, help="by default all; may repeat")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds; 3 by default")

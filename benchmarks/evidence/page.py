@@ -9,6 +9,7 @@ from typing import Any
 
 from claims import CLAIMS, Scores
 from plots import Seeds, interval, labelled, over_images, samples, trade_off
+from studies import IMAGES, RECIPE, Training
 
 from sidlsg.runtime.formatting import counted
 
@@ -23,12 +24,14 @@ QUESTIONS = {
     "learning rate": "Does the learning rate matter?",
     "prompts": "How many prompts are needed?",
     "steps": "What do more steps bring?",
-    "real images": "What do real images bring to a finished student?",
+    "real images": "What do real images bring to a student that trains on?",
 }
 """Headings by study."""
 REMARKS = {
     "prompts": [
-        "The scores of the bundled prompts are random, so that a cut changes their number alone, not what they are.",
+        "The scores of the bundled prompts are random, and a higher cut leaves fewer: of the scenes' 24,062 it leaves",
+        "5,740 and 1,264. Near duplicates are dropped after the cut, so a smaller set loses fewer to them. A training",
+        f"takes {2 * IMAGES:,} prompts, some of them again where there are fewer.",
         "",
     ]
 }
@@ -59,8 +62,10 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
             f"{counted(found['trainings'], 'student', 'students')}, {found['hours']:.1f} hours of training in all, "
             f"each on {' or '.join(found['machines'])}, at commit "
             f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
-            "interval over seeds (Student's t). The verdict on a claim is “cannot be told” if the interval of the "
-            "difference, seed by seed, contains 0. The intervals hold how trainings differ, not how the few thousand "
+            f"interval over seeds (Student's t). Unless a study is about it, a student has the recipe `{RECIPE.name}` "
+            f"with κ = {Training().scale:g} and {IMAGES:,} images, a quarter of the recipe's: verdicts are about short "
+            "trainings. The verdict on a claim is “cannot be told” if the interval of the difference, seed by "
+            "seed, contains 0. The intervals hold how trainings differ, not how the few thousand "
             f"images that are scored would; and of {sum(map(len, CLAIMS.values()))} verdicts at 95 %, one may well be "
             "chance.",
             118,

@@ -47,7 +47,7 @@ class Workshop:
         """Refuse a folder with the results of other inputs; `images` are scored of the teacher at each setting."""
         uris = {**self.inputs, "--source": f"{self.root}prompts/prompts.parquet"}
         digests = {option[2:]: uri_digest(uri, folder=DIFFUSERS) for option, uri in uris.items()}
-        wanted = {"domain": self.domain, "images": images, **digests}
+        wanted = {"domain": self.domain, "images": images, "recipe": RECIPE.digest, **digests}
         file = self.work / "inputs.json"
         found = json.loads(file.read_text()) if file.exists() else wanted
         for name, value in wanted.items():

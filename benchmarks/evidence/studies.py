@@ -46,7 +46,7 @@ class Training:
             "batch": self.batch,
             "micro_batch": min(self.batch, BATCH),
             "lr": lr,
-            "fake_score_lr": lr * RECIPE.fake_score_lr / LR,
+            "fake_score_lr": lr,
             "evaluate_every": self.images // 8 if self.curve else 0,
             "evaluate_images": min(2016, self.images),
             "grids": 8 if self.curve else 1,
@@ -92,7 +92,7 @@ STUDIES: dict[str, dict[str, Training]] = {
     "images": {f"{images:,} images": lsg(1.5, images=images) for images in (IMAGES, 2 * IMAGES)},
     "batch": {f"batch {batch}": lsg(1.5, batch=batch) for batch in (32, 64, 128)},
     "learning rate": {f"lr {lr:g}": lsg(1.5, lr=lr) for lr in (LR / 2, LR, 2 * LR)},
-    "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 7.0, 7.4)},
+    "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 7.4, 7.48)},
     "steps": {f"K = {steps}": lsg(1.5, steps=steps) for steps in (1, 2, 4)},
     "real images": {
         "continued": lsg(1.5, from_student=True),

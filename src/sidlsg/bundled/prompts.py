@@ -80,7 +80,10 @@ class _Row:
 
 
 def write_bundled_prompts(domain: Domain, folder: Path, seed: int = 0) -> None:
-    """Write `prompts.parquet` and `held_out.txt`, of which curation with default rules keeps the training captions."""
+    """Write `prompts.parquet` and `held_out.txt`; default rules keep training captions that are not alike.
+
+    Of the shapes these are all, each in one spelling; of the scenes, where many differ by a word, 24,062 of 40,000.
+    """
     rows = sorted(_rows(domain, counted(seed, "prompts/rows")), key=lambda row: row.position)
     buffer = BytesIO()
     pq.write_table(_table(rows, counted(seed, "prompts/columns")), buffer, compression="zstd", row_group_size=1024)

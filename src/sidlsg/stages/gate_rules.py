@@ -40,11 +40,11 @@ _TINY_GATE = GateRules(
     ),
 )
 
-# Scenes' text is hard to fit, so what counts is whole captions, against the twenty steps that guidance does not help.
+# Scenes' text is hard to fit, so whole captions count, against the teacher's 20 steps without guidance. Few runs were
+# made, so the tolerances are wide guesses.
 _SCENES_GATE = GateRules(
     floors=(Floor(subject=STUDENT, score="attributes", limit=0.9),),
     ratios=(
-        Ratio(subject=STUDENT, score="fid_judge", against_subject="teacher 1 step", factor=0.25),
         Ratio(subject=STUDENT, score="fid_judge", against_subject="teacher 20 steps", factor=1.5),
         Ratio(subject=STUDENT, score="all_attributes", against_subject="teacher 20 steps", factor=0.95),
     ),
