@@ -64,8 +64,8 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
             f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
             f"interval over seeds (Student's t). Unless a study is about it, a student has the recipe `{RECIPE.name}` "
             f"with κ = {Training().scale:g} and {IMAGES:,} images, a quarter of the recipe's: verdicts are about short "
-            "trainings. The verdict on a claim is “cannot be told” if the interval of the difference, seed by "
-            "seed, contains 0. The intervals hold how trainings differ, not how the few thousand "
+            "trainings. The verdict on a claim is “cannot be told” if the interval of the paired "
+            "differences over seeds contains 0. The intervals hold how trainings differ, not how the few thousand "
             f"images that are scored would; and of {sum(map(len, CLAIMS.values()))} verdicts at 95 %, one may well be "
             "chance.",
             118,

@@ -81,7 +81,7 @@ SCENES = TeachRecipe(
     kl_weight=1e-4,
     diffusion=TeachSchedule(iterations=20_000, batch=32, lr=1e-3, warmup=300),
     diffusion_precision="bf16",
-    timestep_power=2,  # what is drawn where is decided while an image is almost noise alone
+    timestep_power=2,  # the layout is decided while an image is almost noise alone
     zero_terminal_snr=True,  # else the network reads the background from the noise instead of from the text
     judge=TeachSchedule(iterations=3000, batch=128, lr=2e-3),
 )
