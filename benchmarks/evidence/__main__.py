@@ -95,6 +95,11 @@ def main() -> int:
         "hours": sum(record["seconds"] for record in records) / 3600,
         "teacher": teacher_scores(workshop, images),
         "studies": {name: label_scores(workshop, trainings, seeds) for name, trainings in studies.items()},
+        "prompts": {
+            label: workshop.prompts(training)
+            for label, training in studies.get("prompts", {}).items()
+            if any((training, seed) in made for seed in seeds)
+        },
         "curves": {f"{seed}": workshop.curve(length, seed) for seed in seen},
     }
     (asked.work / "results.json").write_text(json.dumps(found, indent=1) + "\n")

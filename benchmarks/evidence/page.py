@@ -27,15 +27,6 @@ QUESTIONS = {
     "real images": "What do real images bring to a student that trains on?",
 }
 """Headings by study."""
-REMARKS = {
-    "prompts": [
-        "The scores of the bundled prompts are random, and a higher cut leaves fewer: of the scenes' 24,062 it leaves",
-        "5,740 and 1,264. Near duplicates are dropped after the cut, so a smaller set loses fewer to them. A training",
-        f"takes {2 * IMAGES:,} prompts, some of them again where there are fewer.",
-        "",
-    ]
-}
-"""What a reader must know, by study."""
 
 
 def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20) -> str:
@@ -63,9 +54,10 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
             f"each on {' or '.join(found['machines'])}, at commit "
             f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
             f"interval over seeds (Student's t). Unless a study is about it, a student has the recipe `{RECIPE.name}` "
-            f"with κ = {Training().scale:g} and {IMAGES:,} images, a quarter of the recipe's: verdicts are about short "
-            "trainings. The verdict on a claim is “cannot be told” if the interval of the paired "
-            "differences over seeds contains 0. The intervals hold how trainings differ, not how the few thousand "
+            f"with κ = {Training().scale:g} and {IMAGES:,} images; the recipe itself has "
+            f"{RECIPE.iterations * RECIPE.batch:,}, so verdicts are about short trainings. The verdict on a claim is "
+            "“cannot be told” if the interval of the paired differences over seeds contains 0. The intervals "
+            "hold how trainings differ, not how the few thousand "
             f"images that are scored would; and of {sum(map(len, CLAIMS.values()))} verdicts at 95 %, one may well be "
             "chance.",
             118,
@@ -88,7 +80,8 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
         else:
             labelled(file, study, lines)
         text += ["", f"## {QUESTIONS[name]}", "", f"![Scores of the study](images/evidence/{file.name})", ""]
-        text += REMARKS.get(name, [])
+        if name == "prompts":
+            text += _on_prompts(found["prompts"])
         text += [*_table(study), "", *_verdicts(name, study)]
         if name == "length":
             text += ["![Samples during training: same prompts, same noise](images/evidence/samples.png)", ""]
@@ -114,6 +107,17 @@ def _table(study: Mapping[str, Seeds], counts: bool = True) -> list[str]:
             values = [str(interval(seeds, name)).removesuffix(" (one seed)") for name in COLUMNS]
             rows.append(f"| {' | '.join([label, *[f'{len(seeds)}'] * counts, *values])} |")
     return rows
+
+
+def _on_prompts(counts: Mapping[str, int]) -> list[str]:
+    """What a reader must know of prompt sets of these sizes, by label."""
+    sizes = ", ".join(f"{count:,} ({label})" for label, count in counts.items())
+    text = (
+        f"The scores of the bundled prompts are random, and a higher cut leaves fewer: {sizes}. Near duplicates are "
+        f"dropped after the cut, so a smaller set loses fewer to them. A training takes {2 * IMAGES:,} prompts, some "
+        "of them again where there are fewer."
+    )
+    return [*textwrap.wrap(text, 118), ""]
 
 
 def _verdicts(name: str, study: Mapping[str, Seeds]) -> list[str]:

@@ -81,6 +81,11 @@ class Workshop:
         """Its grids, by images seen."""
         return sorted((self.folder(training, seed) / "state").rglob("grids/*.png"))
 
+    def prompts(self, training: Training) -> int:
+        """How many prompts its training has."""
+        count: int = json.loads((self._prompts(training.least_score) / "prompt_set.json").read_text())["count"]
+        return count
+
     def record(self, training: Training, seed: int) -> dict[str, Any]:
         """The record of its student: commit, hardware, seconds of training."""
         found: dict[str, Any] = json.loads((self.folder(training, seed) / "student" / "student.json").read_text())
