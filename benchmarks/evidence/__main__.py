@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from page import write_page
-from students import ROOTS, Workshop, label_scores
+from students import ROOTS, Workshop, label_lengths, label_scores
 from studies import STUDIES, Training
 from teacher import teacher_scores
 
@@ -102,6 +102,8 @@ def main() -> int:
         },
         "curves": {f"{seed}": workshop.curve(length, seed) for seed in seen},
     }
+    if length:
+        found["studies"]["length"] = label_lengths(found["curves"], length.images)
     (asked.work / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     write_page(found, workshop.grids(length, seen[0]) if seen else [], asked.output)
     say(f"wrote {asked.output / 'evidence.md'}")

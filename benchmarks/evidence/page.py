@@ -19,7 +19,6 @@ QUESTIONS = {
     "long": "What does long guidance do alone?",
     "short": "What does short guidance do alone?",
     "lsg": "What does κ do in long-short guidance?",
-    "images": "Do twice the images help?",
     "batch": "Does the batch size matter, at equal images?",
     "learning rate": "Does the learning rate matter?",
     "prompts": "How many prompts are needed?",
@@ -85,7 +84,7 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
         text += [*_table(study), "", *_verdicts(name, study)]
         if name == "length":
             text += ["![Samples during training: same prompts, same noise](images/evidence/samples.png)", ""]
-            text += _against_teacher(next(iter(study.values())), teacher[best], best)
+            text += _against_teacher(*list(study.items())[-1], teacher[best], best)
     kinds = {name: studies[name] for name in ("long", "short", "lsg") if any(studies.get(name, {}).values())}
     if kinds:
         trade_off(images / "trade-off.svg", kinds, {n: s for n, s in teacher.items() if n.startswith("20 step")})
@@ -129,11 +128,11 @@ def _verdicts(name: str, study: Mapping[str, Seeds]) -> list[str]:
     return lines
 
 
-def _against_teacher(seeds: Seeds, teacher: Mapping[str, float], name: str) -> list[str]:
+def _against_teacher(label: str, seeds: Seeds, teacher: Mapping[str, float], name: str) -> list[str]:
     values = [each["fid_judge"] for each in seeds.values()]
     reached = sum(value <= teacher["fid_judge"] for value in values)
     ratios = ", ".join(f"{value / teacher['fid_judge']:.2f}" for value in values)
     return [
-        f"- The student's distance is at most its teacher's ({name}) on {reached} of {len(values)} seeds: it is",
-        f"  {ratios} times as large.",
+        f"- After {label} the student's distance is at most its teacher's ({name}) on {reached} of {len(values)}",
+        f"  seeds: it is {ratios} times as large.",
     ]

@@ -84,12 +84,17 @@ LSG = {f"κ = {kappa:g}": lsg(kappa) for kappa in KAPPAS}
 
 LONGEST = lsg(1.5, images=8 * IMAGES, curve=True)
 
+
+def lengths(longest: int) -> dict[str, int]:
+    """Points of a curve by label: its whole length, and what halving it three times gives."""
+    return {f"{images:,} images": images for images in (longest // 8, longest // 4, longest // 2, longest)}
+
+
 STUDIES: dict[str, dict[str, Training]] = {
     "length": {f"{LONGEST.images:,} images": LONGEST},
     "long": {"none": NONE, **LONG},
     "short": {"none": NONE, **SHORT},
     "lsg": {"none": NONE, **LSG},
-    "images": {f"{images:,} images": lsg(1.5, images=images) for images in (IMAGES, 2 * IMAGES)},
     "batch": {f"batch {batch}": lsg(1.5, batch=batch) for batch in (32, 64, 128)},
     "learning rate": {f"lr {lr:g}": lsg(1.5, lr=lr) for lr in (LR / 2, LR, 2 * LR)},
     "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 7.4, 7.48)},
