@@ -114,6 +114,12 @@ CLAIMS: dict[str, tuple[Change, ...]] = {
             score="fid_judge", before="score ≥ 6", after="score ≥ 7.48", rises=True,
         ),
     ),
+    "adapters": (
+        Change(
+            text="Adapters have a larger distance than all weights after as many images",
+            score="fid_judge", before="all weights", after="adapters of rank 16", rises=True,
+        ),
+    ),
     "steps": (
         Change(text="Four steps are better than one", score="fid_judge", before="K = 1", after="K = 4", rises=False),
     ),

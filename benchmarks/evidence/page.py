@@ -22,6 +22,7 @@ QUESTIONS = {
     "batch": "Does the batch size matter, at equal images?",
     "learning rate": "Does the learning rate matter?",
     "prompts": "How many prompts are needed?",
+    "adapters": "What do adapters (LoRA) lose?",
     "steps": "What do more steps bring?",
     "real images": "What do real images bring to a student that trains on?",
 }

@@ -26,6 +26,8 @@ class Training:
     batch: int = BATCH
     lr: float = LR
     steps: int = 1
+    adapter_rank: int = 0
+    """Rank of the adapters that are trained; 0 trains all weights."""
     least_score: float = 6.0
     """Aesthetic score of the prompts, at least."""
     curve: bool = False
@@ -56,6 +58,8 @@ class Training:
         }
         if self.steps > 1:
             values |= {"steps": self.steps, "step_noise": "ddim"}
+        if self.adapter_rank:
+            values["adapter"] = {"rank": self.adapter_rank}
         if self.real_images:
             values["adversarial"] = {"lambda_d": 1.0, "lambda_g": 0.1, "freeze": 1664, "join": 1664}
         return values
@@ -98,6 +102,7 @@ STUDIES: dict[str, dict[str, Training]] = {
     "batch": {f"batch {batch}": lsg(1.5, batch=batch) for batch in (32, 64, 128)},
     "learning rate": {f"lr {lr:g}": lsg(1.5, lr=lr) for lr in (LR / 2, LR, 2 * LR)},
     "prompts": {f"score ≥ {least:g}": lsg(1.5, least_score=least) for least in (6.0, 7.4, 7.48)},
+    "adapters": {"all weights": lsg(1.5), "adapters of rank 16": lsg(1.5, adapter_rank=16, lr=4 * LR)},
     "steps": {f"K = {steps}": lsg(1.5, steps=steps) for steps in (1, 2, 4)},
     "real images": {
         "continued": lsg(1.5, from_student=True),
