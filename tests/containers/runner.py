@@ -4,6 +4,8 @@ before it was asked for its exit code for one that succeeded."""
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,9 +33,17 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
     container = client.containers.create(image=local, command=command, volumes=volumes, **options)
     try:
         container.start()
+        last: deque[str] = deque(maxlen=20)
         for line in container.logs(stream=True, follow=True):
-            print(line.decode(), end="")
-        return int(container.wait()["StatusCode"])
+            last.append(line.decode())
+            print(last[-1], end="")
+        code = int(container.wait()["StatusCode"])
+        if code:
+            container.reload()
+            killed = ", killed for memory" * container.attrs["State"]["OOMKilled"]
+            # pytest prints warnings last, where a long log's middle may be left out.
+            warnings.warn(f"{image} ended with {code}{killed}: {''.join(last)}", stacklevel=1)
+        return code
     finally:
         container.remove(force=True)
 

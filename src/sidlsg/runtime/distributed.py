@@ -28,6 +28,8 @@ PATIENCE = timedelta(minutes=60)
 """Timeout of collectives: longer than the slowest checkpoint or evaluation on one rank."""
 WEIGHTS_COPIES = 6
 """Memory of a sampling process as a multiple of its weight files: float32 for float16, and activations."""
+PROCESS_MEMORY = 3 * 2**29
+"""Memory of a sampling process besides: an evaluation with the bundled judge took 1.5 GB with tiny networks."""
 _PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>."""
 _LOST = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
@@ -112,15 +114,15 @@ def own_device() -> torch.device:
 def own_processes(*networks: Path) -> int:
     """The number of processes for divisible work on this machine's CPUs.
 
-    It is one a CPU, or 1 with too little memory for the networks of these folders in each process, on GPUs, under
+    It is one a CPU, fewer with too little memory for the networks of these folders in each, and 1 on GPUs, under
     torchrun, and if `OMP_NUM_THREADS` is set.
     """
     if started_as_many() or torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
         return 1
-    each = WEIGHTS_COPIES * sum(path.stat().st_size for folder in networks for path in folder.rglob("*.safetensors"))
+    weights = sum(path.stat().st_size for folder in networks for path in folder.rglob("*.safetensors"))
     memory = host_memory(processes=1)
-    cpus = cpu_quota()
-    return cpus if memory is None or cpus * each <= memory else 1
+    fit = cpu_quota() if memory is None else memory // (PROCESS_MEMORY + WEIGHTS_COPIES * weights)
+    return max(1, min(cpu_quota(), fit))
 
 
 @contextlib.contextmanager

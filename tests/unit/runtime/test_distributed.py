@@ -113,9 +113,19 @@ def test_forks_end_with_a_killed_parent() -> None:
             time.sleep(0.01)
 
 
+GB = 10**9
+
+
 @pytest.mark.parametrize(
     ("variables", "memory", "expected"),
-    [({}, None, 4), ({}, 480, 4), ({}, 479, 1), ({"OMP_NUM_THREADS": "2"}, None, 1), ({"WORLD_SIZE": "2"}, None, 1)],
+    [
+        ({}, None, 4),
+        ({}, 8 * GB, 4),
+        ({}, 4 * GB, 2),
+        ({}, 0, 1),
+        ({"OMP_NUM_THREADS": "2"}, None, 1),
+        ({"WORLD_SIZE": "2"}, None, 1),
+    ],
 )
 def test_as_many_processes_as_cpus_and_memory_allow(
     variables: dict[str, str], memory: int | None, expected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
