@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from page import write_page
-from students import ROOTS, Workshop, label_lengths, label_scores
+from students import ROOTS, Workshop, label_scores
 from studies import STUDIES, Training
 from teacher import teacher_scores
 
@@ -85,7 +85,7 @@ def main() -> int:
         complete = train(workshop, trainings, seeds, asked.jobs)
     made = {(t, s) for study in studies.values() for t in study.values() for s in seeds if workshop.card(t, s).exists()}
     records = [workshop.record(*each) for each in made]
-    length = next(iter(studies.get("length", {}).values()), None)
+    length = next(reversed(studies.get("length", {}).values()), None)
     seen = [seed for seed in seeds if (length, seed) in made]
     found = {
         "domain": asked.domain,
@@ -102,8 +102,6 @@ def main() -> int:
         },
         "curves": {f"{seed}": workshop.curve(length, seed) for seed in seen},
     }
-    if length:
-        found["studies"]["length"] = label_lengths(found["curves"], length.images)
     (asked.work / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     write_page(found, workshop.grids(length, seen[0]) if seen else [], asked.output)
     say(f"wrote {asked.output / 'evidence.md'}")

@@ -66,8 +66,8 @@ class Change:
 CLAIMS: dict[str, tuple[Change, ...]] = {
     "length": (
         Change(
-            text="Twice the images bring a smaller distance",
-            score="fid_judge", before=f"{IMAGES:,} images", after=f"{2 * IMAGES:,} images", rises=False,
+            text="Four times the images bring a smaller distance",
+            score="fid_judge", before=f"{IMAGES:,} images", after=f"{4 * IMAGES:,} images", rises=False,
         ),
         Change(
             text="Eight times the images bring a smaller distance than four times",

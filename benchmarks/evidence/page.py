@@ -84,6 +84,12 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
             text += _on_prompts(found["prompts"])
         text += [*_table(study), "", *_verdicts(name, study)]
         if name == "length":
+            text += [
+                "",
+                "The figure follows the longest training on its way. Its learning rate falls to 0 by a cosine over the",
+                "whole length, so the shorter trainings of the table are not this one stopped early.",
+                "",
+            ]
             text += ["![Samples during training: same prompts, same noise](images/evidence/samples.png)", ""]
             text += _against_teacher(*list(study.items())[-1], teacher[best], best)
     kinds = {name: studies[name] for name in ("long", "short", "lsg") if any(studies.get(name, {}).values())}

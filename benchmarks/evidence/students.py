@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studies import RECIPE, Training, lengths
+from studies import RECIPE, Training
 
 from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import uri_digest
@@ -145,14 +145,4 @@ def label_scores(workshop: Workshop, trainings: dict[str, Training], seeds: rang
     return {
         label: {f"{s}": workshop.scores(training, s) for s in seeds if workshop.card(training, s).exists()}
         for label, training in trainings.items()
-    }
-
-
-def label_lengths(
-    curves: Mapping[str, Sequence[Mapping[str, float]]], longest: int
-) -> dict[str, dict[str, Mapping[str, float]]]:
-    """Scores at some points of the curves, by label and seed."""
-    return {
-        label: {seed: row for seed, rows in curves.items() for row in rows if row["images_seen"] == images}
-        for label, images in lengths(longest).items()
     }

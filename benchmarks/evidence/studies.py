@@ -88,14 +88,8 @@ LSG = {f"κ = {kappa:g}": lsg(kappa) for kappa in KAPPAS}
 
 LONGEST = lsg(1.5, images=8 * IMAGES, curve=True)
 
-
-def lengths(longest: int) -> dict[str, int]:
-    """Points of a curve by label: its whole length, and what halving it three times gives."""
-    return {f"{images:,} images": images for images in (longest // 8, longest // 4, longest // 2, longest)}
-
-
 STUDIES: dict[str, dict[str, Training]] = {
-    "length": {f"{LONGEST.images:,} images": LONGEST},
+    "length": {f"{each.images:,} images": each for each in (lsg(1.5), lsg(1.5, images=4 * IMAGES), LONGEST)},
     "long": {"none": NONE, **LONG},
     "short": {"none": NONE, **SHORT},
     "lsg": {"none": NONE, **LSG},
