@@ -99,6 +99,13 @@ def plain_float32(device: torch.device) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
+_CONTAINER_MEMORY = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+"""Files of a control group's limit and use, of versions 2 and 1."""
+
+
 def host_memory(
     meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup"), processes: int | None = None
 ) -> int | None:
@@ -107,14 +114,12 @@ def host_memory(
     `processes` is their number; by default torchrun's.
     """
     free = _available(meminfo)
-    try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        if limit != "max":
-            used = int((cgroup / "memory.current").read_text())
-            left = int(limit) - used
-            free = left if free is None else min(free, left)
-    except (OSError, ValueError):
-        pass  # no such control group
+    for limit, used in _CONTAINER_MEMORY:
+        try:
+            left = int((cgroup / limit).read_text()) - int((cgroup / used).read_text())
+        except (OSError, ValueError):
+            continue  # no such control group, or no limit
+        free = left if free is None else min(free, left)
     if free is None:
         return None
     return max(0, free) // (processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

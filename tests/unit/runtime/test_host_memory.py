@@ -28,6 +28,16 @@ def test_a_containers_limit_counts_where_it_is_lower(tmp_path: Path) -> None:
     assert host_memory(files(tmp_path, limit="10", used="40") / "meminfo", folder) == 0
 
 
+def test_a_limit_of_the_older_control_groups_counts_too(tmp_path: Path) -> None:
+    folder = files(tmp_path)
+    (folder / "memory").mkdir()
+    (folder / "memory" / "memory.usage_in_bytes").write_text("40000\n")
+    (folder / "memory" / "memory.limit_in_bytes").write_text("100000\n")
+    assert host_memory(folder / "meminfo", folder) == 60_000
+    (folder / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert host_memory(folder / "meminfo", folder) == 1000 * 1024
+
+
 def test_an_unknown_system_gives_none(tmp_path: Path) -> None:
     assert host_memory(tmp_path / "nothing", tmp_path) is None
     assert host_memory(files(tmp_path, available="MemAvailable: none") / "meminfo", tmp_path) is None
