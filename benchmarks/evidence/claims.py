@@ -53,7 +53,7 @@ class Change:
 
     def judged(self, scores: Scores) -> tuple[Verdict, str]:
         """The verdict, and the difference over the seeds that both labels have."""
-        before, after = scores.get(self.before, {}), scores.get(self.after, {})
+        before, after = scores[self.before], scores[self.after]
         seeds = sorted(before.keys() & after.keys())
         if not seeds:
             return "cannot be told", "no seed has both"

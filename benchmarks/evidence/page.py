@@ -89,8 +89,9 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
                 "The figure follows the longest training on its way. Its learning rate falls to 0 by a cosine over the",
                 "whole length, so the shorter trainings of the table are not this one stopped early.",
                 "",
+                "![Samples during training: same prompts, same noise](images/evidence/samples.png)",
+                "",
             ]
-            text += ["![Samples during training: same prompts, same noise](images/evidence/samples.png)", ""]
             text += _against_teacher(*list(study.items())[-1], teacher[best], best)
     kinds = {name: studies[name] for name in ("long", "short", "lsg") if any(studies.get(name, {}).values())}
     if kinds:
@@ -140,6 +141,6 @@ def _against_teacher(label: str, seeds: Seeds, teacher: Mapping[str, float], nam
     reached = sum(value <= teacher["fid_judge"] for value in values)
     ratios = ", ".join(f"{value / teacher['fid_judge']:.2f}" for value in values)
     return [
-        f"- After {label} the student's distance is at most its teacher's ({name}) on {reached} of {len(values)}",
-        f"  seeds: it is {ratios} times as large.",
+        f"- After {label} the student's distance is at most its teacher's ({name})",
+        f"  on {reached} of {len(values)} seeds: it is {ratios} times as large.",
     ]

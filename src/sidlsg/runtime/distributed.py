@@ -120,9 +120,9 @@ def own_processes(*networks: Path) -> int:
     if started_as_many() or torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
         return 1
     weights = sum(path.stat().st_size for folder in networks for path in folder.rglob("*.safetensors"))
-    memory = host_memory(processes=1)
-    fit = cpu_quota() if memory is None else memory // (PROCESS_MEMORY + WEIGHTS_COPIES * weights)
-    return max(1, min(cpu_quota(), fit))
+    memory, cpus = host_memory(processes=1), cpu_quota()
+    fit = cpus if memory is None else memory // (PROCESS_MEMORY + WEIGHTS_COPIES * weights)
+    return max(1, min(cpus, fit))
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ def test_the_command_trains_scores_and_writes_the_page_and_makes_nothing_twice(t
         "network at t_init",
         "| κ = 2 | 1 |",
         "Alignment is higher at κ = 3 than at 1.2: **cannot be told**",
-        "the student's distance is at most its teacher's",
+        "of 1 seeds",
     ):
         assert part in page
     for name in ("length", "lsg", "real-images", "trade-off"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from forked import Program
-from sidlsg.runtime.distributed import World, joined, own_processes
+from sidlsg.runtime.distributed import PROCESS_MEMORY, World, joined, own_processes
 from sidlsg.runtime.errors import InputError, SidlsgError
 
 
@@ -113,15 +113,12 @@ def test_forks_end_with_a_killed_parent() -> None:
             time.sleep(0.01)
 
 
-GB = 10**9
-
-
 @pytest.mark.parametrize(
     ("variables", "memory", "expected"),
     [
         ({}, None, 4),
-        ({}, 8 * GB, 4),
-        ({}, 4 * GB, 2),
+        ({}, 4 * (PROCESS_MEMORY + 6 * 20), 4),
+        ({}, 4 * (PROCESS_MEMORY + 6 * 20) - 1, 3),
         ({}, 0, 1),
         ({"OMP_NUM_THREADS": "2"}, None, 1),
         ({"WORLD_SIZE": "2"}, None, 1),
