@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
 import sys
 import traceback
 
@@ -15,6 +16,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,9 +51,12 @@ inspect.stack = _stack
 
 @pytest.fixture
 def make_unet() -> Callable[..., UNet2DConditionModel]:
-    """A real UNet of a few thousand parameters on 4×4 latents, text width 8, weights by seed."""
+    """A real UNet of a few thousand parameters on 4×4 latents, text width 8, weights by seed.
 
-    def make(seed: int = 0, dtype: torch.dtype = torch.float64) -> UNet2DConditionModel:
+    Its middle attends to the text; with `attention="CrossAttn"` all blocks do.
+    """
+
+    def make(seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "") -> UNet2DConditionModel:
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(
             sample_size=4,
@@ -59,8 +64,8 @@ def make_unet() -> Callable[..., UNet2DConditionModel]:
             out_channels=4,
             block_out_channels=(8,),
             layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D",),
-            up_block_types=("CrossAttnUpBlock2D",),
+            down_block_types=(f"{attention}DownBlock2D",),
+            up_block_types=(f"{attention}UpBlock2D",),
             cross_attention_dim=8,
             attention_head_dim=2,
             norm_num_groups=4,
@@ -79,29 +84,37 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folders of tiny teachers of other families, without training, by the family's name."""
-    folders: dict[str, Path] = {}
 
-    def folder(name: str) -> Path:
+    def make(name: str, folder: Path) -> None:
         from sidlsg.bundled.assets import family_named, write_teacher
         from sidlsg.bundled.tiny_families import NEW
         from sidlsg.teacher.pipeline import load_pipeline
         from tiny_sana import new_sana
 
-        if name not in folders:
-            vae = load_pipeline(Path(__file__).parents[1] / "assets" / "tiny-sd").vae
-            torch.manual_seed(0)
-            folders[name] = tmp_path_factory.mktemp("untrained") / f"tiny-{name}"
-            made = new_sana() if name == "sana" else NEW[name](vae)
-            write_teacher(family_named(name), made, folders[name])
-        return folders[name]
+        vae = load_pipeline(Path(__file__).parents[1] / "assets" / "tiny-sd").vae
+        torch.manual_seed(0)
+        made = new_sana() if name == "sana" else NEW[name](vae)
+        write_teacher(family_named(name), made, folder)
 
-    return folder
+    return lambda name: made_once(tmp_path_factory, f"tiny-{name}", partial(make, name))
 
 
 @pytest.fixture(scope="session")
 def of_family(assets: Path, untrained: Callable[[str], Path]) -> Callable[[str], Path]:
     """Folders of tiny teachers by family: the bundled one's, and `untrained` ones."""
     return lambda name: assets / "tiny-sd" if name == "sd" else untrained(name)
+
+
+@pytest.fixture(scope="session")
+def one_level(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled teacher's configurations with one of its UNet's two levels: half of the modules to simulate."""
+    folder = tmp_path_factory.mktemp("one") / "tiny-sd"
+    shutil.copytree(assets / "tiny-sd", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    file = folder / "unet" / "config.json"
+    config = json.loads(file.read_text())
+    lists = ("block_out_channels", "down_block_types", "up_block_types")
+    file.write_text(json.dumps(config | {name: config[name][-1:] for name in lists}))
+    return folder
 
 
 @pytest.fixture(scope="session")

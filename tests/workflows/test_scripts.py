@@ -39,7 +39,8 @@ def run(script: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize(
-    ("verdict", "code"), [("passed", 0), pytest.param("awaiting", 0, marks=pytest.mark.long), ("rejected", 3)]
+    ("verdict", "code"),
+    [*(pytest.param(verdict, 0, marks=pytest.mark.long) for verdict in ("passed", "awaiting")), ("rejected", 3)],
 )
 def test_retraining_ends_with_the_gates_verdict_on_the_jobs_page(checkout: Path, verdict: str, code: int) -> None:
     workflow, store = WORKFLOWS["retrain"], f"sqlite:///{checkout}/mlflow.db"

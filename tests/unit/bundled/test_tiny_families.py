@@ -36,9 +36,7 @@ def test_the_network_listens_to_the_text(untrained: Callable[[str], Path], name:
         assert not torch.allclose(output, call(x, t, mapped(lambda each: each.flip(0), cond)).sample, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["sd", "sd3", *(pytest.param(name, marks=pytest.mark.long) for name in NEW if name != "sd3")]
-)
+@pytest.mark.parametrize("name", ["sd", *(pytest.param(name, marks=pytest.mark.long) for name in NEW)])
 def test_a_training_goes_on_where_it_was_killed(
     assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -66,6 +66,7 @@ def draw(folder: Path, count: int, seed: int, brightness: int = 0) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_folder_is_scored_against_another(run: Run, weights: Path, tmp_path: Path) -> None:
     """As a user goes: features of both, then scores; the numbers are the pure functions'."""
     sets = {"ours": draw(tmp_path / "ours", 1010, 0), "real": draw(tmp_path / "real", 1005, 1, brightness=30)}

@@ -27,9 +27,9 @@ def test_recipes_and_protocols_as_json(sidlsg: Run) -> None:
     assert all(set(protocol["files"].values()) == {"not named in weights.toml"} for protocol in protocols)
 
 
-def test_an_estimate_as_json(sidlsg: Run) -> None:
+def test_an_estimate_as_json(sidlsg: Run, one_level: Path) -> None:
     given = ("--gpu", "h100", "--recipe", "tiny_real", "--set", "steps=4", "--price", "2", "--json")
-    code, out, errors = sidlsg("estimate", *given)
+    code, out, errors = sidlsg("estimate", "--teacher", str(one_level), *given)
     assert (code, errors) == (0, "")
     found = json.loads(out)
     assert found["fits"] is True
@@ -64,7 +64,7 @@ def test_generated_images_as_json_and_in_silence(sidlsg: Run, tiny_student: Path
 
 
 def test_errors_are_printed_with_quiet(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sidlsg", "generate", str(tmp_path), CAPTION, "--quiet"]
+    command = [sys.executable, "-m", "sidlsg", "curate", "--source", "none.parquet", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")

@@ -170,11 +170,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_forks_make_the_student_of_one_process_and_another_layout_continues_and_is_reported(
     train: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    train("one", processes=1)
-    train("two", processes=2)
+    train("one", processes=1, iterations=2)
+    train("two", processes=2, iterations=2)
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert all(torch.allclose(ours[key], theirs[key], atol=2e-3) for key in ours)
-    lines = train("three", "one-state", processes=2)
+    lines = train("three", "one-state", processes=2, iterations=2)
     assert any("continues from" in line for line in lines)
     said = "the run used 1 process of 1 thread before and uses 2 processes of 1 thread each now"
     assert sum(said in line for line in lines) == 1

@@ -66,8 +66,10 @@ def runs_again(unet: Any, x: Tensor) -> set[str]:
 def test_activation_checkpointing_reaches_the_blocks(make_unet: Callable[..., Any], trained: bool) -> None:
     """In the frozen networks too: gradient goes through them to their inputs."""
     x = torch.randn(2, 4, 4, 4, requires_grad=True)
-    plain = prepared(make_unet(0, torch.float32), Settings(), CPU, False, trained)
-    lean = prepared(make_unet(0, torch.float32), Settings(activation_checkpointing=True), CPU, False, trained)
+    plain = prepared(make_unet(0, torch.float32, "CrossAttn"), Settings(), CPU, False, trained)
+    lean = prepared(
+        make_unet(0, torch.float32, "CrossAttn"), Settings(activation_checkpointing=True), CPU, False, trained
+    )
     assert runs_again(plain, x) == set()
     first = x.grad.clone()  # type: ignore[union-attr]
     x.grad = None
@@ -192,7 +194,7 @@ def test_attention_is_float32_under_a_cpus_autocast(make_unet: Callable[..., Any
     assert torch.nn.functional.cosine_similarity(rough_gradient.flatten(), exact_gradient.flatten(), dim=0) > 0.99
 
 
-@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("trained", [pytest.param(False, marks=pytest.mark.long), True])
 def test_every_shape_of_block_is_compiled(trained: bool) -> None:
     # As many shapes as the true network has: the compiler's own limit is 8 forms of a kind of block.
     small = {"block_out_channels": (16, 32, 48, 48), "norm_num_groups": 8, "cross_attention_dim": 16, "sample_size": 8}

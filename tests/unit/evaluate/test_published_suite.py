@@ -68,15 +68,16 @@ def images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 16, 20, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def weights(inception: Path, tmp_path: Path) -> Weights:
+@pytest.fixture(scope="module")
+def weights(inception: Path, tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """Every file that a protocol may ask for."""
+    folder = tmp_path_factory.mktemp("weights")
     files = {"inception-2015-12-05": inception}
     for name, resize in (("reference-clean", "clean"), ("reference-inside", "inside")):
         features = InceptionFeatures(inception, resize)(images(REFERENCES, 7), [])  # type: ignore[arg-type]
         source = Source(space=f"inception-2015-12-05/{resize}", network_sha256=sha256(inception), images_sha256=resize)
-        save_features(FeatureSet(features=features, source=source), tmp_path / f"{name}.safetensors")
-        files[name] = tmp_path / f"{name}.safetensors"
+        save_features(FeatureSet(features=features, source=source), folder / f"{name}.safetensors")
+        files[name] = folder / f"{name}.safetensors"
     texts = {
         "captions": "\n".join(f"caption {i}" for i in range(COUNT)),
         "hpsv2-prompts": json.dumps({style: [f"{style} {i}" for i in range(800)] for style in STYLES}),
@@ -84,7 +85,7 @@ def weights(inception: Path, tmp_path: Path) -> Weights:
         "hpsv2-v2.1": "weights",
     }
     for name, text in texts.items():
-        files[name] = tmp_path / name
+        files[name] = folder / name
         files[name].write_text(text)
     return {name: WeightFile(place=str(path), sha256=sha256(path)) for name, path in files.items()}
 
@@ -201,8 +202,8 @@ def test_files_that_do_not_fit_are_refused(weights: Weights, tmp_path: Path, inc
     few.write_text("one caption")
     refused("1 generated images given, and pr/inception-k3 takes 4 or more", PR, "captions", few)
     refused(r"holds 1 prompts, and fid/coco2014-30k-clean takes 24", FID, "captions", few)
-    refused(r"are of .*/inside, and fid/coco2014-30k-clean takes .*/clean", FID, "reference-clean",
-            tmp_path / "reference-inside.safetensors")  # fmt: skip
+    inside = Path(weights["reference-inside"].place)
+    refused(r"are of .*/inside, and fid/coco2014-30k-clean takes .*/clean", FID, "reference-clean", inside)
     features = torch.rand(29, 2048)
     source = Source(space="inception-2015-12-05/clean", network_sha256=sha256(inception), images_sha256="x")
     path = tmp_path / "other.safetensors"

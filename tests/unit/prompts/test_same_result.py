@@ -210,6 +210,7 @@ def test_ray_raises_a_tasks_own_error(curation: Curation) -> None:
         curation(damaged, workers=2, engine="ray")
 
 
+@pytest.mark.long
 def test_plain_text_too(curation: Curation, cut: Pieces) -> None:
     rules = CurationRules(score=ScoreRule(enabled=False))
     one, record = curation(curation.source(text=True), rules)

@@ -169,10 +169,11 @@ class Pixels:
         def to(_: object) -> None: ...
 
 
-def test_the_smoke_evaluations_reference_is_what_is_served(ask: Ask) -> None:
+def test_the_smoke_evaluations_reference_is_what_is_served(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidlsg.serving.smoke.PROMPTS", PROMPTS[:1])  # each takes a process
     status, answer = ask("/smoke/tiny")
     assert status == 200, answer
-    asked = {"instances": list(PROMPTS), "parameters": {"seed": SEED, "count": COUNT}}
+    asked = {"instances": list(PROMPTS[:1]), "parameters": {"seed": SEED, "count": COUNT}}
     assert ask("/v1/models/tiny:predict", asked) == (200, answer)
 
 

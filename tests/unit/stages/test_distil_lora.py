@@ -97,6 +97,7 @@ def test_it_is_registered_and_served_with_its_file(student: Path, tmp_path: Path
     assert (fetched / LORA_FILE).read_bytes() == (student / LORA_FILE).read_bytes()
 
 
+@pytest.mark.long
 def test_a_stopped_run_continues_to_the_same_bits(
     student: Path, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

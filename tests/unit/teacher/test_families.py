@@ -91,7 +91,7 @@ def test_conditioning_is_the_stock_pipelines(of_family: Callable[[str], Path], n
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("float32", marks=pytest.mark.long)])
 def test_shards_hold_what_is_encoded_during_training(
     of_family: Callable[[str], Path], prompts: Path, texts: list[str], tmp_path: Path, name: str, dtype: str
 ) -> None:

@@ -16,18 +16,12 @@ from sidlsg.distil.estimate.estimate import Estimate, estimate
 from sidlsg.distil.estimate.speed import MFU
 from sidlsg.distil.recipes import RECIPES, get_recipe, recipe_with_changes
 from sidlsg.runtime.errors import InputError
-from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, stable_diffusion
+from sidlsg.teacher.architectures import ARCHITECTURES, Architecture
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Architecture:
-    config = json.loads((Path(__file__).parents[4] / "assets" / "tiny-sd" / "unet" / "config.json").read_text())
-    return stable_diffusion("tiny", config)
-
-
-@pytest.fixture(scope="module")
-def found(tiny: Architecture) -> Estimate:
-    return estimate(tiny, get_recipe("tiny"), GPUS["a10g"], world_size=2, text_encoder=10**6)
+def found(small: Architecture) -> Estimate:
+    return estimate(small, get_recipe("tiny"), GPUS["a10g"], world_size=2, text_encoder=10**6)
 
 
 @pytest.mark.long
@@ -73,18 +67,21 @@ def test_it_is_shown_in_80_columns(found: Estimate, capsys: pytest.CaptureFixtur
     assert "No options make it fit; it takes more memory, or several GPUs" in text
 
 
-def test_a_batch_that_does_not_divide_is_refused(tiny: Architecture) -> None:
+def test_a_batch_that_does_not_divide_is_refused(small: Architecture) -> None:
     with pytest.raises(InputError, match="batch 64 does not divide among 3 processes"):
-        estimate(tiny, get_recipe("tiny"), GPUS["h100"], world_size=3)
+        estimate(small, get_recipe("tiny"), GPUS["h100"], world_size=3)
 
 
-def test_the_command_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["estimate", "--recipe", "tiny", "--gpu", "l4", "--memory-gb", "0.5", "--encoded", "--set", "batch=32"]
+def test_the_command_prints_it(
+    one_level: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["estimate", "--teacher", str(one_level), "--recipe", "tiny", "--gpu", "l4", "--memory-gb", "0.5"]
+    arguments += ["--encoded", "--set", "batch=32"]
     monkeypatch.setattr(sys, "argv", ["sidlsg", *arguments])
     cli.main()
     text = capsys.readouterr().out
     assert "simulating an iteration in fp32, activations kept" in text
-    assert "Recipe tiny, teacher bundled:tiny-sd, on l4 with 0.5 GB" in text
+    assert f"Recipe tiny, teacher {one_level}, on l4 with 0.5 GB" in " ".join(text.split())
     assert "text encoder" not in text
     assert "No options make it fit" in text  # a GPU's own gigabyte does not
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +22,9 @@ from sidlsg.distil.recipes import Recipe, get_recipe
 from sidlsg.distil.sampler import DrawPlan
 from sidlsg.distil.state import TrainingState
 from sidlsg.distil.step import train_step
-from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, architecture_of, stable_diffusion
+from sidlsg.teacher.architectures import ARCHITECTURES, Architecture, architecture_of
 from sidlsg.teacher.conditioning import of_shapes
 from sidlsg.teacher.schedule import NoiseSchedule
-
-
-def tiny(assets: Path) -> Architecture:
-    return stable_diffusion("tiny", json.loads((assets / "tiny-sd" / "unet" / "config.json").read_text()))
 
 
 def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
@@ -50,7 +44,7 @@ def plan(batch: int, size: int) -> DrawPlan:
 
 @pytest.mark.parametrize("gpu", [True, False])
 def test_fake_attention_has_the_precision_of_the_device(
-    assets: Path, gpu: bool, monkeypatch: pytest.MonkeyPatch
+    small: Architecture, gpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CPU's is float32, a GPU's that of the products."""
     seen = set()
@@ -62,16 +56,15 @@ def test_fake_attention_has_the_precision_of_the_device(
 
     monkeypatch.setattr(precision._Float32Attention, "__torch_function__", noted)
     recipe = dataclasses.replace(get_recipe("tiny"), precision="bf16")
-    FakeIteration(tiny(assets), recipe, recipe.settings, gpu).run("generator", 1, accumulated=False)
+    FakeIteration(small, recipe, recipe.settings, gpu).run("generator", 1, accumulated=False)
     assert (torch.nn.functional.scaled_dot_product_attention in seen) is not gpu
 
 
-@pytest.mark.parametrize(
-    "noise", [*(pytest.param(noise, marks=pytest.mark.long) for noise in ("fixed", "fresh")), "ddim"]
-)
-def test_several_steps_take_forward_passes_alone(assets: Path, noise: str) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("noise", ["fixed", "fresh", "ddim"])
+def test_several_steps_take_forward_passes_alone(small: Architecture, noise: str) -> None:
     """(K - 1)/2 more in each of two updates: 3 at K = 4; and no memory, but for some latents."""
-    shape, one = tiny(assets), get_recipe("tiny")
+    shape, one = small, get_recipe("tiny")
     few = dataclasses.replace(one, steps=4, step_noise=noise)
     size, width = shape.config["sample_size"], shape.config["cross_attention_dim"]
     with FakeMode(), torch.no_grad():
@@ -127,16 +120,15 @@ def live_bytes() -> int:
     ],
 )
 def test_the_estimate_of_tiny_is_within_a_tenth_of_a_real_iteration(
-    assets: Path, name: str, batch: int, micro_batch: int, checkpointing: bool
+    tiny: Architecture, name: str, batch: int, micro_batch: int, checkpointing: bool
 ) -> None:
     recipe = dataclasses.replace(
         get_recipe(name), batch=batch, micro_batch=micro_batch, activation_checkpointing=checkpointing
     )
-    shape = tiny(assets)
-    passes = measure(shape, recipe, recipe.settings, accumulated=batch > micro_batch, gpu=False)
-    use = Use(network=Network.of(shape, recipe.lora), settings=recipe.settings, gpu=False)
+    passes = measure(tiny, recipe, recipe.settings, accumulated=batch > micro_batch, gpu=False)
+    use = Use(network=Network.of(tiny, recipe.lora), settings=recipe.settings, gpu=False)
     estimated = sum(use.at(passes, micro_batch).values())
-    assert estimated == pytest.approx(real_peak(shape.config, recipe), rel=0.1)
+    assert estimated == pytest.approx(real_peak(tiny.config, recipe), rel=0.1)
 
 
 BLOCKS = {

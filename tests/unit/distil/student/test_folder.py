@@ -85,8 +85,8 @@ def called(card: str, folder: Path, seed: int) -> Any:
     ("family", "noise"),
     [
         *(("sd", noise) for noise in STEP_NOISES),
-        *((family, noise) for family in ("sd3", "sana") for noise in ("fresh", "ddim")),
-        ("flux", "ddim"),
+        *((family, "ddim") for family in ("sd3", "sana", "flux")),
+        *(pytest.param(family, "fresh", marks=pytest.mark.long) for family in ("sd3", "sana")),
         *(pytest.param("sdxl", noise, marks=pytest.mark.long) for noise in ("fresh", "ddim")),
     ],
 )
