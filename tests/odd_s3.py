@@ -96,7 +96,7 @@ def odd_s3(objects: dict[str, bytes], refuse: Callable[[Asked], Refusal | None])
         server.daemon_threads = True
         odd = OddS3(server.server_port, objects, refuse)
         handler.server_ = odd
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield odd

@@ -34,7 +34,7 @@ class FaultyProxy:
         self._chance, self._lock = random.Random(seed), threading.Lock()
         self._proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._proxy.daemon_threads = True
-        threading.Thread(target=self._proxy.serve_forever, daemon=True).start()
+        threading.Thread(target=self._proxy.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def address(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError, InvalidRegionError
+from botocore.loaders import Loader, create_loader
 
 from sidlsg.runtime.deadline import CALL_S, deadline, size_deadline
 from sidlsg.runtime.errors import AccessError, InputError, MissingError, StorageError
@@ -39,6 +41,12 @@ _TRANSFER = TransferConfig(
 )
 
 
+@cache
+def _models(paths: str | None) -> Loader:
+    """Descriptions of AWS's services, which take most of a client's time to read; all clients share them."""
+    return create_loader(paths)
+
+
 def make_client(uri: str) -> Any:
     """A client with the standard AWS variables and configuration files; the URI is for messages.
 
@@ -47,6 +55,7 @@ def make_client(uri: str) -> Any:
     """
     with explained(uri, "AWS"):
         core = botocore.session.Session()
+        core.register_component("data_loader", _models(core.get_config_variable("data_path")))
         retries: dict[str, Any] = {"mode": "standard"}
         try:
             if not core.get_config_variable("max_attempts"):

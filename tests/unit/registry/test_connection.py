@@ -92,7 +92,7 @@ def test_a_server_of_another_kind_is_reported():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), NotFound)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         with pytest.raises(InputError, match="MLflow cannot open http"):
             connect(f"http://127.0.0.1:{server.server_port}")

@@ -114,7 +114,7 @@ class Answers(BaseHTTPRequestHandler):
 
 def test_what_answers_in_time_is_not_touched_and_its_connection_serves_on() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server, requests.Session() as session:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         used: set[int] = set()
         for _ in range(3):
             with deadline(SOON_S, "it"):

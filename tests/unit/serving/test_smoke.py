@@ -63,7 +63,7 @@ def server() -> Iterator[tuple[str, Answers]]:
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        thread = threading.Thread(target=found.serve_forever)
+        thread = threading.Thread(target=found.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{found.server_port}", given
         found.shutdown()
