@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -43,9 +44,15 @@ class Record:
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Fields that such records did not have at first: left out of the JSON if empty, so that old digests hold."""
 
+    @classmethod
+    @cache
+    def _form(cls) -> TypeAdapter[Any]:
+        """Takes milliseconds to make."""
+        return TypeAdapter(cls)
+
     def to_json(self) -> str:
         """Canonical JSON: equal records have equal text."""
-        plain = TypeAdapter(type(self)).dump_python(self, mode="json")
+        plain = self._form().dump_python(self, mode="json")
         plain = {name: value for name, value in plain.items() if value or name not in self.ADDED}
         return json.dumps(plain, sort_keys=True, indent=2) + "\n"
 
@@ -65,10 +72,11 @@ class Record:
         """Read a record; raises InputError for any other text."""
         try:
             parse_json(text)  # its bounds
-            return TypeAdapter(cls).validate_json(text, strict=False)
+            record: Self = cls._form().validate_json(text, strict=False)
         except ValueError as error:  # pydantic's own too
             wrong = first_mistake(error, "the whole") if isinstance(error, ValidationError) else error
             raise InputError(f"{source} is not a {cls.__name__} record: {wrong}") from error
+        return record
 
     @classmethod
     def load(cls, path: Path) -> Self:
