@@ -107,9 +107,9 @@ def buckets(source: Path, memory_gb: float = 2.0, workers: int = 1) -> tuple[int
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param({"names": "z{:03}"}, id="names"),
-        pytest.param({"shuffle": 1}, id="rows in another order"),
-        pytest.param({"files": 2, "row_group": 10_000}, id="two files"),
+        pytest.param({"names": "z{:03}"}, id="names", marks=pytest.mark.long),
+        pytest.param({"shuffle": 1}, id="rows in another order", marks=pytest.mark.long),
+        pytest.param({"files": 2, "row_group": 10_000}, id="two files", marks=pytest.mark.long),
         pytest.param({"files": 23, "row_group": 37, "names": "b-{:03}"}, id="many files and groups"),
         pytest.param({"files": 9, "row_group": 64, "shuffle": 2, "names": "x{:03}"}, id="all of it"),
     ],

@@ -156,7 +156,13 @@ def test_the_true_networks_have_their_parameters(name: str) -> None:
     assert Network.of(ARCHITECTURES[name]).parameters == {**OTHERS, **{each: TRUE[each][0] for each in TRUE}}[name]
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in {"sd35_medium", "sd35_large", "sana_1600m"}))
+        for name in OTHERS
+    ],
+)
 def test_a_forward_pass_of_a_true_network_of_another_family_keeps_the_latents_shape(name: str) -> None:
     shape = ARCHITECTURES[name]
     with FakeMode(), torch.no_grad():
