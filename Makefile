@@ -12,6 +12,7 @@ RUN ?= runs/demo
 SCENES_RUN ?= runs/scenes
 SERVICES ?= runs/services
 EVIDENCE ?= runs/evidence
+RESULTS ?= benchmarks/results/evidence.json
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -114,7 +115,7 @@ bench: $(READY)  ## Measure against the released code's way; where a GPU is, at 
 	fi
 
 evidence: $(READY)  ## Try the method's claims on the bundled scenes and write docs/evidence.md; takes many hours, resumes
-	$(BIN)/python benchmarks/evidence --work $(EVIDENCE)
+	$(BIN)/python benchmarks/evidence --results $(RESULTS) --work $(EVIDENCE) --output docs
 
 lint: $(READY)  ## Check style, format, types and which room imports which
 	$(BIN)/ruff check .

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scipy.stats import t as student_t
-from studies import IMAGES
+from studies import IMAGES, Training
 
+PAPER = "the method's paper"
 Verdict = Literal["agrees", "disagrees", "cannot be told"]
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Scores by name, for each label and seed."""
@@ -50,6 +51,8 @@ class Change:
     before: str
     after: str
     rises: bool
+    source: str = PAPER
+    """Whose claim it is; empty if it is a question of this project."""
 
     def judged(self, scores: Scores) -> tuple[Verdict, str]:
         """The verdict, and the difference over the seeds that both labels have."""
@@ -60,7 +63,7 @@ class Change:
         difference = Interval.of([after[s][self.score] - before[s][self.score] for s in seeds])
         wanted = 1 if self.rises else -1
         verdicts: dict[int, Verdict] = {wanted: "agrees", -wanted: "disagrees", 0: "cannot be told"}
-        return verdicts[difference.sign], f"{self.score}: {difference} from {self.before} to {self.after}"
+        return verdicts[difference.sign], f"`{self.score}` {difference}"
 
 
 CLAIMS: dict[str, tuple[Change, ...]] = {
@@ -69,10 +72,6 @@ CLAIMS: dict[str, tuple[Change, ...]] = {
             text="Four times the images bring a smaller distance",
             score="fid_judge", before=f"{IMAGES:,} images", after=f"{4 * IMAGES:,} images", rises=False,
         ),
-        Change(
-            text="Eight times the images bring a smaller distance than four times",
-            score="fid_judge", before=f"{4 * IMAGES:,} images", after=f"{8 * IMAGES:,} images", rises=False,
-        ),
     ),
     "long": (
         Change(
@@ -80,17 +79,29 @@ CLAIMS: dict[str, tuple[Change, ...]] = {
             score="all_attributes", before="none", after="κ4 = 3", rises=True,
         ),
         Change(
-            text="Long guidance is further from the real images at κ4 = 3 than at 1.2",
+            text="Long guidance has a larger distance at κ4 = 3 than at 1.2",
             score="fid_judge", before="κ4 = 1.2", after="κ4 = 3", rises=True,
         ),
     ),
     "short": (
         Change(
+            text="Short guidance has a smaller distance than none",
+            score="fid_judge", before="none", after="κ2 = κ3 = 0.6", rises=False,
+        ),
+        Change(
             text="Short guidance follows the text more closely than none",
-            score="all_attributes", before="none", after="κ2 = κ3 = 0.4", rises=True,
+            score="all_attributes", before="none", after="κ2 = κ3 = 0.6", rises=True, source="",
         ),
     ),
     "lsg": (
+        Change(
+            text="A weak long-short guidance has a smaller distance than none",
+            score="fid_judge", before="none", after="κ = 1.5", rises=False,
+        ),
+        Change(
+            text="The distance is larger at κ = 3 than at 1.5",
+            score="fid_judge", before="κ = 1.5", after="κ = 3", rises=True,
+        ),
         Change(
             text="Alignment is higher at κ = 3 than at 1.2",
             score="all_attributes", before="κ = 1.2", after="κ = 3", rises=True,
@@ -99,35 +110,47 @@ CLAIMS: dict[str, tuple[Change, ...]] = {
             text="Recall is lower at κ = 3 than at 1.2",
             score="recall_judge", before="κ = 1.2", after="κ = 3", rises=False,
         ),
-        Change(
-            text="The distance is larger at κ = 3 than at 1.5",
-            score="fid_judge", before="κ = 1.5", after="κ = 3", rises=True,
-        ),
-        Change(
-            text="A weak long-short guidance has a smaller distance than none",
-            score="fid_judge", before="none", after="κ = 1.5", rises=False,
-        ),
     ),
     "prompts": (
         Change(
             text="A twentieth of the prompts brings a larger distance than all",
-            score="fid_judge", before="score ≥ 6", after="score ≥ 7.48", rises=True,
+            score="fid_judge", before="score ≥ 6", after="score ≥ 7.48", rises=True, source="",
         ),
     ),
     "adapters": (
         Change(
             text="Adapters have a larger distance than all weights after as many images",
-            score="fid_judge", before="all weights", after="adapters of rank 16", rises=True,
+            score="fid_judge", before="all weights", after="adapters of rank 16", rises=True, source="",
         ),
     ),
     "steps": (
-        Change(text="Four steps are better than one", score="fid_judge", before="K = 1", after="K = 4", rises=False),
+        Change(
+            text="Four steps have a smaller distance than one",
+            score="fid_judge", before="K = 1", after="K = 4", rises=False, source="arXiv 2505.12674",
+        ),
     ),
     "real images": (
         Change(
             text="Real images bring a smaller distance than as many images without them",
             score="fid_judge", before="continued", after="continued with real images", rises=False,
+            source="arXiv 2410.14919",
         ),
     ),
 }  # fmt: skip
 """Claims by study; each compares the same seeds."""
+
+
+def needed(studies: Mapping[str, Mapping[str, Training]], seeds: int) -> list[tuple[Training, int]]:
+    """Trainings with their seeds: all seeds of what a claim compares, and the first of the others.
+
+    A seed's long trainings come first, and one that another starts from before it.
+    """
+    claimed = {
+        studies[name][label]
+        for name in studies
+        for claim in CLAIMS.get(name, ())
+        for label in (claim.before, claim.after)
+    }
+    trainings = {training for study in studies.values() for training in study.values()}
+    every = sorted(trainings, key=lambda training: (-training.images, training.from_student, training.name))
+    return [(training, seed) for seed in range(seeds) for training in every if not seed or training in claimed]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from claims import CLAIMS, Scores
 from plots import Seeds, interval, labelled, over_images, samples, trade_off
-from studies import IMAGES, RECIPE, Training
+from results import Results
+from studies import IMAGES, RECIPE, SETUP, Training
 
 from sidlsg.runtime.formatting import counted
+from sidlsg.storage.files import atomic_write
 
-COLUMNS = ("fid_judge", "precision_judge", "recall_judge", "attributes", "all_attributes")
+COLUMNS = ("fid_judge", "fid_efficientnet", "precision_judge", "recall_judge", "attributes", "all_attributes")
 QUESTIONS = {
     "length": "How does quality grow with the images seen?",
     "long": "What does long guidance do alone?",
@@ -34,56 +38,69 @@ def best_many_steps(teacher: Mapping[str, Mapping[str, float]], steps: int = 20)
     return min((name for name in teacher if name.startswith(f"{steps} step")), key=lambda n: teacher[n]["fid_judge"])
 
 
-def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) -> None:
-    """Write evidence.md and its figures; `grids` are one student's by images seen."""
-    teacher, studies, images = found["teacher"], found["studies"], output / "images" / "evidence"
+def write_page(
+    results: Results, studies: Mapping[str, Mapping[str, Training]], grids: Sequence[Path], output: Path
+) -> None:
+    """Write evidence.md and its figures; without `grids`, one student's by images seen, their picture stays."""
+    teacher, images = results.teacher, output / "images" / "evidence"
+    scores = {name: found for name, study in studies.items() if any((found := results.scores(study)).values())}
+    rows = {
+        f"{t.name} {seed}": row for study in studies.values() for t in study.values() for seed, row in results.rows(t)
+    }
+    hours = sum(row["seconds"] for row in rows.values()) / 3600
+    machines = {row["hardware"] for row in rows.values()}
+    commits = {re.sub(r"^(\w{10})\w*", r"\1", row["git_commit"]) for row in rows.values()}
     best = best_many_steps(teacher)
     lines = {best: teacher[best]}
     text = [
         "# Evidence",
         "",
-        f"What the method claims, tried on the bundled {found['domain']}. Every figure and number here is made by",
+        f"What the method claims, tried on the bundled {results.inputs['domain']}. This makes every figure and number:",
         "",
         "<!-- not run: takes hours -->",
         "```bash",
         "make evidence",
         "```",
         "",
-        *textwrap.wrap(
-            f"{counted(found['trainings'], 'student', 'students')}, {found['hours']:.1f} hours of training in all, "
-            f"each on {' or '.join(found['machines'])}, at commit "
-            f"{' and '.join(f'`{digest[:10]}`' for digest in found['commits'])}. ± is half the width of a 95 % "
-            f"interval over seeds (Student's t). Unless a study is about it, a student has the recipe `{RECIPE.name}` "
-            f"with κ = {Training().scale:g} and {IMAGES:,} images; the recipe itself has "
-            f"{RECIPE.iterations * RECIPE.batch:,}, so verdicts are about short trainings. The verdict on a claim is "
-            "“cannot be told” if the interval of the paired differences over seeds contains 0. The intervals "
-            "hold how trainings differ, not how the few thousand "
-            f"images that are scored would; and of {sum(map(len, CLAIMS.values()))} verdicts at 95 %, one may well be "
-            "chance.",
-            118,
+        *_wrapped(
+            f"{counted(len(rows), 'student', 'students')}, {hours:.1f} hours of training in all, each on "
+            f"{' or '.join(sorted(machines))}, at commit {' and '.join(f'`{each}`' for each in sorted(commits))}. "
+            "± is half the width of a 95 % interval over seeds (Student's t); rows without it have one seed. Unless "
+            f"a study is about it, a student has the recipe `{RECIPE.name}` with κ = {Training().scale:g} and "
+            f"{IMAGES:,} images; the recipe itself has {RECIPE.iterations * RECIPE.batch:,}, so verdicts are about "
+            "short trainings. The verdict on a claim is “cannot be told” if the interval of the paired differences "
+            "over seeds contains 0. Intervals hold how trainings differ, not how the few thousand images that are "
+            "scored would. One in twenty of such intervals misses by chance, and verdicts share students, so a single "
+            "one proves little. A verdict on a distance is given by the judge's features and, as a check, by those of "
+            "another network (`fid_efficientnet`)."
         ),
         "",
         "## The teacher",
         "",
-        *_table({name: {"0": scores} for name, scores in teacher.items()}, counts=False),
+        *_table({name: {"0": each} for name, each in teacher.items()}, counts=False),
         "",
-        f"Its best 20 steps are those with the smallest distance: {best}. The strongest that it does in one step is",
-        "its network at t_init, which is the student before its first update, not a step of the stock scheduler.",
+        *_wrapped(
+            f"Its best 20 steps are those with the smallest distance: {best}. Its network at t_init is the student "
+            "before its first update, not a step of the stock scheduler."
+        ),
     ]
-    for name, study in studies.items():
-        if not any(study.values()):
-            continue
+    for name, study in scores.items():
         file = images / f"{name.replace(' ', '-')}.svg"
-        if name == "length":
-            over_images(file, found["curves"], lines)
-            samples(images / "samples.png", grids)
+        longest = list(studies[name].values())[-1]
+        curves = {seed: row["curve"] for seed, row in results.rows(longest) if row["curve"]}
+        if curves:
+            over_images(file, curves, lines)
         else:
             labelled(file, study, lines)
         text += ["", f"## {QUESTIONS[name]}", "", f"![Scores of the study](images/evidence/{file.name})", ""]
+        if name in SETUP:
+            text += [*_wrapped(SETUP[name]), ""]
         if name == "prompts":
-            text += _on_prompts(found["prompts"])
+            text += _on_prompts({label: row for label, t in studies[name].items() for _, row in results.rows(t)})
         text += [*_table(study), "", *_verdicts(name, study)]
-        if name == "length":
+        if curves:
+            if grids:
+                samples(images / "samples.png", grids)
             text += [
                 "",
                 "The figure follows the longest training on its way. Its learning rate falls to 0 by a cosine over the",
@@ -91,9 +108,9 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
                 "",
                 "![Samples during training: same prompts, same noise](images/evidence/samples.png)",
                 "",
+                *_against_teacher(*list(study.items())[-1], teacher[best], best),
             ]
-            text += _against_teacher(*list(study.items())[-1], teacher[best], best)
-    kinds = {name: studies[name] for name in ("long", "short", "lsg") if any(studies.get(name, {}).values())}
+    kinds = {name: study for name, study in scores.items() if name in ("long", "short", "lsg")}
     if kinds:
         trade_off(images / "trade-off.svg", kinds, {n: s for n, s in teacher.items() if n.startswith("20 step")})
         text += [
@@ -102,7 +119,11 @@ def write_page(found: Mapping[str, Any], grids: Sequence[Path], output: Path) ->
             "",
             "![Distance against alignment](images/evidence/trade-off.svg)",
         ]
-    (output / "evidence.md").write_text("\n".join(text) + "\n")
+    atomic_write(output / "evidence.md", "\n".join(text) + "\n")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 118, break_on_hyphens=False)
 
 
 def _table(study: Mapping[str, Seeds], counts: bool = True) -> list[str]:
@@ -116,15 +137,15 @@ def _table(study: Mapping[str, Seeds], counts: bool = True) -> list[str]:
     return rows
 
 
-def _on_prompts(counts: Mapping[str, int]) -> list[str]:
+def _on_prompts(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What a reader must know of prompt sets of these sizes, by label."""
-    sizes = ", ".join(f"{count:,} ({label})" for label, count in counts.items())
+    sizes = ", ".join(f"{row['prompts']:,} ({label})" for label, row in rows.items())
     text = (
         f"The scores of the bundled prompts are random, and a higher cut leaves fewer: {sizes}. Near duplicates are "
         f"dropped after the cut, so a smaller set loses fewer to them. A training takes {2 * IMAGES:,} prompts, some "
         "of them again where there are fewer."
     )
-    return [*textwrap.wrap(text, 118), ""]
+    return [*_wrapped(text), ""]
 
 
 def _verdicts(name: str, study: Mapping[str, Seeds]) -> list[str]:
@@ -132,7 +153,11 @@ def _verdicts(name: str, study: Mapping[str, Seeds]) -> list[str]:
     lines = []
     for claim in CLAIMS.get(name, ()):
         verdict, difference = claim.judged(scores)
-        lines.append(f"- {claim.text}: **{verdict}** ({difference}).")
+        told = f"**{verdict}** ({difference}"
+        if claim.score == "fid_judge":
+            told += "; {} by {}".format(*replace(claim, score="fid_efficientnet").judged(scores))
+        source = f" (claim of {claim.source})" if claim.source else ""
+        lines.append(f"- {claim.text}{source}: {told}).")
     return lines
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from studies import RECIPE, Training
 
-from sidlsg.runtime.errors import InputError
 from sidlsg.storage.uri import uri_digest
 from sidlsg.teacher.format import DIFFUSERS
 
@@ -35,6 +34,11 @@ class Workshop:
     _locks: dict[tuple[Training, int], threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     @property
+    def log(self) -> Path:
+        """What the commands print."""
+        return self.work / "log.txt"
+
+    @property
     def inputs(self) -> dict[str, str]:
         """URIs by option."""
         return {
@@ -43,19 +47,11 @@ class Workshop:
             "--judge": f"{self.root}judge/judge.safetensors",
         }
 
-    def require_inputs(self, images: int) -> None:
-        """Refuse a folder with the results of other inputs; `images` are scored of the teacher at each setting."""
+    def identity(self, images: int) -> dict[str, Any]:
+        """What scores depend on; `images` are scored of the teacher at each setting."""
         uris = {**self.inputs, "--source": f"{self.root}prompts/prompts.parquet"}
         digests = {option[2:]: uri_digest(uri, folder=DIFFUSERS) for option, uri in uris.items()}
-        wanted = {"domain": self.domain, "images": images, "recipe": RECIPE.digest, **digests}
-        file = self.work / "inputs.json"
-        found = json.loads(file.read_text()) if file.exists() else wanted
-        for name, value in wanted.items():
-            if found.get(name) != value:
-                raise InputError(
-                    f"{self.work} has results for {name} {found.get(name)}, not {value}; give another folder as --work"
-                )
-        file.write_text(json.dumps(wanted, indent=1) + "\n")
+        return {"domain": self.domain, "images": images, "recipe": RECIPE.digest, **digests}
 
     def folder(self, training: Training, seed: int) -> Path:
         """Where a training's state, student and scores are."""
@@ -65,31 +61,22 @@ class Workshop:
         """Its scorecard, which may be missing."""
         return self.folder(training, seed) / "scores" / "scorecard.json"
 
-    def scores(self, training: Training, seed: int) -> dict[str, float]:
-        """The scores of a training's student, however many steps it takes."""
-        subjects = json.loads(self.card(training, seed).read_text())["subjects"]
-        student = [each for each in subjects if each["subject"].startswith("student")][-1]
-        return {score["name"]: score["value"] for score in student["scores"] if score["name"] in SCORES}
-
-    def curve(self, training: Training, seed: int) -> list[dict[str, float]]:
-        """The scores on the way of a training, by images seen."""
-        newest = max((self.folder(training, seed) / "state").rglob("checkpoint.json"))
-        rows: list[dict[str, float]] = json.loads(newest.read_text())["counters"]["evaluations"]
-        return rows
-
     def grids(self, training: Training, seed: int) -> list[Path]:
         """Its grids, by images seen."""
         return sorted((self.folder(training, seed) / "state").rglob("grids/*.png"))
 
-    def prompts(self, training: Training) -> int:
-        """How many prompts its training has."""
-        count: int = json.loads((self._prompts(training.least_score) / "prompt_set.json").read_text())["count"]
-        return count
-
-    def record(self, training: Training, seed: int) -> dict[str, Any]:
-        """The record of its student: commit, hardware, seconds of training."""
-        found: dict[str, Any] = json.loads((self.folder(training, seed) / "student" / "student.json").read_text())
-        return found
+    def row(self, training: Training, seed: int) -> dict[str, Any]:
+        """What `Results` keeps of its student, however many steps that takes."""
+        subjects = json.loads(self.card(training, seed).read_text())["subjects"]
+        student = [each for each in subjects if each["subject"].startswith("student")][-1]
+        record = json.loads((self.folder(training, seed) / "student" / "student.json").read_text())
+        newest = max((self.folder(training, seed) / "state").rglob("checkpoint.json"))
+        return {
+            "scores": {score["name"]: score["value"] for score in student["scores"] if score["name"] in SCORES},
+            **{name: record[name] for name in ("git_commit", "hardware", "seconds")},
+            "prompts": json.loads((self._prompts(training.least_score) / "prompt_set.json").read_text())["count"],
+            "curve": json.loads(newest.read_text())["counters"]["evaluations"] if training.curve else [],
+        }
 
     def prepare(self, trainings: Collection[Training]) -> None:
         """Make what several trainings share: prompt sets, and real images."""
@@ -108,11 +95,11 @@ class Workshop:
             teacher = ("--teacher", self.inputs["--teacher"])
             self._sidlsg("images", "encode", drawn, *teacher, *captions, "--output", real, "--licence", "CC0-1.0")
 
-    def make(self, training: Training, seed: int) -> None:
-        """Distil and score a student, if its scorecard is missing; its start, if any, before."""
+    def make(self, training: Training, seed: int) -> dict[str, Any]:
+        """Distil and score a student, if its scorecard is missing; its start, if any, before. Returns its row."""
         with self._locks[training, seed]:
             if self.card(training, seed).exists():
-                return
+                return self.row(training, seed)
             folder, more = self.folder(training, seed), list[str | Path]()
             for name, value in training.changes.items():
                 more += ["--set", f"{name}={json.dumps(value)}"]
@@ -128,21 +115,14 @@ class Workshop:
                 "--checkpoints", folder / "state", "--output", folder / "student",
             )  # fmt: skip
             self._sidlsg("evaluate", *inputs, "--student", folder / "student", "--output", folder / "scores")
+            return self.row(training, seed)
 
     def _prompts(self, least_score: float) -> Path:
         return self.work / f"prompts-{least_score:g}"
 
     def _sidlsg(self, *arguments: str | Path) -> None:
         """Run a command of this project in one thread; its output goes to a log beside the work."""
-        with (self.work / "log.txt").open("a") as log:
+        with self.log.open("a") as log:
             command = [sys.executable, "-m", "sidlsg", *map(str, arguments)]
             alone = os.environ | {"OMP_NUM_THREADS": "1"}
             subprocess.run(command, env=alone, stdout=log, stderr=subprocess.STDOUT, check=True)
-
-
-def label_scores(workshop: Workshop, trainings: dict[str, Training], seeds: range) -> dict[str, dict[str, Any]]:
-    """Scores by label and seed of a study's trainings that are finished."""
-    return {
-        label: {f"{s}": workshop.scores(training, s) for s in seeds if workshop.card(training, s).exists()}
-        for label, training in trainings.items()
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidlsg.distil.recipes import get_recipe
 
@@ -33,22 +33,21 @@ class Training:
     curve: bool = False
     """Whether the student is scored on its way, with grids."""
     from_student: bool = False
-    """Whether it continues the student of `Training()` of the same seed, at a fifth of the learning rate."""
+    """Whether it continues the student of the same training and seed, at a fifth of the learning rate."""
     real_images: bool = False
 
     @property
     def changes(self) -> dict[str, object]:
         """The recipe's values that it sets."""
         scale = {"lsg": "kappa", "long": "kappa4", "short": "kappa_eval"}.get(self.strategy)
-        lr = self.lr / 5 if self.from_student else self.lr
         values: dict[str, object] = {
             "strategy": self.strategy,
             "scales": {scale: self.scale} if scale else {},
             "iterations": self.images // self.batch,
             "batch": self.batch,
             "micro_batch": min(self.batch, BATCH),
-            "lr": lr,
-            "fake_score_lr": lr,
+            "lr": self.lr / 5 if self.from_student else self.lr,
+            "fake_score_lr": self.lr,
             "evaluate_every": self.images // 8 if self.curve else 0,
             "evaluate_images": min(2016, self.images),
             "grids": 8 if self.curve else 1,
@@ -67,7 +66,7 @@ class Training:
     @property
     def start(self) -> Training | None:
         """The training whose student of the same seed this one starts from."""
-        return Training(images=self.images) if self.from_student else None
+        return replace(self, from_student=False, real_images=False) if self.from_student else None
 
     @property
     def name(self) -> str:
@@ -99,8 +98,21 @@ STUDIES: dict[str, dict[str, Training]] = {
     "adapters": {"all weights": lsg(1.5), "adapters of rank 16": lsg(1.5, adapter_rank=16, lr=4 * LR)},
     "steps": {f"K = {steps}": lsg(1.5, steps=steps) for steps in (1, 2, 4)},
     "real images": {
-        "continued": lsg(1.5, from_student=True),
-        "continued with real images": lsg(1.5, from_student=True, real_images=True),
+        "before": NONE,
+        "continued": replace(NONE, from_student=True),
+        "continued with real images": replace(NONE, from_student=True, real_images=True),
     },
 }
 """Trainings by study and label."""
+SETUP = {
+    "long": "κ4 guides the teacher; the fake score has no guidance.",
+    "short": "κ2 and κ3 guide the fake score in the student's loss; neither the teacher nor the fake score's own "
+    "training is guided.",
+    "batch": "As many images in larger batches are fewer updates; the learning rate is the same.",
+    "learning rate": "It is that of the student and of the fake score.",
+    "adapters": "Adapters have four times the learning rate, as they need more.",
+    "steps": "Each iteration trains one of the K steps; noise between them is DDIM's.",
+    "real images": f"A student without guidance trains on for {IMAGES:,} images, at a fifth of its learning rate, "
+    "with the adversarial term or without. Guidance is left out because it moves the student away from real images.",
+}
+"""In what a study's students differ from the others, where its labels do not say it."""

@@ -4,7 +4,6 @@ before it was asked for its exit code for one that succeeded."""
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,7 +26,7 @@ LIMITS: Mapping[str, Any] = {
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
-    """Run a container to its end, and give its exit code."""
+    """Run a container to its end; one that fails raises RuntimeError with its last lines, which a log's middle hides."""
     # Images that were built here have no name with a digest, only an id.
     local = image.rpartition("@")[2]
     container = client.containers.create(image=local, command=command, volumes=volumes, **options)
@@ -41,8 +40,7 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
         if code:
             container.reload()
             killed = ", killed for memory" * container.attrs["State"]["OOMKilled"]
-            # pytest prints warnings last, where a long log's middle may be left out.
-            warnings.warn(f"{image} ended with {code}{killed}: {''.join(last)}", stacklevel=1)
+            raise RuntimeError(f"{image} ended with {code}{killed}: {''.join(last)}")
         return code
     finally:
         container.remove(force=True)
