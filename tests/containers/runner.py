@@ -26,7 +26,7 @@ LIMITS: Mapping[str, Any] = {
 
 
 def run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **options: Any) -> int:
-    """Run a container to its end; one that fails raises RuntimeError with its last lines, which a log's middle hides."""
+    """Run a container to its end; one that fails raises RuntimeError with its last lines."""
     # Images that were built here have no name with a digest, only an id.
     local = image.rpartition("@")[2]
     container = client.containers.create(image=local, command=command, volumes=volumes, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +22,7 @@ def studio(
         ),
     ],
     teacher: Annotated[
-        str, typer.Argument(metavar="TEACHER", help="Its teacher's URI; by default the run's, or the bundled one.")
+        str, typer.Argument(metavar="TEACHER", help="Its teacher's URI; by default the run's, or a bundled one.")
     ] = "",
     variant: Variant = "",
     teacher_layout: TeacherLayout = "",
@@ -58,6 +60,8 @@ def studio(
     from sidlsg.studio.page import LOOK, build
     from sidlsg.studio.sources import find_student
 
+    # By default the signal ends a process at once, and what it downloaded stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="sidlsg-studio-") as scratch, listening(address, port) as listener:
         found = find_student(student, tracking_uri, Path(scratch))
         set_threads(sampling_threads(found.folder))

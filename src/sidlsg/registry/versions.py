@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ COST_TAG = "run_cost"
 LISTED = 20
 """Names that an error message lists at most."""
 _PAGE = 100
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def look_with_doctor(name: str) -> str:
@@ -178,9 +180,9 @@ def find_version(tracking_uri: str, name: str, which: str) -> ModelVersion:
     """
     client = connect(tracking_uri)
     registered = registered_version(client, name, which)
-    if STUDENT_TAG not in registered.tags:
+    if not _SHA256.fullmatch(registered.tags.get(STUDENT_TAG, "")):
         raise InputError(
-            f"{label(registered)} has no tag {STUDENT_TAG}, so it is not a student that "
+            f"{label(registered)} has no tag {STUDENT_TAG} with a digest, so it is not a student that "
             "`sidlsg register` registered; give another version"
         )
     require_run(client, registered)

@@ -22,15 +22,20 @@ SMALL = 100_000_000
 """Bytes of weights below which a network runs faster on one thread."""
 
 
-def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+_CGROUP = Path("/sys/fs/cgroup")
+"""What a container sees of its control group."""
+
+
+def cpu_quota(cgroup: Path = _CGROUP) -> int:
     """CPUs that this process may use: its affinity, limited by the container's quota."""
     cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup.read_text().split()
-        if quota != "max":
-            cpus = min(cpus, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no such control group
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # versions 2 and 1
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in files).split()
+            if quota not in ("max", "-1"):
+                cpus = min(cpus, max(1, int(quota) // int(period)))
+        except (OSError, ValueError):
+            continue  # no such control group
     return cpus
 
 
@@ -100,37 +105,37 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 
 
 _CONTAINER_MEMORY = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
-"""Files of a control group's limit and use, of versions 2 and 1."""
+"""Files of a control group's limit and use, and where it says how much of the use is cached files that can go; of
+versions 2 and 1."""
 
 
 def host_memory(
-    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup"), processes: int | None = None
+    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP, processes: int | None = None
 ) -> int | None:
     """Free bytes for each of a run's processes on this machine, within the container's limit; None if unknown.
 
     `processes` is their number; by default torchrun's.
     """
-    free = _available(meminfo)
-    for limit, used in _CONTAINER_MEMORY:
+    free = _amount(meminfo, "MemAvailable:", 1024)
+    for limit, used, statistics, cached in _CONTAINER_MEMORY:
         try:
             left = int((cgroup / limit).read_text()) - int((cgroup / used).read_text())
         except (OSError, ValueError):
             continue  # no such control group, or no limit
+        left += _amount(cgroup / statistics, cached) or 0
         free = left if free is None else min(free, left)
     if free is None:
         return None
     return max(0, free) // (processes or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _available(meminfo: Path) -> int | None:
+def _amount(file: Path, name: str, unit: int = 1) -> int | None:
+    """A value of a file with a name and a number in each line; None on other systems."""
     try:
-        for line in meminfo.read_text().splitlines():
-            name, _, rest = line.partition(":")
-            if name == "MemAvailable":
-                return int(rest.split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass  # another system
-    return None
+        rows = dict(line.split()[:2] for line in file.read_text().splitlines())
+        return int(rows[name]) * unit
+    except (OSError, ValueError, KeyError):
+        return None

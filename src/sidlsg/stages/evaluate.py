@@ -29,7 +29,7 @@ from sidlsg.registry.gate_rules import STUDENT, subject_of
 from sidlsg.report.scoreboard import write_scoreboard
 from sidlsg.runtime.distributed import joined, own_processes
 from sidlsg.runtime.errors import InputError
-from sidlsg.runtime.hardware import require_gpus, set_threads
+from sidlsg.runtime.hardware import cpu_quota, require_gpus, set_threads
 from sidlsg.runtime.progress import note
 from sidlsg.runtime.provenance import checkpoints_place, code_digest
 from sidlsg.stages import timed
@@ -156,7 +156,6 @@ def evaluate(
     record.verify(student)
     check_folder(teacher)
     processes = own_processes(student, teacher)
-    set_threads(1 if processes > 1 else 0)
     teacher_sha256 = teacher_sha256 or folder_digest(teacher)
     if record.teacher_sha256 != teacher_sha256:
         raise InputError(
@@ -171,6 +170,7 @@ def evaluate(
         require_writable(folder)
     wanted = COMPARED if settings is None else require_settings(settings)
     with joined(processes) as world, contextlib.ExitStack() as stack:
+        set_threads(cpu_quota() // processes)
         half = published is not None and world.device.type == "cuda"
         teacher_sampler = StockSampler(teacher, world.device, half, teacher_sha256)
         # The record names the student's files by digest, and they were verified.

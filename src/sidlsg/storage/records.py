@@ -27,8 +27,13 @@ class FileRef:
     """A file by path and content."""
 
     path: str
-    """Relative to the record's own folder, or a full `s3://` URI."""
+    """Relative to the record's own folder and below it, or a full `s3://` URI."""
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a path that leaves the folder."""
+        if "://" not in self.path and (self.path.startswith("/") or ".." in self.path.split("/")):
+            raise ValueError(f"the path {self.path!r} leaves the record's folder")
 
 
 def file_ref(path: Path, folder: Path) -> FileRef:

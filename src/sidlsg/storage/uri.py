@@ -19,6 +19,7 @@ PROMPTS = f"{BUNDLED}prompts/prompts.parquet"
 HELD_OUT = f"{BUNDLED}prompts/held_out.txt"
 UNSAFE_WORDS = f"{BUNDLED}prompts/unsafe_words.txt"
 TEACHER = f"{BUNDLED}tiny-sd"
+TEACHERS = (TEACHER, f"{BUNDLED}scenes/tiny-sd", f"{BUNDLED}tiny-sd3")
 JUDGE = f"{BUNDLED}judge/judge.safetensors"
 SCENES_JUDGE = f"{BUNDLED}scenes/judge/judge.safetensors"
 PIN = "@sha256:"

@@ -27,7 +27,7 @@ VARIABLE = "SIDLSG_STUDIO_TOKEN"
 """The environment variable with the token."""
 _PAGE = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static|svelte)/[\w./@+-]+"
-    r"|/gradio_api/(startup-events|info|queue/(join|data)|heartbeat/\w+|cancel|reset|component_server)"
+    r"|/gradio_api/(startup-events|info|queue/(join|data)|heartbeat/\w+|cancel|reset)"
 )
 """Paths that the page needs; files, uploads, proxies and the other parts of Gradio are not served."""
 _POLICY = (

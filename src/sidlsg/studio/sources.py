@@ -14,7 +14,7 @@ from sidlsg.runtime.parsing import read_object
 from sidlsg.stages.run_request import MARKER, run_store
 from sidlsg.storage.records import FileRef, Student
 from sidlsg.storage.store import S3
-from sidlsg.storage.uri import BUNDLED, TEACHER, open_store, resolve, split_pin
+from sidlsg.storage.uri import BUNDLED, TEACHERS, open_store, resolve, split_pin
 from sidlsg.teacher.folder import folder_digest
 from sidlsg.teacher.format import DIFFUSERS
 from sidlsg.teacher.source import checked_teacher
@@ -107,14 +107,16 @@ def _checked(name: str, folder: Path, record: Student) -> FoundStudent:
     run_dir = folder.absolute().parent
     marker = run_dir / MARKER
     run = read_object(marker, "give the student's own folder").get("request", {}) if marker.is_file() else {}
-    return FoundStudent(name=name, folder=folder, record=record, run=run, run_dir=run_dir)
+    found = FoundStudent(name=name, folder=folder, record=record, run=run, run_dir=run_dir)
+    record.verify_files(folder, found.grids)
+    return found
 
 
 def find_teacher(given: str, student: FoundStudent, layout: str = "", variant: str = "") -> tuple[Path, str]:
     """The folder of a student's teacher, and its digest.
 
     Args:
-        given: the teacher's URI; empty for that of the student's run, or else the bundled one.
+        given: the teacher's URI; empty for that of the student's run, or else a bundled one.
         student: whose record names its teacher by digest.
         layout: as of `checked_teacher`; so is `variant`.
 
@@ -122,14 +124,17 @@ def find_teacher(given: str, student: FoundStudent, layout: str = "", variant: s
         InputError: the teacher cannot be used, or is not the student's.
     """
     run = {} if given else student.run
-    folder, sha256 = checked_teacher(
-        given or run.get("teacher", TEACHER),
-        layout=layout or run.get("teacher_layout", ""),
-        variant=variant or run.get("variant", ""),
-    )
-    sha256, wanted = sha256 or folder_digest(folder), student.record.teacher_sha256
-    if sha256 == wanted:
-        return folder, sha256
+    named = given or run.get("teacher", "")
+    wanted = student.record.teacher_sha256
+    for uri in [named] if named else TEACHERS:
+        folder, sha256 = checked_teacher(
+            uri,
+            layout=layout or run.get("teacher_layout", ""),
+            variant=variant or run.get("variant", ""),
+        )
+        sha256 = sha256 or folder_digest(folder)
+        if sha256 == wanted:
+            return folder, sha256
     known = f"{given} is {sha256[:16]}…" if given else "it is not known where that is"
     raise InputError(
         f"{student.name} was distilled from the teacher {wanted[:16]}…, and {known}; give that teacher's folder or URI "

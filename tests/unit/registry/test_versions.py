@@ -63,6 +63,7 @@ def found(registry, registered):
     client = connect(registry)
     client.set_registered_model_alias("found", "champion", "2")
     client.create_model_version("found", source="file:///elsewhere")
+    client.create_model_version("found", source="file:///elsewhere", tags={"student_sha256": "../../elsewhere"})
     client.create_registered_model("empty")
     return client
 
@@ -80,19 +81,20 @@ def test_a_version_is_found_by_number_and_by_alias(registry, registered, which, 
     [
         ("fund", "1", r"no model 'fund' in this registry \(did you mean 'found'\?\); it has: empty, found"),
         ("", "1", "no model '' in this registry"),
-        ("found", "7", "model 'found' has no version 7; it has versions 1, 2, 3: give one of them$"),
+        ("found", "7", "model 'found' has no version 7; it has versions 1, 2, 3, 4: give one of them$"),
         ("found", "0", "has no version 0"),
         (
             "found",
             "champoin",
-            r"has no version or alias 'champoin' \(did you mean 'champion'\?\); it has versions 1, 2, 3, and champion "
-            r"\(version 2\): give one of them$",
+            r"has no version or alias 'champoin' \(did you mean 'champion'\?\); it has versions 1, 2, 3, 4, and "
+            r"champion \(version 2\): give one of them$",
         ),
         ("found", "-1", "has no version or alias '-1'"),
         ("found", "", "has no version or alias ''"),
         ("empty", "champion", "it has no version: register a student first"),
         ("empty", "1", "it has no version: register a student first"),
-        ("found", "3", "version 3 of 'found' has no tag student_sha256"),
+        ("found", "3", "version 3 of 'found' has no tag student_sha256 with a digest"),
+        ("found", "4", "version 4 of 'found' has no tag student_sha256 with a digest"),
     ],
 )
 def test_the_error_lists_the_known_names(registry, name, which, message):

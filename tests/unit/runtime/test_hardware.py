@@ -46,9 +46,17 @@ def threads() -> Iterator[None]:
     ],
 )
 def test_the_quota_cuts_the_cpus(tmp_path: Path, content: str, expected: int) -> None:
-    quota = tmp_path / "cpu.max"
-    quota.write_text(content)
-    assert cpu_quota(quota) == expected
+    (tmp_path / "cpu.max").write_text(content)
+    assert cpu_quota(tmp_path) == expected
+
+
+@pytest.mark.usefixtures("eight_cpus")
+@pytest.mark.parametrize(("quota", "expected"), [("250000\n", 2), ("-1\n", 8), ("6400000\n", 8), ("", 8)])
+def test_a_quota_of_the_older_control_groups_counts_too(tmp_path: Path, quota: str, expected: int) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_quota(tmp_path) == expected
 
 
 @pytest.mark.usefixtures("eight_cpus")

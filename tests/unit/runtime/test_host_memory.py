@@ -38,6 +38,21 @@ def test_a_limit_of_the_older_control_groups_counts_too(tmp_path: Path) -> None:
     assert host_memory(folder / "meminfo", folder) == 1000 * 1024
 
 
+def test_cached_files_that_can_go_are_free(tmp_path: Path) -> None:
+    folder = files(tmp_path, limit="100000\n", used="40000\n")
+    (folder / "memory.stat").write_text("anon 5\ninactive_file 30000\nactive_file 9\n")
+    assert host_memory(folder / "meminfo", folder) == 90_000
+
+
+def test_cached_files_of_the_older_control_groups_are_free_too(tmp_path: Path) -> None:
+    folder = files(tmp_path)
+    (folder / "memory").mkdir()
+    for name, value in (("usage_in_bytes", "40000"), ("limit_in_bytes", "100000")):
+        (folder / "memory" / f"memory.{name}").write_text(value)
+    (folder / "memory" / "memory.stat").write_text("inactive_file 7\ntotal_inactive_file 30000\n")
+    assert host_memory(folder / "meminfo", folder) == 90_000
+
+
 def test_an_unknown_system_gives_none(tmp_path: Path) -> None:
     assert host_memory(tmp_path / "nothing", tmp_path) is None
     assert host_memory(files(tmp_path, available="MemAvailable: none") / "meminfo", tmp_path) is None

@@ -50,6 +50,11 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a type that a record may hold, records themselves included."""
     if kind in PLAIN:
         return PLAIN[kind]
+    if kind is FileRef:
+        names = st.text(st.characters(exclude_characters="/", codec="utf-8"), min_size=1, max_size=8).filter(
+            lambda name: name != ".."
+        )
+        return st.builds(FileRef, path=st.lists(names, min_size=1, max_size=2).map("/".join), sha256=PLAIN[str])
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         return st.builds(kind, **{field.name: values_of(hints[field.name]) for field in fields(kind)})
@@ -158,6 +163,16 @@ def test_no_count_is_negative() -> None:
     plain = json.loads(example(PromptSet).to_json()) | {"count": -1}
     with pytest.raises(InputError, match="count is -1; give a number of at least 0"):
         PromptSet.from_json(json.dumps(plain))
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "..", "../secret.txt", "a/../../secret.txt", "//host/file"])
+def test_no_file_lies_outside_the_records_folder(path: str) -> None:
+    plain = json.loads(example(Student).to_json())
+    plain["grids"][0]["path"] = path
+    with pytest.raises(InputError, match=f"is not a Student record: .*the path '{path}' leaves the record's folder"):
+        Student.from_json(json.dumps(plain))
+    plain["grids"][0]["path"] = "s3://bucket/../grid.png"
+    assert Student.from_json(json.dumps(plain)).grids[0].path == "s3://bucket/../grid.png"
 
 
 def test_no_record_at_all_is_refused(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_other_sites_may_not_read_answers() -> None:
         "/gradio_api/proxy=http://example.com/",
         "/gradio_api/call/student",
         "/gradio_api/run/predict",
+        "/gradio_api/component_server",
         "/gradio_api/vibe-code",
         "/monitoring",
         "/assets/%2e%2e/%2e%2e/etc/passwd",

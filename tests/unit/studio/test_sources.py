@@ -79,11 +79,20 @@ def test_a_version_needs_a_registry(tmp_path: Path) -> None:
         find_student("models:/tiny/1", "", tmp_path)
 
 
-def test_a_changed_file_is_refused(tiny_student: Path, tmp_path: Path) -> None:
+def test_each_bundled_teacher_is_looked_at(tiny_student: Path, assets: Path, tmp_path: Path) -> None:
+    found = find_student(str(tiny_student), "", tmp_path)
+    for name in ("tiny-sd", "scenes/tiny-sd", "tiny-sd3"):
+        digest = folder_digest(assets / name)
+        trained = replace(found, record=replace(found.record, teacher_sha256=digest))
+        assert find_teacher("", trained) == (assets / name, digest)
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "grids/*.png"])
+def test_a_changed_file_is_refused(name: str, tiny_student: Path, tmp_path: Path) -> None:
     folder = tmp_path / "student"
     shutil.copytree(tiny_student, folder)
-    (folder / "model_index.json").write_text("{}")
-    with pytest.raises(InputError, match=r"model_index\.json has SHA-256"):
+    next(folder.glob(name)).write_text("{}")
+    with pytest.raises(InputError, match=r"\.(json|png) has SHA-256"):
         find_student(str(folder), "", tmp_path)
 
 
