@@ -39,7 +39,8 @@ class Interval:
         return (self.mean > self.half) - (self.mean < -self.half)
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g} ± {self.half:.2g}" if self.half != float("inf") else f"{self.mean:.3g} (one seed)"
+        mean = f"{self.mean:.3g}" if abs(self.mean) < 1000 else f"{self.mean:,.0f}"
+        return f"{mean} ± {self.half:.2g}" if self.half != float("inf") else f"{mean} (one seed)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,8 @@ def write_page(
             "## Distance against alignment",
             "",
             "![Distance against alignment](images/evidence/trade-off.svg)",
+            "",
+            "Means over seeds; the tables above have their intervals.",
         ]
     atomic_write(output / "evidence.md", "\n".join(text) + "\n")
 

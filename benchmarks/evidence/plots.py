@@ -11,6 +11,7 @@ import numpy as np
 from claims import Interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 mpl.rcParams.update({
@@ -42,9 +43,9 @@ def drawn(found: Interval) -> float | None:
     return None if found.half == float("inf") else found.half
 
 
-def save(file: Path, count: int, draw: Callable[[Sequence[Axes]], None]) -> None:
-    """A figure of some plots side by side."""
-    figure = Figure(figsize=(4.6 * count, 3.6), layout="constrained")
+def save(file: Path, count: int, draw: Callable[[Sequence[Axes]], None], width: float = 4.6) -> None:
+    """A figure of some plots side by side, each so wide in inches."""
+    figure = Figure(figsize=(width * count, 0.8 * width), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)[0]
     draw(list(axes))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,7 @@ def labelled(file: Path, study: Mapping[str, Seeds], lines: Mapping[str, Mapping
             for name, scores in lines.items():
                 axis.axvline(scores[score], **TEACHER, label=f"teacher, {name}")
             axis.set_yticks([-row for row in range(len(found))], list(found))
+            axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set_xlabel(TITLES[score])
             if axis is not axes[0]:
                 axis.set_yticklabels([])
@@ -84,7 +86,6 @@ def over_images(
                 axis.axhline(scores[score], **TEACHER, label=f"teacher, {name}")
             axis.set_xlabel("images seen in training")
             axis.set_title(TITLES[score], fontsize=9, loc="left")
-        axes[0].set_yscale("log")
         axes[0].legend(fontsize=8)
 
     save(file, len(TITLES), draw)
@@ -106,23 +107,21 @@ def samples(file: Path, grids: Sequence[Path]) -> None:
 def trade_off(
     file: Path, studies: Mapping[str, Mapping[str, Seeds]], teacher: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Distance against alignment: a line for each kind of guidance, and the teacher's over its guidance scales."""
+    """Means of distance and alignment: a line for each kind of guidance, and the teacher's over its guidance scales."""
 
     def draw(axes: Sequence[Axes]) -> None:
         (axis,) = axes
         for name, study in studies.items():
-            found = {at: (interval(s, "fid_judge"), interval(s, "all_attributes")) for at, s in study.items() if s}
-            (line,) = axis.plot([x.mean for x, _ in found.values()], [y.mean for _, y in found.values()], label=name)
-            for label, (x, y) in found.items():
-                axis.errorbar(
-                    x.mean, y.mean, xerr=drawn(x), yerr=drawn(y), marker="o", color=line.get_color(), elinewidth=0.6
-                )
-                axis.annotate(label, (x.mean, y.mean), textcoords="offset points", xytext=(4, 4), fontsize=7)
+            found = {
+                at: (interval(s, "fid_judge").mean, interval(s, "all_attributes").mean) for at, s in study.items() if s
+            }
+            axis.plot(*zip(*found.values(), strict=True), marker="o", label=name)
+            for label, point in found.items():
+                axis.annotate(label, point, textcoords="offset points", xytext=(4, 4), fontsize=7)
         points = [(each["fid_judge"], each["all_attributes"]) for each in teacher.values()]
         axis.plot(*zip(*points, strict=True), marker="s", color="#d2691e", label="teacher, 20 steps")
         axis.set_xlabel(TITLES["fid_judge"])
         axis.set_ylabel("captions with everything right")
-        axis.set_xscale("log")
         axis.legend(fontsize=8)
 
-    save(file, 1, draw)
+    save(file, 1, draw, width=7)

@@ -18,9 +18,10 @@ sys.path.insert(0, str(EVIDENCE))  # as for the command itself
 from claims import CLAIMS, Change, Interval, needed  # noqa: E402
 from page import write_page  # noqa: E402
 from results import Results  # noqa: E402
-from students import SCORES, Workshop  # noqa: E402
+from students import ROOTS, SCORES, Workshop  # noqa: E402
 from studies import STUDIES, Training  # noqa: E402
 
+from sidlsg.bundled.protocols import IMAGES  # noqa: E402
 from sidlsg.distil.recipes import recipe_with_changes  # noqa: E402
 from sidlsg.runtime.errors import InputError  # noqa: E402
 
@@ -143,9 +144,18 @@ def test_the_command_trains_scores_and_writes_the_page_and_another_machine_needs
     for part in (
         "network at t_init",
         "| κ = 2 | 1 |",
-        "Alignment is higher at κ = 3 than at 1.2: **cannot be told**",
+        "Alignment is higher at κ = 3 than at 1.2 (claim of the method's paper): **cannot be told**",
         "of 1 seeds",
     ):
         assert part in page
     for name in ("length", "lsg", "real-images", "trade-off"):
         assert "</svg>" in (tmp_path / "images" / "evidence" / f"{name}.svg").read_text()
+
+
+def test_the_page_in_the_docs_is_that_of_the_results_in_the_repository(tmp_path: Path) -> None:
+    file = ROOT / "benchmarks" / "results" / "evidence.json"
+    workshop = Workshop(work=tmp_path, domain="scenes", root=ROOTS["scenes"])
+    results = Results.load(file, workshop.identity(IMAGES))
+    assert all(results.has(*each) for each in needed(STUDIES, 3))
+    write_page(results, STUDIES, [], tmp_path)
+    assert (tmp_path / "evidence.md").read_text() == (ROOT / "docs" / "evidence.md").read_text()
